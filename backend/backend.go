@@ -1,0 +1,94 @@
+// Package backend is the first and the last step of a write's life: it accepts (publisher.go) and it shows
+// (tracker.go, barrier.go, read.go, feed.go). It is the Go side of the HTTP API, which backend/api speaks.
+package backend
+
+import (
+	"context"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/store"
+)
+
+// State says where the writes of a receipt, or a barrier, stand.
+type State string
+
+// The states of a receipt. A barrier that is Persisted is said to be reached.
+const (
+	Pending   State = "pending"   // accepted, and not yet persisted and visible here
+	Persisted State = "persisted" // every write is in the database and this backend's reader shows it
+	Rejected  State = "rejected"  // at least one write can never be persisted; the rest is persisted
+	Stalled   State = "stalled"   // pending, and nothing moves
+)
+
+// Status is what is known of a receipt now.
+type Status struct {
+	Receipt drainmark.Receipt // to ask again with; a barrier's may be a new one
+	State   State
+	Reason  string // why it is rejected or stalled, for people
+}
+
+// PartitionBacklog is what is accepted and not yet persisted in one partition.
+type PartitionBacklog struct {
+	Partition int
+	broker.Backlog
+	Claim    *store.Claim // who holds it; nil if nobody does
+	Progress drainmark.Progress
+	Missing  []drainmark.Run // accepted records that the broker did not deliver
+	Stalled  string          // why nothing moves; empty if it does
+}
+
+// DeadLetters is a part of the list of dead letters. Next is where it goes on, empty at its end.
+type DeadLetters struct {
+	Letters []drainmark.DeadLetter
+	Next    string
+}
+
+// Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here; others are
+// internal. Everything may be called concurrently. Contexts bound every wait.
+type Service interface {
+	// Append publishes the records (all of kind Append, one log, checked by the caller) and returns when the broker
+	// has confirmed all of them. KindBacklogFull and KindUnavailable: none was stored. KindOutcomeUnknown: some may be;
+	// the receipt is valid and tells later. They stand in the log next to each other, in order.
+	Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)
+
+	// Publish does the same for one record of another kind: a Clear of a log, or a Retry or Discard of a dead letter
+	// (by the ID in Target). KindNotFound and KindConflict when the reader shows no such open dead letter.
+	Publish(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error)
+
+	// Barrier publishes a fence to the partitions of the logs (to all for none) and returns the fences' receipt.
+	Barrier(ctx context.Context, logs []string) (drainmark.Receipt, error)
+
+	// ParseReceipt reads one or more receipt texts of this deployment and merges them. KindInvalidReceipt, KindTooLarge.
+	ParseReceipt(texts ...string) (drainmark.Receipt, error)
+
+	// Status waits for at most wait until the receipt is Persisted or Rejected, or Stalled, and says what it is then.
+	// KindReceiptExpired, KindTooMany, KindUnavailable.
+	Status(ctx context.Context, r drainmark.Receipt, wait time.Duration) (Status, error)
+
+	// Messages returns a page of a log. With a receipt, the page is from a state that holds all its writes, for which
+	// it waits at most wait: KindNotReached. KindNotFound for a log that nobody has written to.
+	Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (store.Page, error)
+
+	// Logs returns up to limit logs behind the name after.
+	Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
+
+	// Backlog says what is accepted and not yet persisted, per partition.
+	Backlog(ctx context.Context) ([]PartitionBacklog, error)
+
+	// DeadLetters returns up to limit open dead letters behind the place after (empty, or a Next).
+	DeadLetters(ctx context.Context, after string, limit int) (DeadLetters, error)
+
+	// Subscribe follows a log behind a position, which may lie in the future and need not exist yet. KindTooMany.
+	Subscribe(ctx context.Context, log string, after uint64) (Subscription, error)
+}
+
+// Subscription follows one log. It is used by one goroutine.
+type Subscription interface {
+	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order.
+	// ErrTooSlow when the subscriber has fallen so far behind the others that it must begin again where it is.
+	Next(ctx context.Context) ([]drainmark.Message, error)
+	// Close ends the subscription.
+	Close()
+}

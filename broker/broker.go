@@ -1,0 +1,128 @@
+// Package broker is the seam between the backend, which publishes batches, and the consumer, which receives them.
+//
+// An adapter is dumb on purpose. Sequences, batching, retries, de-duplication, gaps, claims and metrics are written
+// once, above this seam. An adapter stores what it is given, says honestly when that is durable, hands it out again
+// until it is acknowledged, and says what it cannot do. brokertest is the suite that it must pass; CONTRIBUTING.md has
+// the checklist.
+package broker
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/drainmark/drainmark"
+)
+
+// Errors that an adapter tells apart, wrapped with what it was doing. Every other error means: it does not answer
+// properly, the outcome is unknown, try again.
+var (
+	// ErrFull: the batch was certainly not stored, because a limit of the broker is reached or its disk is full.
+	ErrFull = errors.New("the broker's backlog limit is reached")
+	// ErrNotSent: the batch was certainly not stored, because there was no connection to send it over.
+	ErrNotSent = errors.New("the broker is not connected")
+	// ErrMisconfigured: it will not work until somebody changes something; the text says what.
+	ErrMisconfigured = errors.New("the broker is not set up as Drainmark needs it")
+	// ErrClosed: the Broker or Receiver has been closed on this side.
+	ErrClosed = errors.New("closed")
+)
+
+// Broker stores batches durably, per partition. Its methods may be called concurrently except where one says not to.
+// No method blocks for longer than its context lasts. Errors never contain a password or a connection URL.
+type Broker interface {
+	// Publish stores one batch and returns nil once it is durable: it survives the death of the process, of the
+	// machine, and, where the broker is a cluster, of any one member. After an error other than ErrFull and ErrNotSent
+	// it may or may not be stored; the caller then publishes the same batch again before any other of that partition
+	// and producer. It is never called concurrently for one partition of one Broker value, but other processes publish
+	// to the same partition at the same time. The batch's memory belongs to the caller again when it returns.
+	Publish(ctx context.Context, partition int, batch Batch) error
+
+	// Open begins to deliver the partition's batches, each producer's in the order in which they were published.
+	// A broker that keeps its log (Traits.Replays) begins behind the cursor, or at the beginning if it does not know
+	// the cursor any more, and does not care how often a partition is open. A broker that forgets what is acknowledged
+	// ignores the cursor and begins with the first unacknowledged batch. Where it lets only one receiver have a
+	// partition at a time, Open may return before it is this one's turn; Receive then waits.
+	Open(ctx context.Context, partition int, from drainmark.Cursor) (Receiver, error)
+
+	// Backlog says how many records of the partition are stored and not yet in the progress, which was read before the
+	// call. A count that claims to be exact is never less than what was missing from that progress when Backlog was
+	// called.
+	Backlog(ctx context.Context, partition int, progress drainmark.Progress) (Backlog, error)
+
+	// Ping returns nil when a batch could be published now.
+	Ping(ctx context.Context) error
+
+	// Traits says what this broker can do. It always returns the same and does not block.
+	Traits() Traits
+
+	// Close ends every Publish, Open and Receive with ErrClosed, and returns when nothing of the adapter runs any more.
+	// A second call does nothing.
+	Close() error
+}
+
+// Receiver delivers one partition's batches. Receive and Ack are called by one goroutine at a time; Close by any.
+type Receiver interface {
+	// Receive blocks until there is at least one batch, and returns what is at hand, at most max, in order. It does not
+	// wait for more. After an error other than the context's the receiver is of no use: close it and open another.
+	Receive(ctx context.Context, max int) ([]Delivery, error)
+
+	// Ack says that everything this receiver delivered up to and including through is persisted. When it returns nil, a
+	// broker that forgets will not deliver those again (a broker that keeps its log may drop them when its replay
+	// window has passed). After an error they may come again.
+	Ack(ctx context.Context, through Delivery) error
+
+	// Close ends a blocked Receive with ErrClosed and gives what was delivered and not acknowledged back to the broker,
+	// which delivers it again, in order, to the next receiver. A second call does nothing.
+	Close() error
+}
+
+// Header tells what a batch holds without decoding it. Adapters also write it as the broker's own headers, for people
+// who look with the broker's tools.
+type Header struct {
+	Partition   int
+	Producer    drainmark.ProducerID
+	First, Last uint64
+}
+
+// Run returns the batch's marks.
+func (h Header) Run() drainmark.Run {
+	return drainmark.Run{Partition: h.Partition, Producer: h.Producer, First: h.First, Last: h.Last}
+}
+
+// Batch is an encoded batch.
+type Batch struct {
+	Header
+	Payload []byte // what drainmark.EncodeBatch made
+}
+
+// Delivery is a batch as it comes from the broker.
+type Delivery struct {
+	Header                    // the zero Header if the broker's headers were missing or malformed
+	Payload  []byte           // belongs to the receiver of the delivery
+	Cursor   drainmark.Cursor // resume behind this delivery; empty from a broker that forgets
+	StoredAt time.Time        // when the broker stored it, or zero
+	Tag      uint64           // the adapter's own, for Ack
+}
+
+// Traits are what brokers differ in. Each is asserted both ways by brokertest: what is claimed must hold, and what is
+// not claimed must really be absent.
+type Traits struct {
+	Replays      bool // keeps its log: what was acknowledged can be delivered again from an older cursor
+	Ordered      bool // what is delivered again stands where it stood, before everything published later
+	ExactBacklog bool // Backlog.Pending is exact
+	MaxPayload   int  // the largest payload that Publish takes, in bytes
+}
+
+// Count is a number of records.
+type Count struct {
+	Records uint64
+	Exact   bool // otherwise Records is a lower bound
+}
+
+// Backlog is what is stored and not yet persisted.
+type Backlog struct {
+	Pending  Count
+	Ready    *Count    // of those, not yet delivered; nil where the broker cannot say
+	InFlight *Count    // of those, delivered and not acknowledged; nil where the broker cannot say
+	OldestAt time.Time // when the oldest pending batch was stored; zero if nothing is pending or the broker cannot say
+}

@@ -1,0 +1,39 @@
+package drainmark
+
+import "time"
+
+// DefaultContentType is the content type of a message that was sent without one.
+const DefaultContentType = "application/octet-stream"
+
+// Message is what a reader sees.
+type Message struct {
+	Position    uint64 // 1, 2, 3, … in its log: without gaps, never reused, never moved
+	Mark        Mark   // its text is the message's id
+	Body        []byte // exactly what was sent
+	ContentType string
+	AcceptedAt  time.Time // by the backend's clock
+	PersistedAt time.Time // by the consumer's clock
+}
+
+// LogInfo says what a log holds. The positions ClearedThrough+1 to LastPosition are the messages there are.
+type LogInfo struct {
+	Name           string
+	LastPosition   uint64 // of the newest message there ever was; 0 for none
+	ClearedThrough uint64 // everything up to here has been cleared
+}
+
+// Count is how many messages the log holds now.
+func (l LogInfo) Count() uint64 { return l.LastPosition - l.ClearedThrough }
+
+// DeadLetter is a record set aside, with its reason.
+type DeadLetter struct {
+	ID         string // of one record: its mark's text
+	Run        Run    // the marks it accounts for; the zero Run when not even that could be read
+	Log        string // empty when it could not be read
+	Reason     string
+	SetAsideAt time.Time
+	Attempts   int    // how often it has been tried
+	Discarded  bool   // only the reason is kept, for whoever holds its receipt
+	Undecoded  bool   // Record.Body is a broker message that could not be decoded, not a body
+	Record     Record // what was to be appended; for an undecoded one only Body is set, to the whole broker message
+}

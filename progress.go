@@ -1,0 +1,70 @@
+package drainmark
+
+import (
+	"maps"
+	"time"
+)
+
+// Cursor is where to resume reading a broker's log: opaque text that only the adapter which made it can read. The
+// empty cursor is the beginning.
+type Cursor string
+
+// Version names one state of a partition. Two states of one epoch are ordered by their revision; states of different
+// epochs cannot be compared, because a store that lost its tail begins again, under a new epoch, from an older one.
+type Version struct {
+	Epoch    uint64 // which opening of the partition wrote it: random, so it never comes back
+	Revision uint64 // counts the partition's commits
+}
+
+// Includes says whether a state is surely the same as, or a successor of, an earlier one.
+func (v Version) Includes(earlier Version) bool {
+	return v == earlier || v.Epoch == earlier.Epoch && v.Revision >= earlier.Revision
+}
+
+// ProducerProgress is what is persisted of one producer's records in a partition.
+type ProducerProgress struct {
+	Done   Ranges    // appended, cleared, fenced or set aside: it will never be applied again
+	LastAt time.Time // when its newest record was committed; progress is forgotten a retention time after that
+}
+
+// Progress is what a store has persisted of one partition, in the same transaction as the data itself. It is a
+// snapshot: plain data that nobody changes once it is shared.
+type Progress struct {
+	Partition int
+	Version
+	Cursor    Cursor
+	Producers map[ProducerID]ProducerProgress
+	Rejected  uint64 // how many records have ever been set aside: while it stands still, no mark became rejected
+}
+
+// Holds says whether all marks of a run (of this partition) are persisted.
+func (p Progress) Holds(r Run) bool {
+	return p.Producers[r.Producer].Done.Contains(r.First, r.Last)
+}
+
+// Next returns how the sequences of a producer go on: one more than the highest that is persisted.
+func (p Progress) Next(producer ProducerID) uint64 {
+	return p.Producers[producer].Done.Max() + 1
+}
+
+// With returns a progress in which the given producers' entries are replaced. The receiver stays as it is.
+func (p Progress) With(changed map[ProducerID]ProducerProgress) Progress {
+	producers := make(map[ProducerID]ProducerProgress, len(p.Producers)+len(changed))
+	maps.Copy(producers, p.Producers)
+	maps.Copy(producers, changed)
+	p.Producers = producers
+	return p
+}
+
+// Missing returns the runs that are not persisted although later ones of the same producer are. The consumer commits
+// past a gap only when the broker does not deliver what is in it, so each run stands for accepted records that were
+// lost or are still held by somebody.
+func (p Progress) Missing() []Run {
+	var missing []Run
+	for producer, pp := range p.Producers {
+		for _, hole := range pp.Done.Holes() {
+			missing = append(missing, Run{Partition: p.Partition, Producer: producer, First: hole.First, Last: hole.Last})
+		}
+	}
+	return missing
+}

@@ -1,0 +1,253 @@
+package drainmark
+
+import (
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"math"
+	"time"
+)
+
+// RecordKind is what a record asks of the consumer.
+type RecordKind uint8
+
+// The kinds of record. Their numbers are on the wire and never change.
+const (
+	Append  RecordKind = 1 // append a message to Log
+	Clear   RecordKind = 2 // remove every message that stands in Log
+	Fence   RecordKind = 3 // do nothing but be persisted
+	Retry   RecordKind = 4 // try the dead letter Target again
+	Discard RecordKind = 5 // give the dead letter Target up
+)
+
+func (k RecordKind) String() string {
+	switch k {
+	case Append:
+		return "append"
+	case Clear:
+		return "clear"
+	case Fence:
+		return "fence"
+	case Retry:
+		return "retry"
+	case Discard:
+		return "discard"
+	}
+	return fmt.Sprintf("record kind %d", uint8(k))
+}
+
+// Record is what travels through the broker. Its sequence is its place in the batch.
+type Record struct {
+	Kind        RecordKind
+	Log         string // append, clear
+	ContentType string // append
+	Body        []byte // append
+	Key         string // append: its idempotency key, or ""
+	Target      string // retry, discard: the dead letter's ID
+	Trace       string // the W3C traceparent of the request that it came with, or ""
+	AcceptedAt  time.Time
+}
+
+// recordOverhead bounds what a record's encoding adds to the lengths of its fields: a byte for the kind, a varint for
+// the time, and the five fields' lengths.
+const recordOverhead = 1 + binary.MaxVarintLen64 + 5*binary.MaxVarintLen32
+
+// EncodedBound returns at most how many bytes the record adds to a batch.
+func (r *Record) EncodedBound() int {
+	return recordOverhead + len(r.Log) + len(r.ContentType) + len(r.Body) + len(r.Key) + len(r.Target) + len(r.Trace)
+}
+
+// Batch is the unit that travels: consecutive records of one producer in one partition. The i-th has the sequence
+// First+i.
+type Batch struct {
+	Partition int
+	Producer  ProducerID
+	First     uint64
+	Records   []Record
+}
+
+// Last returns the sequence of the last record.
+func (b *Batch) Last() uint64 { return b.First + uint64(len(b.Records)) - 1 }
+
+// Run returns the batch's marks.
+func (b *Batch) Run() Run {
+	return Run{Partition: b.Partition, Producer: b.Producer, First: b.First, Last: b.Last()}
+}
+
+// Mark returns the mark of record i.
+func (b *Batch) Mark(i int) Mark {
+	return Mark{Partition: b.Partition, Producer: b.Producer, Sequence: b.First + uint64(i)}
+}
+
+// The encoding of a batch, version 1. Integers are varints of encoding/binary unless a size is given.
+//
+//	"DMB" 0x01                          4 bytes: what it is, and the version
+//	partition, producer (16 bytes), first, number of records
+//	per record:
+//	  kind (1 byte)
+//	  accepted at: microseconds since the Unix epoch for the first record, then the difference to the one before
+//	  log, content type:                0 for the same as in the record before, else length+1 and the bytes
+//	  body, key, target and trace:      length and the bytes; target and trace only if the kind has its high bit set
+//	CRC-32C of all before               4 bytes, little endian
+const (
+	batchMagic      = "DMB\x01"
+	batchOverhead   = len(batchMagic) + 2*binary.MaxVarintLen64 + binary.MaxVarintLen32 + 16 + crc32.Size
+	minRecordLength = 6 // kind, time, log, content type, body, key
+	extrasFlag      = 0x80
+)
+
+// BatchOverhead bounds what a batch's encoding adds to its records' EncodedBound.
+const BatchOverhead = batchOverhead
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// EncodeBatch appends the batch's encoding to dst, which may be nil.
+func EncodeBatch(dst []byte, b *Batch) []byte {
+	start := len(dst)
+	dst = append(dst, batchMagic...)
+	dst = binary.AppendUvarint(dst, uint64(b.Partition))
+	dst = append(dst, b.Producer[:]...)
+	dst = binary.AppendUvarint(dst, b.First)
+	dst = binary.AppendUvarint(dst, uint64(len(b.Records)))
+	var before Record
+	at := int64(0)
+	for i := range b.Records {
+		r := &b.Records[i]
+		extras := r.Target != "" || r.Trace != ""
+		kind := byte(r.Kind)
+		if extras {
+			kind |= extrasFlag
+		}
+		dst = append(dst, kind)
+		now := r.AcceptedAt.UnixMicro()
+		dst = binary.AppendVarint(dst, now-at)
+		at = now
+		dst = appendUnlessSame(dst, r.Log, before.Log)
+		dst = appendUnlessSame(dst, r.ContentType, before.ContentType)
+		dst = binary.AppendUvarint(dst, uint64(len(r.Body)))
+		dst = append(dst, r.Body...)
+		dst = appendString(dst, r.Key)
+		if extras {
+			dst = appendString(dst, r.Target)
+			dst = appendString(dst, r.Trace)
+		}
+		before = *r
+	}
+	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
+}
+
+func appendString(dst []byte, s string) []byte {
+	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
+}
+
+func appendUnlessSame(dst []byte, s, before string) []byte {
+	if s == before {
+		return append(dst, 0)
+	}
+	return append(binary.AppendUvarint(dst, uint64(len(s))+1), s...)
+}
+
+// DecodeBatch reads what EncodeBatch wrote. The records' bodies share data's memory. Any other input gives an error
+// of KindInvalid and never more memory than a small multiple of its own length.
+func DecodeBatch(data []byte) (*Batch, error) {
+	if len(data) < len(batchMagic)+crc32.Size || string(data[:3]) != batchMagic[:3] {
+		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: it does not begin as a batch does", len(data))
+	}
+	if data[3] != batchMagic[3] {
+		return nil, Errorf(KindInvalid, "decoding a batch: version %d; this program knows version %d", data[3], batchMagic[3])
+	}
+	body, sum := data[:len(data)-crc32.Size], binary.LittleEndian.Uint32(data[len(data)-crc32.Size:])
+	if crc32.Checksum(body, castagnoli) != sum {
+		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: its checksum does not match", len(data))
+	}
+	d := decoder{rest: body[len(batchMagic):]}
+	b := &Batch{Partition: int(d.uvarint(math.MaxInt32))}
+	copy(b.Producer[:], d.take(uint64(len(b.Producer))))
+	b.First = d.uvarint(math.MaxInt64)
+	count := d.uvarint(uint64(len(d.rest) / minRecordLength))
+	if d.bad || count == 0 || b.First == 0 {
+		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: its head is malformed", len(data))
+	}
+	b.Records = make([]Record, count)
+	at := int64(0)
+	for i := range b.Records {
+		before := Record{}
+		if i > 0 {
+			before = b.Records[i-1]
+		}
+		d.record(&b.Records[i], &before, &at)
+		if d.bad {
+			return nil, Errorf(KindInvalid, "decoding a batch: record %d of %d is malformed", i+1, count)
+		}
+	}
+	if len(d.rest) != 0 {
+		return nil, Errorf(KindInvalid, "decoding a batch: %d bytes follow its last record", len(d.rest))
+	}
+	return b, nil
+}
+
+// decoder reads from the front of rest; after the first fault it is bad and yields zeros.
+type decoder struct {
+	rest []byte
+	bad  bool
+}
+
+func (d *decoder) record(r, before *Record, at *int64) {
+	kind := d.take(1)
+	if d.bad {
+		return
+	}
+	r.Kind = RecordKind(kind[0] &^ extrasFlag)
+	if r.Kind < Append || r.Kind > Discard {
+		d.bad = true
+		return
+	}
+	*at += d.varint()
+	r.AcceptedAt = time.UnixMicro(*at).UTC()
+	r.Log = d.unlessSame(before.Log)
+	r.ContentType = d.unlessSame(before.ContentType)
+	r.Body = d.take(d.uvarint(uint64(len(d.rest))))
+	r.Key = string(d.take(d.uvarint(uint64(len(d.rest)))))
+	if kind[0]&extrasFlag != 0 {
+		r.Target = string(d.take(d.uvarint(uint64(len(d.rest)))))
+		r.Trace = string(d.take(d.uvarint(uint64(len(d.rest)))))
+	}
+}
+
+func (d *decoder) unlessSame(before string) string {
+	n := d.uvarint(uint64(len(d.rest)) + 1)
+	if n == 0 {
+		return before
+	}
+	return string(d.take(n - 1))
+}
+
+func (d *decoder) uvarint(limit uint64) uint64 {
+	v, n := binary.Uvarint(d.rest)
+	if n <= 0 || v > limit {
+		d.bad = true
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) varint() int64 {
+	v, n := binary.Varint(d.rest)
+	if n <= 0 {
+		d.bad = true
+		return 0
+	}
+	d.rest = d.rest[n:]
+	return v
+}
+
+func (d *decoder) take(n uint64) []byte {
+	if d.bad || n > uint64(len(d.rest)) {
+		d.bad = true
+		return nil
+	}
+	taken := d.rest[:n:n]
+	d.rest = d.rest[n:]
+	return taken
+}

@@ -1,0 +1,217 @@
+// Package store is the seam between the consumer, which commits to the store's master, and the backend, which reads
+// from a replica.
+//
+// An adapter is dumb on purpose: it applies a commit atomically or not at all, after checking that the committer still
+// holds the partition and builds on the newest revision. What to commit, de-duplication by mark, bisecting and retries
+// are written once, in the consumer. storetest is the suite that every adapter must pass; CONTRIBUTING.md has the
+// checklist.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/drainmark/drainmark"
+)
+
+// Errors that an adapter tells apart, wrapped with what it was doing. Every other error means: the store does not
+// answer properly, the outcome is unknown, try again.
+var (
+	// ErrHeld: another owner holds the partition, and its lease has not expired.
+	ErrHeld = errors.New("another consumer holds the partition")
+	// ErrFenced: the partition's claim has another epoch, or its progress another revision, than the commit names.
+	// Nothing was changed.
+	ErrFenced = errors.New("the claim or the progress has moved on")
+	// ErrNotFound: there is no such thing.
+	ErrNotFound = errors.New("not found")
+	// ErrMisconfigured: it will not work until somebody changes something; the text says what.
+	ErrMisconfigured = errors.New("the store does not fit")
+	// ErrClosed: the Store or Reader has been closed on this side.
+	ErrClosed = errors.New("closed")
+)
+
+// Refused is the error of a commit whose content the store can never take. Nothing was changed.
+type Refused struct {
+	// Reasons has the reason for each operation at fault, by its index in the commit. Empty if the store cannot tell
+	// which it was: Reason then says what it said.
+	Reasons map[int]string
+	Reason  string
+}
+
+func (r *Refused) Error() string {
+	if len(r.Reasons) == 0 {
+		return "the store refused the commit: " + r.Reason
+	}
+	for i, reason := range r.Reasons {
+		return fmt.Sprintf("the store refused %d operations of the commit, among them number %d: %s", len(r.Reasons), i, reason)
+	}
+	return ""
+}
+
+// ReasonKeyReused is why an append is refused whose idempotency key was used for another message.
+const ReasonKeyReused = "idempotency-key-reused: the key was used before for a different message"
+
+// Store is the master: claims and commits. Its methods may be called concurrently, and by several processes. No method
+// blocks for longer than its context lasts. Errors never contain a password or a connection URL. Leases run on one
+// clock, the store's own.
+type Store interface {
+	// Init records the deployment if the store is new, and returns the recorded one: check that it is the wanted one.
+	Init(ctx context.Context, d drainmark.Deployment) (drainmark.Deployment, error)
+
+	// Heartbeat records that an owner is alive for ttl from now, extends every claim that it holds, and says who is
+	// alive and who holds what. An owner that is not heard of for its ttl is not listed any more.
+	Heartbeat(ctx context.Context, owner string, ttl time.Duration) (Group, error)
+
+	// Claim takes the partition for ttl from now if nobody holds it, if the holder's lease has expired, or if owner
+	// holds it already, and gives it a new epoch, which the caller makes up at random and never uses twice. It returns
+	// the progress, with that epoch. From then on no commit under an earlier epoch succeeds. ErrHeld if another holds it.
+	Claim(ctx context.Context, claim Claim, ttl time.Duration) (drainmark.Progress, error)
+
+	// Release gives up the owner's claim on a partition, so that the next Claim need not wait for the lease. It does
+	// nothing if the owner does not hold it.
+	Release(ctx context.Context, owner string, partition int) error
+
+	// Leave releases all claims of the owner and forgets it.
+	Leave(ctx context.Context, owner string) error
+
+	// Commit applies the operations in their order together with the new progress, all or nothing, and durably: it is
+	// in force when Commit returns nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not
+	// the commit's, and with *Refused if an operation can never be applied; both change nothing. After any other error
+	// it may or may not be in force; the same commit again then gives nil or ErrFenced.
+	Commit(ctx context.Context, c Commit) (Committed, error)
+
+	// DeadLetter returns the dead letter, discarded ones too. ErrNotFound if there is none.
+	DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error)
+
+	// Sweep deletes a bounded number of things of the partition that nobody can see any more: messages that were
+	// cleared, keys of records accepted before s.Keys, and the progress and discarded dead letters of producers whose
+	// last record was committed before s.Producers. It says whether there is more. It needs no claim.
+	Sweep(ctx context.Context, s Sweep) (more bool, err error)
+
+	// Close ends what is under way and frees everything. A second call does nothing.
+	Close() error
+}
+
+// Reader is a replica. Every method answers from one state of it, and a later call never from an earlier state than a
+// call before, unless the store itself has lost its tail. Its methods may be called concurrently.
+type Reader interface {
+	// Deployment returns what Init recorded. ErrNotFound from a store that is still empty.
+	Deployment(ctx context.Context) (drainmark.Deployment, error)
+
+	// Progress returns the partition's progress; of a partition that was never claimed, the zero one.
+	Progress(ctx context.Context, partition int) (drainmark.Progress, error)
+
+	// Claims returns the claims that have not expired, one at most a partition, in order of partition.
+	Claims(ctx context.Context) ([]Claim, error)
+
+	// Messages returns up to limit messages of the log behind a position, in order. ErrNotFound if there is no such
+	// log. A page ends early, with at least one message, when its bodies exceed PageBytes.
+	Messages(ctx context.Context, log string, after uint64, limit int) (Page, error)
+
+	// Logs returns up to limit logs whose names follow after, in order of their names.
+	Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
+
+	// Rejected returns, for those of the runs (all of one partition) of which any mark was set aside, a dead letter
+	// that says why, without its record. The result has at most one entry a run and keeps their order.
+	Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error)
+
+	// DeadLetters returns up to limit dead letters of the partition that are not discarded, the longest set aside
+	// first, behind the one whose Ordinal is after.
+	DeadLetters(ctx context.Context, partition int, after uint64, limit int) ([]DeadLetter, error)
+
+	// Changes returns a channel that has something in it whenever a commit or a claim may have become visible since it
+	// was last emptied. Signals are merged, and may be spurious or, rarely, lost: poll slowly besides. The channel is
+	// closed when ctx ends or the reader is closed.
+	Changes(ctx context.Context) (<-chan struct{}, error)
+
+	// Ping returns nil when the reader answers.
+	Ping(ctx context.Context) error
+
+	// Close frees everything. A second call does nothing.
+	Close() error
+}
+
+// PageBytes is about how many bytes of bodies a page holds at most.
+const PageBytes = 8 << 20
+
+// Claim is the right to commit to a partition.
+type Claim struct {
+	Partition int
+	Owner     string // who holds it
+	Epoch     uint64 // which opening of the partition by that owner; random, never 0
+}
+
+// Group is who is alive and who holds what, at one moment.
+type Group struct {
+	Owners []string // sorted
+	Claims []Claim  // those not expired, in order of partition
+}
+
+// Commit is one atomic step of a partition.
+type Commit struct {
+	Partition  int
+	Epoch      uint64 // must be the claim's
+	Revision   uint64 // must be the progress's; the commit makes it one more
+	Now        time.Time
+	Operations []Operation
+
+	// What the progress becomes, besides its revision. Producers has only the entries that change, each whole.
+	Cursor    drainmark.Cursor
+	Producers map[drainmark.ProducerID]drainmark.ProducerProgress
+	Rejected  uint64
+}
+
+// OperationKind is what an operation does.
+type OperationKind uint8
+
+const (
+	// Append appends Record to its log, which comes to be if there is none, at the next position, persisted at the
+	// commit's Now. If the record has a key: when the log has seen that key from a record accepted less than KeysKept
+	// before this one, nothing is appended if content type and body are the same, and the operation is refused with
+	// ReasonKeyReused if they are not.
+	Append OperationKind = iota + 1
+	// Clear removes every message of the log, which comes to be if there is none; positions go on behind the last.
+	Clear
+	// SetAside stores Letter, in place of the one with the same ID if there is one.
+	SetAside
+	// Restore removes the dead letter with the ID Letter.ID, because it has been persisted after all.
+	Restore
+)
+
+// KeysKept is for how long an idempotency key is remembered, from accepting to accepting.
+const KeysKept = 24 * time.Hour
+
+// Operation is one step of a commit. Its pointers are read and never changed or kept.
+type Operation struct {
+	Kind   OperationKind
+	Mark   drainmark.Mark        // Append: the message's id
+	Record *drainmark.Record     // Append, Clear
+	Letter *drainmark.DeadLetter // SetAside, Restore
+}
+
+// Committed tells what a commit did.
+type Committed struct {
+	KeyDuplicates int // appends that were dropped because their key was known
+}
+
+// Sweep says what can go.
+type Sweep struct {
+	Partition int
+	Keys      time.Time
+	Producers time.Time
+}
+
+// Page is a part of a log, and the state that it was read from.
+type Page struct {
+	Log      drainmark.LogInfo
+	Messages []drainmark.Message
+	Version  drainmark.Version // of the log's partition, in the same state
+}
+
+// DeadLetter is a dead letter in its partition's list. Ordinals rise; discarding and retrying leave holes.
+type DeadLetter struct {
+	drainmark.DeadLetter
+	Ordinal uint64
+}
