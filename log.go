@@ -21,11 +21,14 @@ func CheckLogName(name string) error {
 }
 
 // PartitionOf returns the partition that a log belongs to, of n. It never changes for a deployment: the hash is
-// FNV-1a (64 bit), fixed for ever, and the number of partitions is fixed when the deployment is created.
+// FNV-1a (64 bit) with its upper half folded into the lower, fixed for ever, and the number of partitions is fixed
+// when the deployment is created. Without the fold the low bits depend on the characters' low bits alone, and names
+// that say the same thing twice ("user-7-7") would fill half of the partitions.
 func PartitionOf(log string, n int) int {
 	h := fnv.New64a()
 	h.Write([]byte(log))
-	return int(h.Sum64() % uint64(n))
+	sum := h.Sum64()
+	return int((sum ^ sum>>32) % uint64(n))
 }
 
 // MaxPartitions is the most partitions that a deployment can have, so that a receipt can name all of them.

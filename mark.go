@@ -84,3 +84,19 @@ func RunOf(m Mark) Run {
 func (r Run) String() string {
 	return fmt.Sprintf("%d-%s-%d..%d", r.Partition, r.Producer, r.First, r.Last)
 }
+
+// ParseRun reads what Run.String wrote.
+func ParseRun(s string) (Run, error) {
+	first, last, ok := strings.Cut(s, "..")
+	m, err := ParseMark(first)
+	if !ok || err != nil {
+		return Run{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
+	}
+	n, err := strconv.ParseUint(last, 10, 64)
+	if err != nil || n < m.Sequence {
+		return Run{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
+	}
+	run := RunOf(m)
+	run.Last = n
+	return run, nil
+}

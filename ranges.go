@@ -93,6 +93,9 @@ func (s Ranges) Holes() Ranges {
 
 // Minus returns the part of first to last that is not in the set.
 func (s Ranges) Minus(first, last uint64) Ranges {
+	if first > last {
+		return nil
+	}
 	var out Ranges
 	for i := s.find(first); i < len(s) && s[i].First <= last; i++ {
 		if s[i].First > first {

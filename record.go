@@ -49,8 +49,8 @@ type Record struct {
 }
 
 // recordOverhead bounds what a record's encoding adds to the lengths of its fields: a byte for the kind, a varint for
-// the time, and the five fields' lengths.
-const recordOverhead = 1 + binary.MaxVarintLen64 + 5*binary.MaxVarintLen32
+// the time, and the six fields' lengths.
+const recordOverhead = 1 + binary.MaxVarintLen64 + 6*binary.MaxVarintLen32
 
 // EncodedBound returns at most how many bytes the record adds to a batch.
 func (r *Record) EncodedBound() int {
@@ -165,7 +165,7 @@ func DecodeBatch(data []byte) (*Batch, error) {
 	copy(b.Producer[:], d.take(uint64(len(b.Producer))))
 	b.First = d.uvarint(math.MaxInt64)
 	count := d.uvarint(uint64(len(d.rest) / minRecordLength))
-	if d.bad || count == 0 || b.First == 0 {
+	if d.bad || count == 0 || b.First == 0 || b.First > math.MaxInt64-count {
 		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: its head is malformed", len(data))
 	}
 	b.Records = make([]Record, count)

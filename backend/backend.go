@@ -63,7 +63,7 @@ type Service interface {
 	// ParseReceipt reads one or more receipt texts of this deployment and merges them. KindInvalidReceipt, KindTooLarge.
 	ParseReceipt(texts ...string) (drainmark.Receipt, error)
 
-	// Status waits for at most wait until the receipt is Persisted or Rejected, or Stalled, and says what it is then.
+	// Status waits for at most wait until the receipt is Persisted or Rejected, and says what it is then.
 	// KindReceiptExpired, KindTooMany, KindUnavailable.
 	Status(ctx context.Context, r drainmark.Receipt, wait time.Duration) (Status, error)
 

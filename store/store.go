@@ -117,6 +117,9 @@ type Reader interface {
 	// that says why, without its record. The result has at most one entry a run and keeps their order.
 	Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error)
 
+	// DeadLetter returns the dead letter, discarded ones too. ErrNotFound if there is none.
+	DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error)
+
 	// DeadLetters returns up to limit dead letters of the partition that are not discarded, the longest set aside
 	// first, behind the one whose Ordinal is after.
 	DeadLetters(ctx context.Context, partition int, after uint64, limit int) ([]DeadLetter, error)

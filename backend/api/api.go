@@ -1,0 +1,148 @@
+// Package api speaks HTTP for a backend.Service: everything under /v1, as openapi.json describes it.
+//
+// It checks what comes in, against limits that each error names, and says what comes out; it decides nothing about
+// messages. append.go, decode.go and scan.go take writes in, messages.go, events.go and encode.go show them,
+// receipts.go answers what became of them. problem.go is the one place where an error becomes a status.
+package api
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/drainmark/drainmark/backend"
+)
+
+// The headers of the API's own.
+const (
+	receiptHeader     = "Drainmark-Receipt"
+	idempotencyHeader = "Idempotency-Key"
+)
+
+// Config is what New needs. Only Service must be set.
+type Config struct {
+	Service backend.Service
+	Logger  *slog.Logger          // nil for slog.Default()
+	Limits  Limits                // zero fields are defaults
+	Metrics prometheus.Registerer // where the metrics go; nil for nowhere
+	// Stopping ends when the server begins to shut down: event streams end then, and waits are cut short. nil for never.
+	Stopping context.Context
+}
+
+// New returns the API. It serves any number of requests at the same time, and starts no goroutines of its own. It
+// fails (KindMisconfigured) on limits that cannot be, or metrics that Metrics does not take.
+//
+// The server around it needs a ReadHeaderTimeout and an IdleTimeout, and no ReadTimeout or WriteTimeout: bodies have
+// their deadlines from here, and event streams last.
+func New(c Config) (http.Handler, error) {
+	limits, err := c.Limits.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	metrics, err := newMetrics(c.Metrics)
+	if err != nil {
+		return nil, err
+	}
+	h := &handler{
+		service: c.Service, limits: limits, metrics: metrics, mux: http.NewServeMux(),
+		log: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping,
+	}
+	if h.stopping == nil {
+		h.stopping = context.Background()
+	}
+	h.register()
+	return h, nil
+}
+
+// handler is the API. Only bodies and what metrics hold ever change.
+type handler struct {
+	service  backend.Service
+	limits   Limits
+	metrics  *metrics
+	log      *slog.Logger
+	stopping context.Context
+	mux      *http.ServeMux
+	bodies   atomic.Int64 // bytes of request bodies in memory, or allowed to be
+}
+
+// route is one thing that can be asked for.
+type route struct {
+	method  string
+	path    string // as http.ServeMux has it, and the OpenAPI document too
+	serve   func(*handler, http.ResponseWriter, *request) error
+	options options
+}
+
+// options says what a route does besides.
+type options uint8
+
+const (
+	waits   options = 1 << iota // honours Prefer: wait
+	reads                       // reads the request's body itself
+	streams                     // answers for as long as the client listens
+)
+
+// routes returns all routes.
+func routes() []route {
+	return []route{
+		{"GET", "/v1", (*handler).index, 0},
+		{"GET", "/v1/openapi.json", (*handler).openAPI, 0},
+		{"GET", "/v1/logs", (*handler).logs, 0},
+		{"POST", "/v1/logs/{log}/messages", (*handler).append, waits | reads},
+		{"GET", "/v1/logs/{log}/messages", (*handler).messages, waits},
+		{"DELETE", "/v1/logs/{log}/messages", (*handler).clear, waits},
+		{"GET", "/v1/logs/{log}/events", (*handler).events, streams},
+		{"GET", "/v1/receipts/{receipt}", (*handler).receipt, waits},
+		{"POST", "/v1/barriers", (*handler).barrier, waits | reads},
+		{"GET", "/v1/backlog", (*handler).backlog, 0},
+		{"GET", "/v1/dead-letters", (*handler).deadLetters, 0},
+		{"POST", "/v1/dead-letters/{id}/retry", (*handler).retry, waits},
+		{"DELETE", "/v1/dead-letters/{id}", (*handler).discard, waits},
+	}
+}
+
+// register gives the mux every route, and for each path what answers the methods that it does not have.
+func (h *handler) register() {
+	allowed := map[string][]string{}
+	for _, rt := range routes() {
+		h.mux.Handle(rt.method+" "+rt.path, h.instrument(rt))
+		allowed[rt.path] = append(allowed[rt.path], rt.method)
+		if rt.method == http.MethodGet {
+			allowed[rt.path] = append(allowed[rt.path], http.MethodHead)
+		}
+	}
+	for path, methods := range allowed {
+		slices.Sort(methods)
+		h.mux.Handle(path, h.instrument(route{path: path, serve: wrongMethod(strings.Join(methods, ", "))}))
+	}
+	h.mux.Handle("/", h.instrument(unknown))
+}
+
+// unknown answers for every path that there is not.
+var unknown = route{path: "unknown", serve: func(_ *handler, _ http.ResponseWriter, r *request) error {
+	return notFound("there is no %s; GET /v1 says what there is", r.URL.Path)
+}}
+
+func wrongMethod(allow string) func(*handler, http.ResponseWriter, *request) error {
+	return func(_ *handler, w http.ResponseWriter, r *request) error {
+		w.Header().Set("Allow", allow)
+		return methodNotAllowed("%s is not a method of %s; it has %s", r.Method, r.URL.Path, allow)
+	}
+}
+
+// ServeHTTP answers one request.
+func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if escaped := r.URL.EscapedPath(); escaped != path.Clean(escaped) {
+		h.instrument(unknown).ServeHTTP(w, r) // rather than http.ServeMux's redirection to the clean path
+		return
+	}
+	h.mux.ServeHTTP(w, r)
+}
+

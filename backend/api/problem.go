@@ -1,0 +1,135 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/drainmark/drainmark"
+)
+
+// ProblemPrefix begins the type of every problem; the kind of the error ends it.
+const ProblemPrefix = "urn:drainmark:problem:"
+
+// statusClientClosed is what logs and metrics say of a request whose client went away before its answer.
+const statusClientClosed = 499
+
+// problems is the one place that says how each kind of error looks over HTTP.
+var problems = map[drainmark.Kind]struct {
+	status int
+	title  string
+	retry  bool // the same request may succeed later: say when
+}{
+	drainmark.KindInvalid:        {http.StatusBadRequest, "The request is malformed or out of range", false},
+	drainmark.KindInvalidReceipt: {http.StatusBadRequest, "The receipt is not one of this deployment", false},
+	drainmark.KindReceiptExpired: {http.StatusGone, "The receipt is too old to be answered", false},
+	drainmark.KindNotFound:       {http.StatusNotFound, "There is no such thing", false},
+	drainmark.KindMethod:         {http.StatusMethodNotAllowed, "The resource has no such method", false},
+	drainmark.KindMediaType:      {http.StatusUnsupportedMediaType, "The body's type or encoding cannot be taken", false},
+	drainmark.KindTooLarge:       {http.StatusRequestEntityTooLarge, "A size is over its limit", false},
+	drainmark.KindConflict:       {http.StatusConflict, "The state of the thing does not allow it", false},
+	drainmark.KindNotReached:     {http.StatusPreconditionFailed, "The writes of the receipt are not visible here yet", true},
+	drainmark.KindBacklogFull:    {http.StatusServiceUnavailable, "The backlog is full", true},
+	drainmark.KindTooMany:        {http.StatusServiceUnavailable, "Too much is going on at once", true},
+	drainmark.KindUnavailable:    {http.StatusServiceUnavailable, "The broker or the store does not answer", true},
+	drainmark.KindOutcomeUnknown: {http.StatusGatewayTimeout, "It may or may not have been done", false},
+	drainmark.KindMisconfigured:  {http.StatusInternalServerError, "The deployment is not set up right", false},
+	drainmark.KindInternal:       {http.StatusInternalServerError, "Something went wrong here", false},
+}
+
+// Problem is an error as the API writes it (RFC 9457).
+type Problem struct {
+	Type    string `json:"type"` // ProblemPrefix and a kind
+	Title   string `json:"title"`
+	Status  int    `json:"status"`
+	Detail  string `json:"detail"`
+	Receipt string `json:"receipt,omitempty"` // of writes whose outcome is unknown: it tells later
+}
+
+// ProblemOf returns how the API writes an error. What an internal error says stays in the log.
+func ProblemOf(err error) Problem {
+	kind := drainmark.KindOf(err)
+	known, ok := problems[kind]
+	if !ok {
+		kind = drainmark.KindInternal
+		known = problems[kind]
+	}
+	p := Problem{Type: ProblemPrefix + string(kind), Title: known.title, Status: known.status, Detail: err.Error()}
+	if kind == drainmark.KindInternal {
+		p.Detail = "an internal error; the server's log has more"
+	}
+	return p
+}
+
+// Err is the way back: the error that the problem was made of, for a client.
+func (p Problem) Err() *drainmark.Error {
+	kind := drainmark.Kind(strings.TrimPrefix(p.Type, ProblemPrefix))
+	if _, ok := problems[kind]; !ok {
+		kind = drainmark.KindInternal
+	}
+	return &drainmark.Error{Kind: kind, Message: p.Detail}
+}
+
+// unknownOutcome is an error whose writes may have been done, and the receipt that will tell.
+type unknownOutcome struct {
+	error
+	receipt string
+}
+
+func (u unknownOutcome) Unwrap() error { return u.error }
+
+// afterPublish makes the error of something that was to be published: a deadline that nobody has interpreted means
+// that the outcome is unknown, and an unknown outcome carries its receipt.
+func afterPublish(receipt drainmark.Receipt, err error) error {
+	if isBareContextError(err) {
+		err = drainmark.Errorf(drainmark.KindOutcomeUnknown, "publishing: %w", err)
+	}
+	if drainmark.KindOf(err) == drainmark.KindOutcomeUnknown && len(receipt.Runs) > 0 {
+		return unknownOutcome{err, receipt.String()}
+	}
+	return err
+}
+
+// isBareContextError says whether a context ended and nobody has said what that means.
+func isBareContextError(err error) bool {
+	return (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) &&
+		drainmark.KindOf(err) == drainmark.KindInternal
+}
+
+// fail answers with the problem that an error is.
+func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
+	if errors.Is(r.Context().Err(), context.Canceled) {
+		w.status = statusClientClosed // nobody is there to be answered
+		return
+	}
+	if isBareContextError(err) {
+		err = drainmark.Errorf(drainmark.KindUnavailable, "no answer within %v", h.limits.Request)
+	}
+	p := ProblemOf(err)
+	if p.Status == http.StatusInternalServerError {
+		h.log.Error("a request failed", "route", route, "error", err)
+	}
+	if w.status != 0 {
+		return // an answer has begun; there is no place for another
+	}
+	var unknown unknownOutcome
+	if errors.As(err, &unknown) {
+		p.Receipt = unknown.receipt
+		w.Header().Set(receiptHeader, p.Receipt)
+	}
+	if problems[drainmark.Kind(strings.TrimPrefix(p.Type, ProblemPrefix))].retry {
+		w.Header().Set("Retry-After", seconds(h.limits.RetryAfter))
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	body, _ := json.Marshal(p) // strings and a number: it cannot fail
+	h.respond(w, p.Status, "application/problem+json", body)
+}
+
+// seconds writes a duration in whole seconds, rounded up.
+func seconds(d time.Duration) string {
+	return strconv.FormatInt(int64((d+time.Second-1)/time.Second), 10)
+}

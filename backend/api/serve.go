@@ -1,0 +1,201 @@
+package api
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+)
+
+// request is a request on its way through a handler. Its context ends when the answer is due.
+type request struct {
+	*http.Request
+	began time.Time
+	wait  time.Duration // what it may wait besides, by its Prefer header; 0 where the route knows no wait
+}
+
+// recorder notes what was answered.
+type recorder struct {
+	http.ResponseWriter
+	status int // 0 until the answer has begun
+	bytes  int64
+}
+
+func (w *recorder) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *recorder) Write(p []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(p)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap is for http.ResponseController.
+func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// instrument puts around a route what all routes have: deadlines, errors and panics as problems, metrics, the log.
+func (h *handler) instrument(rt route) http.Handler {
+	return http.HandlerFunc(func(to http.ResponseWriter, r *http.Request) {
+		w := &recorder{ResponseWriter: to}
+		began := time.Now()
+		if rt.options&streams == 0 {
+			h.metrics.inFlight.Inc()
+			defer h.metrics.inFlight.Dec()
+		}
+		defer func() { h.ended(rt, w, r, time.Since(began)) }()
+		defer h.recovered(rt, w, r)
+		if err := h.run(rt, w, r, began); err != nil {
+			h.fail(w, r, rt.path, err)
+		}
+	})
+}
+
+// run serves the request within its time.
+func (h *handler) run(rt route, w http.ResponseWriter, r *http.Request, began time.Time) error {
+	req := &request{Request: r, began: began}
+	if rt.options&reads == 0 {
+		if err := h.dropBody(w, req); err != nil {
+			return err
+		}
+	}
+	if rt.options&streams != 0 {
+		return rt.serve(h, w, req)
+	}
+	if rt.options&waits != 0 {
+		if wait, ok := preferredWait(r.Header["Prefer"]); ok {
+			req.wait = min(wait, h.limits.Wait)
+			w.Header().Set("Preference-Applied", "wait="+seconds(req.wait))
+		}
+	}
+	ctx, cancel := context.WithDeadline(r.Context(), began.Add(h.limits.Request+req.wait))
+	defer cancel()
+	req.Request = r.WithContext(ctx)
+	return rt.serve(h, w, req)
+}
+
+// recovered answers for a handler that panicked. It must be deferred itself.
+func (h *handler) recovered(rt route, w *recorder, r *http.Request) {
+	p := recover()
+	if p == nil {
+		return
+	}
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
+		panic(http.ErrAbortHandler)
+	}
+	h.log.Error("a request made its handler panic", "route", rt.path, "panic", p, "stack", string(debug.Stack()))
+	if w.status != 0 {
+		panic(http.ErrAbortHandler) // so that the client sees that its answer is cut off
+	}
+	h.fail(w, r, rt.path, fmt.Errorf("panic: %v", p))
+}
+
+// ended counts and logs a request that is over.
+func (h *handler) ended(rt route, w *recorder, r *http.Request, took time.Duration) {
+	status := w.status
+	if status == 0 {
+		status = http.StatusOK // what net/http sends for a handler that wrote nothing
+	}
+	h.metrics.answered(rt, r.Method, status, took)
+	if h.log.Enabled(r.Context(), slog.LevelDebug) {
+		h.log.Debug("answered", "route", rt.path, "method", r.Method, "status", status, "bytes", w.bytes, "took", took)
+	}
+}
+
+// respond writes a whole answer. The client has Limits.Write to accept it.
+func (h *handler) respond(w http.ResponseWriter, status int, contentType string, body []byte) error {
+	header := w.Header()
+	header.Set("Content-Type", contentType)
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("X-Content-Type-Options", "nosniff")
+	control := http.NewResponseController(w)
+	// A writer that knows no deadlines is not a connection, and blocks nobody.
+	_ = control.SetWriteDeadline(time.Now().Add(h.limits.Write))
+	w.WriteHeader(status)
+	if _, err := w.Write(body); err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
+		panic(http.ErrAbortHandler) // the client is gone or too slow; there is nobody to tell
+	}
+	_ = control.Flush()                       // before the deadline goes
+	_ = control.SetWriteDeadline(time.Time{}) // the connection may have more requests to come
+	return nil
+}
+
+// respondJSON writes a value as a whole answer.
+func (h *handler) respondJSON(w http.ResponseWriter, status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("writing the answer: %w", err)
+	}
+	return h.respond(w, status, "application/json", append(body, '\n'))
+}
+
+// readBody reads a request's whole body, of at most limit bytes, which must arrive within Limits.Request. It fails
+// before it reads anything if the request says that there is more. The caller calls release when the body is not
+// needed any more, also after an error.
+func (h *handler) readBody(w http.ResponseWriter, r *request, limit int, what string) (body []byte, release func(), err error) {
+	release = func() {}
+	size := int64(limit)
+	if r.ContentLength >= 0 {
+		size = r.ContentLength
+	}
+	if size == 0 || r.Body == http.NoBody {
+		return nil, release, nil
+	}
+	over := tooLarge("%s is over %d bytes, the limit", what, limit)
+	if size > int64(limit) {
+		return nil, release, over
+	}
+	if held := h.bodies.Add(size); held > h.limits.Bodies {
+		h.bodies.Add(-size)
+		return nil, release, tooMany("the requests under way hold %d bytes of bodies, the limit", h.limits.Bodies)
+	}
+	release = func() { h.bodies.Add(-size) }
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(r.began.Add(h.limits.Request))
+	if body, err = readAll(r.Body, int(size)); err != nil {
+		return nil, release, invalid("reading the request's body, for which it has %v: %w", h.limits.Request, err)
+	}
+	if len(body) > int(size) {
+		return nil, release, over
+	}
+	_ = control.SetReadDeadline(time.Time{})
+	return body, release, nil
+}
+
+// readAll reads up to size+1 bytes. It holds no more than twice of what has really arrived.
+func readAll(from io.Reader, size int) ([]byte, error) {
+	body := make([]byte, 0, min(size, 64<<10)+1)
+	for {
+		n, err := from.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case err == io.EOF:
+			return body, nil
+		case err != nil:
+			return nil, err
+		case len(body) > size:
+			return body, nil
+		case len(body) == cap(body):
+			body = append(make([]byte, 0, min(2*cap(body), size+1)), body...)
+		}
+	}
+}
+
+// dropBody reads what a client sent where nothing is wanted, within bounds, so that the connection can go on.
+func (h *handler) dropBody(w http.ResponseWriter, r *request) error {
+	_, release, err := h.readBody(w, r, maxSmallBody, "the body, which is not used here,")
+	release()
+	return err
+}

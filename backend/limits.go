@@ -1,0 +1,45 @@
+package backend
+
+import "time"
+
+// Limits bound what a backend keeps and waits for. The zero value of a field means its default.
+type Limits struct {
+	BatchRecords   int           // records in one broker message; 1,000
+	WaitingBytes   int64         // bytes of records that wait to be published, in all partitions; 64 MiB
+	PublishAttempt time.Duration // for one attempt to publish a batch, which is then in doubt; 5 s
+	KeepAlive      time.Duration // a quiet producer sends a fence so often; 24 h. Far less than ProducerRetention
+	Waiters        int           // requests that wait for a receipt or a barrier; 10,000
+	Subscribers    int           // event streams; 10,000
+	SubscriberLag  uint64        // messages that a live event stream may fall behind; 100,000
+	FeedMessages   int           // newest messages of each followed log that are kept in memory; 4,096
+	FeedBytes      int           // the same, in bytes of their bodies; 4 MiB
+	Poll           time.Duration // how often to look for changes, in case a notification was lost; 1 s
+	StallAfter     time.Duration // no progress for so long, with something pending, is a stall; 5 s
+
+	// ProducerRetention is for how long after its last record the store keeps a producer's progress; 7 days. An older
+	// receipt of a producer that the progress does not know is expired.
+	ProducerRetention time.Duration
+}
+
+func (l Limits) withDefaults() Limits {
+	set(&l.BatchRecords, 1000)
+	set(&l.WaitingBytes, 64<<20)
+	set(&l.PublishAttempt, 5*time.Second)
+	set(&l.KeepAlive, 24*time.Hour)
+	set(&l.Waiters, 10_000)
+	set(&l.Subscribers, 10_000)
+	set(&l.SubscriberLag, 100_000)
+	set(&l.FeedMessages, 4096)
+	set(&l.FeedBytes, 4<<20)
+	set(&l.Poll, time.Second)
+	set(&l.StallAfter, 5*time.Second)
+	set(&l.ProducerRetention, 7*24*time.Hour)
+	return l
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}

@@ -1,0 +1,56 @@
+package backend
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	publishedRecords prometheus.Counter
+	publishFailures  prometheus.Counter
+	publishDuration  prometheus.Histogram
+	batchRecords     prometheus.Histogram
+	refreshes        prometheus.Counter
+	waiters          prometheus.Gauge
+	subscribers      prometheus.Gauge
+	barriers         prometheus.Counter
+	fencesAgain      prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "drainmark_backend_" + name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return prometheus.NewGauge(prometheus.GaugeOpts{Name: "drainmark_backend_" + name, Help: help})
+	}
+	m := &metrics{
+		publishedRecords: counter("published_records_total", "Records that the broker has confirmed."),
+		publishFailures:  counter("publish_failures_total", "Attempts to publish a batch that failed."),
+		refreshes:        counter("progress_reads_total", "Reads of a partition's progress from the store's reader."),
+		waiters:          gauge("waiters", "Requests that wait for a receipt, a barrier or a state of the reader."),
+		subscribers:      gauge("subscribers", "Open event streams."),
+		barriers:         counter("barriers_total", "Barriers asked for."),
+		fencesAgain:      counter("barrier_fences_again_total", "Fences sent again because a partition was opened anew meanwhile."),
+		publishDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "drainmark_backend_publish_duration_seconds", Help: "From handing a batch to the broker to its confirmation.",
+			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
+		}),
+		batchRecords: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "drainmark_backend_batch_records", Help: "Records in a published batch.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 11),
+		}),
+	}
+	if r != nil {
+		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.barriers,
+			m.fencesAgain, m.publishDuration, m.batchRecords)
+	}
+	return m
+}
+
+func (m *metrics) published(took time.Duration, records int) {
+	m.publishedRecords.Add(float64(records))
+	m.publishDuration.Observe(took.Seconds())
+	m.batchRecords.Observe(float64(records))
+}

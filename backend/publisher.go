@@ -1,0 +1,480 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/backoff"
+)
+
+// publisher is STEP 1 for one partition: it gives records their sequences and does group commit. It takes all that
+// waits, publishes it as one batch and waits for the broker's confirmation; meanwhile the next batch gathers. One batch
+// is in flight at a time, so order is kept, and a batch whose outcome is in doubt is published again, with the same
+// sequences, until it is stored.
+//
+// A record gets its sequence when it goes into a batch. Until then its request can be withdrawn without a trace. A
+// batch that was certainly not stored is taken apart again and gives its sequences back, unless somebody has already
+// been given a receipt with them.
+type publisher struct {
+	partition int
+	producer  drainmark.ProducerID
+	broker    broker.Broker
+	limits    Limits
+	budget    *budget
+	log       *slog.Logger
+	metrics   *metrics
+	scratch   []drainmark.Record // the loop's, for a batch of several requests
+
+	mu      sync.Mutex
+	waiting []*request // what is not, or not wholly, in a batch; only the first may be partly in one
+	fence   *request   // the waiting fence that barriers share; nil if there is none
+	next    uint64     // the sequence that the next record gets
+	sentAt  time.Time  // when the last batch was stored
+	closed  bool
+	flying  *batch
+	wake    chan struct{} // has something in it when there is work
+	idle    chan struct{} // closed while nothing waits or is in flight; see flush
+}
+
+// request is the records of one caller, who waits for done.
+type request struct {
+	records   []drainmark.Record
+	bytes     int           // EncodedBound of all records
+	waiters   int           // callers that wait for it; only a shared fence has more than one
+	epoch     uint64        // fence: the partition's epoch before it was published
+	first     uint64        // the sequence of the first record, once that is in a batch
+	taken     int           // records that are in a batch, stored or not
+	stored    int           // records that the broker has confirmed
+	handedOut bool          // somebody has the receipt: the sequences must not go to other records
+	done      chan struct{} // closed when all is stored, or err is set
+	err       error
+}
+
+// batch is what is in flight: records of one or more requests.
+type batch struct {
+	first uint64
+	parts []part
+	bytes int
+}
+
+type part struct {
+	request *request
+	records int
+}
+
+func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *publisher {
+	idle := make(chan struct{})
+	close(idle)
+	return &publisher{
+		partition: partition, producer: producer, broker: b.broker, limits: b.limits, budget: &b.budget,
+		log: b.log.With("partition", partition), metrics: b.metrics,
+		next: 1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
+	}
+}
+
+// put publishes the records, next to each other and in order, and returns their run once the broker has confirmed
+// them. See Service.Append for the errors; with KindOutcomeUnknown the run is valid.
+func (p *publisher) put(ctx context.Context, records []drainmark.Record) (drainmark.Run, error) {
+	r := &request{records: records, done: make(chan struct{})}
+	for i := range records {
+		r.bytes += records[i].EncodedBound()
+	}
+	if err := p.enqueue(r); err != nil {
+		return drainmark.Run{}, err
+	}
+	return p.await(ctx, r)
+}
+
+// putFence publishes a fence, or shares one that waits to be published, and returns its run and the epoch that
+// currentEpoch said before that.
+func (p *publisher) putFence(ctx context.Context, currentEpoch func() uint64) (drainmark.Run, uint64, error) {
+	p.mu.Lock()
+	r := p.fence
+	if r != nil {
+		r.waiters++
+	}
+	p.mu.Unlock()
+	if r == nil {
+		fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: time.Now()}
+		r = &request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), epoch: currentEpoch(), done: make(chan struct{})}
+		if err := p.enqueue(r); err != nil {
+			return drainmark.Run{}, 0, err
+		}
+	}
+	run, err := p.await(ctx, r)
+	return run, r.epoch, err
+}
+
+func (p *publisher) enqueue(r *request) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return drainmark.Errorf(drainmark.KindUnavailable, "this backend is shutting down")
+	}
+	if !p.budget.take(r.bytes) {
+		return drainmark.Errorf(drainmark.KindBacklogFull, "%d bytes wait to be published; the limit (waiting-bytes) is %d", p.budget.used.Load(), p.budget.limit)
+	}
+	if len(p.waiting) == 0 {
+		select {
+		case <-p.idle:
+			p.idle = make(chan struct{})
+		default: // a batch is in flight
+		}
+	}
+	r.waiters = 1
+	p.waiting = append(p.waiting, r)
+	if r.records[0].Kind == drainmark.Fence && p.fence == nil {
+		p.fence = r
+	}
+	p.signal()
+	return nil
+}
+
+func (p *publisher) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until the request is stored or has failed; when ctx ends first it withdraws it, if that can be done.
+func (p *publisher) await(ctx context.Context, r *request) (drainmark.Run, error) {
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		select {
+		case <-r.done:
+		default:
+			return p.giveUp(r)
+		}
+	}
+	return p.run(r), r.err
+}
+
+// run returns the marks that the request got. After a failure that is what was stored before it.
+func (p *publisher) run(r *request) drainmark.Run {
+	if r.first == 0 {
+		return drainmark.Run{}
+	}
+	n := len(r.records)
+	if r.err != nil && !r.handedOut {
+		n = r.stored
+	}
+	return drainmark.Run{Partition: p.partition, Producer: p.producer, First: r.first, Last: r.first + uint64(n) - 1}
+}
+
+// giveUp ends a caller's wait. Called with mu held.
+func (p *publisher) giveUp(r *request) (drainmark.Run, error) {
+	r.waiters--
+	if r.taken == 0 {
+		if r.waiters == 0 {
+			p.remove(r)
+		}
+		return drainmark.Run{}, drainmark.Errorf(drainmark.KindUnavailable, "the broker did not take the batch before this one in time; nothing was stored")
+	}
+	r.handedOut = true
+	return p.run(r), drainmark.Errorf(drainmark.KindOutcomeUnknown, "the broker did not confirm in time; it is tried further, and the receipt tells what becomes of it")
+}
+
+// remove takes a request that is in no batch out of the queue. Called with mu held.
+func (p *publisher) remove(r *request) {
+	i := slices.Index(p.waiting, r)
+	if i < 0 {
+		return
+	}
+	p.waiting = slices.Delete(p.waiting, i, i+1)
+	p.budget.give(r.bytes)
+	if p.fence == r {
+		p.fence = nil
+	}
+	if len(p.waiting) == 0 {
+		p.signal() // for the loop to see that it is idle
+	}
+}
+
+// loop publishes until ctx ends. Then everything that still waits fails.
+func (p *publisher) loop(ctx context.Context) {
+	defer p.abandon()
+	var buffer []byte
+	for {
+		b := p.take()
+		if b == nil {
+			if !p.sleep(ctx) {
+				return
+			}
+			continue
+		}
+		buffer = p.encode(buffer[:0], b)
+		if !p.publish(ctx, b, buffer) {
+			return
+		}
+	}
+}
+
+// sleep waits for work, and sends a fence when it has been quiet for very long, so that no store forgets the progress
+// of a producer that is alive.
+func (p *publisher) sleep(ctx context.Context) bool {
+	p.mu.Lock()
+	quiet := time.Until(p.sentAt.Add(p.limits.KeepAlive))
+	unused := p.next == 1
+	p.mu.Unlock()
+	timer := time.NewTimer(max(quiet, time.Second))
+	defer timer.Stop()
+	select {
+	case <-p.wake:
+		return true
+	case <-timer.C:
+		if !unused && quiet <= 0 {
+			fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: time.Now()}
+			// Nobody waits for it. If it can't be queued something else is, which serves as well.
+			_ = p.enqueue(&request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), done: make(chan struct{})})
+		}
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// take makes a batch of what waits, within the limits. It returns nil if nothing does.
+func (p *publisher) take() *batch {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	b := &batch{first: p.next, bytes: drainmark.BatchOverhead}
+	maxBytes := p.broker.Traits().MaxPayload
+	records := 0
+	for len(p.waiting) > 0 && records < p.limits.BatchRecords {
+		r := p.waiting[0]
+		n := 0
+		for i := r.taken; i < len(r.records) && records+n < p.limits.BatchRecords; i++ {
+			size := r.records[i].EncodedBound()
+			if b.bytes+size > maxBytes && records+n > 0 {
+				break
+			}
+			b.bytes += size
+			n++
+		}
+		if n == 0 {
+			break
+		}
+		if r.taken == 0 {
+			r.first = p.next
+		}
+		b.parts = append(b.parts, part{r, n})
+		r.taken += n
+		records += n
+		p.next += uint64(n)
+		if p.fence == r {
+			p.fence = nil
+		}
+		if r.taken < len(r.records) {
+			break
+		}
+		p.waiting = p.waiting[1:]
+	}
+	p.flying = b
+	if records == 0 {
+		p.flying = nil
+		p.waiting = nil // lets go of the array
+		select {
+		case <-p.idle:
+		default:
+			close(p.idle)
+		}
+		return nil
+	}
+	return b
+}
+
+func (p *publisher) encode(buffer []byte, b *batch) []byte {
+	out := drainmark.Batch{Partition: p.partition, Producer: p.producer, First: b.first}
+	if len(b.parts) == 1 {
+		r := b.parts[0].request
+		from := int(b.first - r.first)
+		out.Records = r.records[from : from+b.parts[0].records]
+	} else {
+		out.Records = p.scratch[:0]
+		next := b.first
+		for _, part := range b.parts {
+			from := int(next - part.request.first)
+			out.Records = append(out.Records, part.request.records[from:from+part.records]...)
+			next += uint64(part.records)
+		}
+		defer clear(out.Records) // lets go of the bodies
+		p.scratch = out.Records
+	}
+	return drainmark.EncodeBatch(buffer, &out)
+}
+
+// publish publishes the batch until it is stored, or until it is certain that it is not, in which case it is taken
+// apart. It returns false when ctx ends.
+func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool {
+	last := b.first - 1
+	for _, part := range b.parts {
+		last += uint64(part.records)
+	}
+	message := broker.Batch{
+		Header:  broker.Header{Partition: p.partition, Producer: p.producer, First: b.first, Last: last},
+		Payload: payload,
+	}
+	inDoubt := false
+	wait := backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second}
+	for {
+		start := time.Now()
+		attempt, cancel := context.WithTimeout(ctx, p.limits.PublishAttempt)
+		err := p.broker.Publish(attempt, p.partition, message)
+		cancel()
+		if err == nil {
+			p.metrics.published(time.Since(start), int(last-b.first+1))
+			p.confirm(b)
+			return true
+		}
+		p.metrics.publishFailures.Inc()
+		p.log.Warn("publishing a batch failed", "first", b.first, "last", last, "error", err)
+		certain := errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrNotSent)
+		if certain && !inDoubt && p.takeApart(b, errors.Is(err, broker.ErrFull)) {
+			return errors.Is(err, broker.ErrFull) || wait.Wait(ctx) == nil
+		}
+		if !certain {
+			inDoubt = true
+		}
+		if errors.Is(err, broker.ErrFull) {
+			p.refuseWaiting()
+		}
+		if wait.Wait(ctx) != nil {
+			return false
+		}
+	}
+}
+
+// confirm tells the waiting callers that their records are stored.
+func (p *publisher) confirm(b *batch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sentAt = time.Now()
+	for _, part := range b.parts {
+		r := part.request
+		r.stored += part.records
+		if r.stored == len(r.records) {
+			p.finish(r, nil)
+		}
+	}
+}
+
+// finish ends a request that is no longer in the queue. Called with mu held.
+func (p *publisher) finish(r *request, err error) {
+	p.budget.give(r.bytes)
+	r.err = err
+	close(r.done)
+}
+
+// takeApart puts the records of a batch that was certainly not stored back into the queue, with no sequence; if the
+// broker is full it fails them, and all that waits. It does nothing and returns false if a receipt of one of them has
+// been handed out: the batch must then be stored as it is.
+func (p *publisher) takeApart(b *batch, full bool) bool {
+	p.mu.Lock()
+	for _, part := range b.parts {
+		if part.request.handedOut {
+			p.mu.Unlock()
+			return false
+		}
+	}
+	for _, part := range slices.Backward(b.parts) {
+		r := part.request
+		if len(p.waiting) == 0 || p.waiting[0] != r { // else it was only partly taken, and still heads the queue
+			p.waiting = slices.Insert(p.waiting, 0, r)
+		}
+		r.taken -= part.records
+		if r.records[0].Kind == drainmark.Fence && p.fence == nil && r.taken == 0 {
+			p.fence = r
+		}
+	}
+	p.next = b.first
+	p.mu.Unlock()
+	if full {
+		p.refuseWaiting()
+	}
+	return true
+}
+
+// refuseWaiting fails what is in no batch, because the broker takes nothing more.
+func (p *publisher) refuseWaiting() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var kept []*request
+	for _, r := range p.waiting {
+		switch {
+		case r.handedOut || r.taken > r.stored: // its sequences are given away, or partly in flight
+			kept = append(kept, r)
+		case r.stored > 0:
+			p.finish(r, drainmark.Errorf(drainmark.KindOutcomeUnknown, "the first %d of %d records are stored, the others are not: the broker's backlog limit is reached", r.stored, len(r.records)))
+		default:
+			p.finish(r, drainmark.Errorf(drainmark.KindBacklogFull, "the broker takes nothing more until something has been persisted: its backlog limit (backlog-bytes) or its disk is full"))
+		}
+	}
+	p.waiting = kept
+	p.fence = nil
+}
+
+// flush stops taking requests, and waits until everything is stored or ctx ends.
+func (p *publisher) flush(ctx context.Context) {
+	p.mu.Lock()
+	p.closed = true
+	idle := p.idle
+	p.mu.Unlock()
+	select {
+	case <-idle:
+	case <-ctx.Done():
+	}
+}
+
+// abandon fails everything that is left when the loop ends.
+func (p *publisher) abandon() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	p.fence = nil
+	left := p.waiting
+	p.waiting = nil
+	if p.flying != nil {
+		for _, part := range p.flying.parts {
+			if part.request.taken == len(part.request.records) { // else it heads the queue
+				left = append(left, part.request)
+			}
+		}
+	}
+	for _, r := range left {
+		switch {
+		case r.stored == len(r.records): // done
+		case r.taken == 0:
+			p.finish(r, drainmark.Errorf(drainmark.KindUnavailable, "this backend is shutting down; nothing was stored"))
+		default:
+			r.handedOut = true
+			p.finish(r, drainmark.Errorf(drainmark.KindOutcomeUnknown, "this backend shut down before the broker had confirmed; the receipt tells what became of it"))
+		}
+	}
+}
+
+// budget bounds the bytes that wait in all publishers of a backend.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+func (b *budget) take(n int) bool {
+	if b.used.Add(int64(n)) > b.limit {
+		b.used.Add(int64(-n))
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(n int) { b.used.Add(int64(-n)) }

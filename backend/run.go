@@ -1,0 +1,130 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/store"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Config is what a Backend is made of.
+type Config struct {
+	Broker     broker.Broker
+	Reader     store.Reader
+	Deployment drainmark.Deployment // as Reader.Deployment says
+	Limits     Limits
+	Logger     *slog.Logger
+	Metrics    prometheus.Registerer // may be nil
+}
+
+// Backend implements Service on a broker and a reader.
+type Backend struct {
+	broker     broker.Broker
+	reader     store.Reader
+	deployment drainmark.Deployment
+	limits     Limits
+	log        *slog.Logger
+	metrics    *metrics
+
+	budget     budget
+	publishers []*publisher // by partition
+	tracker    *tracker
+	feeds      *feeds
+}
+
+var _ Service = (*Backend)(nil)
+
+// New returns a Backend; it does nothing before Run. It is a producer of its own, with a new id.
+func New(c Config) (*Backend, error) {
+	b := &Backend{
+		broker: c.Broker, reader: c.Reader, deployment: c.Deployment, limits: c.Limits.withDefaults(),
+		log: c.Logger, metrics: newMetrics(c.Metrics),
+	}
+	if n := c.Deployment.Partitions; n < 1 || n > drainmark.MaxPartitions {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "partitions: %d is not between 1 and %d", n, drainmark.MaxPartitions)
+	}
+	b.budget.limit = b.limits.WaitingBytes
+	producer := drainmark.NewProducerID()
+	for p := range c.Deployment.Partitions {
+		b.publishers = append(b.publishers, newPublisher(p, producer, b))
+	}
+	b.tracker = newTracker(b)
+	b.feeds = newFeeds(b)
+	b.log.Info("backend made", "producer", producer, "partitions", c.Deployment.Partitions)
+	return b, nil
+}
+
+// flushTime is how long Run waits at its end for what was accepted to be stored.
+const flushTime = 3 * time.Second
+
+// Run does the backend's work until ctx ends. Then it takes nothing new, waits for at most three seconds for what it
+// has taken to be stored, answers everybody who still waits, and returns when nothing of it runs any more.
+func (b *Backend) Run(ctx context.Context) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	for _, p := range b.publishers {
+		running.Go(func() { p.loop(work) })
+	}
+	running.Go(func() { b.tracker.loop(work) })
+	running.Go(func() { b.feeds.loop(work) })
+	<-ctx.Done()
+	flush, stop := context.WithTimeout(work, flushTime)
+	for _, p := range b.publishers {
+		p.flush(flush)
+	}
+	stop()
+	cancel()
+	running.Wait()
+}
+
+// Ready returns nil when appends can be accepted.
+func (b *Backend) Ready(ctx context.Context) error { return b.broker.Ping(ctx) }
+
+// publisherOf returns the publisher of a log's partition.
+func (b *Backend) publisherOf(log string) *publisher {
+	return b.publishers[drainmark.PartitionOf(log, len(b.publishers))]
+}
+
+// receipt makes the receipt of runs.
+func (b *Backend) receipt(runs ...drainmark.Run) drainmark.Receipt {
+	return drainmark.NewReceipt(b.deployment.ID, time.Now(), runs...)
+}
+
+// Append implements Service.
+func (b *Backend) Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error) {
+	return b.put(ctx, b.publisherOf(log), records)
+}
+
+// Publish implements Service.
+func (b *Backend) Publish(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error) {
+	if r.Kind == drainmark.Clear {
+		return b.put(ctx, b.publisherOf(r.Log), []drainmark.Record{r})
+	}
+	partition, err := b.checkLetter(ctx, r)
+	if err != nil {
+		return drainmark.Receipt{}, err
+	}
+	return b.put(ctx, b.publishers[partition], []drainmark.Record{r})
+}
+
+func (b *Backend) put(ctx context.Context, p *publisher, records []drainmark.Record) (drainmark.Receipt, error) {
+	run, err := p.put(ctx, records)
+	if run.First == 0 {
+		return drainmark.Receipt{}, err
+	}
+	return b.receipt(run), err
+}
+
+// unavailable wraps an error of the reader.
+func unavailable(doing string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return drainmark.Errorf(drainmark.KindUnavailable, "%s: the store did not answer in time", doing)
+	}
+	return drainmark.Errorf(drainmark.KindUnavailable, "%s: %w", doing, err)
+}

@@ -1,0 +1,272 @@
+package backend
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/store"
+)
+
+// tracker is the first half of STEP 4: it keeps each partition's progress fresh from the reader's notifications and
+// wakes whoever waits for it. One notification costs one read a partition, however many wait.
+type tracker struct {
+	reader     store.Reader
+	limits     Limits
+	log        *slog.Logger
+	metrics    *metrics
+	partitions []*tracked
+	waiting    atomic.Int64
+}
+
+// tracked is what is known of one partition.
+type tracked struct {
+	tracker   *tracker
+	partition int
+
+	refreshing sync.Mutex // one refresh at a time, so that progress never goes back to an older read
+
+	mu       sync.Mutex
+	progress drainmark.Progress
+	known    bool      // the reader has answered once
+	movedAt  time.Time // when the progress changed last
+	moved    chan struct{}
+	waiters  map[drainmark.ProducerID]*waiterHeap
+}
+
+// waiter waits for one run. It is woken once, when the progress holds it.
+type waiter struct {
+	run      drainmark.Run
+	index    int // in its heap, -1 when it is in none
+	done     chan struct{}
+	rejected *drainmark.DeadLetter
+	err      error
+}
+
+func newTracker(b *Backend) *tracker {
+	t := &tracker{reader: b.reader, limits: b.limits, log: b.log, metrics: b.metrics}
+	for p := range b.deployment.Partitions {
+		t.partitions = append(t.partitions, &tracked{
+			tracker: t, partition: p, movedAt: time.Now(), moved: make(chan struct{}),
+			waiters: map[drainmark.ProducerID]*waiterHeap{},
+		})
+	}
+	return t
+}
+
+// loop refreshes every partition at each notification, and slowly besides, until ctx ends.
+func (t *tracker) loop(ctx context.Context) {
+	retry := backoff.Backoff{Max: t.limits.Poll}
+	for ctx.Err() == nil {
+		if err := t.follow(ctx, &retry); err != nil && ctx.Err() == nil {
+			t.log.Warn("following the store's changes failed", "error", err)
+		}
+		_ = retry.Wait(ctx)
+	}
+}
+
+func (t *tracker) follow(ctx context.Context, retry *backoff.Backoff) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	changes, err := t.reader.Changes(ctx)
+	if err != nil {
+		return err
+	}
+	poll := time.NewTicker(t.limits.Poll)
+	defer poll.Stop()
+	for {
+		for _, p := range t.partitions {
+			if err := p.refresh(ctx); err != nil {
+				return err
+			}
+		}
+		retry.Reset()
+		select {
+		case _, open := <-changes:
+			if !open {
+				return errors.New("the reader's notifications ended")
+			}
+		case <-poll.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// refresh reads the partition's progress and wakes those whose marks it holds.
+func (p *tracked) refresh(ctx context.Context) error {
+	p.refreshing.Lock()
+	defer p.refreshing.Unlock()
+	p.tracker.metrics.refreshes.Inc()
+	progress, err := p.tracker.reader.Progress(ctx, p.partition)
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	before := p.progress
+	p.progress, p.known = progress, true
+	woken := p.popHeld()
+	if before.Version != progress.Version {
+		p.movedAt = time.Now()
+		close(p.moved)
+		p.moved = make(chan struct{})
+	}
+	p.mu.Unlock()
+	// A woken waiter's marks were not held by the progress before. So none of them was set aside unless the count of
+	// those has moved since, or cannot be compared.
+	if len(woken) > 0 && (before.Epoch != progress.Epoch || before.Rejected != progress.Rejected) {
+		p.findRejected(ctx, woken)
+	}
+	for _, w := range woken {
+		close(w.done)
+	}
+	return nil
+}
+
+// popHeld takes out the waiters whose marks the progress holds. Called with mu held.
+func (p *tracked) popHeld() []*waiter {
+	var woken []*waiter
+	for producer, waiters := range p.waiters {
+		done := p.progress.Producers[producer].Done
+		var inHole []*waiter // behind a gap: theirs may come later than higher ones
+		for waiters.Len() > 0 && (*waiters)[0].run.Last <= done.Max() {
+			w := heap.Pop(waiters).(*waiter)
+			if done.Contains(w.run.First, w.run.Last) {
+				woken = append(woken, w)
+			} else {
+				inHole = append(inHole, w)
+			}
+		}
+		for _, w := range inHole {
+			heap.Push(waiters, w)
+		}
+		if waiters.Len() == 0 {
+			delete(p.waiters, producer)
+		}
+	}
+	return woken
+}
+
+// findRejected looks up which of the waiters' marks were set aside, in one read for all.
+func (p *tracked) findRejected(ctx context.Context, woken []*waiter) {
+	runs := make([]drainmark.Run, len(woken))
+	for i, w := range woken {
+		runs[i] = w.run
+	}
+	letters, err := p.tracker.reader.Rejected(ctx, p.partition, runs)
+	for _, w := range woken {
+		w.err = err
+		for i := range letters {
+			if overlap(letters[i].Run, w.run) {
+				w.rejected = &letters[i]
+				break
+			}
+		}
+	}
+}
+
+func overlap(a, b drainmark.Run) bool {
+	return a.Partition == b.Partition && a.Producer == b.Producer && a.First <= b.Last && b.First <= a.Last
+}
+
+// snapshot returns the progress as it was read last.
+func (p *tracked) snapshot() drainmark.Progress {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.progress
+}
+
+// forgot says whether the reader has answered and its progress does not know the producer (any more, or yet).
+func (p *tracked) forgot(producer drainmark.ProducerID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, has := p.progress.Producers[producer]
+	return p.known && !has
+}
+
+// movement returns a channel that is closed when the progress changes.
+func (p *tracked) movement() <-chan struct{} {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.moved
+}
+
+// quietSince says when the progress changed last.
+func (p *tracked) quietSince() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.movedAt
+}
+
+// wait waits until the progress holds the run. It returns the dead letter if a mark of it was set aside meanwhile;
+// asked is false when the run was held from the start, so that nothing is known of that.
+func (p *tracked) wait(ctx context.Context, run drainmark.Run) (rejected *drainmark.DeadLetter, asked bool, err error) {
+	p.mu.Lock()
+	if p.progress.Holds(run) {
+		p.mu.Unlock()
+		return nil, false, nil
+	}
+	if n := p.tracker.waiting.Add(1); n > int64(p.tracker.limits.Waiters) {
+		p.tracker.waiting.Add(-1)
+		p.mu.Unlock()
+		return nil, false, drainmark.Errorf(drainmark.KindTooMany, "%d requests wait already; the limit (waiters) is %d", n-1, p.tracker.limits.Waiters)
+	}
+	defer p.tracker.waiting.Add(-1)
+	p.tracker.metrics.waiters.Inc()
+	defer p.tracker.metrics.waiters.Dec()
+	w := &waiter{run: run, done: make(chan struct{})}
+	waiters := p.waiters[run.Producer]
+	if waiters == nil {
+		waiters = &waiterHeap{}
+		p.waiters[run.Producer] = waiters
+	}
+	heap.Push(waiters, w)
+	p.mu.Unlock()
+	select {
+	case <-w.done:
+		return w.rejected, true, w.err
+	case <-ctx.Done():
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if w.index >= 0 {
+			heap.Remove(waiters, w.index)
+			if waiters.Len() == 0 && p.waiters[run.Producer] == waiters {
+				delete(p.waiters, run.Producer)
+			}
+		}
+		return nil, true, ctx.Err()
+	}
+}
+
+// waiterHeap has the waiter with the lowest last sequence first (container/heap).
+type waiterHeap []*waiter
+
+func (h waiterHeap) Len() int           { return len(h) }
+func (h waiterHeap) Less(i, j int) bool { return h[i].run.Last < h[j].run.Last }
+func (h waiterHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push is for container/heap.
+func (h *waiterHeap) Push(x any) {
+	w := x.(*waiter)
+	w.index = len(*h)
+	*h = append(*h, w)
+}
+
+// Pop is for container/heap.
+func (h *waiterHeap) Pop() any {
+	last := len(*h) - 1
+	w := (*h)[last]
+	(*h)[last] = nil
+	*h = (*h)[:last]
+	w.index = -1
+	return w
+}

@@ -1,0 +1,266 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// commit commits the plan. A retry or discard of a dead letter is a commit of its own, because what it does depends on
+// what the store has then; what is before it and behind it goes into as few commits as possible. Only the last one
+// moves the cursor: until then, what comes again is dropped by its marks.
+//
+// It goes on for as long as work lasts, and tries a store that does not answer again only while ctx lasts.
+func (d *drain) commit(work, ctx context.Context, p *plan) error {
+	for rest := p.entries; ; {
+		n := step(rest)
+		if n == 1 && rest[0].aboutLetter() {
+			resolved, err := d.resolveLetter(work, ctx, rest[0])
+			if err != nil {
+				return err
+			}
+			rest[0] = resolved
+		}
+		cursor := d.progress.Cursor
+		if n == len(rest) {
+			cursor = p.cursor
+		}
+		if err := d.commitEntries(work, ctx, rest[:n], cursor); err != nil {
+			return err
+		}
+		if rest = rest[n:]; len(rest) == 0 {
+			break
+		}
+	}
+	if micros := p.newest.UnixMicro(); micros > d.acceptedMicros.Load() {
+		d.acceptedMicros.Store(micros)
+	}
+	return nil
+}
+
+// step says how many of the entries go into the next commit.
+func step(entries []entry) int {
+	for i := range entries {
+		if entries[i].aboutLetter() {
+			return max(i, 1)
+		}
+	}
+	return len(entries)
+}
+
+// aboutLetter says whether the entry is a retry or discard that has not been resolved yet.
+func (e *entry) aboutLetter() bool {
+	return e.record != nil && e.ops == nil && (e.record.Kind == drainmark.Retry || e.record.Kind == drainmark.Discard)
+}
+
+// commitEntries commits entries in one step. What the store refuses is set aside; if it cannot say what that is, the
+// entries are halved until it is found.
+func (d *drain) commitEntries(work, ctx context.Context, entries []entry, cursor drainmark.Cursor) error {
+	for {
+		refused, err := d.commitOnce(work, ctx, entries, cursor)
+		if refused == nil {
+			return err
+		}
+		if len(refused.Reasons) > 0 {
+			d.setAsideRefused(entries, refused.Reasons)
+			continue
+		}
+		d.log.Warn("the store refused a commit", "entries", len(entries), "reason", refused.Reason)
+		if len(entries) == 1 {
+			entries[0] = setAside(entries[0], refused.Reason)
+			continue
+		}
+		half := len(entries) / 2
+		if err := d.commitEntries(work, ctx, entries[:half], d.progress.Cursor); err != nil {
+			return err
+		}
+		entries = entries[half:]
+	}
+}
+
+// setAsideRefused sets aside the entries that have one of the refused operations.
+func (d *drain) setAsideRefused(entries []entry, reasons map[int]string) {
+	op := 0
+	for i := range entries {
+		n := len(entries[i].ops)
+		for k := op; k < op+n; k++ {
+			if reason, ok := reasons[k]; ok {
+				entries[i] = setAside(entries[i], reason)
+				d.log.Warn("a record is set aside", "record", entries[i].run, "reason", reason)
+				break
+			}
+		}
+		op += n
+	}
+}
+
+// commitOnce makes one commit, and tries again while the store does not answer.
+func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor drainmark.Cursor) (*store.Refused, error) {
+	if len(entries) == 0 && cursor == d.progress.Cursor {
+		return nil, nil // all was dropped, and the broker has no cursors
+	}
+	c, next := d.compose(entries, cursor)
+	for {
+		start := time.Now()
+		call, cancel := context.WithTimeout(work, d.limits.CommitTimeout)
+		committed, err := d.store.Commit(call, c)
+		cancel()
+		var refused *store.Refused
+		switch {
+		case err == nil:
+			d.metrics.committed(time.Since(start), &c, committed.KeyDuplicates)
+			d.progress = next
+			return nil, nil
+		case errors.As(err, &refused):
+			return refused, nil
+		case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed), ctx.Err() != nil:
+			return nil, err
+		}
+		d.metrics.commitFailures.Inc()
+		d.log.Warn("the store did not take a commit; it is tried again", "records", len(entries), "error", err)
+		if d.retry.Wait(ctx) != nil {
+			return nil, err
+		}
+	}
+}
+
+// compose makes the commit of entries, and the progress that it leads to.
+func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit, drainmark.Progress) {
+	c := store.Commit{
+		Partition: d.partition, Epoch: d.epoch, Revision: d.progress.Revision, Now: time.Now(), Cursor: cursor,
+		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{}, Rejected: d.progress.Rejected,
+		Operations: make([]store.Operation, 0, len(entries)),
+	}
+	add := func(run drainmark.Run) {
+		if run.Last == 0 {
+			return
+		}
+		has, ok := c.Producers[run.Producer]
+		if !ok {
+			has = d.progress.Producers[run.Producer]
+		}
+		c.Producers[run.Producer] = drainmark.ProducerProgress{Done: has.Done.Add(run.First, run.Last), LastAt: c.Now}
+	}
+	var pending drainmark.Run // neighbouring entries' runs, joined
+	for i := range entries {
+		for _, op := range entries[i].ops {
+			if op.Kind == store.SetAside {
+				c.Rejected++
+				if run := op.Letter.Run; run != entries[i].run {
+					add(run) // a missing run that is declared lost
+				}
+			}
+			c.Operations = append(c.Operations, op)
+		}
+		run := entries[i].run
+		if run.Producer == pending.Producer && run.First == pending.Last+1 {
+			pending.Last = run.Last
+			continue
+		}
+		add(pending)
+		pending = run
+	}
+	add(pending)
+	next := d.progress.With(c.Producers)
+	next.Revision++
+	next.Cursor, next.Rejected = cursor, c.Rejected
+	return c, next
+}
+
+// resolveLetter finds out what a retry or discard of a dead letter does now.
+func (d *drain) resolveLetter(work, ctx context.Context, e entry) (entry, error) {
+	letter, err := d.readLetter(work, ctx, e.record.Target)
+	found := err == nil && !letter.Discarded
+	switch {
+	case errors.Is(err, store.ErrNotFound) && e.record.Kind == drainmark.Discard:
+		e.ops = d.declareLost(e.record.Target)
+	case err != nil && !errors.Is(err, store.ErrNotFound):
+		return e, err
+	case found && e.record.Kind == drainmark.Discard:
+		letter.Discarded = true
+		letter.Record = drainmark.Record{Kind: letter.Record.Kind, AcceptedAt: letter.Record.AcceptedAt}
+		e.ops = []store.Operation{{Kind: store.SetAside, Letter: &letter}}
+	case found:
+		e.tried = &letter
+		e.ops, err = retried(&letter)
+		if err != nil {
+			e = setAside(e, err.Error())
+		}
+	}
+	if e.ops == nil {
+		e.ops = []store.Operation{} // resolved: there is nothing to do
+	}
+	return e, nil
+}
+
+// readLetter reads a dead letter from the master, and tries again while the store does not answer.
+func (d *drain) readLetter(work, ctx context.Context, id string) (drainmark.DeadLetter, error) {
+	for {
+		call, cancel := context.WithTimeout(work, d.limits.CommitTimeout)
+		letter, err := d.store.DeadLetter(call, d.partition, id)
+		cancel()
+		if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
+			return letter, err
+		}
+		d.log.Warn("the store did not give a dead letter; it is tried again", "error", err)
+		if d.retry.Wait(ctx) != nil {
+			return letter, err
+		}
+	}
+}
+
+// retried makes the operations that try a letter's record, or its whole undecoded batch, again.
+func retried(letter *drainmark.DeadLetter) ([]store.Operation, error) {
+	restore := store.Operation{Kind: store.Restore, Letter: letter}
+	if !letter.Undecoded {
+		record := &letter.Record
+		kind := store.Append
+		if record.Kind == drainmark.Clear {
+			kind = store.Clear
+		}
+		mark := drainmark.Mark{Partition: letter.Run.Partition, Producer: letter.Run.Producer, Sequence: letter.Run.First}
+		return []store.Operation{restore, {Kind: kind, Mark: mark, Record: record}}, nil
+	}
+	batch, err := drainmark.DecodeBatch(letter.Record.Body)
+	if err != nil {
+		return nil, err
+	}
+	ops := []store.Operation{restore}
+	for i := range batch.Records {
+		r := &batch.Records[i]
+		if (r.Kind == drainmark.Append || r.Kind == drainmark.Clear) && drainmark.CheckLogName(r.Log) != nil {
+			return nil, fmt.Errorf("record %d of the batch: %w", i+1, drainmark.CheckLogName(r.Log))
+		}
+		switch r.Kind {
+		case drainmark.Append:
+			ops = append(ops, store.Operation{Kind: store.Append, Mark: batch.Mark(i), Record: r})
+		case drainmark.Clear:
+			ops = append(ops, store.Operation{Kind: store.Clear, Record: r})
+		}
+	}
+	return ops, nil
+}
+
+// declareLost makes the operations that account for missing records as lost, for whoever holds their receipts.
+func (d *drain) declareLost(target string) []store.Operation {
+	run, err := drainmark.ParseRun(target)
+	if err != nil || run.Partition != d.partition {
+		return nil
+	}
+	var ops []store.Operation
+	for _, hole := range d.progress.Producers[run.Producer].Done.Holes() {
+		lost := drainmark.Run{Partition: run.Partition, Producer: run.Producer, First: max(hole.First, run.First), Last: min(hole.Last, run.Last)}
+		if lost.First > lost.Last {
+			continue
+		}
+		ops = append(ops, store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
+			ID: lost.String(), Run: lost, SetAsideAt: time.Now(), Discarded: true,
+			Reason: "lost: the broker did not deliver it, and it was declared lost",
+		}})
+	}
+	return ops
+}

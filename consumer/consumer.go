@@ -1,0 +1,276 @@
+// Package consumer is STEP 3 of a write's life: it drains partitions of the broker into the store. For each partition
+// that it holds it receives batches, drops what the progress already has, commits the rest together with the new
+// progress in one atomic step, and only then acknowledges to the broker.
+//
+// consumer.go shares the partitions among the consumers that are alive; drain.go is the state machine of one
+// partition; plan.go makes operations of records; commit.go commits them.
+package consumer
+
+import (
+	"context"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/store"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Limits bound what a consumer holds and waits for. The zero value of a field means its default.
+type Limits struct {
+	Lease             time.Duration // of a claim; 5 s
+	CommitRecords     int           // a commit takes whole batches until it has so many records; 2,000
+	CommitBytes       int           // or so many bytes; 8 MiB
+	CommitTimeout     time.Duration // of one attempt to commit, claim or read; 10 s
+	Drain             time.Duration // for what is in hand when Run is to end; 5 s
+	GapTries          int           // openings that show the same gap before it is passed; 5
+	GapWait           time.Duration // the longest wait between two of them; 1 s
+	Sweep             time.Duration // between two sweeps of the store; 5 s
+	ProducerRetention time.Duration // after its last record a producer's progress is kept so long; 7 days
+}
+
+func (l Limits) withDefaults() Limits {
+	set(&l.Lease, 5*time.Second)
+	set(&l.CommitRecords, 2000)
+	set(&l.CommitBytes, 8<<20)
+	set(&l.CommitTimeout, 10*time.Second)
+	set(&l.Drain, 5*time.Second)
+	set(&l.GapTries, 5)
+	set(&l.GapWait, time.Second)
+	set(&l.Sweep, 5*time.Second)
+	set(&l.ProducerRetention, 7*24*time.Hour)
+	return l
+}
+
+func set[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// Config is what a Consumer is made of.
+type Config struct {
+	Broker     broker.Broker
+	Store      store.Store
+	Owner      string // names this consumer in claims; no two that run at the same time may have the same
+	Partitions int
+	Limits     Limits
+	Logger     *slog.Logger
+	Metrics    prometheus.Registerer // may be nil
+}
+
+// Consumer drains its share of the partitions.
+type Consumer struct {
+	broker     broker.Broker
+	store      store.Store
+	owner      string
+	partitions int
+	limits     Limits
+	log        *slog.Logger
+	metrics    *metrics
+
+	mu       sync.Mutex
+	draining map[int]*drain // by partition
+	ended    chan struct{}  // has something in it when a drain has ended
+	last     []memory       // by partition; a drain's own while it runs
+}
+
+// memory is what a consumer remembers of a partition between two claims.
+type memory struct {
+	progress drainmark.Progress // as of its last commit
+	gap      gap
+}
+
+// New returns a Consumer; it does nothing before Run.
+func New(c Config) *Consumer {
+	return &Consumer{
+		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: c.Limits.withDefaults(),
+		log: c.Logger.With("owner", c.Owner), metrics: newMetrics(c.Metrics), draining: map[int]*drain{},
+		ended: make(chan struct{}, 1), last: make([]memory, c.Partitions),
+	}
+}
+
+// newEpoch makes up an epoch: random and not 0.
+func newEpoch() uint64 { return rand.Uint64N(1<<63-1) + 1 }
+
+// Run drains until ctx ends. Then it commits and acknowledges what is in hand, for at most Limits.Drain, gives its
+// claims up, and returns when nothing of it runs any more.
+func (c *Consumer) Run(ctx context.Context) {
+	var running sync.WaitGroup
+	running.Go(func() { c.sweep(ctx) })
+	beat := time.NewTicker(c.limits.Lease / 3)
+	defer beat.Stop()
+	for ctx.Err() == nil {
+		c.share(ctx, &running)
+		select {
+		case <-beat.C:
+		case <-c.ended:
+		case <-ctx.Done():
+		}
+	}
+	running.Wait()
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.limits.Lease)
+	defer cancel()
+	if err := c.store.Leave(leave, c.owner); err != nil {
+		c.log.Warn("giving the claims up failed; they expire with their leases", "error", err)
+	}
+}
+
+// share says that this consumer is alive, and takes or gives up partitions so that all have the same number.
+func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) {
+	call, cancel := context.WithTimeout(ctx, c.limits.CommitTimeout)
+	defer cancel()
+	group, err := c.store.Heartbeat(call, c.owner, c.limits.Lease)
+	if err != nil {
+		if ctx.Err() == nil {
+			c.log.Warn("the store did not take the heartbeat", "error", err)
+		}
+		return // drains go on: what they may commit, the store decides
+	}
+	take, give := fairShare(c.owner, c.partitions, group)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range give {
+		if d := c.draining[p]; d != nil {
+			d.stop()
+		}
+	}
+	for _, p := range take {
+		if c.draining[p] == nil {
+			c.start(ctx, p, running)
+		}
+	}
+}
+
+// start begins to drain a partition. Called with mu held.
+func (c *Consumer) start(ctx context.Context, partition int, running *sync.WaitGroup) {
+	ctx, stop := context.WithCancel(ctx)
+	d := &drain{Consumer: c, partition: partition, stop: stop, memory: &c.last[partition], log: c.log.With("partition", partition)}
+	c.draining[partition] = d
+	running.Go(func() {
+		d.run(ctx)
+		stop()
+		c.mu.Lock()
+		delete(c.draining, partition)
+		c.mu.Unlock()
+		select {
+		case c.ended <- struct{}{}:
+		default:
+		}
+	})
+}
+
+// fairShare says which partitions an owner should try to take, and which of its own it should give up, so that in the
+// end the numbers that two owners hold differ by one at most. Every owner computes the same from the same group.
+func fairShare(owner string, partitions int, group store.Group) (take, give []int) {
+	held := map[string][]int{}
+	for _, o := range group.Owners {
+		held[o] = nil
+	}
+	free := map[int]bool{}
+	for p := range partitions {
+		free[p] = true
+	}
+	for _, c := range group.Claims {
+		held[c.Owner] = append(held[c.Owner], c.Partition)
+		delete(free, c.Partition)
+	}
+	floor := partitions / len(held)
+	ceiling := (partitions + len(held) - 1) / len(held)
+	mine := held[owner]
+	lacking := 0 // what the others need of the free ones first
+	for o, has := range held {
+		if o != owner {
+			lacking += max(0, floor-len(has))
+		}
+	}
+	wanted := max(floor-len(mine), min(ceiling-len(mine), len(free)-lacking))
+	take = slices.Clone(mine) // if the drain of one has ended, it begins again
+	for _, p := range slices.Sorted(maps.Keys(free)) {
+		if wanted > 0 {
+			take = append(take, p)
+			wanted--
+		}
+	}
+	if surplus := surplus(owner, held, floor, ceiling, len(free)); surplus > 0 {
+		return mine[:len(mine)-surplus], mine[len(mine)-surplus:]
+	}
+	return take, nil
+}
+
+// surplus says how many partitions an owner should give up for those who have too few.
+func surplus(owner string, held map[string][]int, floor, ceiling, free int) int {
+	lacking := -free // free ones serve first
+	for _, has := range held {
+		lacking += max(0, floor-len(has))
+	}
+	owners := slices.SortedFunc(maps.Keys(held), func(a, b string) int {
+		if len(held[a]) != len(held[b]) {
+			return len(held[b]) - len(held[a])
+		}
+		if a < b {
+			return -1
+		}
+		return 1
+	})
+	given := max(0, len(held[owner])-ceiling)
+	for _, o := range owners { // those with the most give first
+		over := max(0, len(held[o])-ceiling)
+		lacking -= over
+		if o != owner && lacking > 0 && len(held[o])-over > floor {
+			lacking--
+		} else if o == owner && lacking > 0 && len(held[o])-over > floor {
+			return given + 1
+		}
+	}
+	return given
+}
+
+// keySlack is added to how long idempotency keys are kept, for clocks of backends that differ.
+const keySlack = time.Hour
+
+// sweep lets the store delete what nobody can see any more, of the partitions that are held, until ctx ends.
+func (c *Consumer) sweep(ctx context.Context) {
+	tick := time.NewTicker(c.limits.Sweep)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, s := range c.sweeps() {
+			for more := true; more && ctx.Err() == nil; {
+				var err error
+				if more, err = c.store.Sweep(ctx, s); err != nil {
+					if ctx.Err() == nil {
+						c.log.Warn("sweeping the store failed", "partition", s.Partition, "error", err)
+					}
+					break
+				}
+			}
+		}
+	}
+}
+
+// sweeps says what can go, per partition held. Keys age by the records' own clock, so that a long backlog does not
+// let a key be forgotten before its retry has been seen.
+func (c *Consumer) sweeps() []store.Sweep {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var sweeps []store.Sweep
+	for p, d := range c.draining {
+		s := store.Sweep{Partition: p, Producers: time.Now().Add(-c.limits.ProducerRetention)}
+		if accepted := time.UnixMicro(d.acceptedMicros.Load()); accepted.UnixMicro() > 0 {
+			s.Keys = accepted.Add(-store.KeysKept - keySlack)
+		}
+		sweeps = append(sweeps, s)
+	}
+	return sweeps
+}

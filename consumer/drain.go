@@ -1,0 +1,252 @@
+package consumer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/store"
+)
+
+// drain holds one partition, from claiming it to giving it up. It is a state machine:
+//
+//	claim ──> open ──> receive ──> persist ──┐
+//	  ^                  ^                   │ committed and acknowledged
+//	  │                  └───────────────────┤
+//	  └── any trouble: the receiver is closed, which gives back what was not acknowledged
+//
+// Every failure drops everything in hand. Nothing is lost by that: what is not acknowledged comes again, and what is
+// committed is dropped when it does.
+type drain struct {
+	*Consumer
+	*memory
+	partition      int
+	stop           context.CancelFunc
+	log            *slog.Logger
+	acceptedMicros atomic.Int64 // the latest accepted_at that was committed, Unix microseconds
+
+	epoch    uint64
+	receiver broker.Receiver
+	inHand   []broker.Delivery // received, in order, and not committed yet
+	retry    backoff.Backoff
+}
+
+// state does one step and returns the next; nil ends the drain.
+type state func(context.Context) state
+
+func (d *drain) run(ctx context.Context) {
+	d.retry = backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second}
+	for next := state(d.claim); next != nil; {
+		next = next(ctx)
+	}
+	d.close()
+	d.metrics.held.WithLabelValues(fmt.Sprint(d.partition)).Set(0)
+	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.limits.Lease)
+	defer cancel()
+	if err := d.store.Release(release, d.owner, d.partition); err != nil {
+		d.log.Warn("giving the claim up failed; it expires with its lease", "error", err)
+	}
+}
+
+// trouble closes the subscription and, after a while, begins again with the claim.
+func (d *drain) trouble(ctx context.Context, doing string, err error) state {
+	d.close()
+	if ctx.Err() != nil {
+		return nil
+	}
+	switch {
+	case errors.Is(err, store.ErrHeld):
+		d.log.Debug("another consumer holds the partition")
+		return nil // the next heartbeat says whether to try again
+	case errors.Is(err, store.ErrFenced):
+		d.metrics.fencedCommits.Inc()
+		d.log.Warn("fenced: the partition was taken over, or the store has lost its tail", "error", err)
+	default:
+		d.log.Warn(doing+" failed", "error", err)
+	}
+	if d.retry.Wait(ctx) != nil {
+		return nil
+	}
+	return d.claim
+}
+
+func (d *drain) close() {
+	d.inHand = nil
+	if d.receiver == nil {
+		return
+	}
+	if err := d.receiver.Close(); err != nil {
+		d.log.Warn("closing the subscription failed", "error", err)
+	}
+	d.receiver = nil
+}
+
+// takeClaim claims the partition under a new epoch and takes up the store's progress.
+func (d *drain) takeClaim(ctx context.Context) error {
+	call, cancel := context.WithTimeout(ctx, d.limits.CommitTimeout)
+	defer cancel()
+	d.epoch = newEpoch()
+	progress, err := d.store.Claim(call, store.Claim{Partition: d.partition, Owner: d.owner, Epoch: d.epoch}, d.limits.Lease)
+	if err != nil {
+		return err
+	}
+	d.reportLostTail(progress)
+	d.progress = progress
+	return nil
+}
+
+// claim takes the partition.
+func (d *drain) claim(ctx context.Context) state {
+	if err := d.takeClaim(ctx); err != nil {
+		return d.trouble(ctx, "claiming the partition", err)
+	}
+	d.metrics.held.WithLabelValues(fmt.Sprint(d.partition)).Set(1)
+	return d.open
+}
+
+// open subscribes, and then claims once more: that gives every subscription an epoch that is in the store after the
+// subscription was made and before anything is committed through it. A barrier relies on it.
+func (d *drain) open(ctx context.Context) state {
+	receiver, err := d.broker.Open(ctx, d.partition, d.cursor())
+	if err != nil {
+		return d.trouble(ctx, "subscribing to the partition", err)
+	}
+	d.receiver = receiver
+	if err := d.takeClaim(ctx); err != nil {
+		return d.trouble(ctx, "claiming the partition", err)
+	}
+	return d.receive
+}
+
+// cursor is where to read on. Before a gap is passed, everything that a broker still has is tried.
+func (d *drain) cursor() drainmark.Cursor {
+	if d.gap.tries == d.limits.GapTries-1 && d.broker.Traits().Replays {
+		return ""
+	}
+	return d.progress.Cursor
+}
+
+// receiveBatches is how many batches are received at once. Their bytes are bounded by the adapter's prefetch.
+const receiveBatches = 64
+
+// receive waits for batches.
+func (d *drain) receive(ctx context.Context) state {
+	deliveries, err := d.receiver.Receive(ctx, receiveBatches)
+	if err != nil {
+		return d.trouble(ctx, "receiving", err)
+	}
+	d.inHand = deliveries
+	return d.persist
+}
+
+// persist commits and acknowledges what is in hand, a commit's worth at a time. When ctx ends it goes on with that, for
+// at most Limits.Drain.
+func (d *drain) persist(ctx context.Context) state {
+	work, cancel := outlive(ctx, d.limits.Drain)
+	defer cancel()
+	for len(d.inHand) > 0 {
+		deliveries := d.portion()
+		plan, err := d.plan(deliveries)
+		if err != nil {
+			return d.passGap(ctx, err)
+		}
+		if err := d.commit(work, ctx, plan); err != nil {
+			return d.trouble(ctx, "committing", err)
+		}
+		through := deliveries[len(deliveries)-1]
+		if err := d.receiver.Ack(work, through); err != nil {
+			return d.trouble(ctx, "acknowledging", err)
+		}
+		d.inHand = d.inHand[len(deliveries):]
+		d.retry.Reset()
+	}
+	return d.receive
+}
+
+// portion returns the first of what is in hand: whole batches, up to a commit's worth of records or bytes.
+func (d *drain) portion() []broker.Delivery {
+	records, bytes := 0, 0
+	for i, delivery := range d.inHand {
+		records += int(delivery.Last-delivery.First) + 1
+		bytes += len(delivery.Payload)
+		if records >= d.limits.CommitRecords || bytes >= d.limits.CommitBytes {
+			return d.inHand[:i+1]
+		}
+	}
+	return d.inHand
+}
+
+// outlive returns a context that goes on for a while after ctx has ended.
+func outlive(ctx context.Context, after time.Duration) (context.Context, context.CancelFunc) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		timer := time.NewTimer(after)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			cancel()
+		case <-work.Done():
+		}
+	})
+	return work, func() { stop(); cancel() }
+}
+
+// gap is a gap in a producer's sequences that the last subscription showed.
+type gap struct {
+	missing drainmark.Run
+	tries   int // how many subscriptions have shown it
+}
+
+func (g *gap) Error() string {
+	return fmt.Sprintf("the broker delivered a batch before records %s", g.missing)
+}
+
+// passGap opens the partition again, because a broker gives back what somebody else held. A gap that stays is passed:
+// the broker has lost confirmed records, or somebody still holds them. They are found as the holes of the progress.
+func (d *drain) passGap(ctx context.Context, err error) state {
+	var found *gap
+	if !errors.As(err, &found) {
+		return d.trouble(ctx, "reading batches", err)
+	}
+	if d.gap.missing == found.missing {
+		found.tries = d.gap.tries
+	}
+	found.tries++
+	d.gap = *found
+	d.metrics.gaps.Inc()
+	d.close()
+	d.log.Warn("gap: the partition is opened again", "missing", found.missing, "try", found.tries, "tries", d.limits.GapTries)
+	wait := backoff.Backoff{First: d.limits.GapWait / 4 << min(found.tries, 2), Max: d.limits.GapWait}
+	if wait.Wait(ctx) != nil {
+		return nil
+	}
+	return d.claim
+}
+
+// toleratesGap says whether the gap has stayed for so many subscriptions that it is passed.
+func (d *drain) toleratesGap(missing drainmark.Run) bool {
+	return d.gap.missing == missing && d.gap.tries >= d.limits.GapTries
+}
+
+// reportLostTail compares what the store says now with what this consumer has committed before.
+func (d *drain) reportLostTail(now drainmark.Progress) {
+	for producer, before := range d.progress.Producers {
+		after, known := now.Producers[producer]
+		if !known && time.Since(before.LastAt) > d.limits.ProducerRetention {
+			continue // swept
+		}
+		for _, r := range before.Done {
+			for _, lost := range after.Done.Minus(r.First, r.Last) {
+				run := drainmark.Run{Partition: d.partition, Producer: producer, First: lost.First, Last: lost.Last}
+				d.metrics.lostRecords.Add(float64(lost.Last - lost.First + 1))
+				d.log.Error("the store has lost committed records", "lost", run, "supplied_again", d.broker.Traits().Replays)
+			}
+		}
+	}
+}

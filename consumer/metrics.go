@@ -1,0 +1,73 @@
+package consumer
+
+import (
+	"time"
+
+	"github.com/drainmark/drainmark/store"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	persisted      prometheus.Counter
+	duplicates     prometheus.Counter
+	keyDuplicates  prometheus.Counter
+	setAside       prometheus.Counter
+	gaps           prometheus.Counter
+	missingRecords prometheus.Counter
+	lostRecords    prometheus.Counter
+	fencedCommits  prometheus.Counter
+	commitFailures prometheus.Counter
+	commitDuration prometheus.Histogram
+	commitRecords  prometheus.Histogram
+	held           *prometheus.GaugeVec
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "drainmark_consumer_" + name, Help: help})
+	}
+	m := &metrics{
+		persisted:      counter("persisted_messages_total", "Messages appended to the store."),
+		duplicates:     counter("duplicates_dropped_total", "Records that came again and were dropped by their marks."),
+		keyDuplicates:  counter("key_duplicates_dropped_total", "Appends that were dropped because their idempotency key was known."),
+		setAside:       counter("dead_letters_total", "Records set aside as dead letters."),
+		gaps:           counter("gaps_total", "Subscriptions that showed a gap in a producer's sequences."),
+		missingRecords: counter("missing_records_total", "Accepted records that the broker did not deliver and that were passed."),
+		lostRecords:    counter("lost_records_total", "Committed records that the store has lost, by a failover or a restore."),
+		fencedCommits:  counter("fenced_commits_total", "Commits that the store fenced."),
+		commitFailures: counter("commit_failures_total", "Attempts to commit that the store did not answer properly."),
+		commitDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "drainmark_consumer_commit_duration_seconds", Help: "Duration of successful commits.",
+			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
+		}),
+		commitRecords: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "drainmark_consumer_commit_operations", Help: "Operations in a commit.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
+		}),
+		held: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "drainmark_consumer_claim_held", Help: "1 while this consumer holds the partition.",
+		}, []string{"partition"}),
+	}
+	if r != nil {
+		r.MustRegister(m.persisted, m.duplicates, m.keyDuplicates, m.setAside, m.gaps, m.missingRecords, m.lostRecords,
+			m.fencedCommits, m.commitFailures, m.commitDuration, m.commitRecords, m.held)
+	}
+	return m
+}
+
+// committed counts what a commit did.
+func (m *metrics) committed(took time.Duration, c *store.Commit, keyDuplicates int) {
+	m.commitDuration.Observe(took.Seconds())
+	m.commitRecords.Observe(float64(len(c.Operations)))
+	m.keyDuplicates.Add(float64(keyDuplicates))
+	appended := -keyDuplicates
+	for i := range c.Operations {
+		switch c.Operations[i].Kind {
+		case store.Append:
+			appended++
+		case store.SetAside:
+			m.setAside.Inc()
+		}
+	}
+	m.persisted.Add(float64(appended))
+}

@@ -1,0 +1,152 @@
+package consumer
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/store"
+)
+
+// plan is what some deliveries ask of the store.
+type plan struct {
+	entries []entry
+	cursor  drainmark.Cursor // behind the last delivery
+	newest  time.Time        // the latest accepted_at
+}
+
+// entry is one record, or something that takes a record's place: what it does, and the marks that it accounts for.
+type entry struct {
+	run    drainmark.Run // Last is 0 if the marks are not known
+	record *drainmark.Record
+	ops    []store.Operation     // none for a fence
+	tried  *drainmark.DeadLetter // the letter that a retry tries again
+}
+
+// plan decodes the deliveries, drops what the progress already has, and makes an entry of each other record. It fails
+// with *gap if records are missing before a batch.
+func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
+	p := &plan{cursor: deliveries[len(deliveries)-1].Cursor}
+	done := map[drainmark.ProducerID]drainmark.Ranges{}
+	for i := range deliveries {
+		delivery := &deliveries[i]
+		batch, err := drainmark.DecodeBatch(delivery.Payload)
+		if err == nil && batch.Partition != d.partition {
+			err = fmt.Errorf("the batch belongs to partition %d", batch.Partition)
+		}
+		run := delivery.Run()
+		if err == nil {
+			run = batch.Run()
+		}
+		if run.First == 0 {
+			p.entries = append(p.entries, d.undecodable(delivery, err))
+			continue
+		}
+		has, seen := done[run.Producer]
+		if !seen {
+			has = d.progress.Producers[run.Producer].Done
+		}
+		if err := d.checkGap(run, has); err != nil {
+			return nil, err
+		}
+		if err != nil {
+			if !has.Contains(run.First, run.Last) {
+				p.entries = append(p.entries, d.undecodable(delivery, err))
+			}
+		} else {
+			d.addBatch(p, batch, has)
+		}
+		done[run.Producer] = has.Add(run.First, run.Last)
+	}
+	return p, nil
+}
+
+// checkGap fails if records of the producer are missing before the run, unless that gap has stayed for long enough.
+func (d *drain) checkGap(run drainmark.Run, has drainmark.Ranges) error {
+	next := has.Max() + 1
+	if run.First <= next {
+		return nil
+	}
+	missing := drainmark.Run{Partition: d.partition, Producer: run.Producer, First: next, Last: run.First - 1}
+	if !d.toleratesGap(missing) {
+		return &gap{missing: missing}
+	}
+	d.metrics.missingRecords.Add(float64(missing.Last - missing.First + 1))
+	d.log.Error("passing a gap: accepted records were not delivered by the broker; they are listed with the dead letters", "missing", missing)
+	return nil
+}
+
+// addBatch adds the batch's records that are not done yet.
+func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) {
+	ops := make([]store.Operation, len(batch.Records))
+	if p.entries == nil {
+		p.entries = make([]entry, 0, max(len(batch.Records), d.limits.CommitRecords/2))
+	}
+	fresh := !has.Overlaps(batch.First, batch.Last())
+	for i := range batch.Records {
+		r := &batch.Records[i]
+		mark := batch.Mark(i)
+		if !fresh && has.Contains(mark.Sequence, mark.Sequence) {
+			d.metrics.duplicates.Inc()
+			continue
+		}
+		e := entry{run: drainmark.RunOf(mark), record: r}
+		switch r.Kind {
+		case drainmark.Append:
+			ops[i] = store.Operation{Kind: store.Append, Mark: mark, Record: r}
+			e.ops = ops[i : i+1 : i+1]
+		case drainmark.Clear:
+			ops[i] = store.Operation{Kind: store.Clear, Record: r}
+			e.ops = ops[i : i+1 : i+1]
+		}
+		if r.Kind == drainmark.Append || r.Kind == drainmark.Clear {
+			if err := drainmark.CheckLogName(r.Log); err != nil {
+				e = setAside(e, err.Error())
+			}
+		}
+		if r.AcceptedAt.After(p.newest) {
+			p.newest = r.AcceptedAt
+		}
+		p.entries = append(p.entries, e)
+	}
+}
+
+// undecodable makes the entry that sets a whole broker message aside. Its marks are those of the broker's headers.
+func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
+	run := delivery.Run()
+	id := run.String()
+	if run.First == 0 || run.Last < run.First || run.Partition != d.partition {
+		run = drainmark.Run{}
+		sum := sha256.Sum256(delivery.Payload)
+		id = fmt.Sprintf("%d-undecoded-%s", d.partition, hex.EncodeToString(sum[:16]))
+	}
+	letter := &drainmark.DeadLetter{
+		ID: id, Run: run, Reason: why.Error(), SetAsideAt: time.Now(), Attempts: 1, Undecoded: true,
+		Record: drainmark.Record{Kind: drainmark.Append, Body: delivery.Payload, AcceptedAt: delivery.StoredAt},
+	}
+	return entry{run: run, ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
+}
+
+// setAside turns an entry whose operations can never be applied into one that sets its record aside.
+func setAside(e entry, reason string) entry {
+	letter := &drainmark.DeadLetter{Run: e.run, Reason: reason, SetAsideAt: time.Now(), Attempts: 1}
+	switch {
+	case e.tried != nil: // the letter stays, with what came of it
+		again := *e.tried
+		again.Reason, again.SetAsideAt, again.Attempts = reason, letter.SetAsideAt, again.Attempts+1
+		letter = &again
+	case len(e.ops) > 0 && e.ops[0].Kind == store.SetAside: // the store takes not even the letter: without its content, then
+		stripped := *e.ops[0].Letter
+		stripped.Reason += "; its content could not be kept: " + reason
+		stripped.Record.Body, stripped.Record.Key, stripped.Record.Trace = nil, "", ""
+		letter = &stripped
+	default:
+		letter.ID = drainmark.Mark{Partition: e.run.Partition, Producer: e.run.Producer, Sequence: e.run.First}.String()
+		letter.Log, letter.Record = e.record.Log, *e.record
+	}
+	e.ops = []store.Operation{{Kind: store.SetAside, Letter: letter}}
+	return e
+}
