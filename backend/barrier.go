@@ -38,7 +38,7 @@ func (b *Backend) Barrier(ctx context.Context, logs []string) (drainmark.Receipt
 			concerned[p] = true
 		}
 	}
-	fences, err := b.fence(ctx, slices.Collect(maps.Keys(concerned)))
+	fences, err := b.fence(ctx, slices.Sorted(maps.Keys(concerned)))
 	if err != nil {
 		return drainmark.Receipt{}, err
 	}

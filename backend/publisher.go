@@ -30,7 +30,9 @@ type publisher struct {
 	budget    *budget
 	log       *slog.Logger
 	metrics   *metrics
-	scratch   []drainmark.Record // the loop's, for a batch of several requests
+
+	scratch []drainmark.Record // the loop's, for a batch of several requests
+	retry   backoff.Backoff    // the loop's
 
 	mu      sync.Mutex
 	waiting []*request // what is not, or not wholly, in a batch; only the first may be partly in one
@@ -75,7 +77,8 @@ func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *pub
 	return &publisher{
 		partition: partition, producer: producer, broker: b.broker, limits: b.limits, budget: &b.budget,
 		log: b.log.With("partition", partition), metrics: b.metrics,
-		next: 1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
+		retry: backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
+		next:  1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
 	}
 }
 
@@ -326,7 +329,6 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		Payload: payload,
 	}
 	inDoubt := false
-	wait := backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second}
 	for {
 		start := time.Now()
 		attempt, cancel := context.WithTimeout(ctx, p.limits.PublishAttempt)
@@ -334,6 +336,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		cancel()
 		if err == nil {
 			p.metrics.published(time.Since(start), int(last-b.first+1))
+			p.retry.Reset()
 			p.confirm(b)
 			return true
 		}
@@ -341,7 +344,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		p.log.Warn("publishing a batch failed", "first", b.first, "last", last, "error", err)
 		certain := errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrNotSent)
 		if certain && !inDoubt && p.takeApart(b, errors.Is(err, broker.ErrFull)) {
-			return errors.Is(err, broker.ErrFull) || wait.Wait(ctx) == nil
+			return errors.Is(err, broker.ErrFull) || p.retry.Wait(ctx) == nil
 		}
 		if !certain {
 			inDoubt = true
@@ -349,7 +352,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		if errors.Is(err, broker.ErrFull) {
 			p.refuseWaiting()
 		}
-		if wait.Wait(ctx) != nil {
+		if p.retry.Wait(ctx) != nil {
 			return false
 		}
 	}

@@ -30,7 +30,7 @@ type tracked struct {
 	tracker   *tracker
 	partition int
 
-	refreshing sync.Mutex // one refresh at a time, so that progress never goes back to an older read
+	refreshing chan struct{} // holds one at a time, so that progress never goes back to an older read
 
 	mu       sync.Mutex
 	progress drainmark.Progress
@@ -53,7 +53,7 @@ func newTracker(b *Backend) *tracker {
 	t := &tracker{reader: b.reader, limits: b.limits, log: b.log, metrics: b.metrics}
 	for p := range b.deployment.Partitions {
 		t.partitions = append(t.partitions, &tracked{
-			tracker: t, partition: p, movedAt: time.Now(), moved: make(chan struct{}),
+			tracker: t, partition: p, movedAt: time.Now(), moved: make(chan struct{}), refreshing: make(chan struct{}, 1),
 			waiters: map[drainmark.ProducerID]*waiterHeap{},
 		})
 	}
@@ -101,8 +101,12 @@ func (t *tracker) follow(ctx context.Context, retry *backoff.Backoff) error {
 
 // refresh reads the partition's progress and wakes those whose marks it holds.
 func (p *tracked) refresh(ctx context.Context) error {
-	p.refreshing.Lock()
-	defer p.refreshing.Unlock()
+	select {
+	case p.refreshing <- struct{}{}:
+		defer func() { <-p.refreshing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	p.tracker.metrics.refreshes.Inc()
 	progress, err := p.tracker.reader.Progress(ctx, p.partition)
 	if err != nil {

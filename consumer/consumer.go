@@ -118,7 +118,7 @@ func (c *Consumer) Run(ctx context.Context) {
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.limits.Lease)
 	defer cancel()
 	if err := c.store.Leave(leave, c.owner); err != nil {
-		c.log.Warn("giving the claims up failed; they expire with their leases", "error", err)
+		c.log.Warn("leaving failed; the claims expire with their leases", "error", err)
 	}
 }
 
@@ -134,11 +134,23 @@ func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) {
 		return // drains go on: what they may commit, the store decides
 	}
 	take, give := fairShare(c.owner, c.partitions, group)
+	for _, p := range c.follow(ctx, take, give, running) {
+		if err := c.store.Release(call, c.owner, p); err != nil {
+			c.log.Warn("giving the claim up failed; it is tried again", "partition", p, "error", err)
+		}
+	}
+}
+
+// follow starts to drain what is to be taken and stops what is to be given up. It returns what is to be given up and
+// is not drained: there a Release has failed, and the heartbeats would keep the claim alive for ever.
+func (c *Consumer) follow(ctx context.Context, take, give []int, running *sync.WaitGroup) (release []int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range give {
 		if d := c.draining[p]; d != nil {
 			d.stop()
+		} else {
+			release = append(release, p)
 		}
 	}
 	for _, p := range take {
@@ -146,6 +158,7 @@ func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) {
 			c.start(ctx, p, running)
 		}
 	}
+	return release
 }
 
 // start begins to drain a partition. Called with mu held.

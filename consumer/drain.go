@@ -50,7 +50,7 @@ func (d *drain) run(ctx context.Context) {
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.limits.Lease)
 	defer cancel()
 	if err := d.store.Release(release, d.owner, d.partition); err != nil {
-		d.log.Warn("giving the claim up failed; it expires with its lease", "error", err)
+		d.log.Warn("giving the claim up failed; it is tried again at the next heartbeat", "error", err)
 	}
 }
 
@@ -107,12 +107,14 @@ func (d *drain) claim(ctx context.Context) state {
 		return d.trouble(ctx, "claiming the partition", err)
 	}
 	d.metrics.held.WithLabelValues(fmt.Sprint(d.partition)).Set(1)
+	d.log.Debug("claimed", "revision", d.progress.Revision, "cursor", d.progress.Cursor)
 	return d.open
 }
 
 // open subscribes, and then claims once more: that gives every subscription an epoch that is in the store after the
 // subscription was made and before anything is committed through it. A barrier relies on it.
 func (d *drain) open(ctx context.Context) state {
+	claimed := d.progress.Cursor
 	receiver, err := d.broker.Open(ctx, d.partition, d.cursor())
 	if err != nil {
 		return d.trouble(ctx, "subscribing to the partition", err)
@@ -121,12 +123,17 @@ func (d *drain) open(ctx context.Context) state {
 	if err := d.takeClaim(ctx); err != nil {
 		return d.trouble(ctx, "claiming the partition", err)
 	}
+	if d.progress.Cursor != claimed { // between the two claims the store was taken over, or has lost its tail
+		return d.trouble(ctx, "subscribing to the partition", errors.New("the store's progress has changed meanwhile"))
+	}
+	d.log.Debug("subscribed", "epoch", d.epoch)
 	return d.receive
 }
 
-// cursor is where to read on. Before a gap is passed, everything that a broker still has is tried.
+// cursor is where to read on. After a gap it is the beginning, if the broker keeps its log: what the progress has is
+// dropped once more, and what is missing is found if it is there at all.
 func (d *drain) cursor() drainmark.Cursor {
-	if d.gap.tries == d.limits.GapTries-1 && d.broker.Traits().Replays {
+	if d.gap.tries > 0 && d.broker.Traits().Replays {
 		return ""
 	}
 	return d.progress.Cursor
@@ -165,6 +172,7 @@ func (d *drain) persist(ctx context.Context) state {
 		}
 		d.inHand = d.inHand[len(deliveries):]
 		d.retry.Reset()
+		d.forgetGap()
 	}
 	return d.receive
 }
@@ -227,6 +235,13 @@ func (d *drain) passGap(ctx context.Context, err error) state {
 		return nil
 	}
 	return d.claim
+}
+
+// forgetGap ends the search for missing records when they have come, or have been passed.
+func (d *drain) forgetGap() {
+	if g := d.gap.missing; g.Last > 0 && d.progress.Next(g.Producer) > g.Last {
+		d.gap = gap{}
+	}
 }
 
 // toleratesGap says whether the gap has stayed for so many subscriptions that it is passed.

@@ -127,13 +127,13 @@ func (h *handler) register() {
 
 // unknown answers for every path that there is not.
 var unknown = route{path: "unknown", serve: func(_ *handler, _ http.ResponseWriter, r *request) error {
-	return notFound("there is no %s; GET /v1 says what there is", r.URL.Path)
+	return notFound("there is no %.100q; GET /v1 says what there is", r.URL.Path)
 }}
 
 func wrongMethod(allow string) func(*handler, http.ResponseWriter, *request) error {
 	return func(_ *handler, w http.ResponseWriter, r *request) error {
 		w.Header().Set("Allow", allow)
-		return methodNotAllowed("%s is not a method of %s; it has %s", r.Method, r.URL.Path, allow)
+		return methodNotAllowed("%.20q is not a method of this resource; it has %s", r.Method, allow)
 	}
 }
 
@@ -145,4 +145,3 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	h.mux.ServeHTTP(w, r)
 }
-

@@ -102,12 +102,8 @@ func isBareContextError(err error) bool {
 
 // fail answers with the problem that an error is.
 func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
-	if errors.Is(r.Context().Err(), context.Canceled) {
-		w.status = statusClientClosed // nobody is there to be answered
-		return
-	}
 	if isBareContextError(err) {
-		err = drainmark.Errorf(drainmark.KindUnavailable, "no answer within %v", h.limits.Request)
+		err = drainmark.Errorf(drainmark.KindUnavailable, "no answer within the request's time (limit %v): %w", h.limits.Request, err)
 	}
 	p := ProblemOf(err)
 	if p.Status == http.StatusInternalServerError {
@@ -121,12 +117,15 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 		p.Receipt = unknown.receipt
 		w.Header().Set(receiptHeader, p.Receipt)
 	}
-	if problems[drainmark.Kind(strings.TrimPrefix(p.Type, ProblemPrefix))].retry {
+	if problems[drainmark.KindOf(err)].retry {
 		w.Header().Set("Retry-After", seconds(h.limits.RetryAfter))
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	body, _ := json.Marshal(p) // strings and a number: it cannot fail
-	h.respond(w, p.Status, "application/problem+json", body)
+	h.respond(w, p.Status, "application/problem+json", append(body, '\n'))
+	if errors.Is(r.Context().Err(), context.Canceled) {
+		w.status = statusClientClosed // most likely nobody has read that
+	}
 }
 
 // seconds writes a duration in whole seconds, rounded up.

@@ -114,22 +114,16 @@ func (h *handler) ended(rt route, w *recorder, r *http.Request, took time.Durati
 	}
 }
 
-// respond writes a whole answer. The client has Limits.Write to accept it.
-func (h *handler) respond(w http.ResponseWriter, status int, contentType string, body []byte) error {
+// respond writes a whole answer. The client has Limits.Write to accept it; net/http takes the deadline back.
+func (h *handler) respond(w http.ResponseWriter, status int, contentType string, body []byte) {
 	header := w.Header()
 	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	header.Set("X-Content-Type-Options", "nosniff")
-	control := http.NewResponseController(w)
 	// A writer that knows no deadlines is not a connection, and blocks nobody.
-	_ = control.SetWriteDeadline(time.Now().Add(h.limits.Write))
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(h.limits.Write))
 	w.WriteHeader(status)
-	if _, err := w.Write(body); err != nil && !errors.Is(err, http.ErrBodyNotAllowed) {
-		panic(http.ErrAbortHandler) // the client is gone or too slow; there is nobody to tell
-	}
-	_ = control.Flush()                       // before the deadline goes
-	_ = control.SetWriteDeadline(time.Time{}) // the connection may have more requests to come
-	return nil
+	_, _ = w.Write(body) // when it fails the client is gone or too slow, and there is nobody to tell
 }
 
 // respondJSON writes a value as a whole answer.
@@ -138,7 +132,8 @@ func (h *handler) respondJSON(w http.ResponseWriter, status int, v any) error {
 	if err != nil {
 		return fmt.Errorf("writing the answer: %w", err)
 	}
-	return h.respond(w, status, "application/json", append(body, '\n'))
+	h.respond(w, status, "application/json", append(body, '\n'))
+	return nil
 }
 
 // readBody reads a request's whole body, of at most limit bytes, which must arrive within Limits.Request. It fails
@@ -153,22 +148,21 @@ func (h *handler) readBody(w http.ResponseWriter, r *request, limit int, what st
 	if size == 0 || r.Body == http.NoBody {
 		return nil, release, nil
 	}
-	over := tooLarge("%s is over %d bytes, the limit", what, limit)
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(r.began.Add(h.limits.Request)) // also for what net/http reads to get at the next request
 	if size > int64(limit) {
-		return nil, release, over
+		return nil, release, tooLarge("%s is over %d bytes, the limit", what, limit)
 	}
 	if held := h.bodies.Add(size); held > h.limits.Bodies {
 		h.bodies.Add(-size)
 		return nil, release, tooMany("the requests under way hold %d bytes of bodies, the limit", h.limits.Bodies)
 	}
 	release = func() { h.bodies.Add(-size) }
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(r.began.Add(h.limits.Request))
 	if body, err = readAll(r.Body, int(size)); err != nil {
 		return nil, release, invalid("reading the request's body, for which it has %v: %w", h.limits.Request, err)
 	}
 	if len(body) > int(size) {
-		return nil, release, over
+		return nil, release, tooLarge("%s is over %d bytes, the limit", what, limit)
 	}
 	_ = control.SetReadDeadline(time.Time{})
 	return body, release, nil

@@ -4,7 +4,6 @@ package backoff
 
 import (
 	"context"
-	"math/rand/v2"
 	"time"
 )
 
@@ -37,7 +36,15 @@ func (b *Backoff) next() time.Duration {
 	}
 	step := min(first<<min(b.attempts, 20), limit)
 	b.attempts++
-	return step/2 + rand.N(step/2+1)
+	return step/2 + time.Duration(scramble(uint64(time.Now().UnixNano()))%uint64(step/2+1))
+}
+
+// scramble is the finalizer of SplitMix64. The jitter comes from the clock, which is as good as random between
+// processes and makes a run under virtual time repeatable.
+func scramble(x uint64) uint64 {
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
 }
 
 // Reset begins again with the first step: something has worked.

@@ -1,0 +1,144 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
+)
+
+// manyType is the content type of a request of many messages.
+const manyType = "application/x-ndjson"
+
+// append takes one message in, or many.
+func (h *handler) append(w http.ResponseWriter, r *request) error {
+	log, err := r.logName()
+	if err != nil {
+		return err
+	}
+	if err := checkEncoding(w, r); err != nil {
+		return err
+	}
+	key, err := idempotencyKey(r.Header[idempotencyHeader])
+	if err != nil {
+		return err
+	}
+	read := h.readOne
+	if hasType(r.Header.Get("Content-Type"), manyType) {
+		read = h.readMany
+	}
+	common := drainmark.Record{
+		Kind: drainmark.Append, Log: log, Key: key, Trace: traceParent(r.Header["Traceparent"]), AcceptedAt: time.Now(),
+	}
+	records, release, err := read(w, r, common)
+	defer release()
+	if err != nil {
+		return err
+	}
+	ctx, cancel := h.publishing(r)
+	defer cancel()
+	receipt, err := h.service.Append(ctx, log, records)
+	if err != nil {
+		return afterPublish(receipt, err)
+	}
+	return h.accepted(w, r, receipt, acceptance{count: len(records), done: http.StatusCreated})
+}
+
+// readOne makes a record whose body is the request's.
+func (h *handler) readOne(w http.ResponseWriter, r *request, common drainmark.Record) ([]drainmark.Record, func(), error) {
+	common.ContentType = drainmark.DefaultContentType
+	if given, ok := r.Header["Content-Type"]; ok {
+		common.ContentType = given[0]
+		if err := checkText("Content-Type", given[0], maxContentType); err != nil {
+			return nil, func() {}, err
+		}
+	}
+	body, release, err := h.readBody(w, r, h.limits.Message, "the message")
+	common.Body = body
+	return []drainmark.Record{common}, release, err
+}
+
+// readMany makes a record of each line, or none if there is a fault in any.
+func (h *handler) readMany(w http.ResponseWriter, r *request, common drainmark.Record) ([]drainmark.Record, func(), error) {
+	body, release, err := h.readBody(w, r, h.limits.Many, "the request of many messages")
+	if err != nil {
+		return nil, release, err
+	}
+	m := many{key: common.Key, message: h.limits.Message, lines: h.limits.Lines, record: common}
+	records, err := m.decode(body)
+	return records, release, err
+}
+
+// clear empties a log.
+func (h *handler) clear(w http.ResponseWriter, r *request) error {
+	log, err := r.logName()
+	if err != nil {
+		return err
+	}
+	return h.publish(w, r, drainmark.Record{Kind: drainmark.Clear, Log: log})
+}
+
+// publish publishes a record of another kind than append, and answers for it.
+func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Record) error {
+	record.Trace = traceParent(r.Header["Traceparent"])
+	record.AcceptedAt = time.Now()
+	ctx, cancel := h.publishing(r)
+	defer cancel()
+	receipt, err := h.service.Publish(ctx, record)
+	if err != nil {
+		return afterPublish(receipt, err)
+	}
+	return h.accepted(w, r, receipt, acceptance{done: http.StatusOK})
+}
+
+// acceptance is what is said of writes that are accepted.
+type acceptance struct {
+	count  int // 0: not to be told
+	done   int // the status if they turn out to be persisted
+	state  string
+	reason string
+}
+
+// accepted answers for writes that the broker has confirmed. It waits as the request prefers; whatever that brings,
+// accepted they are.
+func (h *handler) accepted(w http.ResponseWriter, r *request, receipt drainmark.Receipt, a acceptance) error {
+	status := http.StatusAccepted
+	a.state = "accepted"
+	if r.wait > 0 {
+		switch now, err := h.status(r, receipt); {
+		case err != nil:
+			h.log.Debug("waiting for an accepted write", "error", err)
+		case now.State == backend.Persisted:
+			status, a.state = a.done, string(now.State)
+		case now.State == backend.Rejected:
+			a.state, a.reason = string(now.State), now.Reason
+		}
+	}
+	text := receipt.String()
+	w.Header().Set(receiptHeader, text)
+	h.respond(w, status, "application/json", a.json(text))
+	return nil
+}
+
+func (a *acceptance) json(receipt string) []byte {
+	b := make([]byte, 0, len(receipt)+len(a.reason)+80)
+	b = appendString(append(b, `{"receipt":`...), receipt)
+	if a.count > 0 {
+		b = strconv.AppendInt(append(b, `,"count":`...), int64(a.count), 10)
+	}
+	b = appendString(append(b, `,"state":`...), a.state)
+	if a.reason != "" {
+		b = appendString(append(b, `,"reason":`...), a.reason)
+	}
+	return append(b, '}', '\n')
+}
+
+// status says where a receipt stands, after the wait that the request prefers.
+func (h *handler) status(r *request, receipt drainmark.Receipt) (backend.Status, error) {
+	return waiting(h, r, func(ctx context.Context, wait time.Duration) (backend.Status, error) {
+		return h.service.Status(ctx, receipt, wait)
+	})
+}

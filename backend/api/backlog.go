@@ -1,0 +1,135 @@
+package api
+
+import (
+	"fmt"
+	"math"
+	"net/http"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/broker"
+)
+
+type backlogJSON struct {
+	countsJSON
+	Partitions []partitionJSON `json:"partitions"`
+}
+
+// countsJSON is what is accepted and not yet persisted. Ready and in flight are null where the broker cannot say.
+type countsJSON struct {
+	Pending              countJSON  `json:"pending"`
+	Ready                *countJSON `json:"ready"`
+	InFlight             *countJSON `json:"in_flight"`
+	OldestPendingSeconds *float64   `json:"oldest_pending_seconds"` // null if nothing is pending, or it is unknown
+}
+
+// countJSON is a number of records; a lower bound unless it is exact.
+type countJSON struct {
+	Records uint64 `json:"records"`
+	Exact   bool   `json:"exact"`
+}
+
+type partitionJSON struct {
+	Partition int `json:"partition"`
+	countsJSON
+	Owner     *string       `json:"owner"` // null if nobody holds it
+	Epoch     string        `json:"epoch"`
+	Revision  uint64        `json:"revision"`
+	Cursor    string        `json:"cursor"`
+	Producers int           `json:"producers"`
+	Persisted uint64        `json:"persisted"`
+	Missing   []missingJSON `json:"missing"`
+	Stalled   *string       `json:"stalled"`
+}
+
+type missingJSON struct {
+	Producer string `json:"producer"`
+	First    uint64 `json:"first"`
+	Last     uint64 `json:"last"`
+}
+
+// backlog says what is accepted and not yet persisted.
+func (h *handler) backlog(w http.ResponseWriter, r *request) error {
+	partitions, err := h.service.Backlog(r.Context())
+	if err != nil {
+		return err
+	}
+	now := time.Now()
+	answer := backlogJSON{Partitions: make([]partitionJSON, len(partitions))}
+	for i := range partitions {
+		answer.Partitions[i] = newPartition(&partitions[i], now)
+	}
+	answer.countsJSON = total(answer.Partitions)
+	w.Header().Set("Cache-Control", "no-store")
+	return h.respondJSON(w, http.StatusOK, answer)
+}
+
+func newPartition(b *backend.PartitionBacklog, now time.Time) partitionJSON {
+	p := partitionJSON{
+		Partition: b.Partition,
+		countsJSON: countsJSON{
+			Pending: countJSON(b.Pending), Ready: newCount(b.Ready), InFlight: newCount(b.InFlight),
+			OldestPendingSeconds: age(b.OldestAt, now),
+		},
+		Epoch: fmt.Sprintf("%016x", b.Progress.Epoch), Revision: b.Progress.Revision, Cursor: string(b.Progress.Cursor),
+		Producers: len(b.Progress.Producers), Missing: newMissing(b.Missing),
+	}
+	for _, producer := range b.Progress.Producers {
+		p.Persisted += producer.Done.Count(math.MaxUint64)
+	}
+	if b.Claim != nil {
+		p.Owner = &b.Claim.Owner
+	}
+	if b.Stalled != "" {
+		p.Stalled = &b.Stalled
+	}
+	return p
+}
+
+func newMissing(runs []drainmark.Run) []missingJSON {
+	missing := make([]missingJSON, len(runs))
+	for i, run := range runs {
+		missing[i] = missingJSON{run.Producer.String(), run.First, run.Last}
+	}
+	return missing
+}
+
+func newCount(c *broker.Count) *countJSON {
+	if c == nil {
+		return nil
+	}
+	count := countJSON(*c)
+	return &count
+}
+
+// age returns for how long something has waited, nil if nothing is known to.
+func age(since, now time.Time) *float64 {
+	if since.IsZero() {
+		return nil
+	}
+	seconds := max(0, now.Sub(since).Seconds()) // the broker's clock may be ahead
+	return &seconds
+}
+
+// total adds the partitions up. A sum is exact if all its parts are, and unknown if one is.
+func total(partitions []partitionJSON) countsJSON {
+	sum := countsJSON{Pending: countJSON{Exact: true}, Ready: &countJSON{Exact: true}, InFlight: &countJSON{Exact: true}}
+	for i := range partitions {
+		p := &partitions[i]
+		sum.Pending = *addCounts(&sum.Pending, &p.Pending)
+		sum.Ready = addCounts(sum.Ready, p.Ready)
+		sum.InFlight = addCounts(sum.InFlight, p.InFlight)
+		if oldest := p.OldestPendingSeconds; oldest != nil && (sum.OldestPendingSeconds == nil || *oldest > *sum.OldestPendingSeconds) {
+			sum.OldestPendingSeconds = oldest
+		}
+	}
+	return sum
+}
+
+func addCounts(a, b *countJSON) *countJSON {
+	if a == nil || b == nil {
+		return nil
+	}
+	return &countJSON{Records: a.Records + b.Records, Exact: a.Exact && b.Exact}
+}

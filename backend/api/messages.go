@@ -1,0 +1,77 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/drainmark/drainmark/store"
+)
+
+// messages answers with a page of a log.
+func (h *handler) messages(w http.ResponseWriter, r *request) error {
+	log, err := r.logName()
+	if err != nil {
+		return err
+	}
+	q, err := r.query()
+	if err != nil {
+		return err
+	}
+	after, err := number(q, "after", 0, maxPosition, 0)
+	if err != nil {
+		return err
+	}
+	limit, err := h.pageLimit(q)
+	if err != nil {
+		return err
+	}
+	need, err := h.parseReceipts(append(names(r.Header[receiptHeader]), names(q["receipt"])...))
+	if err != nil {
+		return err
+	}
+	page, err := waiting(h, r, func(ctx context.Context, wait time.Duration) (store.Page, error) {
+		return h.service.Messages(ctx, log, after, limit, need, wait)
+	})
+	if err != nil {
+		return err
+	}
+	tag := pageTag(log, after, limit, &page)
+	w.Header().Set("ETag", tag)
+	w.Header().Set("Cache-Control", "no-cache")
+	if n := len(page.Messages); n > 0 && page.Messages[n-1].Position < page.Log.LastPosition {
+		linkNext(w, r.URL.EscapedPath(), nextPage(page.Messages[n-1].Position, limit, q["receipt"]))
+	}
+	if matches(r.Header["If-None-Match"], tag) {
+		w.WriteHeader(http.StatusNotModified)
+		return nil
+	}
+	h.respondPage(w, &page)
+	return nil
+}
+
+func (h *handler) respondPage(w http.ResponseWriter, page *store.Page) {
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	var e encoder
+	*buffer = e.page(*buffer, page)
+	h.respond(w, http.StatusOK, "application/json", *buffer)
+}
+
+// pageTag returns the weak tag of a page. Messages never change, so it is what was asked for and how far the log goes
+// at both ends. The epoch is for a store that has lost its tail: the same position may then have another message.
+func pageTag(log string, after uint64, limit int, page *store.Page) string {
+	return fmt.Sprintf(`W/"%s/%d/%d/%d/%d/%x"`, log, after, limit, page.Log.LastPosition, page.Log.ClearedThrough, page.Version.Epoch)
+}
+
+// nextPage returns the parameters of the page behind a position. Receipts go along: another backend may answer.
+func nextPage(after uint64, limit int, receipts []string) url.Values {
+	q := url.Values{"after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(limit)}}
+	if len(receipts) > 0 {
+		q["receipt"] = receipts
+	}
+	return q
+}

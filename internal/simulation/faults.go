@@ -1,0 +1,326 @@
+package simulation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/store"
+)
+
+// Bug is a fault planted in the system itself, which the simulation must find.
+type Bug string
+
+// The bugs.
+const (
+	NoBug                   Bug = ""
+	AckBeforeCommit         Bug = "acknowledge before commit"
+	CommitWithoutOwnerCheck Bug = "commit without owner check"
+	ProgressOutside         Bug = "progress outside the transaction"
+	BarrierWithoutEpoch     Bug = "barrier without epoch check"
+)
+
+// rates are the percentages of calls that a fault strikes, while faults are on.
+type rates struct {
+	before, after, late, twice float64
+}
+
+var errInjected = errors.New("injected fault")
+
+// process is one backend or consumer. When it is dead, nothing that it calls has an effect any more, except what is
+// under way already. While it is paused, nothing happens.
+type process struct {
+	world  *World
+	name   string
+	dead   chan struct{}
+	die    sync.Once
+	paused atomic.Int64 // until this virtual time, Unix nanoseconds
+}
+
+func (p *process) kill() { p.die.Do(func() { close(p.dead) }) }
+
+func (p *process) pause(d time.Duration) { p.paused.Store(time.Now().Add(d).UnixNano()) }
+
+// runs waits while the process is paused, and says whether it is alive.
+func (p *process) runs() bool {
+	for {
+		select {
+		case <-p.dead:
+			return false
+		default:
+		}
+		rest := time.Until(time.Unix(0, p.paused.Load()))
+		if rest <= 0 {
+			return true
+		}
+		select {
+		case <-time.After(rest):
+		case <-p.dead:
+		}
+	}
+}
+
+// call makes one call at a seam, with the faults that the dice decide: an error before the effect or after it, the
+// effect twice, or much later, when the caller has given up. down says that the other side does not answer.
+func (p *process) call(ctx context.Context, place string, down *atomic.Bool, refused error, effect func(context.Context) error) error {
+	place = p.name + " " + place
+	d := p.world.dice
+	p.nap(ctx, place)
+	if !p.runs() {
+		return errInjected
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if down != nil && down.Load() {
+		return refused
+	}
+	r := p.world.rates
+	if !p.world.faulty.Load() {
+		r = rates{}
+	}
+	switch {
+	case d.chance(place+" before", r.before):
+		return refused
+	case d.chance(place+" late", r.late):
+		return p.late(ctx, d.duration(place+" by", 20*time.Second), effect)
+	case d.chance(place+" twice", r.twice):
+		_ = effect(ctx)
+	}
+	err := effect(ctx)
+	p.nap(ctx, place)
+	if !p.runs() || d.chance(place+" after", r.after) {
+		return errInjected
+	}
+	return err
+}
+
+// late lets the effect happen after a while, whether the caller still waits or not.
+func (p *process) late(ctx context.Context, after time.Duration, effect func(context.Context) error) error {
+	result := make(chan error, 1)
+	p.world.running.Go(func() {
+		time.Sleep(after)
+		result <- effect(context.WithoutCancel(ctx))
+	})
+	select {
+	case err := <-result:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-p.dead:
+		return errInjected
+	}
+}
+
+// nap lets a little virtual time pass, at most two milliseconds.
+func (p *process) nap(ctx context.Context, place string) {
+	select {
+	case <-time.After(1 + p.world.dice.duration(place+" nap", 2*time.Millisecond)):
+	case <-ctx.Done():
+	}
+}
+
+// faultyBroker is a process's connection to the broker.
+type faultyBroker struct {
+	broker.Broker
+	*process
+}
+
+func (b faultyBroker) Traits() broker.Traits {
+	t := b.Broker.Traits()
+	if b.world.bug == BarrierWithoutEpoch {
+		t.Ordered = true
+	}
+	return t
+}
+
+func (b faultyBroker) Publish(ctx context.Context, partition int, batch broker.Batch) error {
+	batch.Payload = append([]byte(nil), batch.Payload...) // a late effect needs it when the caller has gone on
+	err := b.call(ctx, fmt.Sprint("publish ", partition), &b.world.brokerDown, broker.ErrNotSent, func(ctx context.Context) error {
+		return b.Broker.Publish(ctx, partition, batch)
+	})
+	return err
+}
+
+func (b faultyBroker) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+	var r broker.Receiver
+	caller := ctx
+	err := b.call(ctx, fmt.Sprint("open ", partition), &b.world.brokerDown, broker.ErrNotSent, func(ctx context.Context) error {
+		opened, err := b.Broker.Open(ctx, partition, from)
+		if caller.Err() != nil && err == nil { // an adapter leaves no subscription behind that nobody has
+			return errors.Join(opened.Close(), caller.Err())
+		}
+		if r != nil { // the effect twice: the first subscription is lost, as a broker would see it
+			_ = r.Close()
+		}
+		r = opened
+		return err
+	})
+	if err != nil {
+		if r != nil {
+			_ = r.Close()
+		}
+		return nil, err
+	}
+	return faultyReceiver{r, b.process, partition}, nil
+}
+
+type faultyReceiver struct {
+	broker.Receiver
+	*process
+	partition int
+}
+
+func (r faultyReceiver) Receive(ctx context.Context, max int) ([]broker.Delivery, error) {
+	// A few at a time, so that commits are many.
+	max = 1 + r.world.dice.intn(r.name+" receive", min(max, 4))
+	deliveries, err := r.Receiver.Receive(ctx, max)
+	if err != nil {
+		return nil, err
+	}
+	if !r.runs() || r.world.faulty.Load() && r.world.dice.chance(r.name+" receive fails", r.world.rates.before) {
+		return nil, errInjected
+	}
+	if r.world.bug == AckBeforeCommit {
+		_ = r.Receiver.Ack(ctx, deliveries[len(deliveries)-1])
+	}
+	return deliveries, nil
+}
+
+func (r faultyReceiver) Ack(ctx context.Context, through broker.Delivery) error {
+	return r.call(ctx, fmt.Sprint("ack ", r.partition), &r.world.brokerDown, errInjected, func(ctx context.Context) error {
+		return r.Receiver.Ack(ctx, through)
+	})
+}
+
+// faultyStore is a consumer's connection to the master.
+type faultyStore struct {
+	store.Store
+	*process
+}
+
+func (s faultyStore) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (g store.Group, err error) {
+	err = s.call(ctx, "heartbeat", &s.world.storeDown, errInjected, func(ctx context.Context) error {
+		got, err := s.Store.Heartbeat(ctx, owner, ttl)
+		g = got
+		return err
+	})
+	return g, err
+}
+
+func (s faultyStore) Claim(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+	type answer struct{ p drainmark.Progress }
+	got := make(chan answer, 3)
+	err := s.call(ctx, fmt.Sprint("claim ", c.Partition), &s.world.storeDown, errInjected, func(ctx context.Context) error {
+		p, err := s.Store.Claim(ctx, c, ttl)
+		got <- answer{p}
+		return err
+	})
+	if err != nil {
+		return drainmark.Progress{}, err
+	}
+	return (<-got).p, nil
+}
+
+func (s faultyStore) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+	err := s.call(ctx, fmt.Sprint("commit ", c.Partition), &s.world.storeDown, errInjected, func(ctx context.Context) error {
+		switch s.world.bug {
+		case CommitWithoutOwnerCheck:
+			now, err := s.world.db.Reader().Progress(ctx, c.Partition)
+			if err != nil {
+				return err
+			}
+			c.Epoch, c.Revision = now.Epoch, now.Revision
+		case ProgressOutside:
+			return s.commitInTwo(ctx, c)
+		}
+		_, err := s.Store.Commit(ctx, c)
+		return err
+	})
+	return store.Committed{}, err
+}
+
+// commitInTwo commits the data first and the progress afterwards.
+func (s faultyStore) commitInTwo(ctx context.Context, c store.Commit) error {
+	data, progress := c, c
+	now, err := s.world.db.Reader().Progress(ctx, c.Partition)
+	if err != nil {
+		return err
+	}
+	data.Producers, data.Cursor, data.Rejected = nil, now.Cursor, now.Rejected
+	progress.Operations, progress.Revision = nil, c.Revision+1
+	if _, err := s.Store.Commit(ctx, data); err != nil {
+		return err
+	}
+	s.nap(ctx, "between")
+	if !s.runs() || s.world.faulty.Load() && s.world.dice.chance(s.name+" between", s.world.rates.after) {
+		return errInjected
+	}
+	_, err = s.Store.Commit(ctx, progress)
+	return err
+}
+
+func (s faultyStore) DeadLetter(ctx context.Context, partition int, id string) (l drainmark.DeadLetter, err error) {
+	err = s.call(ctx, "dead letter", &s.world.storeDown, errInjected, func(ctx context.Context) error {
+		got, err := s.Store.DeadLetter(ctx, partition, id)
+		l = got
+		return err
+	})
+	return l, err
+}
+
+func (s faultyStore) Release(ctx context.Context, owner string, partition int) error {
+	return s.call(ctx, fmt.Sprint("release ", partition), &s.world.storeDown, errInjected, func(ctx context.Context) error {
+		return s.Store.Release(ctx, owner, partition)
+	})
+}
+
+func (s faultyStore) Leave(ctx context.Context, owner string) error {
+	return s.call(ctx, "leave", &s.world.storeDown, errInjected, func(ctx context.Context) error {
+		return s.Store.Leave(ctx, owner)
+	})
+}
+
+// faultyReader is a backend's connection to its replica.
+type faultyReader struct {
+	store.Reader
+	*process
+}
+
+func (r faultyReader) Progress(ctx context.Context, partition int) (drainmark.Progress, error) {
+	var p drainmark.Progress
+	err := r.reads(ctx, fmt.Sprint("progress ", partition), func() (err error) {
+		p, err = r.Reader.Progress(ctx, partition)
+		return err
+	})
+	return p, err
+}
+
+func (r faultyReader) Messages(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+	var p store.Page
+	err := r.reads(ctx, "messages "+log, func() (err error) {
+		p, err = r.Reader.Messages(ctx, log, after, limit)
+		return err
+	})
+	return p, err
+}
+
+// reads lets time pass before and after a read, and fails some.
+func (r faultyReader) reads(ctx context.Context, place string, read func() error) error {
+	place = r.name + " " + place
+	r.nap(ctx, place)
+	if !r.runs() || r.world.faulty.Load() && r.world.dice.chance(place+" fails", r.world.rates.before) {
+		return errInjected
+	}
+	err := read()
+	r.nap(ctx, place)
+	if !r.runs() {
+		return errInjected
+	}
+	return err
+}

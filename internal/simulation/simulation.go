@@ -1,0 +1,36 @@
+package simulation
+
+import (
+	"context"
+	"io"
+	"sync"
+	"time"
+)
+
+// Run plays one schedule and returns the violations that it found. It must be called in a testing/synctest bubble.
+// With logs, everything that the system says goes there.
+func Run(seed uint64, bug Bug, logs io.Writer) []string {
+	w := newWorld(seed, bug, logs)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	w.faulty.Store(true)
+	troubled, calm := context.WithCancel(ctx)
+	var clients, chaos sync.WaitGroup
+	chaos.Go(func() { w.chaos(troubled) })
+	for n := range 3 {
+		clients.Go(func() { w.client(ctx, n, 6+w.dice.intn("length", 8)) })
+	}
+	clients.Wait()
+	time.Sleep(w.dice.duration("aftermath", 10*time.Second))
+	calm()
+	chaos.Wait()
+	w.heal()
+	w.checkEnd(ctx)
+	w.end()
+	if len(w.violated) > 0 {
+		for _, op := range w.ops {
+			w.log.Info(op.String())
+		}
+	}
+	return w.violated
+}

@@ -1,0 +1,59 @@
+package simulation
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"testing"
+	"testing/synctest"
+)
+
+var (
+	schedules = flag.Int("schedules", 2000, "how many schedules to play")
+	firstSeed = flag.Uint64("seed", 1, "the first schedule's seed")
+	trace     = flag.Bool("trace", false, "print what the system logs")
+)
+
+// play plays one schedule in a bubble of its own.
+func play(t *testing.T, seed uint64, bug Bug) (violations []string) {
+	var logs io.Writer
+	if *trace {
+		logs = os.Stderr
+	}
+	synctest.Test(t, func(*testing.T) { violations = Run(seed, bug, logs) })
+	return violations
+}
+
+func TestSchedules(t *testing.T) {
+	const workers = 4
+	for n := range uint64(workers) {
+		t.Run(fmt.Sprint("worker ", n), func(t *testing.T) {
+			t.Parallel()
+			for seed := *firstSeed + n; seed < *firstSeed+uint64(*schedules); seed += workers {
+				for _, v := range play(t, seed, NoBug) {
+					t.Errorf("%s\nreplay: go test ./internal/simulation -run TestSchedules -schedules 1 -trace -seed %d", v, seed)
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		})
+	}
+}
+
+// TestFindsBugs proves that the simulation can fail: with a bug planted, it finds it within the default run.
+func TestFindsBugs(t *testing.T) {
+	for _, bug := range []Bug{AckBeforeCommit, CommitWithoutOwnerCheck, ProgressOutside, BarrierWithoutEpoch} {
+		t.Run(string(bug), func(t *testing.T) {
+			t.Parallel()
+			for seed := uint64(1); seed <= 2000; seed++ {
+				if v := play(t, seed, bug); len(v) > 0 {
+					t.Logf("seed %d: %s", seed, v[0])
+					return
+				}
+			}
+			t.Error("2,000 schedules did not find the bug")
+		})
+	}
+}

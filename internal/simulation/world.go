@@ -1,0 +1,252 @@
+package simulation
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/consumer"
+	"github.com/drainmark/drainmark/store"
+	storememory "github.com/drainmark/drainmark/store/memory"
+)
+
+// World is one schedule: a broker, a database with a replica for each backend, some processes, clients and faults.
+type World struct {
+	dice    *dice
+	bug     Bug
+	rates   rates
+	faulty  atomic.Bool
+	log     *slog.Logger
+	running sync.WaitGroup
+
+	server     *brokermemory.Server
+	replays    bool
+	ordered    bool
+	brokerDown atomic.Bool
+	db         *storememory.DB
+	storeDown  atomic.Bool
+	poisoned   atomic.Bool // the store refuses bodies that begin with "poison"
+	rollbacks  bool        // this schedule loses the store's tail now and then
+	rolledBack atomic.Int64
+	deployment drainmark.Deployment
+
+	mu        sync.Mutex
+	backends  []*backendProcess
+	consumers []*consumerProcess
+	number    int // of processes ever started
+	ops       []*Op
+	sightings []sighting
+	violated  []string
+}
+
+type backendProcess struct {
+	*process
+	*backend.Backend
+	replica *storememory.Replica
+	stop    context.CancelFunc
+}
+
+type consumerProcess struct {
+	*process
+	stop context.CancelFunc
+}
+
+const partitions = 2
+
+// newWorld makes a world as the seed decides, with two backends and two consumers.
+func newWorld(seed uint64, bug Bug, logs io.Writer) *World {
+	w := &World{dice: newDice(seed), bug: bug}
+	w.log = slog.New(slog.DiscardHandler)
+	if logs != nil {
+		w.log = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	w.replays = w.dice.chance("replays", 50)
+	w.ordered = w.replays || w.dice.chance("ordered", 40)
+	w.rollbacks = w.replays && w.dice.chance("rollbacks", 50)
+	level := float64(w.dice.intn("level", 4)) // no, few, some or many faults at the calls
+	w.rates = rates{before: 2 * level, after: 2 * level, late: level, twice: level}
+	w.server = brokermemory.NewServer(brokermemory.Options{Partitions: partitions, Replays: w.replays, Ordered: w.ordered})
+	w.db = storememory.NewDB()
+	w.db.RefuseBlindly = w.dice.chance("refuses blindly", 50)
+	w.db.Refuse = func(op store.Operation) (string, bool) {
+		return "poison", op.Kind == store.Append && w.poisoned.Load() && strings.HasPrefix(string(op.Record.Body), "poison")
+	}
+	w.poisoned.Store(true)
+	w.deployment = drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: partitions}
+	master := w.db.Store()
+	_, _ = master.Init(context.Background(), w.deployment)
+	_ = master.Close()
+	for range 2 {
+		w.startBackend()
+		w.startConsumer()
+	}
+	return w
+}
+
+func (w *World) newProcess(kind string) *process {
+	w.number++
+	return &process{world: w, name: fmt.Sprintf("%s-%d", kind, w.number), dead: make(chan struct{})}
+}
+
+func (w *World) startBackend() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.newProcess("backend")
+	replica := w.db.Replica()
+	client := w.server.Connect()
+	b, err := backend.New(backend.Config{
+		Broker: faultyBroker{client, p}, Reader: faultyReader{replica.Reader(), p}, Deployment: w.deployment,
+		Logger: w.log.With("process", p.name), Limits: backend.Limits{PublishAttempt: 2 * time.Second},
+	})
+	if err != nil {
+		panic(err) // the configuration is this package's own
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	w.backends = append(w.backends, &backendProcess{p, b, replica, stop})
+	w.running.Go(func() {
+		b.Run(ctx)
+		client.Drop()
+	})
+}
+
+func (w *World) startConsumer() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	p := w.newProcess("consumer")
+	client := w.server.Connect()
+	c := consumer.New(consumer.Config{
+		Broker: faultyBroker{client, p}, Store: faultyStore{w.db.Store(), p}, Owner: p.name, Partitions: partitions,
+		Logger: w.log.With("process", p.name), Limits: consumer.Limits{CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second},
+	})
+	ctx, stop := context.WithCancel(context.Background())
+	w.consumers = append(w.consumers, &consumerProcess{p, stop})
+	w.running.Go(func() {
+		c.Run(ctx)
+		time.Sleep(w.dice.duration(p.name+" connection stays", 8*time.Second)) // until the broker notices
+		client.Drop()
+	})
+}
+
+// anyBackend returns a backend that is alive.
+func (w *World) anyBackend(place string) *backendProcess {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.backends[w.dice.intn(place, len(w.backends))]
+}
+
+// chaos kills, pauses and cuts off, until ctx ends.
+func (w *World) chaos(ctx context.Context) {
+	for {
+		select {
+		case <-time.After(w.dice.duration("chaos", 4*time.Second)):
+		case <-ctx.Done():
+			return
+		}
+		switch w.dice.intn("chaos kind", 9) {
+		case 0:
+			w.killConsumer(w.dice.chance("graceful", 40))
+		case 1:
+			w.killBackend(w.dice.chance("graceful", 40))
+		case 2:
+			w.mu.Lock()
+			c := w.consumers[w.dice.intn("pause consumer", len(w.consumers))]
+			w.mu.Unlock()
+			c.pause(w.dice.duration("pause", 12*time.Second))
+		case 3:
+			w.anyBackend("pause backend").pause(w.dice.duration("pause", 5*time.Second))
+		case 4:
+			w.outage(ctx, &w.storeDown)
+		case 5:
+			w.outage(ctx, &w.brokerDown)
+		case 6, 7:
+			replica := w.anyBackend("lag").replica
+			replica.Pause()
+			w.running.Go(func() {
+				time.Sleep(w.dice.duration("lag", 6*time.Second))
+				replica.Resume()
+			})
+		case 8:
+			if w.rollbacks && w.db.Rollback(1+w.dice.intn("rollback", 3)) == nil {
+				w.rolledBack.Add(1)
+				w.log.Info("the store has lost its tail")
+			}
+		}
+	}
+}
+
+func (w *World) outage(ctx context.Context, down *atomic.Bool) {
+	down.Store(true)
+	select {
+	case <-time.After(w.dice.duration("outage", 8*time.Second)):
+	case <-ctx.Done():
+	}
+	down.Store(false)
+}
+
+func (w *World) killConsumer(gracefully bool) {
+	w.mu.Lock()
+	i := w.dice.intn("kill consumer", len(w.consumers))
+	c := w.consumers[i]
+	w.consumers = append(w.consumers[:i:i], w.consumers[i+1:]...)
+	w.mu.Unlock()
+	if !gracefully {
+		c.kill()
+	}
+	c.stop()
+	w.startConsumer()
+}
+
+func (w *World) killBackend(gracefully bool) {
+	w.startBackend()
+	w.mu.Lock()
+	i := w.dice.intn("kill backend", len(w.backends)-1)
+	b := w.backends[i]
+	w.backends = append(w.backends[:i:i], w.backends[i+1:]...)
+	w.mu.Unlock()
+	if !gracefully {
+		b.kill()
+	}
+	b.stop()
+}
+
+// heal ends all faults.
+func (w *World) heal() {
+	w.faulty.Store(false)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range w.backends {
+		b.pause(0)
+		b.replica.Resume()
+	}
+	for _, c := range w.consumers {
+		c.pause(0)
+	}
+}
+
+// end stops everything and waits for it.
+func (w *World) end() {
+	w.mu.Lock()
+	for _, b := range w.backends {
+		b.stop()
+	}
+	for _, c := range w.consumers {
+		c.stop()
+	}
+	w.mu.Unlock()
+	w.running.Wait()
+}
+
+// violation records that a promise was broken.
+func (w *World) violation(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.violated = append(w.violated, fmt.Sprintf(format, args...))
+}
