@@ -22,7 +22,7 @@ func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit 
 	defer cancel()
 	t := b.tracker.partitions[drainmark.PartitionOf(log, len(b.publishers))]
 	for {
-		if _, err := b.awaitHeld(waiting, *need); err != nil {
+		if _, _, err := b.awaitHeld(waiting, *need); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
 				return store.Page{}, drainmark.Errorf(drainmark.KindNotReached, "the reader does not show the receipt's writes yet")
 			}

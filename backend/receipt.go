@@ -34,9 +34,22 @@ func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Dur
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
-		letter, err := b.awaitHeld(waiting, r)
+		letter, unasked, err := b.awaitHeld(waiting, r)
 		if err != nil {
 			return b.statusOf(ctx, r, err)
+		}
+		if len(unasked) > 0 || len(r.Epochs) > 0 {
+			if err := b.freshen(ctx, r.Runs); err != nil {
+				return Status{}, unavailable("reading progress", err)
+			}
+			if !b.holdsAll(r.Runs) { // the store has lost its tail, and will get it again
+				continue
+			}
+		}
+		if letter == nil {
+			if letter, err = b.findRejected(ctx, unasked); err != nil {
+				return Status{}, err
+			}
 		}
 		again, missing := b.recheck(r)
 		switch {
@@ -54,18 +67,17 @@ func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Dur
 	}
 }
 
-// awaitHeld waits until the reader's progress holds all runs, at one moment. It returns a dead letter if one of their
-// marks was set aside.
-func (b *Backend) awaitHeld(ctx context.Context, r drainmark.Receipt) (*drainmark.DeadLetter, error) {
-	var letter *drainmark.DeadLetter
-	var unasked []drainmark.Run
+// awaitHeld waits until the progress that was read last holds all runs, at one moment. It returns a dead letter if one
+// of their marks was set aside meanwhile, and the runs for which it did not have to wait: of those it is not known
+// whether marks were set aside, and the progress may be some time old.
+func (b *Backend) awaitHeld(ctx context.Context, r drainmark.Receipt) (letter *drainmark.DeadLetter, unasked []drainmark.Run, err error) {
 	for i := 0; i < len(r.Runs); i++ {
 		if err := b.checkExpired(r, r.Runs[i]); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		rejected, asked, err := b.tracker.partitions[r.Runs[i].Partition].wait(ctx, r.Runs[i])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if rejected != nil {
 			letter = rejected
@@ -77,10 +89,20 @@ func (b *Backend) awaitHeld(ctx context.Context, r drainmark.Receipt) (*drainmar
 			i, unasked = -1, nil
 		}
 	}
-	if letter == nil && len(unasked) > 0 {
-		return b.findRejected(ctx, unasked)
+	return letter, unasked, nil
+}
+
+// freshen reads the progress of the runs' partitions anew, so that an answer is from a state after the question.
+func (b *Backend) freshen(ctx context.Context, runs []drainmark.Run) error {
+	for i, run := range runs {
+		if i > 0 && runs[i-1].Partition == run.Partition {
+			continue
+		}
+		if err := b.tracker.partitions[run.Partition].refresh(ctx); err != nil {
+			return err
+		}
 	}
-	return letter, nil
+	return nil
 }
 
 func (b *Backend) holdsAll(runs []drainmark.Run) bool {

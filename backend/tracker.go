@@ -31,6 +31,8 @@ type tracked struct {
 	partition int
 
 	refreshing chan struct{} // holds one at a time, so that progress never goes back to an older read
+	begun      atomic.Uint64 // how many refreshes have begun
+	refreshed  uint64        // the number of the last one that succeeded; who refreshes has it
 
 	mu       sync.Mutex
 	progress drainmark.Progress
@@ -99,14 +101,28 @@ func (t *tracker) follow(ctx context.Context, retry *backoff.Backoff) error {
 	}
 }
 
-// refresh reads the partition's progress and wakes those whose marks it holds.
+// refresh reads the partition's progress and wakes those whose marks it holds. When it returns nil, the progress is
+// from a read that began after the call; calls that wait for each other share one.
 func (p *tracked) refresh(ctx context.Context) error {
+	wanted := p.begun.Load() + 1
 	select {
 	case p.refreshing <- struct{}{}:
 		defer func() { <-p.refreshing }()
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	if p.refreshed >= wanted {
+		return nil
+	}
+	number := p.begun.Add(1)
+	if err := p.read(ctx); err != nil {
+		return err
+	}
+	p.refreshed = number
+	return nil
+}
+
+func (p *tracked) read(ctx context.Context) error {
 	p.tracker.metrics.refreshes.Inc()
 	progress, err := p.tracker.reader.Progress(ctx, p.partition)
 	if err != nil {

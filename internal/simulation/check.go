@@ -64,9 +64,7 @@ func (w *World) settleAll(ctx context.Context, b *backendProcess) bool {
 // checkEnd checks every promise at the end of a schedule, through each backend that is alive.
 func (w *World) checkEnd(ctx context.Context) {
 	for _, b := range w.backends {
-		if !w.settleAll(ctx, b) {
-			return
-		}
+		settled := w.settleAll(ctx, b)
 		for _, log := range logNames {
 			page, err := b.Messages(ctx, log, 0, 1000, nil, 0)
 			if drainmark.KindOf(err) == drainmark.KindNotFound {
@@ -82,6 +80,9 @@ func (w *World) checkEnd(ctx context.Context) {
 			w.checkPositions(log, page)
 			w.checkOrder(log, page)
 			w.checkCleared(log, page)
+		}
+		if !settled {
+			return
 		}
 	}
 	w.checkSightings()

@@ -202,6 +202,7 @@ func (r faultyReceiver) Ack(ctx context.Context, through broker.Delivery) error 
 type faultyStore struct {
 	store.Store
 	*process
+	extra *sync.Map // partition -> commits that only ProgressOutside makes, since the claim
 }
 
 func (s faultyStore) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (g store.Group, err error) {
@@ -218,6 +219,7 @@ func (s faultyStore) Claim(ctx context.Context, c store.Claim, ttl time.Duration
 	got := make(chan answer, 3)
 	err := s.call(ctx, fmt.Sprint("claim ", c.Partition), &s.world.storeDown, errInjected, func(ctx context.Context) error {
 		p, err := s.Store.Claim(ctx, c, ttl)
+		s.extra.Store(c.Partition, uint64(0))
 		got <- answer{p}
 		return err
 	})
@@ -247,11 +249,13 @@ func (s faultyStore) Commit(ctx context.Context, c store.Commit) (store.Committe
 
 // commitInTwo commits the data first and the progress afterwards.
 func (s faultyStore) commitInTwo(ctx context.Context, c store.Commit) error {
-	data, progress := c, c
 	now, err := s.world.db.Reader().Progress(ctx, c.Partition)
 	if err != nil {
 		return err
 	}
+	extra, _ := s.extra.Load(c.Partition)
+	c.Revision += extra.(uint64)
+	data, progress := c, c
 	data.Producers, data.Cursor, data.Rejected = nil, now.Cursor, now.Rejected
 	progress.Operations, progress.Revision = nil, c.Revision+1
 	if _, err := s.Store.Commit(ctx, data); err != nil {
@@ -261,7 +265,9 @@ func (s faultyStore) commitInTwo(ctx context.Context, c store.Commit) error {
 	if !s.runs() || s.world.faulty.Load() && s.world.dice.chance(s.name+" between", s.world.rates.after) {
 		return errInjected
 	}
-	_, err = s.Store.Commit(ctx, progress)
+	if _, err = s.Store.Commit(ctx, progress); err == nil {
+		s.extra.Store(c.Partition, extra.(uint64)+1)
+	}
 	return err
 }
 

@@ -123,7 +123,7 @@ func (w *World) startConsumer() {
 	p := w.newProcess("consumer")
 	client := w.server.Connect()
 	c := consumer.New(consumer.Config{
-		Broker: faultyBroker{client, p}, Store: faultyStore{w.db.Store(), p}, Owner: p.name, Partitions: partitions,
+		Broker: faultyBroker{client, p}, Store: faultyStore{w.db.Store(), p, &sync.Map{}}, Owner: p.name, Partitions: partitions,
 		Logger: w.log.With("process", p.name), Limits: consumer.Limits{CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second},
 	})
 	ctx, stop := context.WithCancel(context.Background())
