@@ -66,7 +66,11 @@ func ParseMark(s string) (Mark, error) {
 	if err != nil || sequence == 0 {
 		return bad()
 	}
-	return Mark{Partition: int(partition), Producer: producer, Sequence: sequence}, nil
+	m := Mark{Partition: int(partition), Producer: producer, Sequence: sequence}
+	if m.String() != s {
+		return bad() // a mark has one text: ids are compared as texts
+	}
+	return m, nil
 }
 
 // Run is the marks First to Last (both included) of one producer in one partition.
@@ -98,5 +102,8 @@ func ParseRun(s string) (Run, error) {
 	}
 	run := RunOf(m)
 	run.Last = n
+	if run.String() != s {
+		return Run{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
+	}
 	return run, nil
 }

@@ -26,7 +26,8 @@ type Receipt struct {
 	IssuedAt   time.Time // in whole seconds
 	Runs       []Run     // sorted, disjoint, at least one
 	// Epochs is set on a barrier's receipt over a broker that does not keep the order of what it delivers again: per
-	// partition, the epoch that was in force before the fence was published. See the barrier in the backend.
+	// partition, the epoch that was in force before the fence was published. See the barrier in the backend. Every
+	// partition named here has a run.
 	Epochs map[int]uint64
 }
 
@@ -138,8 +139,8 @@ func sortedKeys(m map[int]uint64) []int {
 	return keys
 }
 
-// ParseReceipt reads a receipt's text. Whatever is not one gives an error of KindInvalidReceipt. It does not check
-// that the receipt is this deployment's: see Check.
+// ParseReceipt reads a receipt's text. Whatever is not exactly what String writes gives an error of
+// KindInvalidReceipt. It does not check that the receipt is this deployment's: see Check.
 func ParseReceipt(s string) (Receipt, error) {
 	malformed := Errorf(KindInvalidReceipt, "malformed receipt of %d characters", len(s))
 	if len(s) > MaxReceiptText {
@@ -160,19 +161,31 @@ func ParseReceipt(s string) (Receipt, error) {
 	for i := range r.Runs {
 		d.run(r.Runs, i)
 	}
-	for n := d.uvarint(MaxReceiptRuns); n > 0 && !d.bad; n-- {
-		if r.Epochs == nil {
-			r.Epochs = map[int]uint64{}
-		}
-		partition := int(d.uvarint(math.MaxInt32))
-		if epoch := d.take(8); !d.bad {
-			r.Epochs[partition] = binary.LittleEndian.Uint64(epoch)
-		}
-	}
+	d.epochs(&r)
 	if d.bad || len(d.rest) != 0 || len(r.Runs) == 0 || !slices.Equal(r.Runs, joinRuns(r.Runs)) {
 		return Receipt{}, malformed
 	}
+	// One receipt has one text: no longer integers than needed, no other order, no line breaks.
+	if r.String() != s {
+		return Receipt{}, malformed
+	}
 	return r, nil
+}
+
+func (d *decoder) epochs(r *Receipt) {
+	for n := d.uvarint(MaxReceiptRuns); n > 0 && !d.bad; n-- {
+		partition := int(d.uvarint(math.MaxInt32))
+		epoch := d.take(8)
+		// Check then covers the epochs' partitions too, and Merge cannot gather more of them than runs.
+		d.bad = d.bad || !slices.ContainsFunc(r.Runs, func(run Run) bool { return run.Partition == partition })
+		if d.bad {
+			return
+		}
+		if r.Epochs == nil {
+			r.Epochs = map[int]uint64{}
+		}
+		r.Epochs[partition] = binary.LittleEndian.Uint64(epoch)
+	}
 }
 
 func (d *decoder) run(runs []Run, i int) {

@@ -165,17 +165,16 @@ func DecodeBatch(data []byte) (*Batch, error) {
 	copy(b.Producer[:], d.take(uint64(len(b.Producer))))
 	b.First = d.uvarint(math.MaxInt64)
 	count := d.uvarint(uint64(len(d.rest) / minRecordLength))
-	if d.bad || count == 0 || b.First == 0 || b.First > math.MaxInt64-count {
+	if d.bad || count == 0 || b.First == 0 || b.First-1 > math.MaxInt64-count {
 		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: its head is malformed", len(data))
 	}
 	b.Records = make([]Record, count)
 	at := int64(0)
+	before := &Record{}
 	for i := range b.Records {
-		before := Record{}
-		if i > 0 {
-			before = b.Records[i-1]
-		}
-		d.record(&b.Records[i], &before, &at)
+		r := &b.Records[i]
+		d.record(r, before, &at)
+		before = r
 		if d.bad {
 			return nil, Errorf(KindInvalid, "decoding a batch: record %d of %d is malformed", i+1, count)
 		}

@@ -216,7 +216,9 @@ func TestAppendFails(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, &fake{append: func(context.Context, string, []drainmark.Record) (drainmark.Receipt, error) { return test.receipt, test.err }})
+			s := serve(t, &fake{append: func(context.Context, string, []drainmark.Record) (drainmark.Receipt, error) {
+				return test.receipt, test.err
+			}})
 			a := s.do("POST", messagesPath, "x")
 			p := a.wantProblem(t, test.kind)
 			want := ""

@@ -199,8 +199,9 @@ func (s *server) request(method, path string, body io.Reader, headers ...string)
 		s.t.Fatalf("making a request: %v", err)
 	}
 	for _, header := range headers {
-		name, value, _ := strings.Cut(header, ": ")
-		r.Header.Add(name, value)
+		if name, value, ok := strings.Cut(header, ": "); ok {
+			r.Header.Add(name, value)
+		}
 	}
 	return r
 }

@@ -60,13 +60,13 @@ type deadLettersJSON struct {
 	Next        string           `json:"next,omitempty"`
 }
 
-// deadLetterJSON is a dead letter. What could not be read is null, or left out.
+// deadLetterJSON is a dead letter. What is not known, because it could not be read or never came, is null or left out.
 type deadLetterJSON struct {
 	ID          string  `json:"id"`
 	Partition   int     `json:"partition"`
 	Log         string  `json:"log"`
 	Reason      string  `json:"reason"`
-	SetAsideAt  string  `json:"set_aside_at"`
+	SetAsideAt  *string `json:"set_aside_at"`
 	Attempts    int     `json:"attempts"`
 	Producer    *string `json:"producer"`
 	First       *uint64 `json:"first"`
@@ -74,7 +74,7 @@ type deadLetterJSON struct {
 	Body        *string `json:"body,omitempty"`
 	BodyBase64  *[]byte `json:"body_base64,omitempty"`
 	ContentType string  `json:"content_type,omitempty"`
-	AcceptedAt  string  `json:"accepted_at,omitempty"`
+	AcceptedAt  *string `json:"accepted_at,omitempty"`
 	Key         string  `json:"key,omitempty"`
 	Undecoded   bool    `json:"undecoded"`
 }
@@ -110,27 +110,32 @@ func (h *handler) deadLetters(w http.ResponseWriter, r *request) error {
 func newDeadLetter(l *drainmark.DeadLetter) deadLetterJSON {
 	out := deadLetterJSON{
 		ID: l.ID, Partition: l.Run.Partition, Log: l.Log, Reason: l.Reason, SetAsideAt: timeText(l.SetAsideAt),
-		Attempts: l.Attempts, ContentType: l.Record.ContentType, Key: l.Record.Key, Undecoded: l.Undecoded,
+		Attempts: l.Attempts, ContentType: l.Record.ContentType, AcceptedAt: timeText(l.Record.AcceptedAt), Key: l.Record.Key,
+		Undecoded: l.Undecoded,
 	}
 	if l.Run.First > 0 {
 		producer := l.Run.Producer.String()
 		out.Producer, out.First, out.Last = &producer, &l.Run.First, &l.Run.Last
 	}
-	if !l.Record.AcceptedAt.IsZero() {
-		out.AcceptedAt = timeText(l.Record.AcceptedAt)
-	}
-	if isText(l.Record.Body) {
+	switch {
+	case l.Record.Body == nil && out.AcceptedAt == nil: // there is no record to show
+	case isText(l.Record.Body):
 		body := string(l.Record.Body)
 		out.Body = &body
-	} else {
+	default:
 		out.BodyBase64 = &l.Record.Body
 	}
 	return out
 }
 
-func timeText(t time.Time) string {
+// timeText returns a time as a page has it, nil for none.
+func timeText(t time.Time) *string {
+	if t.IsZero() {
+		return nil
+	}
 	var e encoder
-	return string(bytes.Trim(e.time(nil, t), `"`))
+	text := string(bytes.Trim(e.time(nil, t), `"`))
+	return &text
 }
 
 // retry has a dead letter tried again.

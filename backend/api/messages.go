@@ -42,12 +42,12 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 	tag := pageTag(log, after, limit, &page)
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "no-cache")
-	if n := len(page.Messages); n > 0 && page.Messages[n-1].Position < page.Log.LastPosition {
-		linkNext(w, r.URL.EscapedPath(), nextPage(page.Messages[n-1].Position, limit, q["receipt"]))
-	}
 	if matches(r.Header["If-None-Match"], tag) {
 		w.WriteHeader(http.StatusNotModified)
 		return nil
+	}
+	if n := len(page.Messages); n > 0 && page.Messages[n-1].Position < page.Log.LastPosition {
+		linkNext(w, r.URL.EscapedPath(), nextPage(page.Messages[n-1].Position, limit, q["receipt"]))
 	}
 	h.respondPage(w, &page)
 	return nil

@@ -42,7 +42,7 @@ func (h *handler) barrier(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	logs, err := h.barrierLogs(w, r, names(q["log"]))
+	logs, err := h.barrierLogs(w, r, q["log"])
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,72 @@
+package brokertest
+
+import (
+	"strings"
+
+	"github.com/drainmark/drainmark"
+)
+
+// replayCases are for brokers that keep their log.
+var replayCases = []testCase{
+	{name: "opening behind a cursor delivers exactly what follows it", run: openBehindCursor, needs: replays},
+	{name: "a cursor that the broker does not know is the beginning", run: unknownCursor, needs: replays},
+	{name: "receivers of one partition do not disturb each other", run: independentReceivers, needs: replays},
+	{name: "cursors are still good after the server was killed", run: cursorAfterKill, needs: replaysAndCanKill},
+}
+
+func openBehindCursor(c *C) {
+	b := c.connect()
+	batches := singles(1, 5)
+	c.publish(b, batches...)
+	all := c.expect(c.open(b, 0, ""), batches...)
+	other := c.connect()
+	for i, d := range all {
+		r := c.open(other, 0, d.Cursor)
+		c.expect(r, batches[i+1:]...)
+		c.nothing(r)
+		c.closed("closing the receiver", r.Close)
+	}
+	r := c.open(other, 0, all[4].Cursor)
+	c.publish(b, batch(1, 6, 6))
+	c.expect(r, batch(1, 6, 6))
+}
+
+func unknownCursor(c *C) {
+	b := c.connect()
+	batches := singles(1, 3)
+	c.publish(b, batches...)
+	last := string(c.expect(c.open(b, 0, ""), batches...)[2].Cursor)
+	for _, cursor := range []string{
+		"garbage", "-1", ":", "1:2:3", "é\x00", "99999999", "18446744073709551616", last + "00", last + " ", strings.Repeat("9", 500),
+	} {
+		r := c.open(b, 0, drainmark.Cursor(cursor))
+		c.expect(r, batches...)
+		c.closed("closing the receiver", r.Close)
+	}
+}
+
+func independentReceivers(c *C) {
+	b := c.connect()
+	batches := singles(1, 6)
+	c.publish(b, batches...)
+	one, two := c.open(b, 0, ""), c.open(c.connect(), 0, "")
+	got := c.expect(one, batches[:4]...)
+	c.ack(one, got[3])
+	c.expect(two, batches[:2]...)
+	c.closed("closing one receiver", one.Close)
+	c.expect(two, batches[2:]...)
+}
+
+func cursorAfterKill(c *C) {
+	b := c.connect()
+	batches := singles(1, 5)
+	c.publish(b, batches...)
+	got := c.expect(c.open(b, 0, ""), batches...)
+	c.Kill(c.T)
+	c.Revive(c.T)
+	b = c.connect()
+	r := c.open(b, 0, got[2].Cursor)
+	c.expect(r, batches[3:]...)
+	c.publish(b, batch(1, 6, 6))
+	c.expect(r, batch(1, 6, 6))
+}

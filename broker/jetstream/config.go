@@ -1,0 +1,100 @@
+package jetstream
+
+import (
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/nats-io/nats.go"
+)
+
+// Config says where an external NATS is.
+type Config struct {
+	Options
+	// URL is nats://[user:password@|token@]host[:port][,host…][/prefix][?option=value…], or tls:// for the same over
+	// TLS. The options are prefix, creds, ca, cert, key, replicas and max_bytes, for the fields of those names here; a
+	// field that is set goes before the URL's.
+	URL                       string
+	CredsFile                 string // a NATS credentials file
+	CAFile, CertFile, KeyFile string // for TLS: who signs the server's certificate, and the client's own
+	Replicas                  int    // of each stream; 1
+
+	servers string // for nats.Connect
+}
+
+// resolved returns the configuration with what the URL says filled in. Its errors never show the URL.
+func (c Config) resolved() (Config, error) {
+	const form = "it must look like nats://user:password@host:4222,host2:4222/prefix?option=value"
+	scheme, rest, ok := strings.Cut(c.URL, "://")
+	if !ok || scheme != "nats" && scheme != "tls" {
+		return c, misconfigured("the broker's URL is not one of NATS: %s", form)
+	}
+	rest, query, _ := strings.Cut(strings.ReplaceAll(rest, ","+scheme+"://", ","), "?")
+	hosts, path, _ := strings.Cut(rest, "/")
+	var servers []string
+	login := "" // the last one named; it holds for the hosts that follow, too
+	for host := range strings.SplitSeq(hosts, ",") {
+		if i := strings.LastIndex(host, "@"); i >= 0 {
+			login, host = host[:i+1], host[i+1:]
+		}
+		server := scheme + "://" + login + host
+		if u, err := url.Parse(server); err != nil || u.Hostname() == "" {
+			return c, misconfigured("the broker's URL cannot be read: %s", form)
+		}
+		servers = append(servers, server)
+	}
+	c.servers = strings.Join(servers, ",")
+	c.Prefix = orDefault(c.Prefix, strings.Trim(path, "/"))
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return c, misconfigured("the options of the broker's URL cannot be read: %s", form)
+	}
+	for name, value := range values {
+		if err := c.set(name, value[0]); err != nil {
+			return c, err
+		}
+	}
+	if (c.CertFile == "") != (c.KeyFile == "") {
+		return c, misconfigured("a TLS client certificate and its key go together: set cert and key")
+	}
+	c.Replicas = orDefault(c.Replicas, 1)
+	return c, nil
+}
+
+// set takes one option of the URL.
+func (c *Config) set(name, value string) error {
+	texts := map[string]*string{
+		"prefix": &c.Prefix, "creds": &c.CredsFile, "ca": &c.CAFile, "cert": &c.CertFile, "key": &c.KeyFile,
+	}
+	if text, ok := texts[name]; ok {
+		*text = orDefault(*text, value)
+		return nil
+	}
+	n, err := strconv.ParseInt(value, 10, 64)
+	switch {
+	case name != "replicas" && name != "max_bytes":
+		return misconfigured("the broker's URL has the unknown option %q; there are prefix, creds, ca, cert, key, replicas and max_bytes", name)
+	case err != nil || n < 1:
+		return misconfigured("the broker's URL has the option %s=%q: it must be a number from 1", name, value)
+	case name == "replicas":
+		c.Replicas = orDefault(c.Replicas, int(n))
+	default:
+		c.MaxBytes = orDefault(c.MaxBytes, n)
+	}
+	return nil
+}
+
+// natsOptions returns how to log in and how to encrypt.
+func (c Config) natsOptions() []nats.Option {
+	var options []nats.Option
+	if c.CredsFile != "" {
+		options = append(options, nats.UserCredentials(c.CredsFile))
+	}
+	if c.CAFile != "" {
+		options = append(options, nats.RootCAs(c.CAFile))
+	}
+	if c.CertFile != "" {
+		options = append(options, nats.ClientCert(c.CertFile, c.KeyFile))
+	}
+	return options
+}

@@ -1,0 +1,151 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// connection is a NATS connection that is made again for ever, and what has become of it.
+type connection struct {
+	*nats.Conn
+	js  natsjs.JetStream
+	log *slog.Logger
+
+	ctx   context.Context // ends with close, because of broker.ErrClosed
+	end   context.CancelCauseFunc
+	up    chan struct{} // closed when it is connected for the first time
+	ended chan struct{} // closed when nothing of it runs any more
+
+	mu        sync.Mutex
+	whole     context.Context // ends when the connection of now breaks, because of errInterrupted, and with ctx
+	interrupt context.CancelCauseFunc
+	reason    error // why it is not connected, or nil
+}
+
+// errInterrupted is why what waited for NATS does not wait any longer: the outcome is unknown.
+var errInterrupted = errors.New("the connection to NATS broke")
+
+const (
+	reconnectWait   = 100 * time.Millisecond
+	reconnectJitter = 100 * time.Millisecond
+	pingInterval    = 10 * time.Second // two without an answer, and the connection counts as broken
+)
+
+// connect returns at once; whether there is a connection is seen later.
+func connect(log *slog.Logger, servers string, options ...nats.Option) (*connection, error) {
+	c := &connection{log: log, up: make(chan struct{}), ended: make(chan struct{})}
+	c.ctx, c.end = context.WithCancelCause(context.Background())
+	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
+	nc, err := nats.Connect(servers, append([]nats.Option{
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
+		nats.PingInterval(pingInterval),
+		nats.Timeout(firstConnect),
+		// What is published while there is no connection must fail at once, and not be sent some day.
+		nats.ReconnectBufSize(-1),
+		// A wrong password can be put right on the server.
+		nats.IgnoreAuthErrorAbort(),
+		nats.ConnectHandler(c.connected),
+		nats.ReconnectHandler(c.connected),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { c.failed(err) }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { c.disconnected(err) }),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { c.failed(err) }),
+		nats.ClosedHandler(func(*nats.Conn) { close(c.ended) }),
+	}, options...)...)
+	if err != nil {
+		return nil, err
+	}
+	c.Conn = nc
+	if c.js, err = natsjs.New(nc); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *connection) connected(nc *nats.Conn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	select {
+	case <-c.up:
+		c.log.Info("connected to NATS again", "server", nc.ConnectedServerName())
+	default:
+		close(c.up)
+	}
+	c.reason = nil
+}
+
+func (c *connection) failed(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err == nil || c.reason != nil && c.reason.Error() == err.Error() {
+		return
+	}
+	c.reason = err
+	c.log.Warn("NATS reports an error", "error", err)
+}
+
+func (c *connection) disconnected(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.interrupt(errInterrupted)
+	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
+	c.reason = err
+	c.log.Warn("the connection to NATS is lost", "error", err)
+}
+
+// now returns the context that lasts as long as the connection of now.
+func (c *connection) now() context.Context {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.whole
+}
+
+// down returns nil while there is a connection, and otherwise broker.ErrNotSent with the reason.
+func (c *connection) down() error {
+	if c.IsConnected() {
+		return nil
+	}
+	c.mu.Lock()
+	reason := c.reason
+	c.mu.Unlock()
+	if reason == nil {
+		return broker.ErrNotSent
+	}
+	if errors.Is(reason, nats.ErrAuthorization) || errors.Is(reason, nats.ErrAuthExpired) || errors.Is(reason, nats.ErrAuthRevoked) {
+		reason = misconfigured("NATS refuses the login (%v): correct the user and password, token or credentials file", reason)
+	}
+	return fmt.Errorf("%w: %w", broker.ErrNotSent, reason)
+}
+
+// wait returns when the connection is up for the first time, or an error after that time.
+func (c *connection) wait(ctx context.Context, most time.Duration) error {
+	if c.IsConnected() {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, most)
+	defer cancel()
+	select {
+	case <-c.up:
+		return nil
+	case <-ctx.Done():
+		return c.down()
+	}
+}
+
+// close ends the connection and waits until its callbacks have ended.
+func (c *connection) close() {
+	c.end(broker.ErrClosed)
+	c.Conn.Close()
+	<-c.ended
+}

@@ -1,0 +1,227 @@
+// Package jetstream is the broker on NATS JetStream: an external server or cluster (Open), or a server embedded in this
+// process (Embed).
+//
+// Each partition is one file stream, which keeps its log: "drainmark-p0" for partition 0 of the deployment with the
+// prefix "drainmark". A batch is one message on the subject "drainmark.p0.<producer>", with what it holds as its headers.
+// Nothing is consumed: receivers read behind the store's cursor, without acknowledgements, and what has been
+// acknowledged is purged when the replay window has passed or the stream is half full. The newest message of each
+// producer stays for longer, because it says how many records that producer has ever published: so the backlog is exact.
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// Options are what an external and an embedded broker have in common. Zero values mean the defaults.
+type Options struct {
+	Partitions        int           // how many the deployment has: 1 to drainmark.MaxPartitions; required
+	Prefix            string        // what streams and subjects begin with: letters, digits, - and _; "drainmark"
+	MaxBytes          int64         // how much all partitions together may store; 10 GiB
+	ReplayWindow      time.Duration // how long what has been acknowledged is kept, if there is room; 1 h
+	ProducerRetention time.Duration // how long a producer's newest message is kept; 7 days
+	PublishTimeout    time.Duration // how long Publish waits for the confirmation; 5 s
+	PurgeInterval     time.Duration // how often to look for what can be purged; 2 s
+	Logger            *slog.Logger  // nil discards
+}
+
+const (
+	defaultMaxBytes = 10 << 30
+	// headerRoom is what headers may take of NATS's limit on a message. Ours take some 250 bytes.
+	headerRoom = 1 << 10
+	// defaultMaxPayload is an external server's limit unless it says otherwise (NATS's own default).
+	defaultMaxPayload = 1<<20 - headerRoom
+	// largestPayload is the most that Traits ever claim: larger batches only cost memory.
+	largestPayload = 8 << 20
+)
+
+var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
+
+// withDefaults returns the options with their zero values filled in.
+func (o Options) withDefaults() (Options, error) {
+	if o.Partitions < 1 || o.Partitions > drainmark.MaxPartitions {
+		return o, misconfigured("%d partitions: there must be 1 to %d", o.Partitions, drainmark.MaxPartitions)
+	}
+	o.Prefix = orDefault(o.Prefix, "drainmark")
+	if !prefixPattern.MatchString(o.Prefix) {
+		return o, misconfigured("prefix %q: it must have 1 to 64 letters, digits, - or _", o.Prefix)
+	}
+	o.MaxBytes = orDefault(o.MaxBytes, defaultMaxBytes)
+	o.ReplayWindow = orDefault(o.ReplayWindow, time.Hour)
+	o.ProducerRetention = orDefault(o.ProducerRetention, 7*24*time.Hour)
+	o.PublishTimeout = orDefault(o.PublishTimeout, 5*time.Second)
+	o.PurgeInterval = orDefault(o.PurgeInterval, 2*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+func orDefault[V comparable](v, otherwise V) V {
+	var zero V
+	if v == zero {
+		return otherwise
+	}
+	return v
+}
+
+// partitionBytes is how much one partition may store.
+func (o Options) partitionBytes() int64 { return o.MaxBytes / int64(o.Partitions) }
+
+// maxPayload returns the trait for a server that takes messages of this size, headers included. A partition must
+// always have room for two, or a full one could never be emptied.
+func (o Options) maxPayload(message int64) int {
+	return int(min(message-headerRoom, largestPayload, o.partitionBytes()/2-headerRoom))
+}
+
+func misconfigured(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", broker.ErrMisconfigured, fmt.Sprintf(format, args...))
+}
+
+// Broker implements broker.Broker on one NATS connection.
+type Broker struct {
+	options    Options
+	traits     broker.Traits
+	conn       *connection
+	process    *process // the embedded server, or nil
+	owner      bool     // Close stops the embedded server
+	partitions []*partition
+
+	running sync.WaitGroup
+	closing sync.Once
+	closed  error // what Close returned
+
+	mu        sync.Mutex
+	receivers map[*receiver]struct{}
+}
+
+var _ broker.Broker = (*Broker)(nil)
+
+// newBroker makes the broker on a connection that need not be up yet.
+func newBroker(o Options, conn *connection, config natsjs.StreamConfig, maxPayload int, process *process) *Broker {
+	b := &Broker{
+		options:   o,
+		traits:    broker.Traits{Replays: true, Ordered: true, ExactBacklog: true, MaxPayload: maxPayload},
+		conn:      conn,
+		process:   process,
+		receivers: map[*receiver]struct{}{},
+	}
+	for number := range o.Partitions {
+		b.partitions = append(b.partitions, newPartition(b, number, config))
+	}
+	b.running.Go(b.purgeRegularly)
+	return b
+}
+
+// Traits implements broker.Broker.
+func (b *Broker) Traits() broker.Traits { return b.traits }
+
+// Ping implements broker.Broker: it asks the first partition's stream how it is.
+func (b *Broker) Ping(ctx context.Context) error {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
+	_, err := b.ping(ctx)
+	return b.explain("asking whether NATS is well", err)
+}
+
+func (b *Broker) ping(ctx context.Context) (*natsjs.StreamInfo, error) {
+	if b.process != nil {
+		if err := b.process.room(0); err != nil {
+			return nil, err
+		}
+	}
+	return b.partitions[0].info(ctx)
+}
+
+// partition returns one of the partitions while the broker is open.
+func (b *Broker) partition(number int) (*partition, error) {
+	if b.conn.ctx.Err() != nil {
+		return nil, broker.ErrClosed
+	}
+	if number < 0 || number >= len(b.partitions) {
+		return nil, drainmark.Errorf(drainmark.KindInvalid, "partition %d: this deployment has 0 to %d", number, len(b.partitions)-1)
+	}
+	return b.partitions[number], nil
+}
+
+// bounded returns a context that also ends with the broker.
+func (b *Broker) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(b.conn.ctx, cancel)
+	return ctx, func() { stop(); cancel() }
+}
+
+// explain wraps an error with what was being done. Once the broker is closed, that is why.
+func (b *Broker) explain(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if b.conn.ctx.Err() != nil {
+		err = broker.ErrClosed
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// Close implements broker.Broker. It takes at most some seconds.
+func (b *Broker) Close() error {
+	b.closing.Do(func() {
+		b.conn.end(broker.ErrClosed)
+		b.mu.Lock()
+		open := b.receivers
+		b.receivers = nil
+		b.mu.Unlock()
+		for r := range open {
+			r.end()
+		}
+		b.running.Wait()
+		b.conn.close()
+		if b.owner {
+			b.closed = b.process.close()
+		}
+	})
+	return b.closed
+}
+
+// answered says whether NATS itself has given this error as its answer, with this code.
+func answered(err error, code natsjs.ErrorCode) bool {
+	var answer *natsjs.APIError
+	return errors.As(err, &answer) && answer.ErrorCode == code
+}
+
+// Open makes the broker for an external NATS server or cluster. It waits up to two seconds for the connection, and goes
+// on trying in the background: the broker can be made while NATS is down. Fails with broker.ErrMisconfigured if the
+// configuration cannot work.
+func Open(ctx context.Context, c Config) (*Broker, error) {
+	c, err := c.resolved()
+	if err != nil {
+		return nil, err
+	}
+	if c.Options, err = c.Options.withDefaults(); err != nil {
+		return nil, err
+	}
+	conn, err := connect(c.Logger, c.servers, append(c.natsOptions(), nats.Name(c.Prefix))...)
+	if err != nil {
+		return nil, misconfigured("connecting to NATS: %v", err)
+	}
+	if err := conn.wait(ctx, firstConnect); err != nil {
+		c.Logger.Warn("NATS does not answer; trying on", "error", err)
+	}
+	message := int64(defaultMaxPayload + headerRoom)
+	if conn.IsConnected() {
+		message = conn.MaxPayload()
+	}
+	return newBroker(c.Options, conn, streamConfig(c.Options, c.Replicas), c.maxPayload(message), nil), nil
+}
+
+// firstConnect is how long Open waits for the connection.
+const firstConnect = 2 * time.Second

@@ -1,0 +1,229 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// NATS's own error codes that matter here.
+const (
+	codeNotEnabledForAccount natsjs.ErrorCode = 10039
+	codeNoStorageLeft        natsjs.ErrorCode = 10047 // what the server may store is promised to streams already
+	codeStoreFailed          natsjs.ErrorCode = 10077
+	codeAccountFull          natsjs.ErrorCode = 10002
+	codeServerFull           natsjs.ErrorCode = 10023
+	codeOverloaded           natsjs.ErrorCode = 10167
+	codeMessageTooLarge      natsjs.ErrorCode = 10054
+)
+
+// partition is one partition's stream, as far as it is known.
+type partition struct {
+	b       *Broker
+	number  int
+	config  natsjs.StreamConfig // what to create it with
+	subject string              // of its messages, up to the producer: "drainmark.p0."
+
+	following chan struct{} // a semaphore: guards tail
+	tail      *tail         // nil until it is needed
+
+	mu     sync.Mutex
+	stream natsjs.Stream // nil until it has been found or created, and checked
+	acked  acknowledged
+	oldest oldest
+}
+
+// streamConfig is what partitions' streams have in common.
+func streamConfig(o Options, replicas int) natsjs.StreamConfig {
+	return natsjs.StreamConfig{
+		Retention:   natsjs.LimitsPolicy,
+		Storage:     natsjs.FileStorage,
+		Discard:     natsjs.DiscardNew,
+		MaxBytes:    o.partitionBytes(),
+		Replicas:    replicas,
+		AllowDirect: true,
+		Duplicates:  100 * time.Millisecond, // the least there is: duplicates are told apart by their marks
+	}
+}
+
+func newPartition(b *Broker, number int, config natsjs.StreamConfig) *partition {
+	prefix := b.options.Prefix
+	p := &partition{b: b, number: number, config: config, subject: fmt.Sprintf("%s.p%d.", prefix, number), following: make(chan struct{}, 1)}
+	p.config.Name = fmt.Sprintf("%s-p%d", prefix, number)
+	p.config.Subjects = []string{p.subject + "*"}
+	p.config.Description = fmt.Sprintf("Drainmark: partition %d of %d of the deployment %s", number, b.options.Partitions, prefix)
+	return p
+}
+
+// ready returns the stream, which it finds or creates and checks when that has not been done yet.
+func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
+	p.mu.Lock()
+	stream := p.stream
+	p.mu.Unlock()
+	if stream != nil {
+		return stream, nil
+	}
+	stream, err := p.find(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("preparing the stream %s: %w", p.config.Name, p.hint(err))
+	}
+	p.mu.Lock()
+	p.stream = stream
+	p.mu.Unlock()
+	return stream, nil
+}
+
+func (p *partition) find(ctx context.Context) (natsjs.Stream, error) {
+	if err := p.b.conn.down(); err != nil {
+		return nil, err
+	}
+	js := p.b.conn.js
+	stream, err := js.Stream(ctx, p.config.Name)
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		stream, err = js.CreateStream(ctx, p.config)
+		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) { // somebody else was faster
+			stream, err = js.Stream(ctx, p.config.Name)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	info := stream.CachedInfo()
+	if p.b.process != nil && info.Config.MaxBytes != p.config.MaxBytes {
+		// The embedded server's streams belong to nobody else.
+		if stream, err = js.UpdateStream(ctx, p.config); err != nil {
+			return nil, err
+		}
+		info = stream.CachedInfo()
+	}
+	if lost := info.State.Lost; lost != nil {
+		p.b.options.Logger.Error("NATS has lost messages of a stream", "stream", p.config.Name, "messages", len(lost.Msgs), "bytes", lost.Bytes)
+	}
+	return stream, p.check(info.Config)
+}
+
+// forget makes the next call look for the stream again.
+func (p *partition) forget() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stream = nil
+}
+
+// check says what is wrong with the settings of a stream that somebody else has made or changed.
+func (p *partition) check(c natsjs.StreamConfig) error {
+	least := int32(p.b.traits.MaxPayload + headerRoom)
+	var wrong []string
+	demand := func(ok bool, format string, args ...any) {
+		if !ok {
+			wrong = append(wrong, fmt.Sprintf(format, args...))
+		}
+	}
+	demand(c.Storage == natsjs.FileStorage, "storage must be file")
+	demand(c.Retention == natsjs.LimitsPolicy, "retention must be limits")
+	demand(c.Discard == natsjs.DiscardNew, "the discard policy must be new")
+	demand(len(c.Subjects) == 1 && c.Subjects[0] == p.config.Subjects[0], "its one subject must be %s", p.config.Subjects[0])
+	demand(c.MaxAge == 0, "there must be no maximum age")
+	demand(c.MaxMsgs <= 0, "there must be no maximum number of messages")
+	demand(c.MaxMsgsPerSubject <= 0, "there must be no maximum number of messages per subject")
+	demand(c.MaxMsgSize <= 0 || c.MaxMsgSize >= least, "the maximum message size must be at least %d", least)
+	demand(!c.NoAck, "acknowledgements must not be disabled")
+	demand(!c.Sealed && !c.DenyPurge, "it must not be sealed, and purging must be allowed")
+	demand(c.Mirror == nil && len(c.Sources) == 0 && c.SubjectTransform == nil, "it must not mirror, source or transform")
+	demand(c.PersistMode == natsjs.DefaultPersistMode, "the persist mode must be default")
+	demand(c.Replicas >= p.config.Replicas, "it must have at least %d replicas", p.config.Replicas)
+	if wrong == nil {
+		return nil
+	}
+	return misconfigured("the stream %s is not as Drainmark makes it: %s. Correct that (nats stream edit %s), or delete the stream if nothing in it is needed",
+		p.config.Name, strings.Join(wrong, "; "), p.config.Name)
+}
+
+// hint says what to do about errors that will not go away.
+func (p *partition) hint(err error) error {
+	switch {
+	case answered(err, codeNotEnabledForAccount):
+		return misconfigured("%v: enable JetStream for this NATS account", err)
+	case answered(err, codeNoStorageLeft):
+		return misconfigured("%v: NATS may not store the %d bytes of this stream's limit; raise its max_file_store, or lower MaxBytes", err, p.config.MaxBytes)
+	case errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+		return fmt.Errorf("JetStream does not answer; is it enabled in this NATS? %w", err)
+	}
+	return err
+}
+
+// info returns the stream's state, as the server that leads it has it.
+func (p *partition) info(ctx context.Context) (*natsjs.StreamInfo, error) {
+	for attempt := 0; ; attempt++ {
+		stream, err := p.ready(ctx)
+		if err != nil {
+			return nil, err
+		}
+		info, err := stream.Info(ctx)
+		if errors.Is(err, natsjs.ErrStreamNotFound) && attempt == 0 {
+			p.forget()
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("reading the state of the stream %s: %w", p.config.Name, p.hint(err))
+		}
+		return info, nil
+	}
+}
+
+// get returns the message of that sequence, or as the options say.
+func (p *partition) get(ctx context.Context, sequence uint64, options ...natsjs.GetMsgOpt) (*natsjs.RawStreamMsg, error) {
+	stream, err := p.ready(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return stream.GetMsg(ctx, sequence, options...)
+}
+
+// The headers of a batch. They say what it holds to people who look with NATS's tools, and to Backlog.
+const (
+	headerProducer  = "Drainmark-Producer"
+	headerPartition = "Drainmark-Partition"
+	headerFirst     = "Drainmark-First"
+	headerLast      = "Drainmark-Last"
+	headerRecords   = "Drainmark-Records"
+)
+
+func headers(h broker.Header) nats.Header {
+	values := []string{
+		h.Producer.String(),
+		strconv.Itoa(h.Partition),
+		strconv.FormatUint(h.First, 10),
+		strconv.FormatUint(h.Last, 10),
+		strconv.FormatUint(h.Last-h.First+1, 10),
+	}
+	return nats.Header{
+		headerProducer:  values[0:1],
+		headerPartition: values[1:2],
+		headerFirst:     values[2:3],
+		headerLast:      values[3:4],
+		headerRecords:   values[4:5],
+	}
+}
+
+// header reads what headers wrote; anything else gives the zero header.
+func (p *partition) header(from nats.Header) broker.Header {
+	number := func(key string) uint64 {
+		n, _ := strconv.ParseUint(from.Get(key), 10, 63)
+		return n
+	}
+	producer, err := drainmark.ParseProducerID(from.Get(headerProducer))
+	h := broker.Header{Partition: p.number, Producer: producer, First: number(headerFirst), Last: number(headerLast)}
+	if err != nil || from.Get(headerPartition) != strconv.Itoa(p.number) || h.First == 0 || h.Last < h.First {
+		return broker.Header{}
+	}
+	return h
+}

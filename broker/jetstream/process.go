@@ -1,0 +1,244 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/filelock"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// process is a NATS server embedded in this process. When it breaks, it is started again: after a write error NATS
+// takes nothing more for that stream, and does not even answer, until it is restarted, even if the disk has room again.
+type process struct {
+	config EmbedConfig
+	lock   *filelock.Lock
+	log    *serverLog
+	wake   chan struct{} // asks for a look at how the server is
+
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+
+	mu     sync.Mutex
+	server *server.Server // nil while there is none
+}
+
+// How long things may take.
+const (
+	startTimeout     = 30 * time.Second
+	stopTimeout      = 20 * time.Second
+	firstRestartWait = 100 * time.Millisecond // doubled with each restart that follows soon
+	lastRestartWait  = 30 * time.Second
+	restartsAreRare  = time.Minute
+)
+
+var errStopped = errors.New("the embedded NATS server is not running")
+
+// startProcess starts the server and returns when it is ready.
+func startProcess(c EmbedConfig) (*process, error) {
+	lock, err := filelock.Acquire(c.Dir)
+	if err != nil {
+		return nil, misconfigured("the broker's directory: %v", err)
+	}
+	p := &process{config: c, lock: lock, wake: make(chan struct{}, 1)}
+	p.log = &serverLog{log: c.Logger.With("part", "nats"), trouble: p.suspect}
+	if err := p.start(); err != nil {
+		return nil, errors.Join(err, lock.Release())
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	p.cancel = cancel
+	p.running.Go(func() { p.supervise(ctx) })
+	return p, nil
+}
+
+func (p *process) start() error {
+	s, err := server.NewServer(&server.Options{
+		ServerName:         p.config.Prefix,
+		DontListen:         true,
+		NoSigs:             true,
+		NoLog:              true,
+		JetStream:          true,
+		StoreDir:           p.config.Dir,
+		SyncAlways:         true,
+		JetStreamMaxStore:  p.config.MaxBytes,
+		JetStreamMaxMemory: maxServerMemory,
+		MaxPayload:         int32(p.config.MaxPayload + headerRoom),
+		MaxPending:         maxServerPending,
+	})
+	if err != nil {
+		return fmt.Errorf("making the embedded NATS server: %w", err)
+	}
+	s.SetLoggerV2(p.log, false, false, false)
+	s.Start()
+	if !s.ReadyForConnections(startTimeout) || !s.JetStreamEnabled() {
+		s.Shutdown()
+		s.WaitForShutdown()
+		return fmt.Errorf("starting the embedded NATS server in %s: %s", p.config.Dir, p.log.lastError())
+	}
+	p.mu.Lock()
+	p.server = s
+	p.mu.Unlock()
+	return nil
+}
+
+const (
+	maxServerMemory  = 64 << 20 // for streams in memory, of which there are none
+	maxServerPending = 256 << 20
+)
+
+// stop shuts the server down, and waits for at most stopTimeout.
+func (p *process) stop() error {
+	p.mu.Lock()
+	s := p.server
+	p.server = nil
+	p.mu.Unlock()
+	if s == nil {
+		return nil
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		s.Shutdown()
+		s.WaitForShutdown()
+	}()
+	select {
+	case <-done:
+		return nil
+	case <-time.After(stopTimeout):
+		return fmt.Errorf("the embedded NATS server has not shut down within %v", stopTimeout)
+	}
+}
+
+// InProcessConn is how the NATS client connects to whichever server there is now.
+func (p *process) InProcessConn() (net.Conn, error) {
+	p.mu.Lock()
+	s := p.server
+	p.mu.Unlock()
+	if s == nil {
+		return nil, errStopped
+	}
+	return s.InProcessConn()
+}
+
+// suspect asks for a look at how the server is.
+func (p *process) suspect() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// fault returns what is wrong with the server, or "".
+func (p *process) fault() string {
+	p.mu.Lock()
+	s := p.server
+	p.mu.Unlock()
+	switch {
+	case s == nil:
+		return errStopped.Error()
+	case !s.JetStreamEnabled():
+		return "JetStream has been disabled: " + p.log.lastError()
+	}
+	return s.Healthz(&server.HealthzOptions{}).Error
+}
+
+// supervise starts the server again whenever it is found broken.
+func (p *process) supervise(ctx context.Context) {
+	wait, last := time.Duration(0), time.Time{}
+	for {
+		select {
+		case <-p.wake:
+		case <-ctx.Done():
+			return
+		}
+		fault := p.fault()
+		if fault == "" {
+			continue
+		}
+		if wait = min(2*wait, lastRestartWait); wait == 0 || time.Since(last) > restartsAreRare {
+			wait = firstRestartWait
+		}
+		p.config.Logger.Error("the embedded NATS server is broken; starting it again", "fault", fault, "wait", wait)
+		if err := errors.Join(p.stop(), ctx.Err()); err != nil {
+			p.config.Logger.Error("the embedded NATS server cannot be stopped", "error", err)
+			return
+		}
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+			return
+		}
+		last = time.Now()
+		if err := p.start(); err != nil {
+			p.config.Logger.Error("the embedded NATS server does not start again; trying on", "error", err)
+			p.suspect()
+		}
+	}
+}
+
+// room returns broker.ErrFull unless the disk has room for so many bytes more. NATS must never see a full disk if that
+// can be avoided, and purging needs some room, too.
+func (p *process) room(size int) error {
+	free, known := freeBytes(p.config.Dir)
+	if need := p.config.MinFree + int64(size); known && free < need {
+		return fmt.Errorf("%w: its disk has %d bytes left, and needs %d (MinFree is %d)", broker.ErrFull, free, need, p.config.MinFree)
+	}
+	return nil
+}
+
+// close stops the server for good.
+func (p *process) close() error {
+	p.cancel()
+	p.running.Wait()
+	err := p.stop()
+	return errors.Join(err, p.lock.Release())
+}
+
+// serverLog passes the server's log on, and looks after trouble.
+type serverLog struct {
+	log     *slog.Logger
+	trouble func()
+
+	mu   sync.Mutex
+	last string // the newest error
+}
+
+func (l *serverLog) lastError() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return orDefault(l.last, "it did not say why")
+}
+
+func (l *serverLog) failed(format string, args []any) {
+	text := fmt.Sprintf(format, args...)
+	l.mu.Lock()
+	l.last = text
+	l.mu.Unlock()
+	l.log.Error(text)
+	l.trouble()
+}
+
+// Errorf and the other methods implement server.Logger. What is only of interest to somebody who runs a NATS server
+// (its notices, at every start) is for debugging here.
+func (l *serverLog) Errorf(format string, args ...any) { l.failed(format, args) }
+
+// Fatalf does not end the process: the server then does not start, which is seen.
+func (l *serverLog) Fatalf(format string, args ...any) { l.failed(format, args) }
+
+// Warnf logs a warning.
+func (l *serverLog) Warnf(format string, args ...any) { l.log.Warn(fmt.Sprintf(format, args...)) }
+
+// Noticef logs for debugging.
+func (l *serverLog) Noticef(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
+
+// Debugf and Tracef are switched off.
+func (l *serverLog) Debugf(string, ...any) {}
+
+// Tracef is switched off.
+func (l *serverLog) Tracef(string, ...any) {}

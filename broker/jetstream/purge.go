@@ -1,0 +1,194 @@
+package jetstream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// acknowledged is what a receiver of this process has acknowledged, and what has become of that. The numbers are
+// sequences of the receiver's stream.
+type acknowledged struct {
+	by      *receiver
+	through uint64 // everything up to here is persisted
+	aged    uint64 // everything up to here was acknowledged before the replay window
+	purged  uint64 // everything up to here has gone, except for newest messages
+	history []ackedAt
+}
+
+// ackedAt remembers what was acknowledged at some time.
+type ackedAt struct {
+	through uint64
+	at      time.Time
+}
+
+const (
+	historyLength = 64       // about how many entries there are in a replay window
+	purgeBytes    = 16 << 20 // about how much one request purges: the stream is locked meanwhile
+)
+
+// acknowledge notes that everything up to the sequence is persisted.
+func (p *partition) acknowledge(by *receiver, through uint64) {
+	now := time.Now()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	a := &p.acked
+	if a.by != by {
+		*a = acknowledged{by: by}
+	}
+	if through <= a.through {
+		return
+	}
+	a.through = through
+	if n := len(a.history); n == 0 || now.Sub(a.history[n-1].at) >= p.b.options.ReplayWindow/historyLength {
+		a.history = append(a.history, ackedAt{through, now})
+	}
+}
+
+// age takes the history from before that time for what it was.
+func (a *acknowledged) age(before time.Time) {
+	n := 0
+	for n < len(a.history) && a.history[n].at.Before(before) {
+		a.aged = a.history[n].through
+		n++
+	}
+	a.history = a.history[n:]
+}
+
+// target returns up to where to purge the stream as it is now: what has aged, and more while it is over half full.
+func (a *acknowledged) target(info *natsjs.StreamInfo) uint64 {
+	target := a.aged
+	if half := uint64(info.Config.MaxBytes) / 2; info.Config.MaxBytes > 0 && info.State.Bytes > half {
+		target = max(target, a.purged+1+(info.State.Bytes-half)/messageSize(info))
+	}
+	return min(target, a.through)
+}
+
+// messageSize returns the mean size of a message in bytes, at least 1.
+func messageSize(info *natsjs.StreamInfo) uint64 {
+	return max(1, info.State.Bytes/max(1, info.State.Msgs))
+}
+
+// purgeRegularly purges all partitions until the broker is closed.
+func (b *Broker) purgeRegularly() {
+	ctx := b.conn.ctx
+	ticker := time.NewTicker(b.options.PurgeInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		for _, p := range b.partitions {
+			if err := p.purge(ctx); err != nil && ctx.Err() == nil {
+				b.options.Logger.Warn("purging what is persisted", "partition", p.number, "error", err)
+			}
+		}
+	}
+}
+
+// purge deletes what was acknowledged before the replay window, and more of what is acknowledged, oldest first, while
+// the stream is over half full. The newest message of each producer stays until its retention has passed.
+func (p *partition) purge(ctx context.Context) error {
+	p.mu.Lock()
+	p.acked.age(time.Now().Add(-p.b.options.ReplayWindow))
+	a := p.acked
+	p.mu.Unlock()
+	if a.by == nil || a.by.ctx.Err() != nil || p.b.conn.down() != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
+	defer cancel()
+	info, err := p.info(ctx)
+	if err != nil {
+		return err
+	}
+	t, err := p.follow(ctx, info)
+	if err != nil {
+		return err
+	}
+	subjects, err := t.through(ctx, info.State.LastSeq)
+	if err != nil {
+		return err
+	}
+	// Sequences mean nothing in another stream, or in one that was restarted and may have lost its end.
+	if !info.Created.Equal(a.by.created) || !a.by.feed.alive(ctx) {
+		return nil
+	}
+	err = p.purgeAcknowledged(ctx, info, &a, subjects)
+	p.mu.Lock()
+	if p.acked.by == a.by {
+		p.acked.purged = a.purged
+	}
+	p.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return p.purgeProducers(ctx, t, subjects, a.through)
+}
+
+// purgeTimeout bounds one round.
+const purgeTimeout = 30 * time.Second
+
+// purgeAcknowledged purges, a portion at a time, until the target is reached.
+func (p *partition) purgeAcknowledged(ctx context.Context, info *natsjs.StreamInfo, a *acknowledged, subjects map[string]newest) error {
+	if first := info.State.FirstSeq; first > 0 {
+		a.purged = max(a.purged, first-1)
+	}
+	leap := uint64(0) // grows while there is nothing to purge
+	for target := a.target(info); a.purged < target; target = a.target(info) {
+		to := min(max(target, a.purged+leap), a.purged+1+purgeBytes/messageSize(info)+leap, a.through)
+		for subject, n := range subjects {
+			if n.sequence <= a.purged+1 {
+				continue // all that is left of it is its newest message
+			}
+			if err := p.purgeSubject(ctx, subject, min(to, n.sequence-1)); err != nil {
+				return err
+			}
+		}
+		a.purged = to
+		before := info.State.Msgs
+		var err error
+		if info, err = p.info(ctx); err != nil {
+			return err
+		}
+		if leap = 2*leap + 1; info.State.Msgs < before {
+			leap = 0
+		}
+	}
+	return nil
+}
+
+// purgeProducers purges the newest message of each producer that has not published anything for the retention time,
+// if it is acknowledged; but never the newest of all, which shows where the stream ends.
+func (p *partition) purgeProducers(ctx context.Context, t *tail, subjects map[string]newest, through uint64) error {
+	last := uint64(0)
+	for _, n := range subjects {
+		last = max(last, n.sequence)
+	}
+	for subject, n := range subjects {
+		if n.sequence > through || n.sequence == last || time.Since(n.at) < p.b.options.ProducerRetention {
+			continue
+		}
+		if err := p.purgeSubject(ctx, subject, n.sequence); err != nil {
+			return err
+		}
+		t.drop(subject, n.sequence)
+	}
+	return nil
+}
+
+// purgeSubject deletes a subject's messages up to and including the sequence.
+func (p *partition) purgeSubject(ctx context.Context, subject string, through uint64) error {
+	stream, err := p.ready(ctx)
+	if err != nil {
+		return err
+	}
+	if err := stream.Purge(ctx, natsjs.WithPurgeSubject(subject), natsjs.WithPurgeSequence(through+1)); err != nil {
+		return fmt.Errorf("purging the subject %s: %w", subject, err)
+	}
+	return nil
+}

@@ -1,0 +1,174 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+// receiver implements broker.Receiver.
+type receiver struct {
+	p       *partition
+	created time.Time // the stream's creation
+	feed    *feed
+	failed  error           // why the feed has ended, or nil
+	ctx     context.Context // ends with Close, because of broker.ErrClosed
+	cancel  context.CancelCauseFunc
+
+	using sync.Mutex // held by Receive, so that Close waits for it
+	once  sync.Once
+}
+
+// Open implements broker.Broker.
+func (b *Broker) Open(ctx context.Context, number int, from drainmark.Cursor) (broker.Receiver, error) {
+	ctx, cancel := b.bounded(ctx)
+	defer cancel()
+	p, err := b.partition(number)
+	if err != nil {
+		return nil, err
+	}
+	r, err := p.open(ctx, from)
+	if err != nil {
+		return nil, b.explain(fmt.Sprintf("opening partition %d", number), err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.receivers == nil { // Close came first
+		r.end()
+		return nil, broker.ErrClosed
+	}
+	b.receivers[r] = struct{}{}
+	return r, nil
+}
+
+func (p *partition) open(ctx context.Context, from drainmark.Cursor) (*receiver, error) {
+	info, err := p.info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	at, why, err := p.locate(ctx, from, info)
+	if err != nil {
+		return nil, err
+	}
+	if why != "" {
+		p.b.options.Logger.Warn("reading a partition from the beginning", "partition", p.number, "reason", why)
+	}
+	r := &receiver{p: p, created: info.Created}
+	r.ctx, r.cancel = context.WithCancelCause(p.b.conn.ctx)
+	r.feed, err = newFeed(ctx, r.ctx, p.b.conn, p.config.Name, natsjs.ConsumerConfig{
+		DeliverPolicy: natsjs.DeliverByStartSequencePolicy,
+		OptStartSeq:   at + 1,
+	})
+	if err != nil {
+		r.cancel(err)
+		p.forget()
+		return nil, fmt.Errorf("creating a consumer: %w", err)
+	}
+	return r, nil
+}
+
+// locate returns the sequence that the cursor stands on: 0 is the beginning, and if the cursor is not empty, why.
+func (p *partition) locate(ctx context.Context, from drainmark.Cursor, info *natsjs.StreamInfo) (at uint64, why string, err error) {
+	if from == "" {
+		return 0, "", nil
+	}
+	c, ok := parseCursor(from)
+	switch {
+	case !ok:
+		return 0, "the cursor is not one of this broker", nil
+	case c.created != info.Created.UnixNano():
+		return 0, "the stream is not the one that the cursor is of: it has been created anew", nil
+	case c.sequence > info.State.LastSeq:
+		return 0, fmt.Sprintf("the stream has lost its end: it goes to %d, and has been read to %d", info.State.LastSeq, c.sequence), nil
+	}
+	m, err := p.get(ctx, c.sequence)
+	switch {
+	case errors.Is(err, natsjs.ErrMsgNotFound): // purged long ago
+		return c.sequence, "", nil
+	case err != nil:
+		return 0, "", fmt.Errorf("reading the message that the cursor stands on: %w", err)
+	case m.Time.UnixNano() != c.storedAt:
+		return 0, "the stream has lost its end and has got another one since", nil
+	}
+	return c.sequence, "", nil
+}
+
+// Receive implements broker.Receiver.
+func (r *receiver) Receive(ctx context.Context, max int) ([]broker.Delivery, error) {
+	r.using.Lock()
+	defer r.using.Unlock()
+	deliveries, err := r.receive(ctx, max)
+	if err != nil {
+		return nil, fmt.Errorf("receiving from partition %d: %w", r.p.number, err)
+	}
+	return deliveries, nil
+}
+
+func (r *receiver) receive(ctx context.Context, limit int) ([]broker.Delivery, error) {
+	switch {
+	case r.ctx.Err() != nil:
+		return nil, broker.ErrClosed
+	case ctx.Err() != nil:
+		return nil, ctx.Err()
+	}
+	var deliveries []broker.Delivery
+	for r.failed == nil && len(deliveries) < max(limit, 1) {
+		m, meta, err := r.feed.receive(ctx, len(deliveries) == 0)
+		if err != nil && err == ctx.Err() {
+			return nil, err // nothing has been taken yet
+		}
+		if r.failed = err; m == nil {
+			break
+		}
+		deliveries = append(deliveries, r.delivery(m, meta))
+	}
+	if len(deliveries) == 0 {
+		return nil, r.failed
+	}
+	return deliveries, nil
+}
+
+func (r *receiver) delivery(m *nats.Msg, meta *nats.MsgMetadata) broker.Delivery {
+	at := cursor{created: r.created.UnixNano(), sequence: meta.Sequence.Stream, storedAt: meta.Timestamp.UnixNano()}
+	return broker.Delivery{
+		Header:   r.p.header(m.Header),
+		Payload:  m.Data,
+		Cursor:   at.encode(),
+		StoredAt: meta.Timestamp,
+		Tag:      meta.Sequence.Stream,
+	}
+}
+
+// Ack implements broker.Receiver. It does not talk to NATS: it lets the messages be purged some day.
+func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
+	if r.ctx.Err() != nil {
+		return fmt.Errorf("acknowledging %v: %w", through.Run(), broker.ErrClosed)
+	}
+	r.p.acknowledge(r, through.Tag)
+	return nil
+}
+
+// Close implements broker.Receiver.
+func (r *receiver) Close() error {
+	r.p.b.mu.Lock()
+	delete(r.p.b.receivers, r)
+	r.p.b.mu.Unlock()
+	r.end()
+	return nil
+}
+
+func (r *receiver) end() {
+	r.once.Do(func() {
+		r.cancel(broker.ErrClosed)
+		r.using.Lock()
+		defer r.using.Unlock()
+		r.feed.close()
+	})
+}

@@ -1,0 +1,98 @@
+package memory
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+)
+
+// log keeps every batch for ever; any number of receivers read it, each at its own place.
+type log struct {
+	entries []*entry // the i-th has the index i+1
+	stored  records
+	acked   uint64 // the highest acknowledged index
+}
+
+func newLog() *log { return &log{stored: records{}} }
+
+func (l *log) put(e *entry) {
+	l.entries = append(l.entries, e)
+	e.index = uint64(len(l.entries))
+	e.tag = e.index
+	l.stored.add(e)
+}
+
+func (l *log) unacknowledged() int { return len(l.entries) - int(l.acked) }
+
+// open begins behind the cursor's index, or at the beginning if there is no such index.
+func (l *log) open(r *receiver, from drainmark.Cursor) {
+	index, err := strconv.ParseUint(string(from), 10, 64)
+	if err != nil || index > uint64(len(l.entries)) {
+		index = 0
+	}
+	r.next = index + 1
+}
+
+func (l *log) take(r *receiver, max int) []broker.Delivery {
+	var out []broker.Delivery
+	for ; r.next <= uint64(len(l.entries)) && len(out) < max; r.next++ {
+		d := l.entries[r.next-1].delivery()
+		d.Cursor = cursorAt(r.next)
+		out = append(out, d)
+	}
+	return out
+}
+
+func (l *log) ack(_ *receiver, through broker.Delivery) {
+	if through.Tag <= uint64(len(l.entries)) {
+		l.acked = max(l.acked, through.Tag)
+	}
+}
+
+func (l *log) release(*receiver) {}
+
+func (l *log) backlog(p drainmark.Progress) broker.Backlog {
+	b := broker.Backlog{Pending: broker.Count{Records: l.stored.missing(p), Exact: true}}
+	if b.Pending.Records > 0 {
+		b.OldestAt = oldest(l.entries, p)
+	}
+	return b
+}
+
+// records are the sequences of each producer that some batches hold. A sequence counts once, however often it is there.
+type records map[drainmark.ProducerID]drainmark.Ranges
+
+// add leaves out what is not a batch: a message without a header.
+func (s records) add(e *entry) {
+	if e.First == 0 {
+		return
+	}
+	s[e.Producer] = s[e.Producer].Add(e.First, e.Last)
+}
+
+// missing counts the records that the progress does not hold.
+func (s records) missing(p drainmark.Progress) uint64 {
+	var n uint64
+	for producer, ranges := range s {
+		done := p.Producers[producer].Done
+		for _, r := range ranges {
+			for _, m := range done.Minus(r.First, r.Last) {
+				n += m.Last - m.First + 1
+			}
+		}
+	}
+	return n
+}
+
+// oldest returns the earliest time at which an entry was stored that the progress does not hold whole, or zero.
+func oldest(entries []*entry, p drainmark.Progress) time.Time {
+	var at time.Time
+	for _, e := range entries {
+		if e.First > 0 && !p.Holds(e.Run()) && (at.IsZero() || e.storedAt.Before(at)) {
+			at = e.storedAt
+		}
+	}
+	return at
+}

@@ -1,0 +1,94 @@
+package memory
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+)
+
+// queue forgets what is acknowledged. One receiver at a time has it, the one that was opened last.
+type queue struct {
+	ordered bool     // what is given back goes to the front, otherwise to the back
+	ready   []*entry // in the order in which they will be delivered
+	holder  *receiver
+	stored  uint64 // how many there have ever been
+	tags    uint64 // the newest delivery's
+}
+
+func (q *queue) put(e *entry) {
+	q.stored++
+	e.index = q.stored
+	q.ready = append(q.ready, e)
+}
+
+func (q *queue) unacknowledged() int {
+	n := len(q.ready)
+	if q.holder != nil {
+		n += len(q.holder.held)
+	}
+	return n
+}
+
+func (q *queue) open(r *receiver, _ drainmark.Cursor) {
+	if q.holder != nil {
+		q.holder.end(errTaken)
+	}
+	q.holder = r
+}
+
+func (q *queue) take(r *receiver, limit int) []broker.Delivery {
+	taken := q.ready[:min(max(limit, 0), len(q.ready))]
+	q.ready = q.ready[len(taken):]
+	out := make([]broker.Delivery, len(taken))
+	for i, e := range taken {
+		q.tags++
+		e.tag = q.tags
+		out[i] = e.delivery()
+	}
+	r.held = append(r.held, taken...)
+	return out
+}
+
+func (q *queue) ack(r *receiver, through broker.Delivery) {
+	n := 0
+	for n < len(r.held) && r.held[n].tag <= through.Tag {
+		n++
+	}
+	r.held = r.held[n:]
+}
+
+func (q *queue) release(r *receiver) {
+	back := slices.Clone(r.held)
+	r.held = nil
+	q.holder = nil
+	slices.SortFunc(back, func(a, b *entry) int { return cmp.Compare(a.index, b.index) })
+	if q.ordered {
+		q.ready = append(back, q.ready...)
+	} else {
+		q.ready = append(slices.Clone(q.ready), back...)
+	}
+}
+
+// backlog counts a record that is both held and ready, because it was published twice, as held.
+func (q *queue) backlog(p drainmark.Progress) broker.Backlog {
+	all, held := records{}, records{}
+	entries := q.ready
+	if q.holder != nil {
+		entries = slices.Concat(q.holder.held, q.ready)
+		for _, e := range q.holder.held {
+			held.add(e)
+		}
+	}
+	for _, e := range entries {
+		all.add(e)
+	}
+	pending, inFlight := all.missing(p), held.missing(p)
+	return broker.Backlog{
+		Pending:  broker.Count{Records: pending, Exact: true},
+		Ready:    &broker.Count{Records: pending - inFlight, Exact: true},
+		InFlight: &broker.Count{Records: inFlight, Exact: true},
+		OldestAt: oldest(entries, p),
+	}
+}

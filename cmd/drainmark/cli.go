@@ -1,0 +1,178 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/backend/api"
+	"github.com/drainmark/drainmark/consumer"
+)
+
+const description = "Drainmark stands between a service and its database: it accepts writes durably, persists them exactly once, " +
+	"and knows at any time whether a write is in the database and can be read."
+
+// cli is the command line. Each flag is also an environment variable: --admin-listen is DRAINMARK_ADMIN_LISTEN.
+type cli struct {
+	Up       upCommand       `cmd:"" help:"Run everything in one process: embedded NATS JetStream, SQLite, backend and consumer."`
+	Backend  backendCommand  `cmd:"" help:"Run the HTTP API."`
+	Consumer consumerCommand `cmd:"" help:"Drain partitions of the broker into the store."`
+	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`
+	Version  versionCommand  `cmd:"" help:"Print the version."`
+}
+
+// logging is how a role logs.
+type logging struct {
+	LogLevel  string `help:"Least severe level that is logged: debug, info, warn or error." default:"info"`
+	LogFormat string `help:"Format of the log: text or json." default:"text"`
+}
+
+func (l logging) logger(to io.Writer) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(l.LogLevel)); err != nil {
+		return nil, badSetting("log-level", l.LogLevel, "it must be debug, info, warn or error")
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch l.LogFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(to, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(to, options)), nil
+	}
+	return nil, badSetting("log-format", l.LogFormat, "it must be text or json")
+}
+
+// badSetting is the error of a setting that is wrong by itself.
+func badSetting(name string, value any, must string) error {
+	variable := "DRAINMARK_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
+	return drainmark.Errorf(drainmark.KindMisconfigured, "--%s (%s): %v: %s", name, variable, value, must)
+}
+
+// admin is where health, metrics and profiles are served.
+type admin struct {
+	AdminListen string `help:"Address of health, metrics and profiles." default:"127.0.0.1:9090" placeholder:"HOST:PORT"`
+}
+
+// listening is where the HTTP API is served, and its limits.
+type listening struct {
+	Listen string `help:"Address of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+
+	MessageBytes   int           `help:"Largest message." default:"262144" group:"Limits"`
+	RequestBytes   int           `help:"Largest request of many messages." default:"8388608" group:"Limits"`
+	RequestLines   int           `help:"Most messages in one request." default:"10000" group:"Limits"`
+	BodyBytes      int64         `help:"Request bodies held in memory at once." default:"268435456" group:"Limits"`
+	PageMessages   int           `help:"Most messages on a page." default:"1000" group:"Limits"`
+	MaxWait        time.Duration `help:"Longest wait that a request can ask for." default:"60s" group:"Limits"`
+	RequestTimeout time.Duration `help:"How long a request takes at most, besides its wait." default:"10s" group:"Limits"`
+	WaitingBytes   int64         `help:"Records that wait to be published, in bytes." default:"67108864" group:"Limits"`
+	BatchRecords   int           `help:"Records in one broker message." default:"1000" group:"Limits"`
+	Waiters        int           `help:"Requests that wait for a receipt or a barrier." default:"10000" group:"Limits"`
+	Subscribers    int           `help:"Open event streams." default:"10000" group:"Limits"`
+	StallAfter     time.Duration `help:"No progress for so long, with something pending, is a stall." default:"5s" group:"Limits"`
+}
+
+func (l listening) check() error {
+	for _, limit := range []struct {
+		name  string
+		value int64
+	}{
+		{"message-bytes", int64(l.MessageBytes)}, {"request-bytes", int64(l.RequestBytes)}, {"request-lines", int64(l.RequestLines)},
+		{"body-bytes", l.BodyBytes}, {"page-messages", int64(l.PageMessages)}, {"max-wait", int64(l.MaxWait)},
+		{"request-timeout", int64(l.RequestTimeout)}, {"waiting-bytes", l.WaitingBytes}, {"batch-records", int64(l.BatchRecords)},
+		{"waiters", int64(l.Waiters)}, {"subscribers", int64(l.Subscribers)}, {"stall-after", int64(l.StallAfter)},
+	} {
+		if limit.value <= 0 {
+			return badSetting(limit.name, limit.value, "it must be above 0")
+		}
+	}
+	return checkAddress("listen", l.Listen)
+}
+
+func checkAddress(name, value string) error {
+	if _, _, err := net.SplitHostPort(value); err != nil {
+		return badSetting(name, fmt.Sprintf("%q", value), "it must be HOST:PORT, and HOST may be empty")
+	}
+	return nil
+}
+
+func (l listening) apiLimits() api.Limits {
+	return api.Limits{
+		Message: l.MessageBytes, Many: l.RequestBytes, Lines: l.RequestLines, Bodies: l.BodyBytes, MaxPage: l.PageMessages,
+		Wait: l.MaxWait, Request: l.RequestTimeout,
+	}
+}
+
+func (l listening) backendLimits(r retention) backend.Limits {
+	return backend.Limits{
+		BatchRecords: l.BatchRecords, WaitingBytes: l.WaitingBytes, Waiters: l.Waiters, Subscribers: l.Subscribers,
+		StallAfter: l.StallAfter, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
+	}
+}
+
+// retention is what broker, store and backend must agree on.
+type retention struct {
+	ProducerRetention time.Duration `help:"How long a producer's progress is kept after its last record, and so how long receipts are good." default:"168h" group:"Limits"`
+}
+
+func (r retention) check() error {
+	if r.ProducerRetention < time.Hour {
+		return badSetting("producer-retention", r.ProducerRetention, "it must be 1h or more")
+	}
+	return nil
+}
+
+// draining is how a consumer works.
+type draining struct {
+	Lease         time.Duration `help:"Lease of a claim: how long a partition of a dead consumer waits." default:"5s" group:"Limits"`
+	CommitRecords int           `help:"Records in one commit, about." default:"2000" group:"Limits"`
+}
+
+func (d draining) check() error {
+	switch {
+	case d.Lease < 100*time.Millisecond:
+		return badSetting("lease", d.Lease, "it must be 100ms or more")
+	case d.CommitRecords < 1:
+		return badSetting("commit-records", d.CommitRecords, "it must be above 0")
+	}
+	return nil
+}
+
+func (d draining) limits(r retention) consumer.Limits {
+	// The broker forgets a producer's newest message a day before the store forgets its progress: see brokerRetention.
+	return consumer.Limits{Lease: d.Lease, CommitRecords: d.CommitRecords, ProducerRetention: r.ProducerRetention}
+}
+
+// brokerRetention is for how long the broker keeps a producer's newest message: less than the store keeps its progress,
+// so that nothing is delivered again after its marks have been forgotten.
+func (r retention) brokerRetention() time.Duration { return r.ProducerRetention * 6 / 7 }
+
+// storage is what the broker may keep.
+type storage struct {
+	BacklogBytes int64         `help:"What the broker stores at most, for all partitions. Above it, appends are refused." default:"10737418240" group:"Limits"`
+	ReplayWindow time.Duration `help:"How long a broker that keeps its log keeps what is persisted, if there is room." default:"1h" group:"Limits"`
+}
+
+func (s storage) check() error {
+	switch {
+	case s.BacklogBytes < 16<<20:
+		return badSetting("backlog-bytes", s.BacklogBytes, "it must be 16777216 or more")
+	case s.ReplayWindow < 0:
+		return badSetting("replay-window", s.ReplayWindow, "it must not be negative")
+	}
+	return nil
+}
+
+// firstError returns the first error that there is.
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

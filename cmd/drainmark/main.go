@@ -1,0 +1,88 @@
+// Command drainmark is all roles of Drainmark: see "drainmark --help".
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/verify"
+)
+
+// The exit codes. Verification has its own for a run that could not tell.
+const (
+	exitOK           = 0
+	exitFailed       = 1 // a fault, or verify found a broken promise
+	exitUsage        = 2 // a setting is wrong
+	exitUnavailable  = 3 // the broker, the store or the deployment does not answer
+	exitInconclusive = 4 // verify could not tell
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-ctx.Done()
+		stop() // from now on a second signal ends the process at once
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// app is what every command gets.
+type app struct {
+	ctx            context.Context
+	stdout, stderr io.Writer
+}
+
+// exitError carries the exit code of a command that has said everything already.
+type exitError int
+
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
+
+// run parses the arguments, runs the command and returns the exit code.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	var c cli
+	ended := -1
+	parser, err := kong.New(&c, kong.Name("drainmark"), kong.Description(description), kong.UsageOnError(),
+		kong.Writers(stdout, stderr), kong.DefaultEnvars("DRAINMARK"), kong.Exit(func(code int) { ended = code }),
+		kong.Vars{"verify_log": verify.DefaultLog},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
+	if err != nil {
+		fmt.Fprintln(stderr, "drainmark:", err)
+		return exitFailed
+	}
+	command, err := parser.Parse(args)
+	if ended >= 0 { // --help
+		return ended
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "drainmark: %s\n", err)
+		return exitUsage
+	}
+	err = command.Run(&app{ctx: ctx, stdout: stdout, stderr: stderr})
+	var exit exitError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &exit):
+		return int(exit)
+	}
+	fmt.Fprintf(stderr, "drainmark: %s\n", err)
+	return exitCode(err)
+}
+
+// exitCode maps an error to the exit code.
+func exitCode(err error) int {
+	switch drainmark.KindOf(err) {
+	case drainmark.KindMisconfigured, drainmark.KindInvalid:
+		return exitUsage
+	case drainmark.KindUnavailable:
+		return exitUnavailable
+	}
+	return exitFailed
+}

@@ -1,0 +1,332 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/backend/api"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/broker/jetstream"
+	"github.com/drainmark/drainmark/consumer"
+	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/internal/filelock"
+	"github.com/drainmark/drainmark/store"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+)
+
+// upCommand runs everything in one process.
+type upCommand struct {
+	Data       string `help:"Directory of the data. It is made if need be." default:"drainmark-data" placeholder:"DIR"`
+	Partitions int    `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
+	listening  `embed:""`
+	admin      `embed:""`
+	draining   `embed:""`
+	storage    `embed:""`
+	retention  `embed:""`
+	logging    `embed:""`
+}
+
+// backendCommand runs the HTTP API.
+type backendCommand struct {
+	Broker    string `help:"URL of the broker: nats://… or tls://…" required:"" placeholder:"URL"`
+	Replica   string `help:"URL of the store's replica to read from; the same as --store if not set." placeholder:"URL"`
+	Store     string `help:"URL of the store, for when there is no replica: sqlite:PATH" placeholder:"URL"`
+	listening `embed:""`
+	admin     `embed:""`
+	storage   `embed:""`
+	retention `embed:""`
+	logging   `embed:""`
+}
+
+// consumerCommand drains partitions.
+type consumerCommand struct {
+	Broker     string `help:"URL of the broker: nats://… or tls://…" required:"" placeholder:"URL"`
+	Store      string `help:"URL of the store's master: sqlite:PATH" required:"" placeholder:"URL"`
+	Partitions int    `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
+	Owner      string `help:"Name of this consumer in claims. No two may have the same. Made up from host and process if not set." placeholder:"NAME"`
+	admin      `embed:""`
+	draining   `embed:""`
+	storage    `embed:""`
+	retention  `embed:""`
+	logging    `embed:""`
+}
+
+// defaultPartitions is how many partitions a deployment gets if nobody says.
+const defaultPartitions = 4
+
+// role is what all roles have while they run.
+type role struct {
+	*errgroup.Group
+	ctx      context.Context // ends with the signal, or when a part of the role fails
+	log      *slog.Logger
+	health   *health
+	registry *prometheus.Registry
+}
+
+// newRole begins a role: logging, and the admin address.
+func newRole(a *app, l logging, adm admin) (*role, error) {
+	log, err := l.logger(a.stderr)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkAddress("admin-listen", adm.AdminListen); err != nil {
+		return nil, err
+	}
+	listener, err := listen("admin-listen", adm.AdminListen)
+	if err != nil {
+		return nil, err
+	}
+	group, ctx := errgroup.WithContext(a.ctx)
+	r := &role{Group: group, ctx: ctx, log: log, health: &health{}, registry: newRegistry()}
+	log.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
+	r.Go(func() error { return serve(ctx, listener, adminHandler(r.health, r.registry), log) })
+	return r, nil
+}
+
+// end ends a role that could not begin, or waits for one that did, and returns the first error.
+func (r *role) end(err error) error {
+	r.Go(func() error { return err })
+	if waited := r.Wait(); waited != nil && !errors.Is(waited, context.Canceled) {
+		return waited
+	}
+	r.log.Info("stopped")
+	return nil
+}
+
+// Run is called by kong.
+func (c *upCommand) Run(a *app) error {
+	err := firstError(c.listening.check(), c.draining.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions))
+	if err != nil {
+		return err
+	}
+	lock, err := filelock.Acquire(c.Data)
+	if err != nil {
+		return drainmark.Errorf(drainmark.KindMisconfigured, "--data: %w", err)
+	}
+	defer lock.Release()
+	r, err := newRole(a, c.logging, c.admin)
+	if err != nil {
+		return err
+	}
+	return r.end(c.start(r))
+}
+
+// start opens broker and store and runs backend and consumer on them until the role ends.
+func (c *upCommand) start(r *role) error {
+	path := "sqlite:" + filepath.Join(c.Data, "store.db")
+	master, err := openStore(r.ctx, path, r.log)
+	if err != nil {
+		return err
+	}
+	defer master.Close()
+	deployment, err := initialize(r.ctx, master, c.Partitions)
+	if err != nil {
+		return err
+	}
+	reader, err := openReader(r.ctx, path, r.log)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	settings := brokerSettings{c.storage, c.retention, deployment.Partitions, r.log}
+	queue, err := jetstream.Embed(r.ctx, jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
+	if err != nil {
+		return opening("broker", err)
+	}
+	defer queue.Close()
+	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
+	drain := newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), r)
+	return runBackend(r, queue, reader, deployment, c.listening, c.retention, drain.Run)
+}
+
+// Run is called by kong.
+func (c *backendCommand) Run(a *app) error {
+	if c.Replica == "" {
+		c.Replica = c.Store
+	}
+	err := firstError(c.listening.check(), c.storage.check(), c.retention.check(),
+		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("replica", c.Replica, readers, storeSchemes))
+	if err != nil {
+		return err
+	}
+	r, err := newRole(a, c.logging, c.admin)
+	if err != nil {
+		return err
+	}
+	return r.end(c.start(r))
+}
+
+func (c *backendCommand) start(r *role) error {
+	reader, err := openReader(r.ctx, c.Replica, r.log)
+	if err != nil {
+		return err
+	}
+	defer reader.Close()
+	deployment, err := awaitDeployment(r, reader)
+	if err != nil {
+		return err
+	}
+	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, deployment.Partitions, r.log})
+	if err != nil {
+		return err
+	}
+	defer queue.Close()
+	return runBackend(r, queue, reader, deployment, c.listening, c.retention, nil)
+}
+
+// Run is called by kong.
+func (c *consumerCommand) Run(a *app) error {
+	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions),
+		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes))
+	if err != nil {
+		return err
+	}
+	if c.Owner == "" {
+		host, _ := os.Hostname() // an empty one will do
+		c.Owner = fmt.Sprintf("%s-%d-%08x", host, os.Getpid(), rand.Uint32())
+	}
+	r, err := newRole(a, c.logging, c.admin)
+	if err != nil {
+		return err
+	}
+	return r.end(c.start(r))
+}
+
+func (c *consumerCommand) start(r *role) error {
+	master, deployment, err := c.awaitStore(r)
+	if err != nil {
+		return err
+	}
+	defer master.Close()
+	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, deployment.Partitions, r.log})
+	if err != nil {
+		return err
+	}
+	defer queue.Close()
+	drain := newConsumer(queue, master, c.Owner, deployment, c.draining.limits(c.retention), r)
+	r.health.set(func(ctx context.Context) error { return queue.Ping(ctx) })
+	r.log.Info("consumer is running", "owner", c.Owner, "partitions", deployment.Partitions)
+	drain.Run(r.ctx)
+	return nil
+}
+
+// awaitStore opens the store's master and waits until it answers.
+func (c *consumerCommand) awaitStore(r *role) (store.Store, drainmark.Deployment, error) {
+	var retry backoff.Backoff
+	for {
+		master, err := openStore(r.ctx, c.Store, r.log)
+		if err == nil {
+			var d drainmark.Deployment
+			if d, err = initialize(r.ctx, master, c.Partitions); err == nil {
+				return master, d, nil
+			}
+			_ = master.Close()
+		}
+		if drainmark.KindOf(err) != drainmark.KindUnavailable || r.ctx.Err() != nil {
+			return nil, drainmark.Deployment{}, err
+		}
+		r.log.Warn("the store does not answer; trying on", "error", err)
+		if retry.Wait(r.ctx) != nil {
+			return nil, drainmark.Deployment{}, r.ctx.Err()
+		}
+	}
+}
+
+func checkPartitions(n int) error {
+	if n < 0 || n > drainmark.MaxPartitions {
+		return badSetting("partitions", n, fmt.Sprintf("it must be between 1 and %d", drainmark.MaxPartitions))
+	}
+	return nil
+}
+
+// initialize makes the deployment if the store is new, and refuses another number of partitions than it has.
+func initialize(ctx context.Context, master store.Store, partitions int) (drainmark.Deployment, error) {
+	wanted := drainmark.Deployment{Partitions: partitions}
+	if partitions == 0 {
+		wanted.Partitions = defaultPartitions
+	}
+	id := drainmark.NewProducerID()
+	copy(wanted.ID[:], id[:])
+	d, err := master.Init(ctx, wanted)
+	switch {
+	case errors.Is(err, store.ErrMisconfigured):
+		return d, opening("store", err)
+	case err != nil:
+		return d, drainmark.Errorf(drainmark.KindUnavailable, "reading the deployment: %w", err)
+	case partitions != 0 && partitions != d.Partitions:
+		return d, badSetting("partitions", partitions, fmt.Sprintf("this deployment has %d, which can't be changed: leave the setting out, or begin with a new store and broker", d.Partitions))
+	}
+	return d, nil
+}
+
+// awaitDeployment waits until the reader shows a deployment.
+func awaitDeployment(r *role, reader store.Reader) (drainmark.Deployment, error) {
+	var retry backoff.Backoff
+	for {
+		d, err := reader.Deployment(r.ctx)
+		if err == nil {
+			return d, nil
+		}
+		if errors.Is(err, store.ErrMisconfigured) {
+			return d, opening("replica", err)
+		}
+		r.log.Warn("the store shows no deployment yet; waiting for a consumer to make it", "error", err)
+		if retry.Wait(r.ctx) != nil {
+			return d, r.ctx.Err()
+		}
+	}
+}
+
+func newConsumer(queue broker.Broker, master store.Store, owner string, d drainmark.Deployment, l consumer.Limits, r *role) *consumer.Consumer {
+	return consumer.New(consumer.Config{
+		Broker: queue, Store: master, Owner: owner, Partitions: d.Partitions, Limits: l,
+		Logger: r.log.With("part", "consumer"), Metrics: r.registry,
+	})
+}
+
+// runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
+// goes first, so that everything that it has accepted is still carried out.
+func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.Deployment, l listening, keep retention, also func(context.Context)) error {
+	if room := queue.Traits().MaxPayload; l.MessageBytes+4096 > room {
+		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which 4096 are ours", room))
+	}
+	b, err := backend.New(backend.Config{
+		Broker: queue, Reader: reader, Deployment: d, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
+	})
+	if err != nil {
+		return err
+	}
+	handler, err := api.New(api.Config{Service: b, Logger: r.log.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: r.ctx})
+	if err != nil {
+		return err
+	}
+	listener, err := listen("listen", l.Listen)
+	if err != nil {
+		return err
+	}
+	work, stop := context.WithCancel(context.WithoutCancel(r.ctx))
+	defer stop()
+	var parts errgroup.Group
+	parts.Go(func() error { b.Run(work); return nil })
+	if also != nil {
+		parts.Go(func() error { also(work); return nil })
+	}
+	registerBacklog(r, b)
+	r.health.set(b.Ready)
+	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
+	err = serve(r.ctx, listener, handler, r.log)
+	stop()
+	return errors.Join(err, parts.Wait())
+}
+
+// backlogTime is how long reading the backlog for the metrics may take.
+const backlogTime = 2 * time.Second

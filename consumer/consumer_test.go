@@ -1,0 +1,404 @@
+package consumer
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/store"
+	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// rig is one consumer on memory adapters, in a bubble of virtual time.
+type rig struct {
+	t        *testing.T
+	server   *brokermemory.Server
+	client   *brokermemory.Client
+	db       *storememory.DB
+	reader   store.Reader
+	consumer *Consumer
+	producer drainmark.ProducerID
+	stop     func()
+}
+
+// bubble runs a test with a rig that has one partition. begin starts the consumer.
+func bubble(t *testing.T, o brokermemory.Options, test func(*rig)) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &rig{t: t, server: brokermemory.NewServer(o), db: storememory.NewDB(), producer: drainmark.NewProducerID()}
+		r.client, r.reader = r.server.Connect(), r.db.Reader()
+		test(r)
+		if r.stop != nil {
+			r.stop()
+		}
+		_ = r.client.Close()
+	})
+}
+
+func (r *rig) begin() {
+	client := r.server.Connect()
+	r.consumer = New(Config{Broker: client, Store: r.db.Store(), Owner: "one", Partitions: 1, Logger: slog.New(slog.DiscardHandler)})
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		r.consumer.Run(ctx)
+		_ = client.Close()
+	}()
+	r.stop = func() { cancel(); <-ended }
+}
+
+// publish publishes records, the first of which has a sequence.
+func (r *rig) publish(first uint64, records ...drainmark.Record) {
+	r.t.Helper()
+	for i := range records {
+		records[i].AcceptedAt = time.Now()
+	}
+	b := drainmark.Batch{Producer: r.producer, First: first, Records: records}
+	r.publishRaw(broker.Header{Producer: r.producer, First: first, Last: b.Last()}, drainmark.EncodeBatch(nil, &b))
+}
+
+func (r *rig) publishRaw(h broker.Header, payload []byte) {
+	r.t.Helper()
+	if err := r.client.Publish(context.Background(), 0, broker.Batch{Header: h, Payload: payload}); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func message(text string) drainmark.Record {
+	return drainmark.Record{Kind: drainmark.Append, Log: "log", ContentType: "text/plain", Body: []byte(text)}
+}
+
+// wait lets virtual time pass, until nothing moves any more.
+func (r *rig) wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// texts returns what the log shows.
+func (r *rig) texts() []string {
+	r.t.Helper()
+	page, err := r.reader.Messages(context.Background(), "log", 0, 1000)
+	if err != nil {
+		return nil
+	}
+	var texts []string
+	for _, m := range page.Messages {
+		texts = append(texts, string(m.Body))
+	}
+	return texts
+}
+
+func (r *rig) expect(texts ...string) {
+	r.t.Helper()
+	if got := r.texts(); !slices.Equal(got, texts) {
+		r.t.Fatalf("the log shows %q, not %q", got, texts)
+	}
+}
+
+func (r *rig) progress() drainmark.Progress {
+	r.t.Helper()
+	p, err := r.reader.Progress(context.Background(), 0)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return p
+}
+
+func (r *rig) letters() []store.DeadLetter {
+	r.t.Helper()
+	letters, err := r.reader.DeadLetters(context.Background(), 0, 0, 100)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return letters
+}
+
+func TestPersistsInOrderAndAcknowledges(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.publish(1, message("a"), message("b"))
+		r.begin()
+		r.publish(3, message("c"))
+		r.wait(time.Second)
+		r.expect("a", "b", "c")
+		backlog, err := r.client.Backlog(context.Background(), 0, r.progress())
+		if err != nil || backlog.InFlight.Records != 0 || backlog.Pending.Records != 0 {
+			t.Errorf("after all is persisted the backlog is %+v (%v)", backlog, err)
+		}
+	})
+}
+
+func TestDropsWhatComesAgain(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.begin()
+		r.publish(1, message("a"), message("b"))
+		r.publish(1, message("a"), message("b"))
+		r.wait(time.Second)
+		r.publish(1, message("a"), message("b"))
+		r.publish(2, message("b"), message("c")) // half of it is new
+		r.wait(time.Second)
+		r.expect("a", "b", "c")
+		if n := testutil.ToFloat64(r.consumer.metrics.duplicates); n != 5 {
+			t.Errorf("%v duplicates are counted, not 5", n)
+		}
+	})
+}
+
+// A gap that the broker does not fill is passed after some tries, listed as missing, filled by a late record, and
+// declared lost by a discard.
+func TestGap(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.begin()
+		r.publish(1, message("1"))
+		r.publish(4, message("4"))
+		r.wait(500 * time.Millisecond)
+		r.expect("1") // not passed yet
+		r.wait(10 * time.Second)
+		r.expect("1", "4")
+		missing := r.progress().Missing()
+		if len(missing) != 1 || missing[0].First != 2 || missing[0].Last != 3 {
+			t.Fatalf("missing are %v, not 2..3", missing)
+		}
+		if n := testutil.ToFloat64(r.consumer.metrics.missingRecords); n != 2 {
+			t.Errorf("%v records are counted as missing, not 2", n)
+		}
+		r.publish(3, message("3"))
+		r.wait(time.Second)
+		r.expect("1", "4", "3")
+		r.publish(5, drainmark.Record{Kind: drainmark.Discard, Target: missing[0].String()})
+		r.wait(time.Second)
+		if left := r.progress().Missing(); len(left) != 0 {
+			t.Errorf("%v is missing after it was declared lost", left)
+		}
+		lost := drainmark.Run{Producer: r.producer, First: 2, Last: 2}
+		rejected, err := r.reader.Rejected(context.Background(), 0, []drainmark.Run{lost})
+		if err != nil || len(rejected) != 1 || rejected[0].Run != lost || !rejected[0].Discarded {
+			t.Errorf("what was lost is reported as %+v (%v)", rejected, err)
+		}
+		r.publish(2, message("2"))
+		r.wait(time.Second)
+		r.expect("1", "4", "3") // declared lost is lost
+	})
+}
+
+func TestGapThatIsFilledByOpeningAgain(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
+		r.publish(2, message("2"))
+		r.publish(1, message("1"))
+		r.begin()
+		r.wait(30 * time.Second)
+		// The broker has both, in the wrong order. Nothing is lost; order is the broker's to keep.
+		if got := r.texts(); len(got) != 2 {
+			t.Errorf("the log shows %q", got)
+		}
+	})
+}
+
+// The one bad record is set aside, whether the store can say which it is or not; the rest is persisted around it.
+func TestRefusedRecord(t *testing.T) {
+	t.Parallel()
+	for _, blindly := range []bool{false, true} {
+		t.Run(fmt.Sprintf("blindly %v", blindly), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+				cured := false
+				r.db.RefuseBlindly = blindly
+				r.db.Refuse = func(op store.Operation) (string, bool) {
+					return "too bad", !cured && op.Kind == store.Append && strings.HasPrefix(string(op.Record.Body), "bad")
+				}
+				r.begin()
+				r.publish(1, message("a"), message("b"), message("bad 1"), message("c"), message("d"), message("bad 2"), message("e"))
+				r.wait(time.Second)
+				r.expect("a", "b", "c", "d", "e")
+				letters := r.letters()
+				if len(letters) != 2 || letters[0].Run.First != 3 || letters[1].Run.First != 6 || string(letters[0].Record.Body) != "bad 1" ||
+					!strings.Contains(letters[0].Reason, "too bad") || letters[0].Attempts != 1 || letters[0].Log != "log" {
+					t.Fatalf("the dead letters are %+v", letters)
+				}
+				if p := r.progress(); p.Rejected != 2 || p.Next(r.producer) != 8 {
+					t.Fatalf("the progress is %+v", p)
+				}
+
+				r.publish(8, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID})
+				r.wait(time.Second)
+				if again := r.letters(); len(again) != 2 || again[0].Attempts != 2 && again[1].Attempts != 2 {
+					t.Fatalf("after a retry that is refused the dead letters are %+v", again)
+				}
+				cured = true
+				r.publish(9, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID}, message("f"),
+					drainmark.Record{Kind: drainmark.Discard, Target: letters[1].ID}, drainmark.Record{Kind: drainmark.Retry, Target: letters[1].ID})
+				r.wait(time.Second)
+				r.expect("a", "b", "c", "d", "e", "bad 1", "f")
+				if left := r.letters(); len(left) != 0 {
+					t.Fatalf("left are %+v", left)
+				}
+			})
+		})
+	}
+}
+
+func TestUndecodableBatch(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.begin()
+		r.publish(1, message("a"))
+		r.publishRaw(broker.Header{Producer: r.producer, First: 2, Last: 3}, []byte("what is this"))
+		r.publishRaw(broker.Header{}, []byte("and this"))
+		r.publishRaw(broker.Header{}, []byte("and this"))
+		elsewhere := drainmark.Batch{Partition: 1, Producer: r.producer, First: 4, Records: []drainmark.Record{message("x")}}
+		r.publishRaw(broker.Header{Partition: 1, Producer: r.producer, First: 4, Last: 4}, drainmark.EncodeBatch(nil, &elsewhere))
+		r.publish(4, message("b"))
+		r.wait(time.Second)
+		r.expect("a", "b")
+		letters := r.letters()
+		if len(letters) != 3 {
+			t.Fatalf("the dead letters are %+v", letters)
+		}
+		for i, want := range []drainmark.Run{{Producer: r.producer, First: 2, Last: 3}, {}, {}} {
+			if letters[i].Run != want || !letters[i].Undecoded || letters[i].Reason == "" {
+				t.Errorf("dead letter %d is %+v", i, letters[i])
+			}
+		}
+		r.publish(5, drainmark.Record{Kind: drainmark.Discard, Target: letters[1].ID}, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID})
+		r.wait(time.Second)
+		if left := r.letters(); len(left) != 2 {
+			t.Errorf("after a discard and a retry that fails, left are %+v", left)
+		}
+	})
+}
+
+func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		b := drainmark.Batch{Producer: r.producer, First: 1, Records: []drainmark.Record{message("a"), {Kind: drainmark.Fence}, message("b")}}
+		letter := drainmark.DeadLetter{
+			ID: b.Run().String(), Run: b.Run(), Reason: "of a newer version", Undecoded: true, Attempts: 1,
+			Record: drainmark.Record{Body: drainmark.EncodeBatch(nil, &b)},
+		}
+		master := r.db.Store()
+		if _, err := master.Claim(context.Background(), store.Claim{Owner: "setup", Epoch: 1}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		done := map[drainmark.ProducerID]drainmark.ProducerProgress{r.producer: {Done: drainmark.Ranges{{First: 1, Last: 3}}, LastAt: time.Now()}}
+		commit := store.Commit{Epoch: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: &letter}}}
+		if _, err := master.Commit(context.Background(), commit); err != nil {
+			t.Fatal(err)
+		}
+		if err := master.Leave(context.Background(), "setup"); err != nil {
+			t.Fatal(err)
+		}
+		_ = master.Release(context.Background(), "setup", 0)
+		r.begin()
+		r.publish(4, drainmark.Record{Kind: drainmark.Retry, Target: letter.ID})
+		r.wait(time.Second)
+		r.expect("a", "b")
+		if left := r.letters(); len(left) != 0 {
+			t.Errorf("left are %+v", left)
+		}
+	})
+}
+
+func TestReusedKeyIsSetAside(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		keyed := func(text string) drainmark.Record {
+			m := message(text)
+			m.Key = "key"
+			return m
+		}
+		r.begin()
+		r.publish(1, keyed("a"), keyed("a"), keyed("b"), message("c"))
+		r.wait(time.Second)
+		r.expect("a", "c")
+		if letters := r.letters(); len(letters) != 1 || letters[0].Reason != store.ReasonKeyReused {
+			t.Errorf("the dead letters are %+v", letters)
+		}
+	})
+}
+
+func TestInvalidLogNameIsSetAside(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.begin()
+		bad := message("x")
+		bad.Log = "../etc"
+		r.publish(1, bad, message("a"))
+		r.wait(time.Second)
+		r.expect("a")
+		if letters := r.letters(); len(letters) != 1 || letters[0].Log != "../etc" {
+			t.Errorf("the dead letters are %+v", letters)
+		}
+	})
+}
+
+func TestReportsALostTailExactly(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
+		r.begin()
+		r.publish(1, message("a"))
+		r.wait(time.Second)
+		r.publish(2, message("b"), message("c"))
+		r.wait(time.Second)
+		if err := r.db.Rollback(1); err != nil {
+			t.Fatal(err)
+		}
+		r.expect("a")
+		r.publish(4, message("d"))
+		r.wait(10 * time.Second)
+		r.expect("a", "b", "c", "d")
+		if n := testutil.ToFloat64(r.consumer.metrics.lostRecords); n != 2 {
+			t.Errorf("%v records are counted as lost, not 2", n)
+		}
+		if n := testutil.ToFloat64(r.consumer.metrics.fencedCommits); n < 1 {
+			t.Errorf("%v fenced commits are counted", n)
+		}
+	})
+}
+
+func TestStopsByGivingUpItsClaims(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.begin()
+		r.publish(1, message("a"))
+		r.wait(time.Second)
+		r.stop()
+		r.stop = nil
+		claims, err := r.reader.Claims(context.Background())
+		if err != nil || len(claims) != 0 {
+			t.Errorf("after the stop the claims are %v (%v)", claims, err)
+		}
+		r.expect("a")
+	})
+}
+
+func TestSweepsWithTheRecordsClock(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.begin()
+		r.publish(1, message("a"))
+		r.wait(time.Second)
+		r.consumer.mu.Lock()
+		accepted := time.UnixMicro(r.consumer.draining[0].acceptedMicros.Load())
+		r.consumer.mu.Unlock()
+		sweeps := r.consumer.sweeps()
+		if len(sweeps) != 1 || !sweeps[0].Keys.Equal(accepted.Add(-store.KeysKept-keySlack)) {
+			t.Errorf("the sweeps are %+v after a record accepted at %s", sweeps, accepted)
+		}
+		r.wait(8 * 24 * time.Hour)
+		if p := r.progress(); len(p.Producers) != 0 {
+			t.Errorf("a week after its last record, the producer's progress is %v", p.Producers)
+		}
+	})
+}

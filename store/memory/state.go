@@ -1,0 +1,124 @@
+package memory
+
+import (
+	"slices"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// state is all that the database holds at one moment. States and what they point to never change once they are
+// published; a change makes a new state that shares what stays the same.
+type state struct {
+	deployment *drainmark.Deployment
+	owners     tree[string, time.Time] // until when each is alive
+	partitions tree[int, *partition]
+	logs       tree[string, *log]
+}
+
+type partition struct {
+	owner       string // who holds it; empty if nobody does
+	until       time.Time
+	progress    drainmark.Progress
+	letters     tree[uint64, *drainmark.DeadLetter] // by ordinal
+	ordinals    tree[string, uint64]                // by the letter's ID
+	lastOrdinal uint64
+}
+
+type log struct {
+	drainmark.LogInfo
+	partition int
+	// messages are those behind position dropped. The array behind it is shared between states: a newer one has more
+	// of it, and only the newest is appended to.
+	messages []drainmark.Message
+	dropped  uint64
+	keys     tree[string, keyUse]
+}
+
+// keyUse is what an idempotency key stands for.
+type keyUse struct {
+	acceptedAt  time.Time
+	contentType string
+	body        []byte
+}
+
+// held says whether the claim is in force.
+func (p *partition) held(now time.Time) bool { return p.owner != "" && now.Before(p.until) }
+
+// unshared returns the same state with arrays of its own, so that appending to it does not write into those of states
+// that were newer.
+func (s *state) unshared() *state {
+	next := *s
+	for name, l := range s.logs.all() {
+		own := *l
+		own.messages = slices.Clip(l.messages)
+		next.logs = next.logs.with(name, &own)
+	}
+	return &next
+}
+
+func (s *state) partition(number int) *partition {
+	if p, ok := s.partitions.get(number); ok {
+		return p
+	}
+	return &partition{progress: drainmark.Progress{Partition: number}}
+}
+
+func (s *state) withPartition(number int, p partition) *state {
+	next := *s
+	next.partitions = s.partitions.with(number, &p)
+	return &next
+}
+
+func (s *state) claims(now time.Time) []store.Claim {
+	var claims []store.Claim
+	for number, p := range s.partitions.all() {
+		if p.held(now) {
+			claims = append(claims, store.Claim{Partition: number, Owner: p.owner, Epoch: p.progress.Epoch})
+		}
+	}
+	return claims
+}
+
+// letter returns the dead letter with the ID.
+func (s *state) letter(partition int, id string) (drainmark.DeadLetter, error) {
+	p := s.partition(partition)
+	ordinal, ok := p.ordinals.get(id)
+	if !ok {
+		return drainmark.DeadLetter{}, store.ErrNotFound
+	}
+	letter, _ := p.letters.get(ordinal)
+	return *letter, nil
+}
+
+// page returns what Reader.Messages does.
+func (l *log) page(after uint64, limit int) []drainmark.Message {
+	after = max(after, l.ClearedThrough)
+	if after >= l.LastPosition || limit < 1 {
+		return nil
+	}
+	messages := l.messages[after-l.dropped:]
+	messages = messages[:min(len(messages), limit)]
+	size := 0
+	for i, m := range messages {
+		size += len(m.Body)
+		if i > 0 && size > store.PageBytes {
+			return slices.Clone(messages[:i])
+		}
+	}
+	return slices.Clone(messages)
+}
+
+// rejected returns the first dead letter that shares a mark with the run, without its record.
+func (p *partition) rejected(run drainmark.Run) (drainmark.DeadLetter, bool) {
+	for _, letter := range p.letters.all() {
+		r := letter.Run
+		if r.First > 0 && r.Producer == run.Producer && r.First <= run.Last && run.First <= r.Last {
+			found := *letter
+			found.Record = drainmark.Record{}
+			return found, true
+		}
+	}
+	return drainmark.DeadLetter{}, false
+}

@@ -1,0 +1,90 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/drainmark/drainmark/store"
+)
+
+// sweepStep is how many things of each kind one Sweep deletes at most.
+const sweepStep = 500
+
+// Sweep implements store.Store.
+func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err error) {
+	doing := fmt.Sprintf("sweeping partition %d", sweep.Partition)
+	err = s.update(ctx, doing, func(before *state) (*state, error) {
+		w := sweeper{Sweep: sweep, left: sweepStep, state: *before}
+		w.logs()
+		if p, ok := before.partitions.get(sweep.Partition); ok {
+			w.partition = *p
+			w.letters()
+			w.producers()
+			w.state = *w.state.withPartition(sweep.Partition, w.partition)
+		}
+		more = w.left == 0
+		if w.left == sweepStep {
+			return before, nil
+		}
+		return &w.state, nil
+	})
+	return more, err
+}
+
+type sweeper struct {
+	store.Sweep
+	state     state
+	partition partition
+	left      int // how many things it may still delete
+}
+
+// logs drops cleared messages and old keys.
+func (w *sweeper) logs() {
+	for name, l := range w.state.logs.all() {
+		if l.partition != w.Partition {
+			continue
+		}
+		next := *l
+		drop := min(int(l.ClearedThrough-l.dropped), w.left)
+		next.messages = l.messages[drop:]
+		next.dropped += uint64(drop)
+		w.left -= drop
+		for key, use := range l.keys.all() {
+			if w.left > 0 && use.acceptedAt.Before(w.Keys) {
+				next.keys = next.keys.without(key)
+				w.left--
+			}
+		}
+		w.state.logs = w.state.logs.with(name, &next)
+	}
+}
+
+// letters drops discarded dead letters of producers that are forgotten or about to be.
+func (w *sweeper) letters() {
+	for ordinal, letter := range w.partition.letters.all() {
+		if w.left == 0 {
+			return
+		}
+		last := letter.SetAsideAt
+		if producer, ok := w.partition.progress.Producers[letter.Run.Producer]; ok {
+			last = producer.LastAt
+		}
+		if letter.Discarded && last.Before(w.Producers) {
+			w.partition.letters = w.partition.letters.without(ordinal)
+			w.partition.ordinals = w.partition.ordinals.without(letter.ID)
+			w.left--
+		}
+	}
+}
+
+// producers forgets the progress of producers that have been silent.
+func (w *sweeper) producers() {
+	progress := w.partition.progress.With(nil)
+	for id, producer := range w.partition.progress.Producers {
+		if w.left > 0 && producer.LastAt.Before(w.Producers) {
+			delete(progress.Producers, id)
+			w.left--
+		}
+	}
+	w.partition.progress = progress
+}

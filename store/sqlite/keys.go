@@ -1,0 +1,103 @@
+package sqlite
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql/driver"
+	"encoding/binary"
+	"hash"
+	"strings"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// digest stands for a message's content type and body.
+type digest [sha256.Size]byte
+
+func digestOf(h hash.Hash, r *drainmark.Record) (d digest) {
+	h.Reset()
+	h.Write(binary.AppendUvarint(d[:0], uint64(len(r.ContentType))))
+	h.Write([]byte(r.ContentType))
+	h.Write(r.Body)
+	h.Sum(d[:0])
+	return d
+}
+
+// keyUse is what an idempotency key stands for. The zero value is of a key that is not known.
+type keyUse struct {
+	known      bool
+	acceptedAt time.Time
+	digest     digest
+}
+
+// keyDraft is a key that the commit gives a meaning.
+type keyDraft struct {
+	log *logDraft
+	key string
+}
+
+// keysPerQuery is how many keys are looked up at once.
+const keysPerQuery = 64
+
+var selectKeys = "SELECT key, accepted_at, digest FROM keys WHERE log = ? AND key IN (?" + strings.Repeat(", ?", keysPerQuery-1) + ")"
+
+// readKeys fills in what is known of the log's keys that the commit names.
+func (d *draft) readKeys(l *logDraft) error {
+	if l.id == 0 || len(l.keys) == 0 {
+		return nil
+	}
+	args := make([]any, 0, 1+keysPerQuery)
+	read := func() error {
+		for len(args) < cap(args) {
+			args = append(args, args[1]) // the statement always has as many
+		}
+		return d.conn.each(context.Background(), selectKeys, args, func(row []driver.Value) error {
+			use := keyUse{known: true, acceptedAt: moment(row[1])}
+			copy(use.digest[:], blob(row[2]))
+			l.keys[text(row[0])] = use
+			return nil
+		})
+	}
+	args = append(args, l.id)
+	for key := range l.keys {
+		if args = append(args, key); len(args) == cap(args) {
+			if err := read(); err != nil {
+				return err
+			}
+			args = args[:1]
+		}
+	}
+	if len(args) == 1 {
+		return nil
+	}
+	return read()
+}
+
+// planKey says whether the record's key is known, and if so, whether for the same message. If not, it is from now on.
+func (d *draft) planKey(l *logDraft, r *drainmark.Record) (known, same bool) {
+	if d.hash == nil {
+		d.hash = sha256.New()
+	}
+	sum := digestOf(d.hash, r)
+	use := l.keys[r.Key]
+	if use.known && r.AcceptedAt.Sub(use.acceptedAt) < store.KeysKept {
+		return true, use.digest == sum
+	}
+	l.keys[r.Key] = keyUse{known: true, acceptedAt: r.AcceptedAt, digest: sum}
+	d.keys = append(d.keys, keyDraft{log: l, key: r.Key})
+	return false, false
+}
+
+var insertKeys = newBulk("INSERT OR REPLACE INTO keys (log, key, partition, accepted_at, digest) VALUES", 5, "")
+
+func (d *draft) writeKeys() error {
+	partition := value(d.commit.Partition)
+	return insertKeys.insert(d.conn, len(d.keys), func(i int, row []driver.NamedValue) {
+		k := d.keys[i]
+		use := k.log.keys[k.key]
+		row[0].Value, row[1].Value, row[2].Value = k.log.id, k.key, partition
+		row[3].Value, row[4].Value = value(use.acceptedAt), use.digest[:]
+	})
+}

@@ -1,0 +1,142 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"math"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// letterColumns are the columns that scanLetter reads.
+const letterColumns = `ordinal, id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, undecoded,
+	kind, record_log, content_type, body, key, target, trace, accepted_at`
+
+func scanLetter(row []driver.Value) store.DeadLetter {
+	letter := store.DeadLetter{Ordinal: number(row[0]), DeadLetter: drainmark.DeadLetter{
+		ID:  text(row[1]),
+		Run: drainmark.Run{Partition: int(integer(row[2])), First: number(row[4]), Last: number(row[5])},
+		Log: text(row[6]), Reason: text(row[7]), SetAsideAt: moment(row[8]), Attempts: int(integer(row[9])),
+		Discarded: truth(row[10]), Undecoded: truth(row[11]),
+		Record: drainmark.Record{
+			Kind: drainmark.RecordKind(integer(row[12])), Log: text(row[13]), ContentType: text(row[14]), Body: blob(row[15]),
+			Key: text(row[16]), Target: text(row[17]), Trace: text(row[18]), AcceptedAt: moment(row[19]),
+		},
+	}}
+	copy(letter.Run.Producer[:], blob(row[3]))
+	return letter
+}
+
+const upsertLetter = `INSERT INTO dead_letters (partition, id, run_partition, producer, first, last, log, reason, set_aside_at, attempts,
+	discarded, undecoded, kind, record_log, content_type, body, key, target, trace, accepted_at)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT (partition, id) DO UPDATE SET run_partition = excluded.run_partition, producer = excluded.producer, first = excluded.first,
+	last = excluded.last, log = excluded.log, reason = excluded.reason, set_aside_at = excluded.set_aside_at,
+	attempts = excluded.attempts, discarded = excluded.discarded, undecoded = excluded.undecoded, kind = excluded.kind,
+	record_log = excluded.record_log, content_type = excluded.content_type, body = excluded.body, key = excluded.key,
+	target = excluded.target, trace = excluded.trace, accepted_at = excluded.accepted_at`
+
+// writeLetter applies a SetAside or Restore.
+func writeLetter(c *conn, partition int, op *store.Operation) error {
+	defer c.forget()
+	l, ctx := op.Letter, context.Background()
+	if op.Kind == store.Restore {
+		_, err := c.exec(ctx, "DELETE FROM dead_letters WHERE partition = ? AND id = ?", partition, l.ID)
+		return err
+	}
+	r := &l.Record
+	_, err := c.exec(ctx, upsertLetter, partition, l.ID, l.Run.Partition, l.Run.Producer[:], l.Run.First, l.Run.Last, l.Log, l.Reason,
+		l.SetAsideAt, l.Attempts, l.Discarded, l.Undecoded, int(r.Kind), r.Log, r.ContentType, r.Body, r.Key, r.Target, r.Trace, r.AcceptedAt)
+	return err
+}
+
+// readLetter reads the dead letter with the ID.
+func readLetter(ctx context.Context, c *conn, partition int, id string) (drainmark.DeadLetter, error) {
+	row, err := c.one(ctx, "SELECT "+letterColumns+" FROM dead_letters WHERE partition = ? AND id = ?", partition, id)
+	if err != nil {
+		return drainmark.DeadLetter{}, err
+	}
+	if row == nil {
+		return drainmark.DeadLetter{}, store.ErrNotFound
+	}
+	return scanLetter(row).DeadLetter, nil
+}
+
+// DeadLetter implements store.Store.
+func (s *Store) DeadLetter(ctx context.Context, partition int, id string) (letter drainmark.DeadLetter, err error) {
+	var found drainmark.DeadLetter
+	err = s.run(ctx, "reading dead letter "+id, false, func(c *conn) (err error) {
+		found, err = readLetter(context.Background(), c, partition, id)
+		return err
+	})
+	if err != nil {
+		return drainmark.DeadLetter{}, err
+	}
+	return found, nil
+}
+
+// DeadLetter implements store.Reader.
+func (r *Reader) DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error) {
+	var letter drainmark.DeadLetter
+	err := r.read(ctx, "reading dead letter "+id, func(c *conn) (err error) {
+		letter, err = readLetter(ctx, c, partition, id)
+		return err
+	})
+	return letter, err
+}
+
+// DeadLetters implements store.Reader.
+func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, limit int) ([]store.DeadLetter, error) {
+	const list = "SELECT " + letterColumns + " FROM dead_letters WHERE partition = ? AND ordinal > ? AND NOT discarded ORDER BY ordinal LIMIT ?"
+	var letters []store.DeadLetter
+	err := r.read(ctx, "listing dead letters", func(c *conn) error {
+		args := []any{partition, min(after, math.MaxInt64), max(limit, 0)}
+		return c.each(ctx, list, args, func(row []driver.Value) error {
+			letters = append(letters, scanLetter(row))
+			return nil
+		})
+	})
+	return letters, err
+}
+
+// findRejected finds a letter that shares a mark with a run: one whose last mark is in the run, or one of several marks
+// that begins in or before the run and ends behind it. Each half is a range of an index.
+const findRejected = `SELECT * FROM (
+	SELECT id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, undecoded FROM dead_letters
+	WHERE partition = ?1 AND producer = ?2 AND last BETWEEN ?3 AND ?4 ORDER BY last LIMIT 1)
+UNION ALL SELECT * FROM (
+	SELECT id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, undecoded FROM dead_letters
+	WHERE partition = ?1 AND producer = ?2 AND first <= ?4 AND last > ?4 AND first < last LIMIT 1)
+LIMIT 1`
+
+// Rejected implements store.Reader.
+func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+	var rejected []drainmark.DeadLetter
+	err := r.readSnapshot(ctx, "looking for rejected records", func(c *conn) error {
+		for _, run := range runs {
+			first, last := max(1, min(run.First, math.MaxInt64)), min(run.Last, math.MaxInt64)
+			row, err := c.one(ctx, findRejected, partition, run.Producer[:], first, last)
+			if err != nil {
+				return fmt.Errorf("run %s: %w", run, err)
+			}
+			if row != nil {
+				rejected = append(rejected, scanReason(row))
+			}
+		}
+		return nil
+	})
+	return rejected, err
+}
+
+// scanReason reads a letter without its record.
+func scanReason(row []driver.Value) drainmark.DeadLetter {
+	letter := drainmark.DeadLetter{
+		ID: text(row[0]), Run: drainmark.Run{Partition: int(integer(row[1])), First: number(row[3]), Last: number(row[4])},
+		Log: text(row[5]), Reason: text(row[6]), SetAsideAt: moment(row[7]), Attempts: int(integer(row[8])),
+		Discarded: truth(row[9]), Undecoded: truth(row[10]),
+	}
+	copy(letter.Run.Producer[:], blob(row[2]))
+	return letter
+}

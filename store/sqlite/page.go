@@ -1,0 +1,79 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// readPage reads a page of a log, in a snapshot.
+func readPage(ctx context.Context, c *conn, log string, after uint64, limit int) (store.Page, error) {
+	const head = `SELECT l.id, l.last_position, l.cleared_through, l.partition, p.epoch, p.revision
+		FROM logs l JOIN partitions p ON p.partition = l.partition WHERE l.name = ?`
+	page := store.Page{Log: drainmark.LogInfo{Name: log}}
+	row, err := c.one(ctx, head, log)
+	if err != nil {
+		return page, err
+	}
+	if row == nil {
+		return page, fmt.Errorf("log %q: %w", log, store.ErrNotFound)
+	}
+	page.Log.LastPosition, page.Log.ClearedThrough = number(row[1]), number(row[2])
+	page.Version = drainmark.Version{Epoch: number(row[4]), Revision: number(row[5])}
+	id, partition := integer(row[0]), int(integer(row[3]))
+	after = max(after, page.Log.ClearedThrough)
+	if after >= page.Log.LastPosition || limit < 1 {
+		return page, nil
+	}
+	limit = int(min(uint64(limit), page.Log.LastPosition-after))
+	page.Messages, err = readMessages(ctx, c, id<<positionBits|int64(after), limit, partition)
+	return page, err
+}
+
+// readMessages reads up to limit messages whose keys follow after. The caller knows that there are so many.
+func readMessages(ctx context.Context, c *conn, after int64, limit, partition int) ([]drainmark.Message, error) {
+	const query = `SELECT id, producer, sequence, accepted_at, persisted_at, content_type, body
+		FROM messages WHERE id > ? ORDER BY id LIMIT ?`
+	messages := make([]drainmark.Message, 0, limit)
+	producers := make([]int64, 0, limit)
+	size := 0
+	err := c.each(ctx, query, []any{after, limit}, func(row []driver.Value) error {
+		body := blob(row[6])
+		if size += len(body); size > store.PageBytes && len(messages) > 0 {
+			return errEnough
+		}
+		messages = append(messages, drainmark.Message{
+			Position: number(row[0]) & maxPosition, Mark: drainmark.Mark{Partition: partition, Sequence: number(row[2])}, Body: body,
+			ContentType: text(row[5]), AcceptedAt: moment(row[3]), PersistedAt: moment(row[4]),
+		})
+		producers = append(producers, integer(row[1]))
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return messages, nameProducers(ctx, c, messages, producers)
+}
+
+// nameProducers fills in the producers, of whom a page has few.
+func nameProducers(ctx context.Context, c *conn, messages []drainmark.Message, ids []int64) error {
+	names := map[int64]drainmark.ProducerID{}
+	for i, id := range ids {
+		name, known := names[id]
+		if !known {
+			row, err := c.one(ctx, "SELECT producer FROM producers WHERE id = ?", id)
+			if err != nil {
+				return err
+			}
+			if row != nil {
+				copy(name[:], blob(row[0]))
+			}
+			names[id] = name
+		}
+		messages[i].Mark.Producer = name
+	}
+	return nil
+}

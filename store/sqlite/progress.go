@@ -1,0 +1,97 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/drainmark/drainmark"
+)
+
+// formatRanges writes a set of sequences as 1-500,502-900.
+func formatRanges(s drainmark.Ranges) string {
+	var b []byte
+	for i, r := range s {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strconv.AppendUint(b, r.First, 10)
+		b = append(b, '-')
+		b = strconv.AppendUint(b, r.Last, 10)
+	}
+	return string(b)
+}
+
+// parseRanges reads what formatRanges wrote.
+func parseRanges(s string) (drainmark.Ranges, error) {
+	if s == "" {
+		return nil, nil
+	}
+	ranges := make(drainmark.Ranges, 0, 1+strings.Count(s, ","))
+	for part := range strings.SplitSeq(s, ",") {
+		first, last, _ := strings.Cut(part, "-")
+		from, err := strconv.ParseUint(first, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("range %q: %w", part, err)
+		}
+		to, err := strconv.ParseUint(last, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("range %q: %w", part, err)
+		}
+		ranges = append(ranges, drainmark.Range{First: from, Last: to})
+	}
+	return ranges, nil
+}
+
+// readProgress reads the partition's progress, the zero one if it was never claimed. It is two queries.
+func readProgress(ctx context.Context, c *conn, partition int) (drainmark.Progress, error) {
+	p := drainmark.Progress{Partition: partition}
+	row, err := c.one(ctx, "SELECT epoch, revision, cursor, rejected FROM partitions WHERE partition = ?", partition)
+	if err != nil || row == nil {
+		return p, err
+	}
+	p.Version = drainmark.Version{Epoch: number(row[0]), Revision: number(row[1])}
+	p.Cursor, p.Rejected = drainmark.Cursor(text(row[2])), number(row[3])
+	p.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{}
+	const producers = `SELECT p.producer, g.done, g.last_at FROM progress g JOIN producers p ON p.id = g.producer WHERE g.partition = ?`
+	err = c.each(ctx, producers, []any{partition}, func(row []driver.Value) error {
+		var id drainmark.ProducerID
+		copy(id[:], blob(row[0]))
+		done, err := parseRanges(text(row[1]))
+		p.Producers[id] = drainmark.ProducerProgress{Done: done, LastAt: moment(row[2])}
+		return err
+	})
+	return p, err
+}
+
+var upsertProgress = newBulk("INSERT INTO progress (partition, producer, done, last_at) VALUES", 4,
+	"ON CONFLICT DO UPDATE SET done = excluded.done, last_at = excluded.last_at")
+
+func (d *draft) writeProgress() error {
+	type entry struct {
+		producer driver.Value
+		progress drainmark.ProducerProgress
+	}
+	entries := make([]entry, 0, len(d.commit.Producers))
+	for p, progress := range d.commit.Producers {
+		id, err := d.producer(p)
+		if err != nil {
+			return err
+		}
+		entries = append(entries, entry{id, progress})
+	}
+	partition := value(d.commit.Partition)
+	err := upsertProgress.insert(d.conn, len(entries), func(i int, row []driver.NamedValue) {
+		e := entries[i]
+		row[0].Value, row[1].Value = partition, e.producer
+		row[2].Value, row[3].Value = formatRanges(e.progress.Done), value(e.progress.LastAt)
+	})
+	if err != nil {
+		return err
+	}
+	_, err = d.conn.exec(context.Background(), "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ? WHERE partition = ?",
+		string(d.commit.Cursor), d.commit.Rejected, d.commit.Partition)
+	return err
+}

@@ -1,0 +1,221 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// Pragmas of the connections that read.
+var readerPragmas = []string{
+	"busy_timeout = 1000", // milliseconds; readers wait only while the file is made or recovered
+	"query_only = TRUE",
+	"cache_size = -2000", // kilobytes
+	"temp_store = MEMORY",
+}
+
+// defaultReaders is how many reads run at the same time.
+const defaultReaders = 4
+
+// Reader is a replica: its own connections to the file, which can only read. See store.Reader.
+type Reader struct {
+	path     string
+	hub      *hub
+	slots    chan *conn // the connections that are not in use; nil for one that has not been opened
+	watchers store.Watchers
+
+	closing chan struct{}
+	close   func() error
+}
+
+var _ store.Reader = (*Reader)(nil)
+
+// OpenReader opens a reader of the file, which need not exist yet: until it does, and a Store has made its tables,
+// every read gives store.ErrNotFound.
+func OpenReader(ctx context.Context, path string, o Options) (*Reader, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening a reader: %w", err)
+	}
+	n := o.Readers
+	if n == 0 {
+		n = defaultReaders
+	}
+	r := &Reader{path: path, slots: make(chan *conn, n), closing: make(chan struct{})}
+	for range n {
+		r.slots <- nil
+	}
+	// What will not work later is better said now.
+	if err := r.Ping(ctx); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return nil, fmt.Errorf("opening a reader: %w", err)
+	}
+	r.hub = attach(path)
+	r.close = sync.OnceValue(r.shut)
+	return r, nil
+}
+
+// shut ends the reader when the reads under way have ended.
+func (r *Reader) shut() error {
+	close(r.closing)
+	r.hub.unwatch(r)
+	r.hub.release()
+	r.watchers.Close()
+	var failures []error
+	for range cap(r.slots) {
+		if c := <-r.slots; c != nil {
+			failures = append(failures, c.close())
+		}
+	}
+	return errors.Join(failures...)
+}
+
+func (r *Reader) closed() bool {
+	select {
+	case <-r.closing:
+		return true
+	default:
+		return false
+	}
+}
+
+// read runs do on a connection of its own.
+func (r *Reader) read(ctx context.Context, doing string, do func(*conn) error) error {
+	if err := r.withConn(ctx, do); err != nil {
+		return fmt.Errorf("%s: %w", doing, explain(err))
+	}
+	return nil
+}
+
+// readSnapshot runs do on a connection on which all queries see one state.
+func (r *Reader) readSnapshot(ctx context.Context, doing string, do func(*conn) error) error {
+	return r.read(ctx, doing, func(c *conn) error {
+		return c.snapshot(ctx, func() error { return do(c) })
+	})
+}
+
+func (r *Reader) withConn(ctx context.Context, do func(*conn) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if r.closed() {
+		return store.ErrClosed
+	}
+	var c *conn
+	select {
+	case c = <-r.slots:
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.closing:
+		return store.ErrClosed
+	}
+	defer func() { r.slots <- c }()
+	if c == nil {
+		opened, err := openReading(ctx, r.path)
+		if err != nil {
+			return err
+		}
+		c = opened
+	}
+	err := do(c)
+	if broken(err) {
+		c.close() // what it says is of no use: it is broken
+		c = nil
+	}
+	return err
+}
+
+// openReading opens a connection that can only read.
+func openReading(ctx context.Context, path string) (*conn, error) {
+	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: there is no such file yet", path, store.ErrNotFound)
+	}
+	c, err := connect(ctx, path, "ro", readerPragmas...)
+	if err != nil {
+		return nil, err
+	}
+	empty, err := checkSchema(ctx, c)
+	if err == nil && empty {
+		err = fmt.Errorf("%s: %w: the file is still empty", path, store.ErrNotFound)
+	}
+	if err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+// Deployment implements store.Reader.
+func (r *Reader) Deployment(ctx context.Context) (d drainmark.Deployment, err error) {
+	err = r.read(ctx, "reading the deployment", func(c *conn) (err error) {
+		d, err = readDeployment(ctx, c)
+		return err
+	})
+	return d, err
+}
+
+// Progress implements store.Reader.
+func (r *Reader) Progress(ctx context.Context, partition int) (p drainmark.Progress, err error) {
+	err = r.readSnapshot(ctx, "reading the progress", func(c *conn) (err error) {
+		p, err = readProgress(ctx, c, partition)
+		return err
+	})
+	return p, err
+}
+
+// Claims implements store.Reader.
+func (r *Reader) Claims(ctx context.Context) (claims []store.Claim, err error) {
+	err = r.read(ctx, "reading the claims", func(c *conn) (err error) {
+		claims, err = readClaims(ctx, c, time.Now())
+		return err
+	})
+	return claims, err
+}
+
+// Messages implements store.Reader.
+func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit int) (page store.Page, err error) {
+	err = r.readSnapshot(ctx, "reading messages", func(c *conn) (err error) {
+		page, err = readPage(ctx, c, log, after, limit)
+		return err
+	})
+	return page, err
+}
+
+// Logs implements store.Reader.
+func (r *Reader) Logs(ctx context.Context, after string, limit int) (logs []drainmark.LogInfo, err error) {
+	const list = "SELECT name, last_position, cleared_through FROM logs WHERE name > ? ORDER BY name LIMIT ?"
+	err = r.read(ctx, "listing the logs", func(c *conn) error {
+		return c.each(ctx, list, []any{after, max(limit, 0)}, func(row []driver.Value) error {
+			logs = append(logs, drainmark.LogInfo{Name: text(row[0]), LastPosition: number(row[1]), ClearedThrough: number(row[2])})
+			return nil
+		})
+	})
+	return logs, err
+}
+
+// Changes implements store.Reader.
+func (r *Reader) Changes(ctx context.Context) (<-chan struct{}, error) {
+	changes, err := r.watchers.Watch(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("watching for changes: %w", err)
+	}
+	r.hub.watch(r)
+	return changes, nil
+}
+
+// Ping implements store.Reader.
+func (r *Reader) Ping(ctx context.Context) error {
+	return r.read(ctx, "pinging", func(c *conn) error {
+		_, err := c.number(ctx, "SELECT count(*) FROM deployment")
+		return err
+	})
+}
+
+// Close implements store.Reader.
+func (r *Reader) Close() error { return r.close() }

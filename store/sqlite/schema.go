@@ -1,0 +1,173 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/drainmark/drainmark/store"
+)
+
+const (
+	applicationID = 0x444d524b // "DMRK", in the file's header
+	schemaVersion = 1          // PRAGMA user_version
+)
+
+// The limits that the messages' key sets.
+const (
+	positionBits = 40
+	maxPosition  = 1<<positionBits - 1
+	maxLogs      = 1<<(63-positionBits) - 1
+)
+
+// schema makes an empty file a store. Times are microseconds since the Unix epoch. Epochs are 64 random bits, shown as
+// signed numbers.
+//
+// A message's key is its log's id and its position in one number: what a log gains stands together, a page is one scan
+// of neighbours, and an append goes to where the last one went.
+const schema = `
+CREATE TABLE deployment (
+	one        INTEGER PRIMARY KEY CHECK (one = 1),
+	id         BLOB NOT NULL,
+	partitions INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE partitions (
+	partition INTEGER PRIMARY KEY,
+	owner     TEXT NOT NULL,    -- who holds it; empty if nobody does
+	epoch     INTEGER NOT NULL,
+	until     INTEGER NOT NULL, -- the end of the lease
+	revision  INTEGER NOT NULL,
+	cursor    TEXT NOT NULL,
+	rejected  INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE owners (
+	owner TEXT PRIMARY KEY,
+	until INTEGER NOT NULL -- known to be alive
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE producers (
+	id       INTEGER PRIMARY KEY,
+	producer BLOB NOT NULL UNIQUE
+) STRICT;
+
+CREATE TABLE progress (
+	partition INTEGER NOT NULL,
+	producer  INTEGER NOT NULL REFERENCES producers,
+	done      TEXT NOT NULL,    -- sequences, as in 1-500,502-900
+	last_at   INTEGER NOT NULL,
+	PRIMARY KEY (partition, producer)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE logs (
+	id              INTEGER PRIMARY KEY,
+	name            TEXT NOT NULL UNIQUE,
+	partition       INTEGER NOT NULL,
+	last_position   INTEGER NOT NULL,
+	cleared_through INTEGER NOT NULL, -- messages up to here do not count any more
+	swept_through   INTEGER NOT NULL  -- and up to here they are deleted
+) STRICT;
+CREATE INDEX logs_to_sweep ON logs (partition) WHERE swept_through < cleared_through;
+
+CREATE TABLE messages (
+	id           INTEGER PRIMARY KEY, -- log << 40 | position
+	producer     INTEGER NOT NULL REFERENCES producers,
+	sequence     INTEGER NOT NULL,
+	accepted_at  INTEGER NOT NULL,
+	persisted_at INTEGER NOT NULL,
+	content_type TEXT NOT NULL,
+	body         BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE keys (
+	log         INTEGER NOT NULL REFERENCES logs,
+	key         TEXT NOT NULL,
+	partition   INTEGER NOT NULL,
+	accepted_at INTEGER NOT NULL,
+	digest      BLOB NOT NULL, -- of content type and body
+	PRIMARY KEY (log, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX keys_by_age ON keys (partition, accepted_at);
+
+CREATE TABLE dead_letters (
+	ordinal      INTEGER PRIMARY KEY AUTOINCREMENT,
+	partition    INTEGER NOT NULL,
+	id           TEXT NOT NULL,
+	run_partition INTEGER NOT NULL,
+	producer     BLOB NOT NULL,
+	first        INTEGER NOT NULL, -- the marks that it accounts for; 0 if they are not known
+	last         INTEGER NOT NULL,
+	log          TEXT NOT NULL,
+	reason       TEXT NOT NULL,
+	set_aside_at INTEGER NOT NULL,
+	attempts     INTEGER NOT NULL,
+	discarded    INTEGER NOT NULL,
+	undecoded    INTEGER NOT NULL,
+	kind         INTEGER NOT NULL, -- from here on: the record
+	record_log   TEXT NOT NULL,
+	content_type TEXT NOT NULL,
+	body         BLOB NOT NULL,
+	key          TEXT NOT NULL,
+	target       TEXT NOT NULL,
+	trace        TEXT NOT NULL,
+	accepted_at  INTEGER NOT NULL,
+	UNIQUE (partition, id)
+) STRICT;
+CREATE INDEX open_letters ON dead_letters (partition, ordinal) WHERE NOT discarded;
+CREATE INDEX discarded_letters ON dead_letters (partition) WHERE discarded;
+CREATE INDEX letters_by_mark ON dead_letters (partition, producer, last);
+CREATE INDEX letters_of_many_marks ON dead_letters (partition, producer, first) WHERE first < last;
+
+CREATE VIEW log_messages AS
+SELECT
+	l.name AS log,
+	m.id & 0xffffffffff AS position,
+	CAST(m.body AS TEXT) AS body,
+	m.content_type,
+	strftime('%Y-%m-%dT%H:%M:%S', m.accepted_at / 1000000, 'unixepoch') || printf('.%06dZ', m.accepted_at % 1000000) AS accepted_at,
+	strftime('%Y-%m-%dT%H:%M:%S', m.persisted_at / 1000000, 'unixepoch') || printf('.%06dZ', m.persisted_at % 1000000) AS persisted_at,
+	l.partition || '-' || lower(hex(p.producer)) || '-' || m.sequence AS id
+FROM logs l
+JOIN messages m ON m.id > (l.id << 40 | l.cleared_through) AND m.id < ((l.id + 1) << 40)
+JOIN producers p ON p.id = m.producer;
+`
+
+// checkSchema says what is in the file: a store that this program knows, or nothing yet. Anything else is
+// store.ErrMisconfigured.
+func checkSchema(ctx context.Context, c *conn) (empty bool, err error) {
+	var application, version, things int64
+	for pragma, into := range map[string]*int64{
+		"PRAGMA application_id":              &application,
+		"PRAGMA user_version":                &version,
+		"SELECT count(*) FROM sqlite_schema": &things,
+	} {
+		if *into, err = c.number(ctx, pragma); err != nil {
+			return false, fmt.Errorf("reading what kind of file it is: %w", err)
+		}
+	}
+	switch {
+	case application == 0 && version == 0 && things == 0:
+		return true, nil
+	case application != applicationID:
+		return false, fmt.Errorf("%w: the file is a database of something else than Drainmark", store.ErrMisconfigured)
+	case version > schemaVersion:
+		return false, fmt.Errorf("%w: the file has schema version %d, made by a newer Drainmark; this one knows version %d",
+			store.ErrMisconfigured, version, schemaVersion)
+	case version < schemaVersion:
+		return false, fmt.Errorf("%w: the file has schema version %d; this Drainmark knows version %d only",
+			store.ErrMisconfigured, version, schemaVersion)
+	}
+	return false, nil
+}
+
+// createSchema makes the file a store unless it is one.
+func createSchema(ctx context.Context, c *conn) error {
+	return c.transaction(ctx, func() error {
+		empty, err := checkSchema(ctx, c)
+		if err != nil || !empty {
+			return err
+		}
+		script := fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d", schema, applicationID, schemaVersion)
+		return c.script(ctx, script)
+	})
+}

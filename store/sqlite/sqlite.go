@@ -1,0 +1,131 @@
+// Package sqlite keeps a store in one SQLite file, in WAL mode: one Store writes at a time, any number of Readers read
+// meanwhile. A commit is durable when it returns: the file system has been told to write it to the disk.
+//
+// Several processes on one machine may open the file, and every process may write; SQLite's locks keep them apart. The
+// file must be on a local disk. People can query it with the sqlite3 program; see schema.go for the tables, and the
+// view log_messages.
+package sqlite
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark/store"
+)
+
+// Options are what can be set. The zero value is good.
+type Options struct {
+	// MaxSize is how large the database file may grow, in bytes; 0 is as large as the disk allows. A commit that needs
+	// more fails, and succeeds again when there is room again.
+	MaxSize int64
+	// Readers is how many reads of a Reader run at the same time: 4 unless it is set. Others wait for their turn.
+	Readers int
+}
+
+// Pragmas of the connection that writes. FULL is what makes a commit durable.
+var writerPragmas = []string{
+	"busy_timeout = 200", // milliseconds; who waits longer is asked whether the caller still does
+	"synchronous = FULL",
+	"cache_size = -8000", // kilobytes
+	"temp_store = MEMORY",
+	"journal_size_limit = 16777216",
+}
+
+// Store is the master. See store.Store.
+type Store struct {
+	path    string
+	maxSize int64
+	hub     *hub
+	jobs    chan *job
+
+	closing context.Context // has ended when Close has been called
+	close   func() error
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open opens the file, which comes to be if there is none, with all its tables. store.ErrMisconfigured if the file is
+// something else, was made by a newer version, or cannot be written.
+func Open(ctx context.Context, path string, o Options) (*Store, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	s := &Store{path: path, maxSize: o.MaxSize, jobs: make(chan *job)}
+	c, err := s.open(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store in %s: %w", path, explain(err))
+	}
+	s.hub = attach(path)
+	closing, cancel := context.WithCancel(context.Background())
+	s.closing = closing
+	ended := make(chan error, 1)
+	w := &writer{store: s, conn: c}
+	go func() { ended <- w.run() }()
+	s.close = sync.OnceValue(func() error {
+		cancel()
+		err := <-ended
+		s.hub.release()
+		return err
+	})
+	return s, nil
+}
+
+// open opens the connection that writes, and makes the file a store if it is new.
+func (s *Store) open(ctx context.Context) (*conn, error) {
+	c, err := connect(ctx, s.path, "rwc", writerPragmas...)
+	if err != nil {
+		return nil, err
+	}
+	// Several processes may do this to a new file at the same time, and not every lock waits for its turn.
+	if err := retry(ctx, func() error { return s.prepare(ctx, c) }); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
+	return c, nil
+}
+
+func (s *Store) prepare(ctx context.Context, c *conn) error {
+	if _, err := checkSchema(ctx, c); err != nil {
+		return err
+	}
+	row, err := c.one(ctx, "PRAGMA journal_mode = WAL")
+	if err != nil {
+		return fmt.Errorf("switching to WAL mode: %w", err)
+	}
+	if row == nil || text(row[0]) != "wal" {
+		return fmt.Errorf("%w: the file does not take WAL mode; it must be on a local disk", store.ErrMisconfigured)
+	}
+	if err := createSchema(ctx, c); err != nil {
+		return fmt.Errorf("creating the tables: %w", err)
+	}
+	if s.maxSize > 0 {
+		size, err := c.number(ctx, "PRAGMA page_size")
+		if err != nil {
+			return err
+		}
+		return c.script(ctx, fmt.Sprintf("PRAGMA max_page_count = %d", max(1, s.maxSize/size)))
+	}
+	return nil
+}
+
+// retry runs do again while all that is wrong is that the file is locked.
+func retry(ctx context.Context, do func() error) error {
+	for {
+		err := do()
+		if !busy(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for the file's lock: %w", ctx.Err())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// Close implements store.Store.
+func (s *Store) Close() error { return s.close() }

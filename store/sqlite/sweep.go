@@ -1,0 +1,89 @@
+package sqlite
+
+import (
+	"context"
+	"database/sql/driver"
+	"fmt"
+
+	"github.com/drainmark/drainmark/store"
+)
+
+// One Sweep deletes at most sweepRows things of each kind, and of the messages no more than about sweepBytes, so that
+// no commit waits for it for long.
+const (
+	sweepRows  = 500
+	sweepBytes = 4 << 20
+)
+
+// Sweep implements store.Store.
+func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err error) {
+	again := false
+	err = s.run(ctx, fmt.Sprintf("sweeping partition %d", sweep.Partition), false, func(c *conn) error {
+		again, err = sweepMessages(c, sweep.Partition)
+		if err != nil {
+			return fmt.Errorf("cleared messages: %w", err)
+		}
+		for _, query := range []string{sweepKeys, sweepLetters, sweepProducers} {
+			before := sweep.Producers
+			if query == sweepKeys {
+				before = sweep.Keys
+			}
+			deleted, err := c.exec(context.Background(), query, sweep.Partition, before, sweepRows)
+			if err != nil {
+				return err
+			}
+			n, err := deleted.RowsAffected()
+			if err != nil {
+				return err
+			}
+			again = again || n == sweepRows
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	return again, nil
+}
+
+const sweepKeys = `DELETE FROM keys WHERE (log, key) IN (SELECT log, key FROM keys WHERE partition = ? AND accepted_at < ? LIMIT ?)`
+
+// A letter whose producer is forgotten, or was never known, goes by the time when it was set aside.
+const sweepLetters = `DELETE FROM dead_letters WHERE ordinal IN (
+	SELECT d.ordinal FROM dead_letters d
+	LEFT JOIN producers p ON p.producer = d.producer
+	LEFT JOIN progress g ON g.partition = d.partition AND g.producer = p.id
+	WHERE d.partition = ? AND d.discarded AND coalesce(g.last_at, d.set_aside_at) < ? LIMIT ?)`
+
+const sweepProducers = `DELETE FROM progress WHERE (partition, producer) IN (
+	SELECT partition, producer FROM progress WHERE partition = ? AND last_at < ? LIMIT ?)`
+
+// sweepMessages deletes some of the cleared messages of one of the partition's logs.
+func sweepMessages(c *conn, partition int) (more bool, err error) {
+	bg := context.Background()
+	row, err := c.one(bg, "SELECT id, swept_through, cleared_through FROM logs WHERE partition = ? AND swept_through < cleared_through LIMIT 1", partition)
+	if err != nil || row == nil {
+		return false, err
+	}
+	log, swept, cleared := integer(row[0]), integer(row[1]), integer(row[2])
+	first, last := log<<positionBits|swept, log<<positionBits|cleared
+	end, rows, size := last, 0, int64(0)
+	const lengths = "SELECT id, length(body) FROM messages WHERE id > ? AND id <= ? ORDER BY id LIMIT ?"
+	err = c.each(bg, lengths, []any{first, last, sweepRows}, func(row []driver.Value) error {
+		rows++
+		size += integer(row[1])
+		if rows == sweepRows || size >= sweepBytes {
+			end = integer(row[0])
+			return errEnough
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	if _, err := c.exec(bg, "DELETE FROM messages WHERE id > ? AND id <= ?", first, end); err != nil {
+		return false, err
+	}
+	_, err = c.exec(bg, "UPDATE logs SET swept_through = ? WHERE id = ?", end&maxPosition, log)
+	return true, err
+}

@@ -1,0 +1,240 @@
+package storetest
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+var aboutLetters = []promise{
+	{"a record set aside is found whole", func(w *world) {
+		s := w.hold(0)
+		op := setAside(0, "letter", 5, 7)
+		s.commit(op)
+		for _, found := range w.find(0, "letter") {
+			w.sameLetter(found, *op.Letter)
+		}
+		listed := w.letters(0, 0, 10)
+		w.equal("how many are listed", len(listed), 1)
+		w.sameLetter(listed[0].DeadLetter, *op.Letter)
+	}},
+
+	{"an undecoded broker message set aside comes back exactly", func(w *world) {
+		s := w.hold(0)
+		letter := drainmark.DeadLetter{
+			ID: "undecoded", Reason: "its checksum does not match", SetAsideAt: w.now, Attempts: 1, Undecoded: true,
+			Record: drainmark.Record{Body: []byte("\x00\xff\xfe garbage")},
+		}
+		s.commit(store.Operation{Kind: store.SetAside, Letter: &letter})
+		w.sameLetter(w.letters(0, 0, 10)[0].DeadLetter, letter)
+		anybody := drainmark.Run{Partition: 0, Producer: drainmark.ProducerID{}, First: 1, Last: 1 << 40}
+		w.equal("what is rejected by a letter without marks", w.rejected(0, anybody), nil)
+	}},
+
+	{"there is no dead letter where none was set aside", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "letter", 1), restore("unknown"))
+		for partition, id := range []string{"other", "letter"} {
+			w.noLetter(partition, id)
+		}
+		w.equal("the dead letters of another partition", w.letterIDs(1), nil)
+	}},
+
+	{"dead letters are listed page by page, the longest set aside first", func(w *world) {
+		s := w.hold(0)
+		var want []string
+		for i := range 7 {
+			want = append(want, fmt.Sprintf("letter %d", 9-i))
+			s.commit(setAside(0, want[i], uint64(i+1)))
+		}
+		var got []string
+		ordinal := uint64(0)
+		for {
+			page := w.letters(0, ordinal, 3)
+			if len(page) == 0 {
+				break
+			}
+			for _, letter := range page {
+				if letter.Ordinal <= ordinal {
+					w.Fatalf("ordinal %d follows %d", letter.Ordinal, ordinal)
+				}
+				ordinal = letter.Ordinal
+				got = append(got, letter.ID)
+			}
+		}
+		w.equal("the list", got, want)
+	}},
+
+	{"a record set aside again takes the place of its dead letter", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "a", 1), setAside(0, "b", 2), setAside(0, "c", 3))
+		again := setAside(0, "b", 2)
+		again.Letter.Reason, again.Letter.Attempts = "it failed again", 2
+		s.commit(again)
+		w.equal("the list", w.letterIDs(0), []string{"a", "b", "c"})
+		w.sameLetter(w.letters(0, 0, 10)[1].DeadLetter, *again.Letter)
+	}},
+
+	{"a discarded dead letter is not listed, and is found by those who ask for it", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "a", 1), setAside(0, "b", 2), setAside(0, "c", 3))
+		s.commit(discard(0, "b", 2))
+		w.equal("the list", w.letterIDs(0), []string{"a", "c"})
+		for _, found := range w.find(0, "b") {
+			w.equal("whether it is discarded", found.Discarded, true)
+		}
+		w.equal("who is rejected", w.rejected(0, run(0, 1, 1), run(0, 2, 2), run(0, 3, 3)), []string{"a", "b", "c"})
+	}},
+
+	{"a restored record is no dead letter any more", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "a", 1), setAside(0, "b", 2))
+		s.commit(restore("a"))
+		w.equal("the list", w.letterIDs(0), []string{"b"})
+		w.equal("who is rejected", w.rejected(0, run(0, 1, 2)), []string{"b"})
+		w.noLetter(0, "a")
+	}},
+
+	{"an ordinal is never given twice", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "a", 1), setAside(0, "b", 2))
+		last := w.letters(0, 0, 10)[1].Ordinal
+		s.commit(restore("b"))
+		s.commit(setAside(0, "c", 3))
+		behind := w.letters(0, last, 10)
+		w.equal("how many stand behind the last one there was", len(behind), 1)
+		w.equal("which it is", behind[0].ID, "c")
+	}},
+
+	{"a run is rejected if any of its marks was set aside", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "5", 5), setAside(0, "10 to 19", 10, 19), setAside(0, "30", 30))
+		for _, c := range []struct {
+			first, last uint64
+			want        []string
+		}{
+			{1, 4, nil}, {5, 5, []string{"5"}}, {1, 5, []string{"5"}}, {6, 9, nil}, {9, 10, []string{"10 to 19"}},
+			{12, 13, []string{"10 to 19"}}, {19, 25, []string{"10 to 19"}}, {20, 29, nil}, {31, 1 << 40, nil},
+		} {
+			w.equal(fmt.Sprintf("what is rejected of %d to %d", c.first, c.last), w.rejected(0, run(0, c.first, c.last)), c.want)
+		}
+		stranger := drainmark.Run{Partition: 0, Producer: drainmark.ProducerID{77}, First: 1, Last: 100}
+		w.equal("what is rejected of another producer", w.rejected(0, stranger), nil)
+		w.equal("what is rejected of another partition", w.rejected(1, run(1, 1, 100)), nil)
+	}},
+
+	{"a letter of many marks is found among those of its single marks", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "5", 5), setAside(0, "1 to 10", 1, 10), setAside(0, "7", 7))
+		w.equal("what is rejected of 2 to 3", w.rejected(0, run(0, 2, 3)), []string{"1 to 10"})
+		w.equal("what is rejected of 8 to 20", w.rejected(0, run(0, 8, 20)), []string{"1 to 10"})
+	}},
+
+	{"what is rejected of several runs comes in their order, one at most for each, without its record", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "1", 1), setAside(0, "2", 2), setAside(0, "9", 9))
+		asked := []drainmark.Run{run(0, 9, 12), run(0, 3, 8), run(0, 1, 1), run(0, 2, 2)}
+		w.equal("what is rejected", w.rejected(0, asked...), []string{"9", "1", "2"})
+		w.equal("what is rejected of one run with two", len(w.rejected(0, run(0, 1, 2))), 1)
+		letters, err := w.reader.Rejected(w.ctx, 0, asked[:1])
+		w.must("asking what is rejected", err)
+		w.equal("its reason", letters[0].Reason, "reason of 9")
+		w.equal("its run", letters[0].Run, run(0, 9, 9))
+		w.equal("its record", letters[0].Record, drainmark.Record{})
+	}},
+}
+
+// letterProducer is whose records the suite sets aside.
+var letterProducer = drainmark.ProducerID{0xab, 15: 0xcd}
+
+func run(partition int, first, last uint64) drainmark.Run {
+	return drainmark.Run{Partition: partition, Producer: letterProducer, First: first, Last: last}
+}
+
+// setAside sets aside the marks first to last, or just first.
+func setAside(partition int, id string, first uint64, last ...uint64) store.Operation {
+	r := run(partition, first, slices.Max(append(last, first)))
+	at := time.Date(2026, 3, 4, 5, 6, 7, 891011000, time.UTC)
+	return store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
+		ID: id, Run: r, Log: "some-log", Reason: "reason of " + id, SetAsideAt: at, Attempts: 3,
+		Record: drainmark.Record{
+			Kind: drainmark.Append, Log: "some-log", ContentType: "text/plain", Body: []byte("body of " + id), Key: "a key",
+			Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", AcceptedAt: at.Add(-time.Minute),
+		},
+	}}
+}
+
+// discard keeps only the reason of a dead letter.
+func discard(partition int, id string, sequence uint64) store.Operation {
+	op := setAside(partition, id, sequence)
+	op.Letter.Discarded = true
+	op.Letter.Record = drainmark.Record{}
+	return op
+}
+
+func restore(id string) store.Operation {
+	return store.Operation{Kind: store.Restore, Letter: &drainmark.DeadLetter{ID: id}}
+}
+
+// letters reads a page of the dead letters.
+func (w *world) letters(partition int, after uint64, limit int) []store.DeadLetter {
+	w.Helper()
+	page, err := w.reader.DeadLetters(w.ctx, partition, after, limit)
+	w.must("listing the dead letters", err)
+	return page
+}
+
+func (w *world) letterIDs(partition int) []string {
+	w.Helper()
+	var ids []string
+	for _, letter := range w.letters(partition, 0, 1000) {
+		ids = append(ids, letter.ID)
+	}
+	return ids
+}
+
+// find looks for a dead letter, which there must be, by both handles.
+func (w *world) find(partition int, id string) [2]drainmark.DeadLetter {
+	w.Helper()
+	byStore, err := w.store.DeadLetter(w.ctx, partition, id)
+	w.must("looking for a dead letter on the master", err)
+	byReader, err := w.reader.DeadLetter(w.ctx, partition, id)
+	w.must("looking for a dead letter", err)
+	return [2]drainmark.DeadLetter{byStore, byReader}
+}
+
+// noLetter fails the case if there is a dead letter with the ID.
+func (w *world) noLetter(partition int, id string) {
+	w.Helper()
+	_, err := w.store.DeadLetter(w.ctx, partition, id)
+	w.fails("looking for a dead letter on the master", err, store.ErrNotFound)
+	_, err = w.reader.DeadLetter(w.ctx, partition, id)
+	w.fails("looking for a dead letter", err, store.ErrNotFound)
+}
+
+// rejected returns the IDs of what Rejected returns.
+func (w *world) rejected(partition int, runs ...drainmark.Run) []string {
+	w.Helper()
+	letters, err := w.reader.Rejected(w.ctx, partition, runs)
+	w.must("asking what is rejected", err)
+	var ids []string
+	for _, letter := range letters {
+		ids = append(ids, letter.ID)
+	}
+	return ids
+}
+
+// sameLetter fails the case unless got is want, times to the microsecond.
+func (w *world) sameLetter(got, want drainmark.DeadLetter) {
+	w.Helper()
+	w.sameTime("when the dead letter was set aside", got.SetAsideAt, want.SetAsideAt)
+	w.equal("the dead letter's body", string(got.Record.Body), string(want.Record.Body))
+	if !want.Record.AcceptedAt.IsZero() {
+		w.sameTime("when its record was accepted", got.Record.AcceptedAt, want.Record.AcceptedAt)
+	}
+	got.SetAsideAt, got.Record.AcceptedAt, got.Record.Body = want.SetAsideAt, want.Record.AcceptedAt, want.Record.Body
+	w.equal("the dead letter", got, want)
+}

@@ -1,0 +1,409 @@
+package storetest_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// dropAppends makes an option that drops the appends that drop says, and counts them as duplicates.
+func dropAppends(drop func(d *database, r *drainmark.Record) bool) func(*database) {
+	return onStore(func(d *database, b *brokenStore) {
+		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
+			n := len(c.Operations)
+			c.Operations = slices.DeleteFunc(slices.Clone(c.Operations), func(op store.Operation) bool {
+				return op.Kind == store.Append && drop(d, op.Record)
+			})
+			committed, err := b.Store.Commit(ctx, c)
+			committed.KeyDuplicates += n - len(c.Operations)
+			return committed, err
+		}
+	})
+}
+
+// forgetKeys makes an option that takes keys away from the records that forget says.
+func forgetKeys(forget func(d *database, r *drainmark.Record) bool) func(*database) {
+	return onRecords(func(d *database, r *drainmark.Record) {
+		if r.Key != "" && forget(d, r) {
+			r.Key = ""
+		}
+	})
+}
+
+var wrongKeys = []mistake{
+	{"keys are not kept", forgetKeys(func(*database, *drainmark.Record) bool { return true }), []string{
+		"an append whose key is known is dropped and counted", "a key used again for a different message is refused, all of them at once",
+		"what is committed survives a restart",
+	}},
+
+	{"a duplicate is not counted", onStore(func(d *database, b *brokenStore) {
+		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
+			_, err := b.Store.Commit(ctx, c)
+			return store.Committed{}, err
+		}
+	}), []string{"an append whose key is known is dropped and counted"}},
+
+	{"the empty key is a key", dropAppends(func(d *database, r *drainmark.Record) bool {
+		if r.Key != "" {
+			return false
+		}
+		_, known := d.note("empty "+r.Log, string(r.Body))
+		return known
+	}), []string{"appends without a key are never duplicates"}},
+
+	{"a different body for a known key is dropped", onRefused(
+		func(ctx context.Context, s store.Store, c store.Commit, r *store.Refused) error {
+			i := -1
+			c.Operations = slices.DeleteFunc(slices.Clone(c.Operations), func(store.Operation) bool {
+				i++
+				return r.Reasons[i] != ""
+			})
+			_, err := s.Commit(ctx, c)
+			return err
+		}), []string{"a key used again for a different message is refused, all of them at once"}},
+
+	{"a different content type for a known key is dropped", onRecords(func(d *database, r *drainmark.Record) {
+		r.ContentType = "text/plain"
+	}), []string{"a key used again for a different message is refused, all of them at once"}},
+
+	{"only the first of several refused operations is named", onRefused(
+		func(ctx context.Context, s store.Store, c store.Commit, r *store.Refused) error {
+			for i := range c.Operations {
+				if reason := r.Reasons[i]; reason != "" {
+					return &store.Refused{Reasons: map[int]string{i: reason}}
+				}
+			}
+			return r
+		}), []string{"a key used again for a different message is refused, all of them at once"}},
+
+	{"a key is known for ever", onRecords(func(d *database, r *drainmark.Record) {
+		r.AcceptedAt = time.Unix(0, 0)
+	}), []string{"a key is known for KeysKept from accepting to accepting"}},
+
+	{"a key is forgotten an hour too early", onRecords(func(d *database, r *drainmark.Record) {
+		if first, _ := d.note("accepted "+r.Log+" "+r.Key, fmt.Sprint(r.AcceptedAt.UnixMicro())); first != "" {
+			var micros int64
+			fmt.Sscan(first, &micros)
+			r.AcceptedAt = r.AcceptedAt.Add(min(time.Hour, r.AcceptedAt.Sub(time.UnixMicro(micros))))
+		}
+	}), []string{"a key is known for KeysKept from accepting to accepting"}},
+
+	{"a key is known to all logs", dropAppends(func(d *database, r *drainmark.Record) bool {
+		log, known := d.note("key "+r.Key, r.Log)
+		return r.Key != "" && known && log != r.Log
+	}), []string{"a key is known to its log only"}},
+
+	{"a clear forgets the keys", func(d *database) {
+		onCommit(func(d *database, c *store.Commit) {
+			for i, op := range c.Operations {
+				if op.Kind == store.Clear {
+					d.note("cleared "+op.Record.Log, "yes")
+				}
+				if op.Kind == store.Append && d.notes["cleared "+op.Record.Log] != "" {
+					r := *op.Record
+					r.Key = ""
+					c.Operations[i].Record = &r
+				}
+			}
+		})(d)
+	}, []string{"a key survives a clear"}},
+
+	{"keys differ in more than case", onRecords(func(d *database, r *drainmark.Record) {
+		r.Key = strings.ToLower(r.Key)
+	}), []string{"a key is compared byte by byte"}},
+}
+
+var wrongLetters = []mistake{
+	{"a dead letter loses its record", onLetters(func(l *drainmark.DeadLetter) {
+		l.Record.Trace, l.Record.Key = "", ""
+	}), []string{"a record set aside is found whole"}},
+
+	{"a dead letter's body is text", onLetters(func(l *drainmark.DeadLetter) {
+		l.Record.Body = []byte(strings.ToValidUTF8(string(l.Record.Body), "?"))
+	}), []string{"an undecoded broker message set aside comes back exactly"}},
+
+	{"a dead letter is found in every partition", onStore(func(d *database, b *brokenStore) {
+		b.letter = func(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error) {
+			return b.Store.DeadLetter(ctx, 0, id)
+		}
+	}), []string{"there is no dead letter where none was set aside"}},
+
+	{"dead letters are listed by ID", onReader(func(d *database, b *brokenReader) {
+		b.letters = func(ctx context.Context, p int, after uint64, limit int) ([]store.DeadLetter, error) {
+			letters, err := b.Reader.DeadLetters(ctx, p, after, limit)
+			slices.SortFunc(letters, func(a, b store.DeadLetter) int { return strings.Compare(a.ID, b.ID) })
+			return letters, err
+		}
+	}), []string{"dead letters are listed page by page, the longest set aside first"}},
+
+	{"a record set aside again is another dead letter", onCommit(func(d *database, c *store.Commit) {
+		for i, op := range c.Operations {
+			if op.Kind != store.SetAside {
+				continue
+			}
+			if _, known := d.note("letter "+op.Letter.ID, "seen"); known && !op.Letter.Discarded {
+				letter := *op.Letter
+				letter.ID += " again"
+				c.Operations[i].Letter = &letter
+			}
+		}
+	}), []string{"a record set aside again takes the place of its dead letter"}},
+
+	{"a discarded dead letter is listed", onLetters(func(l *drainmark.DeadLetter) {
+		l.Discarded = false
+	}), []string{"a discarded dead letter is not listed, and is found by those who ask for it"}},
+
+	{"a discarded dead letter rejects nobody", onReader(func(d *database, b *brokenReader) {
+		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+			letters, err := b.Reader.Rejected(ctx, p, runs)
+			return slices.DeleteFunc(letters, func(l drainmark.DeadLetter) bool { return l.Discarded }), err
+		}
+	}), []string{"a discarded dead letter is not listed, and is found by those who ask for it"}},
+
+	{"a restored record stays a dead letter", onCommit(func(d *database, c *store.Commit) {
+		c.Operations = slices.DeleteFunc(c.Operations, func(op store.Operation) bool { return op.Kind == store.Restore })
+	}), []string{"a restored record is no dead letter any more"}},
+
+	{"ordinals are counted in the list", onReader(func(d *database, b *brokenReader) {
+		b.letters = func(ctx context.Context, p int, after uint64, limit int) ([]store.DeadLetter, error) {
+			letters, err := b.Reader.DeadLetters(ctx, p, 0, 1000)
+			for i := range letters {
+				letters[i].Ordinal = uint64(i + 1)
+			}
+			return letters[min(int(after), len(letters)):], err
+		}
+	}), []string{"an ordinal is never given twice"}},
+
+	{"a run is rejected for its first mark only", onReader(func(d *database, b *brokenReader) {
+		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+			runs = slices.Clone(runs)
+			for i := range runs {
+				runs[i].Last = runs[i].First
+			}
+			return b.Reader.Rejected(ctx, p, runs)
+		}
+	}), []string{"a run is rejected if any of its marks was set aside"}},
+
+	{"a dead letter counts for its last mark only", onLetters(func(l *drainmark.DeadLetter) {
+		l.Run.First = l.Run.Last
+	}), []string{
+		"a run is rejected if any of its marks was set aside", "a letter of many marks is found among those of its single marks",
+		"a record set aside is found whole",
+	}},
+
+	{"what is rejected comes in any order", onReader(func(d *database, b *brokenReader) {
+		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+			letters, err := b.Reader.Rejected(ctx, p, runs)
+			slices.SortFunc(letters, func(a, b drainmark.DeadLetter) int { return strings.Compare(a.ID, b.ID) })
+			return letters, err
+		}
+	}), []string{"what is rejected of several runs comes in their order, one at most for each, without its record"}},
+}
+
+var wrongSweeps = []mistake{
+	{"a sweep takes progress, keys and letters that are alive", onStore(func(d *database, b *brokenStore) {
+		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
+			return b.Store.Sweep(ctx, store.Sweep{Partition: s.Partition, Keys: s.Keys.Add(time.Hour), Producers: s.Producers.Add(time.Hour)})
+		}
+	}), []string{
+		"sweeping takes away nothing that anybody can see", "keys of records accepted before the sweep's time are forgotten",
+		"producers that were silent since the sweep's time are forgotten, with their discarded dead letters",
+	}},
+
+	{"a sweep clears the logs", onStore(func(d *database, b *brokenStore) {
+		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
+			d.note("swept", "yes")
+			return b.Store.Sweep(ctx, s)
+		}
+		d.reader = func(d *database, r store.Reader) store.Reader {
+			return hideWhenSwept(d, r)
+		}
+	}), []string{"sweeping takes away nothing that anybody can see", "sweeping neither needs nor disturbs a claim"}},
+
+	{"a sweep takes other partitions too", onStore(func(d *database, b *brokenStore) {
+		b.sweep = func(ctx context.Context, s store.Sweep) (more bool, err error) {
+			for s.Partition = range 4 {
+				again, failed := b.Store.Sweep(ctx, s)
+				more, err = more || again, failed
+			}
+			return more, err
+		}
+	}), []string{"sweeping one partition leaves the others alone"}},
+
+	{"a sweep does nothing", onStore(func(d *database, b *brokenStore) {
+		b.sweep = func(context.Context, store.Sweep) (bool, error) { return false, nil }
+	}), []string{
+		"keys of records accepted before the sweep's time are forgotten",
+		"producers that were silent since the sweep's time are forgotten, with their discarded dead letters",
+	}},
+
+	{"a sweep never ends", onStore(func(d *database, b *brokenStore) {
+		b.sweep = func(context.Context, store.Sweep) (bool, error) { return true, nil }
+	}), []string{"sweeping ends, in steps, however much was cleared", "sweeping an unused partition finds nothing"}},
+}
+
+// hideWhenSwept is a reader that shows no messages after a sweep.
+func hideWhenSwept(d *database, r store.Reader) store.Reader {
+	var hide database
+	onPage(func(_ *database, page *store.Page, _ int) {
+		if d.mu.Lock(); d.notes["swept"] != "" {
+			page.Messages = nil
+		}
+		d.mu.Unlock()
+	})(&hide)
+	return hide.reader(d, r)
+}
+
+var wrongReads = []mistake{
+	{"an unknown log is empty", onReader(func(d *database, b *brokenReader) {
+		b.messages = func(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+			page, err := b.Reader.Messages(ctx, log, after, limit)
+			if err != nil && ctx.Err() == nil {
+				return store.Page{Log: drainmark.LogInfo{Name: log}}, nil
+			}
+			return page, err
+		}
+	}), []string{"a log that nobody has written to is not found"}},
+
+	{"a page begins at its position instead of behind it", onReader(func(d *database, b *brokenReader) {
+		b.messages = func(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+			return b.Reader.Messages(ctx, log, max(after, 1)-1, limit)
+		}
+	}), []string{"a log is read in pages behind any position"}},
+
+	{"a page's version is too new", onPage(func(d *database, page *store.Page, _ int) {
+		page.Version.Revision++
+	}), []string{
+		"a page's version is its partition's, also behind the end", "a page is from one state while commits go on",
+		"a later read is never from an earlier state",
+	}},
+
+	{"a page's version is read after the page", onReader(func(d *database, b *brokenReader) {
+		b.messages = func(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+			page, err := b.Reader.Messages(ctx, log, after, limit)
+			time.Sleep(time.Millisecond)
+			page.Version = current(d, drainmark.PartitionOf(log, 4)).Version
+			return page, err
+		}
+	}), []string{"a page is from one state while commits go on"}},
+
+	{"a page's log is read before the page", onReader(func(d *database, b *brokenReader) {
+		b.messages = func(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+			before, err := b.Reader.Messages(ctx, log, after, limit)
+			if err != nil {
+				return before, err
+			}
+			time.Sleep(time.Millisecond)
+			page, err := b.Reader.Messages(ctx, log, after, limit)
+			page.Log, page.Version = before.Log, before.Version
+			return page, err
+		}
+	}), []string{"a page is from one state while the log is cleared"}},
+
+	{"a page has no limit in bytes", onReader(func(d *database, b *brokenReader) {
+		b.messages = func(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+			whole, err := b.Reader.Messages(ctx, log, after, limit)
+			for err == nil && len(whole.Messages) > 0 && len(whole.Messages) < limit {
+				more, _ := b.Reader.Messages(ctx, log, whole.Messages[len(whole.Messages)-1].Position, limit-len(whole.Messages))
+				if len(more.Messages) == 0 {
+					break
+				}
+				whole.Messages = append(whole.Messages, more.Messages...)
+			}
+			return whole, err
+		}
+	}), []string{"a page ends at PageBytes, with at least one message"}},
+
+	{"logs are listed from their beginning", onReader(func(d *database, b *brokenReader) {
+		b.logs = func(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
+			logs, err := b.Reader.Logs(ctx, "", 1000)
+			slices.Reverse(logs)
+			return logs[:min(limit, len(logs))], err
+		}
+	}), []string{"logs are listed page by page in the order of their names"}},
+
+	{"the progress is ahead of the data", func(d *database) {
+		replica := d.db.Replica()
+		replica.Pause()
+		onReader(func(d *database, b *brokenReader) {
+			old := replica.Reader()
+			b.messages = func(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+				page, err := old.Messages(ctx, log, after, limit)
+				replica.CatchUp()
+				if err != nil {
+					page, err = old.Messages(ctx, log, after, limit)
+				}
+				return page, err
+			}
+		})(d)
+	}, []string{"what the progress has, a later read shows", "a later read is never from an earlier state"}},
+
+	{"changes are not signalled", onReader(func(d *database, b *brokenReader) {
+		b.changes = func(ctx context.Context) (<-chan struct{}, error) {
+			var deaf store.Watchers
+			return deaf.Watch(ctx)
+		}
+	}), []string{
+		"a change is signalled after a commit by another handle", "a change is signalled after a claim by another handle",
+		"every watcher of every reader is signalled",
+	}},
+
+	{"one watcher takes the others' signals", func(d *database) {
+		var shared <-chan struct{}
+		onReader(func(d *database, b *brokenReader) {
+			b.changes = func(ctx context.Context) (<-chan struct{}, error) {
+				if shared == nil {
+					shared, _ = b.Reader.Changes(ctx)
+				}
+				return shared, nil
+			}
+		})(d)
+	}, []string{
+		"every watcher of every reader is signalled", "a watcher's channel is closed when its context ends, and the others stay",
+	}},
+
+	{"a watcher's channel stays open", onReader(func(d *database, b *brokenReader) {
+		b.changes = func(ctx context.Context) (<-chan struct{}, error) { return make(chan struct{}), nil }
+	}), []string{
+		"a watcher's channel is closed when its context ends, and the others stay",
+		"a watcher's channel is closed when its reader is closed",
+	}},
+
+	{"a ping fails", func(d *database) {
+		d.reader = func(d *database, r store.Reader) store.Reader {
+			return deadReader{r}
+		}
+	}, []string{"a reader answers a ping"}},
+}
+
+type deadReader struct{ store.Reader }
+
+func (deadReader) Ping(context.Context) error { return store.ErrNotFound }
+
+var wrongLives = []mistake{
+	{"the newest commit is lost in a restart", func(d *database) {
+		d.restart = func(d *database) { d.db.Rollback(1) }
+	}, []string{"what is committed survives a restart"}},
+
+	{"a closed store still answers", onStore(func(d *database, b *brokenStore) {
+		b.close = func() error { return nil }
+	}), []string{"a closed store says so, and does nothing"}},
+
+	{"a closed reader still answers", onReader(func(d *database, b *brokenReader) {
+		b.close = func() error { return nil }
+	}), []string{"a closed reader says so", "a watcher's channel is closed when its reader is closed"}},
+
+	{"closing applies a commit twice", onStore(func(d *database, b *brokenStore) {
+		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
+			if n := len(c.Operations); n > 0 {
+				c.Operations = append(slices.Clone(c.Operations), c.Operations[n-1])
+			}
+			return b.Store.Commit(ctx, c)
+		}
+	}), []string{"closing a store while commits are under way ends them one way or the other"}},
+}

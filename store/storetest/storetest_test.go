@@ -1,0 +1,403 @@
+package storetest_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/store/storetest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestTheSuitePassesWhatIsRight(t *testing.T) {
+	for _, c := range storetest.Cases() {
+		t.Run(c.Name, func(t *testing.T) {
+			t.Parallel()
+			if failures := record(t, c, wrong()); len(failures) > 0 {
+				t.Errorf("it failed the reference adapter: %s", strings.Join(failures, "; "))
+			}
+		})
+	}
+}
+
+// mistake is an adapter that is wrong on purpose, and the cases that must notice.
+type mistake struct {
+	name  string
+	how   func(*database)
+	cases []string
+}
+
+func TestTheSuiteFailsWhatIsWrong(t *testing.T) {
+	cases := map[string]storetest.Case{}
+	for _, c := range storetest.Cases() {
+		cases[c.Name] = c
+	}
+	for _, m := range slices.Concat(wrongClaims, wrongCommits, wrongKeys, wrongLetters, wrongSweeps, wrongReads, wrongLives) {
+		for _, name := range m.cases {
+			t.Run(m.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				c, ok := cases[name]
+				if !ok {
+					t.Fatalf("the suite has no case %q", name)
+				}
+				h := wrong(m.how)
+				h.Patience = time.Second
+				failures := record(t, c, h)
+				if len(failures) == 0 {
+					t.Error("the case passed")
+				}
+				t.Log(strings.Join(failures, "; "))
+			})
+		}
+	}
+}
+
+func TestEveryCaseFailsSomething(t *testing.T) {
+	noticed := map[string]bool{}
+	for _, m := range slices.Concat(wrongClaims, wrongCommits, wrongKeys, wrongLetters, wrongSweeps, wrongReads, wrongLives) {
+		for _, name := range m.cases {
+			noticed[name] = true
+		}
+	}
+	for _, c := range storetest.Cases() {
+		if !noticed[c.Name] {
+			t.Errorf("no mistake is known to fail %q", c.Name)
+		}
+	}
+}
+
+var wrongClaims = []mistake{
+	{"the last Init wins", onStore(func(d *database, b *brokenStore) {
+		b.init = func(ctx context.Context, wanted drainmark.Deployment) (drainmark.Deployment, error) {
+			_, err := b.Store.Init(ctx, wanted)
+			return wanted, err
+		}
+	}), []string{"the first deployment is recorded and returned to every later Init"}},
+
+	{"a claim ignores the lease", onStore(func(d *database, b *brokenStore) {
+		b.claim = func(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+			group, _ := b.Store.Heartbeat(ctx, "thief", time.Nanosecond)
+			for _, held := range group.Claims {
+				if held.Partition == c.Partition {
+					b.Store.Release(ctx, held.Owner, held.Partition)
+				}
+			}
+			return b.Store.Claim(ctx, c, ttl)
+		}
+	}), []string{
+		"a partition that another owner holds cannot be claimed", "of several owners who claim at once one gets the partition",
+		"releasing what another owner holds does nothing", "a claim survives a restart",
+	}},
+
+	{"a lease never expires", onStore(func(d *database, b *brokenStore) {
+		b.claim = func(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+			return b.Store.Claim(ctx, c, 1000*time.Hour)
+		}
+	}), []string{"a claim whose lease has expired can be taken over"}},
+
+	{"the owner keeps its epoch", onStore(func(d *database, b *brokenStore) {
+		b.claim = func(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+			group, _ := b.Store.Heartbeat(ctx, "asking", time.Nanosecond)
+			for _, held := range group.Claims {
+				if held.Partition == c.Partition && held.Owner == c.Owner {
+					c.Epoch = held.Epoch
+				}
+			}
+			return b.Store.Claim(ctx, c, ttl)
+		}
+	}), []string{
+		"the owner who claims again gets a new epoch and goes on from its progress",
+		"a commit under an old epoch is fenced and changes nothing",
+		"a claim shows in the epoch of the progress that a reader gets",
+	}},
+
+	{"a claim does not say the progress", onStore(func(d *database, b *brokenStore) {
+		b.claim = func(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+			p, err := b.Store.Claim(ctx, c, ttl)
+			return drainmark.Progress{Partition: p.Partition, Version: drainmark.Version{Epoch: p.Epoch}}, err
+		}
+	}), []string{"the owner who claims again gets a new epoch and goes on from its progress", "the progress comes back as it was committed"}},
+
+	{"a claim's progress forgets which partition it is", onStore(func(d *database, b *brokenStore) {
+		b.claim = func(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+			p, err := b.Store.Claim(ctx, c, ttl)
+			p.Partition = 0
+			return p, err
+		}
+	}), []string{"a free partition can be claimed and begins with an empty progress"}},
+
+	{"a release does nothing", onStore(func(d *database, b *brokenStore) {
+		b.release = func(context.Context, string, int) error { return nil }
+	}), []string{"a released partition can be claimed at once, and the released epoch is fenced"}},
+
+	{"a release does not ask who holds it", onStore(func(d *database, b *brokenStore) {
+		b.release = func(ctx context.Context, owner string, partition int) error {
+			group, _ := b.Store.Heartbeat(ctx, "asking", time.Nanosecond)
+			for _, held := range group.Claims {
+				if held.Partition == partition {
+					owner = held.Owner
+				}
+			}
+			return b.Store.Release(ctx, owner, partition)
+		}
+	}), []string{"releasing what another owner holds does nothing"}},
+
+	{"leaving keeps the claims", onStore(func(d *database, b *brokenStore) {
+		b.leave = func(context.Context, string) error { return nil }
+	}), []string{"an owner who leaves is forgotten with all its claims"}},
+
+	{"a heartbeat extends nothing", onStore(func(d *database, b *brokenStore) {
+		b.heartbeat = func(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
+			return b.Store.Heartbeat(ctx, owner+"!", ttl)
+		}
+	}), []string{"a heartbeat extends every claim of its owner and no other's"}},
+
+	{"a heartbeat extends every claim", onStore(func(d *database, b *brokenStore) {
+		b.heartbeat = func(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
+			group, _ := b.Store.Heartbeat(ctx, owner, ttl)
+			for _, held := range group.Claims {
+				b.Store.Heartbeat(ctx, held.Owner, ttl)
+			}
+			return b.Store.Heartbeat(ctx, owner, ttl)
+		}
+	}), []string{"a heartbeat extends every claim of its owner and no other's"}},
+
+	{"a heartbeat lists in any order", onStore(func(d *database, b *brokenStore) {
+		b.heartbeat = func(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
+			group, err := b.Store.Heartbeat(ctx, owner, ttl)
+			slices.Reverse(group.Owners)
+			slices.Reverse(group.Claims)
+			return group, err
+		}
+	}), []string{"a heartbeat lists the owners and the claims in order"}},
+
+	{"the dead are listed", onStore(func(d *database, b *brokenStore) {
+		b.heartbeat = func(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
+			return b.Store.Heartbeat(ctx, owner, 1000*time.Hour)
+		}
+	}), []string{"an owner who is not heard of for its ttl is not listed any more"}},
+
+	{"the reader lists claims for ever", onReader(func(d *database, b *brokenReader) {
+		seen := map[store.Claim]bool{}
+		b.claims = func(ctx context.Context) ([]store.Claim, error) {
+			claims, err := b.Reader.Claims(ctx)
+			for _, c := range claims {
+				seen[c] = true
+			}
+			for c := range seen {
+				if !slices.Contains(claims, c) {
+					claims = append(claims, c)
+				}
+			}
+			return claims, err
+		}
+	}), []string{"a claim that has expired is not listed"}},
+
+	{"the reader shows the epochs of commits only", onReader(func(d *database, b *brokenReader) {
+		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
+			p, err := b.Reader.Progress(ctx, partition)
+			epoch, _ := d.note(fmt.Sprint(partition, p.Revision), fmt.Sprint(p.Epoch))
+			if epoch != "" {
+				fmt.Sscan(epoch, &p.Epoch)
+			}
+			return p, err
+		}
+	}), []string{"a claim shows in the epoch of the progress that a reader gets"}},
+}
+
+var wrongCommits = []mistake{
+	{"a commit does not check the epoch", onCommit(func(d *database, c *store.Commit) {
+		c.Epoch = current(d, c.Partition).Epoch
+	}), []string{
+		"a commit under an old epoch is fenced and changes nothing",
+		"a fenced and a refused commit do not hurt those of other partitions",
+	}},
+
+	{"a commit does not check the claim", onStore(func(d *database, b *brokenStore) {
+		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
+			committed, err := b.Store.Commit(ctx, c)
+			if errors.Is(err, store.ErrFenced) {
+				before := current(d, c.Partition)
+				if before.Revision == c.Revision && (before.Epoch == 0 || before.Epoch == c.Epoch) {
+					b.Store.Claim(ctx, store.Claim{Partition: c.Partition, Owner: "anybody", Epoch: c.Epoch}, time.Hour)
+					return b.Store.Commit(ctx, c)
+				}
+			}
+			return committed, err
+		}
+	}), []string{
+		"a commit to a partition that was never claimed is fenced",
+		"a released partition can be claimed at once, and the released epoch is fenced",
+	}},
+
+	{"a commit does not check the revision", onCommit(func(d *database, c *store.Commit) {
+		c.Revision = current(d, c.Partition).Revision
+	}), []string{
+		"a commit with another revision is fenced and changes nothing", "the same commit again is fenced and changes nothing",
+		"of several commits of one revision one succeeds and the others are fenced",
+	}},
+
+	{"a commit moves the progress without the data", onCommit(func(d *database, c *store.Commit) {
+		c.Operations = nil
+	}), []string{
+		"a commit's messages and its progress are both there", "a large commit is applied whole and in order",
+		"commits of several partitions at once are all applied",
+	}},
+
+	{"a commit writes the data without the progress", onCommit(func(d *database, c *store.Commit) {
+		before := current(d, c.Partition)
+		c.Producers, c.Cursor, c.Rejected = nil, before.Cursor, before.Rejected
+	}), []string{
+		"a commit's messages and its progress are both there", "the progress comes back as it was committed",
+		"a commit without operations moves the progress", "partitions have a progress each",
+	}},
+
+	{"an empty cursor does not count", onCommit(func(d *database, c *store.Commit) {
+		if c.Cursor == "" {
+			c.Cursor = current(d, c.Partition).Cursor
+		}
+	}), []string{"an empty cursor replaces another one"}},
+
+	{"partitions share a count of revisions", onReader(func(d *database, b *brokenReader) {
+		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
+			p, err := b.Reader.Progress(ctx, partition)
+			if partition > 0 {
+				p.Revision += current(d, 0).Revision
+			}
+			return p, err
+		}
+	}), []string{"partitions have a progress each"}},
+
+	{"an untouched partition has a progress", onReader(func(d *database, b *brokenReader) {
+		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
+			p, err := b.Reader.Progress(ctx, partition)
+			p.Revision = max(p.Revision, 1)
+			return p, err
+		}
+	}), []string{"the progress of a partition that was never claimed is empty"}},
+
+	{"a commit replaces all producers", onReader(func(d *database, b *brokenReader) {
+		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
+			p, err := b.Reader.Progress(ctx, partition)
+			if len(p.Producers) > 1 {
+				p.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{{2}: p.Producers[drainmark.ProducerID{2}]}
+			}
+			return p, err
+		}
+	}), []string{"a commit replaces the producers that it names and keeps the others"}},
+
+	{"a refused commit is applied up to where it is refused", onRefused(
+		func(ctx context.Context, s store.Store, c store.Commit, r *store.Refused) error {
+			for i := range c.Operations {
+				if _, bad := r.Reasons[i]; bad {
+					c.Operations = c.Operations[:i]
+					break
+				}
+			}
+			if _, err := s.Commit(ctx, c); err != nil {
+				return err
+			}
+			return r
+		}), []string{"a commit with a refused operation in its middle changes nothing"}},
+
+	{"positions begin again after a clear", onPage(func(d *database, page *store.Page, _ int) {
+		for i := range page.Messages {
+			page.Messages[i].Position -= page.Log.ClearedThrough
+		}
+		page.Log.LastPosition -= page.Log.ClearedThrough
+		page.Log.ClearedThrough = 0
+	}), []string{"positions go on behind a clear", "clearing one log leaves every other alone"}},
+
+	{"positions are counted in the partition instead of the log", onPage(func(d *database, page *store.Page, _ int) {
+		for i := range page.Messages {
+			page.Messages[i].Position = page.Messages[i].Mark.Sequence
+		}
+	}), []string{"positions are 1, 2, 3 in every log whichever commits and partitions append to it"}},
+
+	{"a clear of one log clears all", onCommit(func(d *database, c *store.Commit) {
+		for _, op := range c.Operations {
+			if op.Kind == store.Append {
+				d.note("log "+op.Record.Log, op.Record.Log)
+			}
+		}
+		for _, op := range c.Operations {
+			for _, log := range d.notes {
+				if op.Kind == store.Clear && log != op.Record.Log {
+					c.Operations = append(c.Operations, store.Operation{Kind: store.Clear, Record: &drainmark.Record{Log: log}})
+				}
+			}
+		}
+	}), []string{"clearing one log leaves every other alone"}},
+
+	{"a clear of an unknown log makes none", onStore(func(d *database, b *brokenStore) {
+		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
+			for _, op := range c.Operations {
+				_, known := d.note(op.Record.Log, "seen")
+				if op.Kind == store.Clear && !known {
+					c.Operations = nil
+				}
+			}
+			return b.Store.Commit(ctx, c)
+		}
+	}), []string{"clearing an unknown log makes an empty one"}},
+
+	{"times are kept to the second", onPage(func(d *database, page *store.Page, _ int) {
+		for i := range page.Messages {
+			page.Messages[i].AcceptedAt = page.Messages[i].AcceptedAt.Truncate(time.Second)
+		}
+	}), []string{"a message has its mark, content type and times, to the microsecond"}},
+
+	{"marks are kept in a float", onPage(func(d *database, page *store.Page, _ int) {
+		for i := range page.Messages {
+			page.Messages[i].Mark.Sequence = uint64(float64(page.Messages[i].Mark.Sequence/2)) * 2
+		}
+	}), []string{"a mark comes back exactly, whatever its producer and sequence"}},
+
+	{"bodies are cut at 64 KiB", onRecords(func(d *database, r *drainmark.Record) {
+		r.Body = r.Body[:min(len(r.Body), 64<<10)]
+	}), []string{"bodies come back exactly", "a page ends at PageBytes, with at least one message"}},
+
+	{"bodies are text", onRecords(func(d *database, r *drainmark.Record) {
+		r.Body = bytes.ToValidUTF8(r.Body, []byte("?"))
+	}), []string{"bodies come back exactly"}},
+
+	{"bodies end at the first NUL", onRecords(func(d *database, r *drainmark.Record) {
+		r.Body, _, _ = bytes.Cut(r.Body, []byte{0})
+	}), []string{"bodies come back exactly"}},
+
+	{"a body is kept without being copied", onPage(func(d *database, page *store.Page, _ int) {
+		for i := range page.Messages {
+			page.Messages[i].Body = bytes.Replace(page.Messages[i].Body, []byte("original"), []byte("XXXXXXXX"), 1)
+		}
+	}), []string{"the memory of a commit is the caller's again when Commit returns"}},
+
+	{"a context that has ended is not heeded", onStore(func(d *database, b *brokenStore) {
+		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
+			return b.Store.Commit(context.WithoutCancel(ctx), c)
+		}
+	}), []string{"a call whose context has ended does nothing"}},
+
+	{"commits of two partitions share a transaction, and fail together", onStore(func(d *database, b *brokenStore) {
+		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
+			committed, err := b.Store.Commit(ctx, c)
+			if err != nil {
+				d.note("failed", "so")
+			}
+			if d.mu.Lock(); d.notes["failed"] != "" && err == nil {
+				err = store.ErrFenced
+			}
+			d.mu.Unlock()
+			return committed, err
+		}
+	}), []string{"a fenced and a refused commit do not hurt those of other partitions"}},
+}

@@ -1,0 +1,131 @@
+package storetest
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+var aboutSweeping = []promise{
+	{"sweeping an unused partition finds nothing", func(w *world) {
+		more, err := w.store.Sweep(w.ctx, store.Sweep{Partition: 3, Keys: w.now, Producers: w.now})
+		w.must("sweeping", err)
+		w.equal("whether there is more", more, false)
+	}},
+
+	{"sweeping takes away nothing that anybody can see", func(w *world) {
+		log := w.logIn(0)
+		s := w.hold(0)
+		s.commit(w.append(log, "one"), w.clear(log), w.append(log, "two"), w.keyed(log, "key", "three"))
+		s.commit(setAside(0, "open", 1), discard(0, "discarded", 2))
+		c := s.next()
+		c.Producers[letterProducer] = drainmark.ProducerProgress{Done: drainmark.Ranges{{First: 1, Last: 2}}, LastAt: w.now}
+		s.put(c)
+		w.sweep(store.Sweep{Partition: 0, Keys: w.now, Producers: w.now})
+		w.sameProgress(w.progressOf(0), s.progress)
+		w.holds(log, 1, "two", "three")
+		w.equal("how many were dropped for their key", s.commit(w.keyed(log, "key", "three")).KeyDuplicates, 1)
+		w.equal("the dead letters", w.letterIDs(0), []string{"open"})
+		w.equal("who is rejected", w.rejected(0, run(0, 1, 1), run(0, 2, 2)), []string{"open", "discarded"})
+	}},
+
+	{"sweeping ends, in steps, however much was cleared", func(w *world) {
+		log := w.logIn(0)
+		s := w.hold(0)
+		for i := range 4 {
+			var operations []store.Operation
+			for j := range 1500 {
+				operations = append(operations, w.keyed(log, fmt.Sprint(i, " ", j), "cleared"))
+			}
+			s.commit(operations...)
+		}
+		s.commit(w.clear(log), w.append(log, "kept"))
+		w.sweep(store.Sweep{Partition: 0, Keys: w.now.Add(time.Hour), Producers: w.now})
+		w.holds(log, 6000, "kept")
+		s.commit(w.append(log, "next"))
+		w.holds(log, 6000, "kept", "next")
+	}},
+
+	{"sweeping one partition leaves the others alone", func(w *world) {
+		log := w.logIn(1)
+		s := w.hold(1)
+		w.hold(0)
+		s.commit(w.keyed(log, "key", "one"), discard(1, "discarded", 1))
+		w.sweep(store.Sweep{Partition: 0, Keys: w.now.Add(time.Hour), Producers: w.now.Add(time.Hour)})
+		w.sameProgress(w.progressOf(1), s.progress)
+		w.equal("how many were dropped for their key", s.commit(w.keyed(log, "key", "one")).KeyDuplicates, 1)
+		w.equal("who is rejected", w.rejected(1, run(1, 1, 1)), []string{"discarded"})
+	}},
+
+	{"keys of records accepted before the sweep's time are forgotten", func(w *world) {
+		log := w.logIn(0)
+		s := w.hold(0)
+		old := w.keyed(log, "old", "one")
+		old.Record.AcceptedAt = w.now.Add(-time.Microsecond)
+		s.commit(old, w.keyed(log, "new", "two"))
+		w.sweep(store.Sweep{Partition: 0, Keys: w.now, Producers: w.now.Add(-time.Hour)})
+		committed := s.commit(old, w.keyed(log, "new", "two"))
+		w.equal("how many were dropped for their key", committed.KeyDuplicates, 1)
+		w.holds(log, 0, "one", "two", "one")
+	}},
+
+	{"producers that were silent since the sweep's time are forgotten, with their discarded dead letters", func(w *world) {
+		s := w.hold(0)
+		silent, living := drainmark.ProducerID{1}, drainmark.ProducerID{2}
+		of := func(p drainmark.ProducerID, op store.Operation) store.Operation {
+			op.Letter.Run.Producer = p
+			return op
+		}
+		c := s.next(
+			of(silent, discard(0, "silent, discarded", 1)), of(silent, setAside(0, "silent, open", 2)),
+			of(living, discard(0, "living, discarded", 1)),
+		)
+		done := drainmark.Ranges{{First: 1, Last: 2}}
+		c.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{
+			silent: {Done: done, LastAt: w.now.Add(-time.Microsecond)},
+			living: {Done: done, LastAt: w.now},
+		}
+		s.put(c)
+		w.sweep(store.Sweep{Partition: 0, Keys: w.now, Producers: w.now})
+		delete(s.progress.Producers, silent)
+		w.eventually("the silent producer is forgotten", func() bool {
+			return len(w.progressOf(0).Producers) == 1
+		})
+		w.sameProgress(w.progressOf(0), s.progress)
+		w.equal("the open dead letters", w.letterIDs(0), []string{"silent, open"})
+		w.noLetter(0, "silent, discarded")
+		w.find(0, "living, discarded")
+		s.commit()
+		w.sameProgress(w.progressOf(0), s.progress)
+	}},
+
+	{"sweeping neither needs nor disturbs a claim", func(w *world) {
+		log := w.logIn(0)
+		s := w.hold(0)
+		s.commit(w.append(log, "one"), w.clear(log))
+		w.sweepWith(w.openStore(), store.Sweep{Partition: 0, Keys: w.now, Producers: w.now.Add(time.Hour)})
+		s.progress.Producers = nil
+		s.commit(w.append(log, "two"))
+		w.holds(log, 1, "two")
+	}},
+}
+
+// sweep sweeps until there is no more.
+func (w *world) sweep(s store.Sweep) {
+	w.Helper()
+	w.sweepWith(w.store, s)
+}
+
+func (w *world) sweepWith(handle store.Store, s store.Sweep) {
+	w.Helper()
+	for range 100_000 {
+		more, err := handle.Sweep(w.ctx, s)
+		w.must("sweeping", err)
+		if !more {
+			return
+		}
+	}
+	w.Fatalf("after 100,000 steps there is still something to sweep")
+}

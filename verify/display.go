@@ -1,0 +1,155 @@
+package verify
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+const (
+	refreshInPlace = 100 * time.Millisecond // how often a terminal's line is written anew
+	refreshPlain   = 5 * time.Second        // how often a line is added otherwise
+)
+
+// display shows how a run is getting on: in one line that changes, on a terminal, or in a line every few seconds. It
+// may be used by many goroutines.
+type display struct {
+	out     io.Writer // nil to show nothing
+	inPlace bool
+
+	mu     sync.Mutex // guards what follows, and writing to out
+	head   string     // "3/6 append"
+	name   string
+	began  time.Time
+	status func() string // what is being counted; nil for nothing
+	noted  string        // what is being waited for
+}
+
+func newDisplay(out io.Writer, inPlace bool) *display {
+	return &display{out: out, inPlace: inPlace}
+}
+
+// start begins to refresh the line, and returns what ends that.
+func (d *display) start() (stop func()) {
+	if d.out == nil {
+		return func() {}
+	}
+	every := refreshPlain
+	if d.inPlace {
+		every = refreshInPlace
+	}
+	over := make(chan struct{})
+	var refreshing sync.WaitGroup
+	refreshing.Go(func() {
+		ticker := time.NewTicker(every)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-over:
+				return
+			case <-ticker.C:
+				d.refresh()
+			}
+		}
+	})
+	return func() { close(over); refreshing.Wait() }
+}
+
+// begin begins a step.
+func (d *display) begin(number, of int, name string, status func() string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.head, d.name = fmt.Sprintf("[%d/%d] %-8s", number, of, name), name
+	d.began, d.status, d.noted = time.Now(), status, ""
+}
+
+// step returns the name of the step that was begun last.
+func (d *display) step() string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.name
+}
+
+// note says what is being waited for.
+func (d *display) note(text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.noted = strings.TrimSpace(text)
+}
+
+// refresh shows the step as it is now.
+func (d *display) refresh() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.head != "" {
+		d.line(false)
+	}
+}
+
+// end shows the step's last line.
+func (d *display) end(err error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if err != nil {
+		d.noted = "failed"
+	}
+	d.line(true)
+	d.head = ""
+}
+
+// line writes the line. mu is held.
+func (d *display) line(last bool) {
+	if d.out == nil {
+		return
+	}
+	parts := []string{}
+	if d.status != nil {
+		parts = append(parts, d.status())
+	}
+	if d.noted != "" {
+		parts = append(parts, d.noted)
+	}
+	parts = append(parts, fmt.Sprintf("%.1f s", time.Since(d.began).Seconds()))
+	text := d.head + " " + strings.Join(parts, ", ")
+	if d.inPlace {
+		text = "\r" + text + "\x1b[K"
+	}
+	if last || !d.inPlace {
+		text += "\n"
+	}
+	_, _ = io.WriteString(d.out, text) // progress that cannot be shown is no reason to stop
+}
+
+// appendStatus says how far the appends are.
+func (r *runner) appendStatus() string {
+	accepted := int(r.accepted.Load())
+	text := fmt.Sprintf("%s of %s messages accepted, %s/s", thousands(accepted), thousands(r.config.Messages),
+		thousands(int(perSecond(accepted, time.Since(r.display.began)))))
+	for _, n := range []struct {
+		count int64
+		what  string
+	}{{r.retries.Load(), "retries"}, {r.gaveUp.Load(), "given up"}} {
+		if n.count > 0 {
+			text += fmt.Sprintf(", %s %s", thousands(int(n.count)), n.what)
+		}
+	}
+	return text
+}
+
+// readStatus says how far a reading is.
+func (r *runner) readStatus() string {
+	n := int(r.read.Load())
+	return fmt.Sprintf("%s messages read, %s/s", thousands(n), thousands(int(perSecond(n, time.Since(r.display.began)))))
+}
+
+// thousands writes a number with commas.
+func thousands(n int) string {
+	text := strconv.Itoa(n)
+	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
+		text = text[:i] + "," + text[i:]
+	}
+	return text
+}

@@ -1,0 +1,359 @@
+package verify
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sort"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+	"unicode/utf8"
+)
+
+// fake is a deployment in memory that keeps its promises, unless its faults say otherwise. What is accepted becomes an
+// operation in a queue; a read applies as much of the queue as it must show, and leaves the rest for later, so that
+// what is accepted and what is visible really differ.
+type fake struct {
+	lag     int // operations that a plain read leaves in the queue
+	faults  faults
+	mu      sync.Mutex
+	queue   []operation
+	applied int
+	logs    map[string]*fakeLog
+	posts   int // requests to append
+	pending int // answers that were "pending" since the last other one
+}
+
+// faults are the ways in which a fake can be wrong, or merely difficult. at names a message, "client/number".
+type faults struct {
+	// Wrong.
+	lose           string         // a message never gets into the log
+	skip           string         // it does not, and its position is used up
+	hold           string         // it is appended late: behind the message until
+	until          string         //
+	double         string         // it is appended again behind the message until
+	change         string         // it is changed by
+	changeBy       func(*stored)  //
+	reverseLines   bool           // the lines of a request stand in reverse order
+	ignoreKeys     bool           // idempotency keys mean nothing
+	keepOnClear    int            // a clear leaves so many messages
+	resetOnClear   bool           // positions begin again at 1 after a clear
+	early          int            // a barrier is reached when so many operations are still in the queue
+	stale          bool           // a read with a receipt does not wait for it
+	countBy        int            // the count is so much too high
+	pageFault      func(*pageFor) // changes a page before it is answered
+	lastPositionBy int            // the last position is so much too high
+
+	// Difficult.
+	failBefore  int    // every so many-th append is answered with 503 and not stored
+	failAfter   int    // every so many-th append is stored and answered with this
+	failAs      string // "503" (which is wrong), "504", or "cut": the connection is closed instead
+	doubt       string // whatever is done about this message, the answer is that the outcome is unknown
+	doubtStores bool   // it is stored all the same
+	pendings    int    // a barrier or receipt is pending so many times before it is reached
+	neverReach  bool   // a barrier of a log with messages stays pending
+	refuseReads int    // every so many-th read with a receipt is answered with 412
+	stranger    string // somebody else appends a message behind this one
+	clearBehind string // somebody else clears the log behind this one
+	reads       int
+}
+
+type operation struct {
+	log    string
+	clears bool
+	line   stored
+	key    string
+}
+
+type stored struct {
+	Position    uint64  `json:"position"`
+	ID          string  `json:"id"`
+	Text        *string `json:"body,omitempty"`
+	Bytes       []byte  `json:"body_base64,omitempty"`
+	ContentType string  `json:"content_type"`
+	AcceptedAt  string  `json:"accepted_at"`
+	PersistedAt string  `json:"persisted_at"`
+	body        string
+	name        string // "client/number", or ""
+}
+
+type fakeLog struct {
+	messages []stored
+	last     uint64
+	keys     map[string]bool
+	held     *stored
+	again    *stored
+}
+
+// pageFor is a page on its way out.
+type pageFor struct {
+	limit    int
+	messages []stored
+}
+
+func startFake(t testing.TB, f *fake) string {
+	t.Helper()
+	f.logs = map[string]*fakeLog{}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/logs/{log}/messages", f.post)
+	mux.HandleFunc("GET /v1/logs/{log}/messages", f.get)
+	mux.HandleFunc("DELETE /v1/logs/{log}/messages", f.clear)
+	mux.HandleFunc("GET /v1/receipts/{receipt}", f.receipt)
+	mux.HandleFunc("POST /v1/barriers", f.barrier)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func (f *fake) log(name string) *fakeLog {
+	l := f.logs[name]
+	if l == nil {
+		l = &fakeLog{keys: map[string]bool{}}
+		f.logs[name] = l
+	}
+	return l
+}
+
+// apply applies the queue up to an operation.
+func (f *fake) apply(through int) {
+	for ; f.applied < through; f.applied++ {
+		op := f.queue[f.applied]
+		l := f.log(op.log)
+		if op.clears {
+			l.messages = l.messages[max(0, len(l.messages)-f.faults.keepOnClear):]
+			if f.faults.resetOnClear {
+				l.last = 0
+			}
+			if f.faults.stranger == "clear" {
+				l.add(stored{body: "hello, I am somebody else"})
+			}
+			continue
+		}
+		if op.key != "" && l.keys[op.key] && !f.faults.ignoreKeys {
+			continue
+		}
+		l.keys[op.key] = true
+		f.place(l, op.line)
+	}
+}
+
+// place gives a message its place in the log.
+func (f *fake) place(l *fakeLog, m stored) {
+	switch {
+	case m.name == "":
+	case m.name == f.faults.lose:
+		return
+	case m.name == f.faults.skip:
+		l.last++
+		return
+	case m.name == f.faults.hold:
+		l.held = &m
+		return
+	case m.name == f.faults.double:
+		again := m
+		l.again = &again
+	case m.name == f.faults.change:
+		f.faults.changeBy(&m)
+	}
+	l.add(m)
+	if m.name != "" && m.name == f.faults.until {
+		for _, late := range []*stored{l.held, l.again} {
+			if late != nil {
+				l.add(*late)
+			}
+		}
+	}
+	if m.name != "" && m.name == f.faults.stranger {
+		l.add(stored{body: "hello, I am somebody else"})
+	}
+	if m.name != "" && m.name == f.faults.clearBehind {
+		l.messages = nil
+	}
+}
+
+func (l *fakeLog) add(m stored) {
+	l.last++
+	m.Position = l.last
+	m.ID = fmt.Sprintf("0-00000000000000000000000000000000-%d", l.last)
+	m.PersistedAt = time.Now().UTC().Format(time.RFC3339Nano)
+	if utf8.ValidString(m.body) && !strings.Contains(m.body, "\x00") {
+		m.Text = &m.body
+	} else {
+		m.Bytes = []byte(m.body)
+	}
+	l.messages = append(l.messages, m)
+}
+
+func answer(w http.ResponseWriter, status int, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func refuse(w http.ResponseWriter, status int, kind string) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.WriteHeader(status)
+	_ = json.NewEncoder(w).Encode(map[string]any{"type": "urn:drainmark:problem:" + kind, "title": kind, "status": status})
+}
+
+// nameOf takes "client/number" from a key of a run.
+func nameOf(key string) string {
+	_, name, _ := strings.Cut(key, "/")
+	return name
+}
+
+func (f *fake) post(w http.ResponseWriter, r *http.Request) {
+	var lines []operation
+	at := time.Now().UTC().Format(time.RFC3339Nano)
+	body := bufio.NewReader(r.Body)
+	if r.Header.Get("Content-Type") != "application/x-ndjson" {
+		var all strings.Builder
+		_, _ = body.WriteTo(&all)
+		key := r.Header.Get("Idempotency-Key")
+		lines = append(lines, operation{key: key, line: stored{body: all.String(), ContentType: r.Header.Get("Content-Type")}})
+	} else {
+		for decoder := json.NewDecoder(body); decoder.More(); {
+			var l line
+			if err := decoder.Decode(&l); err != nil {
+				refuse(w, http.StatusBadRequest, "invalid")
+				return
+			}
+			op := operation{key: l.Key, line: stored{body: l.Body, ContentType: l.ContentType}}
+			if l.BodyBase64 != nil {
+				op.line.body = string(l.BodyBase64)
+			}
+			lines = append(lines, op)
+		}
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.posts++
+	if f.faults.failBefore > 0 && f.posts%f.faults.failBefore == 0 {
+		refuse(w, http.StatusServiceUnavailable, "unavailable")
+		return
+	}
+	doubtful := f.faults.doubt != "" && nameOf(lines[0].key) == f.faults.doubt
+	if doubtful && !f.faults.doubtStores {
+		refuse(w, http.StatusGatewayTimeout, "outcome-unknown")
+		return
+	}
+	for i := range lines {
+		op := lines[i]
+		if f.faults.reverseLines {
+			op = lines[len(lines)-1-i]
+		}
+		op.log, op.line.name, op.line.AcceptedAt = r.PathValue("log"), nameOf(op.key), at
+		f.queue = append(f.queue, op)
+	}
+	if doubtful {
+		refuse(w, http.StatusGatewayTimeout, "outcome-unknown")
+		return
+	}
+	if f.faults.failAfter > 0 && f.posts%f.faults.failAfter == 0 {
+		f.fail(w)
+		return
+	}
+	token := receiptFor(len(f.queue))
+	w.Header().Set("Drainmark-Receipt", token)
+	answer(w, http.StatusAccepted, map[string]any{"receipt": token, "count": len(lines), "state": "accepted"})
+}
+
+// fail answers for an append that was stored.
+func (f *fake) fail(w http.ResponseWriter) {
+	switch f.faults.failAs {
+	case "503":
+		refuse(w, http.StatusServiceUnavailable, "unavailable")
+	case "504":
+		refuse(w, http.StatusGatewayTimeout, "outcome-unknown")
+	default:
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func receiptFor(n int) string { return "through-" + strconv.Itoa(n) }
+
+// through returns the operation up to which a receipt wants to see.
+func through(receipt string) int {
+	n, _ := strconv.Atoi(strings.TrimPrefix(receipt, "through-"))
+	return n
+}
+
+func (f *fake) clear(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.queue = append(f.queue, operation{log: r.PathValue("log"), clears: true})
+	answer(w, http.StatusAccepted, map[string]any{"receipt": receiptFor(len(f.queue)), "state": "accepted"})
+}
+
+func (f *fake) get(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.apply(len(f.queue) - f.lag)
+	if receipt := r.Header.Get("Drainmark-Receipt"); receipt != "" && !f.faults.stale {
+		f.faults.reads++
+		if f.faults.refuseReads > 0 && f.faults.reads%f.faults.refuseReads == 0 {
+			refuse(w, http.StatusPreconditionFailed, "not-reached")
+			return
+		}
+		f.apply(through(receipt))
+	}
+	l := f.logs[r.PathValue("log")]
+	if l == nil {
+		refuse(w, http.StatusNotFound, "not-found")
+		return
+	}
+	after, _ := strconv.ParseUint(r.URL.Query().Get("after"), 10, 64)
+	limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
+	p := pageFor{limit: limit, messages: []stored{}}
+	from := sort.Search(len(l.messages), func(i int) bool { return l.messages[i].Position > after })
+	p.messages = append(p.messages, l.messages[from:min(from+limit, len(l.messages))]...)
+	if f.faults.pageFault != nil {
+		f.faults.pageFault(&p)
+	}
+	answer(w, http.StatusOK, map[string]any{
+		"log": r.PathValue("log"), "messages": p.messages, "last_position": int(l.last) + f.faults.lastPositionBy,
+		"count": max(0, len(l.messages)+min(f.faults.countBy, len(l.messages)*1000)),
+	})
+}
+
+// reached says whether a barrier or receipt is to be answered as reached this time.
+func (f *fake) reached() bool {
+	if f.faults.neverReach && len(f.queue) > 3 {
+		return false
+	}
+	if f.pending < f.faults.pendings {
+		f.pending++
+		return false
+	}
+	f.pending = 0
+	return true
+}
+
+func (f *fake) barrier(w http.ResponseWriter, _ *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := len(f.queue)
+	state := "pending"
+	if f.reached() {
+		f.apply(n - f.faults.early)
+		state = "reached"
+	}
+	answer(w, http.StatusOK, map[string]any{"receipt": receiptFor(n), "state": state})
+}
+
+func (f *fake) receipt(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	token := r.PathValue("receipt")
+	if !f.reached() {
+		answer(w, http.StatusOK, map[string]any{"receipt": token, "state": "stalled", "reason": "no consumer holds the partition"})
+		return
+	}
+	f.apply(through(token) - f.faults.early)
+	answer(w, http.StatusOK, map[string]any{"receipt": token, "state": "persisted"})
+}

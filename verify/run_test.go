@@ -1,0 +1,432 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// runAgainst runs against a fake: 400 messages of 4 clients, 100 of each.
+func runAgainst(t *testing.T, f *fake, change func(*Config)) Report {
+	t.Helper()
+	config := Config{URL: startFake(t, f), Messages: 400, Concurrency: 4, Timeout: time.Minute}
+	if change != nil {
+		change(&config)
+	}
+	report, err := Run(t.Context(), config)
+	if err != nil {
+		t.Fatalf("the run failed: %v", err)
+	}
+	return report
+}
+
+// broken lists the promises that a report says are broken.
+func broken(r *Report) string {
+	var names []string
+	for _, p := range r.Promises {
+		if p.State == PromiseBroken {
+			names = append(names, p.Promise)
+		}
+	}
+	return strings.Join(names, " ")
+}
+
+func text(r *Report) string {
+	var b bytes.Buffer
+	_ = r.Print(&b)
+	return b.String()
+}
+
+func batchOf(n int) func(*Config) { return func(c *Config) { c.Batch = n } }
+
+func TestADeploymentThatKeepsItsPromisesIsFoundToHoldThem(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name   string
+		fake   *fake
+		change func(*Config)
+	}{
+		{"what is accepted is visible at once", &fake{}, nil},
+		{"what is accepted is visible later", &fake{lag: 30}, nil},
+		{"messages come in batches", &fake{lag: 30}, batchOf(7)},
+		{"all messages of a client come in one batch", &fake{lag: 1000}, batchOf(1000)},
+		{"barriers and receipts are pending for long", &fake{lag: 30, faults: faults{pendings: 3}}, nil},
+		{"appends are refused now and then", &fake{lag: 5, faults: faults{failBefore: 5}}, nil},
+		{"appends are done and called unknown", &fake{lag: 5, faults: faults{failAfter: 5, failAs: "504"}}, nil},
+		{"batches are done and called unknown", &fake{lag: 5, faults: faults{failAfter: 5, failAs: "504"}}, batchOf(7)},
+		{"the connection is cut behind an append", &fake{lag: 5, faults: faults{failAfter: 5, failAs: "cut"}}, nil},
+		{"appends are done and called refused, but their keys count", &fake{lag: 5, faults: faults{failAfter: 5, failAs: "503"}}, nil},
+		{"reads with a receipt are refused now and then", &fake{lag: 50, faults: faults{refuseReads: 3}}, nil},
+		{"there is one client", &fake{}, func(c *Config) { c.Concurrency = 1 }},
+		{"there is one message", &fake{lag: 1}, func(c *Config) { c.Messages = 1 }},
+		{"there are more messages than a page has", &fake{}, func(c *Config) { c.Messages, c.Batch, c.Size = 2500, 100, 1 }},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := runAgainst(t, c.fake, c.change)
+			if r.Verdict != Held || broken(&r) != "" {
+				t.Errorf("the verdict is %s\n%s", r.Verdict, text(&r))
+			}
+			if r.Appends.Done != r.Appends.Messages {
+				t.Errorf("%d of %d messages were accepted", r.Appends.Done, r.Appends.Messages)
+			}
+			if c.fake.faults.failAfter+c.fake.faults.failBefore > 0 && r.Appends.Retries == 0 {
+				t.Error("there were no retries")
+			}
+			if r.Appends.Clients < 10 && r.Appends.Messages/r.Appends.Clients/r.Appends.Batch >= resendEvery && r.Appends.Resent == 0 {
+				t.Error("nothing was sent again")
+			}
+		})
+	}
+}
+
+func TestAnAppendInDoubtMayBeThereOrNot(t *testing.T) {
+	t.Parallel()
+	for name, stores := range map[string]bool{"and it is there": true, "and it is not there": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := &fake{lag: 10, faults: faults{doubt: "1/30", doubtStores: stores}}
+			r := runAgainst(t, f, func(c *Config) { c.Patience = 50 * time.Millisecond })
+			if r.Verdict != Held || r.Appends.Unknown != 1 || r.Appends.Done != 399 || r.Appends.Retries == 0 {
+				t.Errorf("the verdict is %s, the appends are %+v\n%s", r.Verdict, r.Appends, text(&r))
+			}
+		})
+	}
+}
+
+// flip changes a byte of a message's body.
+func flip(at func(body string) int) func(*stored) {
+	return func(m *stored) {
+		i := at(m.body)
+		m.body = m.body[:i] + string([]byte{m.body[i] ^ 1}) + m.body[i+1:]
+	}
+}
+
+func TestABrokenPromiseIsNamed(t *testing.T) {
+	t.Parallel()
+	cases := []struct {
+		name   string
+		want   string // all that are broken
+		faults faults
+		change func(*Config)
+	}{
+		{"the last message is lost", "P1 P5", faults{lose: "3/100"}, nil},
+		{"a message that is read back is lost", "P1 P5 P6", faults{lose: "2/51"}, nil},
+		{"a message is lost and its position is used up", "P1 P4 P5", faults{skip: "1/20"}, nil},
+		{"the last position is used up", "P1 P4 P5", faults{skip: "0/100"}, func(c *Config) { c.Concurrency, c.Messages = 1, 100 }},
+		{"a message stands in the log again, far behind", "P2 P5", faults{double: "0/2", until: "0/100"}, nil},
+		{"requests are sent again and their keys mean nothing", "P2 P5", faults{ignoreKeys: true}, nil},
+		{"a batch is sent again and its keys mean nothing", "P2 P5", faults{ignoreKeys: true}, func(c *Config) { c.Messages, c.Batch = 2000, 10 }},
+		{"a stored append is called refused, and its key means nothing", "P2 P5", faults{ignoreKeys: true, failAfter: 9, failAs: "503"}, nil},
+		{"a stored append is cut off, and its key means nothing", "P2 P5", faults{ignoreKeys: true, failAfter: 9, failAs: "cut"}, nil},
+		{"two messages of a client change places", "P3", faults{hold: "1/30", until: "1/31"}, nil},
+		{"a message stands behind a later one of another client", "P3", faults{hold: "1/30", until: "2/98"}, nil},
+		{"a batch is turned round", "P3", faults{reverseLines: true}, batchOf(2)},
+		{"positions begin again after a clear", "P4", faults{resetOnClear: true}, nil},
+		{"the last position is one too high", "P4", faults{lastPositionBy: 1}, nil},
+		{"small pages show other places", "P4", faults{pageFault: swapOnSmallPages}, nil},
+		{"small pages leave out their last message", "P4", faults{pageFault: shortenSmallPages}, nil},
+		{"the count is one too low", "P5", faults{countBy: -1}, nil},
+		{"the barrier is reached one message early", "P5", faults{early: 1}, nil},
+		{"a clear leaves a message", "P5", faults{keepOnClear: 1}, nil},
+		{"a read with a receipt does not wait", "P6", faults{stale: true}, nil},
+		{"a byte of a payload is flipped", "P1", faults{change: "1/33", changeBy: flip(func(b string) int { return len(b) / 2 })}, nil},
+		{"a byte of a payload that is not text is flipped", "P1", faults{change: "1/32", changeBy: flip(func(b string) int { return len(b) / 2 })}, nil},
+		{"the first byte is flipped", "P1", faults{change: "1/33", changeBy: flip(func(string) int { return 0 })}, nil},
+		{"the last byte is flipped", "P1", faults{change: "1/33", changeBy: flip(func(b string) int { return len(b) - 1 })}, nil},
+		{"the last byte is cut off", "P1", faults{change: "1/33", changeBy: func(m *stored) { m.body = m.body[:len(m.body)-1] }}, nil},
+		{"a byte is added", "P1", faults{change: "1/33", changeBy: func(m *stored) { m.body += "\n" }}, nil},
+		{"the content type is another", "P1", faults{change: "1/33", changeBy: func(m *stored) { m.ContentType = "text/plain" }}, nil},
+	}
+	for _, c := range cases {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			lag := 30
+			if c.faults.stale {
+				lag = 3 // read back what is hidden for a moment only
+			}
+			r := runAgainst(t, &fake{lag: lag, faults: c.faults}, c.change)
+			if got := broken(&r); r.Verdict != Broken || got != c.want {
+				t.Errorf("the verdict is %s, broken are %q, want %q\n%s", r.Verdict, got, c.want, text(&r))
+			}
+		})
+	}
+}
+
+func swapOnSmallPages(p *pageFor) {
+	if p.limit == secondPages && len(p.messages) > 10 {
+		a, b := &p.messages[3], &p.messages[4]
+		*a, *b = *b, *a
+		a.Position, b.Position = b.Position, a.Position
+	}
+}
+
+func shortenSmallPages(p *pageFor) {
+	if p.limit == secondPages && len(p.messages) == p.limit {
+		p.messages = slices.Delete(p.messages, p.limit-2, p.limit-1)
+	}
+}
+
+func TestExamplesSayWhichMessage(t *testing.T) {
+	t.Parallel()
+	r := runAgainst(t, &fake{faults: faults{double: "2/7", until: "2/90"}}, nil)
+	p := r.Promises[1]
+	if p.Promise != "P2" || p.Violations != 1 || len(p.Examples) != 1 {
+		t.Fatalf("promise 2 is %+v", p)
+	}
+	v := p.Examples[0]
+	if v.Client == nil || *v.Client != 2 || v.Number != 7 || v.Position == 0 || !strings.HasPrefix(v.ID, "0-0000") || !strings.Contains(v.Expected, "only at position") {
+		t.Errorf("the example is %+v", v)
+	}
+	for _, want := range []string{"P2", "BROKEN", "client 2's message 7", "verdict: broken"} {
+		if !strings.Contains(text(&r), want) {
+			t.Errorf("%q is not in\n%s", want, text(&r))
+		}
+	}
+}
+
+func TestTooManyViolationsAreCountedAndFiveAreShown(t *testing.T) {
+	t.Parallel()
+	r := runAgainst(t, &fake{faults: faults{reverseLines: true}}, batchOf(10))
+	if p := r.Promises[2]; p.Violations != 360 || len(p.Examples) != MaxExamples {
+		t.Errorf("%d violations, %d examples, want 360 (nine of each ten) and %d", p.Violations, len(p.Examples), MaxExamples)
+	}
+}
+
+func TestSomebodyElseInTheLogIsNotHeldAgainstTheDeployment(t *testing.T) {
+	t.Parallel()
+	cases := map[string]faults{
+		"a message of somebody else":               {stranger: "1/50"},
+		"a message of somebody else, at the end":   {stranger: "3/100"},
+		"somebody else's clear, and a message":     {clearBehind: "1/50", stranger: "1/60"},
+		"somebody else's message behind the clear": {stranger: "clear"},
+	}
+	for name, faults := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := &fake{faults: faults}
+			r := runAgainst(t, f, nil)
+			if r.Verdict != Inconclusive || broken(&r) != "" || r.Reason == "" {
+				t.Errorf("the verdict is %s, reason %q\n%s", r.Verdict, r.Reason, text(&r))
+			}
+		})
+	}
+}
+
+func TestARealFaultIsFoundThoughSomebodyElseWritesToo(t *testing.T) {
+	t.Parallel()
+	r := runAgainst(t, &fake{faults: faults{stranger: "1/50", lose: "2/40"}}, nil)
+	if r.Verdict != Broken || !strings.Contains(broken(&r), "P1") {
+		t.Errorf("the verdict is %s\n%s", r.Verdict, text(&r))
+	}
+}
+
+func TestARunThatRunsOutOfTimeIsInconclusive(t *testing.T) {
+	t.Parallel()
+	f := &fake{faults: faults{neverReach: true}}
+	var progress bytes.Buffer
+	r := runAgainst(t, f, func(c *Config) { c.Timeout, c.Out = 700*time.Millisecond, &progress })
+	if r.Verdict != Inconclusive || broken(&r) != "" || !strings.Contains(r.Reason, "time is over") || !strings.Contains(r.Reason, `"barrier"`) {
+		t.Errorf("the verdict is %s, reason %q\n%s", r.Verdict, r.Reason, text(&r))
+	}
+	if !strings.Contains(progress.String(), "400 of 400 messages accepted") {
+		t.Errorf("progress is %q", progress.String())
+	}
+}
+
+func TestARunThatRunsOutOfTimeSaysWhatWasLeft(t *testing.T) {
+	t.Parallel()
+	r := runAgainst(t, &fake{faults: faults{failBefore: 2}}, func(c *Config) { c.Timeout, c.Messages = 500*time.Millisecond, 1_000_000 })
+	a := r.Appends
+	if r.Verdict != Inconclusive || a.Unsent == 0 || a.Done == 0 || a.Done+a.Refused+a.Unknown+a.Unsent != a.Messages {
+		t.Errorf("the verdict is %s, the appends are %+v", r.Verdict, a)
+	}
+}
+
+func TestACanceledRunReturnsItsReportAndTheReason(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	f := &fake{faults: faults{neverReach: true}}
+	url := startFake(t, f)
+	go func() {
+		for ; ; time.Sleep(time.Millisecond) { // until the run waits for its barrier
+			f.mu.Lock()
+			n := len(f.queue)
+			f.mu.Unlock()
+			if n > 50 {
+				cancel()
+				return
+			}
+		}
+	}()
+	r, err := Run(ctx, Config{URL: url, Messages: 100, Concurrency: 4})
+	if !errors.Is(err, context.Canceled) || r.Verdict != Inconclusive {
+		t.Errorf("verdict %s, error %v", r.Verdict, err)
+	}
+}
+
+func TestRunFails(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := "http://" + listener.Addr().String()
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	other := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }))
+	t.Cleanup(other.Close)
+	t.Run("when nobody answers", func(t *testing.T) {
+		t.Parallel()
+		r, err := Run(t.Context(), Config{URL: nobody, Contact: 50 * time.Millisecond})
+		if !errors.Is(err, ErrUnreachable) || r.Verdict != Inconclusive {
+			t.Errorf("verdict %s, error %v", r.Verdict, err)
+		}
+	})
+	t.Run("when somebody else answers", func(t *testing.T) {
+		t.Parallel()
+		r, err := Run(t.Context(), Config{URL: other.URL})
+		if !errors.Is(err, errProtocol) || errors.Is(err, ErrUnreachable) || r.Verdict != Inconclusive {
+			t.Errorf("verdict %s, error %v", r.Verdict, err)
+		}
+	})
+	t.Run("when messages are refused for good", func(t *testing.T) {
+		t.Parallel()
+		f := &fake{}
+		url := startFake(t, f)
+		r, err := Run(t.Context(), Config{URL: url + "/elsewhere"})
+		if statusOf(err) != http.StatusNotFound || r.Verdict != Inconclusive {
+			t.Errorf("verdict %s, error %v", r.Verdict, err)
+		}
+	})
+	for name, c := range map[string]Config{
+		"with no URL":                      {},
+		"with a URL of another scheme":     {URL: "ftp://host"},
+		"with too many messages":           {URL: nobody, Messages: MaxMessages + 1},
+		"with messages below 0":            {URL: nobody, Messages: -1},
+		"with too many clients":            {URL: nobody, Concurrency: MaxConcurrency + 1},
+		"with batches that are too large":  {URL: nobody, Batch: MaxBatch + 1},
+		"with payloads that are too large": {URL: nobody, Size: MaxSize + 1},
+		"with a timeout below 0":           {URL: nobody, Timeout: -1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			if _, err := Run(t.Context(), c); err == nil {
+				t.Error("no error")
+			}
+		})
+	}
+}
+
+func TestPasswordsAreNotShown(t *testing.T) {
+	t.Parallel()
+	url := strings.Replace(startFake(t, &fake{}), "http://", "http://me:secret@", 1)
+	r, err := Run(t.Context(), Config{URL: url, Messages: 10})
+	if err != nil || r.Verdict != Held {
+		t.Fatalf("verdict %s, error %v", r.Verdict, err)
+	}
+	document, _ := json.Marshal(r)
+	if strings.Contains(string(document)+text(&r), "secret") || !strings.Contains(r.URL, "me:xxxxx@") {
+		t.Errorf("the report is %s", document)
+	}
+	_, err = Run(t.Context(), Config{URL: "http://me:secret@127.0.0.1:1", Contact: 10 * time.Millisecond})
+	if err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func TestTheReportAsJSON(t *testing.T) {
+	t.Parallel()
+	r := runAgainst(t, &fake{faults: faults{lose: "0/5"}}, nil)
+	document, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Report
+	if err := json.Unmarshal(document, &back); err != nil {
+		t.Fatal(err)
+	}
+	if back.Verdict != Broken || len(back.Promises) != 6 || back.Promises[0].Examples[0].Number != 5 || *back.Promises[0].Examples[0].Client != 0 {
+		t.Errorf("the document is %s", document)
+	}
+	for _, name := range []string{`"verdict":"broken"`, `"promise":"P1"`, `"state":"broken"`, `"accept_p99_ms":`, `"appends_per_second":`,
+		`"reached_after_ms":`, `"violations":1`, `"examples":[]`, `"client":0`, `"foreign":{"count":0,"examples":[]}`} {
+		if !strings.Contains(string(document), name) {
+			t.Errorf("%s is not in %s", name, document)
+		}
+	}
+}
+
+func TestProgress(t *testing.T) {
+	t.Parallel()
+	t.Run("has a line a step elsewhere", func(t *testing.T) {
+		t.Parallel()
+		var out bytes.Buffer
+		runAgainst(t, &fake{}, func(c *Config) { c.Out = &out })
+		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
+		if len(lines) != 6 || !strings.HasPrefix(lines[2], "[3/6] append   400 of 400 messages accepted, ") || strings.Contains(out.String(), "\r") {
+			t.Errorf("progress is %q", lines)
+		}
+	})
+	t.Run("stays in its place on a terminal", func(t *testing.T) {
+		t.Parallel()
+		var out bytes.Buffer
+		d := newDisplay(&out, true)
+		d.begin(4, 6, "barrier", nil)
+		d.note("stalled no consumer")
+		d.refresh()
+		d.end(nil)
+		d.refresh() // between two steps there is nothing to show
+		first, rest, _ := strings.Cut(out.String(), "\x1b[K\r")
+		if !strings.HasPrefix(first, "\r[4/6] barrier  stalled no consumer, 0.") || strings.Count(rest, "\n") != 1 || !strings.HasSuffix(rest, "\n") {
+			t.Errorf("progress is %q", out.String())
+		}
+	})
+}
+
+func TestThousands(t *testing.T) {
+	t.Parallel()
+	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000", -999: "-999"} {
+		if got := thousands(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}
+
+// The package sees the API only: it must not know how the rest works, nor carry the testing package into the program.
+func TestImportsNothingOfTheProject(t *testing.T) {
+	t.Parallel()
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		source, err := os.ReadFile(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, forbidden := range []string{`"testing"`, `"github.com/drainmark/`} {
+			if bytes.Contains(source, []byte(forbidden)) {
+				t.Errorf("%s imports %s", e.Name(), forbidden)
+			}
+		}
+	}
+}

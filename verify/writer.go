@@ -1,0 +1,149 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+)
+
+const (
+	readBackEvery = 50  // requests of a client, from its first one
+	resendEvery   = 32  // requests of a client
+	readBackPage  = 500 // messages
+)
+
+// writer is one client: it sends its messages one request after the other.
+type writer struct {
+	*runner
+	client int
+	random *rand.Rand
+}
+
+// write appends all of the client's messages, until ctx ends. It fails when an append is refused for good: then none
+// would be accepted.
+func (w *writer) write(ctx context.Context) error {
+	total := w.history.messagesOf(w.client)
+	for request, first := 0, 1; first <= total && ctx.Err() == nil; request, first = request+1, first+w.config.Batch {
+		if err := w.request(ctx, request, first, min(first+w.config.Batch-1, total)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// request appends the messages first to last. Now and then it sends them once more though they were accepted, as a
+// client does that has lost the answer, or reads the last one back.
+func (w *writer) request(ctx context.Context, request, first, last int) error {
+	a, err := w.compose(first, last)
+	if err != nil {
+		return err
+	}
+	after := w.frontier.Load()
+	receipt, err := w.send(ctx, a, first, last)
+	if receipt == "" {
+		return err
+	}
+	if request%resendEvery == resendEvery/2 {
+		if _, err := w.api.append(ctx, a); err == nil {
+			w.resent.Add(1)
+		}
+	}
+	if request%readBackEvery == 0 {
+		return w.readBack(ctx, w.history.index(w.client, last), after, receipt)
+	}
+	return nil
+}
+
+// compose makes the request for the messages first to last, each with its key.
+func (w *writer) compose(first, last int) (appendRequest, error) {
+	lines := make([]line, 0, last-first+1)
+	for number := first; number <= last; number++ {
+		m := w.history.index(w.client, number)
+		body, contentType := w.history.bodyOf(w.run, m, w.config.Size, w.random)
+		key := w.history.identityOf(w.run, m)
+		if w.config.Batch == 1 {
+			return singleAppend(w.config.Log, body, contentType, key), nil
+		}
+		l := line{ContentType: contentType, Key: key}
+		if contentType == binaryType {
+			l.BodyBase64 = body
+		} else {
+			l.Body = string(body)
+		}
+		lines = append(lines, l)
+	}
+	return manyAppend(w.config.Log, lines)
+}
+
+// send sends an append until it is accepted, and returns its receipt; none if ctx or the patience ended first.
+func (w *writer) send(ctx context.Context, a appendRequest, first, last int) (receipt string, err error) {
+	call := appendCall{sent: w.since(), outcome: refused}
+	defer func() {
+		for number := first; number <= last; number++ {
+			w.history.appends[w.history.index(w.client, number)] = call
+		}
+		if call.outcome == done {
+			w.accepted.Add(int64(a.lines))
+		} else {
+			w.gaveUp.Add(int64(a.lines))
+		}
+	}()
+	for b := (backoff{}); ; {
+		receipt, err := w.api.append(ctx, a)
+		if err == nil {
+			call.outcome, call.answered = done, w.since()
+			return receipt, nil
+		}
+		if !nothingDone(err) {
+			call.outcome = unknown
+		}
+		if !worthRetrying(err) {
+			return "", fmt.Errorf("appending %s: %w", w.history.identityOf(w.run, w.history.index(w.client, first)), err)
+		}
+		if w.since()-call.sent >= w.config.Patience || b.wait(ctx, err) != nil {
+			return "", nil
+		}
+		w.retries.Add(1)
+	}
+}
+
+// readBack reads behind a position, with the receipt of a message, until it finds the message or has read all that the
+// first page says that there is.
+func (w *writer) readBack(ctx context.Context, m message, after uint64, receipt string) error {
+	back := readBack{message: m, asked: w.since(), after: after}
+	identity := w.history.identityOf(w.run, m)
+	for from := after; back.found == 0; {
+		p, err := w.api.messages(ctx, w.config.Log, from, readBackPage, receipt, true)
+		if errors.Is(err, errProtocol) || err != nil && statusOf(err) >= 400 && statusOf(err) < 500 && statusOf(err) != http.StatusPreconditionFailed {
+			return fmt.Errorf("reading back %s: %w", identity, err)
+		}
+		if err != nil {
+			back.refused = true
+			break
+		}
+		w.saw(p.LastPosition)
+		if from == after {
+			back.last = p.LastPosition
+		}
+		for i := range p.Messages {
+			if found, _, _ := w.history.recognise(w.run, p.Messages[i].bytes(), p.Messages[i].ContentType); found == m {
+				back.found = p.Messages[i].Position
+				break
+			}
+		}
+		if len(p.Messages) == 0 {
+			break
+		}
+		next := p.Messages[len(p.Messages)-1].Position
+		if next <= from || next >= back.last {
+			break
+		}
+		from = next
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.history.readBacks = append(w.history.readBacks, back)
+	return nil
+}
