@@ -207,6 +207,7 @@ func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
 		if ready && s.position < last {
 			position, moved := s.position, s.feed.tracked.movement()
 			messages, err := s.behind(ctx, last, kept)
+			s.live = s.live || s.position >= last
 			if err != nil || len(messages) > 0 {
 				return messages, err
 			}

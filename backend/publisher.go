@@ -172,6 +172,9 @@ func (p *publisher) run(r *request) drainmark.Run {
 	if r.err != nil && !r.handedOut {
 		n = r.stored
 	}
+	if n == 0 {
+		return drainmark.Run{}
+	}
 	return drainmark.Run{Partition: p.partition, Producer: p.producer, First: r.first, Last: r.first + uint64(n) - 1}
 }
 
