@@ -27,7 +27,9 @@ func newScripted() *scripted {
 	return &scripted{maxPayload: 1 << 20, attempts: make(chan broker.Batch), answers: make(chan error)}
 }
 
-func (s *scripted) Traits() broker.Traits { return broker.Traits{Ordered: true, MaxPayload: s.maxPayload} }
+func (s *scripted) Traits() broker.Traits {
+	return broker.Traits{Ordered: true, MaxPayload: s.maxPayload}
+}
 
 func (s *scripted) Publish(ctx context.Context, _ int, b broker.Batch) error {
 	select {

@@ -100,6 +100,22 @@ func (p *process) call(ctx context.Context, place string, down *atomic.Bool, ref
 	return err
 }
 
+// ask is call for an effect with a result. The result of an effect that comes too late is dropped.
+func ask[T any](ctx context.Context, p *process, place string, down *atomic.Bool, refused error, effect func(context.Context) (T, error)) (T, error) {
+	var mu sync.Mutex
+	var result T
+	err := p.call(ctx, place, down, refused, func(ctx context.Context) error {
+		got, err := effect(ctx)
+		mu.Lock()
+		defer mu.Unlock()
+		result = got
+		return err
+	})
+	mu.Lock()
+	defer mu.Unlock()
+	return result, err
+}
+
 // late lets the effect happen after a while, whether the caller still waits or not.
 func (p *process) late(ctx context.Context, after time.Duration, effect func(context.Context) error) error {
 	result := make(chan error, 1)
@@ -148,18 +164,18 @@ func (b faultyBroker) Publish(ctx context.Context, partition int, batch broker.B
 }
 
 func (b faultyBroker) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
-	var r broker.Receiver
 	caller := ctx
-	err := b.call(ctx, fmt.Sprint("open ", partition), &b.world.brokerDown, broker.ErrNotSent, func(ctx context.Context) error {
+	var before broker.Receiver
+	r, err := ask(ctx, b.process, fmt.Sprint("open ", partition), &b.world.brokerDown, broker.ErrNotSent, func(ctx context.Context) (broker.Receiver, error) {
 		opened, err := b.Broker.Open(ctx, partition, from)
 		if caller.Err() != nil && err == nil { // an adapter leaves no subscription behind that nobody has
-			return errors.Join(opened.Close(), caller.Err())
+			return nil, errors.Join(opened.Close(), caller.Err())
 		}
-		if r != nil { // the effect twice: the first subscription is lost, as a broker would see it
-			_ = r.Close()
+		if before != nil { // the effect twice: the first subscription is lost, as a broker would see it
+			_ = before.Close()
 		}
-		r = opened
-		return err
+		before = opened
+		return opened, err
 	})
 	if err != nil {
 		if r != nil {
@@ -205,28 +221,17 @@ type faultyStore struct {
 	extra *sync.Map // partition -> commits that only ProgressOutside makes, since the claim
 }
 
-func (s faultyStore) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (g store.Group, err error) {
-	err = s.call(ctx, "heartbeat", &s.world.storeDown, errInjected, func(ctx context.Context) error {
-		got, err := s.Store.Heartbeat(ctx, owner, ttl)
-		g = got
-		return err
+func (s faultyStore) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
+	return ask(ctx, s.process, "heartbeat", &s.world.storeDown, errInjected, func(ctx context.Context) (store.Group, error) {
+		return s.Store.Heartbeat(ctx, owner, ttl)
 	})
-	return g, err
 }
 
 func (s faultyStore) Claim(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
-	type answer struct{ p drainmark.Progress }
-	got := make(chan answer, 3)
-	err := s.call(ctx, fmt.Sprint("claim ", c.Partition), &s.world.storeDown, errInjected, func(ctx context.Context) error {
-		p, err := s.Store.Claim(ctx, c, ttl)
+	return ask(ctx, s.process, fmt.Sprint("claim ", c.Partition), &s.world.storeDown, errInjected, func(ctx context.Context) (drainmark.Progress, error) {
 		s.extra.Store(c.Partition, uint64(0))
-		got <- answer{p}
-		return err
+		return s.Store.Claim(ctx, c, ttl)
 	})
-	if err != nil {
-		return drainmark.Progress{}, err
-	}
-	return (<-got).p, nil
 }
 
 func (s faultyStore) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
@@ -271,13 +276,10 @@ func (s faultyStore) commitInTwo(ctx context.Context, c store.Commit) error {
 	return err
 }
 
-func (s faultyStore) DeadLetter(ctx context.Context, partition int, id string) (l drainmark.DeadLetter, err error) {
-	err = s.call(ctx, "dead letter", &s.world.storeDown, errInjected, func(ctx context.Context) error {
-		got, err := s.Store.DeadLetter(ctx, partition, id)
-		l = got
-		return err
+func (s faultyStore) DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error) {
+	return ask(ctx, s.process, "dead letter", &s.world.storeDown, errInjected, func(ctx context.Context) (drainmark.DeadLetter, error) {
+		return s.Store.DeadLetter(ctx, partition, id)
 	})
-	return l, err
 }
 
 func (s faultyStore) Release(ctx context.Context, owner string, partition int) error {
