@@ -38,15 +38,15 @@ func openNATS(ctx context.Context, url string, s brokerSettings) (broker.Broker,
 	return jetstream.Open(ctx, jetstream.Config{Options: s.jetstream(), URL: url})
 }
 
-var stores = map[string]func(ctx context.Context, url string, log *slog.Logger) (store.Store, error){
-	"sqlite": func(ctx context.Context, url string, log *slog.Logger) (store.Store, error) {
-		return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Logger: log})
+var stores = map[string]func(ctx context.Context, url string) (store.Store, error){
+	"sqlite": func(ctx context.Context, url string) (store.Store, error) {
+		return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{})
 	},
 }
 
-var readers = map[string]func(ctx context.Context, url string, log *slog.Logger) (store.Reader, error){
-	"sqlite": func(ctx context.Context, url string, log *slog.Logger) (store.Reader, error) {
-		return sqlite.OpenReader(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Logger: log})
+var readers = map[string]func(ctx context.Context, url string) (store.Reader, error){
+	"sqlite": func(ctx context.Context, url string) (store.Reader, error) {
+		return sqlite.OpenReader(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{})
 	},
 }
 
@@ -79,15 +79,15 @@ func openBroker(ctx context.Context, url string, s brokerSettings) (broker.Broke
 	return b, opening("broker", err)
 }
 
-func openStore(ctx context.Context, url string, log *slog.Logger) (store.Store, error) {
+func openStore(ctx context.Context, url string) (store.Store, error) {
 	scheme, _, _ := strings.Cut(url, ":")
-	s, err := stores[scheme](ctx, url, log.With("part", "store"))
+	s, err := stores[scheme](ctx, url)
 	return s, opening("store", err)
 }
 
-func openReader(ctx context.Context, url string, log *slog.Logger) (store.Reader, error) {
+func openReader(ctx context.Context, url string) (store.Reader, error) {
 	scheme, _, _ := strings.Cut(url, ":")
-	r, err := readers[scheme](ctx, url, log.With("part", "reader"))
+	r, err := readers[scheme](ctx, url)
 	return r, opening("replica", err)
 }
 

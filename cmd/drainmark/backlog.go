@@ -63,3 +63,6 @@ func (c *backlogCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(c.oldest, age)
 	}
 }
+
+// backlogTime is how long reading the backlog for the metrics may take.
+const backlogTime = 2 * time.Second

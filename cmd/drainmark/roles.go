@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
@@ -123,7 +122,7 @@ func (c *upCommand) Run(a *app) error {
 // start opens broker and store and runs backend and consumer on them until the role ends.
 func (c *upCommand) start(r *role) error {
 	path := "sqlite:" + filepath.Join(c.Data, "store.db")
-	master, err := openStore(r.ctx, path, r.log)
+	master, err := openStore(r.ctx, path)
 	if err != nil {
 		return err
 	}
@@ -132,7 +131,7 @@ func (c *upCommand) start(r *role) error {
 	if err != nil {
 		return err
 	}
-	reader, err := openReader(r.ctx, path, r.log)
+	reader, err := openReader(r.ctx, path)
 	if err != nil {
 		return err
 	}
@@ -166,7 +165,7 @@ func (c *backendCommand) Run(a *app) error {
 }
 
 func (c *backendCommand) start(r *role) error {
-	reader, err := openReader(r.ctx, c.Replica, r.log)
+	reader, err := openReader(r.ctx, c.Replica)
 	if err != nil {
 		return err
 	}
@@ -223,7 +222,7 @@ func (c *consumerCommand) start(r *role) error {
 func (c *consumerCommand) awaitStore(r *role) (store.Store, drainmark.Deployment, error) {
 	var retry backoff.Backoff
 	for {
-		master, err := openStore(r.ctx, c.Store, r.log)
+		master, err := openStore(r.ctx, c.Store)
 		if err == nil {
 			var d drainmark.Deployment
 			if d, err = initialize(r.ctx, master, c.Partitions); err == nil {
@@ -327,6 +326,3 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	stop()
 	return errors.Join(err, parts.Wait())
 }
-
-// backlogTime is how long reading the backlog for the metrics may take.
-const backlogTime = 2 * time.Second
