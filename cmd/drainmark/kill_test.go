@@ -1,0 +1,120 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+var kills = flag.Int("kills", 20, "how often TestKilledUnderLoad kills")
+
+// appender is one client that appends "<client> <number>", one after the other, and knows what became of each.
+type appender struct {
+	name    string
+	number  int
+	done    map[int]bool
+	unknown map[int]bool
+}
+
+// run appends until the process does not answer any more.
+func (a *appender) run(p *program) {
+	for {
+		a.number++
+		answer, err := p.call("POST", "/v1/logs/guestbook/messages", fmt.Sprint(a.name, " ", a.number), "Content-Type", "text/plain")
+		if err != nil || answer.status == 504 {
+			a.unknown[a.number] = true
+			if err != nil {
+				return
+			}
+			continue
+		}
+		if answer.status == 202 {
+			a.done[a.number] = true
+		}
+	}
+}
+
+// TestKilledUnderLoad kills "up" with SIGKILL at random moments under load, again and again, on the same data. After
+// each start the barrier must be exact: what was answered with success is there, once, in each client's order.
+func TestKilledUnderLoad(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	clients := make([]*appender, 8)
+	for i := range clients {
+		clients[i] = &appender{name: fmt.Sprint("client-", i), done: map[int]bool{}, unknown: map[int]bool{}}
+	}
+	for range *kills {
+		p := start(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+		p.barrier()
+		checkAll(t, p, clients)
+		var running sync.WaitGroup
+		for _, c := range clients {
+			running.Go(func() { c.run(p) })
+		}
+		kill := time.NewTimer(time.Duration(20+rand.IntN(500)) * time.Millisecond)
+		<-kill.C
+		p.kill()
+		running.Wait()
+	}
+	p := start(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
+	p.barrier()
+	total := checkAll(t, p, clients)
+	t.Logf("%d kills, %d appends answered with success, all there", *kills, total)
+	if total < *kills {
+		t.Errorf("only %d appends were made between %d kills: this proves nothing", total, *kills)
+	}
+}
+
+// checkAll checks the log against what the clients know, right after a barrier was reached.
+func checkAll(t *testing.T, p *program, clients []*appender) (done int) {
+	t.Helper()
+	a, err := p.call("GET", "/v1/logs/guestbook/messages?limit=1", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if a.status == 404 {
+		return 0 // nobody has written yet
+	}
+	var first page
+	a.decode(t, &first)
+	all := p.readAll("guestbook")
+	if len(all.Messages) != first.Count {
+		t.Errorf("at the barrier the count was %d, and then there are %d messages", first.Count, len(all.Messages))
+	}
+	seen := map[string]int{} // message -> times
+	last := map[string]int{} // client -> number
+	for i, m := range all.Messages {
+		if m.Position != uint64(i+1) {
+			t.Fatalf("message %d has position %d", i+1, m.Position)
+		}
+		seen[m.Body]++
+		name, text, _ := strings.Cut(m.Body, " ")
+		number, err := strconv.Atoi(text)
+		if err != nil {
+			t.Fatalf("what is %q?", m.Body)
+		}
+		if number <= last[name] {
+			t.Errorf("%s's %d stands behind its %d", name, number, last[name])
+		}
+		last[name] = number
+	}
+	for _, c := range clients {
+		for n := range c.done {
+			done++
+			if times := seen[fmt.Sprint(c.name, " ", n)]; times != 1 {
+				t.Errorf("%s %d was answered with success and is there %d times", c.name, n, times)
+			}
+		}
+		for n := range c.unknown {
+			if times := seen[fmt.Sprint(c.name, " ", n)]; times > 1 {
+				t.Errorf("%s %d, whose outcome is unknown, is there %d times", c.name, n, times)
+			}
+		}
+	}
+	return done
+}
