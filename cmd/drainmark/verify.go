@@ -22,6 +22,7 @@ type verifyCommand struct {
 	Batch       int           `help:"Messages in a request." default:"1" placeholder:"N"`
 	Size        int           `help:"Bytes of random payload of a message." default:"100" placeholder:"BYTES"`
 	Timeout     time.Duration `help:"How long the whole run may take." default:"10m"`
+	Contact     time.Duration `help:"How long to try for the first answer." default:"10s"`
 	JSON        bool          `name:"json" help:"Print the report as JSON."`
 }
 
@@ -32,7 +33,7 @@ func (c *verifyCommand) Run(a *app) error {
 	}
 	report, err := verify.Run(a.ctx, verify.Config{
 		URL: c.URL, Log: c.Log, Messages: c.Messages, Concurrency: c.Concurrency, Batch: c.Batch, Size: c.Size,
-		Timeout: c.Timeout, Out: a.stderr, Interactive: isTerminal(a.stderr),
+		Timeout: c.Timeout, Contact: c.Contact, Out: a.stderr, Interactive: isTerminal(a.stderr),
 	})
 	if c.JSON {
 		encoder := json.NewEncoder(a.stdout)
