@@ -21,6 +21,9 @@ import (
 // TestMain lets the test binary be the program itself, so that tests start real processes of what is being tested.
 func TestMain(m *testing.M) {
 	if os.Getenv("DRAINMARK_TEST_PROCESS") == "1" {
+		if os.Args[1] == "empty" {
+			serveEmpty()
+		}
 		main()
 		return
 	}
@@ -29,7 +32,7 @@ func TestMain(m *testing.M) {
 
 // program is a running process of drainmark.
 type program struct {
-	t      *testing.T
+	t      testing.TB
 	cmd    *exec.Cmd
 	api    string // base URL of the HTTP API
 	admin  string
@@ -43,10 +46,10 @@ type program struct {
 const programTimeout = 3 * time.Minute
 
 // start starts a process and waits until it serves what its role serves.
-func start(t *testing.T, arguments ...string) *program {
+func start(t testing.TB, arguments ...string) *program {
 	t.Helper()
 	p := launch(t, arguments...)
-	for _, role := range []string{"up", "backend"} {
+	for _, role := range []string{"up", "backend", "empty"} {
 		if arguments[0] == role {
 			p.api = strings.TrimSuffix(p.find(`serving the API" url=(\S+)`), "/v1")
 		}
@@ -55,7 +58,7 @@ func start(t *testing.T, arguments ...string) *program {
 }
 
 // launch starts a process, and reads what it says.
-func launch(t *testing.T, arguments ...string) *program {
+func launch(t testing.TB, arguments ...string) *program {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), programTimeout)
 	p := &program{t: t, cmd: exec.CommandContext(ctx, os.Args[0], arguments...), exited: make(chan struct{})}
@@ -154,7 +157,7 @@ type answer struct {
 	body   []byte
 }
 
-func (a answer) decode(t *testing.T, into any) {
+func (a answer) decode(t testing.TB, into any) {
 	t.Helper()
 	if err := json.Unmarshal(a.body, into); err != nil {
 		t.Fatalf("%v in %d %s", err, a.status, a.body)
