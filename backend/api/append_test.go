@@ -111,7 +111,10 @@ func TestAppendRefuses(t *testing.T) {
 	t.Run("a message too large that does not say how large it is", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, accepts(func(string, []drainmark.Record) { t.Error("it was appended") }))
-		s.send(s.request("POST", messagesPath, iotest.OneByteReader(strings.NewReader(large)))).wantProblem(t, drainmark.KindTooLarge, "262144")
+		for _, more := range []int{0, 1, 200_000} {
+			body := iotest.HalfReader(strings.NewReader(large + strings.Repeat("x", more)))
+			s.send(s.request("POST", messagesPath, body)).wantProblem(t, drainmark.KindTooLarge, "262144")
+		}
 	})
 }
 
@@ -264,6 +267,21 @@ func wantDeadline(t *testing.T, ctx context.Context, began time.Time, want time.
 	if left := deadline.Sub(began); !ok || left < want || left > want+5*time.Second {
 		t.Errorf("the deadline is in %v, want %v", left, want)
 	}
+}
+
+func TestTheTimeOfABodyIsNotThatOfTheWait(t *testing.T) {
+	t.Parallel()
+	service := accepts(func(string, []drainmark.Record) {})
+	service.status = func(ctx context.Context, r drainmark.Receipt, _ time.Duration) (backend.Status, error) {
+		select {
+		case <-ctx.Done():
+			t.Error("the request ended when its body's time was over")
+		case <-time.After(1500 * time.Millisecond): // well after
+		}
+		return backend.Status{Receipt: r, State: backend.Persisted}, nil
+	}
+	s := serve(t, service, func(c *Config) { c.Limits.Request = time.Second })
+	s.do("POST", messagesPath, "x", "Prefer: wait=30").want(t, 201)
 }
 
 func TestStoppingCutsAWaitShort(t *testing.T) {

@@ -48,6 +48,12 @@ func TestDecodeMany(t *testing.T) {
 			`{"key":"k 1","content_type":"image/png","body_base64":"AA=="}`,
 			[]drainmark.Record{{Body: []byte{0}, ContentType: "image/png", Key: "k 1"}},
 		},
+		"each line has its own content type": {
+			`{"body":"a","content_type":"a/a"}` + "\n" + `{"body":"b","content_type":"b/b"}` + "\n" + `{"body":"c","content_type":"b/b"}`,
+			[]drainmark.Record{
+				{Body: []byte("a"), ContentType: "a/a"}, {Body: []byte("b"), ContentType: "b/b"}, {Body: []byte("c"), ContentType: "b/b"},
+			},
+		},
 		"the end of the last line may be missing, and lines may end with CR LF": {
 			"{\"body\":\"a\"}\r\n{\"body\":\"b\"}",
 			[]drainmark.Record{{Body: []byte("a"), ContentType: textType}, {Body: []byte("b"), ContentType: textType}},
@@ -70,14 +76,6 @@ func TestDecodeMany(t *testing.T) {
 		"a message may be as long as the limit": {
 			`{"body":"` + strings.Repeat("x", 64) + `"}`,
 			[]drainmark.Record{{Body: bytes.Repeat([]byte("x"), 64), ContentType: textType}},
-		},
-		"several base64 bodies do not disturb each other": {
-			`{"body_base64":"AAAA"}` + "\n" + `{"body_base64":"AQEB"}` + "\n" + `{"body_base64":"AgI="}`,
-			[]drainmark.Record{
-				{Body: []byte{0, 0, 0}, ContentType: drainmark.DefaultContentType},
-				{Body: []byte{1, 1, 1}, ContentType: drainmark.DefaultContentType},
-				{Body: []byte{2, 2}, ContentType: drainmark.DefaultContentType},
-			},
 		},
 	}
 	for name, test := range tests {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"reflect"
 	"strings"
 	"testing"
@@ -221,7 +222,7 @@ func TestEventsBegin(t *testing.T) {
 func TestEventsHeartbeat(t *testing.T) {
 	t.Parallel()
 	f := newFeed()
-	s := serve(t, f.service(), func(c *Config) { c.Limits.Heartbeat, c.Limits.Write = 20*time.Millisecond, 10*time.Millisecond })
+	s := serve(t, f.service(), func(c *Config) { c.Limits.Heartbeat = 20 * time.Millisecond })
 	l := s.listen(eventsPath)
 	l.want(": heartbeat")
 	l.want(": heartbeat")
@@ -231,6 +232,22 @@ func TestEventsHeartbeat(t *testing.T) {
 			t.Fatalf("got %q", block)
 		}
 	}
+}
+
+func TestEventsOverHTTP2(t *testing.T) {
+	t.Parallel()
+	f := newFeed()
+	limits := Limits{Heartbeat: 1500 * time.Millisecond, Write: time.Second}
+	http2 := httptest.NewUnstartedServer(mustNew(t, Config{Service: f.service(), Limits: limits}))
+	http2.EnableHTTP2 = true
+	http2.StartTLS()
+	t.Cleanup(http2.Close)
+	l := (&server{t, http2}).listen(eventsPath)
+	if l.response.ProtoMajor != 2 {
+		t.Fatalf("it is %s", l.response.Proto)
+	}
+	l.want(": heartbeat") // though the stream was silent for longer than a write may take
+	l.want(": heartbeat")
 }
 
 func TestEventsEnd(t *testing.T) {

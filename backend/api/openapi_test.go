@@ -9,6 +9,7 @@ import (
 	"io"
 	"iter"
 	"net/http"
+	"os"
 	"path"
 	"slices"
 	"strconv"
@@ -235,5 +236,24 @@ func TestOpenAPIIsServed(t *testing.T) {
 	again := s.do("GET", "/v1/openapi.json", "", "If-None-Match: "+whole.Header.Get("ETag"))
 	if again.StatusCode != http.StatusNotModified || len(again.body) != 0 {
 		t.Errorf("with its tag: status %d, %d bytes", again.StatusCode, len(again.body))
+	}
+}
+
+func TestGuideIsComplete(t *testing.T) {
+	t.Parallel()
+	guide, err := os.ReadFile("../../docs/http-api.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind := range problems {
+		if !bytes.Contains(guide, []byte("`"+string(kind)+"`")) {
+			t.Errorf("docs/http-api.md does not explain the problem %s", kind)
+		}
+	}
+	for _, rt := range routes() {
+		path := strings.TrimSuffix(rt.path, "/retry")
+		if path != "/v1" && !bytes.Contains(guide, []byte(path)) && !bytes.Contains(guide, []byte("…"+strings.TrimPrefix(path, "/v1/dead-letters"))) {
+			t.Errorf("docs/http-api.md does not explain %s", rt.path)
+		}
 	}
 }

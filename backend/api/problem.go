@@ -100,7 +100,7 @@ func isBareContextError(err error) bool {
 		drainmark.KindOf(err) == drainmark.KindInternal
 }
 
-// fail answers with the problem that an error is.
+// fail answers with the problem that an error is. No answer has begun.
 func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	if isBareContextError(err) {
 		err = drainmark.Errorf(drainmark.KindUnavailable, "no answer within the request's time (limit %v): %w", h.limits.Request, err)
@@ -108,9 +108,6 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	p := ProblemOf(err)
 	if p.Status == http.StatusInternalServerError {
 		h.log.Error("a request failed", "route", route, "error", err)
-	}
-	if w.status != 0 {
-		return // an answer has begun; there is no place for another
 	}
 	var unknown unknownOutcome
 	if errors.As(err, &unknown) {

@@ -118,6 +118,10 @@ func TestBarrier(t *testing.T) {
 			a.wantHeader(t, "Preference-Applied", "wait=5")
 		})
 	}
+}
+
+func TestBarrierThatIsNotSimple(t *testing.T) {
+	t.Parallel()
 	t.Run("fences that are published can be asked for again, even if waiting for them fails", func(t *testing.T) {
 		t.Parallel()
 		service := failing(drainmark.Errorf(drainmark.KindTooMany, "waiters"))

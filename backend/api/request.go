@@ -34,7 +34,7 @@ func waiting[T any](h *handler, r *request, ask func(context.Context, time.Durat
 	defer cancel()
 	defer context.AfterFunc(h.stopping, cancel)()
 	answer, err := ask(ctx, r.wait)
-	if err != nil && ctx.Err() != nil && r.Context().Err() == nil {
+	if err != nil && ctx.Err() != nil {
 		return ask(r.Context(), 0)
 	}
 	return answer, err

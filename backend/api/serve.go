@@ -148,8 +148,8 @@ func (h *handler) readBody(w http.ResponseWriter, r *request, limit int, what st
 	if size == 0 || r.Body == http.NoBody {
 		return nil, release, nil
 	}
-	control := http.NewResponseController(w)
-	_ = control.SetReadDeadline(r.began.Add(h.limits.Request)) // also for what net/http reads to get at the next request
+	// It is also for what net/http reads to get at the next request, and net/http takes it back after the body.
+	_ = http.NewResponseController(w).SetReadDeadline(r.began.Add(h.limits.Request))
 	if size > int64(limit) {
 		return nil, release, tooLarge("%s is over %d bytes, the limit", what, limit)
 	}
@@ -164,7 +164,6 @@ func (h *handler) readBody(w http.ResponseWriter, r *request, limit int, what st
 	if len(body) > int(size) {
 		return nil, release, tooLarge("%s is over %d bytes, the limit", what, limit)
 	}
-	_ = control.SetReadDeadline(time.Time{})
 	return body, release, nil
 }
 
