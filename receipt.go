@@ -25,9 +25,8 @@ type Receipt struct {
 	Deployment DeploymentID
 	IssuedAt   time.Time // in whole seconds
 	Runs       []Run     // sorted, disjoint, at least one
-	// Epochs is set on a barrier's receipt over a broker that does not keep the order of what it delivers again: per
-	// partition, the epoch that was in force before the fence was published. See the barrier in the backend. Every
-	// partition named here has a run.
+	// Epochs is set on a barrier's receipt: per partition, the epoch that was in force before the fence was published.
+	// See the barrier in the backend. Every partition named here has a run.
 	Epochs map[int]uint64
 }
 

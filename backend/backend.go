@@ -50,7 +50,7 @@ type DeadLetters struct {
 type Service interface {
 	// Append publishes the records (all of kind Append, one log, checked by the caller) and returns when the broker
 	// has confirmed all of them. KindBacklogFull and KindUnavailable: none was stored. KindOutcomeUnknown: some may be;
-	// the receipt is valid and tells later. They stand in the log next to each other, in order.
+	// the receipt is valid and tells later. They stand in the log in order; those of one batch stand next to each other.
 	Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)
 
 	// Publish does the same for one record of another kind: a Clear of a log, or a Retry or Discard of a dead letter

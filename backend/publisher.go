@@ -82,7 +82,7 @@ func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *pub
 	}
 }
 
-// put publishes the records, next to each other and in order, and returns their run once the broker has confirmed
+// put publishes the records in order, and in batches next to each other, and returns their run once the broker has confirmed
 // them. See Service.Append for the errors; with KindOutcomeUnknown the run is valid.
 func (p *publisher) put(ctx context.Context, records []drainmark.Record) (drainmark.Run, error) {
 	r := &request{records: records, done: make(chan struct{})}
@@ -185,7 +185,7 @@ func (p *publisher) giveUp(r *request) (drainmark.Run, error) {
 		if r.waiters == 0 {
 			p.remove(r)
 		}
-		return drainmark.Run{}, drainmark.Errorf(drainmark.KindUnavailable, "the broker did not take the batch before this one in time; nothing was stored")
+		return drainmark.Run{}, drainmark.Errorf(drainmark.KindUnavailable, "the broker did not take it in time; nothing was stored")
 	}
 	r.handedOut = true
 	return p.run(r), drainmark.Errorf(drainmark.KindOutcomeUnknown, "the broker did not confirm in time; it is tried further, and the receipt tells what becomes of it")

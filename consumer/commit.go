@@ -90,7 +90,6 @@ func (d *drain) setAsideRefused(entries []entry, reasons map[int]string) {
 		for k := op; k < op+n; k++ {
 			if reason, ok := reasons[k]; ok {
 				entries[i] = setAside(entries[i], reason)
-				d.log.Warn("a record is set aside", "record", entries[i].run, "reason", reason)
 				break
 			}
 		}
@@ -113,7 +112,9 @@ func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor dr
 		switch {
 		case err == nil:
 			d.metrics.committed(time.Since(start), &c, committed.KeyDuplicates)
+			d.logLetters(&c)
 			d.progress = next
+			d.revision.Store(next.Revision)
 			return nil, nil
 		case errors.As(err, &refused):
 			return refused, nil
@@ -124,6 +125,15 @@ func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor dr
 		d.log.Warn("the store did not take a commit; it is tried again", "records", len(entries), "error", err)
 		if d.retry.Wait(ctx) != nil {
 			return nil, err
+		}
+	}
+}
+
+// logLetters says which records a commit has set aside.
+func (d *drain) logLetters(c *store.Commit) {
+	for i := range c.Operations {
+		if l := c.Operations[i].Letter; c.Operations[i].Kind == store.SetAside {
+			d.log.Warn("set aside as a dead letter", "id", l.ID, "log", l.Log, "reason", l.Reason, "attempts", l.Attempts, "discarded", l.Discarded)
 		}
 	}
 }

@@ -126,6 +126,7 @@ func (c *Consumer) Run(ctx context.Context) {
 func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) {
 	call, cancel := context.WithTimeout(ctx, c.limits.CommitTimeout)
 	defer cancel()
+	before := c.revisions()
 	group, err := c.store.Heartbeat(call, c.owner, c.limits.Lease)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -133,10 +134,42 @@ func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) {
 		}
 		return // drains go on: what they may commit, the store decides
 	}
+	c.interruptStale(before, group)
 	take, give := fairShare(c.owner, c.partitions, group)
 	for _, p := range c.follow(ctx, take, give, running) {
 		if err := c.store.Release(call, c.owner, p); err != nil {
 			c.log.Warn("giving the claim up failed; it is tried again", "partition", p, "error", err)
+		}
+	}
+}
+
+// revisions returns the revision that each partition has reached that is claimed.
+func (c *Consumer) revisions() map[int]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	revisions := map[int]uint64{}
+	for p, d := range c.draining {
+		if d.claimed.Load() {
+			revisions[p] = d.revision.Load()
+		}
+	}
+	return revisions
+}
+
+// interruptStale lets the drains begin again that had claimed a partition before and now have not, or whose partition
+// now has an older revision: it was taken over, or the store has lost its tail. A busy drain would notice at its next
+// commit, but a quiet one has none, and meanwhile the replay window of the broker runs out.
+func (c *Consumer) interruptStale(before map[int]uint64, group store.Group) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, claim := range group.Claims {
+		if claim.Owner == c.owner && claim.Revision >= before[claim.Partition] {
+			delete(before, claim.Partition)
+		}
+	}
+	for p := range before {
+		if d := c.draining[p]; d != nil {
+			d.interrupt()
 		}
 	}
 }
@@ -272,16 +305,17 @@ func (c *Consumer) sweep(ctx context.Context) {
 	}
 }
 
-// sweeps says what can go, per partition held. Keys age by the records' own clock, so that a long backlog does not
-// let a key be forgotten before its retry has been seen.
+// sweeps says what can go, per partition held. Keys and producers age by the records' own clock, so that a long backlog
+// does not let a key be forgotten before its retry has been seen, or a producer before its next record.
 func (c *Consumer) sweeps() []store.Sweep {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var sweeps []store.Sweep
 	for p, d := range c.draining {
-		s := store.Sweep{Partition: p, Producers: time.Now().Add(-c.limits.ProducerRetention)}
+		s := store.Sweep{Partition: p}
 		if accepted := time.UnixMicro(d.acceptedMicros.Load()); accepted.UnixMicro() > 0 {
 			s.Keys = accepted.Add(-store.KeysKept - keySlack)
+			s.Producers = accepted.Add(-c.limits.ProducerRetention)
 		}
 		sweeps = append(sweeps, s)
 	}

@@ -35,11 +35,13 @@ func bubble(t *testing.T, o brokermemory.Options, test func(*rig)) {
 	synctest.Test(t, func(t *testing.T) {
 		r := &rig{t: t, server: brokermemory.NewServer(o), db: storememory.NewDB(), producer: drainmark.NewProducerID()}
 		r.client, r.reader = r.server.Connect(), r.db.Reader()
+		defer func() {
+			if r.stop != nil {
+				r.stop()
+			}
+			_ = r.client.Close()
+		}()
 		test(r)
-		if r.stop != nil {
-			r.stop()
-		}
-		_ = r.client.Close()
 	})
 }
 
@@ -161,6 +163,7 @@ func TestGap(t *testing.T) {
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 		r.begin()
 		r.publish(1, message("1"))
+		r.wait(time.Second)
 		r.publish(4, message("4"))
 		r.wait(500 * time.Millisecond)
 		r.expect("1") // not passed yet
@@ -367,6 +370,24 @@ func TestReportsALostTailExactly(t *testing.T) {
 	})
 }
 
+// A rollback of a partition to which nobody writes is noticed by the heartbeats, while the broker can still repair it.
+func TestRepairsALostTailOfAQuietPartition(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
+		r.begin()
+		r.publish(1, message("a"))
+		r.wait(time.Second)
+		r.publish(2, message("b"))
+		r.wait(time.Second)
+		if err := r.db.Rollback(1); err != nil {
+			t.Fatal(err)
+		}
+		r.expect("a")
+		r.wait(10 * time.Second)
+		r.expect("a", "b")
+	})
+}
+
 func TestStopsByGivingUpItsClaims(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
@@ -397,8 +418,15 @@ func TestSweepsWithTheRecordsClock(t *testing.T) {
 			t.Errorf("the sweeps are %+v after a record accepted at %s", sweeps, accepted)
 		}
 		r.wait(8 * 24 * time.Hour)
-		if p := r.progress(); len(p.Producers) != 0 {
-			t.Errorf("a week after its last record, the producer's progress is %v", p.Producers)
+		if p := r.progress(); len(p.Producers) != 1 { // it may have records in the queue that wait since then
+			t.Errorf("with no record that is newer, the progress knows %d producers", len(p.Producers))
+		}
+		old := r.producer
+		r.producer = drainmark.NewProducerID()
+		r.publish(1, message("b"))
+		r.wait(time.Minute)
+		if p := r.progress(); len(p.Producers) != 1 || p.Next(old) != 1 {
+			t.Errorf("a week of records after its last one, the producer's progress is %v", p.Producers[old])
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,10 +32,15 @@ type drain struct {
 	log            *slog.Logger
 	acceptedMicros atomic.Int64 // the latest accepted_at that was committed, Unix microseconds
 
-	epoch    uint64
-	receiver broker.Receiver
-	inHand   []broker.Delivery // received, in order, and not committed yet
-	retry    backoff.Backoff
+	revision atomic.Uint64 // the progress's
+	claimed  atomic.Bool   // it holds the claim, as far as it knows
+
+	mu       sync.Mutex
+	receiver broker.Receiver // changed with mu held; nil while there is none
+
+	epoch  uint64
+	inHand []broker.Delivery // received, in order, and not committed yet
+	retry  backoff.Backoff
 }
 
 // state does one step and returns the next; nil ends the drain.
@@ -78,13 +84,30 @@ func (d *drain) trouble(ctx context.Context, doing string, err error) state {
 
 func (d *drain) close() {
 	d.inHand = nil
+	d.claimed.Store(false)
+	if d.receiver == nil {
+		return
+	}
+	d.interrupt()
+	d.subscribe(nil)
+}
+
+// interrupt ends a blocked Receive: the drain begins again with the claim. Any goroutine may call it.
+func (d *drain) interrupt() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	if d.receiver == nil {
 		return
 	}
 	if err := d.receiver.Close(); err != nil {
 		d.log.Warn("closing the subscription failed", "error", err)
 	}
-	d.receiver = nil
+}
+
+func (d *drain) subscribe(r broker.Receiver) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.receiver = r
 }
 
 // takeClaim claims the partition under a new epoch and takes up the store's progress.
@@ -98,6 +121,8 @@ func (d *drain) takeClaim(ctx context.Context) error {
 	}
 	d.reportLostTail(progress)
 	d.progress = progress
+	d.revision.Store(progress.Revision)
+	d.claimed.Store(true)
 	return nil
 }
 
@@ -119,7 +144,7 @@ func (d *drain) open(ctx context.Context) state {
 	if err != nil {
 		return d.trouble(ctx, "subscribing to the partition", err)
 	}
-	d.receiver = receiver
+	d.subscribe(receiver)
 	if err := d.takeClaim(ctx); err != nil {
 		return d.trouble(ctx, "claiming the partition", err)
 	}

@@ -37,7 +37,7 @@ func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 		if err == nil && batch.Partition != d.partition {
 			err = fmt.Errorf("the batch belongs to partition %d", batch.Partition)
 		}
-		run := delivery.Run()
+		run := d.marks(delivery)
 		if err == nil {
 			run = batch.Run()
 		}
@@ -114,12 +114,20 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 	}
 }
 
+// marks returns the marks that the broker's headers name, or the zero Run if they are of no use.
+func (d *drain) marks(delivery *broker.Delivery) drainmark.Run {
+	run := delivery.Run()
+	if run.First == 0 || run.Last < run.First || run.Partition != d.partition {
+		return drainmark.Run{}
+	}
+	return run
+}
+
 // undecodable makes the entry that sets a whole broker message aside. Its marks are those of the broker's headers.
 func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
-	run := delivery.Run()
+	run := d.marks(delivery)
 	id := run.String()
-	if run.First == 0 || run.Last < run.First || run.Partition != d.partition {
-		run = drainmark.Run{}
+	if run.First == 0 {
 		sum := sha256.Sum256(delivery.Payload)
 		id = fmt.Sprintf("%d-undecoded-%s", d.partition, hex.EncodeToString(sum[:16]))
 	}

@@ -144,6 +144,7 @@ type Claim struct {
 	Partition int
 	Owner     string // who holds it
 	Epoch     uint64 // which opening of the partition by that owner; random, never 0
+	Revision  uint64 // of the progress, where a claim is told; Claim ignores it
 }
 
 // Group is who is alive and who holds what, at one moment.

@@ -55,12 +55,12 @@ func badSetting(name string, value any, must string) error {
 
 // admin is where health, metrics and profiles are served.
 type admin struct {
-	AdminListen string `help:"Address of health, metrics and profiles." default:"127.0.0.1:9090" placeholder:"HOST:PORT"`
+	AdminListen string `help:"Address of health, metrics and profiles." default:"127.0.0.1:9090"`
 }
 
 // listening is where the HTTP API is served, and its limits.
 type listening struct {
-	Listen string `help:"Address of the HTTP API." default:"127.0.0.1:8080" placeholder:"HOST:PORT"`
+	Listen string `help:"Address of the HTTP API." default:"127.0.0.1:8080"`
 
 	MessageBytes   int           `help:"Largest message." default:"262144" group:"Limits"`
 	RequestBytes   int           `help:"Largest request of many messages." default:"8388608" group:"Limits"`
@@ -161,8 +161,8 @@ func (s storage) check() error {
 	switch {
 	case s.BacklogBytes < 16<<20:
 		return badSetting("backlog-bytes", s.BacklogBytes, "it must be 16777216 or more")
-	case s.ReplayWindow < 0:
-		return badSetting("replay-window", s.ReplayWindow, "it must not be negative")
+	case s.ReplayWindow <= 0:
+		return badSetting("replay-window", s.ReplayWindow, "it must be above 0")
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ import (
 
 // upCommand runs everything in one process.
 type upCommand struct {
-	Data       string `help:"Directory of the data. It is made if need be." default:"drainmark-data" placeholder:"DIR"`
+	Data       string `help:"Directory of the data. It is made if need be." default:"drainmark-data"`
 	Partitions int    `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
 	listening  `embed:""`
 	admin      `embed:""`

@@ -15,12 +15,12 @@ import (
 
 // verifyCommand proves that a deployment keeps its promises.
 type verifyCommand struct {
-	URL         string        `name:"url" help:"The deployment: a frontend or a backend." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	Messages    int           `help:"Messages to append." default:"10000" placeholder:"N"`
-	Concurrency int           `help:"Clients that append at the same time." default:"16" placeholder:"C"`
-	Log         string        `help:"Log to use. It is CLEARED." default:"${verify_log}" placeholder:"NAME"`
-	Batch       int           `help:"Messages in a request." default:"1" placeholder:"N"`
-	Size        int           `help:"Bytes of random payload of a message." default:"100" placeholder:"BYTES"`
+	URL         string        `name:"url" help:"The deployment: a frontend or a backend." default:"http://127.0.0.1:8080"`
+	Messages    int           `help:"Messages to append." default:"10000"`
+	Concurrency int           `help:"Clients that append at the same time." default:"16"`
+	Log         string        `help:"Log to use. It is CLEARED." default:"${verify_log}"`
+	Batch       int           `help:"Messages in a request." default:"1"`
+	Size        int           `help:"Bytes of random payload of a message." default:"100"`
 	Timeout     time.Duration `help:"How long the whole run may take." default:"10m"`
 	Contact     time.Duration `help:"How long to try for the first answer." default:"10s"`
 	JSON        bool          `name:"json" help:"Print the report as JSON."`

@@ -61,8 +61,21 @@ func (w *World) settleAll(ctx context.Context, b *backendProcess) bool {
 	return false
 }
 
+// checkRepaired checks that a store which has lost its tail gets it again although nobody writes (P8). Late effects can
+// be under way for twenty seconds after the last fault.
+func (w *World) checkRepaired(ctx context.Context) {
+	time.Sleep(time.Minute)
+	for _, log := range logNames {
+		page, err := w.backends[0].Messages(ctx, log, 0, 1000, nil, 0)
+		if err == nil {
+			w.checkShows("P8: a minute after the last fault", log, page, time.Now())
+		}
+	}
+}
+
 // checkEnd checks every promise at the end of a schedule, through each backend that is alive.
 func (w *World) checkEnd(ctx context.Context) {
+	w.checkRepaired(ctx)
 	for _, b := range w.backends {
 		settled := w.settleAll(ctx, b)
 		for _, log := range logNames {

@@ -75,7 +75,7 @@ func (s *state) claims(now time.Time) []store.Claim {
 	var claims []store.Claim
 	for number, p := range s.partitions.all() {
 		if p.held(now) {
-			claims = append(claims, store.Claim{Partition: number, Owner: p.owner, Epoch: p.progress.Epoch})
+			claims = append(claims, store.Claim{Partition: number, Owner: p.owner, Epoch: p.progress.Epoch, Revision: p.progress.Revision})
 		}
 	}
 	return claims

@@ -140,6 +140,18 @@ var aboutClaims = []promise{
 		}
 	}},
 
+	{"a heartbeat tells the revision of each claim's progress", func(w *world) {
+		s := w.hold(0)
+		w.hold(1)
+		s.commit(w.append(w.logIn(0), "one"))
+		s.commit(w.append(w.logIn(0), "two"))
+		revisions := map[int]uint64{}
+		for _, c := range w.heartbeat("anybody").Claims {
+			revisions[c.Partition] = c.Revision
+		}
+		w.equal("the revisions", revisions, map[int]uint64{0: 2, 1: 0})
+	}},
+
 	{"a heartbeat lists the owners and the claims in order", func(w *world) {
 		want := []store.Claim{newClaim(0, "bob"), newClaim(2, "alice"), newClaim(3, "bob")}
 		for _, i := range []int{2, 0, 1} {

@@ -276,31 +276,48 @@ var aboutCommits = []promise{
 	{"a fenced and a refused commit do not hurt those of other partitions", func(w *world) {
 		const rounds = 20
 		logs := []string{w.logIn(0), w.logIn(1), w.logIn(2)}
-		sessions := []*session{w.hold(0), w.hold(1), w.hold(2)}
-		sessions[1].commit(w.keyed(logs[1], "key", "one"))
-		w.atOnce(3, func(i int) error {
-			s := sessions[i]
+		good, refused, fenced := w.hold(0), w.hold(1), w.hold(2)
+		refused.commit(w.keyed(logs[1], "key", "one"))
+		bad := []store.Commit{
+			refused.next(w.append(logs[1], "never"), w.keyed(logs[1], "key", "two")),
+			fenced.next(w.append(logs[2], "never")),
+		}
+		bad[1].Epoch++
+		failed, done := make(chan struct{}), make(chan struct{})
+		w.atOnce(1+len(bad), func(i int) error {
+			if i > 0 {
+				return w.keepFailing(bad[i-1], failed, done)
+			}
+			defer close(done)
 			for range rounds {
-				c := s.next(w.append(logs[i], "good"))
-				if i == 1 {
-					c = s.next(w.append(logs[i], "never"), w.keyed(logs[i], "key", "two"))
+				c := good.next(w.append(logs[0], "good"))
+				if _, err := w.store.Commit(w.ctx, c); err != nil {
+					return err
 				}
-				if i == 2 {
-					c.Epoch++
-				}
-				_, err := w.store.Commit(w.ctx, c)
-				if (err == nil) != (i == 0) {
-					return fmt.Errorf("committing to partition %d: got error %v", i, err)
-				}
-				if i == 0 {
-					s.progress = after(s.progress, c)
-				}
+				good.progress = after(good.progress, c)
+				<-failed
 			}
 			return nil
 		})
-		w.shown(sessions[0].progress)
+		w.shown(good.progress)
 		w.equal("how many messages there are", len(w.messages(logs[0])), rounds)
 		w.holds(logs[1], 0, "one")
 		w.unknown(logs[2])
 	}},
+}
+
+// keepFailing makes a commit that must fail again and again, and tells of each time, until done is closed.
+func (w *world) keepFailing(c store.Commit, failed chan<- struct{}, done <-chan struct{}) (wrong error) {
+	for {
+		if wrong == nil {
+			if _, err := w.store.Commit(w.ctx, c); err == nil {
+				wrong = fmt.Errorf("a commit to partition %d that must fail succeeded", c.Partition)
+			}
+		}
+		select {
+		case failed <- struct{}{}:
+		case <-done:
+			return wrong
+		}
+	}
 }

@@ -157,7 +157,7 @@ func run(partition int, first, last uint64) drainmark.Run {
 // setAside sets aside the marks first to last, or just first.
 func setAside(partition int, id string, first uint64, last ...uint64) store.Operation {
 	r := run(partition, first, slices.Max(append(last, first)))
-	at := time.Date(2026, 3, 4, 5, 6, 7, 891011000, time.UTC)
+	at := time.Date(2020, 3, 4, 5, 6, 7, 891011000, time.UTC)
 	return store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
 		ID: id, Run: r, Log: "some-log", Reason: "reason of " + id, SetAsideAt: at, Attempts: 3,
 		Record: drainmark.Record{

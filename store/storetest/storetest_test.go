@@ -181,6 +181,16 @@ var wrongClaims = []mistake{
 		}
 	}), []string{"a heartbeat lists the owners and the claims in order"}},
 
+	{"a heartbeat tells no revisions", onStore(func(d *database, b *brokenStore) {
+		b.heartbeat = func(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
+			group, err := b.Store.Heartbeat(ctx, owner, ttl)
+			for i := range group.Claims {
+				group.Claims[i].Revision = 0
+			}
+			return group, err
+		}
+	}), []string{"a heartbeat tells the revision of each claim's progress"}},
+
 	{"the dead are listed", onStore(func(d *database, b *brokenStore) {
 		b.heartbeat = func(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
 			return b.Store.Heartbeat(ctx, owner, 1000*time.Hour)
