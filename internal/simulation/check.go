@@ -64,6 +64,9 @@ func (w *World) settleAll(ctx context.Context, b *backendProcess) bool {
 // checkRepaired checks that a store which has lost its tail gets it again although nobody writes (P8). Late effects can
 // be under way for twenty seconds after the last fault.
 func (w *World) checkRepaired(ctx context.Context) {
+	if !w.replays {
+		return
+	}
 	time.Sleep(time.Minute)
 	for _, log := range logNames {
 		page, err := w.backends[0].Messages(ctx, log, 0, 1000, nil, 0)

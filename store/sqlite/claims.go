@@ -14,7 +14,8 @@ import (
 func (s *Store) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Deployment, error) {
 	var recorded drainmark.Deployment
 	err := s.run(ctx, "recording the deployment", true, func(c *conn) error {
-		_, err := c.exec(context.Background(), "INSERT INTO deployment (one, id, partitions) VALUES (1, ?, ?) ON CONFLICT DO NOTHING", d.ID[:], d.Partitions)
+		const record = "INSERT INTO deployment (one, id, partitions) VALUES (1, ?, ?) ON CONFLICT DO NOTHING"
+		_, err := c.exec(context.Background(), record, d.ID[:], d.Partitions)
 		if err != nil {
 			return err
 		}
@@ -73,10 +74,10 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 }
 
 func readClaims(ctx context.Context, c *conn, now time.Time) ([]store.Claim, error) {
-	const query = "SELECT partition, owner, epoch FROM partitions WHERE owner <> '' AND until > ? ORDER BY partition"
+	const query = "SELECT partition, owner, epoch, revision FROM partitions WHERE owner <> '' AND until > ? ORDER BY partition"
 	var claims []store.Claim
 	err := c.each(ctx, query, []any{now}, func(row []driver.Value) error {
-		claims = append(claims, store.Claim{Partition: int(integer(row[0])), Owner: text(row[1]), Epoch: number(row[2])})
+		claims = append(claims, store.Claim{Partition: int(integer(row[0])), Owner: text(row[1]), Epoch: number(row[2]), Revision: number(row[3])})
 		return nil
 	})
 	return claims, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
-	"hash"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
@@ -34,9 +33,10 @@ type draft struct {
 	commit    *store.Commit
 	logs      map[string]*logDraft
 	order     []*logDraft // the logs in the order in which they were met
+	created   int64       // how many of them are new
 	keys      []keyDraft  // what the keys of the commit's appends now stand for
 	letters   []*store.Operation
-	hash      hash.Hash // for the digests; nil until the first key
+	digester  digester
 	refused   map[int]string
 	committed store.Committed
 	producers map[drainmark.ProducerID]driver.Value // their ids in the tables
@@ -45,8 +45,8 @@ type draft struct {
 // logDraft is a log that the commit writes to.
 type logDraft struct {
 	drainmark.LogInfo
-	id       int64 // 0 as long as it is not in the tables
-	foreign  string
+	id       int64              // 0 as long as it is not in the tables
+	foreign  string             // why nothing can be written to it, if so
 	appended []*store.Operation // at the positions that end with LastPosition
 	keys     map[string]keyUse
 }
@@ -122,7 +122,11 @@ func (d *draft) readLog(name string) (*logDraft, error) {
 	if err != nil {
 		return nil, err
 	}
-	if row != nil {
+	if row == nil {
+		if l.foreign, err = d.roomForLog(); err != nil {
+			return nil, err
+		}
+	} else {
 		l.id, l.LastPosition, l.ClearedThrough = integer(row[0]), number(row[2]), number(row[3])
 		if partition := integer(row[1]); partition != int64(d.commit.Partition) {
 			l.foreign = fmt.Sprintf("the log is in partition %d", partition)
@@ -131,6 +135,18 @@ func (d *draft) readLog(name string) (*logDraft, error) {
 	d.logs[name] = l
 	d.order = append(d.order, l)
 	return l, nil
+}
+
+// roomForLog says why there can be no other log, if so. Anybody can make a log by writing to it.
+func (d *draft) roomForLog() (reason string, err error) {
+	newest, err := d.conn.number(context.Background(), "SELECT coalesce(max(id), 0) FROM logs")
+	if err != nil {
+		return "", err
+	}
+	if d.created++; newest+d.created > logLimit {
+		return fmt.Sprintf("the store has %d logs, the most that it can hold", newest), nil
+	}
+	return "", nil
 }
 
 // planOperation plans one operation, or says why it can never be applied.
@@ -196,16 +212,13 @@ func (d *draft) write() error {
 func (d *draft) writeLog(l *logDraft) error {
 	ctx := context.Background()
 	if l.id == 0 {
-		inserted, err := d.conn.exec(ctx, "INSERT INTO logs (name, partition, last_position, cleared_through, swept_through) VALUES (?, ?, ?, ?, 0)",
-			l.Name, d.commit.Partition, l.LastPosition, l.ClearedThrough)
+		const create = "INSERT INTO logs (name, partition, last_position, cleared_through, swept_through) VALUES (?, ?, ?, ?, 0)"
+		inserted, err := d.conn.exec(ctx, create, l.Name, d.commit.Partition, l.LastPosition, l.ClearedThrough)
 		if err != nil {
 			return err
 		}
 		if l.id, err = inserted.LastInsertId(); err != nil {
 			return err
-		}
-		if l.id > maxLogs {
-			return fmt.Errorf("%w: there are %d logs, the most that the file can hold", store.ErrMisconfigured, maxLogs)
 		}
 	} else if _, err := d.conn.exec(ctx, "UPDATE logs SET last_position = ?, cleared_through = ? WHERE id = ?",
 		l.LastPosition, l.ClearedThrough, l.id); err != nil {
@@ -251,6 +264,10 @@ func (d *draft) producer(p drainmark.ProducerID) (driver.Value, error) {
 	if id, ok := d.producers[p]; ok {
 		return id, nil
 	}
+	return d.nameProducer(p) // apart, because it puts p on the heap
+}
+
+func (d *draft) nameProducer(p drainmark.ProducerID) (driver.Value, error) {
 	ctx := context.Background()
 	row, err := d.conn.one(ctx, "SELECT id FROM producers WHERE producer = ?", p[:])
 	if err != nil {

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net/url"
-	"strings"
+	"os"
 	"time"
 
-	"modernc.org/sqlite"
+	engine "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 )
 
@@ -20,6 +20,8 @@ import (
 // equal connections is not what a single writer needs.
 type conn struct {
 	raw        driver.Conn
+	path       string
+	file       os.FileInfo // the file that was opened
 	statements map[string]driver.Stmt
 	args       []driver.NamedValue // of the call in progress
 	row        []driver.Value      // the row that was read last
@@ -28,7 +30,7 @@ type conn struct {
 // connect opens the file at an absolute path. The mode is SQLite's: ro, rw, or rwc, which creates it.
 func connect(ctx context.Context, path, mode string, pragmas ...string) (*conn, error) {
 	file := url.URL{Scheme: "file", Path: path, RawQuery: "mode=" + mode}
-	connector, err := sqlite.NewConnector(file.String())
+	connector, err := engine.NewConnector(file.String())
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +38,10 @@ func connect(ctx context.Context, path, mode string, pragmas ...string) (*conn, 
 	if err != nil {
 		return nil, err
 	}
-	c := &conn{raw: raw, statements: map[string]driver.Stmt{}}
+	c := &conn{raw: raw, path: path, statements: map[string]driver.Stmt{}}
+	if c.file, err = os.Stat(path); err != nil {
+		return nil, errors.Join(err, raw.Close())
+	}
 	for _, pragma := range pragmas {
 		if err := c.script(ctx, "PRAGMA "+pragma); err != nil {
 			return nil, errors.Join(fmt.Errorf("setting %s: %w", pragma, err), c.close())
@@ -47,10 +52,22 @@ func connect(ctx context.Context, path, mode string, pragmas ...string) (*conn, 
 
 func (c *conn) close() error {
 	var failures []error
+	if c.moved() {
+		// Otherwise SQLite would delete the write-ahead log by its name, which may be another file's by now.
+		_, err := c.raw.(engine.FileControl).FileControlPersistWAL("main", 1)
+		failures = append(failures, err)
+	}
 	for _, s := range c.statements {
 		failures = append(failures, s.Close())
 	}
 	return errors.Join(append(failures, c.raw.Close())...)
+}
+
+// moved says whether the file has been removed or replaced since it was opened. SQLite does not notice that: it goes on
+// with a file that has no name any more and ends with the process.
+func (c *conn) moved() bool {
+	info, err := os.Stat(c.path)
+	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, c.file)
 }
 
 // script runs statements that are run once.
@@ -242,43 +259,4 @@ func text(v driver.Value) string {
 func blob(v driver.Value) []byte {
 	b, _ := v.([]byte)
 	return b
-}
-
-// bulk is an INSERT of many rows, in statements of a few sizes: what a statement costs besides its rows is shared.
-type bulk struct {
-	columns int
-	queries [len(bulkSizes)]string
-}
-
-var bulkSizes = [...]int{64, 8, 1}
-
-// newBulk makes a bulk of "INSERT INTO … VALUES", the number of columns, and what follows the values.
-func newBulk(insert string, columns int, then string) *bulk {
-	b := &bulk{columns: columns}
-	row := "(?" + strings.Repeat(",?", columns-1) + ")"
-	for i, size := range bulkSizes {
-		b.queries[i] = insert + " " + row + strings.Repeat(","+row, size-1) + " " + then
-	}
-	return b
-}
-
-// insert inserts n rows. fill sets the arguments of one.
-func (b *bulk) insert(c *conn, n int, fill func(i int, row []driver.NamedValue)) error {
-	defer c.forget()
-	for kind, done := 0, 0; done < n; {
-		size := bulkSizes[kind]
-		if n-done < size {
-			kind++
-			continue
-		}
-		args := c.arguments(size * b.columns)
-		for i := range size {
-			fill(done+i, args[i*b.columns:(i+1)*b.columns])
-		}
-		if _, err := c.execBound(context.Background(), b.queries[kind], args); err != nil {
-			return err
-		}
-		done += size
-	}
-	return nil
 }

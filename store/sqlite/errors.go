@@ -4,7 +4,7 @@ import (
 	"errors"
 	"fmt"
 
-	driver "modernc.org/sqlite"
+	engine "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
 
 	"github.com/drainmark/drainmark/store"
@@ -12,7 +12,7 @@ import (
 
 // code returns SQLite's primary result code in err, 0 if it is not SQLite's.
 func code(err error) int {
-	var e *driver.Error
+	var e *engine.Error
 	if errors.As(err, &e) {
 		return e.Code() & 0xff
 	}

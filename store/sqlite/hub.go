@@ -104,7 +104,7 @@ func (h *hub) poll(ctx context.Context) {
 	seen := int64(-1)
 	defer func() {
 		if c != nil {
-			c.close() // it only read
+			c.close()
 		}
 	}()
 	for {
@@ -122,7 +122,7 @@ func (h *hub) poll(ctx context.Context) {
 		}
 		// It changes when another connection has committed, and costs a look at shared memory.
 		version, err := c.number(context.Background(), "PRAGMA data_version")
-		if err != nil {
+		if err != nil || c.moved() {
 			c.close()
 			c, seen = nil, -1
 			continue

@@ -16,13 +16,23 @@ import (
 // digest stands for a message's content type and body.
 type digest [sha256.Size]byte
 
-func digestOf(h hash.Hash, r *drainmark.Record) (d digest) {
-	h.Reset()
-	h.Write(binary.AppendUvarint(d[:0], uint64(len(r.ContentType))))
-	h.Write([]byte(r.ContentType))
-	h.Write(r.Body)
-	h.Sum(d[:0])
-	return d
+// digester makes digests. It is kept for the next one because making it anew costs more than using it.
+type digester struct {
+	hash    hash.Hash
+	scratch []byte
+}
+
+func (d *digester) of(r *drainmark.Record) digest {
+	if d.hash == nil {
+		d.hash = sha256.New()
+	}
+	d.hash.Reset()
+	d.scratch = binary.AppendUvarint(d.scratch[:0], uint64(len(r.ContentType)))
+	d.scratch = append(d.scratch, r.ContentType...)
+	d.hash.Write(d.scratch)
+	d.hash.Write(r.Body)
+	d.scratch = d.hash.Sum(d.scratch[:0])
+	return digest(d.scratch)
 }
 
 // keyUse is what an idempotency key stands for. The zero value is of a key that is not known.
@@ -77,10 +87,7 @@ func (d *draft) readKeys(l *logDraft) error {
 
 // planKey says whether the record's key is known, and if so, whether for the same message. If not, it is from now on.
 func (d *draft) planKey(l *logDraft, r *drainmark.Record) (known, same bool) {
-	if d.hash == nil {
-		d.hash = sha256.New()
-	}
-	sum := digestOf(d.hash, r)
+	sum := d.digester.of(r)
 	use := l.keys[r.Key]
 	if use.known && r.AcceptedAt.Sub(use.acceptedAt) < store.KeysKept {
 		return true, use.digest == sum
@@ -94,10 +101,14 @@ var insertKeys = newBulk("INSERT OR REPLACE INTO keys (log, key, partition, acce
 
 func (d *draft) writeKeys() error {
 	partition := value(d.commit.Partition)
+	var log driver.Value
 	return insertKeys.insert(d.conn, len(d.keys), func(i int, row []driver.NamedValue) {
 		k := d.keys[i]
+		if log != k.log.id {
+			log = k.log.id
+		}
 		use := k.log.keys[k.key]
-		row[0].Value, row[1].Value, row[2].Value = k.log.id, k.key, partition
+		row[0].Value, row[1].Value, row[2].Value = log, k.key, partition
 		row[3].Value, row[4].Value = value(use.acceptedAt), use.digest[:]
 	})
 }

@@ -29,7 +29,8 @@ const defaultReaders = 4
 type Reader struct {
 	path     string
 	hub      *hub
-	slots    chan *conn // the connections that are not in use; nil for one that has not been opened
+	turns    chan struct{} // has something in it for every read under way
+	idle     chan *conn    // the open connections that are not in use
 	watchers store.Watchers
 
 	closing chan struct{}
@@ -46,15 +47,12 @@ func OpenReader(ctx context.Context, path string, o Options) (*Reader, error) {
 		return nil, fmt.Errorf("opening a reader: %w", err)
 	}
 	n := o.Readers
-	if n == 0 {
+	if n < 1 {
 		n = defaultReaders
 	}
-	r := &Reader{path: path, slots: make(chan *conn, n), closing: make(chan struct{})}
-	for range n {
-		r.slots <- nil
-	}
+	r := &Reader{path: path, turns: make(chan struct{}, n), idle: make(chan *conn, n), closing: make(chan struct{})}
 	// What will not work later is better said now.
-	if err := r.Ping(ctx); err != nil && !errors.Is(err, store.ErrNotFound) {
+	if err := r.Ping(ctx); errors.Is(err, store.ErrMisconfigured) {
 		return nil, fmt.Errorf("opening a reader: %w", err)
 	}
 	r.hub = attach(path)
@@ -68,11 +66,13 @@ func (r *Reader) shut() error {
 	r.hub.unwatch(r)
 	r.hub.release()
 	r.watchers.Close()
+	for range cap(r.turns) {
+		r.turns <- struct{}{} // when the reads have ended, nobody gets a turn any more
+	}
+	close(r.idle)
 	var failures []error
-	for range cap(r.slots) {
-		if c := <-r.slots; c != nil {
-			failures = append(failures, c.close())
-		}
+	for c := range r.idle {
+		failures = append(failures, c.close())
 	}
 	return errors.Join(failures...)
 }
@@ -108,34 +108,47 @@ func (r *Reader) withConn(ctx context.Context, do func(*conn) error) error {
 	if r.closed() {
 		return store.ErrClosed
 	}
-	var c *conn
 	select {
-	case c = <-r.slots:
+	case r.turns <- struct{}{}:
+		defer func() { <-r.turns }()
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-r.closing:
 		return store.ErrClosed
 	}
-	defer func() { r.slots <- c }()
-	if c == nil {
-		opened, err := openReading(ctx, r.path)
-		if err != nil {
-			return err
-		}
-		c = opened
+	c, err := r.conn(ctx)
+	if err != nil {
+		return err
 	}
-	err := do(c)
+	err = do(c)
 	if broken(err) {
-		c.close() // what it says is of no use: it is broken
-		c = nil
+		c.close()
+		return err
 	}
+	r.idle <- c
 	return err
+}
+
+// conn takes an idle connection, or opens one.
+func (r *Reader) conn(ctx context.Context) (*conn, error) {
+	select {
+	case c := <-r.idle:
+		if !c.moved() {
+			return c, nil
+		}
+		c.close()
+	default:
+	}
+	return openReading(ctx, r.path)
 }
 
 // openReading opens a connection that can only read.
 func openReading(ctx context.Context, path string) (*conn, error) {
-	if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+	switch info, err := os.Stat(path); {
+	case errors.Is(err, os.ErrNotExist):
 		return nil, fmt.Errorf("%s: %w: there is no such file yet", path, store.ErrNotFound)
+	case err == nil && !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%w: %s cannot be opened: it is no file", store.ErrMisconfigured, path)
 	}
 	c, err := connect(ctx, path, "ro", readerPragmas...)
 	if err != nil {

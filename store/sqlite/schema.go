@@ -19,6 +19,9 @@ const (
 	maxLogs      = 1<<(63-positionBits) - 1
 )
 
+// logLimit is maxLogs, but for tests.
+var logLimit int64 = maxLogs
+
 // schema makes an empty file a store. Times are microseconds since the Unix epoch. Epochs are 64 random bits, shown as
 // signed numbers.
 //
@@ -90,27 +93,27 @@ CREATE TABLE keys (
 CREATE INDEX keys_by_age ON keys (partition, accepted_at);
 
 CREATE TABLE dead_letters (
-	ordinal      INTEGER PRIMARY KEY AUTOINCREMENT,
-	partition    INTEGER NOT NULL,
-	id           TEXT NOT NULL,
+	ordinal       INTEGER PRIMARY KEY AUTOINCREMENT,
+	partition     INTEGER NOT NULL,
+	id            TEXT NOT NULL,
 	run_partition INTEGER NOT NULL,
-	producer     BLOB NOT NULL,
-	first        INTEGER NOT NULL, -- the marks that it accounts for; 0 if they are not known
-	last         INTEGER NOT NULL,
-	log          TEXT NOT NULL,
-	reason       TEXT NOT NULL,
-	set_aside_at INTEGER NOT NULL,
-	attempts     INTEGER NOT NULL,
-	discarded    INTEGER NOT NULL,
-	undecoded    INTEGER NOT NULL,
-	kind         INTEGER NOT NULL, -- from here on: the record
-	record_log   TEXT NOT NULL,
-	content_type TEXT NOT NULL,
-	body         BLOB NOT NULL,
-	key          TEXT NOT NULL,
-	target       TEXT NOT NULL,
-	trace        TEXT NOT NULL,
-	accepted_at  INTEGER NOT NULL,
+	producer      BLOB NOT NULL,
+	first         INTEGER NOT NULL, -- the marks that it accounts for; 0 if they are not known
+	last          INTEGER NOT NULL,
+	log           TEXT NOT NULL,
+	reason        TEXT NOT NULL,
+	set_aside_at  INTEGER NOT NULL,
+	attempts      INTEGER NOT NULL,
+	discarded     INTEGER NOT NULL,
+	undecoded     INTEGER NOT NULL,
+	kind          INTEGER NOT NULL, -- from here on: the record
+	record_log    TEXT NOT NULL,
+	content_type  TEXT NOT NULL,
+	body          BLOB NOT NULL,
+	key           TEXT NOT NULL,
+	target        TEXT NOT NULL,
+	trace         TEXT NOT NULL,
+	accepted_at   INTEGER NOT NULL,
 	UNIQUE (partition, id)
 ) STRICT;
 CREATE INDEX open_letters ON dead_letters (partition, ordinal) WHERE NOT discarded;

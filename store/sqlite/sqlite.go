@@ -32,7 +32,6 @@ var writerPragmas = []string{
 	"synchronous = FULL",
 	"cache_size = -8000", // kilobytes
 	"temp_store = MEMORY",
-	"journal_size_limit = 16777216",
 }
 
 // Store is the master. See store.Store.
@@ -56,7 +55,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	s := &Store{path: path, maxSize: o.MaxSize, jobs: make(chan *job)}
-	c, err := s.open(ctx)
+	c, err := s.open(ctx, "rwc")
 	if err != nil {
 		return nil, fmt.Errorf("opening the store in %s: %w", path, explain(err))
 	}
@@ -76,8 +75,8 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 }
 
 // open opens the connection that writes, and makes the file a store if it is new.
-func (s *Store) open(ctx context.Context) (*conn, error) {
-	c, err := connect(ctx, s.path, "rwc", writerPragmas...)
+func (s *Store) open(ctx context.Context, mode string) (*conn, error) {
+	c, err := connect(ctx, s.path, mode, writerPragmas...)
 	if err != nil {
 		return nil, err
 	}

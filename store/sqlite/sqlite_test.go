@@ -4,14 +4,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/store/sqlite"
 	"github.com/drainmark/drainmark/store/storetest"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // database is a file. Nothing runs apart from the handles on it, so there is nothing to restart.
 type database struct{ path string }

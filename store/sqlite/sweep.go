@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql/driver"
 	"fmt"
+	"time"
 
 	"github.com/drainmark/drainmark/store"
 )
@@ -16,34 +17,42 @@ const (
 )
 
 // Sweep implements store.Store.
-func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err error) {
-	again := false
-	err = s.run(ctx, fmt.Sprintf("sweeping partition %d", sweep.Partition), false, func(c *conn) error {
-		again, err = sweepMessages(c, sweep.Partition)
-		if err != nil {
-			return fmt.Errorf("cleared messages: %w", err)
-		}
-		for _, query := range []string{sweepKeys, sweepLetters, sweepProducers} {
-			before := sweep.Producers
-			if query == sweepKeys {
-				before = sweep.Keys
-			}
-			deleted, err := c.exec(context.Background(), query, sweep.Partition, before, sweepRows)
-			if err != nil {
-				return err
-			}
-			n, err := deleted.RowsAffected()
-			if err != nil {
-				return err
-			}
-			again = again || n == sweepRows
-		}
-		return nil
+func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (bool, error) {
+	var more bool
+	err := s.run(ctx, fmt.Sprintf("sweeping partition %d", sweep.Partition), false, func(c *conn) (err error) {
+		more, err = sweepStep(c, sweep)
+		return err
 	})
 	if err != nil {
 		return false, err
 	}
-	return again, nil
+	return more, nil
+}
+
+func sweepStep(c *conn, s store.Sweep) (more bool, err error) {
+	more, err = sweepMessages(c, s.Partition)
+	if err != nil {
+		return false, fmt.Errorf("cleared messages: %w", err)
+	}
+	for _, step := range []struct {
+		what, query string
+		before      time.Time
+	}{
+		{"keys", sweepKeys, s.Keys},
+		{"dead letters", sweepLetters, s.Producers}, // before the producers, whose last record they go by
+		{"producers", sweepProducers, s.Producers},
+	} {
+		deleted, err := c.exec(context.Background(), step.query, s.Partition, step.before, sweepRows)
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", step.what, err)
+		}
+		n, err := deleted.RowsAffected()
+		if err != nil {
+			return false, fmt.Errorf("%s: %w", step.what, err)
+		}
+		more = more || n == sweepRows
+	}
+	return more, nil
 }
 
 const sweepKeys = `DELETE FROM keys WHERE (log, key) IN (SELECT log, key FROM keys WHERE partition = ? AND accepted_at < ? LIMIT ?)`
@@ -61,7 +70,9 @@ const sweepProducers = `DELETE FROM progress WHERE (partition, producer) IN (
 // sweepMessages deletes some of the cleared messages of one of the partition's logs.
 func sweepMessages(c *conn, partition int) (more bool, err error) {
 	bg := context.Background()
-	row, err := c.one(bg, "SELECT id, swept_through, cleared_through FROM logs WHERE partition = ? AND swept_through < cleared_through LIMIT 1", partition)
+	const oneLog = `SELECT id, swept_through, cleared_through FROM logs
+		WHERE partition = ? AND swept_through < cleared_through LIMIT 1`
+	row, err := c.one(bg, oneLog, partition)
 	if err != nil || row == nil {
 		return false, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"sync"
 
 	"github.com/drainmark/drainmark/store"
@@ -75,6 +76,9 @@ func (j *job) try(c *conn) error {
 	return j.do(c)
 }
 
+// errMoved is of a commit that went nowhere. The next one goes to the file that is there by then, if there is one.
+var errMoved = errors.New("the database file was removed or replaced while it was open")
+
 var errAbandoned = errors.New("nobody waits for it any more")
 
 func (j *job) waitedFor() bool {
@@ -88,6 +92,7 @@ func (j *job) waitedFor() bool {
 type writer struct {
 	store *Store
 	conn  *conn // nil after it broke
+	limit int64 // the size of the write-ahead log at which trim does something
 }
 
 // run does jobs until the store is closed.
@@ -132,6 +137,7 @@ func (w *writer) turn(batch []*job) {
 	if visible {
 		w.store.hub.signal()
 	}
+	w.trim()
 }
 
 // together does the jobs in one transaction and returns their outcomes.
@@ -156,7 +162,29 @@ func (w *writer) together(batch []*job) []error {
 		w.rollback(err)
 		return allFailed(outcomes, err)
 	}
+	if w.conn.moved() {
+		w.discard()
+		return allFailed(outcomes, errMoved)
+	}
 	return outcomes
+}
+
+// maxWAL is about how large the write-ahead log may be, in bytes. Mostly it is a quarter of that, because SQLite copies
+// it into the file every thousand pages and begins it anew. It cannot while readers overlap without a pause.
+const maxWAL = 16 << 20
+
+// trim empties the write-ahead log if it has become too large. For that it waits until the reads under way have ended.
+// If one of them takes too long, it tries again when the log has grown by another quarter of maxWAL.
+func (w *writer) trim() {
+	info, err := os.Stat(w.store.path + "-wal")
+	if err != nil || info.Size() < max(w.limit, maxWAL) || w.conn == nil {
+		return
+	}
+	w.limit = info.Size() + maxWAL/4
+	row, err := w.conn.one(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
+	if err == nil && row != nil && integer(row[0]) == 0 {
+		w.limit = maxWAL
+	}
 }
 
 // allFailed gives all jobs that have no other outcome this one.
@@ -202,12 +230,18 @@ func (w *writer) begin(batch []*job) error {
 	}
 }
 
+// discard closes a connection that is of no use any more. Nothing is to be learned from how that goes.
+func (w *writer) discard() {
+	w.conn.close()
+	w.conn = nil
+}
+
 // open opens the connection again if it broke.
 func (w *writer) open() error {
 	if w.conn != nil {
 		return nil
 	}
-	c, err := w.store.open(w.store.closing)
+	c, err := w.store.open(w.store.closing, "rw")
 	if err == nil {
 		w.conn = c
 	}
@@ -219,6 +253,5 @@ func (w *writer) rollback(err error) {
 	if good := w.conn.rollback(); good && !broken(err) {
 		return
 	}
-	w.conn.close() // what it says is of no use: it is broken
-	w.conn = nil
+	w.discard()
 }
