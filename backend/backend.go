@@ -77,7 +77,8 @@ type Service interface {
 	// Backlog says what is accepted and not yet persisted, per partition.
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
 
-	// DeadLetters returns up to limit open dead letters behind the place after (empty, or a Next).
+	// DeadLetters returns up to limit open dead letters behind the place after (empty, or a Next), fewer when their
+	// records are large (store.PageBytes).
 	DeadLetters(ctx context.Context, after string, limit int) (DeadLetters, error)
 
 	// Subscribe follows a log behind a position, which may lie in the future and need not exist yet. KindTooMany.
@@ -87,7 +88,7 @@ type Service interface {
 // Subscription follows one log. It is used by one goroutine.
 type Subscription interface {
 	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order.
-	// ErrTooSlow when the subscriber has fallen so far behind the others that it must begin again where it is.
+	// A call that ended with its context may be repeated. ErrTooSlow when the subscriber has fallen so far behind the others that it must begin again where it is.
 	Next(ctx context.Context) ([]drainmark.Message, error)
 	// Close ends the subscription.
 	Close()

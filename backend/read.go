@@ -124,21 +124,25 @@ func (b *Backend) DeadLetters(ctx context.Context, after string, limit int) (Dea
 		return DeadLetters{}, err
 	}
 	var list DeadLetters
+	size := 0 // of the records' bodies
 	for ; partition < len(b.publishers); partition, ordinal, missing = partition+1, 0, -1 {
-		if missing < 0 {
+		for missing < 0 {
 			letters, err := b.reader.DeadLetters(ctx, partition, ordinal, limit-len(list.Letters)+1)
 			if err != nil {
 				return DeadLetters{}, unavailable("reading dead letters", err)
 			}
+			if len(letters) == 0 {
+				missing = 0
+			}
 			for _, l := range letters {
-				if len(list.Letters) == limit {
+				if len(list.Letters) == limit || size > 0 && size+len(l.Record.Body) > store.PageBytes {
 					list.Next = fmt.Sprintf("%d.%d", partition, ordinal)
 					return list, nil
 				}
 				list.Letters = append(list.Letters, l.DeadLetter)
+				size += len(l.Record.Body)
 				ordinal = l.Ordinal
 			}
-			missing = 0
 		}
 		progress, err := b.reader.Progress(ctx, partition)
 		if err != nil {

@@ -121,7 +121,8 @@ type Reader interface {
 	DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error)
 
 	// DeadLetters returns up to limit dead letters of the partition that are not discarded, the longest set aside
-	// first, behind the one whose Ordinal is after.
+	// first, behind the one whose Ordinal is after. A list ends early, with at least one letter, when the bodies of their
+	// records exceed PageBytes.
 	DeadLetters(ctx context.Context, partition int, after uint64, limit int) ([]DeadLetter, error)
 
 	// Changes returns a channel that has something in it whenever a commit or a claim may have become visible since it
@@ -136,7 +137,7 @@ type Reader interface {
 	Close() error
 }
 
-// PageBytes is about how many bytes of bodies a page holds at most.
+// PageBytes is about how many bytes of bodies a page, or a list of dead letters, holds at most.
 const PageBytes = 8 << 20
 
 // Claim is the right to commit to a partition.

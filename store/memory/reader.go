@@ -129,11 +129,13 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 		return nil, err
 	}
 	var letters []store.DeadLetter
+	size := 0
 	for ordinal, letter := range s.partition(partition).letters.behind(after) {
-		if len(letters) >= limit {
+		if len(letters) >= limit || size >= store.PageBytes {
 			break
 		}
 		if !letter.Discarded {
+			size += len(letter.Record.Body)
 			letters = append(letters, store.DeadLetter{DeadLetter: *letter, Ordinal: ordinal})
 		}
 	}

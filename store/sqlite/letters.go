@@ -93,8 +93,12 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 	var letters []store.DeadLetter
 	err := r.read(ctx, "listing dead letters", func(c *conn) error {
 		args := []any{partition, min(after, math.MaxInt64), max(limit, 0)}
+		size := 0
 		return c.each(ctx, list, args, func(row []driver.Value) error {
 			letters = append(letters, scanLetter(row))
+			if size += len(letters[len(letters)-1].Record.Body); size >= store.PageBytes {
+				return errEnough
+			}
 			return nil
 		})
 	})

@@ -68,6 +68,22 @@ var aboutLetters = []promise{
 		w.equal("the list", got, want)
 	}},
 
+	{"a list of dead letters ends at PageBytes, with at least one", func(w *world) {
+		s := w.hold(0)
+		const size = 3 << 20
+		for i := range uint64(5) {
+			op := setAside(0, fmt.Sprint("large-", i), i+1)
+			op.Letter.Record.Body = make([]byte, size)
+			s.commit(op)
+		}
+		first := w.letters(0, 0, 100)
+		if n := len(first); n < 1 || n > store.PageBytes/size+1 {
+			w.Fatalf("a list of at most %d bytes holds %d letters of %d bytes", store.PageBytes, n, size)
+		}
+		rest := w.letters(0, first[len(first)-1].Ordinal, 100)
+		w.equal("what follows", rest[0].ID, fmt.Sprint("large-", len(first)))
+	}},
+
 	{"a record set aside again takes the place of its dead letter", func(w *world) {
 		s := w.hold(0)
 		s.commit(setAside(0, "a", 1), setAside(0, "b", 2), setAside(0, "c", 3))

@@ -141,6 +141,19 @@ var wrongLetters = []mistake{
 		}
 	}), []string{"dead letters are listed page by page, the longest set aside first"}},
 
+	{"a list of dead letters has no limit on its bytes", onReader(func(d *database, b *brokenReader) {
+		b.letters = func(ctx context.Context, p int, after uint64, limit int) (all []store.DeadLetter, err error) {
+			for {
+				letters, err := b.Reader.DeadLetters(ctx, p, after, limit-len(all))
+				if err != nil || len(letters) == 0 {
+					return all, err
+				}
+				all = append(all, letters...)
+				after = letters[len(letters)-1].Ordinal
+			}
+		}
+	}), []string{"a list of dead letters ends at PageBytes, with at least one"}},
+
 	{"a record set aside again is another dead letter", onCommit(func(d *database, c *store.Commit) {
 		for i, op := range c.Operations {
 			if op.Kind != store.SetAside {
