@@ -1,0 +1,77 @@
+package drainmark_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// The import rule: the root imports nothing of ours; backend and consumer import the seams, never an adapter; an
+// adapter imports the root and its seam; verify imports nothing of ours; only cmd/ (and the simulation, which plays with
+// the memory adapters) puts them together. Tests may import what they need.
+func TestImportRule(t *testing.T) {
+	t.Parallel()
+	const module = "github.com/drainmark/drainmark"
+	allowed := []struct{ folder, imports string }{ // the first folder that is a prefix counts; imports are prefixes
+		{"cmd/", "*"},
+		{"internal/simulation/", "*"},
+		{"internal/", ""},
+		{"backend/", "/ /backend /broker /store /internal"},
+		{"consumer/", "/ /broker /store /internal"},
+		{"verify/", ""},
+		{"broker/", "/ /broker /internal"},
+		{"store/", "/ /store /internal"},
+		{"", ""},
+	}
+	adapters := []string{"/memory", "/jetstream", "/rabbitmq", "/sqlite", "/redis"}
+	files := 0
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		files++
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		rule := allowed[len(allowed)-1]
+		for _, a := range allowed {
+			if strings.HasPrefix(filepath.ToSlash(path), a.folder) {
+				rule = a
+				break
+			}
+		}
+		for _, spec := range file.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				return err
+			}
+			ours, ok := strings.CutPrefix(imported, module)
+			if !ok || rule.imports == "*" {
+				continue
+			}
+			if ours == "" {
+				ours = "/"
+			}
+			fits := false
+			for _, prefix := range strings.Fields(rule.imports) {
+				fits = fits || ours == prefix || prefix != "/" && strings.HasPrefix(ours+"/", prefix+"/")
+			}
+			own := "/" + filepath.ToSlash(filepath.Dir(path))
+			for _, adapter := range adapters {
+				fits = fits && (!strings.HasSuffix(ours, adapter) || ours == own)
+			}
+			if !fits {
+				t.Errorf("%s must not import %s", path, imported)
+			}
+		}
+		return nil
+	})
+	if err != nil || files < 50 {
+		t.Errorf("looked at %d files: %v", files, err)
+	}
+}
