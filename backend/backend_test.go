@@ -465,6 +465,51 @@ func TestFollowingALog(t *testing.T) {
 	})
 }
 
+// A follower skips what was cleared before the replica showed it.
+func TestFollowingOverAClear(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{}, 1, func(s *system) {
+		s.drain()
+		first, err := s.Subscribe(s.Context(), "log", 0)
+		if err != nil {
+			s.Fatal(err)
+		}
+		defer first.Close()
+		read := func(sub Subscription, want ...uint64) {
+			s.Helper()
+			for len(want) > 0 {
+				messages, err := sub.Next(s.Context())
+				if err != nil {
+					s.Fatal(err)
+				}
+				for _, m := range messages {
+					if len(want) == 0 || m.Position != want[0] {
+						s.Fatalf("position %d came where %v are due", m.Position, want)
+					}
+					want = want[1:]
+				}
+			}
+		}
+		s.state(s.append("log", "1", "2", "3"), time.Minute)
+		read(first, 1, 2, 3)
+		s.replica.Pause()
+		s.append("log", "4", "5", "6")
+		if _, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Clear, Log: "log"}); err != nil {
+			s.Fatal(err)
+		}
+		s.append("log", "7", "8")
+		time.Sleep(5 * time.Second)
+		s.replica.Resume()
+		read(first, 7, 8)
+		second, err := s.Subscribe(s.Context(), "log", 7)
+		if err != nil {
+			s.Fatal(err)
+		}
+		defer second.Close()
+		read(second, 8)
+	})
+}
+
 // However many follow a log, a commit costs one read of it.
 func TestSubscribersCostNoReads(t *testing.T) {
 	t.Parallel()

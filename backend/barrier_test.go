@@ -1,0 +1,107 @@
+package backend
+
+import (
+	"context"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/consumer"
+	"github.com/drainmark/drainmark/store"
+	storememory "github.com/drainmark/drainmark/store/memory"
+)
+
+// gatedBroker lets a subscription through when the gate opens.
+type gatedBroker struct {
+	broker.Broker
+	gate chan struct{}
+}
+
+func (b gatedBroker) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+	<-b.gate
+	return b.Broker.Open(ctx, partition, from)
+}
+
+// gatedStore lets one commit through, and the others when the gate opens.
+type gatedStore struct {
+	store.Store
+	first chan struct{}
+	gate  chan struct{}
+}
+
+func (s gatedStore) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+	select {
+	case s.first <- struct{}{}:
+	case <-s.gate:
+	}
+	return s.Store.Commit(ctx, c)
+}
+
+// publishHeld publishes a message of another backend. (One of the same would show as a gap.)
+func publishHeld(t *testing.T, server *brokermemory.Server) {
+	t.Helper()
+	held := drainmark.Batch{Producer: drainmark.NewProducerID(), First: 1, Records: []drainmark.Record{{Kind: drainmark.Append, Log: "log", Body: []byte("held")}}}
+	header := broker.Header{Producer: held.Producer, First: 1, Last: 1}
+	if err := server.Connect().Publish(t.Context(), 0, broker.Batch{Header: header, Payload: drainmark.EncodeBatch(nil, &held)}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A broker that does not keep the order may put what another consumer held behind a fence that was published after the
+// claim and before the subscription. Then the fence is persisted before those records, and the barrier must not be
+// reached: the epoch that it noted was the claim's, and every subscription has its own.
+func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := brokermemory.NewServer(brokermemory.Options{})
+		db := storememory.NewDB()
+		d := drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 1}
+		_, _ = db.Store().Init(t.Context(), d)
+		b, err := New(Config{Broker: server.Connect(), Reader: db.Reader(), Deployment: d, Logger: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &system{T: t, Backend: b}
+		s.start(b.Run)
+		publishHeld(t, server)
+		another, err := server.Connect().Open(t.Context(), 0, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := another.Receive(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+
+		queue := gatedBroker{server.Connect(), make(chan struct{})}
+		master := gatedStore{db.Store(), make(chan struct{}, 1), make(chan struct{})}
+		c := consumer.New(consumer.Config{
+			Broker: queue, Store: master, Owner: "one", Partitions: 1, Logger: quiet(), Limits: consumer.Limits{CommitRecords: 1},
+		})
+		s.start(c.Run)
+		time.Sleep(2 * time.Second) // it has claimed, and the backend has seen that
+		receipt, err := b.Barrier(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		close(queue.gate) // it subscribes: what the other one held goes behind the fence
+		time.Sleep(time.Second)
+		if page, err := b.Messages(t.Context(), "log", 0, 10, nil, 0); drainmark.KindOf(err) != drainmark.KindNotFound || !b.tracker.partitions[0].snapshot().Holds(receipt.Runs[0]) {
+			t.Errorf("the case is not the one to be tested: the fence should be persisted and the record not; %d messages (%v)", len(page.Messages), err)
+		}
+		status, err := b.Status(t.Context(), receipt, time.Second)
+		if err != nil || status.State != Pending {
+			t.Errorf("with a record behind the fence, the barrier is %+v (%v)", status, err)
+		}
+		close(master.gate)
+		if status, err = b.Status(t.Context(), status.Receipt, time.Minute); err != nil || status.State != Persisted {
+			t.Errorf("when all is persisted, the barrier is %+v (%v)", status, err)
+		}
+		_ = another.Close()
+		for _, stop := range s.stop {
+			stop()
+		}
+	})
+}
