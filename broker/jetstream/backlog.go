@@ -15,7 +15,7 @@ import (
 // message says, less what the progress holds of it. The stream's own state says up to where that must be known. (What
 // a NATS consumer says is pending would be wrong: it lags behind the confirmations.)
 func (b *Broker) Backlog(ctx context.Context, number int, progress drainmark.Progress) (broker.Backlog, error) {
-	ctx, cancel := b.bounded(ctx)
+	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
 	defer cancel()
 	p, err := b.partition(number)
 	if err != nil {
@@ -23,7 +23,7 @@ func (b *Broker) Backlog(ctx context.Context, number int, progress drainmark.Pro
 	}
 	backlog, err := p.backlog(ctx, progress)
 	if err != nil {
-		return broker.Backlog{}, b.explain(fmt.Sprintf("counting partition %d's backlog", number), err)
+		return broker.Backlog{}, b.explain(fmt.Sprintf("counting partition %d's backlog", number), because(ctx, err))
 	}
 	return backlog, nil
 }

@@ -30,13 +30,17 @@ type connection struct {
 	reason    error // why it is not connected, or nil
 }
 
-// errInterrupted is why what waited for NATS does not wait any longer: the outcome is unknown.
-var errInterrupted = errors.New("the connection to NATS broke")
+// Why what waited for NATS does not wait any longer. The outcome is unknown.
+var (
+	errInterrupted = errors.New("the connection to NATS broke")
+	errUnanswered  = errors.New("NATS did not answer in time")
+)
 
 const (
 	reconnectWait   = 100 * time.Millisecond
 	reconnectJitter = 100 * time.Millisecond
 	pingInterval    = 10 * time.Second // two without an answer, and the connection counts as broken
+	writeTimeout    = 10 * time.Second
 )
 
 // connect returns at once; whether there is a connection is seen later.
@@ -51,6 +55,7 @@ func connect(log *slog.Logger, servers string, options ...nats.Option) (*connect
 		nats.ReconnectJitter(reconnectJitter, reconnectJitter),
 		nats.PingInterval(pingInterval),
 		nats.Timeout(firstConnect),
+		nats.FlusherTimeout(writeTimeout),
 		// What is published while there is no connection must fail at once, and not be sent some day.
 		nats.ReconnectBufSize(-1),
 		// A wrong password can be put right on the server.
@@ -101,7 +106,9 @@ func (c *connection) disconnected(err error) {
 	c.interrupt(errInterrupted)
 	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
 	c.reason = err
-	c.log.Warn("the connection to NATS is lost", "error", err)
+	if c.ctx.Err() == nil {
+		c.log.Warn("the connection to NATS is lost", "error", err)
+	}
 }
 
 // now returns the context that lasts as long as the connection of now.
@@ -109,6 +116,24 @@ func (c *connection) now() context.Context {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.whole
+}
+
+// during returns a context for a question to NATS: it ends with ctx, and also when the time has passed, or when the
+// connection of now breaks or is closed.
+func (c *connection) during(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
+	whole := c.now()
+	ctx, cancel := context.WithCancelCause(ctx)
+	stop := context.AfterFunc(whole, func() { cancel(context.Cause(whole)) })
+	ctx, end := context.WithTimeoutCause(ctx, timeout, errUnanswered)
+	return ctx, func() { stop(); end(); cancel(nil) }
+}
+
+// because returns why the context is over, if that is all that err says.
+func because(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
+	}
+	return err
 }
 
 // down returns nil while there is a connection, and otherwise broker.ErrNotSent with the reason.

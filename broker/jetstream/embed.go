@@ -11,7 +11,7 @@ import (
 type EmbedConfig struct {
 	Options
 	Dir        string // where it stores everything; required. Only one process may use it at a time
-	MaxPayload int    // the largest batch, in bytes; 8 MiB
+	MaxPayload int    // the largest batch, in bytes; 8 MiB less 1 KiB for headers, which is also the most
 	// MinFree is how many bytes must stay free on the disk: with less, Publish fails with broker.ErrFull. 64 MiB.
 	MinFree int64
 }

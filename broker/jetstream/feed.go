@@ -29,6 +29,8 @@ type feed struct {
 	taken  bool   // the current portion has delivered something
 	next   uint64 // the consumer's number of the next message
 	silent *time.Timer
+	began  time.Time
+	again  <-chan time.Time // when to ask again, while the consumer is not known everywhere in the cluster
 }
 
 const (
@@ -36,8 +38,11 @@ const (
 	portionBytes    = 8 << 20
 	maxPortionBytes = 128 << 20
 	portionExpires  = 30 * time.Second
-	heartbeat       = 5 * time.Second // while a portion waits for messages, something comes this often
+	heartbeat       = 2 * time.Second // while a portion waits for messages, something comes this often
 	silence         = 2*heartbeat + heartbeat/2
+	// A new consumer takes a moment to become known to the cluster's member that this process is connected to.
+	becomesKnown = 5 * time.Second
+	askAgain     = 10 * time.Millisecond
 	// consumerLinger is how long the server keeps a consumer that nobody asks for anything.
 	consumerLinger = 10 * time.Minute
 	// messageOverhead bounds what NATS counts of a message beyond what its own limit counts: its subjects.
@@ -58,9 +63,10 @@ func newFeed(ctx, quit context.Context, conn *connection, stream string, config 
 		quit:     quit,
 		whole:    conn.now(),
 		stream:   stream,
-		messages: make(chan *nats.Msg, portionMessages+16), // 16: heartbeats, and the end of the portion
+		messages: make(chan *nats.Msg, portionMessages+64), // 64: heartbeats, and the ends of portions
 		bytes:    max(portionBytes, int(conn.MaxPayload())+messageOverhead),
 		next:     1,
+		began:    time.Now(),
 	}
 	config.AckPolicy = natsjs.AckNonePolicy
 	config.MemoryStorage = true
@@ -97,6 +103,9 @@ func (f *feed) receive(ctx context.Context, wait bool) (*nats.Msg, *nats.MsgMeta
 			if m, err = f.await(ctx); err != nil {
 				return nil, nil, err
 			}
+			if m == nil {
+				continue
+			}
 		}
 		if m.Reply == "" { // every message of a stream has the address for its acknowledgement
 			if err := f.status(m); err != nil {
@@ -118,7 +127,7 @@ func (f *feed) receive(ctx context.Context, wait bool) (*nats.Msg, *nats.MsgMeta
 	}
 }
 
-// await blocks for something from the server.
+// await blocks for something from the server. It returns nil when it is time to ask again.
 func (f *feed) await(ctx context.Context) (*nats.Msg, error) {
 	f.silent.Reset(silence)
 	select {
@@ -130,6 +139,9 @@ func (f *feed) await(ctx context.Context) (*nats.Msg, error) {
 		return nil, context.Cause(f.quit)
 	case <-f.whole.Done():
 		return nil, context.Cause(f.whole)
+	case <-f.again:
+		f.again = nil
+		return nil, nil
 	case <-f.silent.C:
 		return nil, errSilent
 	}
@@ -137,7 +149,7 @@ func (f *feed) await(ctx context.Context) (*nats.Msg, error) {
 
 // request asks for a portion unless one is under way.
 func (f *feed) request() error {
-	if f.left > 0 {
+	if f.left > 0 || f.again != nil {
 		return nil
 	}
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, portionMessages, f.bytes, portionExpires, heartbeat)
@@ -164,6 +176,9 @@ func (f *feed) status(m *nats.Msg) error {
 		if f.bytes > maxPortionBytes {
 			return fmt.Errorf("a message is larger than %d bytes", maxPortionBytes)
 		}
+	case status == "503" && f.next == 1 && time.Since(f.began) < becomesKnown:
+		f.left = 0
+		f.again = time.After(askAgain)
 	default:
 		return fmt.Errorf("NATS ended the delivery: %s %s", status, text)
 	}
@@ -184,7 +199,7 @@ func (f *feed) close() {
 	if f.inbox != nil {
 		f.inbox.Unsubscribe()
 	}
-	if f.whole.Err() != nil || !f.conn.IsConnected() {
+	if !f.conn.IsConnected() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)

@@ -6,6 +6,9 @@
 // Nothing is consumed: receivers read behind the store's cursor, without acknowledgements, and what has been
 // acknowledged is purged when the replay window has passed or the stream is half full. The newest message of each
 // producer stays for longer, because it says how many records that producer has ever published: so the backlog is exact.
+//
+// A confirmed batch is on the disk (fsync) with the embedded server, and with an external one that is configured with
+// "sync_interval: always"; NATS's own default is to sync every two minutes.
 package jetstream
 
 import (
@@ -30,19 +33,20 @@ type Options struct {
 	MaxBytes          int64         // how much all partitions together may store; 10 GiB
 	ReplayWindow      time.Duration // how long what has been acknowledged is kept, if there is room; 1 h
 	ProducerRetention time.Duration // how long a producer's newest message is kept; 7 days
-	PublishTimeout    time.Duration // how long Publish waits for the confirmation; 5 s
+	Timeout           time.Duration // how long to wait for an answer of NATS, such as a confirmation; 5 s
 	PurgeInterval     time.Duration // how often to look for what can be purged; 2 s
 	Logger            *slog.Logger  // nil discards
 }
 
 const (
-	defaultMaxBytes = 10 << 30
+	defaultMaxBytes   = 10 << 30
+	minPartitionBytes = 64 << 10
 	// headerRoom is what headers may take of NATS's limit on a message. Ours take some 250 bytes.
 	headerRoom = 1 << 10
 	// defaultMaxPayload is an external server's limit unless it says otherwise (NATS's own default).
 	defaultMaxPayload = 1<<20 - headerRoom
 	// largestPayload is the most that Traits ever claim: larger batches only cost memory.
-	largestPayload = 8 << 20
+	largestPayload = 8<<20 - headerRoom
 )
 
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -59,10 +63,16 @@ func (o Options) withDefaults() (Options, error) {
 	o.MaxBytes = orDefault(o.MaxBytes, defaultMaxBytes)
 	o.ReplayWindow = orDefault(o.ReplayWindow, time.Hour)
 	o.ProducerRetention = orDefault(o.ProducerRetention, 7*24*time.Hour)
-	o.PublishTimeout = orDefault(o.PublishTimeout, 5*time.Second)
+	o.Timeout = orDefault(o.Timeout, 5*time.Second)
 	o.PurgeInterval = orDefault(o.PurgeInterval, 2*time.Second)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.partitionBytes() < minPartitionBytes {
+		return o, misconfigured("MaxBytes is %d: it must be at least %d for each of the %d partitions", o.MaxBytes, minPartitionBytes, o.Partitions)
+	}
+	if min(o.ReplayWindow, o.ProducerRetention, o.Timeout, o.PurgeInterval) < 0 {
+		return o, misconfigured("a duration is negative: ReplayWindow, ProducerRetention, Timeout or PurgeInterval")
 	}
 	return o, nil
 }
@@ -102,7 +112,7 @@ type Broker struct {
 	closed  error // what Close returned
 
 	mu        sync.Mutex
-	receivers map[*receiver]struct{}
+	receivers map[*receiver]struct{} // those that are open; nil when the broker is closed
 }
 
 var _ broker.Broker = (*Broker)(nil)
@@ -119,7 +129,7 @@ func newBroker(o Options, conn *connection, config natsjs.StreamConfig, maxPaylo
 	for number := range o.Partitions {
 		b.partitions = append(b.partitions, newPartition(b, number, config))
 	}
-	b.running.Go(b.purgeRegularly)
+	b.start(b.purgeRegularly)
 	return b
 }
 
@@ -128,19 +138,13 @@ func (b *Broker) Traits() broker.Traits { return b.traits }
 
 // Ping implements broker.Broker: it asks the first partition's stream how it is.
 func (b *Broker) Ping(ctx context.Context) error {
-	ctx, cancel := b.bounded(ctx)
+	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
 	defer cancel()
-	_, err := b.ping(ctx)
-	return b.explain("asking whether NATS is well", err)
-}
-
-func (b *Broker) ping(ctx context.Context) (*natsjs.StreamInfo, error) {
-	if b.process != nil {
-		if err := b.process.room(0); err != nil {
-			return nil, err
-		}
+	_, err := b.partitions[0].info(ctx)
+	if err == nil && b.process != nil {
+		err = b.process.room(0)
 	}
-	return b.partitions[0].info(ctx)
+	return b.explain("asking whether NATS is well", because(ctx, err))
 }
 
 // partition returns one of the partitions while the broker is open.
@@ -154,11 +158,13 @@ func (b *Broker) partition(number int) (*partition, error) {
 	return b.partitions[number], nil
 }
 
-// bounded returns a context that also ends with the broker.
-func (b *Broker) bounded(ctx context.Context) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(b.conn.ctx, cancel)
-	return ctx, func() { stop(); cancel() }
+// start runs f until Close, which waits for it; after Close it does nothing.
+func (b *Broker) start(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.receivers != nil {
+		b.running.Go(f)
+	}
 }
 
 // explain wraps an error with what was being done. Once the broker is closed, that is why.

@@ -24,6 +24,7 @@ const (
 	codeServerFull           natsjs.ErrorCode = 10023
 	codeOverloaded           natsjs.ErrorCode = 10167
 	codeMessageTooLarge      natsjs.ErrorCode = 10054
+	codeWrongLastSequence    natsjs.ErrorCode = 10071
 )
 
 // partition is one partition's stream, as far as it is known.
@@ -32,6 +33,8 @@ type partition struct {
 	number  int
 	config  natsjs.StreamConfig // what to create it with
 	subject string              // of its messages, up to the producer: "drainmark.p0."
+
+	latest published // Publish's, which is called once at a time
 
 	following chan struct{} // a semaphore: guards tail
 	tail      *tail         // nil until it is needed
@@ -66,6 +69,9 @@ func newPartition(b *Broker, number int, config natsjs.StreamConfig) *partition 
 
 // ready returns the stream, which it finds or creates and checks when that has not been done yet.
 func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
+	if err := p.b.conn.down(); err != nil {
+		return nil, err
+	}
 	p.mu.Lock()
 	stream := p.stream
 	p.mu.Unlock()
@@ -73,6 +79,9 @@ func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
 		return stream, nil
 	}
 	stream, err := p.find(ctx)
+	for err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		stream, err = p.find(ctx) // a cluster does not answer when it has no leader, or is just making the stream
+	}
 	if err != nil {
 		return nil, fmt.Errorf("preparing the stream %s: %w", p.config.Name, p.hint(err))
 	}
@@ -82,10 +91,10 @@ func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
 	return stream, nil
 }
 
+// find takes at most findTimeout.
 func (p *partition) find(ctx context.Context) (natsjs.Stream, error) {
-	if err := p.b.conn.down(); err != nil {
-		return nil, err
-	}
+	ctx, cancel := context.WithTimeout(ctx, findTimeout)
+	defer cancel()
 	js := p.b.conn.js
 	stream, err := js.Stream(ctx, p.config.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
@@ -110,6 +119,8 @@ func (p *partition) find(ctx context.Context) (natsjs.Stream, error) {
 	}
 	return stream, p.check(info.Config)
 }
+
+const findTimeout = time.Second
 
 // forget makes the next call look for the stream again.
 func (p *partition) forget() {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"sync"
 	"time"
 
@@ -66,7 +67,7 @@ func (p *process) start() error {
 		JetStream:          true,
 		StoreDir:           p.config.Dir,
 		SyncAlways:         true,
-		JetStreamMaxStore:  p.config.MaxBytes,
+		JetStreamMaxStore:  maxServerStore,
 		JetStreamMaxMemory: maxServerMemory,
 		MaxPayload:         int32(p.config.MaxPayload + headerRoom),
 		MaxPending:         maxServerPending,
@@ -88,6 +89,7 @@ func (p *process) start() error {
 }
 
 const (
+	maxServerStore   = 1 << 60  // the streams have limits of their own, and the disk's is MinFree
 	maxServerMemory  = 64 << 20 // for streams in memory, of which there are none
 	maxServerPending = 256 << 20
 )
@@ -134,7 +136,7 @@ func (p *process) suspect() {
 	}
 }
 
-// fault returns what is wrong with the server, or "".
+// fault returns what is wrong with the server that only a new start can put right, or "".
 func (p *process) fault() string {
 	p.mu.Lock()
 	s := p.server
@@ -145,7 +147,13 @@ func (p *process) fault() string {
 	case !s.JetStreamEnabled():
 		return "JetStream has been disabled: " + p.log.lastError()
 	}
-	return s.Healthz(&server.HealthzOptions{}).Error
+	for _, e := range s.Healthz(&server.HealthzOptions{Details: true}).Errors {
+		// Other errors do not last (a stream that is just being made cannot be found), or come again.
+		if e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") {
+			return e.Error
+		}
+	}
+	return ""
 }
 
 // supervise starts the server again whenever it is found broken.
@@ -165,8 +173,8 @@ func (p *process) supervise(ctx context.Context) {
 			wait = firstRestartWait
 		}
 		p.config.Logger.Error("the embedded NATS server is broken; starting it again", "fault", fault, "wait", wait)
-		if err := errors.Join(p.stop(), ctx.Err()); err != nil {
-			p.config.Logger.Error("the embedded NATS server cannot be stopped", "error", err)
+		if err := p.stop(); err != nil {
+			p.config.Logger.Error("the embedded NATS server cannot be started again in this process", "error", err)
 			return
 		}
 		select {
@@ -190,6 +198,12 @@ func (p *process) room(size int) error {
 		return fmt.Errorf("%w: its disk has %d bytes left, and needs %d (MinFree is %d)", broker.ErrFull, free, need, p.config.MinFree)
 	}
 	return nil
+}
+
+// short says whether there soon will be no room any more.
+func (p *process) short() bool {
+	free, known := freeBytes(p.config.Dir)
+	return known && free < 2*p.config.MinFree
 }
 
 // close stops the server for good.

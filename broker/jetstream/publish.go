@@ -1,11 +1,14 @@
 package jetstream
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
@@ -13,8 +16,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// errUnconfirmed is why Publish does not wait any longer: the outcome is unknown.
-var errUnconfirmed = errors.New("NATS did not confirm it in time")
+// noRespondersWait bounds the last of the growing waits until somebody takes the message.
+const noRespondersWait = 500 * time.Millisecond
 
 // Publish implements broker.Broker.
 func (b *Broker) Publish(ctx context.Context, number int, batch broker.Batch) error {
@@ -38,30 +41,90 @@ func (p *partition) publish(ctx context.Context, batch broker.Batch) error {
 			return err
 		}
 	}
-	whole := b.conn.now()
-	if err := b.conn.down(); err != nil {
-		return err
-	}
-	attempt, cancel := context.WithTimeoutCause(ctx, b.options.PublishTimeout, errUnconfirmed)
+	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
 	defer cancel()
-	if _, err := p.ready(attempt); err != nil {
-		return notSent(err)
+	m := &nats.Msg{Subject: p.subject + batch.Producer.String(), Header: headers(batch.Header), Data: batch.Payload}
+	p.latest.expect(m, batch.Header)
+	sequence, err := p.send(ctx, m)
+	if answered(err, codeWrongLastSequence) {
+		sequence, err = p.settle(ctx, m, batch.Header)
 	}
-	answer, err := b.conn.request(attempt, whole, &nats.Msg{
-		Subject: p.subject + batch.Producer.String(),
-		Header:  headers(batch.Header),
-		Data:    batch.Payload,
-	})
-	switch {
-	case err == nil:
-		return p.confirmed(answer)
-	case errors.Is(err, nats.ErrNoResponders): // there is no stream for this subject any more
-		p.forget()
-		return notSent(p.hint(err))
-	case errors.Is(err, errUnconfirmed) && b.process != nil:
+	if err == nil {
+		p.latest = published{producer: batch.Producer, sequence: sequence}
+	} else if b.process != nil && !errors.Is(err, broker.ErrFull) {
 		b.process.suspect()
 	}
 	return err
+}
+
+// published is the newest message that Publish knows to be stored, which it names to NATS with the next one. NATS then
+// takes that one only if no other message of the producer has come meanwhile. So a message whose outcome was unknown
+// cannot come late, on a connection that broke, behind those that were published after it: it would hide them from
+// Backlog, which goes by each producer's newest message.
+type published struct {
+	producer drainmark.ProducerID
+	sequence uint64 // in the stream
+}
+
+// expect names the newest message, if it is known: of a producer that begins, there is none.
+func (n published) expect(m *nats.Msg, h broker.Header) {
+	switch {
+	case n.producer == h.Producer && n.sequence > 0:
+		m.Header.Set(natsjs.ExpectedLastSubjSeqHeader, strconv.FormatUint(n.sequence, 10))
+	case h.First == 1:
+		m.Header.Set(natsjs.ExpectedLastSubjSeqHeader, "0")
+	}
+}
+
+// settle is called when NATS has another newest message of the producer than was expected. If it is this batch, its
+// first Publish has stored it. Otherwise somebody has purged or added something, and the batch goes without naming any.
+func (p *partition) settle(ctx context.Context, m *nats.Msg, h broker.Header) (sequence uint64, err error) {
+	stream, err := p.ready(ctx)
+	if err != nil {
+		return 0, notSent(because(ctx, err))
+	}
+	last, err := stream.GetLastMsgForSubject(ctx, m.Subject)
+	switch {
+	case err == nil && p.latest.sequence < last.Sequence && p.header(last.Header) == h && bytes.Equal(last.Data, m.Data):
+		return last.Sequence, nil
+	case err != nil && !errors.Is(err, natsjs.ErrMsgNotFound):
+		return 0, fmt.Errorf("looking whether it is stored already: %w", because(ctx, err))
+	}
+	m.Header.Del(natsjs.ExpectedLastSubjSeqHeader)
+	return p.send(ctx, m)
+}
+
+// send publishes the message, and returns its sequence in the stream.
+func (p *partition) send(ctx context.Context, m *nats.Msg) (sequence uint64, err error) {
+	sequence, err = p.trySend(ctx, m)
+	// The stream has gone and is made again, it has no leader, or its subjects are not known everywhere in the cluster yet.
+	for wait := 10 * time.Millisecond; errors.Is(err, nats.ErrNoResponders) && wait < noRespondersWait; wait *= 2 {
+		select {
+		case <-ctx.Done():
+			return 0, notSent(context.Cause(ctx))
+		case <-time.After(wait):
+			sequence, err = p.trySend(ctx, m)
+		}
+	}
+	return sequence, err
+}
+
+func (p *partition) trySend(ctx context.Context, m *nats.Msg) (sequence uint64, err error) {
+	if _, err := p.ready(ctx); err != nil {
+		return 0, notSent(because(ctx, err))
+	}
+	answer, err := p.b.conn.request(ctx, m)
+	if errors.Is(err, nats.ErrNoResponders) { // no stream has this subject
+		p.forget()
+		if p.b.process != nil {
+			p.b.process.suspect()
+		}
+		return 0, notSent(p.hint(err))
+	}
+	if err != nil {
+		return 0, err
+	}
+	return p.confirmed(answer)
 }
 
 // notSent marks an error as one after which the batch has certainly not been stored.
@@ -72,47 +135,51 @@ func notSent(err error) error {
 	return fmt.Errorf("%w: %w", broker.ErrNotSent, err)
 }
 
-// request waits for the answer until the context, or the connection as it was, is over.
-func (c *connection) request(ctx, whole context.Context, m *nats.Msg) (*nats.Msg, error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(whole, func() { cancel(context.Cause(whole)) })()
+// request sends a message and waits for its answer.
+func (c *connection) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
 	answer, err := c.RequestMsgWithContext(ctx, m)
 	switch {
 	case err == nil:
 		return answer, nil
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
-	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrHeadersNotSupported):
-		return nil, notSent(err) // these say that nothing was written
+	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrHeadersNotSupported):
+		return nil, notSent(err) // these say that nothing was written; nats.ErrConnectionClosed does not
 	case errors.Is(err, nats.ErrMaxPayload):
 		return nil, notSent(misconfigured("NATS takes at most %d bytes a message, less than when this process began; raise its max_payload, or start the process anew",
 			c.MaxPayload()))
 	}
-	return nil, err
+	return nil, because(ctx, err)
 }
 
 // confirmed reads NATS's answer to a message that it has got.
-func (p *partition) confirmed(answer *nats.Msg) error {
+func (p *partition) confirmed(answer *nats.Msg) (sequence uint64, err error) {
 	var ack struct {
-		Error  *natsjs.APIError `json:"error"`
-		Stream string           `json:"stream"`
+		Error    *natsjs.APIError `json:"error"`
+		Stream   string           `json:"stream"`
+		Sequence uint64           `json:"seq"`
 	}
 	if err := json.Unmarshal(answer.Data, &ack); err != nil {
-		return fmt.Errorf("reading NATS's confirmation: %w", err)
+		return 0, fmt.Errorf("reading NATS's confirmation: %w", err)
 	}
-	if ack.Error == nil {
-		if ack.Stream != p.config.Name {
-			return misconfigured("another stream, %s, has the subjects %s*: give the deployment another prefix, or the stream other subjects", ack.Stream, p.subject)
+	if ack.Error != nil {
+		return 0, p.refused(ack.Error)
+	}
+	if ack.Stream != p.config.Name {
+		return 0, misconfigured("another stream, %s, has the subjects %s*: give the deployment another prefix, or the stream other subjects", ack.Stream, p.subject)
+	}
+	return ack.Sequence, nil
+}
+
+// refused says what is certain after an error that NATS has answered with.
+func (p *partition) refused(err *natsjs.APIError) error {
+	switch err.ErrorCode {
+	case codeStoreFailed: // its limit of bytes, or of messages; anything else need not be certain
+		if !strings.Contains(err.Description, "maximum") {
+			break
 		}
-		return nil
-	}
-	err := error(ack.Error)
-	switch code := ack.Error.ErrorCode; {
-	case code == codeStoreFailed && strings.Contains(ack.Error.Description, "maximum"), // its bytes or messages
-		code == codeNoStorageLeft, code == codeAccountFull, code == codeServerFull, code == codeOverloaded:
+		fallthrough
+	case codeNoStorageLeft, codeAccountFull, codeServerFull, codeOverloaded:
 		return fmt.Errorf("%w: the stream %s, of at most %d bytes: %w", broker.ErrFull, p.config.Name, p.config.MaxBytes, err)
-	case code == codeMessageTooLarge:
+	case codeMessageTooLarge:
 		p.forget() // check its settings again
 		return notSent(misconfigured("the stream %s refuses a message of this size: raise its maximum message size", p.config.Name))
 	}

@@ -57,8 +57,12 @@ func (a *acknowledged) age(before time.Time) {
 	a.history = a.history[n:]
 }
 
-// target returns up to where to purge the stream as it is now: what has aged, and more while it is over half full.
-func (a *acknowledged) target(info *natsjs.StreamInfo) uint64 {
+// target returns up to where to purge the stream as it is now: what has aged, more while it is over half full, and
+// everything while the disk is short of room.
+func (a *acknowledged) target(info *natsjs.StreamInfo, short bool) uint64 {
+	if short {
+		return a.through
+	}
 	target := a.aged
 	if half := uint64(info.Config.MaxBytes) / 2; info.Config.MaxBytes > 0 && info.State.Bytes > half {
 		target = max(target, a.purged+1+(info.State.Bytes-half)/messageSize(info))
@@ -91,7 +95,7 @@ func (b *Broker) purgeRegularly() {
 }
 
 // purge deletes what was acknowledged before the replay window, and more of what is acknowledged, oldest first, while
-// the stream is over half full. The newest message of each producer stays until its retention has passed.
+// the stream is over half full or the embedded server's disk is short of room. The newest message of each producer stays until its retention has passed.
 func (p *partition) purge(ctx context.Context) error {
 	p.mu.Lock()
 	p.acked.age(time.Now().Add(-p.b.options.ReplayWindow))
@@ -100,7 +104,7 @@ func (p *partition) purge(ctx context.Context) error {
 	if a.by == nil || a.by.ctx.Err() != nil || p.b.conn.down() != nil {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, purgeTimeout)
+	ctx, cancel := p.b.conn.during(ctx, purgeTimeout)
 	defer cancel()
 	info, err := p.info(ctx)
 	if err != nil {
@@ -139,7 +143,11 @@ func (p *partition) purgeAcknowledged(ctx context.Context, info *natsjs.StreamIn
 		a.purged = max(a.purged, first-1)
 	}
 	leap := uint64(0) // grows while there is nothing to purge
-	for target := a.target(info); a.purged < target; target = a.target(info) {
+	for {
+		target := a.target(info, p.b.process != nil && p.b.process.short())
+		if target <= a.purged {
+			return nil
+		}
 		to := min(max(target, a.purged+leap), a.purged+1+purgeBytes/messageSize(info)+leap, a.through)
 		for subject, n := range subjects {
 			if n.sequence <= a.purged+1 {
@@ -159,7 +167,6 @@ func (p *partition) purgeAcknowledged(ctx context.Context, info *natsjs.StreamIn
 			leap = 0
 		}
 	}
-	return nil
 }
 
 // purgeProducers purges the newest message of each producer that has not published anything for the retention time,

@@ -28,7 +28,7 @@ type receiver struct {
 
 // Open implements broker.Broker.
 func (b *Broker) Open(ctx context.Context, number int, from drainmark.Cursor) (broker.Receiver, error) {
-	ctx, cancel := b.bounded(ctx)
+	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
 	defer cancel()
 	p, err := b.partition(number)
 	if err != nil {
@@ -36,7 +36,7 @@ func (b *Broker) Open(ctx context.Context, number int, from drainmark.Cursor) (b
 	}
 	r, err := p.open(ctx, from)
 	if err != nil {
-		return nil, b.explain(fmt.Sprintf("opening partition %d", number), err)
+		return nil, b.explain(fmt.Sprintf("opening partition %d", number), because(ctx, err))
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -59,7 +59,7 @@ func (p *partition) follow(ctx context.Context, info *natsjs.StreamInfo) (*tail,
 		return nil, fmt.Errorf("creating a consumer of the newest messages: %w", err)
 	}
 	p.tail = &tail{p: p, created: info.Created, feed: feed, changed: make(chan struct{}), subjects: map[string]newest{}}
-	p.b.running.Go(p.tail.run)
+	p.b.start(p.tail.run)
 	return p.tail, nil
 }
 

@@ -1,0 +1,156 @@
+package jetstream
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+)
+
+func TestAFullDisk(t *testing.T) {
+	t.Parallel()
+	for name, phase := range map[string]string{
+		"publishing stops before the disk is full, and goes on when what is persisted has been purged": "reserve",
+		"the server recovers when a write has failed and there is room again":                          "full",
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			command, said := child(t, "disk", "DIR="+t.TempDir(), "PHASE="+phase)
+			line := said()
+			for ; line != "" && line != "done"; line = said() {
+				t.Log(line)
+			}
+			command.Wait()
+			if line != "done" {
+				t.Fatal("the process did not come to its end")
+			}
+		})
+	}
+}
+
+// runDisk has a small disk of its own, which nobody else sees: it is mounted in a name space of this process.
+func runDisk() {
+	disk := &smallDisk{dir: os.Getenv("DIR")}
+	disk.check(syscall.Mount("tmpfs", disk.dir, "tmpfs", 0, "size=24m"))
+	switch os.Getenv("PHASE") {
+	case "reserve":
+		disk.reserve()
+	case "full":
+		disk.full()
+	}
+	fmt.Println("done")
+}
+
+// smallDisk runs against a broker whose disk is soon full. A check that fails ends the process.
+type smallDisk struct {
+	dir       string
+	b         *Broker
+	confirmed uint64
+}
+
+const diskBatch = 200_000
+
+func (d *smallDisk) check(err error) {
+	if err != nil {
+		fatal(err)
+	}
+}
+
+func (d *smallDisk) must(ok bool, format string, args ...any) {
+	if !ok {
+		fatal(fmt.Sprintf(format, args...))
+	}
+}
+
+func (d *smallDisk) embed(minFree int64) {
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	b, err := Embed(background(), EmbedConfig{
+		Dir: d.dir, MinFree: minFree, Options: Options{Partitions: 1, PurgeInterval: 10 * time.Millisecond, Logger: log},
+	})
+	d.check(err)
+	d.b = b
+}
+
+// fill publishes until it fails, and returns the error.
+func (d *smallDisk) fill() error {
+	for {
+		if err := d.b.Publish(background(), 0, single(1, d.confirmed+1, diskBatch)); err != nil {
+			return err
+		}
+		d.confirmed++
+	}
+}
+
+// publishAgain publishes the next batch until it is confirmed, and returns the errors before that.
+func (d *smallDisk) publishAgain() (failed []error) {
+	for deadline := time.Now().Add(patience); ; <-time.After(10 * time.Millisecond) {
+		err := d.b.Publish(background(), 0, single(1, d.confirmed+1, diskBatch))
+		if err == nil {
+			d.confirmed++
+			return failed
+		}
+		failed = append(failed, err)
+		d.must(time.Now().Before(deadline), "publishing still fails: %v", err)
+	}
+}
+
+// receiveAll reads the whole stream, which must hold the batches from first on, and returns the last delivery. A batch
+// may be there twice if the first Publish of it failed.
+func (d *smallDisk) receiveAll(first uint64) (*receiver, broker.Delivery) {
+	var r broker.Receiver
+	err := errors.New("not tried")
+	for deadline := time.Now().Add(patience); err != nil; { // the server may be about to start again
+		d.must(time.Now().Before(deadline), "opening still fails: %v", err)
+		r, err = d.b.Open(background(), 0, "")
+	}
+	var last broker.Delivery
+	for next := first; next <= d.confirmed; {
+		all, err := r.Receive(background(), 100)
+		d.check(err)
+		for _, last = range all {
+			d.must(last.First <= next, "received %d where %d should come", last.First, next)
+			next = max(next, last.First+1)
+		}
+	}
+	return r.(*receiver), last
+}
+
+func (d *smallDisk) reserve() {
+	d.embed(8 << 20)
+	err := d.fill()
+	d.must(errors.Is(err, broker.ErrFull), "on a disk that is nearly full: %v", err)
+	d.must(d.confirmed > 40, "only %d batches were confirmed", d.confirmed)
+	d.must(d.b.process.fault() == "", "the server is broken: %s", d.b.process.fault())
+	r, last := d.receiveAll(1)
+	before := d.confirmed
+	d.check(r.Ack(background(), last))
+	d.publishAgain()
+	d.must(d.confirmed == before+1, "%d batches were confirmed", d.confirmed)
+	d.check(d.b.Close())
+}
+
+func (d *smallDisk) full() {
+	d.embed(-1 << 40) // no reserve: NATS itself runs into the end of the disk
+	err := d.fill()
+	fmt.Println("the error at the end of the disk:", err)
+	d.must(d.confirmed > 50, "only %d batches were confirmed", d.confirmed)
+	d.must(!errors.Is(err, broker.ErrNotSent), "the batch had been sent: %v", err)
+	second := d.b.Publish(background(), 0, single(1, d.confirmed+1, diskBatch))
+	d.must(second != nil, "a batch was confirmed on a full disk")
+	d.receiveAll(1)
+	d.check(syscall.Mount("tmpfs", d.dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"))
+	start := time.Now()
+	fmt.Println("errors until it went on:", len(d.publishAgain()), "in", time.Since(start))
+	d.fill()
+	d.check(d.b.Close())
+	d.check(syscall.Mount("tmpfs", d.dir, "tmpfs", syscall.MS_REMOUNT, "size=128m"))
+	d.embed(1 << 20)
+	d.publishAgain()
+	d.receiveAll(1)
+	d.check(d.b.Close())
+}

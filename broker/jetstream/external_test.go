@@ -1,0 +1,294 @@
+package jetstream
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+	natsjs "github.com/nats-io/nats.go/jetstream"
+)
+
+func TestAStreamWithOtherSettingsIsRefusedAndSaysWhatToDo(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	admin := e.open(t)
+	for prefix, test := range map[string]struct {
+		change func(*natsjs.StreamConfig)
+		says   string
+	}{
+		"memory":      {func(c *natsjs.StreamConfig) { c.Storage = natsjs.MemoryStorage }, "storage must be file"},
+		"workqueue":   {func(c *natsjs.StreamConfig) { c.Retention = natsjs.WorkQueuePolicy }, "retention must be limits"},
+		"discard-old": {func(c *natsjs.StreamConfig) { c.Discard = natsjs.DiscardOld }, "discard policy must be new"},
+		"subjects":    {func(c *natsjs.StreamConfig) { c.Subjects = []string{"other.>"} }, "subject must be subjects.p0.*"},
+		"age":         {func(c *natsjs.StreamConfig) { c.MaxAge = time.Hour }, "no maximum age"},
+		"messages":    {func(c *natsjs.StreamConfig) { c.MaxMsgs = 10 }, "no maximum number of messages"},
+		"per-subject": {func(c *natsjs.StreamConfig) { c.MaxMsgsPerSubject = 10 }, "messages per subject"},
+		"size":        {func(c *natsjs.StreamConfig) { c.MaxMsgSize = 1000 }, "maximum message size must be at least"},
+		"no-ack":      {func(c *natsjs.StreamConfig) { c.NoAck = true }, "acknowledgements must not be disabled"},
+		"deny-purge":  {func(c *natsjs.StreamConfig) { c.DenyPurge = true }, "purging must be allowed"},
+		"sources": {func(c *natsjs.StreamConfig) {
+			c.Sources = []*natsjs.StreamSource{{Name: "elsewhere"}}
+		}, "must not mirror, source"},
+	} {
+		t.Run(prefix, func(t *testing.T) {
+			c := natsjs.StreamConfig{
+				Name: prefix + "-p0", Subjects: []string{prefix + ".p0.*"}, Discard: natsjs.DiscardNew, MaxBytes: 1 << 20,
+			}
+			test.change(&c)
+			if _, err := admin.conn.js.CreateStream(bounded(t), c); err != nil {
+				t.Fatal(err)
+			}
+			b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Prefix: prefix, MaxBytes: 64 << 20}, URL: e.url})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			err = b.Publish(bounded(t), 0, single(1, 1, 10))
+			if !errors.Is(err, broker.ErrMisconfigured) || !errors.Is(err, broker.ErrNotSent) || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("Publish: %v", err)
+			}
+			if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrMisconfigured) {
+				t.Errorf("Ping: %v", err)
+			}
+			if err := admin.conn.js.DeleteStream(bounded(t), c.Name); err != nil {
+				t.Fatal(err)
+			}
+			publish(t, b, 1, 1, 1, 10) // what was wrong has been put right
+		})
+	}
+}
+
+func TestAStreamThatFitsIsTakenAsItIs(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	b := e.open(t)
+	stream, err := b.conn.js.CreateStream(bounded(t), natsjs.StreamConfig{
+		Name: "drainmark-p0", Subjects: []string{"drainmark.p0.*"}, Discard: natsjs.DiscardNew, MaxBytes: 1 << 20,
+		Compression: natsjs.S2Compression,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, 1, 1, 3, 10)
+	expect(t, open(t, b, ""), 1, 2, 3)
+	if info, err := stream.Info(bounded(t)); err != nil || info.Config.MaxBytes != 1<<20 {
+		t.Errorf("the stream has been changed: %+v, %v", info, err)
+	}
+}
+
+func TestFewerReplicasThanDemandedAreRefused(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	publish(t, e.open(t), 1, 1, 1, 10)
+	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1}, URL: e.url + "?replicas=3"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "at least 3 replicas") {
+		t.Errorf("Ping: %v", err)
+	}
+}
+
+func TestMoreBytesThanNATSMayStoreAreRefused(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, MaxBytes: 1 << 60}, URL: e.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "lower MaxBytes") {
+		t.Errorf("Ping: %v", err)
+	}
+}
+
+func TestAServerWithoutJetStreamIsNamed(t *testing.T) {
+	t.Parallel()
+	b := startNATS(t, natsSettings{NoJetStream: true}, Options{Partitions: 1}).open(t)
+	err := b.Publish(bounded(t), 0, single(1, 1, 10))
+	if !errors.Is(err, broker.ErrNotSent) || !strings.Contains(err.Error(), "JetStream") {
+		t.Errorf("Publish: %v", err)
+	}
+}
+
+func TestAWrongPasswordIsNotShownAndCanBePutRight(t *testing.T) {
+	t.Parallel()
+	log, logged := testLog()
+	e := startNATS(t, natsSettings{User: "someone", Password: "s3cret"}, Options{Partitions: 1})
+	b, err := Open(bounded(t), Config{
+		Options: Options{Partitions: 1, Logger: log},
+		URL:     strings.Replace(e.url, "nats://", "nats://someone:wr0ng@", 1),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	_, openError := b.Open(bounded(t), 0, "")
+	_, backlogError := b.Backlog(bounded(t), 0, persisted("", nil))
+	for what, err := range map[string]error{
+		"Publish": b.Publish(bounded(t), 0, single(1, 1, 10)), "Ping": b.Ping(bounded(t)), "Open": openError, "Backlog": backlogError,
+	} {
+		if !errors.Is(err, broker.ErrMisconfigured) || !errors.Is(err, broker.ErrNotSent) {
+			t.Errorf("%s: %v", what, err)
+		}
+		if strings.Contains(err.Error(), "wr0ng") || strings.Contains(err.Error(), "nats://") {
+			t.Errorf("%s shows the URL: %v", what, err)
+		}
+	}
+	e.kill(t)
+	e.settings.Password = "wr0ng"
+	e.start(t)
+	eventually(t, func() string {
+		if err := b.Ping(bounded(t)); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	if strings.Contains(logged(), "wr0ng") {
+		t.Errorf("the log shows the password:\n%s", logged())
+	}
+}
+
+func TestNATSNeedNotBeThereYet(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	e.kill(t)
+	b := e.open(t)
+	if err := b.Publish(bounded(t), 0, single(1, 1, 10)); !errors.Is(err, broker.ErrNotSent) {
+		t.Fatalf("Publish while NATS is down: %v", err)
+	}
+	if b.Traits().MaxPayload != defaultMaxPayload {
+		t.Errorf("MaxPayload is %d", b.Traits().MaxPayload)
+	}
+	e.start(t)
+	eventually(t, func() string {
+		if err := b.Publish(bounded(t), 0, single(1, 1, 10)); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	expect(t, open(t, b, ""), 1)
+}
+
+func TestTheServersLimitIsTheTrait(t *testing.T) {
+	t.Parallel()
+	e := startNATS(t, natsSettings{MaxPayload: 3 << 20}, Options{Partitions: 1})
+	b := e.open(t)
+	if got := b.Traits().MaxPayload; got != 3<<20-headerRoom {
+		t.Errorf("MaxPayload is %d", got)
+	}
+	e.kill(t)
+	e.settings.MaxPayload = 1 << 20
+	e.start(t)
+	eventually(t, func() string {
+		if err := b.Ping(bounded(t)); err != nil {
+			return err.Error()
+		}
+		return ""
+	})
+	err := b.Publish(bounded(t), 0, single(1, 1, 2<<20))
+	if !errors.Is(err, broker.ErrMisconfigured) || !errors.Is(err, broker.ErrNotSent) || !strings.Contains(err.Error(), "1048576") {
+		t.Errorf("publishing more than NATS takes by now: %v", err)
+	}
+}
+
+func TestAMaximumMessageSizeThatIsSetLaterIsNamed(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	b := e.open(t)
+	publish(t, b, 1, 1, 1, 10)
+	p := b.partitions[0]
+	c := p.config
+	c.MaxMsgSize = 1000
+	if _, err := b.conn.js.UpdateStream(bounded(t), c); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // by the stream, and then by its settings
+		err := b.Publish(bounded(t), 0, single(1, 2, 2000))
+		if !errors.Is(err, broker.ErrMisconfigured) || !errors.Is(err, broker.ErrNotSent) || !strings.Contains(err.Error(), "maximum message size") {
+			t.Errorf("Publish: %v", err)
+		}
+	}
+}
+
+func TestTLSWithAClientCertificate(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca, server, client := certificates(t, dir)
+	e := startNATS(t, natsSettings{CertFile: server + ".pem", KeyFile: server + ".key", CAs: ca}, Options{Partitions: 1})
+	url := strings.Replace(e.url, "nats://", "tls://", 1) + "?ca=" + ca
+	b, err := Open(bounded(t), Config{Options: e.options, URL: url + "&cert=" + client + ".pem&key=" + client + ".key"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	publish(t, b, 1, 1, 1, 10)
+	stranger, err := Open(bounded(t), Config{Options: e.options, URL: url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	if err := stranger.Ping(bounded(t)); !errors.Is(err, broker.ErrNotSent) {
+		t.Errorf("Ping without a certificate: %v", err)
+	}
+}
+
+// certificates makes a CA's certificate, and the name of a server's and a client's, each with .pem and .key.
+func certificates(t *testing.T, dir string) (ca, server, client string) {
+	caKey, caCert := certificate(t, filepath.Join(dir, "ca"), nil, nil)
+	server, client = filepath.Join(dir, "server"), filepath.Join(dir, "client")
+	certificate(t, server, caKey, caCert)
+	certificate(t, client, caKey, caCert)
+	return filepath.Join(dir, "ca.pem"), server, client
+}
+
+func certificate(t *testing.T, name string, caKey *ecdsa.PrivateKey, ca *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: filepath.Base(name)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: ca == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+	}
+	if ca == nil {
+		ca, caKey = template, key
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, ca, &key.PublicKey, caKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write := func(suffix, kind string, der []byte) {
+		text := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
+		if err := os.WriteFile(name+suffix, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(".pem", "CERTIFICATE", der)
+	write(".key", "PRIVATE KEY", keyDER)
+	made, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key, made
+}

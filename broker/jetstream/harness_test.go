@@ -1,0 +1,242 @@
+package jetstream
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/broker/brokertest"
+	"github.com/nats-io/nats.go"
+)
+
+func TestEmbeddedConformance(t *testing.T) {
+	brokertest.Run(t, brokertest.Harness{
+		Start: func(t brokertest.T) *brokertest.Server { return startEmbedded(t, EmbedConfig{}).describe() },
+		StartSmall: func(t brokertest.T) *brokertest.Server {
+			return startEmbedded(t, EmbedConfig{Options: small}).describe()
+		},
+	})
+}
+
+func TestExternalConformance(t *testing.T) {
+	brokertest.Run(t, brokertest.Harness{
+		Start:      func(t brokertest.T) *brokertest.Server { return startExternal(t, Options{}).describe() },
+		StartSmall: func(t brokertest.T) *brokertest.Server { return startExternal(t, small).describe() },
+	})
+}
+
+// small options have room for some 60 batches of 1 kB in a partition.
+var small = Options{MaxBytes: 2 << 16, PurgeInterval: 20 * time.Millisecond}
+
+// embedded is an embedded server, with brokers on connections of their own as if they were several processes.
+type embedded struct {
+	config  EmbedConfig
+	mu      sync.Mutex
+	process *process
+	stop    func()
+	brokers []*Broker
+}
+
+func startEmbedded(t brokertest.T, c EmbedConfig) *embedded {
+	c.Partitions = 2
+	c.Dir = t.TempDir()
+	e := &embedded{config: c}
+	e.start(t)
+	return e
+}
+
+func (e *embedded) start(t brokertest.T) {
+	c, err := e.config.resolved()
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	p, err := startProcess(c)
+	if err != nil {
+		t.Fatalf("starting: %v", err)
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.process = p
+	stop := sync.OnceFunc(func() {
+		if err := p.close(); err != nil {
+			t.Errorf("stopping: %v", err)
+		}
+	})
+	t.Cleanup(stop)
+	e.stop = stop
+}
+
+func (e *embedded) connect(t brokertest.T) *Broker {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	b, err := e.process.connect(context.Background())
+	if err != nil {
+		t.Fatalf("connecting: %v", err)
+	}
+	e.brokers = append(e.brokers, b)
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+// kill leaves what a killed process leaves: the files as they are at that moment.
+func (e *embedded) kill(t brokertest.T) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, b := range e.brokers {
+		b.conn.Conn.Close()
+	}
+	dir := t.TempDir()
+	if err := os.CopyFS(filepath.Join(dir, "copy"), os.DirFS(e.config.Dir)); err != nil {
+		t.Fatalf("copying the directory: %v", err)
+	}
+	e.config.Dir = filepath.Join(dir, "copy")
+}
+
+func (e *embedded) describe() *brokertest.Server {
+	return &brokertest.Server{
+		Connect: func(t brokertest.T) broker.Broker { return e.connect(t) },
+		Drop:    drop,
+		Kill:    e.kill,
+		Revive:  e.start,
+		Foreign: func(t brokertest.T, partition int, payload []byte) {
+			nc, err := nats.Connect("", nats.InProcessServer(e.process))
+			if err != nil {
+				t.Fatalf("connecting: %v", err)
+			}
+			defer nc.Close()
+			publishForeign(t, nc, partition, payload)
+		},
+	}
+}
+
+func drop(_ brokertest.T, b broker.Broker) { b.(*Broker).conn.Conn.Close() }
+
+func publishForeign(t brokertest.T, nc *nats.Conn, partition int, payload []byte) {
+	if _, err := nc.Request(fmt.Sprintf("drainmark.p%d.somebody", partition), payload, 5*time.Second); err != nil {
+		t.Fatalf("publishing a message without headers: %v", err)
+	}
+}
+
+// external is a NATS server in a process of its own.
+type external struct {
+	settings natsSettings
+	options  Options
+	command  *exec.Cmd
+	url      string
+}
+
+func startExternal(t brokertest.T, o Options) *external {
+	o.Partitions = 2
+	return startNATS(t, natsSettings{}, o)
+}
+
+func startNATS(t brokertest.T, s natsSettings, o Options) *external {
+	s.Dir = t.TempDir()
+	s.Port = -1
+	e := &external{settings: s, options: o}
+	e.start(t)
+	t.Cleanup(func() { e.kill(t) })
+	return e
+}
+
+func (e *external) start(t brokertest.T) {
+	settings, err := json.Marshal(e.settings)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	command, said := child(t, "nats", settingsVariable+"="+string(settings))
+	address, ok := strings.CutPrefix(said(), "ready ")
+	if !ok {
+		t.Fatalf("the server did not start: %s", address)
+	}
+	_, port, _ := net.SplitHostPort(address)
+	e.settings.Port, _ = strconv.Atoi(port) // the same one after a kill
+	e.command = command
+	e.url = "nats://" + address
+}
+
+func (e *external) kill(brokertest.T) {
+	if e.command != nil {
+		e.command.Process.Kill()
+		e.command.Wait()
+	}
+	e.command = nil
+}
+
+func (e *external) open(t brokertest.T) *Broker {
+	b, err := Open(context.Background(), Config{Options: e.options, URL: e.url})
+	if err != nil {
+		t.Fatalf("connecting: %v", err)
+	}
+	t.Cleanup(func() { b.Close() })
+	return b
+}
+
+func (e *external) describe() *brokertest.Server {
+	return &brokertest.Server{
+		Connect:    func(t brokertest.T) broker.Broker { return e.open(t) },
+		Drop:       drop,
+		Kill:       e.kill,
+		Revive:     e.start,
+		Reconnects: true,
+		Foreign: func(t brokertest.T, partition int, payload []byte) {
+			nc, err := nats.Connect(e.url)
+			if err != nil {
+				t.Fatalf("connecting: %v", err)
+			}
+			defer nc.Close()
+			publishForeign(t, nc, partition, payload)
+		},
+	}
+}
+
+// child starts the test binary in another role. The function returns the next line that it says. It ends with the test
+// at the latest.
+func child(t brokertest.T, role string, environment ...string) (*exec.Cmd, func() string) {
+	command := exec.Command(os.Args[0])
+	command.Env = append(append(os.Environ(), roleVariable+"="+role), environment...)
+	command.Stderr = os.Stderr
+	command.SysProcAttr = isolation[role]
+	stdin, err1 := command.StdinPipe()
+	stdout, err2 := command.StdoutPipe()
+	if err1 != nil || err2 != nil || command.Start() != nil {
+		t.Fatalf("starting a process: %v %v", err1, err2)
+	}
+	t.Cleanup(func() {
+		stdin.Close()
+		if command.ProcessState == nil {
+			command.Process.Kill()
+			command.Wait()
+		}
+	})
+	lines := bufio.NewReader(stdout)
+	return command, func() string {
+		line, err := lines.ReadString('\n')
+		if err != nil && err != io.EOF {
+			return err.Error()
+		}
+		return strings.TrimSpace(line)
+	}
+}
+
+// isolation gives a role name spaces of its own: there it can mount a disk, without being root, and nobody sees it.
+var isolation = map[string]*syscall.SysProcAttr{
+	"disk": {
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	},
+}

@@ -1,0 +1,94 @@
+package jetstream
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"go.uber.org/goleak"
+)
+
+// roleVariable makes the test binary run as something else: a process that a test can kill.
+const roleVariable = "DRAINMARK_JETSTREAM_TEST_ROLE"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(roleVariable) {
+	case "":
+		goleak.VerifyTestMain(m)
+	case "nats":
+		runNATS()
+	case "publisher":
+		runPublisher()
+	case "disk":
+		runDisk()
+	case "drain":
+		runDrain()
+	}
+}
+
+// natsSettings are for a NATS server in a process of its own. They travel through its environment, as JSON.
+type natsSettings struct {
+	Dir                    string
+	Port                   int // -1: any
+	User, Password         string
+	CertFile, KeyFile, CAs string // TLS, if set; with CAs, clients must show a certificate
+	NoJetStream            bool
+	MaxPayload             int32
+	Name                   string
+	Routes                 []string // of a cluster: all of its members'
+	ClusterPort            int
+}
+
+const settingsVariable = "DRAINMARK_JETSTREAM_TEST_SETTINGS"
+
+// runNATS runs a server until it is killed, or its standard input ends because the test has.
+func runNATS() {
+	var s natsSettings
+	if err := json.Unmarshal([]byte(os.Getenv(settingsVariable)), &s); err != nil {
+		fatal(err)
+	}
+	o := &server.Options{
+		ServerName: s.Name, Host: "127.0.0.1", Port: s.Port, NoSigs: true, NoLog: true,
+		JetStream: !s.NoJetStream, StoreDir: s.Dir, SyncAlways: true, MaxPayload: s.MaxPayload,
+		Username: s.User, Password: s.Password,
+	}
+	if s.CertFile != "" {
+		config, err := server.GenTLSConfig(&server.TLSConfigOpts{
+			CertFile: s.CertFile, KeyFile: s.KeyFile, CaFile: s.CAs, Verify: s.CAs != "", Timeout: 2,
+		})
+		if err != nil {
+			fatal(err)
+		}
+		o.TLSConfig, o.TLS, o.TLSVerify, o.TLSTimeout = config, true, s.CAs != "", 2
+	}
+	if s.Routes != nil {
+		o.Cluster = server.ClusterOpts{Name: "cluster", Host: "127.0.0.1", Port: s.ClusterPort}
+		for _, route := range s.Routes {
+			u, err := url.Parse(route)
+			if err != nil {
+				fatal(err)
+			}
+			o.Routes = append(o.Routes, u)
+		}
+	}
+	ns, err := server.NewServer(o)
+	if err != nil {
+		fatal(err)
+	}
+	ns.Start()
+	if !ns.ReadyForConnections(10 * time.Second) {
+		fatal("the server is not ready")
+	}
+	fmt.Println("ready", ns.Addr().String())
+	io.Copy(io.Discard, os.Stdin)
+}
+
+func fatal(why any) {
+	fmt.Println("failed", why)
+	os.Exit(1)
+}

@@ -1,0 +1,192 @@
+package jetstream
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/nats-io/nats.go"
+)
+
+func TestACursorOfAStreamThatWasCreatedAnewIsTheBeginning(t *testing.T) {
+	t.Parallel()
+	log, logged := testLog()
+	e := startEmbedded(t, EmbedConfig{Options: Options{Logger: log}})
+	b := e.connect(t)
+	publish(t, b, 1, 1, 5, 10)
+	r := open(t, b, "")
+	at := expect(t, r, upTo(1, 5)...)[2].Cursor
+	if err := b.conn.js.DeleteStream(bounded(t), "drainmark-p0"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Receive(bounded(t), 1); err == nil || errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("Receive from a stream that was deleted: %v", err)
+	}
+	publish(t, b, 2, 1, 6, 10) // creates it again
+	expect(t, open(t, b, at), upTo(1, 6)...)
+	if !strings.Contains(logged(), "created anew") {
+		t.Errorf("the log does not say so:\n%s", logged())
+	}
+	if got := pendingRecords(t, b, persisted(at, map[byte]uint64{1: 5})); got != 6 {
+		t.Errorf("%d records pending, want 6", got)
+	}
+}
+
+func TestACursorBeyondAStreamThatHasLostItsEndIsTheBeginning(t *testing.T) {
+	t.Parallel()
+	log, logged := testLog()
+	e := startEmbedded(t, EmbedConfig{Options: Options{Logger: log}})
+	b := e.connect(t)
+	publish(t, b, 1, 1, 5, 10)
+	b.Close()
+	before := filepath.Join(t.TempDir(), "before")
+	e.stop()
+	if err := os.CopyFS(before, os.DirFS(e.config.Dir)); err != nil {
+		t.Fatal(err)
+	}
+	e.start(t)
+	b = e.connect(t)
+	publish(t, b, 1, 6, 8, 10)
+	at := expect(t, open(t, b, ""), upTo(1, 8)...)[7].Cursor
+	b.Close()
+	e.stop()
+
+	e.config.Dir = before
+	e.start(t)
+	b = e.connect(t)
+	expect(t, open(t, b, at), upTo(1, 5)...)
+	if !strings.Contains(logged(), "lost its end") {
+		t.Errorf("the log does not say so:\n%s", logged())
+	}
+	publish(t, b, 1, 6, 10, 10) // now the stream has another message where the cursor stands
+	expect(t, open(t, b, at), upTo(1, 10)...)
+	if !strings.Contains(logged(), "has got another one since") {
+		t.Errorf("the log does not say so:\n%s", logged())
+	}
+}
+
+func TestACursorOnAMessageThatWasPurgedGoesOnBehindIt(t *testing.T) {
+	t.Parallel()
+	b := startEmbedded(t, EmbedConfig{}).connect(t)
+	publish(t, b, 1, 1, 6, 10)
+	got := expect(t, open(t, b, ""), upTo(1, 6)...)
+	if err := b.partitions[0].purgeSubject(bounded(t), "drainmark.p0."+producer(1).String(), 4); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, open(t, b, got[1].Cursor), 5, 6)
+	expect(t, open(t, b, got[4].Cursor), 6)
+}
+
+// TestAReceiverFailsRatherThanSkip has one case for each way to lose messages or the way to them.
+func TestAReceiverFailsRatherThanSkip(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		happens func(t *testing.T, e *embedded, r *receiver)
+		want    error
+	}{
+		"the server is started again": {func(t *testing.T, e *embedded, _ *receiver) {
+			if err := errors.Join(e.process.stop(), e.process.start()); err != nil {
+				t.Fatal(err)
+			}
+		}, nil},
+		"the consumer is deleted": {func(t *testing.T, _ *embedded, r *receiver) {
+			if err := r.feed.conn.js.DeleteConsumer(bounded(t), r.feed.stream, r.feed.consumer); err != nil {
+				t.Fatal(err)
+			}
+		}, nil},
+		"a message goes somewhere else": {func(t *testing.T, e *embedded, r *receiver) {
+			publish(t, e.connect(t), 1, 4, 4, 10)
+			<-r.feed.messages
+		}, errSkipped},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			e := startEmbedded(t, EmbedConfig{})
+			b := e.connect(t)
+			publish(t, b, 1, 1, 3, 10)
+			r := open(t, b, "")
+			at := expect(t, r, 1, 2, 3)[2].Cursor
+			test.happens(t, e, r)
+			eventually(t, func() string {
+				if err := b.Publish(bounded(t), 0, single(1, 5, 10)); err != nil {
+					return err.Error()
+				}
+				return ""
+			})
+			got, err := r.Receive(bounded(t), 10)
+			if err == nil || errors.Is(err, context.DeadlineExceeded) || test.want != nil && !errors.Is(err, test.want) {
+				t.Fatalf("Receive returned %v and the error %v, want %v", sequences(got), err, test.want)
+			}
+			if _, again := r.Receive(bounded(t), 10); again == nil {
+				t.Fatal("Receive of a receiver that has failed returned no error")
+			}
+			if next := receive(t, open(t, b, at), 1)[0]; next.First < 4 {
+				t.Fatalf("the next receiver begins with %d", next.First)
+			}
+		})
+	}
+}
+
+func TestAMessageLargerThanAPortionIsDelivered(t *testing.T) {
+	t.Parallel()
+	b := startEmbedded(t, EmbedConfig{}).connect(t)
+	publish(t, b, 1, 1, 3, 100_000)
+	r := open(t, b, "")
+	r.feed.bytes = 1000
+	expect(t, r, 1, 2, 3)
+}
+
+func TestAServerThatFallsSilentIsNotWaitedForForEver(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	b := e.open(t)
+	publish(t, b, 1, 1, 1, 10)
+	r := open(t, b, "")
+	expect(t, r, 1)
+	pause(t, e)
+	start := time.Now()
+	if _, err := r.Receive(bounded(t), 1); !errors.Is(err, errSilent) {
+		t.Fatalf("after %v: %v", time.Since(start), err)
+	}
+}
+
+// pause stops the server's process until the end of the test.
+func pause(t *testing.T, e *external) {
+	if err := e.command.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.command.Process.Signal(syscall.SIGCONT) })
+}
+
+// briefly is long enough for anything that does not wait.
+const briefly = 200 * time.Millisecond
+
+func TestHeadersThatAreWrongGiveTheZeroHeader(t *testing.T) {
+	t.Parallel()
+	p := &partition{number: 3}
+	right := broker.Header{Partition: 3, Producer: producer(1), First: 5, Last: 9}
+	if got := p.header(headers(right)); got != right {
+		t.Fatalf("the header %+v came back as %+v", right, got)
+	}
+	for name, change := range map[string]func(nats.Header){
+		"no producer":              func(h nats.Header) { h.Del(headerProducer) },
+		"a producer that is none":  func(h nats.Header) { h.Set(headerProducer, "somebody") },
+		"another partition":        func(h nats.Header) { h.Set(headerPartition, "2") },
+		"no first":                 func(h nats.Header) { h.Del(headerFirst) },
+		"a first of zero":          func(h nats.Header) { h.Set(headerFirst, "0") },
+		"a last before the first":  func(h nats.Header) { h.Set(headerLast, "4") },
+		"a last that is no number": func(h nats.Header) { h.Set(headerLast, "9x") },
+	} {
+		h := headers(right)
+		change(h)
+		if got := p.header(h); got != (broker.Header{}) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
