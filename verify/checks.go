@@ -2,7 +2,7 @@ package verify
 
 import (
 	"fmt"
-	"time"
+	"slices"
 )
 
 // The promises that a run judges, each by one pure function over the history. What a client cannot know is never held
@@ -163,40 +163,39 @@ func (v *view) checkExactlyOnce() Promise {
 
 // checkOrder checks P3: what was answered before something else was sent stands before it, whoever sent the two, and
 // the lines of one request stand in their order. It walks through the log and needs to remember only the message that
-// was sent last of all so far: if anything was sent after the answer to the one at hand, that was.
+// was sent last of all so far: if anything was sent after the answer to the one at hand, that was. And as a client
+// sends one request after the other, an accepted message of its own never stands behind one with a higher number.
 func (v *view) checkOrder() Promise {
 	p := Promise{Promise: "P3", Title: "order", Examples: []Violation{}}
 	if v.first == nil {
 		return p.judged(false, notRead)
 	}
-	latest := nobody                              // the message sent last so far
-	previous := make([]message, v.clients)        // per client: the one with the highest number so far
-	sent := make([]time.Duration, v.clients)      // when its request was sent; no two requests of a client are the same then
-	highest := make([]int, v.clients)             // its number
-	before := func(m, other message, at uint64) { // m, at a position, should stand before the other
-		p.broken(func() Violation {
-			return v.of(m, at, fmt.Sprintf("before %s, which is at position %d", v.name(other), v.places[other]), "behind it")
-		})
-	}
+	latest := nobody                                      // the message sent last so far
+	newest := slices.Repeat([]message{nobody}, v.clients) // per client: its message with the highest number so far
 	checked := 0
 	for _, s := range v.first.messages {
 		if s.message == nobody || v.places[s.message] != s.position {
 			continue // a second copy is P2's matter
 		}
-		m, a := s.message, v.appends[s.message]
-		client, number := v.client(m), v.number(m)
+		m, a, own := s.message, v.appends[s.message], &newest[v.client(s.message)]
+		other := nobody // which should stand behind m
 		switch {
 		case a.outcome != done:
 		case latest != nobody && a.answered < v.appends[latest].sent:
-			before(m, latest, s.position)
-		case number < highest[client] && sent[client] == a.sent:
-			before(m, previous[client], s.position)
+			other = latest
+		case *own != nobody && m < *own:
+			other = *own
+		}
+		if other != nobody {
+			p.broken(func() Violation {
+				return v.of(m, s.position, fmt.Sprintf("before %s, which is at position %d", v.name(other), v.places[other]), "behind it")
+			})
 		}
 		if latest == nobody || a.sent > v.appends[latest].sent {
 			latest = m
 		}
-		if number > highest[client] {
-			previous[client], sent[client], highest[client] = m, a.sent, number
+		if *own == nobody || m > *own {
+			*own = m
 		}
 		checked++
 	}

@@ -159,6 +159,10 @@ var madeCases = []struct {
 		h.swap(h.index(1, 7), h.index(1, 8))
 		h.appends[h.index(1, 8)].outcome = unknown
 	}},
+	{"an accepted message stands behind an unknown one that another client sent later", "P3", func(h *history) {
+		h.swap(h.index(2, 7), h.index(0, 8))
+		h.appends[h.index(0, 8)].outcome = unknown
+	}},
 	{"a second copy does not count for the order", "P2", func(h *history) { h.insert(30, h.index(1, 3)) }},
 	{"two lines of one request have changed places", "P3", func(h *history) { h.oneRequest(1, 7, 8); h.swap(h.index(1, 7), h.index(1, 8)) }},
 	{"twin: two lines of one request in order", "", func(h *history) { h.oneRequest(1, 7, 8) }},
@@ -200,6 +204,9 @@ var madeCases = []struct {
 	{"a message that was not there comes to be in the middle", "P4", func(h *history) {
 		h.first.messages = slices.Delete(h.first.messages, 3, 4)
 		h.appends[3].outcome = unknown
+	}},
+	{"a position has two messages when it is read again", "P4", func(h *history) {
+		h.second.messages = slices.Insert(h.second.messages, 3, h.second.messages[3])
 	}},
 	{"twin: an unknown message comes to be at the end when it is read again", "", func(h *history) {
 		h.first.messages, h.first.lastPosition = h.first.messages[:29], h.first.lastPosition-1
@@ -287,6 +294,20 @@ func TestChecksFindWhatIsBrokenAndNothingElse(t *testing.T) {
 				t.Errorf("the verdict is %s (%s), want %s", verdict, reason, want)
 			}
 		})
+	}
+}
+
+func TestAGapIsOneViolation(t *testing.T) {
+	t.Parallel()
+	h := made()
+	h.both(func(r *reading) {
+		for i := 20; i < len(r.messages); i++ {
+			r.messages[i].position += 5
+		}
+		r.lastPosition += 5
+	})
+	if p := h.check()[3]; p.Violations != 1 || p.Examples[0].Expected != "position 42" || p.Examples[0].Found != "position 47" {
+		t.Errorf("promise 4 is %+v", p)
 	}
 }
 

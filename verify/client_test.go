@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"pgregory.net/rapid"
@@ -57,7 +58,16 @@ func TestEveryDamageIsSeenAndNoneMakesAStranger(t *testing.T) {
 		for n := len(bodyMagic) + len(someRun); n < len(body); n++ {
 			check(body[:n], "cut off", n)
 			check(body[len(body)-n:], "begun late", n)
-			check(append(append(append([]byte{}, body[:n]...), 'x'), body[n:]...), "a byte more", n)
+			for _, more := range []byte("x0+\n") {
+				check(append(append(append([]byte{}, body[:n]...), more), body[n:]...), "a byte more", n)
+			}
+		}
+		for _, at := range []int{0, len(body) / 2, len(body) - 1} {
+			changed := append([]byte{}, body...)
+			changed[at] ^= 0x80
+			if found, _, _ := h.recognise(someRun, changed, contentType); found != m {
+				t.Errorf("a flipped bit at %d: message %d, want %d", at, found, m)
+			}
 		}
 		if _, c, _ := h.recognise(someRun, body, "text/html"); c != damaged {
 			t.Errorf("another content type: condition %d", c)
@@ -223,6 +233,28 @@ func TestAnswersAreBounded(t *testing.T) {
 	if !errors.Is(err, errProtocol) || !strings.Contains(err.Error(), "67108864 bytes, the limit") {
 		t.Errorf("error %v, want one that names the limit", err)
 	}
+}
+
+func TestBackoffWaitsAsLongAsIsAskedFor(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			err         error
+			least, most time.Duration
+		}{
+			{nil, backoffLeast / 2, backoffLeast},
+			{&problem{Status: 503, retryAfter: 3 * time.Second}, 3 * time.Second, 3*time.Second + backoffLeast},
+			{&problem{Status: 503, retryAfter: time.Hour}, patienceMost, patienceMost + backoffLeast},
+		} {
+			began := time.Now()
+			if err := (&backoff{}).wait(t.Context(), c.err); err != nil {
+				t.Error(err)
+			}
+			if took := time.Since(began); took < c.least || took > c.most {
+				t.Errorf("after %v it waits %v, want %v to %v", c.err, took, c.least, c.most)
+			}
+		}
+	})
 }
 
 func TestBackoffGrowsAndEnds(t *testing.T) {

@@ -61,6 +61,9 @@ type faults struct {
 	stranger    string // somebody else appends a message behind this one
 	clearBehind string // somebody else clears the log behind this one
 	reads       int
+
+	posted         func(n int) // is told of every request to append
+	strangerOnRead bool        // somebody else appends a message whenever a second page is read
 }
 
 type operation struct {
@@ -233,6 +236,9 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.posts++
+	if f.faults.posted != nil {
+		f.faults.posted(f.posts)
+	}
 	if f.faults.failBefore > 0 && f.posts%f.faults.failBefore == 0 {
 		refuse(w, http.StatusServiceUnavailable, "unavailable")
 		return
@@ -310,6 +316,9 @@ func (f *fake) get(w http.ResponseWriter, r *http.Request) {
 	after, _ := strconv.ParseUint(r.URL.Query().Get("after"), 10, 64)
 	limit, _ := strconv.Atoi(r.URL.Query().Get("limit"))
 	p := pageFor{limit: limit, messages: []stored{}}
+	if f.faults.strangerOnRead && limit == firstPages && after > 0 {
+		l.add(stored{body: "hello, I am somebody else"})
+	}
 	from := sort.Search(len(l.messages), func(i int) bool { return l.messages[i].Position > after })
 	p.messages = append(p.messages, l.messages[from:min(from+limit, len(l.messages))]...)
 	if f.faults.pageFault != nil {

@@ -5,11 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"net/http"
 )
 
 const (
-	readBackEvery = 50  // requests of a client, from its first one
+	readBackEvery = 50  // requests of a client, and its first one
 	resendEvery   = 32  // requests of a client
 	readBackPage  = 500 // messages
 )
@@ -50,7 +49,9 @@ func (w *writer) request(ctx context.Context, request, first, last int) error {
 			w.resent.Add(1)
 		}
 	}
-	if request%readBackEvery == 0 {
+	// Not all clients at once: what one reads spares the others to read so far.
+	turn := w.client * readBackEvery / w.history.clients
+	if request == 0 || (request+turn)%readBackEvery == 0 {
 		return w.readBack(ctx, w.history.index(w.client, last), after, receipt)
 	}
 	return nil
@@ -109,41 +110,43 @@ func (w *writer) send(ctx context.Context, a appendRequest, first, last int) (re
 	}
 }
 
-// readBack reads behind a position, with the receipt of a message, until it finds the message or has read all that the
-// first page says that there is.
+// readBack reads with the receipt of a message, and looks whether it is in the state that is shown: behind a position
+// that it must be behind, and up to the last one of that state. Where that is more than a page, it looks from the end:
+// a read waits no longer than for its own receipt, so the message is one of the last.
 func (w *writer) readBack(ctx context.Context, m message, after uint64, receipt string) error {
 	back := readBack{message: m, asked: w.since(), after: after}
-	identity := w.history.identityOf(w.run, m)
-	for from := after; back.found == 0; {
-		p, err := w.api.messages(ctx, w.config.Log, from, readBackPage, receipt, true)
-		if errors.Is(err, errProtocol) || err != nil && statusOf(err) >= 400 && statusOf(err) < 500 && statusOf(err) != http.StatusPreconditionFailed {
-			return fmt.Errorf("reading back %s: %w", identity, err)
+	p, err := w.lookFor(ctx, &back, after, receipt)
+	if err == nil {
+		back.last = p.LastPosition
+		w.saw(back.last)
+		if n := len(p.Messages); n > 0 {
+			after = p.Messages[n-1].Position
 		}
-		if err != nil {
-			back.refused = true
-			break
+		for end := back.last; err == nil && back.found == 0 && end > after; {
+			end = max(after, end-min(end, readBackPage))
+			_, err = w.lookFor(ctx, &back, end, receipt)
 		}
-		w.saw(p.LastPosition)
-		if from == after {
-			back.last = p.LastPosition
-		}
-		for i := range p.Messages {
-			if found, _, _ := w.history.recognise(w.run, p.Messages[i].bytes(), p.Messages[i].ContentType); found == m {
-				back.found = p.Messages[i].Position
-				break
-			}
-		}
-		if len(p.Messages) == 0 {
-			break
-		}
-		next := p.Messages[len(p.Messages)-1].Position
-		if next <= from || next >= back.last {
-			break
-		}
-		from = next
+	}
+	switch status := statusOf(err); {
+	case errors.Is(err, errProtocol), status >= 400 && status < 500 && !worthRetrying(err):
+		return fmt.Errorf("reading back %s: %w", w.history.identityOf(w.run, m), err)
+	case err != nil:
+		back.refused = true
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.history.readBacks = append(w.history.readBacks, back)
 	return nil
+}
+
+// lookFor looks for a message on the page behind a position.
+func (w *writer) lookFor(ctx context.Context, back *readBack, after uint64, receipt string) (page, error) {
+	p, err := w.api.messages(ctx, w.config.Log, after, readBackPage, receipt, true)
+	for i := range p.Messages {
+		if m, _, _ := w.history.recognise(w.run, p.Messages[i].bytes(), p.Messages[i].ContentType); m == back.message {
+			back.found = p.Messages[i].Position
+			break
+		}
+	}
+	return p, err
 }

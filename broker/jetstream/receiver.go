@@ -71,6 +71,9 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor) (*receiver,
 		p.forget()
 		return nil, fmt.Errorf("creating a consumer: %w", err)
 	}
+	if at > 0 {
+		p.acknowledge(r, at) // the store's cursor: what is behind it is persisted, whoever acknowledged it
+	}
 	return r, nil
 }
 

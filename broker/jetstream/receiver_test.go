@@ -123,8 +123,8 @@ func TestAReceiverFailsRatherThanSkip(t *testing.T) {
 			if err == nil || errors.Is(err, context.DeadlineExceeded) || test.want != nil && !errors.Is(err, test.want) {
 				t.Fatalf("Receive returned %v and the error %v, want %v", sequences(got), err, test.want)
 			}
-			if _, again := r.Receive(bounded(t), 10); again == nil {
-				t.Fatal("Receive of a receiver that has failed returned no error")
+			if _, again := r.Receive(bounded(t), 10); again == nil || again.Error() != err.Error() {
+				t.Fatalf("Receive of a receiver that has failed with %v: %v", err, again)
 			}
 			if next := receive(t, open(t, b, at), 1)[0]; next.First < 4 {
 				t.Fatalf("the next receiver begins with %d", next.First)
@@ -156,12 +156,42 @@ func TestAServerThatFallsSilentIsNotWaitedForForEver(t *testing.T) {
 	}
 }
 
+func TestWhoeverWaitsIsToldWhenTheConnectionBreaks(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	b := e.open(t)
+	publish(t, b, 1, 1, 1, 10)
+	r := open(t, b, "")
+	expect(t, r, 1)
+	pause(t, e)
+	errs := make(chan error, 2)
+	sent := b.conn.Stats().OutMsgs
+	go func() {
+		_, err := r.Receive(bounded(t), 1)
+		errs <- err
+	}()
+	go func() { errs <- b.Publish(bounded(t), 0, single(1, 2, 10)) }()
+	eventually(t, func() string {
+		if b.conn.Stats().OutMsgs == sent {
+			return "the batch has not been sent"
+		}
+		return ""
+	})
+	e.kill(t)
+	for range 2 {
+		if err := <-errs; !errors.Is(err, errInterrupted) || errors.Is(err, broker.ErrNotSent) {
+			t.Errorf("whoever waited was told: %v", err)
+		}
+	}
+}
+
 // pause stops the server's process until the end of the test.
 func pause(t *testing.T, e *external) {
 	if err := e.command.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { e.command.Process.Signal(syscall.SIGCONT) })
+	command := e.command
+	t.Cleanup(func() { command.Process.Signal(syscall.SIGCONT) })
 }
 
 // briefly is long enough for anything that does not wait.

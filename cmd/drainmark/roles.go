@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
@@ -101,8 +102,16 @@ func (r *role) end(err error) error {
 	return nil
 }
 
+// memoryLimit is the soft limit on the memory of "up", unless GOMEMLIMIT says otherwise. The embedded broker keeps what
+// was written in the last ten seconds in memory. It is large and has no pointers, so that collecting garbage more often
+// costs little, and leaving it uncollected would double it.
+const memoryLimit = 256 << 20
+
 // Run is called by kong.
 func (c *upCommand) Run(a *app) error {
+	if os.Getenv("GOMEMLIMIT") == "" {
+		debug.SetMemoryLimit(memoryLimit)
+	}
 	err := firstError(c.listening.check(), c.draining.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions))
 	if err != nil {
 		return err
