@@ -113,7 +113,6 @@ type conn struct {
 	age     int            // the server's kills when now was made
 	dropped bool
 	closed  bool
-	calls   int // for hooks
 }
 
 func (c *conn) client() *memory.Client {
