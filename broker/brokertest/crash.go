@@ -80,7 +80,8 @@ func serverDiesUnderLoad(c *C) {
 	c.endsWith(c.open(c.connect(), 0, ""), got.confirmed, got.err)
 }
 
-// endsWith checks that exactly the batches 1 to last are there, and perhaps the next one, whose Publish failed with err.
+// endsWith checks that exactly the batches 1 to last are there, and perhaps the next one, if its Publish failed with an
+// error that leaves it open.
 func (c *C) endsWith(r broker.Receiver, last uint64, err error) {
 	c.Helper()
 	c.expect(r, singles(1, int(last))...)

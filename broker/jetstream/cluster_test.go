@@ -70,12 +70,12 @@ func (c *cluster) open(t brokertest.T, o Options) *Broker {
 // TestClusterConformance gives each case a deployment of its own on one cluster.
 func TestClusterConformance(t *testing.T) {
 	c := startCluster(t)
-	first := c.open(t, Options{Prefix: "first", Timeout: time.Second})
-	ready(t, first)
+	first := c.open(t, Options{Prefix: "first"})
 	start := func(o Options) func(brokertest.T) *brokertest.Server {
-		return func(brokertest.T) *brokertest.Server {
+		return func(t brokertest.T) *brokertest.Server {
 			o := o
 			o.Prefix = fmt.Sprint("case-", c.next.Add(1))
+			ready(t, c.open(t, o))
 			return &brokertest.Server{
 				Connect: func(t brokertest.T) broker.Broker { return c.open(t, o) },
 				Drop:    drop,
@@ -95,17 +95,22 @@ func TestClusterConformance(t *testing.T) {
 	})
 }
 
-// ready waits until every partition can be published to.
-func ready(t testing.TB, b *Broker) {
-	t.Helper()
-	eventually(t, func() string {
+// ready waits until every partition's stream has been made, and has a leader, which can take its time.
+func ready(t brokertest.T, b *Broker) {
+	for deadline := time.Now().Add(2 * patience); ; {
+		var errs []error
 		for number := range b.partitions {
-			if _, err := b.Backlog(bounded(t), number, persisted("", nil)); err != nil {
-				return err.Error()
-			}
+			_, err := b.Backlog(t.Context(), number, persisted("", nil))
+			errs = append(errs, err)
 		}
-		return ""
-	})
+		err := errors.Join(errs...)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("the cluster is not ready: %v", err)
+		}
+	}
 }
 
 func TestAClusterSurvivesTheDeathOfAnyOneMember(t *testing.T) {
@@ -131,6 +136,16 @@ func TestAClusterSurvivesTheDeathOfAnyOneMember(t *testing.T) {
 		eventually(t, func() string {
 			got, err := b.Backlog(bounded(t), 0, persisted("", nil))
 			if err != nil || got.Pending != (broker.Count{Records: next - 1, Exact: true}) {
+				if tl := b.partitions[0].tail; tl != nil {
+					tl.mu.Lock()
+					seen, failed, f := tl.seen, tl.failed, tl.feed
+					tl.mu.Unlock()
+					c, cerr := b.conn.js.Consumer(bounded(t), f.stream, f.consumer)
+					inf, ierr := b.partitions[0].info(bounded(t))
+					fmt.Println(time.Now().Format("05.000"), "killed", m.settings.Name, "conn", b.conn.ConnectedServerName(), "seen", seen, failed, cerr, ierr, "err", err)
+					if cerr == nil { ci := c.CachedInfo(); fmt.Printf("   consumer %+v %+v pend %d wait %d deliv %+v\n", ci.Cluster.Leader, ci.Name, ci.NumPending, ci.NumWaiting, ci.Delivered) }
+					if ierr == nil { fmt.Println("   stream", inf.State.LastSeq, inf.Cluster.Leader); for _, r := range inf.Cluster.Replicas { fmt.Printf("     %+v\n", *r) } }
+				}
 				return fmt.Sprint(got.Pending, err)
 			}
 			return ""
@@ -160,6 +175,18 @@ func TestAClusterSurvivesTheDeathOfAnyOneMember(t *testing.T) {
 			}
 		}
 		m.start(t)
+		eventually(t, func() string { // and lets it catch up
+			info, err := b.partitions[0].info(bounded(t))
+			if err != nil {
+				return err.Error()
+			}
+			for _, replica := range info.Cluster.Replicas {
+				if !replica.Current {
+					return replica.Name + " has not caught up"
+				}
+			}
+			return ""
+		})
 	}
 	if strings.Contains(logged(), "from the beginning") {
 		t.Errorf("a cursor was not good any more:\n%s", logged())

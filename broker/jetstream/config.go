@@ -11,8 +11,8 @@ import (
 // Config says where an external NATS is.
 type Config struct {
 	Options
-	// URL is nats://[user:password@|token@]host[:port][,host…][/prefix][?option=value…], or tls:// for the same over
-	// TLS. The options are prefix, creds, ca, cert, key, replicas and max_bytes, for the fields of those names here; a
+	// URL is nats://[user:password@|token@]host[:port][,host…][/prefix][?option=value…], or tls:// for that over TLS.
+	// The options are prefix, creds, ca, cert, key, replicas and max_bytes, for the fields of those names here; a
 	// field that is set goes before the URL's.
 	URL                       string
 	CredsFile                 string // a NATS credentials file

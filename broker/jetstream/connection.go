@@ -128,12 +128,13 @@ func (c *connection) during(ctx context.Context, timeout time.Duration) (context
 	return ctx, func() { stop(); end(); cancel(nil) }
 }
 
-// because returns why the context is over, if that is all that err says.
+// because returns err with the reason why the context is over, if that is what ended it.
 func because(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return context.Cause(ctx)
+	cause := context.Cause(ctx)
+	if err == nil || cause == nil || cause == ctx.Err() || !errors.Is(err, ctx.Err()) {
+		return err
 	}
-	return err
+	return fmt.Errorf("%w: %v", cause, err)
 }
 
 // down returns nil while there is a connection, and otherwise broker.ErrNotSent with the reason.

@@ -112,6 +112,8 @@ func TestWithTooLittleRoomOnTheDiskNothingIsPublished(t *testing.T) {
 	}
 }
 
+var publisherRole = register("publisher", runPublisher)
+
 // runPublisher publishes to an embedded server, saying each sequence when it has been confirmed, until it is killed.
 func runPublisher() {
 	b, err := Embed(background(), EmbedConfig{Dir: os.Getenv("DIR"), Options: Options{Partitions: 1}})
@@ -132,7 +134,7 @@ func TestWhatAnEmbeddedServerConfirmedOutlivesAKilledProcess(t *testing.T) {
 	dir := t.TempDir()
 	next := uint64(1)
 	for round := range 4 {
-		command, said := child(t, "publisher", "DIR="+dir, "FIRST="+strconv.FormatUint(next, 10))
+		command, said := child(t, publisherRole, nil, "DIR="+dir, "FIRST="+strconv.FormatUint(next, 10))
 		confirmed := uint64(0)
 		for confirmed < next+uint64(20*round) {
 			line := said()

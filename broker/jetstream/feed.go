@@ -55,8 +55,8 @@ var (
 	errSkipped = errors.New("a message was skipped on its way")
 )
 
-// newFeed begins to deliver as the consumer configuration says, which sets the policy and the filter. When quit is over,
-// whoever waits is given its cause.
+// newFeed begins to deliver as the consumer configuration says, which sets the policy and the filter. Whoever waits
+// when quit is over is given its cause.
 func newFeed(ctx, quit context.Context, conn *connection, stream string, config natsjs.ConsumerConfig) (*feed, error) {
 	f := &feed{
 		conn:     conn,

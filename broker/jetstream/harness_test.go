@@ -157,7 +157,7 @@ func (e *external) start(t brokertest.T) {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	command, said := child(t, "nats", settingsVariable+"="+string(settings))
+	command, said := child(t, natsRole, nil, settingsVariable+"="+string(settings))
 	address, ok := strings.CutPrefix(said(), "ready ")
 	if !ok {
 		t.Fatalf("the server did not start: %s", address)
@@ -203,13 +203,13 @@ func (e *external) describe() *brokertest.Server {
 	}
 }
 
-// child starts the test binary in another role. The function returns the next line that it says. It ends with the test
+// child starts the test binary in another role, isolated from this process in some way or not. The function returns the next line that it says. It ends with the test
 // at the latest.
-func child(t brokertest.T, role string, environment ...string) (*exec.Cmd, func() string) {
+func child(t brokertest.T, role string, isolation *syscall.SysProcAttr, environment ...string) (*exec.Cmd, func() string) {
 	command := exec.Command(os.Args[0])
 	command.Env = append(append(os.Environ(), roleVariable+"="+role), environment...)
 	command.Stderr = os.Stderr
-	command.SysProcAttr = isolation[role]
+	command.SysProcAttr = isolation
 	stdin, err1 := command.StdinPipe()
 	stdout, err2 := command.StdoutPipe()
 	if err1 != nil || err2 != nil || command.Start() != nil {
@@ -230,13 +230,4 @@ func child(t brokertest.T, role string, environment ...string) (*exec.Cmd, func(
 		}
 		return strings.TrimSpace(line)
 	}
-}
-
-// isolation gives a role name spaces of its own: there it can mount a disk, without being root, and nobody sees it.
-var isolation = map[string]*syscall.SysProcAttr{
-	"disk": {
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-	},
 }

@@ -2,10 +2,11 @@
 // process (Embed).
 //
 // Each partition is one file stream, which keeps its log: "drainmark-p0" for partition 0 of the deployment with the
-// prefix "drainmark". A batch is one message on the subject "drainmark.p0.<producer>", with what it holds as its headers.
-// Nothing is consumed: receivers read behind the store's cursor, without acknowledgements, and what has been
-// acknowledged is purged when the replay window has passed or the stream is half full. The newest message of each
-// producer stays for longer, because it says how many records that producer has ever published: so the backlog is exact.
+// prefix "drainmark". A batch is one message on the subject "drainmark.p0.<producer>", and its headers say what it
+// holds. Nothing is consumed: receivers read behind the store's cursor, without acknowledgements to NATS, and what has
+// been acknowledged here is purged when the replay window has passed or the stream is half full. The newest message of
+// each producer stays for longer, because it says how many records that producer has ever published: so the backlog is
+// exact.
 //
 // A confirmed batch is on the disk (fsync) with the embedded server, and with an external one that is configured with
 // "sync_interval: always"; NATS's own default is to sync every two minutes.

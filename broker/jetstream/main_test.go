@@ -16,20 +16,24 @@ import (
 // roleVariable makes the test binary run as something else: a process that a test can kill.
 const roleVariable = "DRAINMARK_JETSTREAM_TEST_ROLE"
 
-func TestMain(m *testing.M) {
-	switch os.Getenv(roleVariable) {
-	case "":
-		goleak.VerifyTestMain(m)
-	case "nats":
-		runNATS()
-	case "publisher":
-		runPublisher()
-	case "disk":
-		runDisk()
-	case "drain":
-		runDrain()
-	}
+// roles are what it can run as.
+var roles = map[string]func(){}
+
+// register adds a role.
+func register(name string, run func()) string {
+	roles[name] = run
+	return name
 }
+
+func TestMain(m *testing.M) {
+	if run, ok := roles[os.Getenv(roleVariable)]; ok {
+		run()
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+var natsRole = register("nats", runNATS)
 
 // natsSettings are for a NATS server in a process of its own. They travel through its environment, as JSON.
 type natsSettings struct {

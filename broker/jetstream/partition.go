@@ -25,6 +25,7 @@ const (
 	codeOverloaded           natsjs.ErrorCode = 10167
 	codeMessageTooLarge      natsjs.ErrorCode = 10054
 	codeWrongLastSequence    natsjs.ErrorCode = 10071
+	codeSubjectInProcess     natsjs.ErrorCode = 10164 // the message before, on the same subject, is not quite stored yet
 )
 
 // partition is one partition's stream, as far as it is known.

@@ -16,8 +16,8 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// noRespondersWait bounds the last of the growing waits until somebody takes the message.
-const noRespondersWait = 500 * time.Millisecond
+// lastSendWait bounds the last of the growing waits until NATS takes a message.
+const lastSendWait = 500 * time.Millisecond
 
 // Publish implements broker.Broker.
 func (b *Broker) Publish(ctx context.Context, number int, batch broker.Batch) error {
@@ -49,9 +49,13 @@ func (p *partition) publish(ctx context.Context, batch broker.Batch) error {
 	if answered(err, codeWrongLastSequence) {
 		sequence, err = p.settle(ctx, m, batch.Header)
 	}
-	if err == nil {
+	switch {
+	case err == nil:
 		p.latest = published{producer: batch.Producer, sequence: sequence}
-	} else if b.process != nil && !errors.Is(err, broker.ErrFull) {
+	case answered(err, codeSubjectInProcess): // do not let that block the producer for ever
+		p.latest = published{producer: batch.Producer}
+	}
+	if err != nil && b.process != nil && !errors.Is(err, broker.ErrFull) {
 		b.process.suspect()
 	}
 	return err
@@ -69,7 +73,8 @@ type published struct {
 // expect names the newest message, if it is known: of a producer that begins, there is none.
 func (n published) expect(m *nats.Msg, h broker.Header) {
 	switch {
-	case n.producer == h.Producer && n.sequence > 0:
+	case n.producer == h.Producer && n.sequence == 0: // not known any more
+	case n.producer == h.Producer:
 		m.Header.Set(natsjs.ExpectedLastSubjSeqHeader, strconv.FormatUint(n.sequence, 10))
 	case h.First == 1:
 		m.Header.Set(natsjs.ExpectedLastSubjSeqHeader, "0")
@@ -97,16 +102,22 @@ func (p *partition) settle(ctx context.Context, m *nats.Msg, h broker.Header) (s
 // send publishes the message, and returns its sequence in the stream.
 func (p *partition) send(ctx context.Context, m *nats.Msg) (sequence uint64, err error) {
 	sequence, err = p.trySend(ctx, m)
-	// The stream has gone and is made again, it has no leader, or its subjects are not known everywhere in the cluster yet.
-	for wait := 10 * time.Millisecond; errors.Is(err, nats.ErrNoResponders) && wait < noRespondersWait; wait *= 2 {
+	for wait := 10 * time.Millisecond; passing(err) && wait < lastSendWait; wait *= 2 {
 		select {
 		case <-ctx.Done():
-			return 0, notSent(context.Cause(ctx))
+			return 0, err
 		case <-time.After(wait):
 			sequence, err = p.trySend(ctx, m)
 		}
 	}
 	return sequence, err
+}
+
+// passing says whether NATS has not stored the message for a reason that normally passes: the stream has gone and is
+// made again, it has no leader, the cluster does not know its subjects everywhere yet, or its leader is not quite done
+// with the message before.
+func passing(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || answered(err, codeSubjectInProcess)
 }
 
 func (p *partition) trySend(ctx context.Context, m *nats.Msg) (sequence uint64, err error) {

@@ -95,7 +95,8 @@ func (b *Broker) purgeRegularly() {
 }
 
 // purge deletes what was acknowledged before the replay window, and more of what is acknowledged, oldest first, while
-// the stream is over half full or the embedded server's disk is short of room. The newest message of each producer stays until its retention has passed.
+// the stream is over half full or the embedded server's disk is short of room. The newest message of each producer stays
+// until its retention has passed.
 func (p *partition) purge(ctx context.Context) error {
 	p.mu.Lock()
 	p.acked.age(time.Now().Add(-p.b.options.ReplayWindow))

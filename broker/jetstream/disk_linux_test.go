@@ -20,7 +20,7 @@ func TestAFullDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			command, said := child(t, "disk", "DIR="+t.TempDir(), "PHASE="+phase)
+			command, said := child(t, diskRole, isolation, "DIR="+t.TempDir(), "PHASE="+phase)
 			line := said()
 			for ; line != "" && line != "done"; line = said() {
 				t.Log(line)
@@ -32,6 +32,15 @@ func TestAFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// isolation gives a process name spaces of its own: there it can mount a disk, without being root, and nobody sees it.
+var isolation = &syscall.SysProcAttr{
+	Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+	UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+	GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+}
+
+var diskRole = register("disk", runDisk)
 
 // runDisk has a small disk of its own, which nobody else sees: it is mounted in a name space of this process.
 func runDisk() {

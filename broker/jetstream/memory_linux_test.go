@@ -17,7 +17,7 @@ func TestALargeBacklogNeedsLittleMemoryAndNoTimeToOpen(t *testing.T) {
 	if err := b.Close(); err != nil {
 		t.Fatal(err)
 	}
-	command, said := child(t, "drain", "DIR="+dir)
+	command, said := child(t, drainRole, nil, "DIR="+dir)
 	var opened time.Duration
 	var idle, peak int
 	line := said()
@@ -38,6 +38,8 @@ func TestALargeBacklogNeedsLittleMemoryAndNoTimeToOpen(t *testing.T) {
 }
 
 const backlogBatches = 1000
+
+var drainRole = register("drain", runDrain)
 
 // runDrain opens the broker, receives everything in portions as a consumer does, and says how long opening took, and
 // how much memory it had when idle and at most.
