@@ -143,8 +143,16 @@ func TestAClusterSurvivesTheDeathOfAnyOneMember(t *testing.T) {
 					c, cerr := b.conn.js.Consumer(bounded(t), f.stream, f.consumer)
 					inf, ierr := b.partitions[0].info(bounded(t))
 					fmt.Println(time.Now().Format("05.000"), "killed", m.settings.Name, "conn", b.conn.ConnectedServerName(), "seen", seen, failed, cerr, ierr, "err", err)
-					if cerr == nil { ci := c.CachedInfo(); fmt.Printf("   consumer %+v %+v pend %d wait %d deliv %+v\n", ci.Cluster.Leader, ci.Name, ci.NumPending, ci.NumWaiting, ci.Delivered) }
-					if ierr == nil { fmt.Println("   stream", inf.State.LastSeq, inf.Cluster.Leader); for _, r := range inf.Cluster.Replicas { fmt.Printf("     %+v\n", *r) } }
+					if cerr == nil {
+						ci := c.CachedInfo()
+						fmt.Printf("   consumer %+v %+v pend %d wait %d deliv %+v\n", ci.Cluster.Leader, ci.Name, ci.NumPending, ci.NumWaiting, ci.Delivered)
+					}
+					if ierr == nil {
+						fmt.Println("   stream", inf.State.LastSeq, inf.Cluster.Leader)
+						for _, r := range inf.Cluster.Replicas {
+							fmt.Printf("     %+v\n", *r)
+						}
+					}
 				}
 				return fmt.Sprint(got.Pending, err)
 			}

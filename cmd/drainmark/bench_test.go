@@ -377,7 +377,7 @@ func memory(b *testing.B, p *program) float64 {
 }
 
 // lock takes the write lock of an SQLite database.
-func lock(b *testing.B, path string) (unlock func()) {
+func lock(b testing.TB, path string) (unlock func()) {
 	db, err := sql.Open("sqlite", path+"?_pragma=busy_timeout(5000)")
 	if err != nil {
 		b.Fatal(err)

@@ -243,6 +243,36 @@ func TestBacklogFull(t *testing.T) {
 	}
 }
 
+// While the database is locked, appends are accepted and reads go on; the barrier is not reached until it is free again.
+func TestLockedDatabase(t *testing.T) {
+	t.Parallel()
+	data := t.TempDir()
+	p := up(t, data)
+	p.want(201, "POST", "/v1/logs/guestbook/messages", "before", "Prefer", "wait=20")
+	unlock := lock(t, filepath.Join(data, "store.db"))
+	for i := range 50 {
+		p.want(202, "POST", "/v1/logs/guestbook/messages", fmt.Sprint("while ", i))
+	}
+	if n := len(p.readAll("guestbook").Messages); n != 1 {
+		t.Errorf("while the database is locked, %d messages are read", n)
+	}
+	p.want(200, "GET", "/readyz", "")
+	barrier := p.want(202, "POST", "/v1/barriers", "", "Prefer", "wait=1")
+	if !strings.Contains(string(barrier.body), `"state":"pending"`) && !strings.Contains(string(barrier.body), `"state":"stalled"`) {
+		t.Errorf("while the database is locked, the barrier is %s", barrier.body)
+	}
+	var backlog struct{ Pending struct{ Records int } }
+	p.want(200, "GET", "/v1/backlog", "").decode(t, &backlog)
+	if backlog.Pending.Records < 50 {
+		t.Errorf("while the database is locked, the backlog has %d records", backlog.Pending.Records)
+	}
+	unlock()
+	p.barrier()
+	if n := len(p.readAll("guestbook").Messages); n != 51 {
+		t.Errorf("when it is free again, %d messages are read", n)
+	}
+}
+
 // Backends and consumers as processes of their own, on an external NATS and a shared store. A consumer is killed, and
 // its partitions are taken over; verify holds through a backend of the two.
 func TestSeparateProcesses(t *testing.T) {
