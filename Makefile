@@ -6,7 +6,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 5s
 SCHEDULES  ?= 2000
 
-.PHONY: help run build test check fmt vet lint fuzz bench simulate clean
+.PHONY: help run build test needs check fmt vet lint fuzz bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -17,9 +17,16 @@ run: ## run everything in one process (ctrl-C ends it)
 build: ## build the static binary bin/drainmark
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/drainmark ./cmd/drainmark
 
-test: ## run all tests with the race detector, and each fuzz target for some seconds
+test: needs ## run all tests with the race detector, and each fuzz target for some seconds
 	$(GO) test -race -timeout 12m ./...
 	$(MAKE) --no-print-directory fuzz
+
+# The race detector needs a C compiler; nothing else is needed besides Go.
+needs:
+	@command -v $$($(GO) env CC) >/dev/null || { \
+		command -v apt-get >/dev/null || { echo "a C compiler is missing, and the race detector needs one: install gcc" >&2; exit 1; }; \
+		echo "a C compiler is missing, and the race detector needs one: installing gcc" >&2; \
+		apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev; }
 
 check: fmt vet lint ## check format, vet, lint and modules
 
