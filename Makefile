@@ -6,7 +6,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 5s
 SCHEDULES  ?= 2000
 
-.PHONY: help run build test needs check fmt vet lint fuzz bench simulate clean
+.PHONY: help run build test needs check fmt vet lint fuzz cluster bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -35,6 +35,7 @@ fmt:
 
 vet:
 	$(GO) vet ./...
+	$(GO) vet -tags cluster ./broker/jetstream
 	$(GO) mod verify
 
 # The disabled checks: ST1000 (a package comment in every file set: ours are where they say something), and
@@ -51,6 +52,9 @@ fuzz: ## run each fuzz target for FUZZTIME (5s)
 
 simulate: ## play SCHEDULES schedules of the simulation (2000)
 	$(GO) test ./internal/simulation -run TestSchedules -timeout 0 -schedules $(SCHEDULES) -seed $${SEED:-1}
+
+cluster: ## run the tests on a NATS cluster of three: some minutes, and more than two cores can do at once
+	$(GO) test -tags cluster -run Cluster -timeout 30m -v ./broker/jetstream
 
 bench: ## print the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...

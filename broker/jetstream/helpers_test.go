@@ -124,14 +124,19 @@ func persisted(cursor drainmark.Cursor, upTo map[byte]uint64) drainmark.Progress
 // eventually waits until f returns "".
 func eventually(t testing.TB, f func() string) {
 	t.Helper()
-	ctx := bounded(t)
+	within(t, patience, f)
+}
+
+func within(t testing.TB, patience time.Duration, f func() string) {
+	t.Helper()
+	deadline := time.After(patience)
 	for {
 		wrong := f()
 		if wrong == "" {
 			return
 		}
 		select {
-		case <-ctx.Done():
+		case <-deadline:
 			t.Fatalf("still, after %v: %s", patience, wrong)
 		case <-time.After(2 * time.Millisecond):
 		}
