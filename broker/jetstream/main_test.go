@@ -57,7 +57,7 @@ func runNATS() {
 		fatal(err)
 	}
 	o := &server.Options{
-		ServerName: s.Name, Host: "127.0.0.1", Port: s.Port, NoSigs: true, NoLog: false, Debug: true, Logtime: true, LogFile: "/tmp/natslog-"+s.Name,
+		ServerName: s.Name, Host: "127.0.0.1", Port: s.Port, NoSigs: true, NoLog: true,
 		JetStream: !s.NoJetStream, StoreDir: s.Dir, SyncAlways: true, MaxPayload: s.MaxPayload,
 		Username: s.User, Password: s.Password,
 	}
@@ -84,7 +84,6 @@ func runNATS() {
 	if err != nil {
 		fatal(err)
 	}
-	ns.ConfigureLogger()
 	ns.Start()
 	if !ns.ReadyForConnections(10 * time.Second) {
 		fatal("the server is not ready")
