@@ -331,7 +331,8 @@ func TestWaitersCostNoReads(t *testing.T) {
 			reads[waiters] = s.reader.progress.Load() + s.reader.rejected.Load() + s.reader.messages.Load() - before
 		})
 	}
-	if reads[2000] > reads[1] {
+	// How many notifications merge into one fetch differs from run to run by a few; it must not grow with the waiters.
+	if reads[2000] > reads[1]+10 {
 		t.Errorf("one waiter costs %d reads, 2,000 cost %d", reads[1], reads[2000])
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -16,7 +17,7 @@ import (
 // scripted is a broker whose answers a test gives, one at a time. It keeps what was stored.
 type scripted struct {
 	broker.Broker
-	maxPayload int
+	maxPayload atomic.Int64
 	attempts   chan broker.Batch // each attempt to publish
 	answers    chan error
 	mu         sync.Mutex
@@ -24,11 +25,13 @@ type scripted struct {
 }
 
 func newScripted() *scripted {
-	return &scripted{maxPayload: 1 << 20, attempts: make(chan broker.Batch), answers: make(chan error)}
+	s := &scripted{attempts: make(chan broker.Batch), answers: make(chan error)}
+	s.maxPayload.Store(1 << 20)
+	return s
 }
 
 func (s *scripted) Traits() broker.Traits {
-	return broker.Traits{Ordered: true, MaxPayload: s.maxPayload}
+	return broker.Traits{Ordered: true, MaxPayload: int(s.maxPayload.Load())}
 }
 
 func (s *scripted) Publish(ctx context.Context, _ int, b broker.Batch) error {
@@ -138,7 +141,7 @@ func TestGathersWhileABatchIsInFlight(t *testing.T) {
 func TestABatchFitsTheBrokersMessage(t *testing.T) {
 	t.Parallel()
 	publishing(t, Limits{}, func(t *testing.T, p *publisher, s *scripted) {
-		s.maxPayload = 300
+		s.maxPayload.Store(300)
 		done := putting(p, time.Minute, 20)
 		for total := 0; total < 20; {
 			b := s.answer(nil)
