@@ -31,6 +31,9 @@ type Harness struct {
 	// StartSmall does the same with a backlog limit of between 4 and 5,000 batches of 1 kB in a partition. Nil where
 	// the adapter has no limit.
 	StartSmall func(t T) *Server
+	// Shared says that what Start gives is one server, on which each case has queues of its own. Cases that kill it are
+	// then run one after the other, before the rest.
+	Shared bool
 	// Patience is how long a call may take at most, 10 s if zero.
 	Patience time.Duration
 	// Quiet is how long the suite waits to see that nothing comes, 100 ms if zero.
@@ -63,6 +66,7 @@ type testCase struct {
 	run   func(c *C)
 	needs func(s *Server, traits broker.Traits) bool // nil: nothing
 	alone bool                                       // no other case may run meanwhile
+	kills bool                                       // the server
 }
 
 // cases returns the whole suite.
@@ -87,7 +91,7 @@ func Run(t *testing.T, h Harness) {
 		switch {
 		case tc.needs != nil && !tc.needs(server, traits):
 			t.Logf("does not apply to these traits, or to what this harness can do: %s", tc.name)
-		case tc.alone:
+		case tc.alone || tc.kills && h.Shared:
 			t.Run(tc.name, func(t *testing.T) { tc.start(t, h) })
 		default:
 			parallel = append(parallel, tc)

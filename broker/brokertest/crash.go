@@ -10,12 +10,12 @@ import (
 
 var crashCases = []testCase{
 	{name: "what was confirmed is there after its publisher has died", run: publisherDies},
-	{name: "what was confirmed is there after the server was killed at once", run: serverDies, needs: canKill},
-	{name: "everything confirmed while the server was being killed is there", run: serverDiesUnderLoad, needs: canKill},
+	{name: "what was confirmed is there after the server was killed at once", run: serverDies, needs: canKill, kills: true},
+	{name: "everything confirmed while the server was being killed is there", run: serverDiesUnderLoad, needs: canKill, kills: true},
 	{name: "publishing over a connection that is gone fails", run: publishWithoutConnection},
-	{name: "publishing to a server that is dead fails, and says rightly what is certain", run: publishToDeadServer, needs: canKill},
-	{name: "a connection works again when the server is back", run: reconnects, needs: canReconnect},
-	{name: "the backlog is the same after the server was killed", run: backlogAfterKill, needs: canKill},
+	{name: "publishing to a server that is dead fails, and says rightly what is certain", run: publishToDeadServer, needs: canKill, kills: true},
+	{name: "a connection works again when the server is back", run: reconnects, needs: canReconnect, kills: true},
+	{name: "the backlog is the same after the server was killed", run: backlogAfterKill, needs: canKill, kills: true},
 }
 
 func publisherDies(c *C) {
@@ -36,6 +36,7 @@ func (c *C) arrives(want broker.Batch, behind int) {
 		c.receive(r, behind)
 	}
 	c.ack(r, c.expect(r, want)[0])
+	c.closed("closing the receiver", r.Close)
 }
 
 func serverDies(c *C) {

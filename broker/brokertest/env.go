@@ -16,6 +16,7 @@ type C struct {
 	T
 	*Server
 	patience, quiet time.Duration
+	forgets         bool // what the connections' traits say
 }
 
 func newC(t T, h Harness, s *Server) *C {
@@ -68,6 +69,7 @@ func callError(c *C, what string, f func(ctx context.Context) error) error {
 func (c *C) connect() broker.Broker {
 	c.Helper()
 	b := c.Connect(c.T)
+	c.forgets = !b.Traits().Replays
 	c.Cleanup(func() { c.closed("closing the broker", b.Close) })
 	return b
 }
@@ -109,11 +111,20 @@ func (c *C) tryReceive(r broker.Receiver, max int) ([]broker.Delivery, error) {
 	return call(c, "Receive", func(ctx context.Context) ([]broker.Delivery, error) { return r.Receive(ctx, max) })
 }
 
-// receive returns the next n deliveries.
+// heldAtOnce is how many batches a receiver must deliver before any is acknowledged. A broker that forgets may wait for
+// acknowledgements then.
+const heldAtOnce = 32
+
+// receive returns the next n deliveries. When it is many, it acknowledges on the way to a broker that forgets.
 func (c *C) receive(r broker.Receiver, n int) []broker.Delivery {
 	c.Helper()
 	var all []broker.Delivery
+	acknowledged := 0
 	for len(all) < n {
+		if c.forgets && len(all)-acknowledged >= heldAtOnce {
+			c.ack(r, all[len(all)-1])
+			acknowledged = len(all)
+		}
 		limit := n - len(all)
 		got, err := c.tryReceive(r, limit)
 		if err != nil {

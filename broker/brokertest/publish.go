@@ -145,7 +145,7 @@ func longBacklog(c *C) {
 	}
 	r := c.open(c.connect(), 0, "")
 	for i := range n {
-		c.expect(r, withPayload(0, 1, i+1, i+1, payload))
+		c.ack(r, c.expect(r, withPayload(0, 1, i+1, i+1, payload))[0])
 	}
 	c.nothing(r)
 }

@@ -111,14 +111,19 @@ func receiveCancelledAtOnce(c *C) {
 			}
 			next++
 		}
+		if c.forgets && len(deliveries) > 0 {
+			c.ack(r, deliveries[len(deliveries)-1])
+		}
 	}
 	for i := range uint64(rounds) {
 		ctx, cancel := context.WithCancel(c.Context())
-		done := make(chan received, 1)
+		begun, done := make(chan struct{}), make(chan received, 1)
 		go func() {
+			close(begun)
 			got, err := r.Receive(ctx, 10)
 			done <- received{got, err}
 		}()
+		<-begun
 		c.publish(b, batch(1, i+1, i+1))
 		cancel()
 		got := wait(c, "Receive", done)

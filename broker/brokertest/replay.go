@@ -11,7 +11,7 @@ var replayCases = []testCase{
 	{name: "opening behind a cursor delivers exactly what follows it", run: openBehindCursor, needs: replays},
 	{name: "a cursor that the broker does not know is the beginning", run: unknownCursor, needs: replays},
 	{name: "receivers of one partition do not disturb each other", run: independentReceivers, needs: replays},
-	{name: "cursors are still good after the server was killed", run: cursorAfterKill, needs: replaysAndCanKill},
+	{name: "cursors are still good after the server was killed", run: cursorAfterKill, needs: replaysAndCanKill, kills: true},
 }
 
 func openBehindCursor(c *C) {

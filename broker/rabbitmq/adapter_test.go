@@ -1,0 +1,475 @@
+package rabbitmq
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/servers"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// TestAdapter has what the suite cannot know: RabbitMQ's own ways to go wrong. Its cases share a server, whose timers
+// are made short.
+func TestAdapter(t *testing.T) {
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{
+		Settings: []string{"consumer_timeout = 2000"},
+		Advanced: "[{rabbit, [{channel_tick_interval, 500}]}].", // how often consumer_timeout is looked at
+	})
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, *servers.RabbitMQ)
+	}{
+		{"a queue of another type is refused, and the error says what to do", refusesOtherQueues},
+		{"a queue made with another limit is used as it is", keepsLimit},
+		{"a receiver that outlasts consumer_timeout ends, and the next one gets the same again", outlastsConsumerTimeout},
+		{"a batch for a queue that was deleted is not taken for stored, and the queue is made again", deletedQueue},
+		{"a receiver whose queue is deleted ends", receiverOfDeletedQueue},
+		{"what a second holder held stands before everything else, also after a second death", secondDeath},
+		{"a person sees queues, headers and connections by understandable names", understandable},
+		{"a wrong password is refused, and never shown", wrongPassword},
+		{"of several hosts one that lives is used", severalHosts},
+	} {
+		t.Run(c.name, func(t *testing.T) { t.Parallel(); c.run(t, server) })
+	}
+}
+
+// make opens a broker with queues of its own.
+func (s settings) open(t *testing.T, server *servers.RabbitMQ) *Broker {
+	t.Helper()
+	c := Config(s)
+	if c.URL == "" {
+		c.URL = server.URL()
+	}
+	if c.Prefix == "" {
+		c.Prefix = fmt.Sprintf("test%d", prefixes.Add(1))
+	}
+	c.Partitions = 1
+	b := open(t, c)
+	t.Cleanup(func() { _ = b.Close() })
+	return b
+}
+
+type settings Config
+
+func channel(t *testing.T, server *servers.RabbitMQ) *amqp.Channel {
+	t.Helper()
+	ch, err := server.Dial().Channel()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ch
+}
+
+var self = drainmark.NewProducerID()
+
+func publish(t *testing.T, b *Broker, first, last uint64) {
+	t.Helper()
+	for s := first; s <= last; s++ {
+		if err := b.Publish(t.Context(), 0, batchOf(self, 0, s, s)); err != nil {
+			t.Fatalf("publishing %d: %v", s, err)
+		}
+	}
+}
+
+func subscribe(t *testing.T, b *Broker) broker.Receiver {
+	t.Helper()
+	r, err := b.Open(t.Context(), 0, "")
+	if err != nil {
+		t.Fatalf("subscribing: %v", err)
+	}
+	return r
+}
+
+// expect receives the batches first to last, in order.
+func expect(t *testing.T, r broker.Receiver, first, last uint64) []broker.Delivery {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	var all []broker.Delivery
+	for next := first; next <= last; {
+		got, err := r.Receive(ctx, int(last-next)+1)
+		if err != nil {
+			t.Fatalf("receiving %d of %d to %d: %v", next, first, last, err)
+		}
+		for _, d := range got {
+			if d.First != next {
+				t.Fatalf("received %d, not %d, of %d to %d", d.First, next, first, last)
+			}
+			next++
+		}
+		all = append(all, got...)
+	}
+	return all
+}
+
+func refusesOtherQueues(t *testing.T, server *servers.RabbitMQ) {
+	for _, other := range []amqp.Table{
+		{},
+		{amqp.QueueTypeArg: amqp.QueueTypeQuorum},
+		{amqp.QueueTypeArg: amqp.QueueTypeStream},
+	} {
+		c := Config{URL: server.URL(), Partitions: 1, Prefix: fmt.Sprintf("other%d", prefixes.Add(1))}
+		if _, err := channel(t, server).QueueDeclare(c.Prefix+".p0", true, false, false, false, other); err != nil {
+			t.Fatal(err)
+		}
+		b, err := Open(t.Context(), c)
+		if err == nil {
+			_ = b.Close()
+		}
+		if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), c.Prefix+".p0") || !strings.Contains(err.Error(), "delete it") {
+			t.Errorf("with a queue %v: %v", other, err)
+		}
+	}
+}
+
+func keepsLimit(t *testing.T, server *servers.RabbitMQ) {
+	first := settings{MaxBytes: 4 * maxPayload}.open(t, server)
+	publish(t, first, 1, 1)
+	var log bytes.Buffer
+	c := settings{MaxBytes: 8 * maxPayload, Prefix: first.config.Prefix, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+	second := c.open(t, server)
+	publish(t, second, 2, 2)
+	_ = second.Close()
+	if !strings.Contains(log.String(), fmt.Sprint("bytes=", 4*maxPayload)) {
+		t.Errorf("the log does not say which limit is in force:\n%s", log.String())
+	}
+}
+
+func outlastsConsumerTimeout(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{}.open(t, server)
+	publish(t, b, 1, 3)
+	r := subscribe(t, b)
+	expect(t, r, 1, 3)
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	if got, err := r.Receive(ctx, 1); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "timed out") {
+		t.Fatalf("a receiver that holds batches for longer than consumer_timeout: %d batches, %v", len(got), err)
+	}
+	if err := r.Ack(t.Context(), broker.Delivery{Tag: 3}); err == nil {
+		t.Error("Ack over a channel that RabbitMQ has closed returned nil")
+	}
+	_ = r.Close()
+	expect(t, subscribe(t, b), 1, 3)
+}
+
+func deletedQueue(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{}.open(t, server)
+	publish(t, b, 1, 1)
+	if _, err := channel(t, server).QueueDelete(b.queue(0), false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	err := b.Publish(t.Context(), 0, batchOf(self, 0, 2, 2))
+	if err == nil || errors.Is(err, broker.ErrNotSent) {
+		t.Fatalf("publishing to a queue that is gone: %v", err)
+	}
+	deadline := time.After(20 * time.Second)
+	for err != nil {
+		select {
+		case <-deadline:
+			t.Fatalf("the queue is not made again: %v", err)
+		case <-time.After(20 * time.Millisecond):
+			err = b.Publish(t.Context(), 0, batchOf(self, 0, 2, 2))
+		}
+	}
+	expect(t, subscribe(t, b), 2, 2)
+}
+
+func receiverOfDeletedQueue(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{}.open(t, server)
+	publish(t, b, 1, 1)
+	r := subscribe(t, b)
+	expect(t, r, 1, 1)
+	if _, err := channel(t, server).QueueDelete(b.queue(0), false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := r.Receive(ctx, 1); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "cancelled the consumer") {
+		t.Errorf("the receiver of a queue that is gone: %v", err)
+	}
+	_ = r.Close()
+	again := subscribe(t, b)
+	publish(t, b, 2, 2)
+	expect(t, again, 2, 2)
+}
+
+// secondDeath has one holder after the other die, each with all in its hands that it may hold.
+func secondDeath(t *testing.T, server *servers.RabbitMQ) {
+	first := settings{}.open(t, server)
+	c := settings{Prefix: first.config.Prefix}
+	publish(t, first, 1, 3*prefetch)
+	for range 3 {
+		holder, next := c.open(t, server), c.open(t, server)
+		r := subscribe(t, holder)
+		waiting := subscribe(t, next)
+		expect(t, r, 1, prefetch)
+		holder.drop()
+		expect(t, waiting, 1, prefetch)
+		next.drop()
+	}
+	last := subscribe(t, first)
+	for from := uint64(1); from <= 3*prefetch; from += prefetch {
+		got := expect(t, last, from, from+prefetch-1)
+		if err := last.Ack(t.Context(), got[prefetch-1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func understandable(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{}.open(t, server)
+	if err := b.Publish(t.Context(), 0, batchOf(self, 0, 5, 7)); err != nil {
+		t.Fatal(err)
+	}
+	deliveries, err := channel(t, server).Consume(b.queue(0), "", true, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := <-deliveries
+	want := amqp.Table{
+		"Drainmark-Producer": self.String(), "Drainmark-Partition": int64(0), "Drainmark-First": int64(5),
+		"Drainmark-Last": int64(7), "Drainmark-Records": int64(3),
+	}
+	for name, value := range want {
+		if d.Headers[name] != value {
+			t.Errorf("the header %s is %v, not %v", name, d.Headers[name], value)
+		}
+	}
+	if d.DeliveryMode != amqp.Persistent || d.ContentType != "application/vnd.drainmark.batch" || d.AppId != "drainmark" {
+		t.Errorf("the message's properties are %d, %q, %q", d.DeliveryMode, d.ContentType, d.AppId)
+	}
+	if got := server.Control("list_connections", "client_properties"); !strings.Contains(got, "drainmark publishing (") {
+		t.Errorf("the list of connections does not say what ours are for:\n%s", got)
+	}
+	if got := server.Control("list_queues", "name", "type"); !strings.Contains(got, b.queue(0)+"\tquorum") {
+		t.Errorf("the list of queues does not have ours:\n%s", got)
+	}
+}
+
+func wrongPassword(t *testing.T, server *servers.RabbitMQ) {
+	const secret = "an-0ther-s3cret"
+	address := net.JoinHostPort(servers.Host, fmt.Sprint(server.Port))
+	var log bytes.Buffer
+	for url, misconfigured := range map[string]bool{
+		"amqp://guestbook:" + secret + "@" + address + "/":                                     true, // wrong password
+		"amqp://" + server.User + ":" + server.Password + "@" + address + "/no-such-" + secret: true, // wrong vhost: not secret, but see below
+		"amqp://guestbook:" + secret + "@" + address + "/%zz":                                  true,
+		"amqp://guestbook:" + secret + "%zz@" + address + "/":                                  true,
+		"amqp://guestbook:" + secret + "@" + servers.Host + ":notaport/":                       true,
+		"amqp://guestbook:" + secret + "@" + address + "/?heartbeat=0":                         true,
+		"amqps://guestbook:" + secret + "@" + address + "/?cacertfile=/nowhere/ca.pem":         true,
+		"http://guestbook:" + secret + "@" + address + "/":                                     true,
+		"amqp://guestbook:" + secret + "@,/":                                                   true,
+		fmt.Sprintf("amqp://guestbook:%s@%s:%d/", secret, servers.Host, servers.Port(t)):       false, // nobody listens
+		fmt.Sprintf("amqps://guestbook:%s@%s/", secret, address):                               false, // no TLS there
+	} {
+		c := Config{URL: url, Partitions: 1, Timeout: 4 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		b, err := Open(t.Context(), c)
+		if err == nil {
+			err = b.Ping(t.Context())
+			_ = b.Close()
+		}
+		if errors.Is(err, broker.ErrMisconfigured) != misconfigured || err == nil {
+			t.Errorf("%s: %v", url, err)
+		}
+		said := strings.ReplaceAll(log.String()+fmt.Sprint(err), "no-such-"+secret, "")
+		if strings.Contains(said, secret) || strings.Contains(said, server.Password) {
+			t.Errorf("%s: the password is shown: %s", url, said)
+		}
+		log.Reset()
+	}
+}
+
+func severalHosts(t *testing.T, server *servers.RabbitMQ) {
+	u := fmt.Sprintf("amqp://%s:%s@%s:%d,%s:%d,%s:%d/", server.User, url.QueryEscape(server.Password),
+		servers.Host, servers.Port(t), servers.Host, server.Port, servers.Host, servers.Port(t))
+	publish(t, settings{URL: u}.open(t, server), 1, 1)
+}
+
+// TestPausedServer: while RabbitMQ does not answer, no call lasts longer than its context.
+func TestPausedServer(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+	b := settings{}.open(t, server)
+	publish(t, b, 1, 1)
+	r := subscribe(t, b)
+	expect(t, r, 1, 1)
+	server.Pause()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	ended := make(chan error, 3)
+	go func() { ended <- b.Publish(ctx, 0, batchOf(self, 0, 2, 2)) }()
+	go func() { _, err := b.Backlog(ctx, 0, drainmark.Progress{}); ended <- err }()
+	go func() { _, err := r.Receive(ctx, 1); ended <- err }()
+	for range 3 {
+		select {
+		case err := <-ended:
+			if err == nil {
+				t.Error("a call to a server that does not answer returned nil")
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatal("a call does not return")
+		}
+	}
+	server.Continue()
+	deadline := time.After(30 * time.Second)
+	for err := errors.New("not tried"); err != nil; {
+		attempt, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		err = b.Publish(attempt, 0, batchOf(self, 0, 2, 2))
+		cancel()
+		select {
+		case <-deadline:
+			t.Fatalf("it does not come back: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	_ = r.Close()
+	again := subscribe(t, b)
+	if got := expect(t, again, 1, 2); len(got) < 2 {
+		t.Errorf("after the pause %d batches came", len(got))
+	}
+}
+
+// TestAlarm: while RabbitMQ is short of disk it blocks publishers, but takes acknowledgements.
+func TestAlarm(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+	b := settings{}.open(t, server)
+	publish(t, b, 1, 2)
+	r := subscribe(t, b)
+	got := expect(t, r, 1, 2)
+	server.Control("set_vm_memory_high_watermark", "absolute", "1MB")
+	deadline := time.After(30 * time.Second)
+	for err := error(nil); !errors.Is(err, broker.ErrFull); {
+		attempt, cancel := context.WithTimeout(t.Context(), time.Second)
+		err = b.Publish(attempt, 0, batchOf(self, 0, 3, 3))
+		cancel()
+		select {
+		case <-deadline:
+			t.Fatalf("RabbitMQ is short of memory, and publishing gives: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	if err := b.Ping(t.Context()); !errors.Is(err, broker.ErrFull) {
+		t.Errorf("Ping of a RabbitMQ that blocks publishers: %v", err)
+	}
+	if err := r.Ack(t.Context(), got[1]); err != nil {
+		t.Errorf("Ack while publishers are blocked: %v", err)
+	}
+	server.Control("set_vm_memory_high_watermark", "absolute", "2GB")
+	for err := b.Ping(t.Context()); err != nil; err = b.Ping(t.Context()) {
+		select {
+		case <-deadline:
+			t.Fatalf("when there is memory again: %v", err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// TestTLS: amqps with a CA and client certificates, as RabbitMQ's URL parameters have them.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	ca := newAuthority(t, dir)
+	certificate, key := ca.issue(t, dir, "server")
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{CA: ca.path, Certificate: certificate, Key: key})
+	clientCertificate, clientKey := ca.issue(t, dir, "client")
+	query := "?cacertfile=" + ca.path + "&certfile=" + clientCertificate + "&keyfile=" + clientKey
+	b := settings{URL: server.TLSURL() + query}.open(t, server)
+	publish(t, b, 1, 1)
+	expect(t, subscribe(t, b), 1, 1)
+	other := newAuthority(t, filepath.Join(dir, "other"))
+	for name, query := range map[string]string{
+		"no CA that knows the server": "?certfile=" + clientCertificate + "&keyfile=" + clientKey + "&cacertfile=" + other.path,
+		"no client certificate":       "?cacertfile=" + ca.path,
+	} {
+		b, err := Open(t.Context(), Config{URL: server.TLSURL() + query, Partitions: 1, Timeout: 2 * time.Second})
+		if err == nil {
+			err = b.Ping(t.Context())
+			_ = b.Close()
+		}
+		if err == nil {
+			t.Errorf("with %s it connects", name)
+		}
+	}
+}
+
+// authority is a CA.
+type authority struct {
+	path        string
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+}
+
+func newAuthority(t *testing.T, dir string) *authority {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &authority{path: filepath.Join(dir, "ca.pem"), key: key, certificate: &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}}
+	a.write(t, a.path, a.certificate, key)
+	return a
+}
+
+func (a *authority) issue(t *testing.T, dir, name string) (certificate, key string) {
+	t.Helper()
+	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem")
+	a.write(t, certificate, &x509.Certificate{
+		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.ParseIP(servers.Host)},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+	}, own)
+	der, err := x509.MarshalPKCS8PrivateKey(own)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, key, "PRIVATE KEY", der)
+	return certificate, key
+}
+
+func (a *authority) write(t *testing.T, path string, template *x509.Certificate, key *ecdsa.PrivateKey) {
+	t.Helper()
+	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	writePEM(t, path, "CERTIFICATE", der)
+}
+
+func writePEM(t *testing.T, path, kind string, der []byte) {
+	t.Helper()
+	err := os.MkdirAll(filepath.Dir(path), 0o700)
+	if err == nil {
+		err = os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}

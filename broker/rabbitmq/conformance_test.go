@@ -1,0 +1,101 @@
+package rabbitmq
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/broker/brokertest"
+	"github.com/drainmark/drainmark/internal/servers"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// TestConformance runs the suite on one RabbitMQ. Each case has queues of its own.
+func TestConformance(t *testing.T) {
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+	brokertest.Run(t, brokertest.Harness{
+		Start:      func(t brokertest.T) *brokertest.Server { return describe(server, Config{}) },
+		StartSmall: func(t brokertest.T) *brokertest.Server { return describe(server, Config{MaxBytes: 4 * maxPayload}) },
+		Shared:     true,
+		Patience:   30 * time.Second,
+		Quiet:      300 * time.Millisecond,
+	})
+}
+
+var prefixes atomic.Int64
+
+// describe makes queues for one case.
+func describe(server *servers.RabbitMQ, c Config) *brokertest.Server {
+	c.URL, c.Partitions, c.Prefix = server.URL(), 2, fmt.Sprintf("case%d", prefixes.Add(1))
+	return &brokertest.Server{
+		Connect: func(t brokertest.T) broker.Broker { return open(t, c) },
+		Drop:    func(_ brokertest.T, b broker.Broker) { b.(*Broker).drop() },
+		Kill:    func(brokertest.T) { server.Kill() },
+		Revive:  func(brokertest.T) { server.Start() },
+		Foreign: func(t brokertest.T, partition int, payload []byte) {
+			publishForeign(t, server, fmt.Sprintf("%s.p%d", c.Prefix, partition), payload)
+		},
+		Reconnects: true,
+	}
+}
+
+// fataler is what helpers use of a test's T, or of the suite's.
+type fataler interface {
+	Helper()
+	Fatalf(format string, args ...any)
+}
+
+func open(t fataler, c Config) *Broker {
+	t.Helper()
+	b, err := Open(context.Background(), c)
+	if err != nil {
+		t.Fatalf("opening: %v", err)
+	}
+	return b
+}
+
+// drop ends the broker's connections as the death of its process does: without goodbye, and for ever.
+func (b *Broker) drop() {
+	b.cancel(context.Canceled)
+	for _, l := range []*link{b.publishing, b.receiving} {
+		if s, err := l.get(); err == nil {
+			s.cut()
+		}
+	}
+}
+
+func publishForeign(t fataler, server *servers.RabbitMQ, queue string, payload []byte) {
+	t.Helper()
+	c, err := amqp.Dial(server.URL())
+	if err != nil {
+		t.Fatalf("connecting: %v", err)
+	}
+	defer c.Close()
+	ch, err := c.Channel()
+	if err == nil {
+		err = ch.Confirm(false)
+	}
+	var confirmation *amqp.DeferredConfirmation
+	if err == nil {
+		confirmation, err = ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{Body: payload})
+	}
+	if err != nil || !confirmation.Wait() {
+		t.Fatalf("publishing to %s: %v", queue, err)
+	}
+}
+
+// batchOf makes a batch of a producer with one record a sequence.
+func batchOf(producer drainmark.ProducerID, partition int, first, last uint64) broker.Batch {
+	batch := drainmark.Batch{Partition: partition, Producer: producer, First: first}
+	for s := first; s <= last; s++ {
+		batch.Records = append(batch.Records, drainmark.Record{Kind: drainmark.Append, Log: "log", Body: fmt.Appendf(nil, "body %d", s), AcceptedAt: time.Now()})
+	}
+	return broker.Batch{
+		Header:  broker.Header{Partition: partition, Producer: producer, First: first, Last: last},
+		Payload: drainmark.EncodeBatch(nil, &batch),
+	}
+}

@@ -1,0 +1,295 @@
+package rabbitmq
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/backoff"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// link keeps one connection up: when it has ended, for whatever reason, another is made, with backoff and jitter.
+type link struct {
+	b     *Broker
+	name  string               // what the connection is for
+	setup func(*session) error // what each new connection begins with, or nil
+	once  sync.Once
+
+	mu      sync.Mutex
+	current *session      // nil while there is none
+	why     error         // why there is none; nil while it is not known yet
+	changed chan struct{} // closed at each change
+}
+
+func newLink(b *Broker, name string, setup func(*session) error) *link {
+	return &link{b: b, name: name, setup: setup, changed: make(chan struct{})}
+}
+
+// start begins to connect; a second call does nothing.
+func (l *link) start() { l.once.Do(func() { l.b.start(l.keep) }) }
+
+// keep makes one connection after the other until the broker is closed.
+func (l *link) keep() {
+	retry := backoff.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}
+	for l.b.ctx.Err() == nil {
+		s, err := l.connect()
+		if err == nil {
+			l.set(s, nil)
+			since := time.Now()
+			err = s.watch(l.b.ctx)
+			if time.Since(since) > retry.Max {
+				retry.Reset()
+			}
+		}
+		l.set(nil, err)
+		if l.b.ctx.Err() != nil {
+			return
+		}
+		l.b.config.Logger.Warn("not connected to RabbitMQ; trying on", "connection", l.name, "error", err)
+		_ = retry.Wait(l.b.ctx)
+	}
+}
+
+func (l *link) set(s *session, why error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.current, l.why = s, why
+	close(l.changed)
+	l.changed = make(chan struct{})
+}
+
+// get returns the connection, or at once why there is none.
+func (l *link) get() (*session, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.current == nil || l.current.ended() {
+		return nil, fmt.Errorf("%w: %w", broker.ErrNotSent, cmp.Or(l.why, errConnecting))
+	}
+	return l.current, nil
+}
+
+var errConnecting = errors.New("connecting")
+
+// await returns the connection as soon as there is one. It gives up when ctx ends, and at once when somebody has to
+// change something first.
+func (l *link) await(ctx context.Context) (*session, error) {
+	for {
+		l.mu.Lock()
+		s, why, changed := l.current, l.why, l.changed
+		l.mu.Unlock()
+		switch {
+		case s != nil && !s.ended():
+			return s, nil
+		case errors.Is(why, broker.ErrMisconfigured):
+			return nil, why
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil, cmp.Or(why, fmt.Errorf("connecting to RabbitMQ: %w", ctx.Err()))
+		case <-l.b.ctx.Done():
+			return nil, broker.ErrClosed
+		}
+	}
+}
+
+// connect tries the members of the cluster, in random order.
+func (l *link) connect() (*session, error) {
+	var first error
+	for _, i := range rand.Perm(len(l.b.endpoints)) {
+		s, err := l.dial(l.b.endpoints[i])
+		if err == nil {
+			return s, nil
+		}
+		if first == nil || errors.Is(err, broker.ErrMisconfigured) {
+			first = fmt.Errorf("connecting to RabbitMQ at %s: %w", l.b.endpoints[i].host, err)
+		}
+	}
+	return nil, first
+}
+
+// session is one connection while it lasts.
+type session struct {
+	conn    *amqp.Connection
+	raw     net.Conn
+	blocked atomic.Pointer[string] // why RabbitMQ takes no publishes now, or nil
+}
+
+func (l *link) dial(to endpoint) (*session, error) {
+	s := &session{}
+	dialer := net.Dialer{Timeout: l.b.config.Timeout, KeepAlive: 15 * time.Second}
+	properties := amqp.NewConnectionProperties()
+	properties.SetClientConnectionName(fmt.Sprintf("drainmark %s (%s %d)", l.name, filepath.Base(os.Args[0]), os.Getpid()))
+	properties["product"] = "Drainmark"
+	config := amqp.Config{
+		Properties: properties,
+		Heartbeat:  heartbeat, // unless the URL says otherwise
+		Dial: func(network, address string) (net.Conn, error) {
+			raw, err := dialer.DialContext(l.b.ctx, network, address)
+			if err != nil {
+				return nil, err
+			}
+			s.raw = &conn{Conn: raw, timeout: l.b.config.Timeout}
+			return s.raw, raw.SetDeadline(time.Now().Add(l.b.config.Timeout)) // of the handshake
+		},
+	}
+	begun := time.Now()
+	var err error
+	if s.conn, err = amqp.DialConfig(to.url, config); err != nil {
+		if s.raw != nil {
+			_ = s.raw.Close()
+		}
+		return nil, explainDial(err, time.Since(begun))
+	}
+	if err := s.prepare(l); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// prepare does what each new connection begins with.
+func (s *session) prepare(l *link) error {
+	if err := checkVersion(s.conn.Properties); err != nil {
+		return err
+	}
+	if l.setup == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(l.b.ctx, l.b.config.Timeout*2)
+	defer cancel()
+	return s.guard(ctx, func() error { return l.setup(s) })
+}
+
+// guard runs f, which talks to RabbitMQ and cannot be interrupted. If ctx ends meanwhile, RabbitMQ does not answer, and
+// the connection is cut, which ends f.
+func (s *session) guard(ctx context.Context, f func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	stop := context.AfterFunc(ctx, s.cut)
+	err := f()
+	if !stop() {
+		return cmp.Or(ctx.Err(), err)
+	}
+	return err
+}
+
+// watch waits until the connection ends or ctx does, and then closes it.
+func (s *session) watch(ctx context.Context) error {
+	defer s.close()
+	closed := s.conn.NotifyClose(make(chan *amqp.Error, 1))
+	blocked := s.conn.NotifyBlocked(make(chan amqp.Blocking, 16))
+	for {
+		select {
+		case err := <-closed:
+			if err == nil {
+				return errors.New("the connection was closed")
+			}
+			return err
+		case b, open := <-blocked:
+			switch {
+			case !open:
+				blocked = nil
+			case b.Active:
+				s.blocked.Store(&b.Reason)
+			default:
+				s.blocked.Store(nil)
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (s *session) ended() bool { return s.conn.IsClosed() }
+
+// full is the error of a publish while RabbitMQ takes none, because it is short of memory or disk.
+func (s *session) full() error {
+	if reason := s.blocked.Load(); reason != nil {
+		return fmt.Errorf("%w: RabbitMQ blocks publishers: %s", broker.ErrFull, *reason)
+	}
+	return nil
+}
+
+// cut ends the connection without goodbye.
+func (s *session) cut() { _ = s.raw.Close() }
+
+// close ends the connection, within a second. It returns what is not acknowledged to the queues.
+func (s *session) close() {
+	_ = s.conn.CloseDeadline(time.Now().Add(time.Second))
+	s.cut()
+}
+
+// conn bounds every write, so that a peer that does not read cannot block us for ever. (Reading is bounded by the
+// heartbeats.)
+type conn struct {
+	net.Conn
+	timeout time.Duration
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+// silentClose is how long RabbitMQ waits before it closes a connection whose password is wrong, without a word
+// (SILENT_CLOSE_DELAY in rabbit_reader.erl, 3 s). A connection that ends sooner during the login has another reason,
+// such as a broker that is just being stopped, but the client library cannot tell.
+const silentClose = 2 * time.Second
+
+// explainDial tells apart what somebody has to change from what may pass.
+func explainDial(err error, took time.Duration) error {
+	var certificate *tls.CertificateVerificationError
+	switch {
+	case errors.Is(err, amqp.ErrCredentials) && took < silentClose:
+		return errors.New("the connection ended during the login")
+	case errors.Is(err, amqp.ErrCredentials), errors.Is(err, amqp.ErrSASL), errors.Is(err, amqp.ErrVhost), hasCode(err, amqp.AccessRefused, amqp.NotAllowed):
+		return misconfigured("RabbitMQ refuses us: %v: check user, password, vhost and permissions", err)
+	case errors.As(err, &certificate):
+		return misconfigured("%v: check cacertfile and server_name_indication", err)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
+		return misconfigured("reading the certificates: %v", err)
+	}
+	return err
+}
+
+// hasCode says whether an error is one of RabbitMQ's with one of the reply codes.
+func hasCode(err error, codes ...int) bool {
+	var from *amqp.Error
+	if !errors.As(err, &from) {
+		return false
+	}
+	for _, code := range codes {
+		if from.Code == code {
+			return true
+		}
+	}
+	return false
+}
+
+// checkVersion refuses a RabbitMQ that is too old for what we need of quorum queues.
+func checkVersion(properties amqp.Table) error {
+	var major, minor int
+	version, _ := properties["version"].(string)
+	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
+		return nil // another product that speaks AMQP 0-9-1 says so in its answers to what follows
+	}
+	if major < 3 || major == 3 && minor < 10 {
+		return misconfigured("this is RabbitMQ %s; it must be 3.10 or newer", version)
+	}
+	return nil
+}

@@ -1,0 +1,186 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// lane is the channel that a partition's batches are published on. Publish is never called concurrently for one
+// partition, so that it needs no lock.
+type lane struct {
+	queue    string
+	session  *session
+	ch       *amqp.Channel
+	returned chan amqp.Return
+}
+
+// lateReturns is how many returned messages are kept until the next publish looks. Only publishes that nobody waits for
+// any more leave some behind.
+const lateReturns = 64
+
+// Publish implements broker.Broker.
+func (b *Broker) Publish(ctx context.Context, partition int, batch broker.Batch) error {
+	if err := b.check(partition); err != nil {
+		return err
+	}
+	if len(batch.Payload) > maxPayload {
+		return drainmark.Errorf(drainmark.KindTooLarge, "a batch has %d bytes; the limit is %d", len(batch.Payload), maxPayload)
+	}
+	lane := b.lanes[partition]
+	return b.explain("publishing to queue "+lane.queue, b.publish(ctx, lane, batch))
+}
+
+func (b *Broker) publish(ctx context.Context, lane *lane, batch broker.Batch) error {
+	s, err := b.publishing.get()
+	if err == nil {
+		err = s.full()
+	}
+	if err == nil {
+		err = lane.open(ctx, s)
+	}
+	if err != nil {
+		return err
+	}
+	message := encode(batch)
+	var confirmation *amqp.DeferredConfirmation
+	err = s.guard(ctx, func() (err error) {
+		confirmation, err = lane.ch.PublishWithDeferredConfirm("", lane.queue, true, false, message)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	acked, err := confirmation.WaitContext(ctx)
+	if err != nil {
+		// Closing the channel makes the broker forget what it could not store yet, so that retries do not pile up.
+		lane.abandon(b)
+		return fmt.Errorf("waiting for the confirmation: %w", err)
+	}
+	return lane.outcome(acked, message.MessageId)
+}
+
+// open makes sure that the lane has a channel of the session.
+func (l *lane) open(ctx context.Context, s *session) error {
+	if l.session == s && l.ch != nil && !l.ch.IsClosed() {
+		for len(l.returned) > 0 {
+			<-l.returned
+		}
+		return nil
+	}
+	err := s.guard(ctx, func() (err error) {
+		if l.ch, err = s.conn.Channel(); err != nil {
+			return err
+		}
+		return l.ch.Confirm(false)
+	})
+	if err != nil {
+		return fmt.Errorf("%w: opening a channel: %w", broker.ErrNotSent, err)
+	}
+	l.session = s
+	l.returned = l.ch.NotifyReturn(make(chan amqp.Return, lateReturns))
+	return nil
+}
+
+// abandon closes the lane's channel in the background; the next publish opens another.
+func (l *lane) abandon(b *Broker) {
+	ch := l.ch
+	l.ch = nil
+	b.start(func() { _ = ch.Close() })
+}
+
+// outcome says what became of a publish that RabbitMQ has answered, or will never answer. An unroutable message is
+// returned first and then confirmed all the same.
+func (l *lane) outcome(acked bool, id string) error {
+	for len(l.returned) > 0 {
+		if r := <-l.returned; r.MessageId == id {
+			l.session.cut() // the next connection declares the queue again
+			return fmt.Errorf("RabbitMQ returned the batch: %s (%d): the queue was deleted, and with it what was in it", r.ReplyText, r.ReplyCode)
+		}
+	}
+	switch {
+	case acked:
+		return nil
+	case l.ch.IsClosed():
+		return errors.New("the connection ended before the confirmation")
+	}
+	return fmt.Errorf("%w: RabbitMQ refused the batch (nack)", broker.ErrFull)
+}
+
+// The headers of a batch. They say what it holds to people who look with RabbitMQ's tools.
+const (
+	headerProducer  = "Drainmark-Producer"
+	headerPartition = "Drainmark-Partition"
+	headerFirst     = "Drainmark-First"
+	headerLast      = "Drainmark-Last"
+	headerRecords   = "Drainmark-Records"
+)
+
+func encode(b broker.Batch) amqp.Publishing {
+	return amqp.Publishing{
+		DeliveryMode: amqp.Persistent,
+		ContentType:  "application/vnd.drainmark.batch",
+		AppId:        "drainmark",
+		MessageId:    b.Producer.String() + "-" + strconv.FormatUint(b.First, 10),
+		Timestamp:    time.Now(),
+		Headers: amqp.Table{
+			headerProducer:  b.Producer.String(),
+			headerPartition: int64(b.Partition),
+			headerFirst:     int64(b.First),
+			headerLast:      int64(b.Last),
+			headerRecords:   int64(b.Last - b.First + 1),
+		},
+		Body: b.Payload,
+	}
+}
+
+// header reads what encode wrote; anything else gives the zero header.
+func header(partition int, from amqp.Table) broker.Header {
+	number := func(name string) uint64 {
+		n, _ := from[name].(int64)
+		return uint64(max(n, 0))
+	}
+	text, _ := from[headerProducer].(string)
+	producer, err := drainmark.ParseProducerID(text)
+	h := broker.Header{Partition: partition, Producer: producer, First: number(headerFirst), Last: number(headerLast)}
+	if p, ok := from[headerPartition].(int64); err != nil || !ok || p != int64(partition) || h.First == 0 || h.Last < h.First {
+		return broker.Header{}
+	}
+	return h
+}
+
+// Backlog implements broker.Broker. RabbitMQ tells a client only how many messages of a queue are ready: neither what a
+// consumer holds, nor how many records that is, nor whether they are persisted already. And it says 0 when the queue's
+// leader does not answer in time (rabbit_quorum_queue:stat). So that number is only what is ready, never exact, and
+// what is pending is not known at all.
+func (b *Broker) Backlog(ctx context.Context, partition int, _ drainmark.Progress) (broker.Backlog, error) {
+	if err := b.check(partition); err != nil {
+		return broker.Backlog{}, err
+	}
+	var ready int
+	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
+	defer cancel()
+	s, err := b.publishing.get()
+	if err == nil {
+		err = s.guard(ctx, func() (err error) { ready, err = count(s, b.queue(partition)); return err })
+	}
+	if err != nil {
+		return broker.Backlog{}, b.explain("counting queue "+b.queue(partition), err)
+	}
+	return broker.Backlog{Ready: &broker.Count{Records: uint64(ready)}}, nil
+}
+
+func count(s *session, queue string) (int, error) {
+	ch, err := s.conn.Channel()
+	if err != nil {
+		return 0, err
+	}
+	q, err := ch.QueueDeclarePassive(queue, true, false, false, false, nil)
+	return q.Messages, errors.Join(err, ignoreClosed(ch.Close()))
+}

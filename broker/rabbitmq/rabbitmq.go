@@ -1,0 +1,204 @@
+// Package rabbitmq is the broker on RabbitMQ 3.10 or newer, over AMQP 0-9-1.
+//
+// Each partition is one durable quorum queue, "drainmark.p0" for partition 0, with a single active consumer. A batch is
+// one persistent message, published through the default exchange, and its headers say what it holds. A publish counts
+// when the broker has confirmed it, which a quorum queue does when a majority of its members has written it to disk and
+// flushed it.
+//
+// Three things keep the order, so that Traits.Ordered holds:
+//   - Only one consumer is active at a time. When it goes, the broker first takes back what it held, sorted, at the head
+//     of the queue, and then activates the next.
+//   - A receiver never gives single messages back (nack, reject) and never cancels its consumer while it holds some:
+//     both put them behind others, or let the next consumer overtake them. It closes its channel.
+//   - All receivers have the same prefetch. So all that one of them held fits into the hands of the next; with a smaller
+//     prefetch, a second death would return the first part behind the rest.
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"regexp"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+)
+
+// Config is where the broker is and how to use it. Zero values mean the defaults.
+type Config struct {
+	// URL is amqp:// or amqps://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/VHOST][?…]. Of several hosts, which must be
+	// members of one cluster, one at a time is used. The query may have heartbeat (seconds), and for amqps cacertfile,
+	// certfile and keyfile (paths of PEM files), server_name_indication and auth_mechanism
+	// (https://www.rabbitmq.com/docs/uri-query-parameters). User, password and vhost are percent-encoded.
+	URL        string
+	Partitions int           // how many the deployment has: 1 to drainmark.MaxPartitions; required
+	Prefix     string        // what the queues' names begin with; "drainmark"
+	MaxBytes   int64         // how much all partitions together may store; 10 GiB
+	Timeout    time.Duration // how long to wait for an answer of RabbitMQ, but for a confirmation; 5 s
+	Logger     *slog.Logger  // nil discards
+}
+
+const (
+	defaultMaxBytes = 10 << 30
+	defaultTimeout  = 5 * time.Second
+	// maxPayload is far below RabbitMQ's own limit (128 MiB, and 16 MiB from 4.0): larger batches only cost memory.
+	maxPayload = 1 << 20
+	// prefetch is how many batches a receiver holds at most, and so bounds its memory, to 64 MiB a partition. It must be
+	// the same in all consumers of a deployment: see the package's comment.
+	prefetch = 64
+	// heartbeat is how often the peers show that they live. Two that fail to come end the connection, so a peer that
+	// hangs is noticed after about six seconds, a lease's time. RabbitMQ's default is a minute.
+	heartbeat = 3 * time.Second
+)
+
+var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+func (c Config) withDefaults() (Config, error) {
+	if c.Partitions < 1 || c.Partitions > drainmark.MaxPartitions {
+		return c, misconfigured("%d partitions: there must be 1 to %d", c.Partitions, drainmark.MaxPartitions)
+	}
+	if c.Prefix == "" {
+		c.Prefix = "drainmark"
+	}
+	if !prefixPattern.MatchString(c.Prefix) {
+		return c, misconfigured("prefix %q: it must have 1 to 64 letters, digits, -, _ or .", c.Prefix)
+	}
+	if c.MaxBytes == 0 {
+		c.MaxBytes = defaultMaxBytes
+	}
+	if least := 2 * int64(c.Partitions) * maxPayload; c.MaxBytes < least {
+		return c, misconfigured("MaxBytes is %d: for %d partitions it must be at least %d", c.MaxBytes, c.Partitions, least)
+	}
+	if c.Timeout == 0 {
+		c.Timeout = defaultTimeout
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, nil
+}
+
+func misconfigured(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", broker.ErrMisconfigured, fmt.Sprintf(format, args...))
+}
+
+// Broker implements broker.Broker on two connections: one to publish and to ask, one to receive. They are apart because
+// RabbitMQ stops reading from a connection that publishes when it is short of memory or disk, and would not see the
+// acknowledgements, which give it room.
+type Broker struct {
+	config    Config
+	endpoints []endpoint
+	ctx       context.Context // ends with Close
+	cancel    context.CancelCauseFunc
+	running   sync.WaitGroup
+
+	publishing *link
+	receiving  *link
+	lanes      []*lane
+
+	mu        sync.Mutex
+	receivers map[*receiver]struct{} // those that are open; nil when the broker is closed
+}
+
+var _ broker.Broker = (*Broker)(nil)
+
+// Open returns the broker. It need not be up: it is then connected to in the background, for as long as it takes.
+// ErrMisconfigured if it answers, and refuses us or has other queues than we need.
+func Open(ctx context.Context, c Config) (*Broker, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := parseURL(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	b := &Broker{config: c, endpoints: endpoints, receivers: map[*receiver]struct{}{}}
+	b.ctx, b.cancel = context.WithCancelCause(context.Background())
+	for p := range c.Partitions {
+		b.lanes = append(b.lanes, &lane{queue: b.queue(p)})
+	}
+	b.publishing = newLink(b, "publishing", b.declareAll)
+	b.receiving = newLink(b, "receiving", nil)
+	b.publishing.start()
+	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
+	defer cancel()
+	if _, err := b.publishing.await(ctx); errors.Is(err, broker.ErrMisconfigured) {
+		_ = b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// queue returns the name of a partition's queue.
+func (b *Broker) queue(partition int) string {
+	return fmt.Sprintf("%s.p%d", b.config.Prefix, partition)
+}
+
+// Traits implements broker.Broker.
+func (b *Broker) Traits() broker.Traits {
+	return broker.Traits{Ordered: true, MaxPayload: maxPayload}
+}
+
+// Ping implements broker.Broker.
+func (b *Broker) Ping(context.Context) error {
+	s, err := b.publishing.get()
+	if err == nil {
+		err = s.full()
+	}
+	return b.explain("asking whether RabbitMQ is well", err)
+}
+
+// check returns an error if the broker is closed or has no such partition.
+func (b *Broker) check(partition int) error {
+	if b.ctx.Err() != nil {
+		return broker.ErrClosed
+	}
+	if partition < 0 || partition >= b.config.Partitions {
+		return drainmark.Errorf(drainmark.KindInvalid, "partition %d: this deployment has 0 to %d", partition, b.config.Partitions-1)
+	}
+	return nil
+}
+
+// explain wraps an error with what was being done. Once the broker is closed, that is why.
+func (b *Broker) explain(what string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if b.ctx.Err() != nil {
+		err = broker.ErrClosed
+	}
+	return fmt.Errorf("%s: %w", what, err)
+}
+
+// start runs f until Close, which waits for it; after Close it does nothing.
+func (b *Broker) start(f func()) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.receivers != nil {
+		b.running.Go(f)
+	}
+}
+
+// Close implements broker.Broker. It takes at most some seconds.
+func (b *Broker) Close() error {
+	b.mu.Lock()
+	open := b.receivers
+	b.receivers = nil
+	b.mu.Unlock()
+	b.cancel(broker.ErrClosed)
+	for r := range open {
+		_ = r.Close()
+	}
+	b.running.Wait()
+	return nil
+}
+
+// endpoint is one member of the cluster.
+type endpoint struct {
+	url  string // with the password: never to be shown
+	host string // to be shown
+}

@@ -1,0 +1,196 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// receiver is a consumer on a channel of its own. It holds at most prefetch batches.
+type receiver struct {
+	b         *Broker
+	partition int
+	session   *session
+	ch        *amqp.Channel
+	arrived   chan struct{} // has something in it when waiting or err have changed
+	pumped    chan struct{} // closed when nothing more arrives
+
+	mu      sync.Mutex
+	waiting []amqp.Delivery
+	err     error // why it is of no use any more
+}
+
+// Open implements broker.Broker. The cursor is ignored: RabbitMQ forgets what is acknowledged. Another receiver of the
+// partition, in whatever process, may be the active one; Receive then waits until that one is closed or dead.
+func (b *Broker) Open(ctx context.Context, partition int, _ drainmark.Cursor) (broker.Receiver, error) {
+	if err := b.check(partition); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
+	defer cancel()
+	b.receiving.start()
+	s, err := b.receiving.await(ctx)
+	if err != nil {
+		return nil, b.explain("subscribing to queue "+b.queue(partition), err)
+	}
+	r := &receiver{b: b, partition: partition, session: s, arrived: make(chan struct{}, 1), pumped: make(chan struct{})}
+	var deliveries <-chan amqp.Delivery
+	err = s.guard(ctx, func() (err error) { deliveries, err = r.subscribe(); return err })
+	if err == nil && !b.add(r, deliveries) {
+		err = broker.ErrClosed
+	}
+	if err != nil {
+		r.closeChannel()
+		return nil, b.explain("subscribing to queue "+b.queue(partition), err)
+	}
+	return r, nil
+}
+
+// subscribe declares the queue again, in case that somebody has deleted it, and consumes it.
+func (r *receiver) subscribe() (<-chan amqp.Delivery, error) {
+	queue := r.b.queue(r.partition)
+	if err := r.b.declare(r.session, queue); err != nil {
+		return nil, err
+	}
+	var err error
+	if r.ch, err = r.session.conn.Channel(); err != nil {
+		return nil, err
+	}
+	if err := r.ch.Qos(prefetch, 0, false); err != nil {
+		return nil, err
+	}
+	return r.ch.Consume(queue, "", false, false, false, false, nil)
+}
+
+// add notes the receiver for Close, unless the broker is closed, and begins to take what arrives.
+func (b *Broker) add(r *receiver, deliveries <-chan amqp.Delivery) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.receivers == nil {
+		return false
+	}
+	b.receivers[r] = struct{}{}
+	b.running.Go(func() { r.pump(deliveries) })
+	return true
+}
+
+// pump takes what arrives until the channel ends. The client library does the same with a queue of its own, but hands
+// out one at a time, so that Receive could not tell what is at hand.
+func (r *receiver) pump(deliveries <-chan amqp.Delivery) {
+	defer close(r.pumped)
+	closed := r.ch.NotifyClose(make(chan *amqp.Error, 1))
+	for d := range deliveries {
+		r.mu.Lock()
+		if r.err == nil {
+			r.waiting = append(r.waiting, d)
+		}
+		r.mu.Unlock()
+		r.signal()
+	}
+	err := errors.New("RabbitMQ cancelled the consumer: the queue was deleted, or its leader has moved")
+	select {
+	case reason := <-closed:
+		err = errors.New("the connection ended")
+		if reason != nil {
+			err = reason
+		}
+	default:
+	}
+	r.end(err)
+}
+
+// end makes the receiver of no use. What waits is dropped: it comes again.
+func (r *receiver) end(err error) {
+	r.mu.Lock()
+	if r.err == nil {
+		r.err = err
+		r.waiting = nil
+	}
+	r.mu.Unlock()
+	r.signal()
+}
+
+func (r *receiver) signal() {
+	select {
+	case r.arrived <- struct{}{}:
+	default:
+	}
+}
+
+// Receive implements broker.Receiver.
+func (r *receiver) Receive(ctx context.Context, most int) ([]broker.Delivery, error) {
+	for {
+		deliveries, err := r.take(most)
+		if err != nil || len(deliveries) > 0 {
+			return deliveries, err
+		}
+		select {
+		case <-r.arrived:
+		case <-ctx.Done():
+			return nil, fmt.Errorf("receiving from queue %s: %w", r.b.queue(r.partition), ctx.Err())
+		}
+	}
+}
+
+func (r *receiver) take(most int) ([]broker.Delivery, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.err != nil {
+		return nil, fmt.Errorf("receiving from queue %s: %w", r.b.queue(r.partition), r.err)
+	}
+	n := min(most, len(r.waiting))
+	deliveries := make([]broker.Delivery, n)
+	for i, d := range r.waiting[:n] {
+		deliveries[i] = broker.Delivery{Header: header(r.partition, d.Headers), Payload: d.Body, Tag: d.DeliveryTag}
+	}
+	clear(r.waiting[:n])
+	if r.waiting = r.waiting[n:]; len(r.waiting) == 0 {
+		r.waiting = nil
+	}
+	return deliveries, nil
+}
+
+// Ack implements broker.Receiver. AMQP 0-9-1 does not confirm acknowledgements: if the connection dies right then,
+// what was acknowledged may be delivered again.
+func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
+	r.mu.Lock()
+	err := r.err
+	r.mu.Unlock()
+	if err == nil {
+		err = r.session.guard(ctx, func() error { return r.ch.Ack(through.Tag, true) })
+	}
+	if err != nil {
+		return r.b.explain("acknowledging to queue "+r.b.queue(r.partition), err)
+	}
+	return nil
+}
+
+// Close implements broker.Receiver. It closes the channel, which gives everything that is not acknowledged back to the
+// head of the queue, sorted, before the next consumer becomes the active one.
+func (r *receiver) Close() error {
+	r.end(broker.ErrClosed)
+	r.b.mu.Lock()
+	delete(r.b.receivers, r)
+	r.b.mu.Unlock()
+	r.closeChannel()
+	<-r.pumped
+	return nil
+}
+
+// closeTimeout is how long RabbitMQ may take to close a channel before the connection is cut, which does as well.
+const closeTimeout = 2 * time.Second
+
+func (r *receiver) closeChannel() {
+	if r.ch == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	_ = r.session.guard(ctx, r.ch.Close)
+}

@@ -1,0 +1,45 @@
+package rabbitmq
+
+import (
+	"net/url"
+	"strings"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// parseURL splits a URL with several hosts into URLs with one. Its errors show nothing of the URL but what cannot be a
+// password: net/url's own quote all of it.
+func parseURL(from string) ([]endpoint, error) {
+	scheme, rest, ok := strings.Cut(from, "://")
+	if !ok || scheme != "amqp" && scheme != "amqps" {
+		return nil, misconfigured("the broker's URL must begin with amqp:// or amqps://")
+	}
+	// The authority ends at the first /, ? or #, which cannot stand in it unencoded.
+	authority, tail := rest, ""
+	if i := strings.IndexAny(rest, "/?#"); i >= 0 {
+		authority, tail = rest[:i], rest[i:]
+	}
+	user, hosts := "", authority
+	if i := strings.LastIndex(authority, "@"); i >= 0 {
+		user, hosts = authority[:i+1], authority[i+1:]
+	}
+	var endpoints []endpoint
+	for host := range strings.SplitSeq(hosts, ",") {
+		one := scheme + "://" + user + host + tail
+		parsed, err := url.Parse(one)
+		if err != nil {
+			return nil, misconfigured("the broker's URL can't be read; user, password and vhost must be percent-encoded")
+		}
+		if parsed.Hostname() == "" {
+			return nil, misconfigured("the broker's URL has an empty host")
+		}
+		if _, err := amqp.ParseURI(one); err != nil {
+			return nil, misconfigured("the broker's URL for host %s can't be read: check port, vhost and query", parsed.Host)
+		}
+		if parsed.Query().Get("heartbeat") == "0" {
+			return nil, misconfigured("the broker's URL has heartbeat=0: without heartbeats a dead peer is never noticed")
+		}
+		endpoints = append(endpoints, endpoint{url: one, host: parsed.Host})
+	}
+	return endpoints, nil
+}

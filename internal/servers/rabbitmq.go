@@ -1,0 +1,141 @@
+package servers
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// RabbitMQ is one rabbitmq-server, with a data directory and an Erlang port mapper of its own.
+type RabbitMQ struct {
+	*Process
+	Port     int // of AMQP
+	TLSPort  int // of AMQP over TLS; 0 without RabbitMQOptions.CA
+	User     string
+	Password string
+	ctl      string
+}
+
+// RabbitMQOptions are for tests that need something special; the zero value is a broker as it comes.
+type RabbitMQOptions struct {
+	Settings []string // further lines of rabbitmq.conf
+	Advanced string   // advanced.config
+	// CA, Certificate and Key are the paths of PEM files; with them, it also listens with TLS, and asks clients for
+	// certificates.
+	CA, Certificate, Key string
+}
+
+// StartRabbitMQ starts a broker that ends with the test.
+func StartRabbitMQ(t T, o RabbitMQOptions) *RabbitMQ {
+	t.Helper()
+	dir := t.TempDir()
+	r := &RabbitMQ{Port: Port(t), User: "guestbook", Password: "s3cret-of-the-broker"}
+	r.Process = newProcess(t, "rabbitmq-server", program(t, "/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"))
+	r.ctl = program(t, "/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmq-server")
+	conf := []string{
+		fmt.Sprintf("listeners.tcp.1 = %s:%d", Host, r.Port),
+		"default_user = " + r.User, "default_pass = " + r.Password,
+		"disk_free_limit.absolute = 50MB", "vm_memory_high_watermark.absolute = 2GB", "log.console.level = warning",
+	}
+	if o.CA != "" {
+		r.TLSPort = Port(t)
+		conf = append(conf, fmt.Sprintf("listeners.ssl.1 = %s:%d", Host, r.TLSPort), "ssl_options.cacertfile = "+o.CA,
+			"ssl_options.certfile = "+o.Certificate, "ssl_options.keyfile = "+o.Key,
+			"ssl_options.verify = verify_peer", "ssl_options.fail_if_no_peer_cert = true")
+	}
+	write(t, filepath.Join(dir, "rabbitmq.conf"), strings.Join(append(conf, o.Settings...), "\n")+"\n")
+	if o.Advanced == "" {
+		o.Advanced = "[]."
+	}
+	write(t, filepath.Join(dir, "advanced.config"), o.Advanced)
+	write(t, filepath.Join(dir, "enabled_plugins"), "[].\n")
+	write(t, filepath.Join(dir, "rabbitmq-env.conf"), "")
+	mapper := startPortMapper(t)
+	r.dir = dir
+	r.env = []string{
+		"HOME=" + dir, fmt.Sprintf("ERL_EPMD_PORT=%d", mapper), "ERL_EPMD_ADDRESS=" + Host,
+		fmt.Sprintf("RABBITMQ_NODENAME=drainmark%d@localhost", r.Port), fmt.Sprintf("RABBITMQ_DIST_PORT=%d", Port(t)),
+		"RABBITMQ_CONF_ENV_FILE=" + filepath.Join(dir, "rabbitmq-env.conf"),
+		"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq.conf"),
+		"RABBITMQ_ADVANCED_CONFIG_FILE=" + filepath.Join(dir, "advanced.config"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"),
+		"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "data"), "RABBITMQ_LOGS=-",
+		"RABBITMQ_PID_FILE=" + filepath.Join(dir, "pid"),
+		// Its script then becomes the Erlang machine instead of waiting for it, so that signals arrive.
+		"RUNNING_UNDER_SYSTEMD=true",
+		// No spinning while idle, and bound to loopback. A killed node must not find its port taken.
+		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 -kernel inet_dist_use_interface {127,0,0,1}",
+		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
+	}
+	r.group = true
+	r.ready = r.answers
+	r.Start()
+	return r
+}
+
+// startPortMapper starts an Erlang port mapper for one broker, so that none is left running in the background by the
+// broker itself.
+func startPortMapper(t T) int {
+	t.Helper()
+	port := Port(t)
+	epmd := newProcess(t, "epmd", program(t, "epmd", "erlang-base"))
+	epmd.args = []string{"-port", fmt.Sprint(port), "-address", Host, "-relaxed_command_check"}
+	epmd.ready = func(ctx context.Context) error {
+		return exec.CommandContext(ctx, epmd.program, "-port", fmt.Sprint(port), "-names").Run()
+	}
+	epmd.Start()
+	return port
+}
+
+// URL is where clients connect to.
+func (r *RabbitMQ) URL() string { return r.url("amqp", r.Port) }
+
+// TLSURL is where clients connect to with TLS.
+func (r *RabbitMQ) TLSURL() string { return r.url("amqps", r.TLSPort) }
+
+func (r *RabbitMQ) url(scheme string, port int) string {
+	u := url.URL{Scheme: scheme, User: url.UserPassword(r.User, r.Password), Host: fmt.Sprintf("%s:%d", Host, port), Path: "/"}
+	return u.String()
+}
+
+// Dial makes a plain AMQP connection, which is closed with the test.
+func (r *RabbitMQ) Dial() *amqp.Connection {
+	r.t.Helper()
+	c, err := amqp.Dial(r.URL())
+	if err != nil {
+		r.t.Fatalf("connecting to RabbitMQ: %v", err)
+		return nil
+	}
+	r.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Control runs rabbitmqctl, which takes a second or more, and returns what it says.
+func (r *RabbitMQ) Control(arguments ...string) string {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, r.ctl, arguments...)
+	cmd.Env = append(cmd.Environ(), r.env...)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("rabbitmqctl %v: %v: %s", arguments, err, out)
+	}
+	return string(out)
+}
+
+// answers says whether a client gets a channel.
+func (r *RabbitMQ) answers(context.Context) error {
+	c, err := amqp.Dial(r.URL())
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	_, err = c.Channel()
+	return err
+}

@@ -1,0 +1,26 @@
+package servers
+
+import (
+	"testing"
+
+	"go.uber.org/goleak"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestRabbitMQ(t *testing.T) {
+	t.Parallel()
+	r := StartRabbitMQ(t, RabbitMQOptions{})
+	for _, again := range []func(){r.Kill, r.Stop} {
+		again()
+		if r.answers(t.Context()) == nil {
+			t.Fatal("it answers although it was ended")
+		}
+		r.Start()
+	}
+	r.Pause()
+	r.Continue()
+	if err := r.answers(t.Context()); err != nil {
+		t.Fatalf("after a pause: %v", err)
+	}
+}
