@@ -31,6 +31,8 @@ type publisher struct {
 	log       *slog.Logger
 	metrics   *metrics
 
+	accepted accepted
+
 	scratch []drainmark.Record // the loop's, for a batch of several requests
 	retry   backoff.Backoff    // the loop's
 
@@ -340,6 +342,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		if err == nil {
 			p.metrics.published(time.Since(start), int(last-b.first+1))
 			p.retry.Reset()
+			p.accepted.confirmed(last, time.Now()) // before anybody is told
 			p.confirm(b)
 			return true
 		}

@@ -80,7 +80,8 @@ func (b *Backend) Logs(ctx context.Context, after string, limit int) ([]drainmar
 }
 
 // Backlog implements Service. It reads the progress first and asks the broker second, so that what is said to be
-// pending is never less than what was missing when it was asked.
+// pending is never less than what was missing when it was asked. Where the broker cannot count, what this backend itself
+// has accepted is a lower bound, and the whole if it is the only one.
 func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
 	claims, err := b.reader.Claims(ctx)
 	if err != nil {
@@ -95,6 +96,14 @@ func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
 		counted, err := b.broker.Backlog(ctx, p, progress)
 		if err != nil {
 			return nil, drainmark.Errorf(drainmark.KindUnavailable, "asking the broker for partition %d's backlog: %w", p, err)
+		}
+		if !counted.Pending.Exact {
+			ours := b.publishers[p]
+			own, since := ours.accepted.pending(progress.Producers[ours.producer])
+			counted.Pending.Records = max(counted.Pending.Records, own)
+			if counted.OldestAt.IsZero() {
+				counted.OldestAt = since
+			}
 		}
 		backlogs[p] = PartitionBacklog{Partition: p, Backlog: counted, Progress: progress, Missing: sortedMissing(progress)}
 		if i := slices.IndexFunc(claims, func(c store.Claim) bool { return c.Partition == p }); i >= 0 {
