@@ -24,6 +24,7 @@ import (
 // Limits bound what a consumer holds and waits for. The zero value of a field means its default.
 type Limits struct {
 	Lease             time.Duration // of a claim; 5 s
+	HandOver          time.Duration // how soon a partition that another consumer gives up is taken; 200 ms, a third of Lease at most
 	CommitRecords     int           // a commit takes whole batches until it has so many records; 2,000
 	CommitBytes       int           // or so many bytes; 8 MiB
 	CommitTimeout     time.Duration // of one attempt to commit, claim or read; 10 s
@@ -36,6 +37,7 @@ type Limits struct {
 
 func (l Limits) withDefaults() Limits {
 	set(&l.Lease, 5*time.Second)
+	set(&l.HandOver, 200*time.Millisecond)
 	set(&l.CommitRecords, 2000)
 	set(&l.CommitBytes, 8<<20)
 	set(&l.CommitTimeout, 10*time.Second)
@@ -104,15 +106,14 @@ func newEpoch() uint64 { return rand.Uint64N(1<<63-1) + 1 }
 func (c *Consumer) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { c.sweep(ctx) })
-	beat := time.NewTicker(c.limits.Lease / 3)
-	defer beat.Stop()
 	for ctx.Err() == nil {
-		c.share(ctx, &running)
+		beat := time.NewTimer(c.share(ctx, &running))
 		select {
 		case <-beat.C:
 		case <-c.ended:
 		case <-ctx.Done():
 		}
+		beat.Stop()
 	}
 	running.Wait()
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.limits.Lease)
@@ -122,8 +123,10 @@ func (c *Consumer) Run(ctx context.Context) {
 	}
 }
 
-// share says that this consumer is alive, and takes or gives up partitions so that all have the same number.
-func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) {
+// share says that this consumer is alive, and takes or gives up partitions so that all have the same number. It returns
+// when to do so again: soon while there are others, who may give up something, and otherwise in time for the lease.
+func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) (again time.Duration) {
+	again = c.limits.Lease / 3
 	call, cancel := context.WithTimeout(ctx, c.limits.CommitTimeout)
 	defer cancel()
 	before := c.revisions()
@@ -132,7 +135,7 @@ func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) {
 		if ctx.Err() == nil {
 			c.log.Warn("the store did not take the heartbeat", "error", err)
 		}
-		return // drains go on: what they may commit, the store decides
+		return again // drains go on: what they may commit, the store decides
 	}
 	c.interruptStale(before, group)
 	take, give := fairShare(c.owner, c.partitions, group)
@@ -141,6 +144,10 @@ func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) {
 			c.log.Warn("giving the claim up failed; it is tried again", "partition", p, "error", err)
 		}
 	}
+	if len(group.Owners) > 1 {
+		again = min(again, c.limits.HandOver)
+	}
+	return again
 }
 
 // revisions returns the revision that each partition has reached that is claimed.

@@ -33,8 +33,9 @@ type World struct {
 	brokerDown atomic.Bool
 	db         *storememory.DB
 	storeDown  atomic.Bool
-	poisoned   atomic.Bool // the store refuses bodies that begin with "poison"
-	rollbacks  bool        // this schedule loses the store's tail now and then
+	poisoned   atomic.Bool   // the store refuses bodies that begin with "poison"
+	rollbacks  bool          // this schedule loses the store's tail now and then
+	handOver   time.Duration // the consumers' limit; 0 for their default
 	rolledBack atomic.Int64
 	deployment drainmark.Deployment
 
@@ -71,6 +72,10 @@ func newWorld(seed uint64, bug Bug, logs io.Writer) *World {
 	w.replays = w.dice.chance("replays", 50)
 	w.ordered = w.replays || w.dice.chance("ordered", 40)
 	w.rollbacks = w.replays && w.dice.chance("rollbacks", 50)
+	w.handOver = time.Hour // with fewer heartbeats, a schedule is played several times as fast
+	if w.dice.chance("hands over at once", 10) {
+		w.handOver = 0
+	}
 	level := float64(w.dice.intn("level", 4)) // no, few, some or many faults at the calls
 	w.rates = rates{before: 2 * level, after: 2 * level, late: level, twice: level}
 	w.server = brokermemory.NewServer(brokermemory.Options{Partitions: partitions, Replays: w.replays, Ordered: w.ordered})
@@ -124,7 +129,8 @@ func (w *World) startConsumer() {
 	client := w.server.Connect()
 	c := consumer.New(consumer.Config{
 		Broker: faultyBroker{client, p}, Store: faultyStore{w.db.Store(), p, &sync.Map{}}, Owner: p.name, Partitions: partitions,
-		Logger: w.log.With("process", p.name), Limits: consumer.Limits{CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second},
+		Logger: w.log.With("process", p.name),
+		Limits: consumer.Limits{CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second, HandOver: w.handOver},
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	w.consumers = append(w.consumers, &consumerProcess{p, stop})
