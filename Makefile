@@ -1,4 +1,5 @@
-# "make help" lists what there is. Everything runs on a machine that has Go and nothing else.
+# "make help" lists what there is. Everything runs on a machine that has Go; the tests
+# install what they need besides (Debian).
 
 GO         ?= go
 # staticcheck is run, not installed: the version is fixed here.
@@ -6,10 +7,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 5s
 SCHEDULES  ?= 2000
 
-.PHONY: help run build test needs check fmt vet lint fuzz cluster bench simulate clean
+.PHONY: help run build test e2e needs check fmt vet lint fuzz cluster bench simulate clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: ## run everything in one process (ctrl-C ends it)
 	$(GO) run ./cmd/drainmark up
@@ -18,15 +19,17 @@ build: ## build the static binary bin/drainmark
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/drainmark ./cmd/drainmark
 
 test: needs ## run all tests with the race detector, and each fuzz target for some seconds
-	$(GO) test -race -timeout 12m ./...
+	$(GO) test -race -timeout 12m $$($(GO) list ./... | grep -v /internal/e2e)
+	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory fuzz
 
-# The race detector needs a C compiler; nothing else is needed besides Go.
+# Whole deployments, with all their servers: nothing else must run beside them on a small machine.
+e2e: needs ## run the tests of whole deployments of real processes
+	$(GO) test -race -timeout 15m ./internal/e2e/...
+
+# A C compiler for the race detector, and the servers that the tests start.
 needs:
-	@command -v $$($(GO) env CC) >/dev/null || { \
-		command -v apt-get >/dev/null || { echo "a C compiler is missing, and the race detector needs one: install gcc" >&2; exit 1; }; \
-		echo "a C compiler is missing, and the race detector needs one: installing gcc" >&2; \
-		apt-get update && apt-get install --yes --no-install-recommends gcc libc6-dev; }
+	@GO='$(GO)' scripts/install-servers
 
 check: fmt vet lint ## check format, vet, lint and modules
 

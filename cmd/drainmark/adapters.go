@@ -9,6 +9,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/jetstream"
+	"github.com/drainmark/drainmark/broker/rabbitmq"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/store/sqlite"
 )
@@ -30,12 +31,20 @@ func (s brokerSettings) jetstream() jetstream.Options {
 }
 
 var brokers = map[string]func(ctx context.Context, url string, s brokerSettings) (broker.Broker, error){
-	"nats": openNATS,
-	"tls":  openNATS,
+	"nats":  openNATS,
+	"tls":   openNATS,
+	"amqp":  openRabbitMQ,
+	"amqps": openRabbitMQ,
 }
 
 func openNATS(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
 	return jetstream.Open(ctx, jetstream.Config{Options: s.jetstream(), URL: url})
+}
+
+func openRabbitMQ(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
+	return rabbitmq.Open(ctx, rabbitmq.Config{
+		URL: url, Partitions: s.partitions, MaxBytes: s.BacklogBytes, Logger: s.log.With("part", "broker"),
+	})
 }
 
 var stores = map[string]func(ctx context.Context, url string) (store.Store, error){
@@ -52,7 +61,7 @@ var readers = map[string]func(ctx context.Context, url string) (store.Reader, er
 
 // schemes is what the URLs of a kind can begin with, for people.
 const (
-	brokerSchemes = "nats:// or tls://"
+	brokerSchemes = "amqp://, amqps://, nats:// or tls://"
 	storeSchemes  = "sqlite:PATH"
 )
 

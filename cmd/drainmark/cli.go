@@ -19,7 +19,8 @@ const description = "Drainmark stands between a service and its database: it acc
 
 // cli is the command line. Each flag is also an environment variable: --admin-listen is DRAINMARK_ADMIN_LISTEN.
 type cli struct {
-	Up       upCommand       `cmd:"" help:"Run everything in one process: embedded NATS JetStream, SQLite, backend and consumer."`
+	Up       upCommand       `cmd:"" help:"Run everything in one process: embedded NATS JetStream, SQLite, backend, consumer and web page."`
+	Frontend frontendCommand `cmd:"" help:"Serve the web page and forward the API to the backends."`
 	Backend  backendCommand  `cmd:"" help:"Run the HTTP API."`
 	Consumer consumerCommand `cmd:"" help:"Drain partitions of the broker into the store."`
 	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`

@@ -49,7 +49,7 @@ const programTimeout = 3 * time.Minute
 func start(t testing.TB, arguments ...string) *program {
 	t.Helper()
 	p := launch(t, arguments...)
-	for _, role := range []string{"up", "backend", "empty"} {
+	for _, role := range []string{"up", "backend", "frontend", "empty"} {
 		if arguments[0] == role {
 			p.api = strings.TrimSuffix(p.find(`serving the API" url=(\S+)`), "/v1")
 		}

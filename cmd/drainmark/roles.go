@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -16,6 +17,7 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/jetstream"
 	"github.com/drainmark/drainmark/consumer"
+	"github.com/drainmark/drainmark/frontend"
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/internal/filelock"
 	"github.com/drainmark/drainmark/store"
@@ -153,7 +155,7 @@ func (c *upCommand) start(r *role) error {
 	defer queue.Close()
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
 	drain := newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), r)
-	return runBackend(r, queue, reader, deployment, c.listening, c.retention, drain.Run)
+	return runBackend(r, queue, reader, deployment, c.listening, c.retention, company{drain.Run, frontend.WithPage})
 }
 
 // Run is called by kong.
@@ -188,7 +190,7 @@ func (c *backendCommand) start(r *role) error {
 		return err
 	}
 	defer queue.Close()
-	return runBackend(r, queue, reader, deployment, c.listening, c.retention, nil)
+	return runBackend(r, queue, reader, deployment, c.listening, c.retention, company{})
 }
 
 // Run is called by kong.
@@ -301,9 +303,15 @@ func newConsumer(queue broker.Broker, master store.Store, owner string, d drainm
 	})
 }
 
+// company is what else a process has that runs a backend.
+type company struct {
+	consumer func(context.Context)           // runs a consumer until the context ends; nil for none
+	page     func(http.Handler) http.Handler // puts the web page around the API; nil for none
+}
+
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
 // goes first, so that everything that it has accepted is still carried out.
-func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.Deployment, l listening, keep retention, also func(context.Context)) error {
+func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.Deployment, l listening, keep retention, with company) error {
 	if room := queue.Traits().MaxPayload; l.MessageBytes+4096 > room {
 		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which 4096 are ours", room))
 	}
@@ -317,6 +325,9 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	if err != nil {
 		return err
 	}
+	if with.page != nil {
+		handler = with.page(handler)
+	}
 	listener, err := listen("listen", l.Listen)
 	if err != nil {
 		return err
@@ -325,8 +336,8 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	defer stop()
 	var parts errgroup.Group
 	parts.Go(func() error { b.Run(work); return nil })
-	if also != nil {
-		parts.Go(func() error { also(work); return nil })
+	if with.consumer != nil {
+		parts.Go(func() error { with.consumer(work); return nil })
 	}
 	registerBacklog(r, b)
 	r.health.set(b.Ready)

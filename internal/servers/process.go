@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -165,12 +166,19 @@ func (p *Process) end(signal syscall.Signal) {
 	}
 }
 
-// Pause stops the process where it stands (SIGSTOP) until Continue.
+// Pause stops the process where it stands (SIGSTOP) until Continue. On Linux it has stopped when Pause returns.
 func (p *Process) Pause() {
+	p.t.Helper()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.signal(syscall.SIGSTOP)
 	p.paused = true
+	for deadline := time.Now().Add(patience); p.running() && !stopped(p.cmd.Process.Pid); {
+		if time.Now().After(deadline) {
+			p.t.Fatalf("%s does not stop", p.name)
+		}
+		runtime.Gosched()
+	}
 }
 
 // Continue lets a paused process go on (SIGCONT).

@@ -1,0 +1,73 @@
+package main
+
+import (
+	"net/url"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/frontend"
+)
+
+// frontendCommand serves the web page, and forwards the API.
+type frontendCommand struct {
+	Backend       []string      `help:"URL of a backend's API: http://HOST:PORT. Repeated, or several with commas between them." required:"" placeholder:"URL,…"`
+	Listen        string        `help:"Address of the web page and the API." default:"127.0.0.1:8000"`
+	PathPrefix    string        `help:"Path under which clients see the page, if it is not /." placeholder:"/PATH"`
+	AnswerTimeout time.Duration `help:"How long a backend may take to answer: more than its --max-wait and --request-timeout together." default:"2m" group:"Limits"`
+	admin         `embed:""`
+	logging       `embed:""`
+}
+
+// Run is called by kong.
+func (c *frontendCommand) Run(a *app) error {
+	backends, err := c.check()
+	if err != nil {
+		return err
+	}
+	r, err := newRole(a, c.logging, c.admin)
+	if err != nil {
+		return err
+	}
+	return r.end(c.start(r, backends))
+}
+
+// check checks the settings, and returns the backends.
+func (c *frontendCommand) check() ([]*url.URL, error) {
+	const backend = "--backend (DRAINMARK_BACKEND)"
+	var backends []*url.URL
+	for _, text := range c.Backend {
+		u, err := url.Parse(text)
+		if err != nil { // the error has the whole text, and there may be a password in it
+			return nil, drainmark.Errorf(drainmark.KindMisconfigured, "%s: one is not a URL; it must be http://HOST:PORT", backend)
+		}
+		backends = append(backends, u)
+	}
+	if err := frontend.CheckBackends(backends); err != nil {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "%s: %w", backend, err)
+	}
+	if err := frontend.CheckPathPrefix(c.PathPrefix); err != nil {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--path-prefix (DRAINMARK_PATH_PREFIX): %w", err)
+	}
+	if c.AnswerTimeout <= 0 {
+		return nil, badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
+	}
+	return backends, checkAddress("listen", c.Listen)
+}
+
+func (c *frontendCommand) start(r *role, backends []*url.URL) error {
+	f, err := frontend.New(frontend.Config{
+		Backends: backends, PathPrefix: c.PathPrefix, Logger: r.log.With("part", "frontend"), Metrics: r.registry,
+		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: r.ctx,
+	})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	listener, err := listen("listen", c.Listen)
+	if err != nil {
+		return err
+	}
+	r.health.set(f.Ready)
+	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
+	return serve(r.ctx, listener, f, r.log)
+}

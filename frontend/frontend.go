@@ -1,0 +1,166 @@
+// Package frontend serves the web page, and forwards the API to the backends.
+//
+// pool.go spreads requests over the backends and decides what may be sent again, forward.go streams a request there and
+// its answer back, page.go has the page. It knows nothing of messages: what a request means is the backend's business.
+package frontend
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// MaxBackends is how many backends a frontend can have.
+const MaxBackends = 64
+
+// Config is what New needs. Only Backends must be set.
+type Config struct {
+	// Backends are the base URLs of the backends' APIs, without the /v1: http://host:port or https://host:port.
+	Backends []*url.URL
+	// PathPrefix is the path under which clients see the frontend, such as /drainmark, if it is not /. Requests are
+	// taken with and without it, so a proxy in front may strip it or not, and Link headers get it.
+	PathPrefix string
+	Logger     *slog.Logger          // nil for slog.Default()
+	Metrics    prometheus.Registerer // where the metrics go; nil for nowhere
+	Limits     Limits                // zero fields are defaults
+	// Stopping ends when the server begins to shut down: event streams end then. nil for never.
+	Stopping context.Context
+}
+
+// Limits bounds what a request may cost. A zero field means its default.
+type Limits struct {
+	Dial time.Duration // how long connecting to a backend may take; 2 s
+	// Answer is how long a backend may take to begin its answer. It must be above the longest that a backend takes:
+	// its --max-wait and --request-timeout, together 70 s if they are not set; 2 min.
+	Answer time.Duration
+	// Client is how long the client may be silent within a request's body, and how long it may take to accept one write
+	// of the answer; 10 s, as for a backend's clients.
+	Client time.Duration
+	Idle   int // connections to one backend that are kept open though they are not used; 256
+}
+
+func (l Limits) withDefaults() (Limits, error) {
+	if l.Dial < 0 || l.Answer < 0 || l.Client < 0 || l.Idle < 0 {
+		return l, fmt.Errorf("the frontend's limits are %+v: none can be below 0", l)
+	}
+	return Limits{
+		Dial: cmp.Or(l.Dial, 2*time.Second), Answer: cmp.Or(l.Answer, 2*time.Minute),
+		Client: cmp.Or(l.Client, 10*time.Second), Idle: cmp.Or(l.Idle, 256),
+	}, nil
+}
+
+// Frontend is the web page and the API in one handler. It serves any number of requests at the same time, and starts
+// no goroutines that outlive a request besides those of its idle connections: see Close.
+//
+// The server around it needs a ReadHeaderTimeout and an IdleTimeout, and no ReadTimeout or WriteTimeout: it has
+// deadlines of its own for each read and write, and event streams last.
+type Frontend struct {
+	log     *slog.Logger
+	metrics *metrics
+	limits  Limits
+	prefix  string
+	pool    *pool
+	proxy   *httputil.ReverseProxy
+	handler http.Handler
+}
+
+// CheckPathPrefix says why a path cannot be that under which clients see a frontend.
+func CheckPathPrefix(prefix string) error {
+	plain := func(c rune) bool {
+		return c == '/' || c == '-' || c == '.' || c == '_' || c == '~' ||
+			'0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z'
+	}
+	trimmed := strings.TrimRight(prefix, "/")
+	notPlain := strings.ContainsFunc(trimmed, func(c rune) bool { return !plain(c) })
+	if trimmed != "" && (trimmed[0] != '/' || trimmed != path.Clean(trimmed) || notPlain || strings.HasPrefix(trimmed+"/", "/v1/")) {
+		return fmt.Errorf("the path prefix %q must be a path such as /drainmark, of letters, digits and -._~, and not be /v1", prefix)
+	}
+	return nil
+}
+
+// New returns a frontend. It fails if a setting cannot be; it does not ask whether a backend is there.
+func New(c Config) (*Frontend, error) {
+	limits, err := c.Limits.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	if err := CheckPathPrefix(c.PathPrefix); err != nil {
+		return nil, err
+	}
+	f := &Frontend{log: cmp.Or(c.Logger, slog.Default()), limits: limits, prefix: strings.TrimRight(c.PathPrefix, "/")}
+	if c.Stopping == nil {
+		c.Stopping = context.Background()
+	}
+	if f.pool, err = newPool(c.Backends, limits, f.log, c.Stopping); err != nil {
+		return nil, err
+	}
+	if f.metrics, err = newMetrics(c.Metrics, f.pool.backends); err != nil {
+		return nil, err
+	}
+	f.proxy = f.newProxy()
+	f.handler = WithPage(http.HandlerFunc(f.forward))
+	return f, nil
+}
+
+// WithPage serves the API with a handler of its own, under /v1, and the page with the rest.
+func WithPage(api http.Handler) http.Handler {
+	site := newPage()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1" || strings.HasPrefix(r.URL.Path, "/v1/") {
+			api.ServeHTTP(w, r)
+			return
+		}
+		site.ServeHTTP(w, r)
+	})
+}
+
+// ServeHTTP answers one request.
+func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch {
+	case f.prefix == "":
+		f.handler.ServeHTTP(w, r)
+	case r.URL.Path == f.prefix: // the page's URLs are relative to its folder
+		http.Redirect(w, r, f.prefix+"/", http.StatusPermanentRedirect)
+	case strings.HasPrefix(r.URL.Path, f.prefix+"/"):
+		http.StripPrefix(f.prefix, f.handler).ServeHTTP(w, r)
+	default:
+		f.handler.ServeHTTP(w, r)
+	}
+}
+
+// Ready says whether at least one backend answers now. It asks all of them at once, until ctx ends.
+func (f *Frontend) Ready(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	answers := make(chan error, len(f.pool.backends))
+	for _, b := range f.pool.backends {
+		go func() { answers <- f.pool.probe(ctx, b) }()
+	}
+	var errs []error
+	ready := false
+	for range f.pool.backends { // all of them, so that no goroutine is left
+		if err := <-answers; err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		ready = true
+		cancel()
+	}
+	if ready {
+		return nil
+	}
+	return fmt.Errorf("no backend answers: %w", errors.Join(errs...))
+}
+
+// Close closes the connections to backends that are not used. Call it when no request is under way any more.
+func (f *Frontend) Close() { f.pool.transport.CloseIdleConnections() }

@@ -1,0 +1,352 @@
+package frontend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A backend that has failed is passed over for firstRest, and then gets one request to prove itself with; each time that
+// it does not, the rest is twice as long, up to longestRest.
+const (
+	firstRest   = 250 * time.Millisecond
+	longestRest = 5 * time.Second
+)
+
+// maxAnswerHeader is how many bytes the header of a backend's answer may have.
+const maxAnswerHeader = 64 << 10
+
+var (
+	errTouched   = errors.New("the request's body has been read in part, and cannot be sent again")
+	errUpgrade   = errors.New("the backend has switched protocols, for which nobody has asked")
+	errBadStatus = errors.New("the backend does not answer as an API")
+)
+
+// pool is a http.RoundTripper that has one of the backends answer, the one with the fewest requests under way. What may
+// be sent again is decided here, and only here:
+//
+//   - a request of which no backend can have received anything, because there was no connection, goes to the next one;
+//   - GET and HEAD go to the next one after any failure;
+//   - everything else may have been done, and that is the answer.
+//
+// It may be used concurrently.
+type pool struct {
+	backends  []*backend
+	transport *http.Transport
+	stopping  context.Context
+	turn      atomic.Uint32
+}
+
+// backend is one backend, and how it does.
+type backend struct {
+	url         *url.URL
+	log         *slog.Logger
+	outstanding atomic.Int64 // requests whose answer has not ended
+
+	restUntil atomic.Int64 // in nanoseconds of the Unix time; 0: it answers
+	mu        sync.Mutex
+	rest      time.Duration // guarded by mu: the last rest, 0 if it answers
+
+	answers, refusals, failures interface{ Inc() }
+}
+
+// CheckBackends says why some URLs cannot be those of a frontend's backends. It shows no more of them than the host.
+func CheckBackends(urls []*url.URL) error {
+	if len(urls) == 0 || len(urls) > MaxBackends {
+		return fmt.Errorf("%d backends: there must be 1 to %d", len(urls), MaxBackends)
+	}
+	seen := map[string]bool{}
+	for _, u := range urls {
+		if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.Trim(u.Path, "/") != "" ||
+			u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+			return fmt.Errorf("the backend at %q: its URL must be http://HOST:PORT or https://HOST:PORT and nothing more", u.Host)
+		}
+		if seen[u.Host] {
+			return fmt.Errorf("the backend at %q is named twice", u.Host)
+		}
+		seen[u.Host] = true
+	}
+	return nil
+}
+
+func newPool(urls []*url.URL, l Limits, log *slog.Logger, stopping context.Context) (*pool, error) {
+	if err := CheckBackends(urls); err != nil {
+		return nil, err
+	}
+	p := &pool{transport: newTransport(l, len(urls)), stopping: stopping}
+	for _, u := range urls {
+		p.backends = append(p.backends, &backend{url: u, log: log.With("backend", u.Host)})
+	}
+	return p, nil
+}
+
+// newTransport makes the connections to the backends. They are given back sooner than a backend closes them, which it
+// does after two minutes, so that requests seldom meet a connection that is being closed.
+func newTransport(l Limits, backends int) *http.Transport {
+	dialer := &net.Dialer{Timeout: l.Dial}
+	secure := &tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12}}
+	return &http.Transport{
+		DialContext: unconnected(dialer.DialContext), DialTLSContext: unconnected(secure.DialContext),
+		MaxIdleConns: l.Idle * backends, MaxIdleConnsPerHost: l.Idle, IdleConnTimeout: time.Minute,
+		ResponseHeaderTimeout: l.Answer, ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: maxAnswerHeader,
+		WriteBufferSize:    2 * smallBody,
+		DisableCompression: true, // what the client and the backend agree on passes unchanged
+	}
+}
+
+// dialError says that there was no connection, so nothing was sent.
+type dialError struct{ error }
+
+func (d dialError) Unwrap() error { return d.error }
+
+type dial = func(ctx context.Context, network, address string) (net.Conn, error)
+
+func unconnected(to dial) dial {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := to(ctx, network, address)
+		if err != nil {
+			return nil, dialError{err}
+		}
+		return conn, nil
+	}
+}
+
+// RoundTrip has a backend answer. An error is a *failure, or the request's context has ended.
+func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
+	var tried uint64
+	var errs []error
+	for range p.backends {
+		b := p.next(&tried)
+		answer, err := p.send(r, b)
+		if err == nil {
+			return answer, nil
+		}
+		errs = append(errs, err)
+		if body, ok := r.Body.(*requestBody); ok && body.failed.Load() {
+			return nil, &failure{invalid, incompleteBody, err}
+		}
+		if r.Context().Err() != nil {
+			return nil, err
+		}
+		if !repeatable(r, err) {
+			return nil, lost(r, err)
+		}
+	}
+	return nil, &failure{unavailable, "no backend answers; nothing was done", errors.Join(errs...)}
+}
+
+// repeatable says whether a request that has failed may be sent to another backend.
+func repeatable(r *http.Request, err error) bool {
+	if r.GetBody != nil {
+		if _, err := r.GetBody(); err != nil {
+			return false
+		}
+	}
+	var unsent dialError
+	return errors.As(err, &unsent) || isRead(r)
+}
+
+// isRead says whether a request changes nothing, however often it is made.
+func isRead(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
+
+// lost is the failure of a request that cannot be sent again.
+func lost(r *http.Request, err error) *failure {
+	if isRead(r) {
+		return &failure{unavailable, "the backend's answer was lost", err}
+	}
+	return &failure{outcomeUnknown, "the backend's answer was lost, and it may have done what was asked: " +
+		"an append is safe to send again with the Idempotency-Key that it had", err}
+}
+
+// next chooses a backend that is not tried yet: of those that answer the one with the fewest requests under way, or if
+// there is none, the one that has rested most. At least one must be left.
+func (p *pool) next(tried *uint64) *backend {
+	now := time.Now().UnixNano()
+	best, first := -1, int(p.turn.Add(1)) // equals take turns
+	var bestRest, bestLoad int64
+	for i := range p.backends {
+		i = (first + i) % len(p.backends)
+		if *tried&(1<<i) != 0 {
+			continue
+		}
+		b := p.backends[i]
+		rest, load := max(0, b.restUntil.Load()-now), b.outstanding.Load()
+		if best < 0 || rest < bestRest || rest == bestRest && load < bestLoad {
+			best, bestRest, bestLoad = i, rest, load
+		}
+	}
+	*tried |= 1 << best
+	b := p.backends[best]
+	b.try()
+	return b
+}
+
+// send has one backend answer.
+func (p *pool) send(r *http.Request, b *backend) (*http.Response, error) {
+	out := r.WithContext(r.Context()) // a copy
+	u := *r.URL
+	u.Scheme, u.Host, u.User = b.url.Scheme, b.url.Host, nil
+	out.URL = &u
+	if r.GetBody != nil {
+		body, err := r.GetBody()
+		if err != nil {
+			return nil, err
+		}
+		out.Body = body
+	}
+	b.outstanding.Add(1)
+	answer, err := p.transport.RoundTrip(out)
+	if err == nil && answer.StatusCode == http.StatusSwitchingProtocols {
+		_ = answer.Body.Close()
+		err = errUpgrade
+	}
+	if err != nil {
+		b.outstanding.Add(-1)
+		b.failed(r, err)
+		return nil, err
+	}
+	b.answered()
+	body := &answerBody{ReadCloser: answer.Body, backend: b, request: r}
+	if strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream") {
+		body.unhook = context.AfterFunc(p.stopping, body.stop)
+	}
+	answer.Body = body
+	return answer, nil
+}
+
+// probe asks a backend for the index of the API.
+func (p *pool) probe(ctx context.Context, b *backend) error {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/v1", nil)
+	if err != nil {
+		return err
+	}
+	answer, err := p.send(r, b)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	// Read to its end, so that the connection can be used again.
+	if _, err := io.Copy(io.Discard, io.LimitReader(answer.Body, maxAnswerHeader)); err != nil {
+		return err
+	}
+	if answer.StatusCode >= http.StatusInternalServerError {
+		return fmt.Errorf("%w: it says %s", errBadStatus, answer.Status)
+	}
+	return nil
+}
+
+// suspected says whether the backend has not answered since it failed.
+func (b *backend) suspected() bool { return b.restUntil.Load() != 0 }
+
+// answered notes that the backend answers.
+func (b *backend) answered() {
+	b.answers.Inc()
+	if !b.suspected() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rest != 0 {
+		b.log.Info("the backend answers again")
+	}
+	b.rest = 0
+	b.restUntil.Store(0)
+}
+
+// failed notes that a request has failed, unless that was the client's doing.
+func (b *backend) failed(r *http.Request, err error) {
+	if r.Context().Err() != nil {
+		return
+	}
+	if body, ok := r.Body.(*requestBody); ok && body.failed.Load() {
+		return
+	}
+	var unsent dialError
+	if errors.As(err, &unsent) {
+		b.refusals.Inc()
+	} else {
+		b.failures.Inc()
+	}
+	b.suspect(err)
+}
+
+// suspect lets the backend rest, unless it does already: many requests fail together.
+func (b *backend) suspect(err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rest == 0 {
+		b.log.Warn("the backend does not answer", "error", err)
+	}
+	b.restLonger()
+}
+
+// try lets one request through to a backend that has rested: until it is answered, others pass the backend over.
+func (b *backend) try() {
+	if !b.suspected() {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rest != 0 {
+		b.restLonger()
+	}
+}
+
+func (b *backend) restLonger() {
+	now := time.Now()
+	if now.UnixNano() < b.restUntil.Load() {
+		return
+	}
+	b.rest = min(max(2*b.rest, firstRest), longestRest)
+	b.restUntil.Store(now.Add(b.rest).UnixNano())
+}
+
+// answerBody is the body of a backend's answer. The request is under way until it is closed.
+type answerBody struct {
+	io.ReadCloser
+	backend *backend
+	request *http.Request
+	unhook  func() bool // nil, or takes back what happens when the server stops
+	stopped atomic.Bool
+	closed  atomic.Bool
+}
+
+// Read ends an event stream in good order when the server stops: clients come back, elsewhere.
+func (a *answerBody) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	if err == nil || err == io.EOF {
+		return n, err
+	}
+	if a.stopped.Load() {
+		return n, io.EOF
+	}
+	a.backend.failed(a.request, err)
+	return n, err
+}
+
+// stop ends the answer from another goroutine than that which reads it.
+func (a *answerBody) stop() {
+	a.stopped.Store(true)
+	_ = a.ReadCloser.Close() // there is nothing left to fail
+}
+
+func (a *answerBody) Close() error {
+	if a.closed.Swap(true) {
+		return nil
+	}
+	if a.unhook != nil {
+		a.unhook()
+	}
+	a.backend.outstanding.Add(-1)
+	return a.ReadCloser.Close()
+}

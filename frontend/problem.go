@@ -1,0 +1,65 @@
+package frontend
+
+import (
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strconv"
+)
+
+// kind is a kind of error. The types, titles and statuses are those of the API, so that a client needs to know one set.
+type kind struct {
+	name   string
+	status int
+	title  string
+	retry  bool // the same request may succeed later, and nothing was done
+}
+
+var (
+	invalid        = &kind{"invalid", http.StatusBadRequest, "The request is malformed or out of range", false}
+	unavailable    = &kind{"unavailable", http.StatusServiceUnavailable, "The broker or the store does not answer", true}
+	outcomeUnknown = &kind{"outcome-unknown", http.StatusGatewayTimeout, "It may or may not have been done", false}
+)
+
+// retryAfter is what Retry-After says, in seconds.
+const retryAfter = "1"
+
+// failure is why a request was not answered by a backend. What its cause says stays here: it names hosts.
+type failure struct {
+	kind   *kind
+	detail string
+	cause  error
+}
+
+func (f *failure) Error() string { return f.detail + ": " + f.cause.Error() }
+func (f *failure) Unwrap() error { return f.cause }
+
+// fail answers with a problem (RFC 9457), or not at all if the client is gone.
+func (f *Frontend) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var why *failure
+	switch {
+	case errors.As(err, &why):
+	case r.Context().Err() != nil:
+		panic(http.ErrAbortHandler) // net/http takes it as: no answer
+	default:
+		why = &failure{unavailable, "the request could not be forwarded", err}
+	}
+	f.log.Debug("a request was not answered by a backend", "method", r.Method, "problem", why.kind.name, "error", err)
+	f.metrics.problems.WithLabelValues(why.kind.name).Inc()
+	body, _ := json.Marshal(struct {
+		Type   string `json:"type"`
+		Title  string `json:"title"`
+		Status int    `json:"status"`
+		Detail string `json:"detail"`
+	}{"urn:drainmark:problem:" + why.kind.name, why.kind.title, why.kind.status, why.detail}) // it cannot fail
+	header := w.Header()
+	if why.kind.retry {
+		header.Set("Retry-After", retryAfter)
+	}
+	header.Set("Content-Type", "application/problem+json")
+	header.Set("Content-Length", strconv.Itoa(len(body)+1))
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(why.kind.status)
+	_, _ = w.Write(append(body, '\n')) // if it fails there is nobody to tell
+}
