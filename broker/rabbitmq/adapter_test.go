@@ -46,6 +46,7 @@ func TestAdapter(t *testing.T) {
 		{"what a second holder held stands before everything else, also after a second death", secondDeath},
 		{"a person sees queues, headers and connections by understandable names", understandable},
 		{"a wrong password is refused, and never shown", wrongPassword},
+		{"the least permissions that the documentation names are enough", leastPermissions},
 		{"of several hosts one that lives is used", severalHosts},
 	} {
 		t.Run(c.name, func(t *testing.T) { t.Parallel(); c.run(t, server) })
@@ -296,6 +297,26 @@ func wrongPassword(t *testing.T, server *servers.RabbitMQ) {
 			t.Errorf("%s: the password is shown: %s", url, said)
 		}
 		log.Reset()
+	}
+}
+
+func leastPermissions(t *testing.T, server *servers.RabbitMQ) {
+	prefix := fmt.Sprintf("test%d", prefixes.Add(1))
+	server.Control("add_user", prefix, "secret")
+	ours := "^" + prefix + "\\..*"
+	address := fmt.Sprintf("amqp://%s:secret@%s:%d/", prefix, servers.Host, server.Port)
+	if _, err := Open(t.Context(), Config{URL: address, Partitions: 1, Prefix: prefix}); !errors.Is(err, broker.ErrMisconfigured) {
+		t.Errorf("without any permission: %v", err)
+	}
+	server.Control("set_permissions", prefix, ours, "^amq\\.default$|"+ours, ours)
+	b := settings{URL: address, Prefix: prefix}.open(t, server)
+	publish(t, b, 1, 1)
+	r := subscribe(t, b)
+	if err := r.Ack(t.Context(), expect(t, r, 1, 1)[0]); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.Backlog(t.Context(), 0, drainmark.Progress{}); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -11,6 +11,8 @@ import (
 	"github.com/drainmark/drainmark/broker/jetstream"
 	"github.com/drainmark/drainmark/broker/rabbitmq"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/store/redis"
+	"github.com/drainmark/drainmark/store/replicas"
 	"github.com/drainmark/drainmark/store/sqlite"
 )
 
@@ -47,22 +49,100 @@ func openRabbitMQ(ctx context.Context, url string, s brokerSettings) (broker.Bro
 	})
 }
 
-var stores = map[string]func(ctx context.Context, url string) (store.Store, error){
-	"sqlite": func(ctx context.Context, url string) (store.Store, error) {
-		return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{})
-	},
+// storeSettings are for the stores that know such things.
+type storeSettings struct {
+	waitReplicas int
+	log          *slog.Logger
 }
 
-var readers = map[string]func(ctx context.Context, url string) (store.Reader, error){
-	"sqlite": func(ctx context.Context, url string) (store.Reader, error) {
-		return sqlite.OpenReader(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{})
-	},
+var stores = map[string]func(ctx context.Context, url string, s storeSettings) (store.Store, error){
+	"sqlite":          openSQLite,
+	"redis":           openRedis,
+	"rediss":          openRedis,
+	"redis+sentinel":  openRedis,
+	"rediss+sentinel": openRedis,
+}
+
+func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, error) {
+	if s.waitReplicas > 0 {
+		return nil, badSetting("store-wait-replicas", s.waitReplicas, "SQLite has no replicas")
+	}
+	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{})
+}
+
+func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, error) {
+	opened, err := redis.Open(ctx, url, redis.Options{WaitReplicas: s.waitReplicas})
+	if err != nil {
+		return nil, err
+	}
+	for _, warning := range opened.Warnings() {
+		s.log.Warn("the store can lose commits", "part", "store", "because", warning)
+	}
+	return opened, nil
+}
+
+// readers has what makes a reader of one or more URLs of a kind.
+var readers = map[string]func(ctx context.Context, urls []string, r *role) (store.Reader, error){
+	"sqlite":          readSQLite,
+	"redis":           readRedis,
+	"rediss":          readRedis,
+	"redis+sentinel":  readSentinel,
+	"rediss+sentinel": readSentinel,
+}
+
+// readSQLite reads from the file itself: it has no replicas.
+func readSQLite(ctx context.Context, urls []string, _ *role) (store.Reader, error) {
+	if len(urls) > 1 {
+		return nil, badSetting("replica", "sqlite:…", "SQLite has one file and no replicas")
+	}
+	return sqlite.OpenReader(ctx, strings.TrimPrefix(urls[0], "sqlite:"), sqlite.Options{})
+}
+
+// readRedis reads from one of the servers at a time.
+func readRedis(ctx context.Context, urls []string, r *role) (store.Reader, error) {
+	config := r.replicas()
+	for _, url := range urls {
+		nodes, err := redis.Replicas(ctx, url, redis.Options{})
+		if err != nil {
+			return nil, err
+		}
+		config.Members = append(config.Members, redisMembers(url, nodes)...)
+	}
+	return replicas.Open(ctx, config)
+}
+
+// readSentinel reads from one at a time of the servers that the Sentinels know.
+func readSentinel(ctx context.Context, urls []string, r *role) (store.Reader, error) {
+	if len(urls) > 1 {
+		return nil, badSetting("replica", "redis+sentinel://…", "one URL with Sentinels names all replicas")
+	}
+	config := r.replicas()
+	config.Discover = func(ctx context.Context) ([]replicas.Member, error) {
+		nodes, err := redis.Replicas(ctx, urls[0], redis.Options{})
+		return redisMembers(urls[0], nodes), err
+	}
+	return replicas.Open(ctx, config)
+}
+
+func redisMembers(url string, nodes []string) []replicas.Member {
+	members := make([]replicas.Member, len(nodes))
+	for i, node := range nodes {
+		members[i] = replicas.Member{Name: node, Open: func(ctx context.Context) (store.Reader, error) {
+			return redis.OpenReader(ctx, url, redis.Options{Node: node})
+		}}
+	}
+	return members
+}
+
+// replicas is the part of a reader's settings that does not depend on the adapter.
+func (r *role) replicas() replicas.Config {
+	return replicas.Config{Logger: r.log.With("part", "replicas"), Metrics: r.registry}
 }
 
 // schemes is what the URLs of a kind can begin with, for people.
 const (
 	brokerSchemes = "amqp://, amqps://, nats:// or tls://"
-	storeSchemes  = "sqlite:PATH"
+	storeSchemes  = "redis://, rediss://, redis+sentinel://, rediss+sentinel:// or sqlite:PATH"
 )
 
 // checkURL refuses a URL that no adapter takes. It never shows more of the URL than its scheme: the rest may have a
@@ -88,23 +168,24 @@ func openBroker(ctx context.Context, url string, s brokerSettings) (broker.Broke
 	return b, opening("broker", err)
 }
 
-func openStore(ctx context.Context, url string) (store.Store, error) {
+func openStore(ctx context.Context, url string, settings storeSettings) (store.Store, error) {
 	scheme, _, _ := strings.Cut(url, ":")
-	s, err := stores[scheme](ctx, url)
+	s, err := stores[scheme](ctx, url, settings)
 	return s, opening("store", err)
 }
 
-func openReader(ctx context.Context, url string) (store.Reader, error) {
-	scheme, _, _ := strings.Cut(url, ":")
-	r, err := readers[scheme](ctx, url)
-	return r, opening("replica", err)
+// openReader opens a reader of replicas, whose URLs have been checked and are of one kind.
+func openReader(ctx context.Context, urls []string, r *role) (store.Reader, error) {
+	scheme, _, _ := strings.Cut(urls[0], ":")
+	reader, err := readers[scheme](ctx, urls, r)
+	return reader, opening("replica", err)
 }
 
 // opening gives an adapter's error its kind.
 func opening(what string, err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil || drainmark.KindOf(err) == drainmark.KindMisconfigured:
+		return err
 	case errors.Is(err, broker.ErrMisconfigured), errors.Is(err, store.ErrMisconfigured):
 		return drainmark.Errorf(drainmark.KindMisconfigured, "opening the %s: %w", what, err)
 	}

@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
+	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
@@ -39,9 +41,9 @@ type upCommand struct {
 
 // backendCommand runs the HTTP API.
 type backendCommand struct {
-	Broker    string `help:"URL of the broker: nats://… or tls://…" required:"" placeholder:"URL"`
-	Replica   string `help:"URL of the store's replica to read from; the same as --store if not set." placeholder:"URL"`
-	Store     string `help:"URL of the store, for when there is no replica: sqlite:PATH" placeholder:"URL"`
+	Broker    string   `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
+	Replica   []string `help:"URL of a replica of the store to read from: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." placeholder:"URL" sep:" "`
+	Store     string   `help:"URL of the store, for when there is no replica." placeholder:"URL"`
 	listening `embed:""`
 	admin     `embed:""`
 	storage   `embed:""`
@@ -51,8 +53,9 @@ type backendCommand struct {
 
 // consumerCommand drains partitions.
 type consumerCommand struct {
-	Broker     string `help:"URL of the broker: nats://… or tls://…" required:"" placeholder:"URL"`
-	Store      string `help:"URL of the store's master: sqlite:PATH" required:"" placeholder:"URL"`
+	Broker     string `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
+	Store      string `help:"URL of the store's master: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
+	Wait       int    `name:"store-wait-replicas" help:"How many replicas of the store must have a commit before it counts (Redis: WAIT)." default:"0" placeholder:"N"`
 	Partitions int    `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
 	Owner      string `help:"Name of this consumer in claims. No two may have the same. Made up from host and process if not set." placeholder:"NAME"`
 	admin      `embed:""`
@@ -133,7 +136,7 @@ func (c *upCommand) Run(a *app) error {
 // start opens broker and store and runs backend and consumer on them until the role ends.
 func (c *upCommand) start(r *role) error {
 	path := "sqlite:" + filepath.Join(c.Data, "store.db")
-	master, err := openStore(r.ctx, path)
+	master, err := openStore(r.ctx, path, storeSettings{log: r.log})
 	if err != nil {
 		return err
 	}
@@ -142,7 +145,7 @@ func (c *upCommand) start(r *role) error {
 	if err != nil {
 		return err
 	}
-	reader, err := openReader(r.ctx, path)
+	reader, err := openReader(r.ctx, []string{path}, r)
 	if err != nil {
 		return err
 	}
@@ -160,11 +163,11 @@ func (c *upCommand) start(r *role) error {
 
 // Run is called by kong.
 func (c *backendCommand) Run(a *app) error {
-	if c.Replica == "" {
-		c.Replica = c.Store
+	if len(c.Replica) == 0 {
+		c.Replica = []string{c.Store}
 	}
 	err := firstError(c.listening.check(), c.storage.check(), c.retention.check(),
-		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("replica", c.Replica, readers, storeSchemes))
+		checkURL("broker", c.Broker, brokers, brokerSchemes), checkReplicas(c.Replica))
 	if err != nil {
 		return err
 	}
@@ -175,8 +178,22 @@ func (c *backendCommand) Run(a *app) error {
 	return r.end(c.start(r))
 }
 
+// checkReplicas checks that all replicas are of one kind.
+func checkReplicas(urls []string) error {
+	first, _, _ := strings.Cut(urls[0], ":")
+	for _, url := range urls {
+		if err := checkURL("replica", url, readers, storeSchemes); err != nil {
+			return err
+		}
+		if scheme, _, _ := strings.Cut(url, ":"); scheme != first {
+			return badSetting("replica", first+":… and "+scheme+":…", "all replicas must be of one kind")
+		}
+	}
+	return nil
+}
+
 func (c *backendCommand) start(r *role) error {
-	reader, err := openReader(r.ctx, c.Replica)
+	reader, err := c.awaitReader(r)
 	if err != nil {
 		return err
 	}
@@ -196,7 +213,7 @@ func (c *backendCommand) start(r *role) error {
 // Run is called by kong.
 func (c *consumerCommand) Run(a *app) error {
 	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions),
-		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes))
+		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes), checkWait(c.Wait))
 	if err != nil {
 		return err
 	}
@@ -229,26 +246,55 @@ func (c *consumerCommand) start(r *role) error {
 	return nil
 }
 
+// awaitReader opens the reader of the replicas, and waits until one of them answers.
+func (c *backendCommand) awaitReader(r *role) (store.Reader, error) {
+	return await(r, func() (store.Reader, error) {
+		ctx, cancel := context.WithTimeout(r.ctx, openTime)
+		defer cancel()
+		return openReader(ctx, c.Replica, r)
+	})
+}
+
 // awaitStore opens the store's master and waits until it answers.
-func (c *consumerCommand) awaitStore(r *role) (store.Store, drainmark.Deployment, error) {
+func (c *consumerCommand) awaitStore(r *role) (master store.Store, d drainmark.Deployment, err error) {
+	master, err = await(r, func() (store.Store, error) {
+		ctx, cancel := context.WithTimeout(r.ctx, openTime)
+		defer cancel()
+		opened, err := openStore(ctx, c.Store, storeSettings{c.Wait, r.log})
+		if err != nil {
+			return nil, err
+		}
+		if d, err = initialize(ctx, opened, c.Partitions); err != nil {
+			_ = opened.Close()
+		}
+		return opened, err
+	})
+	return master, d, err
+}
+
+// openTime is how long one attempt to open a store or a replica may take.
+const openTime = 15 * time.Second
+
+// await opens something that may not answer yet, again and again until it does, or says that it never will.
+func await[S any](r *role, open func() (S, error)) (S, error) {
 	var retry backoff.Backoff
 	for {
-		master, err := openStore(r.ctx, c.Store)
-		if err == nil {
-			var d drainmark.Deployment
-			if d, err = initialize(r.ctx, master, c.Partitions); err == nil {
-				return master, d, nil
-			}
-			_ = master.Close()
-		}
-		if drainmark.KindOf(err) != drainmark.KindUnavailable || r.ctx.Err() != nil {
-			return nil, drainmark.Deployment{}, err
+		opened, err := open()
+		if err == nil || drainmark.KindOf(err) != drainmark.KindUnavailable {
+			return opened, err
 		}
 		r.log.Warn("the store does not answer; trying on", "error", err)
 		if retry.Wait(r.ctx) != nil {
-			return nil, drainmark.Deployment{}, r.ctx.Err()
+			return opened, r.ctx.Err()
 		}
 	}
+}
+
+func checkWait(n int) error {
+	if n < 0 {
+		return badSetting("store-wait-replicas", n, "it must be 0 or more")
+	}
+	return nil
 }
 
 func checkPartitions(n int) error {

@@ -1,0 +1,93 @@
+package redis
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/store/storetest"
+)
+
+// appUser is who the tests are: a user with just the permissions that the package's documentation asks for.
+const (
+	appUser     = "app"
+	appPassword = "p@ss/w:rd"
+)
+
+// access are the lines of redis.conf that make the user.
+var access = []string{"user " + appUser + " on >" + appPassword + " " + strings.Join(strings.Fields(Permissions), " ")}
+
+func urlOf(r *servers.Redis) string {
+	return fmt.Sprintf("redis://%s:%s@%s", appUser, url.QueryEscape(appPassword), r.Address())
+}
+
+// database is a part of a master with two replicas, of which the readers read one.
+type database struct {
+	master  *servers.Redis
+	replica *servers.Redis
+	options Options
+}
+
+func (d database) Store(t storetest.T) store.Store {
+	s, err := Open(t.Context(), urlOf(d.master), d.options)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return s
+}
+
+func (d database) Reader(t storetest.T) store.Reader {
+	r, err := OpenReader(t.Context(), urlOf(d.replica), d.options)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	return r
+}
+
+// Restart kills the master's process and starts it again. The replica stays, and connects again.
+func (d database) Restart(storetest.T) {
+	d.master.Kill()
+	d.master.Start()
+}
+
+func startTrio(t servers.T) (master *servers.Redis, replicas []*servers.Redis) {
+	master = servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	for range 2 {
+		replicas = append(replicas, servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Settings: access}))
+	}
+	return master, replicas
+}
+
+var databases atomic.Int64
+
+// TestConformance runs the suite on a master with two replicas, which the cases share; those that kill the master have
+// one of their own.
+func TestConformance(t *testing.T) {
+	t.Parallel()
+	master, replicas := startTrio(t)
+	shared := storetest.Harness{Patience: time.Minute, New: func(t storetest.T) storetest.Database {
+		o := Options{Prefix: fmt.Sprintf("drainmark:%d", databases.Add(1)), WaitReplicas: 1}
+		return database{master: master, replica: replicas[0], options: o}
+	}}
+	alone := storetest.Harness{Patience: time.Minute, New: func(t storetest.T) storetest.Database {
+		master, replicas := startTrio(t)
+		return database{master: master, replica: replicas[0], options: Options{WaitReplicas: 1}}
+	}}
+	t.Run("suite", func(t *testing.T) {
+		for _, c := range storetest.Cases() {
+			t.Run(c.Name, func(t *testing.T) {
+				t.Parallel()
+				h := shared
+				if strings.Contains(c.Name, "restart") {
+					h = alone
+				}
+				c.Run(t, h)
+			})
+		}
+	})
+}

@@ -1,0 +1,73 @@
+// Package redis keeps a store in Redis 7.0 or later, or Valkey: one server, or a master with replicas that Sentinels
+// watch. Redis Cluster is not supported.
+//
+// # What makes a commit durable
+//
+// A commit is one script, which the server runs in one step and writes to its append-only file as one transaction. It
+// is in force when Commit returns nil, and it is as durable as the server is set to be:
+//
+//   - appendonly yes and appendfsync always: it is on the master's disk. With appendfsync everysec, a crash of the
+//     machine loses up to about two seconds of commits; a crash of the server alone loses none.
+//   - Replication is asynchronous: a failover loses what the new master had not received. With Options.WaitReplicas a
+//     commit counts when so many replicas have it in their memory. Even then the Sentinels can choose a replica that
+//     does not have it, if there are more replicas than that.
+//   - min-replicas-to-write 1 makes a master stop that is cut off from its replicas.
+//
+// A master that comes back without its last commits has a lower revision. The next commit is then fenced, the consumer
+// takes the partition up again from what is there, and a broker that keeps its log supplies the rest anew.
+//
+// maxmemory-policy must be noeviction. When memory is full, commits are refused before they change anything.
+//
+// # URLs
+//
+//	redis://[user:password@]host[:port][/database]
+//	redis+sentinel://[user:password@]host[:port][,host[:port]…]/master's name[/database]
+//
+// and with TLS rediss:// and rediss+sentinel://. User and password are those of the data servers; the parameters
+// sentinel-user and sentinel-password those of the Sentinels. For TLS there are the parameters ca, cert and key (paths
+// of files in PEM format: who is trusted, and who we are) and servername; the certificate is always verified. Special
+// characters in users and passwords are written as %40 and the like.
+//
+// # Keys
+//
+// All keys of partition N begin with drainmark:{pN}: and so would be in one slot of a cluster; drainmark is an
+// option, the prefix. Everything but a body is text. Times are microseconds since the Unix epoch. Epochs are random numbers.
+//
+//	drainmark:{all}:deployment      string      "<id> <number of partitions>"
+//	drainmark:{all}:owners          sorted set  owner, by the time until which it is known to be alive
+//	state                           hash        owner, epoch, until: the claim; revision, cursor, rejected: the progress;
+//	                                            ordinal: the last one given to a dead letter
+//	producers                       hash        producer: "<time of its last record> <what is done, as in 1-500,502-900>"
+//	producers:ages                  sorted set  producer, by the time of its last record
+//	logs                            hash        log: "<last position> <cleared through> <swept through>"
+//	logs:names                      sorted set  log, in order of names
+//	logs:cleared                    set         logs with cleared messages that are to be deleted
+//	log:<log>                       stream      entry <position>-0, of one field m: "<sequence> <accepted at>
+//	                                            <persisted at, less that> <producer> <length of type> <type>\n<body>"
+//	keys                            hash        "<log>/<idempotency key>": half of the SHA-256 of content type and body
+//	keys:ages                       sorted set  "<log>/<idempotency key>", by when its record was accepted
+//	letters                         sorted set  dead letter's id, by ordinal
+//	letters:open                    sorted set  id, by ordinal, of those not discarded
+//	letters:discarded               sorted set  id, by when the sweep should look at it
+//	letters:heads                   hash        id: "<member of marks or spans>\n<partition> <producer> <first> <last>
+//	                                            <set aside at> <attempts> <discarded> <undecoded> <log> <reason>"
+//	letters:records                 hash        id: "<kind> <accepted at> <log> <type> <key> <target> <trace>\n<body>"
+//	letters:marks, letters:spans    sorted set  "<producer>-<last>-<first>-<id>": letters of one mark, and of several
+//
+// Every commit, claim and release is announced on the channel drainmark:changes.
+//
+// A message can be seen with redis-cli:
+//
+//	XRANGE drainmark:{p0}:log:guestbook 17-0 17-0
+//
+// The sorted sets hold numbers with 53 bits, so times are exact until the year 2255. Positions go to
+// 99,999,999,999,999.
+package redis
+
+// Permissions is the least that the user of a Store and a Reader must be allowed, as rules of an ACL, with the default
+// prefix. INFO and CONFIG GET are only used to check the server's settings, and a server that denies them gives a
+// warning. The user of the Sentinels needs sentinel|get-master-addr-by-name, sentinel|master and
+// sentinel|replicas.
+const Permissions = "~drainmark:* &drainmark:* -@all +ping +select +info +config|get +evalsha +eval +multi +exec +wait +subscribe " +
+	"+publish +time +get +setnx +hget +hmget +hset +hsetnx +hdel +hlen +hgetall +sadd +srem +scard +srandmember " +
+	"+xadd +xtrim +xrange +xrevrange +zadd +zrem +zcard +zscore +zmscore +zrange +zremrangebyscore"

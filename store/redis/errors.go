@@ -1,0 +1,140 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"syscall"
+
+	"github.com/drainmark/drainmark/store"
+)
+
+// States of a server in which it does not do what is asked, besides those that package store tells apart. All of them
+// can pass; what was asked has not been done, except with ErrUnconfirmed.
+var (
+	// ErrReplica: the server is a replica now. The next call asks the Sentinels, if there are any, for the new master.
+	ErrReplica = errors.New("this server is a replica")
+	// ErrLoading: the server has just started and reads its data from the disk, or is copying its master's.
+	ErrLoading = errors.New("the server is loading its data")
+	// ErrMasterDown: the replica has lost its master, and replica-serve-stale-data is off.
+	ErrMasterDown = errors.New("the replica has no connection to its master")
+	// ErrFull: maxmemory is reached.
+	ErrFull = errors.New("the server's memory is full")
+	// ErrTooFewReplicas: fewer replicas are connected than min-replicas-to-write asks for.
+	ErrTooFewReplicas = errors.New("too few replicas are connected")
+	// ErrUnconfirmed: the commit is on the master, but not on as many replicas as are wanted.
+	ErrUnconfirmed = errors.New("too few replicas confirmed")
+	// ErrDisk: the server cannot write to its disk.
+	ErrDisk = errors.New("the server cannot write to its disk")
+	// ErrBusy: a script has been running for longer than the server's limit.
+	ErrBusy = errors.New("the server is busy with a script")
+	// ErrUnreachable: nobody answers at the address.
+	ErrUnreachable = errors.New("the server cannot be reached")
+)
+
+// serverError is what a server says is wrong: a code such as READONLY, and a text for people.
+type serverError struct{ code, text string }
+
+// maxErrorText is how much of a server's text is kept, in bytes: it may quote what it was sent.
+const maxErrorText = 200
+
+func newServerError(line string) *serverError {
+	code, _, _ := strings.Cut(line, " ")
+	if len(line) > maxErrorText {
+		line = line[:maxErrorText] + "…"
+	}
+	return &serverError{code: code, text: line}
+}
+
+func (e *serverError) Error() string { return "the server says: " + e.text }
+
+// codeOf returns the code of the server's error in err, "" if there is none.
+func codeOf(err error) string {
+	var failed *serverError
+	if errors.As(err, &failed) {
+		return failed.code
+	}
+	return ""
+}
+
+// advice is what each of the server's codes means, and what to do about it.
+var advice = map[string]struct {
+	is     error
+	remedy string
+}{
+	"READONLY":    {ErrReplica, "writes go to the master; with redis+sentinel:// it is found by itself"},
+	"LOADING":     {ErrLoading, "wait until it is done"},
+	"MASTERDOWN":  {ErrMasterDown, "bring the master back, or set replica-serve-stale-data to yes"},
+	"OOM":         {ErrFull, "raise maxmemory; never set an eviction policy"},
+	"NOREPLICAS":  {ErrTooFewReplicas, "bring replicas back, or lower min-replicas-to-write"},
+	"MISCONF":     {ErrDisk, "look at the server's log and its disk"},
+	"BUSY":        {ErrBusy, "wait; it must not take long"},
+	"NOAUTH":      {store.ErrMisconfigured, "the server wants a password: give user and password in the URL"},
+	"WRONGPASS":   {store.ErrMisconfigured, "user or password is wrong, or the user is off"},
+	"NOPERM":      {store.ErrMisconfigured, "the user may not do this: give it the permissions in the package's documentation"},
+	"NOPROTO":     {store.ErrMisconfigured, "the server does not speak version 2 of the Redis protocol"},
+	"WRONGTYPE":   {store.ErrMisconfigured, "a key is not what Drainmark made it: use another prefix, database or server"},
+	"MOVED":       {store.ErrMisconfigured, "Redis Cluster is not supported"},
+	"ASK":         {store.ErrMisconfigured, "Redis Cluster is not supported"},
+	"CROSSSLOT":   {store.ErrMisconfigured, "Redis Cluster is not supported"},
+	"CLUSTERDOWN": {store.ErrMisconfigured, "Redis Cluster is not supported"},
+	"TRYAGAIN":    {store.ErrMisconfigured, "Redis Cluster is not supported"},
+}
+
+// explain adds to an error what it is and what to do about it.
+func explain(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if a, ok := advice[codeOf(err)]; ok {
+		return fmt.Errorf("%w: %s: %w", a.is, a.remedy, err)
+	}
+	var network net.Error
+	if errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &network) && network.Timeout() {
+		return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	}
+	return err
+}
+
+// explainAuth explains why a server does not let us in. It keeps only the code of what the server says: a server that
+// does not know the command would quote the password.
+func explainAuth(err error) error {
+	var failed *serverError
+	if !errors.As(err, &failed) {
+		return explain(err)
+	}
+	if _, known := advice[failed.code]; known {
+		return explain(&serverError{code: failed.code, text: failed.code})
+	}
+	return fmt.Errorf("%w: the server refuses user and password (%s): it may not have any", store.ErrMisconfigured, failed.code)
+}
+
+// explainTLS tells apart what will not get better by itself.
+func explainTLS(err error) error {
+	var certificate *tls.CertificateVerificationError
+	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var record tls.RecordHeaderError
+	switch {
+	case errors.As(err, &record):
+		return fmt.Errorf("%w: the server does not speak TLS on this port: use redis:// or another port", store.ErrMisconfigured)
+	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &host):
+		return fmt.Errorf("%w: the server's certificate is not trusted: see ca= and servername= in the URL: %w", store.ErrMisconfigured, err)
+	}
+	return err
+}
+
+// elsewhere says whether the next call should look for the server again: this one is gone, or is not the master.
+func elsewhere(err error) bool {
+	switch codeOf(err) {
+	case "READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED":
+		return true
+	case "":
+		return !errors.Is(err, context.Canceled) // not from the server: the connection
+	}
+	return false
+}

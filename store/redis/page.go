@@ -1,0 +1,141 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// firstPart is how many messages of a page are asked for at first. What they are like says how many the next may be, so
+// that a page of large ones is not read far beyond PageBytes.
+const firstPart = 64
+
+// Messages implements store.Reader. It asks the server for plain ranges of the stream, in one step or two: a script
+// would have to turn every message into Lua's values and back.
+func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+	p := pager{reader: r, log: log, after: after, limit: limit}
+	if err := r.pool.use(ctx, "reading messages", func(c *conn) error { return p.read(ctx, c) }); err != nil {
+		return store.Page{}, err
+	}
+	return p.page, nil
+}
+
+// pager puts a page together. It is always what the newest of the states that it was read from holds: messages neither
+// move nor change, so those that were read before are in the newest too, unless they have been cleared meanwhile.
+type pager struct {
+	reader *Reader
+	log    string
+	after  uint64
+	limit  int
+
+	page store.Page
+	size int // of the bodies
+}
+
+func (p *pager) read(ctx context.Context, c *conn) error {
+	for part := min(p.limit, firstPart); ; part = p.next() {
+		done, err := p.readPart(ctx, c, max(part, 1))
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+// next returns how many more messages should be asked for, going by those that there are.
+func (p *pager) next() int {
+	have := len(p.page.Messages)
+	average := max(p.size/max(have, 1), 1)
+	return min(p.limit-have, max((store.PageBytes-p.size)/average, 1))
+}
+
+// readPart reads up to so many messages behind those that there are, and says whether the page is complete.
+func (p *pager) readPart(ctx context.Context, c *conn, part int) (done bool, err error) {
+	last := p.after
+	if n := len(p.page.Messages); n > 0 {
+		last = p.page.Messages[n-1].Position
+	}
+	partition := 0
+	replies, _, err := p.reader.snapshot(ctx, c, func(d *deployment) (int, *request) {
+		partition = drainmark.PartitionOf(p.log, d.Partitions)
+		at := p.reader.names.of(partition)
+		commands := &request{}
+		commands.command(4).add("HMGET", at.state, "epoch", "revision")
+		commands.command(3).add("HGET", at.logs, p.log)
+		from := strconv.FormatUint(last, 10) + "-1" // behind last-0
+		commands.command(6).add("XRANGE", at.stream+p.log, from, "+", "COUNT", strconv.Itoa(part))
+		return 3, commands
+	})
+	if err != nil {
+		return false, err
+	}
+	again, err := p.head(replies[0], replies[1])
+	if err != nil || again {
+		return false, err
+	}
+	for _, entry := range replies[2].list {
+		m, err := parseMessage(partition, entry)
+		if err != nil {
+			return false, err
+		}
+		if full := p.add(m); full {
+			return true, nil
+		}
+		last = m.Position
+	}
+	if len(replies[2].list) == 0 || last >= p.page.Log.LastPosition || len(p.page.Messages) >= p.limit {
+		return true, nil
+	}
+	if len(p.page.Messages) == 0 {
+		p.after = max(last, p.page.Log.ClearedThrough) // all that was read is cleared and not swept yet
+	}
+	return false, nil
+}
+
+// head takes over the log and the version of a newer state. What it does not have any more goes: what has been cleared;
+// or everything, and the page begins again, if it is no successor of the state before, such as that of a server which
+// goes on from an older one.
+func (p *pager) head(state, info reply) (again bool, err error) {
+	if info.isNil() {
+		return false, fmt.Errorf("log %q: %w", p.log, store.ErrNotFound)
+	}
+	var version drainmark.Version
+	if version.Epoch, err = state.at(0).number(); err != nil {
+		return false, err
+	}
+	if version.Revision, err = state.at(1).number(); err != nil {
+		return false, err
+	}
+	if p.page.Log, err = parseLog(p.log, info); err != nil {
+		return false, err
+	}
+	again = len(p.page.Messages) > 0 && !version.Includes(p.page.Version)
+	p.page.Version = version
+	if again {
+		p.page.Messages, p.size = nil, 0
+		return true, nil
+	}
+	for len(p.page.Messages) > 0 && p.page.Messages[0].Position <= p.page.Log.ClearedThrough {
+		p.size -= len(p.page.Messages[0].Body)
+		p.page.Messages = p.page.Messages[1:]
+	}
+	return false, nil
+}
+
+// add puts a message on the page unless it has been cleared, and says whether the page is full.
+func (p *pager) add(m drainmark.Message) (full bool) {
+	if m.Position <= p.page.Log.ClearedThrough {
+		return false
+	}
+	if len(p.page.Messages) >= p.limit || len(p.page.Messages) > 0 && p.size+len(m.Body) > store.PageBytes {
+		return true
+	}
+	if p.page.Messages == nil {
+		p.page.Messages = make([]drainmark.Message, 0, min(uint64(p.limit), p.page.Log.LastPosition-m.Position+1))
+	}
+	p.page.Messages = append(p.page.Messages, m)
+	p.size += len(m.Body)
+	return false
+}

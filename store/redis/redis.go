@@ -1,0 +1,210 @@
+package redis
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// Options are what can be set. The zero value is good for one server without replicas.
+type Options struct {
+	// Prefix begins the names of all keys: "drainmark" unless it is set. Deployments that share a database need one each.
+	Prefix string
+	// WaitReplicas is how many replicas must have a commit, in memory, before it counts; 0 for none. A commit that fewer
+	// confirm in time fails with ErrUnconfirmed.
+	WaitReplicas int
+	// Connections is how many calls are under way at the same time: 16 unless it is set. Others wait for their turn.
+	Connections int
+	// Timeout is how long the server may take to answer when the call's context ends later: 10 s unless it is set.
+	Timeout time.Duration
+	// Node is the address, as Replicas returns it, of the server that a Reader reads from. Without it a Reader takes the
+	// server of a redis:// URL, and the first of Replicas of a redis+sentinel:// URL.
+	Node string
+}
+
+const (
+	defaultConnections = 16
+	defaultTimeout     = 10 * time.Second
+)
+
+func (o Options) withDefaults() Options {
+	o.Connections = cmp.Or(max(o.Connections, 0), defaultConnections)
+	o.Timeout = cmp.Or(max(o.Timeout, 0), defaultTimeout)
+	return o
+}
+
+// Store is the master. See store.Store.
+type Store struct {
+	target   *target
+	options  Options
+	names    *names
+	pool     *pool
+	warnings []string
+
+	address    atomic.Pointer[string] // of the master that was connected to last
+	deployment atomic.Pointer[deployment]
+}
+
+var _ store.Store = (*Store)(nil)
+
+// Open connects to the master. store.ErrMisconfigured if the URL is malformed, the server lets us not in, or does not
+// fit: it must be Redis 7.0 or later, or Valkey, not in cluster mode, and must not evict keys. Any other error means
+// that the master could not be asked.
+func Open(ctx context.Context, url string, o Options) (*Store, error) {
+	t, err := parseURL(url)
+	if err != nil {
+		return nil, fmt.Errorf("opening the store: %w", err)
+	}
+	s := &Store{target: t, options: o.withDefaults(), names: newNames(o.Prefix)}
+	s.pool = newPool(s.options.Connections, s.connect)
+	err = s.pool.use(ctx, "opening the store", func(c *conn) (err error) {
+		s.warnings, err = checkServer(ctx, c, t.master != "")
+		return err
+	})
+	if err != nil {
+		s.pool.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connect opens a connection to whoever is the master now.
+func (s *Store) connect(ctx context.Context) (*conn, error) {
+	address, err := s.target.findMaster(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s.address.Store(&address)
+	return s.target.connect(ctx, address, s.options.Timeout)
+}
+
+// followTimeout is for how long follow waits: a lease must not expire because the Sentinels are down.
+const followTimeout = 250 * time.Millisecond
+
+// follow lets go of the connections if the Sentinels have another master by now. An old one that is cut off from them
+// but not from us would take commits that are then lost.
+func (s *Store) follow(ctx context.Context) {
+	if s.target.master == "" || s.pool.closing.Err() != nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, followTimeout)
+	defer cancel()
+	address, err := s.target.findMaster(ctx)
+	if known := s.address.Load(); err == nil && known != nil && *known != address {
+		s.pool.forget()
+	}
+}
+
+// Warnings says what about the server's settings could lose commits, for the log. It is from when the store was opened.
+func (s *Store) Warnings() []string { return s.warnings }
+
+// Close implements store.Store.
+func (s *Store) Close() error {
+	s.pool.close()
+	return nil
+}
+
+// run runs a script on the master.
+func (s *Store) run(ctx context.Context, doing string, c *call, use func(reply) error) error {
+	return s.pool.use(ctx, doing, func(on *conn) error {
+		r, err := c.run(ctx, on)
+		if err != nil {
+			return err
+		}
+		return use(r)
+	})
+}
+
+// runSafely is run, and then waits for the replicas unless use finds something wrong.
+func (s *Store) runSafely(ctx context.Context, doing string, c *call, use func(reply) error) error {
+	return s.pool.use(ctx, doing, func(on *conn) error {
+		r, err := c.run(ctx, on)
+		if err == nil {
+			err = use(r)
+		}
+		if err != nil || s.options.WaitReplicas < 1 {
+			return err
+		}
+		return s.await(ctx, on)
+	})
+}
+
+// await waits until the wanted number of replicas have everything that was written on the connection, and before. It is
+// a command of its own because a commit that is fenced must not wait for replicas that are down.
+func (s *Store) await(ctx context.Context, on *conn) error {
+	left := s.options.Timeout
+	if end, ok := ctx.Deadline(); ok {
+		left = min(left, time.Until(end))
+	}
+	// The answer must arrive in time as well, and the server looks at its clock ten times a second only.
+	limit := max(left-min(left/2, max(left/10, 200*time.Millisecond)), time.Millisecond)
+	wanted := s.options.WaitReplicas
+	r, err := on.do(ctx, one("WAIT", strconv.Itoa(wanted), strconv.FormatInt(limit.Milliseconds(), 10)))
+	if err != nil {
+		return fmt.Errorf("waiting for the replicas: %w", err)
+	}
+	if r.n < int64(wanted) {
+		return fmt.Errorf("%w: only %d of the %d wanted replicas confirmed within %v", ErrUnconfirmed, r.n, wanted, limit.Round(time.Millisecond))
+	}
+	return nil
+}
+
+// deployment is what Init recorded, and its text in the database.
+type deployment struct {
+	drainmark.Deployment
+	text string
+}
+
+func newDeployment(d drainmark.Deployment) *deployment {
+	return &deployment{d, fmt.Sprintf("%x %d", d.ID[:], d.Partitions)}
+}
+
+// readDeployment reads the text. store.ErrNotFound from nothing.
+func readDeployment(r reply) (*deployment, error) {
+	if r.isNil() {
+		return nil, fmt.Errorf("the deployment: %w", store.ErrNotFound)
+	}
+	d := &deployment{text: r.String()}
+	f := scanner{rest: d.text}
+	f.hex(d.ID[:])
+	n := f.unsigned()
+	if f.bad || n < 1 || n > drainmark.MaxPartitions {
+		return nil, fmt.Errorf("%w: what is recorded as the deployment was not written by this version of Drainmark", store.ErrMisconfigured)
+	}
+	d.Partitions = int(n)
+	return d, nil
+}
+
+// known returns the deployment, which is asked for once.
+func (s *Store) known(ctx context.Context, doing string) (*deployment, error) {
+	if d := s.deployment.Load(); d != nil && s.pool.closing.Err() == nil {
+		return d, nil
+	}
+	var d *deployment
+	err := s.pool.use(ctx, doing, func(c *conn) error {
+		r, err := c.do(ctx, one("GET", s.names.deployment))
+		if err == nil {
+			d, err = readDeployment(r)
+		}
+		return err
+	})
+	if err == nil {
+		s.deployment.CompareAndSwap(nil, d)
+	}
+	return d, err
+}
+
+// changed says what it means that another deployment is recorded than the one that we work for, or none.
+func changed(r reply) error {
+	if r.isNil() {
+		return fmt.Errorf("%w: the store has been emptied under this deployment: bring its data back from a replica or a backup, "+
+			"or begin a new deployment", store.ErrMisconfigured)
+	}
+	return fmt.Errorf("%w: the store holds another deployment by now: give this one its own store back", store.ErrMisconfigured)
+}

@@ -1,0 +1,51 @@
+#!lua flags=allow-oom
+-- Deletes a step's worth of each kind of thing that nobody can see any more. Returns 1 if there is more.
+-- KEYS: 1 producers, 2 producers:ages, 3 logs, 4 cleared, 5 keys, 6 keys:ages, 7 letters, 8 letters:discarded,
+--       9 letters:heads, 10 letters:records, 11 letters:marks, 12 letters:spans.
+-- ARGV: 1 what the names of the logs' streams begin with, 2 how many of each kind, 3 keys before, 4 producers before.
+local call, step, more = redis.call, tonumber(ARGV[2]), 0
+
+local name = call('SRANDMEMBER', KEYS[4])
+if name then
+	local last, cleared, swept = string.match(call('HGET', KEYS[3], name), '^(%d+) (%d+) (%d+)$')
+	local through = math.min(swept + step, cleared)
+	call('XTRIM', ARGV[1] .. name, 'MINID', '=', string.format('%.0f-0', through + 1))
+	call('HSET', KEYS[3], name, string.format('%s %s %.0f', last, cleared, through))
+	if through >= tonumber(cleared) then call('SREM', KEYS[4], name) end
+	more = call('SCARD', KEYS[4])
+end
+
+-- old returns a step's worth of the members of a sorted set with scores below a time.
+local function old(key, time)
+	local members = call('ZRANGE', key, '-inf', '(' .. time, 'BYSCORE', 'LIMIT', 0, step)
+	if #members == step then more = 1 end
+	return members
+end
+
+local keys = old(KEYS[6], ARGV[3])
+if #keys > 0 then
+	call('ZREM', KEYS[6], unpack(keys))
+	call('HDEL', KEYS[5], unpack(keys))
+end
+
+-- A letter goes by its producer's last record, or by when it was set aside if that is not known. One whose producer
+-- still lives is looked at again when that has been silent for as long.
+for _, id in ipairs(old(KEYS[8], ARGV[4])) do
+	local mark = string.match(call('HGET', KEYS[9], id), '^[^\n]*')
+	local progress = mark ~= '' and call('HGET', KEYS[1], string.sub(mark, 1, 32))
+	local last = progress and string.match(progress, '^%S+')
+	if last and tonumber(last) >= tonumber(ARGV[4]) then
+		call('ZADD', KEYS[8], last, id)
+	else
+		for _, i in ipairs({7, 8, 11, 12}) do call('ZREM', KEYS[i], i < 11 and id or mark) end
+		call('HDEL', KEYS[9], id)
+		call('HDEL', KEYS[10], id)
+	end
+end
+
+local silent = old(KEYS[2], ARGV[4])
+if #silent > 0 then
+	call('ZREM', KEYS[2], unpack(silent))
+	call('HDEL', KEYS[1], unpack(silent))
+end
+return math.min(more, 1)

@@ -1,0 +1,292 @@
+package redis
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/store"
+)
+
+func TestFullMemory(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: append(access, "maxmemory 30mb")})
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	var err error
+	for err == nil {
+		err = f.commit(t.Context(), f.next(500, 2000))
+	}
+	fails(t, err, ErrFull, "raise maxmemory")
+	r := openReader(t, urlOf(server), Options{})
+	p, err := r.Progress(t.Context(), 0)
+	if err != nil || p.Version != f.progress.Version {
+		t.Errorf("after the refusal the progress is %v, %v; it must be %v", p.Version, err, f.progress.Version)
+	}
+	if _, err := f.store.Heartbeat(t.Context(), "filler", time.Hour); err != nil {
+		t.Errorf("a heartbeat must go through with a full memory: %v", err)
+	}
+
+	// A clear is small, but it is a commit; what makes room is the sweep of what was cleared before.
+	server.Do("CONFIG", "SET", "maxmemory", "100mb")
+	f.must(t, f.clearing())
+	server.Do("CONFIG", "SET", "maxmemory", "20mb")
+	fails(t, f.commit(t.Context(), f.next(1, 1)), ErrFull, "")
+	for more := true; more; {
+		if more, err = f.store.Sweep(t.Context(), store.Sweep{}); err != nil {
+			t.Fatalf("sweeping with a full memory: %v", err)
+		}
+	}
+	f.must(t, f.next(1, 1))
+}
+
+func TestBecomesReplica(t *testing.T) {
+	t.Parallel()
+	other := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	f.must(t, f.next(10, 10))
+	server.Do("REPLICAOF", servers.Host, other.Port)
+	eventually(t, "commits are refused by the replica", func() bool {
+		err := f.commit(within(t, 5*time.Second), f.next(1, 1))
+		if err == nil {
+			t.Fatal("a replica took a commit")
+		}
+		return errors.Is(err, ErrReplica) && strings.Contains(err.Error(), "redis+sentinel://")
+	})
+	_, err := f.store.DeadLetter(t.Context(), 0, "id")
+	fails(t, err, ErrReplica, "")
+	client := server.Client()
+	eventually(t, "the replica is as empty as its master", func() bool {
+		n, err := client.DBSize(t.Context()).Result()
+		return err == nil && n == 0
+	})
+	server.Do("REPLICAOF", "NO", "ONE")
+	fails(t, f.claimAgain(t, 1<<63+1), store.ErrMisconfigured, "emptied")
+}
+
+func TestTooFewReplicas(t *testing.T) {
+	t.Parallel()
+	settings := append(access, "min-replicas-to-write 1", "min-replicas-max-lag 2")
+	master := servers.StartRedis(t, servers.RedisOptions{Settings: settings})
+	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Settings: settings})
+	var f *filler
+	eventually(t, "the master counts its replica", func() bool {
+		return strings.Contains(fmt.Sprint(master.Do("INFO", "replication")), "min_slaves_good_slaves:1")
+	})
+	f = newFiller(t, openStore(t, urlOf(master), Options{}))
+	f.must(t, f.next(1, 1))
+	replica.Kill()
+	eventually(t, "commits are refused without replicas", func() bool {
+		err := f.commit(t.Context(), f.next(1, 1))
+		return errors.Is(err, ErrTooFewReplicas) && strings.Contains(err.Error(), "min-replicas-to-write")
+	})
+	before := f.progress.Version
+	replica.Start()
+	eventually(t, "commits are taken again", func() bool { return f.commit(t.Context(), f.next(1, 1)) == nil })
+	if f.progress.Revision != before.Revision+1 {
+		t.Errorf("the revision is %d and was %d", f.progress.Revision, before.Revision)
+	}
+}
+
+func TestWaitForReplicas(t *testing.T) {
+	t.Parallel()
+	master := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Settings: access})
+	f := newFiller(t, openStore(t, urlOf(master), Options{WaitReplicas: 1}))
+	f.must(t, f.next(10, 10))
+	replica.Pause()
+	c := f.next(10, 10)
+	err := f.commit(within(t, 300*time.Millisecond), c)
+	fails(t, err, ErrUnconfirmed, "only 0 of the 1 wanted replicas confirmed")
+	fails(t, f.commit(within(t, 5*time.Second), c), store.ErrFenced, "") // at once: it was in force on the master
+	_, err = f.store.Claim(within(t, 300*time.Millisecond), store.Claim{Owner: "filler", Epoch: 1<<63 + 1}, time.Hour)
+	fails(t, err, ErrUnconfirmed, "claiming partition 0")
+	replica.Continue()
+	if err := f.claimAgain(t, 1<<63+2); err != nil {
+		t.Fatal(err)
+	}
+	if f.progress.Revision != 2 {
+		t.Errorf("the revision is %d; the unconfirmed commit must be in force", f.progress.Revision)
+	}
+	f.must(t, f.next(1, 1))
+}
+
+func TestLoading(t *testing.T) {
+	t.Parallel()
+	settings := append(access, "key-load-delay 2000", "loading-process-events-interval-bytes 1024")
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: settings})
+	s := openStore(t, urlOf(server), Options{})
+	f := newFiller(t, s)
+	for range 4 {
+		f.must(t, f.next(500, 100))
+	}
+	server.Do("CONFIG", "SET", "aof-use-rdb-preamble", "yes")
+	for i := range 500 {
+		server.Do("SET", fmt.Sprint("other ", i), "value")
+	}
+	server.Do("BGREWRITEAOF")
+	eventually(t, "the file is rewritten", func() bool {
+		return strings.Contains(fmt.Sprint(server.Do("INFO", "persistence")), "aof_rewrite_in_progress:0\r\naof_rewrite_scheduled:0")
+	})
+	server.Kill()
+	server.Launch()
+	eventually(t, "the server says that it is loading", func() bool {
+		err := f.commit(within(t, 5*time.Second), f.next(1, 1))
+		if err == nil {
+			t.Fatal("the server was never seen loading")
+		}
+		return errors.Is(err, ErrLoading)
+	})
+	server.Await()
+	eventually(t, "commits are taken again", func() bool { return f.commit(within(t, 5*time.Second), f.next(1, 1)) == nil })
+}
+
+func TestEmptied(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	f.must(t, f.next(1, 1))
+	server.Do("FLUSHALL")
+	fails(t, f.commit(t.Context(), f.next(1, 1)), store.ErrFenced, "")
+	fails(t, f.claimAgain(t, 1<<63+1), store.ErrMisconfigured, "emptied")
+	_, err := f.store.Heartbeat(t.Context(), "filler", time.Hour)
+	fails(t, err, store.ErrMisconfigured, "emptied")
+	if n := server.Do("DBSIZE"); n != int64(0) {
+		t.Errorf("the emptied store has %v keys again", n)
+	}
+	newFiller(t, openStore(t, urlOf(server), Options{})) // the same deployment
+	server.Do("SET", "drainmark:{all}:deployment", "0900000000000000 4")
+	fails(t, f.claimAgain(t, 1<<63+1), store.ErrMisconfigured, "another deployment")
+}
+
+// Whatever permission is taken away: the error says what is wrong, and nothing has been changed.
+func TestPermissions(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	for _, command := range []string{"evalsha", "hmget", "xrevrange", "zcard", "xadd", "hset", "zadd", "sadd", "publish"} {
+		server.Do("ACL", "SETUSER", appUser, "-"+command)
+		fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "give it the permissions")
+		server.Do("ACL", "SETUSER", appUser, "+"+command)
+	}
+	f.must(t, f.next(5, 5)) // nothing had been changed
+	server.Do("ACL", "SETUSER", appUser, "resetchannels")
+	fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "PUBLISH")
+	server.Do("ACL", "SETUSER", appUser, "resetkeys", "~else")
+	fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "give it the permissions")
+}
+
+func TestForeignKeys(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	for i, key := range []string{"producers", "producers:ages", "logs", "logs:names", "logs:cleared", "log:guestbook"} {
+		o := Options{Prefix: fmt.Sprint("drainmark:", i)}
+		f := newFiller(t, openStore(t, urlOf(server), o))
+		foreign := o.Prefix + ":{p0}:" + key
+		server.Do("SET", foreign, "something else")
+		fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "another prefix")
+		server.Do("DEL", foreign)
+		if n := server.Do("EXISTS", o.Prefix+":{p0}:log:guestbook", o.Prefix+":{p0}:logs"); n != int64(0) {
+			t.Errorf("with something else at %s a commit is applied in part", key)
+		}
+		f.must(t, f.next(5, 5))
+	}
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	f.must(t, f.next(5, 5))
+	server.Do("XADD", "drainmark:{p0}:log:guestbook", "7-0", "m", "not ours")
+	fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "entries that Drainmark did not write")
+}
+
+func TestUnfitServers(t *testing.T) {
+	t.Parallel()
+	t.Run("a server that evicts keys is refused", func(t *testing.T) {
+		t.Parallel()
+		server := servers.StartRedis(t, servers.RedisOptions{Settings: append(access, "maxmemory 50mb", "maxmemory-policy allkeys-lru")})
+		_, err := Open(t.Context(), urlOf(server), Options{})
+		fails(t, err, store.ErrMisconfigured, "noeviction")
+	})
+	t.Run("a server in cluster mode is refused", func(t *testing.T) {
+		t.Parallel()
+		server := servers.StartRedis(t, servers.RedisOptions{Settings: append(access, "cluster-enabled yes", fmt.Sprint("cluster-port ", servers.Port(t)))})
+		_, err := Open(t.Context(), urlOf(server), Options{})
+		fails(t, err, store.ErrMisconfigured, "cluster mode")
+	})
+	t.Run("settings that can lose commits are warned of", func(t *testing.T) {
+		t.Parallel()
+		server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec", Settings: access})
+		if w := openStore(t, urlOf(server), Options{}).Warnings(); len(w) != 1 || !strings.Contains(w[0], "everysec") {
+			t.Errorf("the warnings are %q", w)
+		}
+		server.Do("CONFIG", "SET", "appendonly", "no")
+		if w := openStore(t, urlOf(server), Options{}).Warnings(); len(w) != 1 || !strings.Contains(w[0], "appendonly is off") {
+			t.Errorf("the warnings are %q", w)
+		}
+		server.Do("ACL", "SETUSER", appUser, "-info", "-config|get")
+		if w := openStore(t, urlOf(server), Options{}).Warnings(); len(w) != 2 || !strings.Contains(w[0], "INFO") || !strings.Contains(w[1], "CONFIG GET") {
+			t.Errorf("the warnings are %q", w)
+		}
+	})
+	t.Run("a server from before 7.0 is refused, and Valkey is not", func(t *testing.T) {
+		t.Parallel()
+		fails(t, checkInfo(map[string]string{"redis_version": "6.2.14"}), store.ErrMisconfigured, "7.0 or later")
+		fails(t, checkInfo(map[string]string{}), store.ErrMisconfigured, "7.0 or later")
+		for _, info := range []map[string]string{{"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.1.0"}, {"redis_version": "8.2.1"}} {
+			if err := checkInfo(info); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+func TestSilentServer(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	other := newFiller(t, openStore(t, urlOf(server), Options{}))
+	server.Pause()
+	began := time.Now()
+	c := f.next(1, 1)
+	fails(t, f.commit(within(t, 100*time.Millisecond), c), context.DeadlineExceeded, "committing to partition 0")
+	canceled, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	fails(t, f.commit(canceled, c), context.Canceled, "")
+	for _, f := range []*filler{f, other} { // one has to connect first, the other waits for an answer
+		ended := make(chan error)
+		go func() { ended <- f.commit(t.Context(), c) }()
+		time.AfterFunc(50*time.Millisecond, func() { _ = f.store.Close() })
+		fails(t, <-ended, store.ErrClosed, "")
+	}
+	if took := time.Since(began); took > defaultTimeout/2 {
+		t.Errorf("the calls ended after %v only", took)
+	}
+	impatient := func() error {
+		_, err := Open(t.Context(), urlOf(server), Options{Timeout: 100 * time.Millisecond})
+		return err
+	}
+	fails(t, impatient(), ErrUnreachable, "")
+	server.Continue()
+	if err := impatient(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestFullLog(t *testing.T) {
+	positionLimit = 12
+	t.Cleanup(func() { positionLimit = maxPosition })
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	f.must(t, f.next(10, 1))
+	c := f.next(5, 1)
+	c.Operations[3].Record.Key = "key"
+	err := f.commit(t.Context(), c)
+	var refused *store.Refused
+	if !errors.As(err, &refused) || len(refused.Reasons) != 3 || !strings.Contains(refused.Reasons[2], "12 is the highest") ||
+		refused.Reasons[3] == "" || refused.Reasons[4] == "" {
+		t.Fatalf("the error is %v, %+v", err, refused)
+	}
+	f.must(t, f.next(2, 1))
+}

@@ -1,0 +1,239 @@
+package redis
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// Everything is kept as text that a person can read with redis-cli. Times are microseconds since the Unix epoch.
+
+// scanner reads words that are separated by spaces. After the first fault it is bad and yields zeros.
+type scanner struct {
+	rest string
+	bad  bool
+}
+
+func (s *scanner) word() string {
+	word, rest, _ := strings.Cut(s.rest, " ")
+	s.rest = rest
+	return word
+}
+
+func (s *scanner) unsigned() uint64 {
+	n, err := strconv.ParseUint(s.word(), 10, 64)
+	s.bad = s.bad || err != nil
+	return n
+}
+
+func (s *scanner) signed() int64 {
+	n, err := strconv.ParseInt(s.word(), 10, 64)
+	s.bad = s.bad || err != nil
+	return n
+}
+
+func (s *scanner) moment() time.Time { return moment(s.signed()) }
+
+func (s *scanner) truth() bool { return s.word() == "1" }
+
+// hex reads a word of just as many bytes as into has.
+func (s *scanner) hex(into []byte) {
+	word := s.word()
+	if len(word) != hex.EncodedLen(len(into)) {
+		s.bad = true
+		return
+	}
+	_, err := hex.Decode(into, []byte(word))
+	s.bad = s.bad || err != nil
+}
+
+// quoted reads what strconv.Quote wrote.
+func (s *scanner) quoted() string {
+	prefix, err := strconv.QuotedPrefix(s.rest)
+	if err != nil {
+		s.bad = true
+		return ""
+	}
+	s.rest = strings.TrimPrefix(s.rest[len(prefix):], " ")
+	text, err := strconv.Unquote(prefix)
+	s.bad = s.bad || err != nil
+	return text
+}
+
+func moment(micros int64) time.Time { return time.UnixMicro(micros).UTC() }
+
+func truthText(b bool) string {
+	if b {
+		return "1"
+	}
+	return "0"
+}
+
+// errForeign is of a value that was not written by this version of the adapter.
+var errForeign = errors.New("it was not written by this version of Drainmark")
+
+// appendRanges writes a set of sequences as 1-500,502-900.
+func appendRanges(dst []byte, ranges drainmark.Ranges) []byte {
+	for i, r := range ranges {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendUint(dst, r.First, 10)
+		dst = append(dst, '-')
+		dst = strconv.AppendUint(dst, r.Last, 10)
+	}
+	return dst
+}
+
+// parseProducer reads "<last time> 1-500,502-900".
+func parseProducer(text string) (drainmark.ProducerProgress, error) {
+	s := scanner{rest: text}
+	p := drainmark.ProducerProgress{LastAt: s.moment()}
+	if s.rest != "" {
+		p.Done = make(drainmark.Ranges, 0, 1+strings.Count(s.rest, ","))
+		for part := range strings.SplitSeq(s.rest, ",") {
+			first, last, _ := strings.Cut(part, "-")
+			r := drainmark.Range{}
+			var bad, alsoBad error
+			r.First, bad = strconv.ParseUint(first, 10, 64)
+			r.Last, alsoBad = strconv.ParseUint(last, 10, 64)
+			s.bad = s.bad || bad != nil || alsoBad != nil
+			p.Done = append(p.Done, r)
+		}
+	}
+	if s.bad {
+		return p, fmt.Errorf("a producer's progress: %w", errForeign)
+	}
+	return p, nil
+}
+
+// appendMessage writes what a message has besides its position and its body, as
+// "<sequence> <accepted> <persisted-accepted> <producer> <length of the content type> <content type>\n". The body
+// follows.
+func appendMessage(dst []byte, op *store.Operation, now int64) []byte {
+	accepted := op.Record.AcceptedAt.UnixMicro()
+	dst = strconv.AppendUint(dst, op.Mark.Sequence, 10)
+	dst = append(dst, ' ')
+	dst = strconv.AppendInt(dst, accepted, 10)
+	dst = append(dst, ' ')
+	dst = strconv.AppendInt(dst, now-accepted, 10)
+	dst = append(dst, ' ')
+	dst = hex.AppendEncode(dst, op.Mark.Producer[:])
+	dst = append(dst, ' ')
+	dst = strconv.AppendInt(dst, int64(len(op.Record.ContentType)), 10)
+	dst = append(dst, ' ')
+	dst = append(dst, op.Record.ContentType...)
+	return append(dst, '\n')
+}
+
+// headBytes bounds what appendMessage writes before the content type.
+const headBytes = 20 + 1 + 20 + 1 + 20 + 1 + 32 + 1 + 20 + 1
+
+// parseMessage reads an entry of a stream. The body shares the entry's memory.
+func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
+	position, _, _ := strings.Cut(entry.at(0).String(), "-")
+	value := entry.at(1).at(1).text
+	s := scanner{rest: string(value[:min(len(value), headBytes)])}
+	before := len(s.rest)
+	m.Position, err = strconv.ParseUint(position, 10, 64)
+	m.Mark.Partition, m.Mark.Sequence = partition, s.unsigned()
+	accepted := s.signed()
+	m.AcceptedAt, m.PersistedAt = moment(accepted), moment(accepted+s.signed())
+	s.hex(m.Mark.Producer[:])
+	length := s.unsigned()
+	head := uint64(before - len(s.rest))
+	if err != nil || s.bad || length >= uint64(len(value)) || head+length >= uint64(len(value)) || value[head+length] != '\n' {
+		return m, fmt.Errorf("message %s: %w", position, errForeign)
+	}
+	m.ContentType = string(value[head : head+length])
+	m.Body = value[head+length+1:]
+	return m, nil
+}
+
+// parseLog reads "<last position> <cleared through> <swept through>".
+func parseLog(name string, text reply) (drainmark.LogInfo, error) {
+	s := scanner{rest: text.String()}
+	info := drainmark.LogInfo{Name: name, LastPosition: s.unsigned(), ClearedThrough: s.unsigned()}
+	if s.bad {
+		return info, fmt.Errorf("log %q: %w", name, errForeign)
+	}
+	return info, nil
+}
+
+// formatMark returns what a letter is found by in the sorted sets of marks: "<producer>-<last>-<first>-<id>", with 20
+// digits each; "" for a letter of no known mark.
+func formatMark(l *drainmark.DeadLetter) string {
+	if l.Run.First == 0 || l.Run.Last < l.Run.First {
+		return ""
+	}
+	return fmt.Sprintf("%s-%020d-%020d-%s", l.Run.Producer, l.Run.Last, l.Run.First, l.ID)
+}
+
+// appendHead writes a letter without its record.
+func appendHead(dst []byte, l *drainmark.DeadLetter) []byte {
+	return fmt.Appendf(dst, "%d %s %d %d %d %d %s %s %s %s", l.Run.Partition, l.Run.Producer, l.Run.First, l.Run.Last, l.SetAsideAt.UnixMicro(),
+		l.Attempts, truthText(l.Discarded), truthText(l.Undecoded), strconv.Quote(l.Log), strconv.Quote(l.Reason))
+}
+
+// parseHead reads a letter without its record: the mark that it is found by on a line of its own, and what appendHead
+// wrote. store.ErrNotFound from nothing.
+func parseHead(id string, text reply) (drainmark.DeadLetter, error) {
+	if text.isNil() {
+		return drainmark.DeadLetter{}, store.ErrNotFound
+	}
+	_, head, _ := strings.Cut(text.String(), "\n")
+	s := scanner{rest: head}
+	l := drainmark.DeadLetter{ID: id}
+	l.Run.Partition = int(s.signed())
+	s.hex(l.Run.Producer[:])
+	l.Run.First, l.Run.Last = s.unsigned(), s.unsigned()
+	l.SetAsideAt, l.Attempts = s.moment(), int(s.signed())
+	l.Discarded, l.Undecoded = s.truth(), s.truth()
+	l.Log, l.Reason = s.quoted(), s.quoted()
+	if s.bad {
+		return drainmark.DeadLetter{}, fmt.Errorf("dead letter %q: %w", id, errForeign)
+	}
+	return l, nil
+}
+
+// appendRecord writes a letter's record; its body follows behind the line.
+func appendRecord(dst []byte, r *drainmark.Record) []byte {
+	dst = fmt.Appendf(dst, "%d %d ", r.Kind, r.AcceptedAt.UnixMicro())
+	for _, text := range []string{r.Log, r.ContentType, r.Key, r.Target, r.Trace} {
+		dst = append(strconv.AppendQuote(dst, text), ' ')
+	}
+	return append(dst, '\n')
+}
+
+// parseRecord reads what appendRecord wrote, and the body.
+func parseRecord(text reply) (drainmark.Record, error) {
+	line, body, _ := strings.Cut(text.String(), "\n")
+	s := scanner{rest: line}
+	r := drainmark.Record{Kind: drainmark.RecordKind(s.unsigned()), AcceptedAt: s.moment()}
+	for _, into := range []*string{&r.Log, &r.ContentType, &r.Key, &r.Target, &r.Trace} {
+		*into = s.quoted()
+	}
+	if s.bad {
+		return drainmark.Record{}, fmt.Errorf("a dead letter's record: %w", errForeign)
+	}
+	r.Body = []byte(body)
+	return r, nil
+}
+
+// parseLetter reads a whole letter.
+func parseLetter(id string, head, record reply) (drainmark.DeadLetter, error) {
+	l, err := parseHead(id, head)
+	if err == nil {
+		l.Record, err = parseRecord(record)
+	}
+	if err != nil {
+		return drainmark.DeadLetter{}, err
+	}
+	return l, nil
+}
