@@ -1,0 +1,212 @@
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/redis/go-redis/v9"
+)
+
+// failover is a deployment whose store loses its last commits: the replica is cut off, commits go on, the master is
+// killed, and Sentinels make the replica the master.
+type failover struct {
+	*deployment
+	history   *history
+	master    *servers.Redis
+	replica   *servers.Redis
+	sentinels *servers.Sentinels
+	witness   *program // a backend that reads from the master that dies, not among the others
+	seen      string   // its URL
+	lost      []*appendCall
+	runs      []drainmark.Run // of what is lost
+}
+
+const lostMessages = 120
+
+// startFailover makes everything ready: the first messages are on both servers, the next ones only on the master.
+func startFailover(t *testing.T, broker string) *failover {
+	t.Helper()
+	f := &failover{history: newHistory(true), master: servers.StartRedis(t, servers.RedisOptions{})}
+	f.replica = servers.StartRedis(t, servers.RedisOptions{ReplicaOf: f.master})
+	f.sentinels = servers.StartSentinels(t, 3, "drainmark", f.master)
+	f.deployment = deploy(t, setup{
+		broker: broker, store: f.sentinels.URL(), replicas: [][]string{{f.sentinels.URL()}, {f.master.URL()}},
+		backends: 2, consumers: 2, consumerFlags: []string{"--lease", "2s"},
+	})
+	f.witness, f.seen = f.backends[1], f.urls[1]
+	f.backends, f.urls = f.backends[:1], f.urls[:1]
+	f.write("before")
+	f.barrier(f.url)
+	f.await("before")
+	f.letSentinelsWait(patience)
+	f.master.Do("WAIT", 1, patience.Milliseconds())
+	f.replica.Do("REPLICAOF", servers.Host, 1)
+	f.lost = f.write("lost")
+	f.await("lost")
+	f.runs = f.runsOf("lost")
+	return f
+}
+
+// letSentinelsWait sets for how long the Sentinels leave a replica alone that has another master than it should.
+func (f *failover) letSentinelsWait(wait time.Duration) {
+	f.t.Helper()
+	for _, port := range f.sentinels.Ports {
+		client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("%s:%d", servers.Host, port), Protocol: 2, DisableIdentity: true})
+		err := client.Do(f.t.Context(), "SENTINEL", "SET", f.sentinels.Name, "failover-timeout", wait.Milliseconds()).Err()
+		_ = client.Close()
+		if err != nil {
+			f.t.Fatalf("setting a Sentinel: %v", err)
+		}
+	}
+}
+
+// write appends messages to every log, one after the other.
+func (f *failover) write(what string) (calls []*appendCall) {
+	f.t.Helper()
+	for i := range lostMessages {
+		c := &appendCall{log: logNames[i%len(logNames)], bodies: []string{fmt.Sprint(what, " ", i)}, sent: f.history.now(), outcome: accepted, attempts: 1}
+		c.receipt = f.appendTo(f.url, c.log, c.bodies[0])
+		c.answered = f.history.now()
+		f.history.addCall(c)
+		calls = append(calls, c)
+	}
+	return calls
+}
+
+// messages returns the messages of one write that a backend shows.
+func (f *failover) messages(base, what string) (found []message) {
+	f.t.Helper()
+	for _, log := range logNames {
+		for _, m := range f.readAll(base, log, "").messages {
+			if strings.HasPrefix(m.Body, what+" ") {
+				found = append(found, m)
+			}
+		}
+	}
+	return found
+}
+
+// await waits until the master, which is still alive, has all messages of one write.
+func (f *failover) await(what string) {
+	f.t.Helper()
+	await(f.t, "all messages are persisted: "+what, patience, func() bool { return len(f.messages(f.seen, what)) == lostMessages })
+}
+
+// runsOf returns the runs of marks that the messages of one write have, as the master shows them.
+func (f *failover) runsOf(what string) (runs []drainmark.Run) {
+	f.t.Helper()
+	byPartition := map[int]drainmark.Run{}
+	for _, m := range f.messages(f.seen, what) {
+		mark := m.mark(f.t)
+		run, ok := byPartition[mark.Partition]
+		if !ok {
+			run = drainmark.RunOf(mark)
+		}
+		run.First, run.Last = min(run.First, mark.Sequence), max(run.Last, mark.Sequence)
+		byPartition[mark.Partition] = run
+	}
+	return slices.Collect(maps.Values(byPartition))
+}
+
+// happen kills the master and waits until the replica has taken its place.
+func (f *failover) happen() {
+	f.t.Helper()
+	f.witness.kill()
+	if info := fmt.Sprint(f.replica.Do("INFO", "replication")); !strings.Contains(info, "master_port:1\r\n") {
+		f.t.Fatalf("the Sentinels have joined the replica to its master again: %s", info)
+	}
+	f.master.Kill()
+	f.letSentinelsWait(3 * time.Second)
+	await(f.t, "the replica is the master", patience, func() bool { return f.sentinels.Master() == f.replica.Port })
+}
+
+// reported waits until the consumers have reported as many records as lost, and checks that they are the right ones.
+func (f *failover) reported(suppliedAgain bool) {
+	f.t.Helper()
+	const metric = "drainmark_consumer_lost_records_total"
+	await(f.t, "the consumers report the loss", patience, func() bool { return f.metric(metric) >= lostMessages })
+	if n := f.metric(metric); n != lostMessages {
+		f.t.Errorf("P8: %v records are reported as lost, not %d", n, lostMessages)
+	}
+	pattern := regexp.MustCompile(fmt.Sprintf(`the store has lost committed records".* lost=(\S+) supplied_again=%t`, suppliedAgain))
+	var logged []string
+	for _, c := range f.consumers {
+		for _, m := range pattern.FindAllStringSubmatch(c.said(), -1) {
+			logged = append(logged, m[1])
+		}
+	}
+	f.same("the consumers log as lost", logged)
+}
+
+// same checks that the runs, as texts, are those that were lost.
+func (f *failover) same(what string, runs []string) {
+	f.t.Helper()
+	var want []string
+	for _, r := range f.runs {
+		want = append(want, r.String())
+	}
+	slices.Sort(runs)
+	slices.Sort(want)
+	if !slices.Equal(runs, want) {
+		f.t.Errorf("P8: %s %v, not %v", what, runs, want)
+	}
+}
+
+// TestALostTailIsSuppliedAgain: a broker that keeps its log repairs the store.
+func TestALostTailIsSuppliedAgain(t *testing.T) {
+	t.Parallel()
+	n := servers.StartNATS(t, servers.NATSOptions{})
+	f := startFailover(t, n.URL())
+	f.happen()
+	f.write("after")
+	f.reported(true)
+	f.settle(f.history)
+}
+
+// TestALostTailIsReported: a broker that forgets what was acknowledged cannot do that. The loss is counted, logged with
+// what was lost, and listed, and barriers are not reached as long as nobody has declared it lost.
+func TestALostTailIsReported(t *testing.T) {
+	t.Parallel()
+	r := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+	f := startFailover(t, r.URL())
+	f.happen()
+	f.write("after")
+	f.reported(false)
+	var list struct {
+		Letters []struct{ ID, Reason string } `json:"dead_letters"`
+	}
+	await(t, "what is lost is listed", patience, func() bool {
+		a, err := get(t.Context(), f.url+"/v1/dead-letters")
+		return err == nil && a.status == http.StatusOK && json.Unmarshal(a.body, &list) == nil && len(list.Letters) >= len(f.runs)
+	})
+	var listed []string
+	for _, l := range list.Letters {
+		listed = append(listed, l.ID)
+	}
+	f.same("listed as missing are", listed)
+	if s, err := ask(t.Context(), f.http, http.MethodPost, f.url+"/v1/barriers", 3); err != nil || s.State == "reached" {
+		t.Errorf("P5: with records missing the barrier says %+v, %v", s, err)
+	}
+	for _, id := range listed {
+		if s, err := ask(t.Context(), f.http, http.MethodDelete, f.url+"/v1/dead-letters/"+id, 30); err != nil || s.State != "persisted" {
+			t.Errorf("declaring %s lost: %+v, %v", id, s, err)
+		}
+	}
+	f.barrier(f.url)
+	for _, c := range f.lost {
+		if s, err := ask(t.Context(), f.http, http.MethodGet, f.url+"/v1/receipts/"+c.receipt, 0); err != nil || s.State != "rejected" {
+			t.Errorf("the receipt of %q, which is lost, says %+v, %v", c.bodies[0], s, err)
+		}
+		c.outcome = refused // as its sender has been told: now it must not be there
+	}
+	f.settle(f.history)
+}

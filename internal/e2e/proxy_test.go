@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/drainmark/drainmark/internal/servers"
+)
+
+// proxy is a wire between a client and a server, which can be cut, and can be so slow that nothing arrives.
+type proxy struct {
+	listener net.Listener
+	server   string
+	running  sync.WaitGroup
+
+	mu    sync.Mutex
+	conns map[net.Conn]bool
+	cut   bool
+	moved *sync.Cond // stuck has changed
+	stuck bool
+}
+
+// startProxy starts a proxy to a server's address. It ends with the test.
+func startProxy(t testing.TB, server string) *proxy {
+	t.Helper()
+	listener, err := net.Listen("tcp", servers.Host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &proxy{listener: listener, server: server, conns: map[net.Conn]bool{}}
+	p.moved = sync.NewCond(&p.mu)
+	p.running.Go(p.accept)
+	t.Cleanup(func() {
+		_ = listener.Close()
+		p.set(true, false)
+		p.running.Wait()
+	})
+	return p
+}
+
+func (p *proxy) port() int { return p.listener.Addr().(*net.TCPAddr).Port }
+
+func (p *proxy) accept() {
+	for {
+		client, err := p.listener.Accept()
+		if err != nil {
+			return
+		}
+		server, err := net.Dial("tcp", p.server)
+		if err != nil {
+			_ = client.Close()
+			continue
+		}
+		if !p.add(client, server) {
+			continue
+		}
+		p.running.Go(func() { p.carry(server, client) })
+		p.running.Go(func() { p.carry(client, server) })
+	}
+}
+
+// add notes a connection's two ends, or closes them while the wire is cut.
+func (p *proxy) add(ends ...net.Conn) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range ends {
+		if p.cut {
+			_ = c.Close()
+		} else {
+			p.conns[c] = true
+		}
+	}
+	return !p.cut
+}
+
+// carry copies from one end to the other, while the wire is not stuck.
+func (p *proxy) carry(from, to net.Conn) {
+	defer func() {
+		_ = from.Close()
+		_ = to.Close()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		delete(p.conns, from)
+	}()
+	buffer := make([]byte, 16<<10)
+	for {
+		n, err := from.Read(buffer)
+		p.mu.Lock()
+		for p.stuck {
+			p.moved.Wait()
+		}
+		p.mu.Unlock()
+		if _, failed := to.Write(buffer[:n]); failed != nil || err != nil {
+			return // its end, or a closed connection: the other direction ends too
+		}
+	}
+}
+
+// set cuts the wire, makes it stuck, or lets it work again.
+func (p *proxy) set(cut, stuck bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.cut, p.stuck = cut, stuck
+	p.moved.Broadcast()
+	if cut {
+		for c := range p.conns {
+			_ = c.Close()
+		}
+	}
+}
