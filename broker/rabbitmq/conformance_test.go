@@ -61,10 +61,13 @@ func open(t fataler, c Config) *Broker {
 // drop ends the broker's connections as the death of its process does: without goodbye, and for ever.
 func (b *Broker) drop() {
 	b.cancel(context.Canceled)
-	for _, l := range []*link{b.publishing, b.receiving} {
-		if s, err := l.get(); err == nil {
-			s.cut()
-		}
+	if s, err := b.publishing.get(); err == nil {
+		s.cut()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for r := range b.receivers {
+		r.session.cut()
 	}
 }
 

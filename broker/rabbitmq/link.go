@@ -19,25 +19,16 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// link keeps one connection up: when it has ended, for whatever reason, another is made, with backoff and jitter.
+// link keeps the connection for publishing up: when it has ended, for whatever reason, another is made, with backoff and
+// jitter, and begins with declaring the queues.
 type link struct {
-	b     *Broker
-	name  string               // what the connection is for
-	setup func(*session) error // what each new connection begins with, or nil
-	once  sync.Once
+	b *Broker
 
 	mu      sync.Mutex
 	current *session      // nil while there is none
 	why     error         // why there is none; nil while it is not known yet
 	changed chan struct{} // closed at each change
 }
-
-func newLink(b *Broker, name string, setup func(*session) error) *link {
-	return &link{b: b, name: name, setup: setup, changed: make(chan struct{})}
-}
-
-// start begins to connect; a second call does nothing.
-func (l *link) start() { l.once.Do(func() { l.b.start(l.keep) }) }
 
 // keep makes one connection after the other until the broker is closed.
 func (l *link) keep() {
@@ -56,10 +47,28 @@ func (l *link) keep() {
 		if l.b.ctx.Err() != nil {
 			return
 		}
-		l.b.config.Logger.Warn("not connected to RabbitMQ; trying on", "connection", l.name, "error", err)
+		l.b.config.Logger.Warn("not connected to RabbitMQ; trying on", "error", err)
 		_ = retry.Wait(l.b.ctx)
 	}
 }
+
+func (l *link) connect() (*session, error) {
+	ctx, cancel := context.WithTimeout(l.b.ctx, connectTime*l.b.config.Timeout)
+	defer cancel()
+	s, err := l.b.connect(ctx, "publishing")
+	if err != nil {
+		return nil, err
+	}
+	if err := s.guard(ctx, func() error { return l.b.declareAll(s) }); err != nil {
+		s.close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// connectTime is how many answers of RabbitMQ may be waited for until a connection has been made and has declared all
+// queues.
+const connectTime = 3
 
 func (l *link) set(s *session, why error) {
 	l.mu.Lock()
@@ -104,21 +113,6 @@ func (l *link) await(ctx context.Context) (*session, error) {
 	}
 }
 
-// connect tries the members of the cluster, in random order.
-func (l *link) connect() (*session, error) {
-	var first error
-	for _, i := range rand.Perm(len(l.b.endpoints)) {
-		s, err := l.dial(l.b.endpoints[i])
-		if err == nil {
-			return s, nil
-		}
-		if first == nil || errors.Is(err, broker.ErrMisconfigured) {
-			first = fmt.Errorf("connecting to RabbitMQ at %s: %w", l.b.endpoints[i].host, err)
-		}
-	}
-	return nil, first
-}
-
 // session is one connection while it lasts.
 type session struct {
 	conn    *amqp.Connection
@@ -126,50 +120,58 @@ type session struct {
 	blocked atomic.Pointer[string] // why RabbitMQ takes no publishes now, or nil
 }
 
-func (l *link) dial(to endpoint) (*session, error) {
+// connect tries the members of the cluster, in random order.
+func (b *Broker) connect(ctx context.Context, purpose string) (*session, error) {
+	var first error
+	for _, i := range rand.Perm(len(b.endpoints)) {
+		s, err := b.dial(ctx, b.endpoints[i], purpose)
+		if err == nil {
+			return s, nil
+		}
+		if first == nil || errors.Is(err, broker.ErrMisconfigured) {
+			first = fmt.Errorf("connecting to RabbitMQ at %s: %w", b.endpoints[i].host, err)
+		}
+	}
+	return nil, first
+}
+
+func (b *Broker) dial(ctx context.Context, to endpoint, purpose string) (*session, error) {
 	s := &session{}
-	dialer := net.Dialer{Timeout: l.b.config.Timeout, KeepAlive: 15 * time.Second}
+	stop := func() bool { return true }
+	dialer := net.Dialer{Timeout: b.config.Timeout, KeepAlive: 15 * time.Second}
 	properties := amqp.NewConnectionProperties()
-	properties.SetClientConnectionName(fmt.Sprintf("drainmark %s (%s %d)", l.name, filepath.Base(os.Args[0]), os.Getpid()))
+	properties.SetClientConnectionName(fmt.Sprintf("drainmark %s (%s %d)", purpose, filepath.Base(os.Args[0]), os.Getpid()))
 	properties["product"] = "Drainmark"
 	config := amqp.Config{
 		Properties: properties,
 		Heartbeat:  heartbeat, // unless the URL says otherwise
 		Dial: func(network, address string) (net.Conn, error) {
-			raw, err := dialer.DialContext(l.b.ctx, network, address)
+			raw, err := dialer.DialContext(ctx, network, address)
 			if err != nil {
 				return nil, err
 			}
-			s.raw = &conn{Conn: raw, timeout: l.b.config.Timeout}
-			return s.raw, raw.SetDeadline(time.Now().Add(l.b.config.Timeout)) // of the handshake
+			s.raw = &conn{Conn: raw, timeout: b.config.Timeout}
+			stop = context.AfterFunc(ctx, s.cut)
+			return s.raw, raw.SetDeadline(time.Now().Add(b.config.Timeout)) // of the handshake
 		},
 	}
 	begun := time.Now()
 	var err error
-	if s.conn, err = amqp.DialConfig(to.url, config); err != nil {
+	s.conn, err = amqp.DialConfig(to.url, config)
+	if !stop() {
+		err = ctx.Err()
+	}
+	if err != nil {
 		if s.raw != nil {
 			_ = s.raw.Close()
 		}
 		return nil, explainDial(err, time.Since(begun))
 	}
-	if err := s.prepare(l); err != nil {
+	if err := checkVersion(s.conn.Properties); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
-}
-
-// prepare does what each new connection begins with.
-func (s *session) prepare(l *link) error {
-	if err := checkVersion(s.conn.Properties); err != nil {
-		return err
-	}
-	if l.setup == nil {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(l.b.ctx, l.b.config.Timeout*2)
-	defer cancel()
-	return s.guard(ctx, func() error { return l.setup(s) })
 }
 
 // guard runs f, which talks to RabbitMQ and cannot be interrupted. If ctx ends meanwhile, RabbitMQ does not answer, and

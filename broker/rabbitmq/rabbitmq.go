@@ -85,9 +85,10 @@ func misconfigured(format string, args ...any) error {
 	return fmt.Errorf("%w: %s", broker.ErrMisconfigured, fmt.Sprintf(format, args...))
 }
 
-// Broker implements broker.Broker on two connections: one to publish and to ask, one to receive. They are apart because
-// RabbitMQ stops reading from a connection that publishes when it is short of memory or disk, and would not see the
-// acknowledgements, which give it room.
+// Broker implements broker.Broker on one connection to publish and to ask, and one for each receiver. They are apart
+// because RabbitMQ stops reading from a connection that publishes when it is short of memory or disk, and would not see
+// the acknowledgements, which give it room; and because a queue that does not answer must not disturb the others: the
+// client library cannot give a call up, except by cutting the connection.
 type Broker struct {
 	config    Config
 	endpoints []endpoint
@@ -96,7 +97,6 @@ type Broker struct {
 	running   sync.WaitGroup
 
 	publishing *link
-	receiving  *link
 	lanes      []*lane
 
 	mu        sync.Mutex
@@ -121,9 +121,8 @@ func Open(ctx context.Context, c Config) (*Broker, error) {
 	for p := range c.Partitions {
 		b.lanes = append(b.lanes, &lane{queue: b.queue(p)})
 	}
-	b.publishing = newLink(b, "publishing", b.declareAll)
-	b.receiving = newLink(b, "receiving", nil)
-	b.publishing.start()
+	b.publishing = &link{b: b, changed: make(chan struct{})}
+	b.start(b.publishing.keep)
 	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
 	defer cancel()
 	if _, err := b.publishing.await(ctx); errors.Is(err, broker.ErrMisconfigured) {
@@ -190,9 +189,11 @@ func (b *Broker) Close() error {
 	b.receivers = nil
 	b.mu.Unlock()
 	b.cancel(broker.ErrClosed)
+	var closing sync.WaitGroup
 	for r := range open {
-		_ = r.Close()
+		closing.Go(func() { _ = r.Close() })
 	}
+	closing.Wait()
 	b.running.Wait()
 	return nil
 }

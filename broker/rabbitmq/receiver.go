@@ -5,14 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// receiver is a consumer on a channel of its own. It holds at most prefetch batches.
+// receiver is a consumer on a connection of its own. It holds at most prefetch batches.
 type receiver struct {
 	b         *Broker
 	partition int
@@ -32,12 +31,20 @@ func (b *Broker) Open(ctx context.Context, partition int, _ drainmark.Cursor) (b
 	if err := b.check(partition); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
-	defer cancel()
-	b.receiving.start()
-	s, err := b.receiving.await(ctx)
+	r, err := b.open(ctx, partition)
 	if err != nil {
 		return nil, b.explain("subscribing to queue "+b.queue(partition), err)
+	}
+	return r, nil
+}
+
+func (b *Broker) open(ctx context.Context, partition int) (*receiver, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
+	defer cancel()
+	defer context.AfterFunc(b.ctx, cancel)()
+	s, err := b.connect(ctx, fmt.Sprintf("receiving %d", partition))
+	if err != nil {
+		return nil, err
 	}
 	r := &receiver{b: b, partition: partition, session: s, arrived: make(chan struct{}, 1), pumped: make(chan struct{})}
 	var deliveries <-chan amqp.Delivery
@@ -46,8 +53,8 @@ func (b *Broker) Open(ctx context.Context, partition int, _ drainmark.Cursor) (b
 		err = broker.ErrClosed
 	}
 	if err != nil {
-		r.closeChannel()
-		return nil, b.explain("subscribing to queue "+b.queue(partition), err)
+		s.close()
+		return nil, err
 	}
 	return r, nil
 }
@@ -171,26 +178,14 @@ func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
 	return nil
 }
 
-// Close implements broker.Receiver. It closes the channel, which gives everything that is not acknowledged back to the
-// head of the queue, sorted, before the next consumer becomes the active one.
+// Close implements broker.Receiver. It closes the channel with its connection, which gives everything that is not
+// acknowledged back to the head of the queue, sorted, before the next consumer becomes the active one.
 func (r *receiver) Close() error {
 	r.end(broker.ErrClosed)
 	r.b.mu.Lock()
 	delete(r.b.receivers, r)
 	r.b.mu.Unlock()
-	r.closeChannel()
+	r.session.close()
 	<-r.pumped
 	return nil
-}
-
-// closeTimeout is how long RabbitMQ may take to close a channel before the connection is cut, which does as well.
-const closeTimeout = 2 * time.Second
-
-func (r *receiver) closeChannel() {
-	if r.ch == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
-	defer cancel()
-	_ = r.session.guard(ctx, r.ch.Close)
 }
