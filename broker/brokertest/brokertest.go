@@ -34,6 +34,8 @@ type Harness struct {
 	// Shared says that what Start gives is one server, on which each case has queues of its own. Cases that kill it are
 	// then run one after the other, before the rest.
 	Shared bool
+	// Kills is how often a case kills a server, 3 if zero. It is for servers that are slow to start.
+	Kills int
 	// Patience is how long a call may take at most, 10 s if zero.
 	Patience time.Duration
 	// Quiet is how long the suite waits to see that nothing comes, 100 ms if zero.

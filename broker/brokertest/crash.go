@@ -40,7 +40,7 @@ func (c *C) arrives(want broker.Batch, behind int) {
 }
 
 func serverDies(c *C) {
-	for i, batch := range singles(1, 3) {
+	for i, batch := range singles(1, c.kills) {
 		c.publish(c.connect(), batch)
 		c.Kill(c.T)
 		c.Revive(c.T)
@@ -135,16 +135,17 @@ func reconnects(c *C) {
 	r := c.open(b, 0, "")
 	d := c.expect(r, batch(1, 1, 1))[0]
 	c.ack(r, d)
-	for i := uint64(2); i < 5; i++ {
+	last := uint64(1 + c.kills)
+	for i := uint64(2); i <= last; i++ {
 		c.Kill(c.T)
 		c.Revive(c.T)
 		c.eventually("publishing", func() error { return c.tryPublish(b, batch(1, i, i)) })
 		c.eventually("Ping", func() error { return callError(c, "Ping", b.Ping) })
 	}
-	c.pending(b, persisted(d.Cursor, batch(1, 1, 1)), 3)
+	c.pending(b, persisted(d.Cursor, batch(1, 1, 1)), last-1)
 	again := c.open(b, 0, d.Cursor)
 	seen := uint64(1)
-	for seen < 4 { // a batch may be there twice, if its first Publish failed and stored it all the same
+	for seen < last { // a batch may be there twice, if its first Publish failed and stored it all the same
 		for _, d := range c.receive(again, 1) {
 			if d.First > seen+1 {
 				c.Fatalf("received %v after sequence %d", d.Run(), seen)

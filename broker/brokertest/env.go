@@ -16,13 +16,17 @@ type C struct {
 	T
 	*Server
 	patience, quiet time.Duration
+	kills           int
 	forgets         bool // what the connections' traits say
 }
 
 func newC(t T, h Harness, s *Server) *C {
-	c := &C{T: t, Server: s, patience: h.Patience, quiet: h.Quiet}
+	c := &C{T: t, Server: s, patience: h.Patience, quiet: h.Quiet, kills: h.Kills}
 	if c.patience == 0 {
 		c.patience = 10 * time.Second
+	}
+	if c.kills == 0 {
+		c.kills = 3
 	}
 	if c.quiet == 0 {
 		c.quiet = 100 * time.Millisecond

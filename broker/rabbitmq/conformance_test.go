@@ -21,6 +21,7 @@ func TestConformance(t *testing.T) {
 		Start:      func(t brokertest.T) *brokertest.Server { return describe(server, Config{}) },
 		StartSmall: func(t brokertest.T) *brokertest.Server { return describe(server, Config{MaxBytes: 4 * maxPayload}) },
 		Shared:     true,
+		Kills:      1,
 		Patience:   30 * time.Second,
 		Quiet:      300 * time.Millisecond,
 	})
