@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
@@ -116,24 +118,20 @@ func BenchmarkBareScript(b *testing.B) {
 			f := newFiller(b, s)
 			c := f.next(n, 200)
 			var e encoder
-			at, bare := uint64(0), newScript(bareScript)
+			at, bare := uint64(0), goredis.NewScript(bareScript)
 			measure(b, server, n, func() {
-				run := &call{script: bare, keys: 1, request: request{buf: e.buf[:0]}}
-				run.add(s.names.partitions[0].stream + f.log)
+				run := &call{script: bare, keys: []string{s.names.partitions[0].stream + f.log}, args: e.args[:0], memory: e.memory[:0]}
 				run.argNumber(at)
 				for i := range c.Operations {
 					e.scratch = appendMessage(e.scratch[:0], &c.Operations[i], c.Now.UnixMicro())
 					run.argBytes(e.scratch, c.Operations[i].Record.Body)
 				}
-				err := s.pool.use(b.Context(), "running", func(on *conn) error {
-					_, err := run.run(b.Context(), on)
-					return err
-				})
+				_, err := use(b.Context(), s.client, "running", run.run)
 				if err != nil {
 					b.Fatal(err)
 				}
 				at += uint64(n)
-				e.buf = run.buf
+				e.args, e.memory = run.args, run.memory
 			})
 		})
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/drainmark/drainmark/internal/backoff"
 )
 
@@ -26,7 +28,7 @@ func (r *Reader) Changes(ctx context.Context) (<-chan struct{}, error) {
 // listen hears the announcements of commits and claims on the reader's own server, until the reader is closed. A master
 // passes them on to its replicas in the same step as the commit.
 func (r *Reader) listen() {
-	ctx := r.listening
+	ctx := r.client.life.ctx
 	pause := backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second}
 	for ctx.Err() == nil {
 		if heard := r.listenOnce(ctx); heard {
@@ -36,37 +38,34 @@ func (r *Reader) listen() {
 	}
 }
 
-// listenOnce listens on one connection for as long as that lasts, and says whether it came about.
+// listenOnce listens on one connection for as long as that lasts, and says whether it came about. The connection does
+// not belong to the reader's client, whose connections go when a call fails.
 func (r *Reader) listenOnce(ctx context.Context) (heard bool) {
-	c, err := r.connect(ctx)
-	if err != nil {
+	client := goredis.NewClient(r.target.endpoint(fixed(r.address)).options(r.client.life, 1, r.options.Timeout))
+	defer func() { _ = client.Close() }()
+	subscription := client.Subscribe(ctx)
+	defer func() { _ = subscription.Close() }()
+	if subscription.Subscribe(ctx, r.names.channel) != nil {
 		return false
 	}
-	defer c.close()
-	if _, err := c.do(ctx, one("SUBSCRIBE", r.names.channel)); err != nil {
-		return false
-	}
-	defer context.AfterFunc(ctx, c.close)()
-	r.watchers.Signal() // something may have changed while nobody listened
-	for asked := false; ; {
-		if ctx.Err() != nil || c.net.SetDeadline(time.Now().Add(listenFor)) != nil {
-			return true
-		}
-		message, err := c.in.reply(0)
+	for asked := false; ctx.Err() == nil; {
+		message, err := subscription.ReceiveTimeout(ctx, listenFor)
 		var network net.Error
 		switch {
 		case err == nil:
 			asked = false
-			if message.at(0).String() == "message" {
-				r.watchers.Signal()
+			if _, pong := message.(*goredis.Pong); !pong { // it is the beginning, or an announcement
+				heard = true
+				r.watchers.Signal() // also at the beginning: something may have changed while nobody listened
 			}
-		case errors.As(err, &network) && network.Timeout() && !asked && ctx.Err() == nil:
+		case errors.As(err, &network) && network.Timeout() && !asked:
 			asked = true
-			if _, err := c.net.Write(one("PING").buf); err != nil {
-				return true
+			if subscription.Ping(ctx) != nil {
+				return heard
 			}
 		default:
-			return true
+			return heard // the library has tried to connect once more by itself, but does not say whether it could
 		}
 	}
+	return heard
 }

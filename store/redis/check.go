@@ -6,30 +6,34 @@ import (
 	"strconv"
 	"strings"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/drainmark/drainmark/store"
 )
 
 // checkServer says what about a server will not do, as an error, and what could be better, as warnings.
-func checkServer(ctx context.Context, c *conn, replicated bool) (warnings []string, err error) {
-	r, err := c.do(ctx, one("INFO"))
+func checkServer(ctx context.Context, c conn, replicated bool) (warnings []string, err error) {
+	info, err := c.Info(ctx).Result()
+	err = fromServer(err)
 	switch {
 	case codeOf(err) == "NOPERM":
 		warnings = append(warnings, "the user may not run INFO: the server's version, mode and eviction policy could not be checked")
 	case err != nil:
 		return nil, err
 	default:
-		if err := checkInfo(parseInfo(r.String())); err != nil {
+		if err := checkInfo(parseInfo(info)); err != nil {
 			return nil, err
 		}
 	}
-	r, err = c.do(ctx, one("CONFIG", "GET", "appendonly", "appendfsync", "min-replicas-to-write"))
+	config := goredis.NewMapStringStringCmd(ctx, "CONFIG", "GET", "appendonly", "appendfsync", "min-replicas-to-write")
+	err = fromServer(c.Process(ctx, config))
 	switch {
 	case codeOf(err) == "NOPERM" || codeOf(err) == "ERR":
 		return append(warnings, "the user may not run CONFIG GET: appendonly, appendfsync and min-replicas-to-write could not be checked"), nil
 	case err != nil:
 		return nil, err
 	}
-	return append(warnings, configWarnings(pairs(r.list), replicated)...), nil
+	return append(warnings, configWarnings(config.Val(), replicated)...), nil
 }
 
 // parseInfo reads the lines "name:value" of INFO.

@@ -18,12 +18,8 @@ func (s *Store) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Dep
 		return drainmark.Deployment{}, fmt.Errorf("%s: %w: %d partitions; there can be 1 to %d", doing, store.ErrMisconfigured,
 			d.Partitions, drainmark.MaxPartitions)
 	}
-	var recorded *deployment
-	c := scriptInit.call(s.names.deployment).arg(newDeployment(d).text)
-	err := s.runSafely(ctx, doing, c, func(r reply) (err error) {
-		recorded, err = readDeployment(r)
-		return err
-	})
+	c := newCall(scriptInit, s.names.deployment).arg(newDeployment(d).text)
+	recorded, err := runSafely(ctx, s, doing, c, readDeployment)
 	if err != nil {
 		return drainmark.Deployment{}, err
 	}
@@ -39,24 +35,21 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 		return store.Group{}, err
 	}
 	s.follow(ctx)
-	c := scriptHeartbeat.call(append([]string{s.names.owners, s.names.deployment}, s.states(d)...)...)
+	c := newCall(scriptHeartbeat, append([]string{s.names.owners, s.names.deployment}, s.states(d)...)...)
 	c.arg(owner).argInt(ttl.Microseconds()).arg(d.text)
-	var group store.Group
-	err = s.run(ctx, doing, c, func(r reply) (err error) {
-		if r.at(0).String() != "ok" {
-			return changed(r.at(1))
-		}
-		for _, owner := range r.at(1).list {
-			group.Owners = append(group.Owners, owner.String())
-		}
-		slices.Sort(group.Owners)
-		group.Claims, err = readClaims(r.at(2).list)
-		return err
-	})
-	if err != nil {
-		return store.Group{}, err
+	return run(ctx, s, doing, c, readGroup)
+}
+
+func readGroup(r reply) (group store.Group, err error) {
+	if r.at(0).String() != "ok" {
+		return group, changed(r.at(1))
 	}
-	return group, nil
+	for _, owner := range r.at(1).list() {
+		group.Owners = append(group.Owners, reply{owner}.String())
+	}
+	slices.Sort(group.Owners)
+	group.Claims, err = readClaims(r.at(2).list())
+	return group, err
 }
 
 // states returns the names of the partitions' states.
@@ -71,9 +64,10 @@ func (n *names) states(d *deployment) []string {
 }
 
 // readClaims reads partition, owner, epoch and revision of each claim.
-func readClaims(list []reply) ([]store.Claim, error) {
+func readClaims(list []any) ([]store.Claim, error) {
 	claims := make([]store.Claim, 0, len(list))
-	for _, claim := range list {
+	for _, element := range list {
+		claim := reply{element}
 		partition, bad := claim.at(0).number()
 		c := store.Claim{Partition: int(partition), Owner: claim.at(1).String()}
 		var alsoBad error
@@ -105,24 +99,18 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 	}
 	s.follow(ctx)
 	at := s.names.of(claim.Partition)
-	c := scriptClaim.call(s.names.deployment, at.state, at.producers)
+	c := newCall(scriptClaim, s.names.deployment, at.state, at.producers)
 	c.arg(d.text, claim.Owner).argNumber(claim.Epoch).argInt(ttl.Microseconds())
 	c.arg(s.names.channel, strconv.Itoa(claim.Partition))
-	var progress drainmark.Progress
-	err = s.runSafely(ctx, doing, c, func(r reply) (err error) {
+	return runSafely(ctx, s, doing, c, func(r reply) (drainmark.Progress, error) {
 		switch r.at(0).String() {
 		case "ok":
-			progress, err = readProgress(claim.Partition, r.at(1), r.at(2))
-			return err
+			return readProgress(claim.Partition, r.at(1), r.at(2))
 		case "held":
-			return store.ErrHeld
+			return drainmark.Progress{}, store.ErrHeld
 		}
-		return changed(r.at(1))
+		return drainmark.Progress{}, changed(r.at(1))
 	})
-	if err != nil {
-		return drainmark.Progress{}, err
-	}
-	return progress, nil
 }
 
 // readProgress reads epoch, revision, cursor and count of rejected records, and all producers.
@@ -135,13 +123,14 @@ func readProgress(partition int, state, producers reply) (drainmark.Progress, er
 		}
 		*into = n
 	}
-	p.Producers = make(map[drainmark.ProducerID]drainmark.ProducerProgress, len(producers.list)/2)
-	for i := 0; i+1 < len(producers.list); i += 2 {
-		id, err := drainmark.ParseProducerID(producers.list[i].String())
+	n := len(producers.list())
+	p.Producers = make(map[drainmark.ProducerID]drainmark.ProducerProgress, n/2)
+	for i := 0; i+1 < n; i += 2 {
+		id, err := drainmark.ParseProducerID(producers.at(i).String())
 		if err != nil {
 			return drainmark.Progress{}, err
 		}
-		if p.Producers[id], err = parseProducer(producers.list[i+1].String()); err != nil {
+		if p.Producers[id], err = parseProducer(producers.at(i + 1).String()); err != nil {
 			return drainmark.Progress{}, err
 		}
 	}
@@ -154,8 +143,9 @@ func (s *Store) Release(ctx context.Context, owner string, partition int) error 
 	if at == nil {
 		return s.ready(ctx)
 	}
-	c := scriptRelease.call(s.names.owners, at.state).arg(owner, s.names.channel, "release")
-	return s.run(ctx, fmt.Sprintf("releasing partition %d", partition), c, func(reply) error { return nil })
+	c := newCall(scriptRelease, s.names.owners, at.state).arg(owner, s.names.channel, "release")
+	_, err := run(ctx, s, fmt.Sprintf("releasing partition %d", partition), c, reply.number)
+	return err
 }
 
 // Leave implements store.Store.
@@ -165,8 +155,9 @@ func (s *Store) Leave(ctx context.Context, owner string) error {
 	if err != nil {
 		return err
 	}
-	c := scriptRelease.call(append([]string{s.names.owners}, s.states(d)...)...).arg(owner, s.names.channel, "leave")
-	return s.run(ctx, doing, c, func(reply) error { return nil })
+	c := newCall(scriptRelease, append([]string{s.names.owners}, s.states(d)...)...).arg(owner, s.names.channel, "leave")
+	_, err = run(ctx, s, doing, c, reply.number)
+	return err
 }
 
 // sweepStep is how many things of each kind one Sweep deletes at most, so that nobody waits for it for long.
@@ -179,14 +170,11 @@ func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err er
 	if at == nil {
 		return false, s.ready(ctx)
 	}
-	c := scriptSweep.call(at.producers, at.producerAges, at.logs, at.cleared, at.keys, at.keyAges, at.letters, at.discardedLetters,
+	c := newCall(scriptSweep, at.producers, at.producerAges, at.logs, at.cleared, at.keys, at.keyAges, at.letters, at.discardedLetters,
 		at.letterHeads, at.letterRecords, at.marks, at.spans)
 	c.arg(at.stream).argInt(sweepStep).argInt(sweep.Keys.UnixMicro()).argInt(sweep.Producers.UnixMicro())
-	err = s.run(ctx, doing, c, func(r reply) error {
-		more = r.n > 0
-		return nil
-	})
-	return more, err
+	left, err := run(ctx, s, doing, c, reply.number)
+	return left > 0, err
 }
 
 // DeadLetter implements store.Store.
@@ -196,10 +184,6 @@ func (s *Store) DeadLetter(ctx context.Context, partition int, id string) (lette
 	if at == nil {
 		return letter, fmt.Errorf("%s: %w", doing, store.ErrNotFound)
 	}
-	c := scriptLetter.call(at.letterHeads, at.letterRecords).arg(id)
-	err = s.run(ctx, doing, c, func(r reply) (err error) {
-		letter, err = parseLetter(id, r.at(0), r.at(1))
-		return err
-	})
-	return letter, err
+	c := newCall(scriptLetter, at.letterHeads, at.letterRecords).arg(id)
+	return run(ctx, s, doing, c, func(r reply) (drainmark.DeadLetter, error) { return parseLetter(id, r.at(0), r.at(1)) })
 }

@@ -34,24 +34,19 @@ func (s *Store) Commit(ctx context.Context, c store.Commit) (store.Committed, er
 		return store.Committed{}, fmt.Errorf("%s: %w", doing, store.ErrFenced)
 	}
 	e := encoders.Get().(*encoder)
-	defer e.release()
 	if err := e.encode(s.names, at, &c, d.Partitions); err != nil {
+		e.release()
 		return store.Committed{}, fmt.Errorf("%s: %w", doing, err)
 	}
-	var committed store.Committed
-	err = s.runSafely(ctx, doing, &e.call, func(r reply) (err error) {
-		committed, err = readCommitted(r)
-		return err
+	return runSafely(ctx, s, doing, &e.call, func(r reply) (store.Committed, error) {
+		e.release() // not before the answer: a call that its context has ended may still be sending
+		return readCommitted(r)
 	})
-	if err != nil {
-		return store.Committed{}, err
-	}
-	return committed, nil
 }
 
 // ready says at once what a call need not begin with.
 func (s *Store) ready(ctx context.Context) error {
-	if s.pool.closing.Err() != nil {
+	if s.client.closed() {
 		return store.ErrClosed
 	}
 	return ctx.Err()
@@ -66,13 +61,13 @@ func readCommitted(r reply) (committed store.Committed, err error) {
 		return committed, store.ErrFenced
 	case "refused":
 		refused := &store.Refused{Reasons: map[int]string{}}
-		for i := 1; i+1 < len(r.list); i += 2 {
-			index, err := r.list[i].number()
+		for i := 1; i+1 < len(r.list()); i += 2 {
+			index, err := r.at(i).number()
 			if err != nil {
 				return committed, err
 			}
 			reason := store.ReasonKeyReused
-			if r.list[i+1].String() == "full" {
+			if r.at(i+1).String() == "full" {
 				reason = fmt.Sprintf("the log is full: %d is the highest position there is", positionLimit)
 			}
 			refused.Reasons[int(index)] = reason
@@ -97,9 +92,10 @@ var encoders = sync.Pool{New: func() any { return &encoder{logs: map[string]int{
 const maxKept = 4 << 20
 
 func (e *encoder) release() {
-	if cap(e.buf) > maxKept {
+	if cap(e.memory) > maxKept {
 		return
 	}
+	clear(e.args)
 	clear(e.logs)
 	clear(e.order)
 	e.order = e.order[:0]
@@ -111,13 +107,11 @@ func (e *encoder) encode(all *names, at *partitionNames, c *store.Commit, partit
 	if err := e.collect(c, partitions); err != nil {
 		return err
 	}
-	e.call = call{script: scriptCommit, request: request{buf: e.buf[:0]}}
-	e.keys = 15 + len(e.order)
-	e.add(at.state, at.producers, at.producerAges, at.logs, at.logNames, at.cleared, at.keys, at.keyAges, at.letters,
+	e.call = call{script: scriptCommit, keys: e.keys[:0], args: e.args[:0], memory: e.memory[:0]}
+	e.keys = append(e.keys, at.state, at.producers, at.producerAges, at.logs, at.logNames, at.cleared, at.keys, at.keyAges, at.letters,
 		at.openLetters, at.discardedLetters, at.letterHeads, at.letterRecords, at.marks, at.spans)
 	for _, log := range e.order {
-		e.scratch = append(append(e.scratch[:0], at.stream...), log...)
-		e.bytes(e.scratch)
+		e.keys = append(e.keys, at.stream+log)
 	}
 	e.argNumber(c.Epoch).argNumber(c.Revision).argNumber(c.Revision + 1).arg(string(c.Cursor)).argNumber(c.Rejected)
 	e.arg(all.channel).argInt(int64(c.Partition)).argInt(store.KeysKept.Microseconds()).argNumber(positionLimit)

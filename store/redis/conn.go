@@ -1,187 +1,115 @@
 package redis
 
 import (
-	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
-	"fmt"
-	"net"
-	"time"
+	"strconv"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
-// The protocol is spoken here and not by a client library: a commit needs to be encoded once, sent once and never by
-// itself again, to be cut off when its context ends, and to be followed by a WAIT on the same connection. ADR-draft.md
-// says more.
-
-// conn is one connection to one server. It is for one goroutine at a time.
-type conn struct {
-	net     net.Conn
-	in      decoder
-	broken  bool          // of no use any more
-	timeout time.Duration // of a call whose context ends later
-}
-
-// credentials are what a server asks for.
-type credentials struct{ user, password string }
-
-// dial connects to a server, which must answer to be connected to.
-func dial(ctx context.Context, address string, t *tls.Config, who credentials, db int, timeout time.Duration) (*conn, error) {
-	limit := min(timeout, dialTimeout)
-	limited, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	c, err := open(limited, address, t, timeout)
-	if err == nil {
-		if err = c.greet(limited, who, db); err != nil {
-			c.close()
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("connecting to %s: %w", address, overdue(ctx, err, limit))
-	}
-	return c, nil
-}
-
-func open(ctx context.Context, address string, t *tls.Config, timeout time.Duration) (*conn, error) {
-	var dialer net.Dialer
-	raw, err := dialer.DialContext(ctx, "tcp", address)
-	if err != nil {
-		return nil, unwrapDial(err)
-	}
-	if t != nil {
-		secure := tls.Client(raw, tlsFor(t, address))
-		if err := secure.HandshakeContext(ctx); err != nil {
-			_ = raw.Close()
-			return nil, fmt.Errorf("TLS: %w", explainTLS(err))
-		}
-		raw = secure
-	}
-	return &conn{net: raw, timeout: timeout, in: decoder{Reader: bufio.NewReaderSize(raw, 32<<10)}}, nil
-}
-
-// overdue returns err, or that a limit of our own has passed if that is why: the caller's context has not ended then.
-func overdue(ctx context.Context, err error, limit time.Duration) error {
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		return fmt.Errorf("%w: no answer within %v", ErrUnreachable, limit)
-	}
-	return err
-}
-
-// dialTimeout is for how long a connection may take to come about.
-const dialTimeout = 5 * time.Second
-
-// tlsFor returns the settings for one server, whose name is the one in its address unless another was given.
-func tlsFor(t *tls.Config, address string) *tls.Config {
-	if t.ServerName != "" {
-		return t
-	}
-	t = t.Clone()
-	t.ServerName, _, _ = net.SplitHostPort(address)
-	return t
-}
-
-// unwrapDial leaves out what the message says already.
-func unwrapDial(err error) error {
-	var op *net.OpError
-	if errors.As(err, &op) {
-		return op.Err
-	}
-	return err
-}
-
-// greet says who we are, and chooses the database.
-func (c *conn) greet(ctx context.Context, who credentials, db int) error {
-	if who.password != "" {
-		r := &request{}
-		if who.user != "" {
-			r.command(3).add("AUTH", who.user, who.password)
-		} else {
-			r.command(2).add("AUTH", who.password)
-		}
-		if _, err := c.exchange(ctx, 1, r.buf); err != nil {
-			return explainAuth(err)
-		}
-	}
-	if db == 0 {
-		return nil
-	}
-	_, err := c.exchange(ctx, 1, one("SELECT", fmt.Sprint(db)).buf)
-	return explain(err)
-}
+// conn is one connection to one server, for one call. Nothing is begun on it when the call's context has ended; the
+// library would.
+type conn struct{ *goredis.Conn }
 
 // do sends one command and returns its reply.
-func (c *conn) do(ctx context.Context, r *request) (reply, error) {
-	replies, err := c.exchange(ctx, 1, r.buf)
-	if err != nil {
+func (c conn) do(ctx context.Context, arguments ...any) (reply, error) {
+	if err := ctx.Err(); err != nil {
 		return reply{}, err
 	}
-	return replies[0], nil
+	return answer(c.Do(ctx, arguments...))
 }
 
-// exchange sends commands and reads so many replies. The first *serverError among them is returned as the error, with
-// all replies read. After any other error the connection is broken. It ends when ctx does.
-func (c *conn) exchange(ctx context.Context, count int, parts ...[]byte) ([]reply, error) {
+// transaction runs commands, all on one state, and returns their replies.
+func (c conn) transaction(ctx context.Context, commands ...[]any) ([]reply, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	if err := c.net.SetDeadline(time.Now().Add(c.timeout)); err != nil {
-		c.broken = true
+	sent, err := c.TxPipelined(ctx, func(p goredis.Pipeliner) error {
+		for _, command := range commands {
+			p.Do(ctx, command...)
+		}
+		return nil
+	})
+	if err = fromServer(err); err != nil && codeOf(err) == "" {
 		return nil, err
 	}
-	stop := context.AfterFunc(ctx, func() { _ = c.net.SetDeadline(time.Unix(1, 0)) })
-	buffers := net.Buffers(parts)
-	_, err := buffers.WriteTo(c.net)
-	if err != nil {
-		c.broken = true
-		err = fmt.Errorf("sending: %w", err)
-	}
-	var replies []reply
-	if err == nil {
-		replies, err = c.receive(count)
-	}
-	if !stop() {
-		c.broken = true // the deadline is in the past, or is about to be
-	}
-	if err != nil && codeOf(err) == "" && ctx.Err() != nil {
-		return nil, ctx.Err()
+	replies := make([]reply, len(sent))
+	for i, command := range sent {
+		var failed error
+		if replies[i], failed = answer(command.(*goredis.Cmd)); failed != nil && (err == nil || codeOf(err) == "EXECABORT") {
+			err = failed // which is why all others were discarded
+		}
 	}
 	return replies, err
 }
 
-func (c *conn) receive(count int) ([]reply, error) {
-	replies := make([]reply, 0, count)
-	var failure error
-	for range count {
-		r, err := c.in.reply(0)
+// answer returns a command's reply. Nothing is a reply like others.
+func answer(command *goredis.Cmd) (reply, error) {
+	value, err := command.Result()
+	return reply{value}, fromServer(err)
+}
+
+// fromServer returns an error of the library. What the server said becomes a *serverError; that there is nothing is no
+// error.
+func fromServer(err error) error {
+	if err == nil || errors.Is(err, goredis.Nil) {
+		return nil
+	}
+	var said goredis.Error
+	if errors.As(err, &said) {
+		return newServerError(said.Error())
+	}
+	return err
+}
+
+// command returns a command's name and arguments.
+func command(arguments ...any) []any { return arguments }
+
+// reply is what a server answers to one command: a string, an int64, a []any of the same, or nil.
+type reply struct{ value any }
+
+// String returns text; of anything else, none.
+func (r reply) String() string {
+	text, _ := r.value.(string)
+	return text
+}
+
+// isNil says whether there was nothing where something was asked for.
+func (r reply) isNil() bool { return r.value == nil }
+
+// list returns the elements of an array.
+func (r reply) list() []any {
+	elements, _ := r.value.([]any)
+	return elements
+}
+
+// at returns an element of an array, and nothing if it has none there.
+func (r reply) at(i int) reply {
+	if elements := r.list(); i < len(elements) {
+		return reply{elements[i]}
+	}
+	return reply{}
+}
+
+var (
+	errNoNumber  = errors.New("a value in the store is no number")
+	errMalformed = errors.New("the server's answer is not what the command's is")
+)
+
+// number returns an unsigned number, also from text; 0 from nothing.
+func (r reply) number() (uint64, error) {
+	switch value := r.value.(type) {
+	case nil:
+		return 0, nil
+	case int64:
+		return uint64(value), nil
+	case string:
+		n, err := strconv.ParseUint(value, 10, 64)
 		if err != nil {
-			var failed *serverError
-			if !errors.As(err, &failed) {
-				c.broken = true
-				return nil, fmt.Errorf("waiting for the answer: %w", err)
-			}
-			if failure == nil {
-				failure = err
-			}
+			return 0, errNoNumber
 		}
-		replies = append(replies, r)
+		return n, nil
 	}
-	return replies, failure
+	return 0, errNoNumber
 }
-
-// transaction runs n commands, all on one state, and returns their replies.
-func (c *conn) transaction(ctx context.Context, n int, commands *request) ([]reply, error) {
-	replies, err := c.exchange(ctx, n+2, multi, commands.buf, exec)
-	if err != nil {
-		return nil, err
-	}
-	results := replies[n+1].list
-	if len(results) != n {
-		c.broken = true
-		return nil, errMalformed
-	}
-	return results, nil
-}
-
-var multi, exec = one("MULTI").buf, one("EXEC").buf
-
-func (c *conn) close() { _ = c.net.Close() }

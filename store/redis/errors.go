@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -93,6 +95,9 @@ func explain(err error) error {
 	if a, ok := advice[codeOf(err)]; ok {
 		return fmt.Errorf("%w: %s: %w", a.is, a.remedy, err)
 	}
+	if errors.Is(err, goredis.ErrPoolTimeout) {
+		return fmt.Errorf("%w: all connections were in use for as long as the server may take to answer; see Options.Connections", err)
+	}
 	var network net.Error
 	if errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &network) && network.Timeout() {
 		return fmt.Errorf("%w: %w", ErrUnreachable, err)
@@ -128,11 +133,14 @@ func explainTLS(err error) error {
 	return err
 }
 
-// elsewhere says whether the next call should look for the server again: this one is gone, or is not the master.
+// elsewhere says whether the connections are of no use any more, and the next call should look for the server again:
+// this one is gone, or is not the master.
 func elsewhere(err error) bool {
 	switch codeOf(err) {
 	case "READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED":
 		return true
+	case "NOAUTH", "NOPERM":
+		return true // what was refused may have begun a transaction, and the answers to the rest of it are still to come
 	case "":
 		return !errors.Is(err, context.Canceled) // not from the server: the connection
 	}

@@ -16,11 +16,11 @@ const firstPart = 64
 // Messages implements store.Reader. It asks the server for plain ranges of the stream, in one step or two: a script
 // would have to turn every message into Lua's values and back.
 func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
-	p := pager{reader: r, log: log, after: after, limit: limit}
-	if err := r.pool.use(ctx, "reading messages", func(c *conn) error { return p.read(ctx, c) }); err != nil {
-		return store.Page{}, err
-	}
-	return p.page, nil
+	return use(ctx, r.client, "reading messages", func(ctx context.Context, c conn) (store.Page, error) {
+		p := pager{reader: r, log: log, after: after, limit: limit}
+		err := p.read(ctx, c)
+		return p.page, err
+	})
 }
 
 // pager puts a page together. It is always what the newest of the states that it was read from holds: messages neither
@@ -35,7 +35,7 @@ type pager struct {
 	size int // of the bodies
 }
 
-func (p *pager) read(ctx context.Context, c *conn) error {
+func (p *pager) read(ctx context.Context, c conn) error {
 	for part := min(p.limit, firstPart); ; part = p.next() {
 		done, err := p.readPart(ctx, c, max(part, 1))
 		if err != nil || done {
@@ -52,21 +52,21 @@ func (p *pager) next() int {
 }
 
 // readPart reads up to so many messages behind those that there are, and says whether the page is complete.
-func (p *pager) readPart(ctx context.Context, c *conn, part int) (done bool, err error) {
+func (p *pager) readPart(ctx context.Context, c conn, part int) (done bool, err error) {
 	last := p.after
 	if n := len(p.page.Messages); n > 0 {
 		last = p.page.Messages[n-1].Position
 	}
 	partition := 0
-	replies, _, err := p.reader.snapshot(ctx, c, func(d *deployment) (int, *request) {
+	replies, err := p.reader.snapshot(ctx, c, func(d *deployment) [][]any {
 		partition = drainmark.PartitionOf(p.log, d.Partitions)
 		at := p.reader.names.of(partition)
-		commands := &request{}
-		commands.command(4).add("HMGET", at.state, "epoch", "revision")
-		commands.command(3).add("HGET", at.logs, p.log)
 		from := strconv.FormatUint(last, 10) + "-1" // behind last-0
-		commands.command(6).add("XRANGE", at.stream+p.log, from, "+", "COUNT", strconv.Itoa(part))
-		return 3, commands
+		return [][]any{
+			command("HMGET", at.state, "epoch", "revision"),
+			command("HGET", at.logs, p.log),
+			command("XRANGE", at.stream+p.log, from, "+", "COUNT", part),
+		}
 	})
 	if err != nil {
 		return false, err
@@ -75,8 +75,8 @@ func (p *pager) readPart(ctx context.Context, c *conn, part int) (done bool, err
 	if err != nil || again {
 		return false, err
 	}
-	for _, entry := range replies[2].list {
-		m, err := parseMessage(partition, entry)
+	for _, entry := range replies[2].list() {
+		m, err := parseMessage(partition, reply{entry})
 		if err != nil {
 			return false, err
 		}
@@ -85,7 +85,7 @@ func (p *pager) readPart(ctx context.Context, c *conn, part int) (done bool, err
 		}
 		last = m.Position
 	}
-	if len(replies[2].list) == 0 || last >= p.page.Log.LastPosition || len(p.page.Messages) >= p.limit {
+	if len(replies[2].list()) == 0 || last >= p.page.Log.LastPosition || len(p.page.Messages) >= p.limit {
 		return true, nil
 	}
 	if len(p.page.Messages) == 0 {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strconv"
 	"sync"
 	"sync/atomic"
 
@@ -35,14 +34,12 @@ type Reader struct {
 	options    Options
 	names      *names
 	address    string
-	pool       *pool
+	client     *client
 	deployment atomic.Pointer[deployment]
 
-	watchers  store.Watchers
-	listening context.Context
-	quiet     context.CancelFunc
-	ended     sync.WaitGroup
-	close     func()
+	watchers store.Watchers
+	ended    sync.WaitGroup
+	close    func()
 }
 
 var _ store.Reader = (*Reader)(nil)
@@ -63,26 +60,20 @@ func OpenReader(ctx context.Context, url string, o Options) (*Reader, error) {
 		}
 		r.address = nodes[0]
 	}
-	r.pool = newPool(r.options.Connections, r.connect)
+	r.client = newClient(t.endpoint(fixed(r.address)), r.options)
 	// What will not work later is better said now.
 	if err := r.Ping(ctx); errors.Is(err, store.ErrMisconfigured) {
-		r.pool.close()
+		r.client.close()
 		return nil, fmt.Errorf("%s: %w", doing, err)
 	}
-	r.listening, r.quiet = context.WithCancel(context.Background())
 	r.ended.Go(r.listen)
 	r.close = sync.OnceFunc(r.shut)
 	return r, nil
 }
 
-func (r *Reader) connect(ctx context.Context) (*conn, error) {
-	return r.target.connect(ctx, r.address, r.options.Timeout)
-}
-
 func (r *Reader) shut() {
-	r.quiet()
 	r.watchers.Close()
-	r.pool.close()
+	r.client.close()
 	r.ended.Wait()
 }
 
@@ -97,27 +88,22 @@ func (r *Reader) Close() error {
 
 // Ping implements store.Reader.
 func (r *Reader) Ping(ctx context.Context) error {
-	return r.pool.use(ctx, "pinging", func(c *conn) error {
-		_, err := c.do(ctx, one("PING"))
-		return err
-	})
+	_, err := use(ctx, r.client, "pinging", func(ctx context.Context, c conn) (reply, error) { return c.do(ctx, "PING") })
+	return err
 }
 
 // Deployment implements store.Reader.
 func (r *Reader) Deployment(ctx context.Context) (recorded drainmark.Deployment, err error) {
-	err = r.pool.use(ctx, "reading the deployment", func(c *conn) error {
-		d, err := r.ask(ctx, c)
-		if err == nil {
-			recorded = d.Deployment
-		}
-		return err
-	})
-	return recorded, err
+	d, err := use(ctx, r.client, "reading the deployment", r.ask)
+	if err != nil {
+		return recorded, err
+	}
+	return d.Deployment, nil
 }
 
 // ask reads the deployment, and remembers it.
-func (r *Reader) ask(ctx context.Context, c *conn) (*deployment, error) {
-	text, err := c.do(ctx, one("GET", r.names.deployment))
+func (r *Reader) ask(ctx context.Context, c conn) (*deployment, error) {
+	text, err := c.do(ctx, "GET", r.names.deployment)
 	if err != nil {
 		return nil, err
 	}
@@ -128,23 +114,21 @@ func (r *Reader) ask(ctx context.Context, c *conn) (*deployment, error) {
 
 // snapshot runs commands that depend on the deployment, all on one state. The deployment is part of that state: if it
 // is not the one that the commands were made for, they are made anew.
-func (r *Reader) snapshot(ctx context.Context, c *conn, commands func(*deployment) (int, *request)) ([]reply, *deployment, error) {
+func (r *Reader) snapshot(ctx context.Context, c conn, commands func(*deployment) [][]any) ([]reply, error) {
 	for {
 		d := r.deployment.Load()
 		if d == nil {
 			var err error
 			if d, err = r.ask(ctx, c); err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 		}
-		n, request := commands(d)
-		request.command(2).add("GET", r.names.deployment)
-		replies, err := c.transaction(ctx, n+1, request)
+		replies, err := c.transaction(ctx, append(commands(d), command("GET", r.names.deployment))...)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
-		if string(replies[n].text) == d.text {
-			return replies[:n], d, nil
+		if last := len(replies) - 1; replies[last].String() == d.text {
+			return replies[:last], nil
 		}
 		r.deployment.CompareAndSwap(d, nil)
 	}
@@ -156,39 +140,34 @@ func (r *Reader) Progress(ctx context.Context, partition int) (p drainmark.Progr
 	if at == nil {
 		return drainmark.Progress{Partition: partition}, ctx.Err()
 	}
-	commands := &request{}
-	commands.command(6).add("HMGET", at.state, "epoch", "revision", "cursor", "rejected")
-	commands.command(2).add("HGETALL", at.producers)
-	err = r.pool.use(ctx, "reading the progress", func(c *conn) error {
-		replies, err := c.transaction(ctx, 2, commands)
-		if err == nil {
-			p, err = readProgress(partition, replies[0], replies[1])
+	return use(ctx, r.client, "reading the progress", func(ctx context.Context, c conn) (drainmark.Progress, error) {
+		replies, err := c.transaction(ctx,
+			command("HMGET", at.state, "epoch", "revision", "cursor", "rejected"), command("HGETALL", at.producers))
+		if err != nil {
+			return drainmark.Progress{}, err
 		}
-		return err
+		return readProgress(partition, replies[0], replies[1])
 	})
-	return p, err
 }
 
 // Claims implements store.Reader. What has expired is seen by the clock of the reader's server.
 func (r *Reader) Claims(ctx context.Context) (claims []store.Claim, err error) {
-	err = r.pool.use(ctx, "reading the claims", func(c *conn) error {
-		replies, _, err := r.snapshot(ctx, c, func(d *deployment) (int, *request) {
-			commands := (&request{}).command(1).add("TIME")
+	return use(ctx, r.client, "reading the claims", func(ctx context.Context, c conn) ([]store.Claim, error) {
+		replies, err := r.snapshot(ctx, c, func(d *deployment) [][]any {
+			commands := [][]any{command("TIME")}
 			for _, state := range r.names.states(d) {
-				commands.command(6).add("HMGET", state, "owner", "epoch", "revision", "until")
+				commands = append(commands, command("HMGET", state, "owner", "epoch", "revision", "until"))
 			}
-			return 1 + d.Partitions, commands
+			return commands
 		})
 		if errors.Is(err, store.ErrNotFound) {
-			return nil // an empty store has no claims
+			return nil, nil // an empty store has no claims
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
-		claims, err = unexpired(replies[0], replies[1:])
-		return err
+		return unexpired(replies[0], replies[1:])
 	})
-	return claims, err
 }
 
 // unexpired returns the claims in force at a time: seconds and microseconds.
@@ -198,15 +177,14 @@ func unexpired(now reply, states []reply) ([]store.Claim, error) {
 	if bad != nil || alsoBad != nil {
 		return nil, errMalformed
 	}
-	var held []reply
+	var held []any
 	for partition, state := range states {
 		until, err := state.at(3).number()
 		if err != nil {
 			return nil, err
 		}
-		if owner := state.at(0); len(owner.text) > 0 && until > seconds*1_000_000+micros {
-			id := reply{kind: ':', n: int64(partition)}
-			held = append(held, reply{list: []reply{id, owner, state.at(1), state.at(2)}})
+		if owner := state.at(0).String(); owner != "" && until > seconds*1_000_000+micros {
+			held = append(held, []any{int64(partition), owner, state.at(1).value, state.at(2).value})
 		}
 	}
 	return readClaims(held)
@@ -214,33 +192,33 @@ func unexpired(now reply, states []reply) ([]store.Claim, error) {
 
 // Logs implements store.Reader.
 func (r *Reader) Logs(ctx context.Context, after string, limit int) (logs []drainmark.LogInfo, err error) {
-	err = r.pool.use(ctx, "listing the logs", func(c *conn) error {
+	logs, err = use(ctx, r.client, "listing the logs", func(ctx context.Context, c conn) ([]drainmark.LogInfo, error) {
 		d, err := r.ask(ctx, c)
 		if errors.Is(err, store.ErrNotFound) {
-			return nil // an empty store has no logs
+			return nil, nil // an empty store has no logs
 		}
 		if err != nil || limit < 1 {
-			return err
+			return nil, err
 		}
 		var keys []string
 		for i := range d.Partitions {
 			keys = append(keys, r.names.partitions[i].logNames, r.names.partitions[i].logs)
 		}
-		list, err := scriptLogs.call(keys...).arg(after, strconv.Itoa(limit)).run(ctx, c)
+		list, err := newCall(scriptLogs, keys...).arg(after).argInt(int64(limit)).run(ctx, c)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		logs, err = readLogs(list.list)
-		return err
+		return readLogs(list)
 	})
 	slices.SortFunc(logs, func(a, b drainmark.LogInfo) int { return cmp.Compare(a.Name, b.Name) })
 	return logs[:min(len(logs), max(limit, 0))], err
 }
 
-func readLogs(list []reply) ([]drainmark.LogInfo, error) {
-	logs := make([]drainmark.LogInfo, 0, len(list)/2)
-	for i := 0; i+1 < len(list); i += 2 {
-		info, err := parseLog(list[i].String(), list[i+1])
+func readLogs(list reply) ([]drainmark.LogInfo, error) {
+	n := len(list.list())
+	logs := make([]drainmark.LogInfo, 0, n/2)
+	for i := 0; i+1 < n; i += 2 {
+		info, err := parseLog(list.at(i).String(), list.at(i+1))
 		if err != nil {
 			return nil, err
 		}
@@ -256,15 +234,13 @@ func (r *Reader) DeadLetter(ctx context.Context, partition int, id string) (lett
 	if at == nil {
 		return letter, fmt.Errorf("%s: %w", doing, store.ErrNotFound)
 	}
-	commands := (&request{}).command(3).add("HGET", at.letterHeads, id).command(3).add("HGET", at.letterRecords, id)
-	err = r.pool.use(ctx, doing, func(c *conn) error {
-		replies, err := c.transaction(ctx, 2, commands)
-		if err == nil {
-			letter, err = parseLetter(id, replies[0], replies[1])
+	return use(ctx, r.client, doing, func(ctx context.Context, c conn) (drainmark.DeadLetter, error) {
+		replies, err := c.transaction(ctx, command("HGET", at.letterHeads, id), command("HGET", at.letterRecords, id))
+		if err != nil {
+			return drainmark.DeadLetter{}, err
 		}
-		return err
+		return parseLetter(id, replies[0], replies[1])
 	})
-	return letter, err
 }
 
 // DeadLetters implements store.Reader.
@@ -273,26 +249,29 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 	if at == nil {
 		return nil, ctx.Err()
 	}
-	list := scriptLetters.call(at.openLetters, at.letterHeads, at.letterRecords)
+	list := newCall(scriptLetters, at.openLetters, at.letterHeads, at.letterRecords)
 	list.argNumber(after).argInt(int64(limit)).argInt(store.PageBytes)
-	err = r.pool.use(ctx, "listing dead letters", func(c *conn) error {
+	return use(ctx, r.client, "listing dead letters", func(ctx context.Context, c conn) ([]store.DeadLetter, error) {
 		found, err := list.run(ctx, c)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for _, one := range found.list {
-			letter := store.DeadLetter{}
-			if letter.Ordinal, err = one.at(0).number(); err != nil {
-				return err
-			}
-			if letter.DeadLetter, err = parseLetter(one.at(1).String(), one.at(2), one.at(3)); err != nil {
-				return err
-			}
-			letters = append(letters, letter)
-		}
-		return nil
+		return readLetters(found)
 	})
-	return letters, err
+}
+
+func readLetters(found reply) (letters []store.DeadLetter, err error) {
+	for i := range found.list() {
+		one, letter := found.at(i), store.DeadLetter{}
+		if letter.Ordinal, err = one.at(0).number(); err != nil {
+			return nil, err
+		}
+		if letter.DeadLetter, err = parseLetter(one.at(1).String(), one.at(2), one.at(3)); err != nil {
+			return nil, err
+		}
+		letters = append(letters, letter)
+	}
+	return letters, nil
 }
 
 // Rejected implements store.Reader.
@@ -301,26 +280,30 @@ func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.R
 	if at == nil {
 		return nil, ctx.Err()
 	}
-	find := scriptRejected.call(at.marks, at.spans, at.letterHeads)
+	find := newCall(scriptRejected, at.marks, at.spans, at.letterHeads)
 	for _, run := range runs {
 		find.arg(run.Producer.String(), fmt.Sprintf("%020d", max(run.First, 1)), fmt.Sprintf("%020d", run.Last))
 	}
-	err = r.pool.use(ctx, "looking for rejected records", func(c *conn) error {
+	return use(ctx, r.client, "looking for rejected records", func(ctx context.Context, c conn) ([]drainmark.DeadLetter, error) {
 		found, err := find.run(ctx, c)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		for i := 0; i+1 < len(found.list); i += 2 {
-			if found.list[i].isNil() {
-				continue
-			}
-			letter, err := parseHead(found.list[i].String(), found.list[i+1])
-			if err != nil {
-				return err
-			}
-			rejected = append(rejected, letter)
-		}
-		return nil
+		return readRejected(found)
 	})
-	return rejected, err
+}
+
+// readRejected reads id and head of each run's letter, or two nothings.
+func readRejected(found reply) (rejected []drainmark.DeadLetter, err error) {
+	for i := 0; i+1 < len(found.list()); i += 2 {
+		if found.at(i).isNil() {
+			continue
+		}
+		letter, err := parseHead(found.at(i).String(), found.at(i+1))
+		if err != nil {
+			return nil, err
+		}
+		rejected = append(rejected, letter)
+	}
+	return rejected, nil
 }

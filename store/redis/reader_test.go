@@ -177,23 +177,3 @@ func TestSweepOfManyLetters(t *testing.T) {
 		t.Errorf("the silent producer's letter: %v", err)
 	}
 }
-
-// When one connection turns out to be dead, the others that were idle are not tried one by one.
-func TestDeadConnections(t *testing.T) {
-	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	s := openStore(t, urlOf(server), Options{})
-	f := newFiller(t, s)
-	nested := s.pool.use(t.Context(), "using one", func(*conn) error {
-		return s.pool.use(t.Context(), "using another", func(*conn) error { return nil })
-	})
-	if nested != nil || len(s.pool.idle) != 2 {
-		t.Fatalf("there are %d idle connections, %v", len(s.pool.idle), nested)
-	}
-	server.Kill()
-	server.Start()
-	if f.commit(t.Context(), f.next(1, 1)) == nil {
-		t.Fatal("the connection survived its server")
-	}
-	f.must(t, f.next(1, 1))
-}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -19,7 +18,8 @@ type Options struct {
 	// WaitReplicas is how many replicas must have a commit, in memory, before it counts; 0 for none. A commit that fewer
 	// confirm in time fails with ErrUnconfirmed.
 	WaitReplicas int
-	// Connections is how many calls are under way at the same time: 16 unless it is set. Others wait for their turn.
+	// Connections is how many calls are under way at the same time: 16 unless it is set. Others wait for their turn, no
+	// longer than Timeout.
 	Connections int
 	// Timeout is how long the server may take to answer when the call's context ends later: 10 s unless it is set.
 	Timeout time.Duration
@@ -44,7 +44,7 @@ type Store struct {
 	target   *target
 	options  Options
 	names    *names
-	pool     *pool
+	client   *client
 	warnings []string
 
 	address    atomic.Pointer[string] // of the master that was connected to last
@@ -62,26 +62,24 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	s := &Store{target: t, options: o.withDefaults(), names: newNames(o.Prefix)}
-	s.pool = newPool(s.options.Connections, s.connect)
-	err = s.pool.use(ctx, "opening the store", func(c *conn) (err error) {
-		s.warnings, err = checkServer(ctx, c, t.master != "")
-		return err
+	s.client = newClient(t.endpoint(s.findMaster), s.options)
+	s.warnings, err = use(ctx, s.client, "opening the store", func(ctx context.Context, c conn) ([]string, error) {
+		return checkServer(ctx, c, t.master != "")
 	})
 	if err != nil {
-		s.pool.close()
+		s.client.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-// connect opens a connection to whoever is the master now.
-func (s *Store) connect(ctx context.Context) (*conn, error) {
+// findMaster returns the address of whoever is the master now, which is then connected to.
+func (s *Store) findMaster(ctx context.Context) (string, error) {
 	address, err := s.target.findMaster(ctx)
-	if err != nil {
-		return nil, err
+	if err == nil {
+		s.address.Store(&address)
 	}
-	s.address.Store(&address)
-	return s.target.connect(ctx, address, s.options.Timeout)
+	return address, err
 }
 
 // followTimeout is for how long follow waits: a lease must not expire because the Sentinels are down.
@@ -90,14 +88,14 @@ const followTimeout = 250 * time.Millisecond
 // follow lets go of the connections if the Sentinels have another master by now. An old one that is cut off from them
 // but not from us would take commits that are then lost.
 func (s *Store) follow(ctx context.Context) {
-	if s.target.master == "" || s.pool.closing.Err() != nil {
+	if s.target.master == "" || s.client.closed() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
 	address, err := s.target.findMaster(ctx)
 	if known := s.address.Load(); err == nil && known != nil && *known != address {
-		s.pool.forget()
+		s.client.forget()
 	}
 }
 
@@ -106,38 +104,39 @@ func (s *Store) Warnings() []string { return s.warnings }
 
 // Close implements store.Store.
 func (s *Store) Close() error {
-	s.pool.close()
+	s.client.close()
 	return nil
 }
 
-// run runs a script on the master.
-func (s *Store) run(ctx context.Context, doing string, c *call, use func(reply) error) error {
-	return s.pool.use(ctx, doing, func(on *conn) error {
+// run runs a script on the master and reads its reply.
+func run[T any](ctx context.Context, s *Store, doing string, c *call, read func(reply) (T, error)) (T, error) {
+	return use(ctx, s.client, doing, func(ctx context.Context, on conn) (value T, err error) {
 		r, err := c.run(ctx, on)
 		if err != nil {
-			return err
+			return value, err
 		}
-		return use(r)
+		return read(r)
 	})
 }
 
-// runSafely is run, and then waits for the replicas unless use finds something wrong.
-func (s *Store) runSafely(ctx context.Context, doing string, c *call, use func(reply) error) error {
-	return s.pool.use(ctx, doing, func(on *conn) error {
+// runSafely is run, and then waits for the replicas unless read finds something wrong.
+func runSafely[T any](ctx context.Context, s *Store, doing string, c *call, read func(reply) (T, error)) (T, error) {
+	return use(ctx, s.client, doing, func(ctx context.Context, on conn) (value T, err error) {
 		r, err := c.run(ctx, on)
 		if err == nil {
-			err = use(r)
+			value, err = read(r)
 		}
-		if err != nil || s.options.WaitReplicas < 1 {
-			return err
+		if err == nil && s.options.WaitReplicas > 0 {
+			err = s.await(ctx, on)
 		}
-		return s.await(ctx, on)
+		return value, err
 	})
 }
 
 // await waits until the wanted number of replicas have everything that was written on the connection, and before. It is
-// a command of its own because a commit that is fenced must not wait for replicas that are down.
-func (s *Store) await(ctx context.Context, on *conn) error {
+// a command of its own because a commit that is fenced must not wait for replicas that are down. The library's Wait
+// would wait for the answer for 10 s longer than the server waits.
+func (s *Store) await(ctx context.Context, on conn) error {
 	left := s.options.Timeout
 	if end, ok := ctx.Deadline(); ok {
 		left = min(left, time.Until(end))
@@ -145,14 +144,15 @@ func (s *Store) await(ctx context.Context, on *conn) error {
 	// The answer must arrive in time as well, and the server looks at its clock ten times a second only.
 	limit := max(left-min(left/2, max(left/10, 200*time.Millisecond)), time.Millisecond)
 	wanted := s.options.WaitReplicas
-	r, err := on.do(ctx, one("WAIT", strconv.Itoa(wanted), strconv.FormatInt(limit.Milliseconds(), 10)))
+	r, err := on.do(ctx, "WAIT", wanted, limit.Milliseconds())
 	if err != nil {
 		return fmt.Errorf("waiting for the replicas: %w", err)
 	}
-	if r.n < int64(wanted) {
-		return fmt.Errorf("%w: only %d of the %d wanted replicas confirmed within %v", ErrUnconfirmed, r.n, wanted, limit.Round(time.Millisecond))
+	confirmed, err := r.number()
+	if err == nil && confirmed < uint64(wanted) {
+		err = fmt.Errorf("%w: only %d of the %d wanted replicas confirmed within %v", ErrUnconfirmed, confirmed, wanted, limit.Round(time.Millisecond))
 	}
-	return nil
+	return err
 }
 
 // deployment is what Init recorded, and its text in the database.
@@ -183,16 +183,15 @@ func readDeployment(r reply) (*deployment, error) {
 
 // known returns the deployment, which is asked for once.
 func (s *Store) known(ctx context.Context, doing string) (*deployment, error) {
-	if d := s.deployment.Load(); d != nil && s.pool.closing.Err() == nil {
+	if d := s.deployment.Load(); d != nil && !s.client.closed() {
 		return d, nil
 	}
-	var d *deployment
-	err := s.pool.use(ctx, doing, func(c *conn) error {
-		r, err := c.do(ctx, one("GET", s.names.deployment))
-		if err == nil {
-			d, err = readDeployment(r)
+	d, err := use(ctx, s.client, doing, func(ctx context.Context, c conn) (*deployment, error) {
+		r, err := c.do(ctx, "GET", s.names.deployment)
+		if err != nil {
+			return nil, err
 		}
-		return err
+		return readDeployment(r)
 	})
 	if err == nil {
 		s.deployment.CompareAndSwap(nil, d)

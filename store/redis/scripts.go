@@ -2,19 +2,15 @@ package redis
 
 import (
 	"context"
-	"crypto/sha1" // names a script, as Redis does
 	"embed"
-	"encoding/hex"
 	"errors"
-	"strconv"
 	"strings"
+
+	goredis "github.com/redis/go-redis/v9"
 )
 
 //go:embed scripts/*.lua
 var sources embed.FS
-
-// script is a program that runs inside the server, in one step that nothing else comes between.
-type script struct{ source, hash string }
 
 // The scripts. Each says in its first lines what it does and what it needs.
 var (
@@ -30,75 +26,64 @@ var (
 	scriptLogs      = load("logs")
 )
 
-func load(name string) *script {
+// load makes a script of a file. The library names it by its hash, as Redis does.
+func load(name string) *goredis.Script {
 	source, err := sources.ReadFile("scripts/" + name + ".lua")
 	if err != nil {
 		panic("the program was built without its script " + name) // cannot be: it would not have been compiled
 	}
-	return newScript(string(source))
+	return goredis.NewScript(string(source))
 }
 
-func newScript(source string) *script {
-	sum := sha1.Sum([]byte(source))
-	return &script{source: source, hash: hex.EncodeToString(sum[:])}
-}
-
-// call is one run of a script: its keys first, and then its arguments.
+// call is one run of a script, which runs inside the server, in one step that nothing else comes between.
 type call struct {
-	script *script
-	keys   int
-	args   int
-	request
+	script *goredis.Script
+	keys   []string
+	args   []any
+	memory []byte // of arguments that are made of parts
 }
 
-func (s *script) call(keys ...string) *call {
-	c := &call{script: s, keys: len(keys)}
-	c.add(keys...)
-	return c
-}
+func newCall(script *goredis.Script, keys ...string) *call { return &call{script: script, keys: keys} }
 
 // arg adds arguments.
 func (c *call) arg(arguments ...string) *call {
-	c.args += len(arguments)
-	c.add(arguments...)
+	for _, text := range arguments {
+		c.args = append(c.args, text)
+	}
 	return c
 }
 
 func (c *call) argNumber(n uint64) *call {
-	c.args++
-	c.number(n)
+	c.args = append(c.args, n)
 	return c
 }
 
 func (c *call) argInt(n int64) *call {
-	var text [20]byte
-	return c.argBytes(strconv.AppendInt(text[:0], n, 10))
-}
-
-func (c *call) argBytes(parts ...[]byte) *call {
-	c.args++
-	c.bytes(parts...)
+	c.args = append(c.args, n)
 	return c
 }
 
-// head returns the beginning of the command that runs the script.
-func (c *call) head(command, what string) []byte {
-	r := &request{}
-	r.command(3+c.keys+c.args).add(command, what, strconv.Itoa(c.keys))
-	return r.buf
+// argBytes adds one argument that is made of parts, which it copies.
+func (c *call) argBytes(parts ...[]byte) *call {
+	from := len(c.memory)
+	for _, part := range parts {
+		c.memory = append(c.memory, part...)
+	}
+	c.args = append(c.args, c.memory[from:len(c.memory):len(c.memory)])
+	return c
 }
 
 // run runs the script. A server that has been restarted, or was a replica, does not know it yet and has done nothing:
 // then the script is sent whole, once.
-func (c *call) run(ctx context.Context, on *conn) (reply, error) {
-	replies, err := on.exchange(ctx, 1, c.head("EVALSHA", c.script.hash), c.buf)
-	if codeOf(err) == "NOSCRIPT" {
-		replies, err = on.exchange(ctx, 1, c.head("EVAL", c.script.source), c.buf)
+func (c *call) run(ctx context.Context, on conn) (reply, error) {
+	if err := ctx.Err(); err != nil {
+		return reply{}, err
 	}
+	r, err := answer(c.script.Run(ctx, on, c.keys, c.args...))
 	if err != nil {
 		return reply{}, c.unwrap(err)
 	}
-	return replies[0], nil
+	return r, nil
 }
 
 // unwrap finds what a command in the script ran into; around it the server says which script and line it was.

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	goredis "github.com/redis/go-redis/v9"
+
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -20,9 +22,9 @@ const (
 	sentinelGrace   = 100 * time.Millisecond
 )
 
-// connect opens a connection to one of the data servers.
-func (t *target) connect(ctx context.Context, address string, timeout time.Duration) (*conn, error) {
-	return dial(ctx, address, t.tls, t.server, t.db, timeout)
+// endpoint returns one of the data servers.
+func (t *target) endpoint(find func(context.Context) (string, error)) endpoint {
+	return endpoint{find: find, tls: t.tls, who: t.server, db: t.db}
 }
 
 // findMaster returns the master's address.
@@ -85,36 +87,38 @@ func (t *target) askSentinels(ctx context.Context, replicas bool) (view, error) 
 }
 
 func (t *target) askSentinel(ctx context.Context, address string, replicas bool) (v view) {
-	c, err := dial(ctx, address, t.tls, t.sentinel, 0, sentinelTimeout)
-	if err != nil {
-		return view{err: err}
-	}
-	defer c.close()
+	life := newLifetime(ctx)
+	defer life.end()
+	sentinel := goredis.NewSentinelClient(endpoint{find: fixed(address), tls: t.tls, who: t.sentinel}.options(life, 1, sentinelTimeout))
+	defer func() { _ = sentinel.Close() }()
 	// The address from the first command is the new one as soon as there is one; the epoch is in the second only.
-	ask := one("SENTINEL", "GET-MASTER-ADDR-BY-NAME", t.master).command(3).add("SENTINEL", "MASTER", t.master)
-	replies, err := c.exchange(ctx, 2, ask.buf)
-	if codeOf(err) == "ERR" {
-		err = fmt.Errorf("%w: the Sentinel does not know the master that the URL names", store.ErrMisconfigured)
+	found, err := sentinel.GetMasterAddrByName(ctx, t.master).Result()
+	if errors.Is(err, goredis.Nil) {
+		return view{err: fmt.Errorf("%w: the Sentinel does not know the master that the URL names", store.ErrMisconfigured)}
+	}
+	var fields map[string]string
+	if err == nil {
+		fields, err = sentinel.Master(ctx, t.master).Result()
+	}
+	var all []map[string]string
+	if err == nil && replicas {
+		all, err = sentinel.Replicas(ctx, t.master).Result()
 	}
 	if err != nil {
-		return view{err: err}
+		return view{err: endOf(ctx, fromServer(err))}
 	}
-	v.master = net.JoinHostPort(replies[0].at(0).String(), replies[0].at(1).String())
-	if v.epoch, err = strconv.ParseUint(pairs(replies[1].list)["config-epoch"], 10, 64); err != nil {
+	epoch, err := strconv.ParseUint(fields["config-epoch"], 10, 64)
+	if err != nil || len(found) != 2 {
 		return view{err: errMalformed}
 	}
-	if replicas {
-		var r reply
-		r, v.err = c.do(ctx, one("SENTINEL", "REPLICAS", t.master))
-		v.replicas = living(r.list, v.master)
-	}
+	v = view{master: net.JoinHostPort(found[0], found[1]), epoch: epoch}
+	v.replicas = living(all, v.master)
 	return v
 }
 
 // living returns the addresses of the replicas that are not held for dead.
-func living(list []reply, master string) (addresses []string) {
-	for _, replica := range list {
-		fields := pairs(replica.list)
+func living(replicas []map[string]string, master string) (addresses []string) {
+	for _, fields := range replicas {
 		down := strings.Contains(fields["flags"], "s_down") || strings.Contains(fields["flags"], "o_down")
 		if address := net.JoinHostPort(fields["ip"], fields["port"]); !down && address != master {
 			addresses = append(addresses, address)
@@ -122,13 +126,4 @@ func living(list []reply, master string) (addresses []string) {
 	}
 	slices.Sort(addresses)
 	return addresses
-}
-
-// pairs reads a list of names and values.
-func pairs(list []reply) map[string]string {
-	fields := make(map[string]string, len(list)/2)
-	for i := 0; i+1 < len(list); i += 2 {
-		fields[list[i].String()] = list[i+1].String()
-	}
-	return fields
 }

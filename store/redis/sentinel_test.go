@@ -3,11 +3,14 @@ package redis
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
@@ -151,6 +154,26 @@ func TestNoSentinel(t *testing.T) {
 	fails(t, err, store.ErrMisconfigured, "does not know the master")
 }
 
+// A Sentinel that takes connections and says nothing costs a moment.
+func TestSilentSentinel(t *testing.T) {
+	t.Parallel()
+	master := servers.StartRedis(t, servers.RedisOptions{})
+	sentinels := servers.StartSentinels(t, 1, "the-master", master)
+	silent, err := net.Listen("tcp", net.JoinHostPort(servers.Host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	began := time.Now()
+	nodes, err := Replicas(t.Context(), strings.Replace(sentinels.URL(), "://", "://"+silent.Addr().String()+",", 1), Options{})
+	if err != nil || !slices.Equal(nodes, []string{master.Address()}) {
+		t.Errorf("the nodes are %q, %v", nodes, err)
+	}
+	if took := time.Since(began); took > sentinelTimeout/2 {
+		t.Errorf("asking took %v", took)
+	}
+}
+
 // The old master of a failover still answers, and knows nothing.
 func TestMasterThatWasReplaced(t *testing.T) {
 	t.Parallel()
@@ -159,17 +182,13 @@ func TestMasterThatWasReplaced(t *testing.T) {
 	sentinels := servers.StartSentinels(t, 1, "the-master", old)
 	f := newFiller(t, openStore(t, sentinelURL(sentinels), Options{}))
 	f.must(t, f.next(1, 1))
-	c, err := dial(t.Context(), fmt.Sprintf("%s:%d", servers.Host, sentinels.Ports[0]), nil, credentials{}, 0, time.Minute)
-	if err != nil {
+	sentinel := goredis.NewSentinelClient(&goredis.Options{Addr: fmt.Sprintf("%s:%d", servers.Host, sentinels.Ports[0]), Protocol: 2})
+	defer sentinel.Close()
+	if err := sentinel.Remove(t.Context(), "the-master").Err(); err != nil {
 		t.Fatal(err)
 	}
-	defer c.close()
-	for _, command := range []*request{
-		one("SENTINEL", "REMOVE", "the-master"), one("SENTINEL", "MONITOR", "the-master", servers.Host, fmt.Sprint(other.Port), "1"),
-	} {
-		if _, err := c.do(t.Context(), command); err != nil {
-			t.Fatal(err)
-		}
+	if err := sentinel.Monitor(t.Context(), "the-master", servers.Host, fmt.Sprint(other.Port), "1").Err(); err != nil {
+		t.Fatal(err)
 	}
 	eventually(t, "the heartbeat goes to the new master, which is empty", func() bool {
 		_, err := f.store.Heartbeat(t.Context(), "filler", time.Hour)

@@ -135,11 +135,11 @@ func appendMessage(dst []byte, op *store.Operation, now int64) []byte {
 // headBytes bounds what appendMessage writes before the content type.
 const headBytes = 20 + 1 + 20 + 1 + 20 + 1 + 32 + 1 + 20 + 1
 
-// parseMessage reads an entry of a stream. The body shares the entry's memory.
+// parseMessage reads an entry of a stream. What it returns shares no memory with the entry.
 func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	position, _, _ := strings.Cut(entry.at(0).String(), "-")
-	value := entry.at(1).at(1).text
-	s := scanner{rest: string(value[:min(len(value), headBytes)])}
+	value := entry.at(1).at(1).String()
+	s := scanner{rest: value[:min(len(value), headBytes)]}
 	before := len(s.rest)
 	m.Position, err = strconv.ParseUint(position, 10, 64)
 	m.Mark.Partition, m.Mark.Sequence = partition, s.unsigned()
@@ -151,8 +151,8 @@ func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	if err != nil || s.bad || length >= uint64(len(value)) || head+length >= uint64(len(value)) || value[head+length] != '\n' {
 		return m, fmt.Errorf("message %s: %w", position, errForeign)
 	}
-	m.ContentType = string(value[head : head+length])
-	m.Body = value[head+length+1:]
+	m.ContentType = strings.Clone(value[head : head+length])
+	m.Body = []byte(value[head+length+1:])
 	return m, nil
 }
 

@@ -1,0 +1,225 @@
+package redis
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	goredis "github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+
+	"github.com/drainmark/drainmark/store"
+)
+
+// The library has one log for the whole process, on the standard error, with the servers' addresses in it. All that it
+// says there is also in the errors that it returns.
+func init() { logging.Disable() }
+
+// dialTimeout is for how long a connection may take to come about.
+const dialTimeout = 5 * time.Second
+
+// credentials are what a server asks for.
+type credentials struct{ user, password string }
+
+// lifetime is for how long there are connections. Its end cuts all of them, which ends what is under way on them: the
+// library itself looks at a context's deadline, but not at its end. Its methods may be called concurrently.
+type lifetime struct {
+	ctx    context.Context // has ended when the lifetime has
+	cancel context.CancelFunc
+	mu     sync.Mutex
+	under  sync.WaitGroup // what is under way
+}
+
+func newLifetime(ctx context.Context) *lifetime {
+	l := &lifetime{}
+	l.ctx, l.cancel = context.WithCancel(ctx)
+	return l
+}
+
+// begin says whether something can still begin, which must then call under.Done at its end.
+func (l *lifetime) begin() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil {
+		return false
+	}
+	l.under.Add(1)
+	return true
+}
+
+// end cuts the connections and returns when nothing is under way any more.
+func (l *lifetime) end() {
+	l.mu.Lock()
+	l.cancel()
+	l.mu.Unlock()
+	l.under.Wait()
+}
+
+// endpoint is a server, or whoever is the master now, and how to get in.
+type endpoint struct {
+	find func(ctx context.Context) (address string, err error) // is asked for every connection
+	tls  *tls.Config                                           // nil for none
+	who  credentials
+	db   int
+}
+
+// fixed returns an endpoint's find for a server that is always the same.
+func fixed(address string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return address, nil }
+}
+
+// options returns the settings of a client with so many connections, each of which is cut when the lifetime ends.
+// Nothing is ever tried twice: a commit that is done twice would be told that it is fenced. Version 2 of the protocol,
+// and no identity, because whatever is sent besides would need a permission of its own. Pipelines have no pool of their
+// own because they belong on the connection that the call holds.
+func (e endpoint) options(life *lifetime, connections int, timeout time.Duration) *goredis.Options {
+	return &goredis.Options{
+		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, life, timeout), nil },
+		// The endpoint's find has its own limit.
+		DialTimeout: sentinelTimeout + dialTimeout,
+		OnConnect:   e.greet,
+		Protocol:    2, DisableIdentity: true, MaxRetries: -1,
+		ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: true,
+		PoolSize: connections, PoolTimeout: timeout, PipelinePoolSize: -1,
+	}
+}
+
+// dial connects to the server. If it cannot be, the connection that it returns fails with the reason at first use:
+// after some errors of its dialer the library would fail every call and go on trying by itself, also after its Close.
+func (e endpoint) dial(ctx context.Context, life *lifetime, timeout time.Duration) net.Conn {
+	if !life.begin() {
+		return unconnected{store.ErrClosed}
+	}
+	defer life.under.Done()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(life.ctx, cancel)()
+	address, err := e.find(ctx)
+	if err != nil {
+		return unconnected{&connectError{"looking for the server", err}}
+	}
+	limit := min(timeout, dialTimeout)
+	limited, cancelLimit := context.WithTimeout(ctx, limit)
+	defer cancelLimit()
+	c, err := connect(limited, life, address, e.tls)
+	if err != nil {
+		return unconnected{&connectError{"connecting to " + address, overdue(ctx, err, limit)}}
+	}
+	return c
+}
+
+func connect(ctx context.Context, life *lifetime, address string, t *tls.Config) (net.Conn, error) {
+	var dialer net.Dialer
+	raw, err := dialer.DialContext(ctx, "tcp", address)
+	if err != nil {
+		return nil, unwrapDial(err)
+	}
+	keep := context.AfterFunc(life.ctx, func() { _ = raw.Close() })
+	if t == nil {
+		return &plainConn{raw.(*net.TCPConn), keep}, nil // "tcp" is nothing else
+	}
+	secure := tls.Client(raw, tlsFor(t, address))
+	if err := secure.HandshakeContext(ctx); err != nil {
+		keep()
+		_ = raw.Close()
+		return nil, fmt.Errorf("TLS: %w", explainTLS(err))
+	}
+	return &secureConn{secure, keep}, nil
+}
+
+// plainConn and secureConn are connections that a lifetime cuts until they are closed. They are two types because the
+// library looks into the socket of an idle connection for whether it is still good, but must not look below TLS.
+type plainConn struct {
+	*net.TCPConn
+	keep func() bool
+}
+
+type secureConn struct {
+	*tls.Conn
+	keep func() bool
+}
+
+func (c *plainConn) Close() error {
+	c.keep()
+	return c.TCPConn.Close()
+}
+
+func (c *secureConn) Close() error {
+	c.keep()
+	return c.Conn.Close()
+}
+
+// unconnected stands for a connection that did not come about: whatever is done on it fails with the reason.
+type unconnected struct{ err error }
+
+func (u unconnected) Read([]byte) (int, error)         { return 0, u.err }
+func (u unconnected) Write([]byte) (int, error)        { return 0, u.err }
+func (u unconnected) SetDeadline(time.Time) error      { return nil }
+func (u unconnected) SetReadDeadline(time.Time) error  { return nil }
+func (u unconnected) SetWriteDeadline(time.Time) error { return nil }
+func (u unconnected) Close() error                     { return nil }
+func (u unconnected) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (u unconnected) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+
+// connectError is why there is no connection. The library takes off what errors.Unwrap takes off: here that is nothing.
+type connectError struct {
+	doing string
+	err   error
+}
+
+func (e *connectError) Error() string   { return e.doing + ": " + e.err.Error() }
+func (e *connectError) Unwrap() []error { return []error{e.err} }
+
+// greet says who we are, and chooses the database. The library would do both by itself, but with a HELLO, which takes
+// any password where none is wanted, and which hides why it was refused.
+func (e endpoint) greet(ctx context.Context, c *goredis.Conn) error {
+	var err error
+	switch {
+	case e.who.password == "":
+	case e.who.user != "":
+		err = explainAuth(fromServer(c.AuthACL(ctx, e.who.user, e.who.password).Err()))
+	default:
+		err = explainAuth(fromServer(c.Auth(ctx, e.who.password).Err()))
+	}
+	if err == nil && e.db > 0 {
+		err = explain(fromServer(c.Select(ctx, e.db).Err()))
+	}
+	if err == nil {
+		err = ctx.Err() // the library would send what the caller does not wait for any more
+	}
+	if err != nil {
+		return &connectError{"connecting", err}
+	}
+	return nil
+}
+
+// overdue returns err, or that a limit of our own has passed if that is why: the caller's context has not ended then.
+func overdue(ctx context.Context, err error, limit time.Duration) error {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		return fmt.Errorf("%w: no answer within %v", ErrUnreachable, limit)
+	}
+	return err
+}
+
+// tlsFor returns the settings for one server, whose name is the one in its address unless another was given.
+func tlsFor(t *tls.Config, address string) *tls.Config {
+	if t.ServerName != "" {
+		return t
+	}
+	t = t.Clone()
+	t.ServerName, _, _ = net.SplitHostPort(address)
+	return t
+}
+
+// unwrapDial leaves out what the message says already.
+func unwrapDial(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
