@@ -4,7 +4,7 @@
 GO         ?= go
 # staticcheck is run, not installed: the version is fixed here.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME   ?= 5s
+FUZZTIME   ?= 3s
 SCHEDULES  ?= 2000
 
 .PHONY: help run build test e2e needs check fmt vet lint fuzz cluster bench simulate clean
@@ -19,7 +19,7 @@ build: ## build the static binary bin/drainmark
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/drainmark ./cmd/drainmark
 
 test: needs ## run all tests with the race detector, and each fuzz target for some seconds
-	$(GO) test -race -timeout 12m $$($(GO) list ./... | grep -v /internal/e2e)
+	$(GO) test -race -p 3 -timeout 12m $$($(GO) list ./... | grep -v /internal/e2e)
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory fuzz
 
@@ -46,7 +46,7 @@ vet:
 lint:
 	$(GO) run $(STATICCHECK) -checks 'all,-ST1000,-ST1003,-ST1016' ./...
 
-fuzz: ## run each fuzz target for FUZZTIME (5s)
+fuzz: ## run each fuzz target for FUZZTIME (3s)
 	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ {names[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, names[i]; n=0}' | \
 	while read package name; do \
 		echo "fuzzing $$name in $$package for $(FUZZTIME)"; \

@@ -23,7 +23,7 @@ func TestConformance(t *testing.T) {
 		Shared:     true,
 		Kills:      1,
 		Patience:   30 * time.Second,
-		Quiet:      300 * time.Millisecond,
+		Quiet:      150 * time.Millisecond,
 	})
 }
 
