@@ -133,10 +133,10 @@ func publishOne(b *testing.B, ch *amqp.Channel, queue, body string) *amqp.Deferr
 // benchmarkNaive is one message a publish, and for each message: lock, read the whole list, append to it, write it
 // back, unlock, acknowledge. The list begins empty; its cost grows with its square.
 func benchmarkNaive(b *testing.B, s *stack, records int) {
-	publish := queueFor(b, s.broker, "naive")
-	consume := queueFor(b, s.broker, "naive")
+	queue := fmt.Sprint("naive", records)
+	publish, consume := queueFor(b, s.broker, queue), queueFor(b, s.broker, queue)
 	client := s.master.Client()
-	deliveries, err := consume.Consume("naive", "", false, false, false, false, nil)
+	deliveries, err := consume.Consume(queue, "", false, false, false, false, nil)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func benchmarkNaive(b *testing.B, s *stack, records int) {
 		done := make(chan error, 1)
 		go func() { done <- naiveConsumer(b.Context(), client, deliveries, records) }()
 		for range records {
-			if c := publishOne(b, publish, "naive", body); !c.Wait() {
+			if c := publishOne(b, publish, queue, body); !c.Wait() {
 				b.Fatal("not confirmed")
 			}
 		}
