@@ -28,7 +28,7 @@ func parseURL(from string) ([]endpoint, error) {
 		one := scheme + "://" + user + host + tail
 		parsed, err := url.Parse(one)
 		if err != nil {
-			return nil, misconfigured("the broker's URL can't be read; user, password and vhost must be percent-encoded")
+			return nil, misconfigured("the broker's URL can't be read: check host and port; user, password and vhost must be percent-encoded")
 		}
 		if parsed.Hostname() == "" {
 			return nil, misconfigured("the broker's URL has an empty host")
