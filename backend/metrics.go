@@ -16,6 +16,7 @@ type metrics struct {
 	subscribers      prometheus.Gauge
 	barriers         prometheus.Counter
 	fencesAgain      prometheus.Counter
+	lostRecords      prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -33,6 +34,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		subscribers:      gauge("subscribers", "Open event streams."),
 		barriers:         counter("barriers_total", "Barriers asked for."),
 		fencesAgain:      counter("barrier_fences_again_total", "Fences sent again because a partition was opened anew meanwhile."),
+		lostRecords:      counter("lost_records_total", "Records of this backend that were persisted and are not any more."),
 		publishDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "drainmark_backend_publish_duration_seconds", Help: "From handing a batch to the broker to its confirmation.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
@@ -44,7 +46,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.barriers,
-			m.fencesAgain, m.publishDuration, m.batchRecords)
+			m.fencesAgain, m.lostRecords, m.publishDuration, m.batchRecords)
 	}
 	return m
 }

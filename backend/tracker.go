@@ -18,6 +18,8 @@ import (
 // wakes whoever waits for it. One notification costs one read a partition, however many wait.
 type tracker struct {
 	reader     store.Reader
+	producer   drainmark.ProducerID // this backend's
+	replays    bool                 // the broker supplies again what the store has lost
 	limits     Limits
 	log        *slog.Logger
 	metrics    *metrics
@@ -52,7 +54,10 @@ type waiter struct {
 }
 
 func newTracker(b *Backend) *tracker {
-	t := &tracker{reader: b.reader, limits: b.limits, log: b.log, metrics: b.metrics}
+	t := &tracker{
+		reader: b.reader, producer: b.publishers[0].producer, replays: b.broker.Traits().Replays,
+		limits: b.limits, log: b.log, metrics: b.metrics,
+	}
 	for p := range b.deployment.Partitions {
 		t.partitions = append(t.partitions, &tracked{
 			tracker: t, partition: p, movedAt: time.Now(), moved: make(chan struct{}), refreshing: make(chan struct{}, 1),
@@ -138,6 +143,7 @@ func (p *tracked) read(ctx context.Context) error {
 		p.moved = make(chan struct{})
 	}
 	p.mu.Unlock()
+	p.reportLost(before, progress)
 	// A woken waiter's marks were not held by the progress before. So none of them was set aside unless the count of
 	// those has moved since, or cannot be compared.
 	if len(woken) > 0 && (before.Epoch != progress.Epoch || before.Rejected != progress.Rejected) {
@@ -147,6 +153,21 @@ func (p *tracked) read(ctx context.Context) error {
 		close(w.done)
 	}
 	return nil
+}
+
+// reportLost reports what of this backend's records was persisted and is not any more: the store has lost its tail. So
+// does the consumer that had committed them, but that may have died in the same accident. A backend reports its own
+// records only, so that each loss is reported by one.
+func (p *tracked) reportLost(before, now drainmark.Progress) {
+	t := p.tracker
+	for _, was := range before.Producers[t.producer].Done {
+		for _, lost := range now.Producers[t.producer].Done.Minus(was.First, was.Last) {
+			run := drainmark.Run{Partition: p.partition, Producer: t.producer, First: lost.First, Last: lost.Last}
+			t.metrics.lostRecords.Add(float64(lost.Last - lost.First + 1))
+			t.log.Error("records that were persisted are not any more: the store has lost its tail, or only a replica that lags is left",
+				"lost", run, "supplied_again", t.replays)
+		}
+	}
 }
 
 // popHeld takes out the waiters whose marks the progress holds. Called with mu held.
