@@ -40,7 +40,8 @@ func startFailover(t *testing.T, broker string) *failover {
 	f.sentinels = servers.StartSentinels(t, 3, "drainmark", f.master)
 	f.deployment = deploy(t, setup{
 		broker: broker, store: f.sentinels.URL(), replicas: [][]string{{f.sentinels.URL()}, {f.master.URL()}},
-		backends: 2, consumers: 2, consumerFlags: []string{"--lease", "2s"},
+		// The claims outlast the failover, so that each consumer gets the partitions back whose commits it remembers.
+		backends: 2, consumers: 2, consumerFlags: []string{"--lease", "1m"},
 	})
 	f.witness, f.seen = f.backends[1], f.urls[1]
 	f.backends, f.urls = f.backends[:1], f.urls[:1]
@@ -56,12 +57,18 @@ func startFailover(t *testing.T, broker string) *failover {
 	return f
 }
 
+// silence is how long a server must be silent to be taken for down. The Sentinels promote no replica that was without its
+// master for longer than ten times that (and the time for which the master is down), so it must not be too short for a
+// slow machine.
+const silence = 4 * time.Second
+
 // letSentinelsWait sets for how long the Sentinels leave a replica alone that has another master than it should.
 func (f *failover) letSentinelsWait(wait time.Duration) {
 	f.t.Helper()
 	for _, port := range f.sentinels.Ports {
 		client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("%s:%d", servers.Host, port), Protocol: 2, DisableIdentity: true})
-		err := client.Do(f.t.Context(), "SENTINEL", "SET", f.sentinels.Name, "failover-timeout", wait.Milliseconds()).Err()
+		err := client.Do(f.t.Context(), "SENTINEL", "SET", f.sentinels.Name, "failover-timeout", wait.Milliseconds(),
+			"down-after-milliseconds", silence.Milliseconds()).Err()
 		_ = client.Close()
 		if err != nil {
 			f.t.Fatalf("setting a Sentinel: %v", err)
