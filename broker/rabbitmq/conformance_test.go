@@ -59,11 +59,14 @@ func open(t fataler, c Config) *Broker {
 	return b
 }
 
-// drop ends the broker's connections as the death of its process does: without goodbye, and for ever.
+// drop ends the broker's connections as the death of its process does: without goodbye, and for ever. It returns when
+// the client has noticed, which it does in a goroutine of its own.
 func (b *Broker) drop() {
 	b.cancel(context.Canceled)
 	if s, err := b.publishing.get(); err == nil {
+		noticed := s.conn.NotifyClose(make(chan *amqp.Error, 1))
 		s.cut()
+		<-noticed
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

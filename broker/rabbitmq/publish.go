@@ -74,17 +74,18 @@ func (l *lane) open(ctx context.Context, s *session) error {
 		}
 		return nil
 	}
+	l.ch = nil // one that does not confirm must never be published on
+	var ch *amqp.Channel
 	err := s.guard(ctx, func() (err error) {
-		if l.ch, err = s.conn.Channel(); err != nil {
+		if ch, err = s.conn.Channel(); err != nil {
 			return err
 		}
-		return l.ch.Confirm(false)
+		return ch.Confirm(false)
 	})
 	if err != nil {
 		return fmt.Errorf("%w: opening a channel: %w", broker.ErrNotSent, err)
 	}
-	l.session = s
-	l.returned = l.ch.NotifyReturn(make(chan amqp.Return, lateReturns))
+	l.session, l.ch, l.returned = s, ch, ch.NotifyReturn(make(chan amqp.Return, lateReturns))
 	return nil
 }
 
@@ -163,20 +164,48 @@ func (b *Broker) Backlog(ctx context.Context, partition int, _ drainmark.Progres
 	if err := b.check(partition); err != nil {
 		return broker.Backlog{}, err
 	}
-	var ready int
-	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
-	defer cancel()
-	s, err := b.publishing.get()
-	if err == nil {
-		err = s.guard(ctx, func() (err error) { ready, err = count(s, b.queue(partition)); return err })
-	}
+	ready, err := b.count(ctx, b.queue(partition))
 	if err != nil {
 		return broker.Backlog{}, b.explain("counting queue "+b.queue(partition), err)
 	}
 	return broker.Backlog{Ready: &broker.Count{Records: uint64(ready)}}, nil
 }
 
-func count(s *session, queue string) (int, error) {
+// count returns how many messages of a queue are ready. The question cannot be given up without cutting the connection,
+// which everybody publishes on. So it goes on when ctx ends, which may be no more than an HTTP client that has gone, and
+// only RabbitMQ's own silence cuts the connection. Those who ask at the same time share one question.
+func (b *Broker) count(ctx context.Context, queue string) (int, error) {
+	var ready int
+	var err error
+	answered := make(chan struct{})
+	b.start(func() {
+		defer close(answered)
+		var shared any
+		shared, err, _ = b.counting.Do(queue, func() (any, error) { return b.countNow(queue) })
+		ready, _ = shared.(int)
+	})
+	select {
+	case <-answered:
+		return ready, err
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	case <-b.ctx.Done():
+		return 0, broker.ErrClosed
+	}
+}
+
+func (b *Broker) countNow(queue string) (ready int, err error) {
+	ctx, cancel := context.WithTimeout(b.ctx, b.config.Timeout)
+	defer cancel()
+	s, err := b.publishing.get()
+	if err != nil {
+		return 0, err
+	}
+	err = s.guard(ctx, func() (err error) { ready, err = countOn(s, queue); return err })
+	return ready, err
+}
+
+func countOn(s *session, queue string) (int, error) {
 	ch, err := s.conn.Channel()
 	if err != nil {
 		return 0, err

@@ -25,6 +25,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"golang.org/x/sync/singleflight"
 )
 
 // Config is where the broker is and how to use it. Zero values mean the defaults.
@@ -98,6 +99,7 @@ type Broker struct {
 
 	publishing *link
 	lanes      []*lane
+	counting   singleflight.Group // by queue
 
 	mu        sync.Mutex
 	receivers map[*receiver]struct{} // those that are open; nil when the broker is closed

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
@@ -42,4 +43,30 @@ func TestAStuckQueue(t *testing.T) {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// TestAStuckCount: somebody who asks for the backlog of a queue that does not answer, and goes away, does not cut off
+// those who publish.
+func TestAStuckCount(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+	b := open(t, Config{URL: server.URL(), Partitions: 2, Timeout: 30 * time.Second})
+	t.Cleanup(func() { _ = b.Close() })
+	publish(t, b, 1, 1)
+	before, err := b.publishing.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	leader := fmt.Sprintf("whereis('%%2F_%s')", b.queue(1))
+	server.Control("eval", "sys:suspend("+leader+").")
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if backlog, err := b.Backlog(ctx, 1, drainmark.Progress{}); err == nil {
+		t.Fatalf("the stuck queue has a backlog: %+v", backlog)
+	}
+	publish(t, b, 2, 2)
+	if after, err := b.publishing.get(); err != nil || after != before {
+		t.Errorf("the connection is another one: %v", err)
+	}
+	server.Control("eval", "sys:resume("+leader+").")
 }

@@ -34,7 +34,7 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 	if err != nil {
 		return store.Group{}, err
 	}
-	s.follow(ctx)
+	s.followSometimes(ctx)
 	c := newCall(scriptHeartbeat, append([]string{s.names.owners, s.names.deployment}, s.states(d)...)...)
 	c.arg(owner).argInt(ttl.Microseconds()).arg(d.text)
 	return run(ctx, s, doing, c, readGroup)

@@ -47,7 +47,8 @@ type Store struct {
 	client   *client
 	warnings []string
 
-	address    atomic.Pointer[string] // of the master that was connected to last
+	address    atomic.Pointer[string]    // of the master that was connected to last
+	followed   atomic.Pointer[time.Time] // when the Sentinels were last asked whether it still is the master
 	deployment atomic.Pointer[deployment]
 }
 
@@ -85,12 +86,25 @@ func (s *Store) findMaster(ctx context.Context) (string, error) {
 // followTimeout is for how long follow waits: a lease must not expire because the Sentinels are down.
 const followTimeout = 250 * time.Millisecond
 
+// followEvery is how often heartbeats ask the Sentinels. They come several times a second, and asking takes a new
+// connection to each Sentinel.
+const followEvery = time.Second
+
+// followSometimes is follow, if that was not done in the last second.
+func (s *Store) followSometimes(ctx context.Context) {
+	if last := s.followed.Load(); last == nil || time.Since(*last) >= followEvery {
+		s.follow(ctx)
+	}
+}
+
 // follow lets go of the connections if the Sentinels have another master by now. An old one that is cut off from them
 // but not from us would take commits that are then lost.
 func (s *Store) follow(ctx context.Context) {
 	if s.target.master == "" || s.client.closed() {
 		return
 	}
+	now := time.Now()
+	s.followed.Store(&now)
 	ctx, cancel := context.WithTimeout(ctx, followTimeout)
 	defer cancel()
 	address, err := s.target.findMaster(ctx)

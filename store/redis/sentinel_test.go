@@ -139,6 +139,39 @@ func TestLostTail(t *testing.T) {
 	}
 }
 
+// Heartbeats come several times a second, and do not ask the Sentinels each time.
+func TestHeartbeatsAskSeldom(t *testing.T) {
+	t.Parallel()
+	master := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	sentinels := servers.StartSentinels(t, 1, "the-master", master)
+	s := openStore(t, sentinelURL(sentinels), Options{})
+	newFiller(t, s)
+	parsed, err := url.Parse(sentinels.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sentinel := goredis.NewClient(&goredis.Options{Addr: parsed.Host})
+	defer sentinel.Close()
+	connections := func() (n int) {
+		text := sentinel.Info(t.Context(), "stats").Val()
+		if _, err := fmt.Sscanf(text[strings.Index(text, "total_connections_received"):], "total_connections_received:%d", &n); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		return n
+	}
+	const beats = 100
+	before, began := connections(), time.Now()
+	for range beats {
+		if _, err := s.Heartbeat(t.Context(), "somebody", time.Minute); err != nil {
+			t.Fatal(err)
+		}
+	}
+	most := 2 * (1 + int(time.Since(began)/followEvery)) // twice, for the Sentinel's own friends
+	if n := connections() - before; n > most {
+		t.Errorf("%d heartbeats made %d connections to the Sentinel, not %d at most", beats, n, most)
+	}
+}
+
 func TestNoSentinel(t *testing.T) {
 	t.Parallel()
 	target := fmt.Sprintf("redis+sentinel://%s:%d,%s:%d/the-master", servers.Host, servers.Port(t), servers.Host, servers.Port(t))
