@@ -11,18 +11,25 @@ import (
 )
 
 // The import rule: the root imports nothing of ours; backend and consumer import the seams, never an adapter; an
-// adapter imports the root and its seam; verify imports nothing of ours; only cmd/ (and the simulation, which plays with
-// the memory adapters) puts them together. Tests may import what they need.
+// adapter imports the root and its seam; the client imports nothing of ours, and verify only that; only cmd/ (and the
+// simulation, which plays with the memory adapters) puts them together. Tests may import what they need.
 func TestImportRule(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/drainmark/drainmark"
 	allowed := []struct{ folder, imports string }{ // the first folder that is a prefix counts; imports are prefixes
 		{"cmd/", "*"},
 		{"internal/simulation/", "*"},
+		{"internal/planted/", "/ /backend /broker /store"},
+		{"internal/naive/", "/internal/naive"},
 		{"internal/", ""},
 		{"backend/", "/ /backend /broker /store /internal"},
 		{"consumer/", "/ /broker /store /internal"},
-		{"verify/", ""},
+		{"client/", ""},
+		{"verify/history/", ""},
+		{"verify/check/", "/verify/history"},
+		{"verify/fault/", "/verify/history"},
+		{"verify/report/", "/verify/history /verify/check"},
+		{"verify/", "/client /verify"},
 		{"broker/", "/ /broker /internal"},
 		{"store/", "/ /store /internal"},
 		{"", ""},

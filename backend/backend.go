@@ -35,8 +35,9 @@ type PartitionBacklog struct {
 	broker.Backlog
 	Claim    *store.Claim // who holds it; nil if nobody does
 	Progress drainmark.Progress
-	Missing  []drainmark.Run // accepted records that the broker did not deliver
-	Stalled  string          // why nothing moves; empty if it does
+	Missing  []drainmark.Run      // accepted records that the broker did not deliver
+	Stalled  string               // why nothing moves; empty if it does
+	Backend  drainmark.ProducerID // who says so; a pending number that is not exact is of this backend's own appends
 }
 
 // DeadLetters is a part of the list of dead letters. Next is where it goes on, empty at its end.
@@ -76,6 +77,10 @@ type Service interface {
 
 	// Backlog says what is accepted and not yet persisted, per partition.
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
+
+	// Working says why appends could not be accepted now, and why nothing could be read: nil for what works. It takes
+	// two seconds at most, also when nobody answers. KindUnavailable.
+	Working(ctx context.Context) (appends, reads error)
 
 	// DeadLetters returns up to limit open dead letters behind the place after (empty, or a Next), fewer when their
 	// records are large (store.PageBytes).

@@ -284,7 +284,8 @@ func TestBarrierAndBacklog(t *testing.T) {
 			s.Errorf("with no consumer the barrier is %s", state)
 		}
 		backlog, err := s.Backlog(s.Context())
-		if err != nil || backlog[0].Pending.Records+backlog[1].Pending.Records != 12 || backlog[0].Claim != nil {
+		if err != nil || backlog[0].Pending.Records+backlog[1].Pending.Records != 12 || backlog[0].Claim != nil ||
+			backlog[1].Backend != barrier.Runs[1].Producer {
 			s.Errorf("the backlog is %+v (%v)", backlog, err)
 		}
 		time.Sleep(10 * time.Second)

@@ -105,7 +105,7 @@ func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
 				counted.OldestAt = since
 			}
 		}
-		backlogs[p] = PartitionBacklog{Partition: p, Backlog: counted, Progress: progress, Missing: sortedMissing(progress)}
+		backlogs[p] = PartitionBacklog{Partition: p, Backlog: counted, Progress: progress, Missing: sortedMissing(progress), Backend: b.publishers[p].producer}
 		if i := slices.IndexFunc(claims, func(c store.Claim) bool { return c.Partition == p }); i >= 0 {
 			backlogs[p].Claim = &claims[i]
 		}

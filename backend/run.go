@@ -83,8 +83,31 @@ func (b *Backend) Run(ctx context.Context) {
 	running.Wait()
 }
 
+// ID names this run of the backend: it is the producer of its records.
+func (b *Backend) ID() drainmark.ProducerID { return b.publishers[0].producer }
+
 // Ready returns nil when appends can be accepted.
 func (b *Backend) Ready(ctx context.Context) error { return b.broker.Ping(ctx) }
+
+// workingTime is how long Working waits for broker and store, which it asks at the same time.
+const workingTime = 2 * time.Second
+
+// Working implements Service.
+func (b *Backend) Working(ctx context.Context) (appends, reads error) {
+	ctx, cancel := context.WithTimeout(ctx, workingTime)
+	defer cancel()
+	var asking sync.WaitGroup
+	asking.Go(func() { // because a ping would not show that something can be read
+		if _, err := b.Logs(ctx, "", 1); err != nil {
+			reads = err
+		}
+	})
+	if err := b.Ready(ctx); err != nil {
+		appends = unanswered("asking the broker", "the broker", err)
+	}
+	asking.Wait()
+	return appends, reads
+}
 
 // publisherOf returns the publisher of a log's partition.
 func (b *Backend) publisherOf(log string) *publisher {
@@ -122,9 +145,12 @@ func (b *Backend) put(ctx context.Context, p *publisher, records []drainmark.Rec
 }
 
 // unavailable wraps an error of the reader.
-func unavailable(doing string, err error) error {
+func unavailable(doing string, err error) error { return unanswered(doing, "the store", err) }
+
+// unanswered wraps an error of the broker or the reader.
+func unanswered(doing, whom string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return drainmark.Errorf(drainmark.KindUnavailable, "%s: the store did not answer in time", doing)
+		return drainmark.Errorf(drainmark.KindUnavailable, "%s: %s did not answer in time", doing, whom)
 	}
 	return drainmark.Errorf(drainmark.KindUnavailable, "%s: %w", doing, err)
 }

@@ -23,6 +23,7 @@ import (
 // The headers of the API's own.
 const (
 	receiptHeader     = "Drainmark-Receipt"
+	backendHeader     = "Drainmark-Backend"
 	idempotencyHeader = "Idempotency-Key"
 )
 
@@ -34,6 +35,9 @@ type Config struct {
 	Metrics prometheus.Registerer // where the metrics go; nil for nowhere
 	// Stopping ends when the server begins to shut down: event streams end then, and waits are cut short. nil for never.
 	Stopping context.Context
+	// Backend is what every answer says has given it, so that a client behind a frontend can tell two backends apart:
+	// a barrier speaks for the one that answers it. Empty for nothing.
+	Backend string
 }
 
 // New returns the API. It serves any number of requests at the same time, and starts no goroutines of its own. It
@@ -52,7 +56,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	h := &handler{
 		service: c.Service, limits: limits, metrics: metrics, mux: http.NewServeMux(),
-		log: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping,
+		log: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, backend: c.Backend,
 	}
 	if h.stopping == nil {
 		h.stopping = context.Background()
@@ -68,6 +72,7 @@ type handler struct {
 	metrics  *metrics
 	log      *slog.Logger
 	stopping context.Context
+	backend  string
 	mux      *http.ServeMux
 	bodies   atomic.Int64 // bytes of request bodies in memory, or allowed to be
 }
@@ -102,6 +107,7 @@ func routes() []route {
 		{"GET", "/v1/receipts/{receipt}", (*handler).receipt, waits},
 		{"POST", "/v1/barriers", (*handler).barrier, waits | reads},
 		{"GET", "/v1/backlog", (*handler).backlog, 0},
+		{"GET", "/v1/status", (*handler).working, 0},
 		{"GET", "/v1/dead-letters", (*handler).deadLetters, 0},
 		{"POST", "/v1/dead-letters/{id}/retry", (*handler).retry, waits},
 		{"DELETE", "/v1/dead-letters/{id}", (*handler).discard, waits},

@@ -13,6 +13,7 @@ import (
 
 type backlogJSON struct {
 	countsJSON
+	Backend    string          `json:"backend"` // who answers
 	Partitions []partitionJSON `json:"partitions"`
 }
 
@@ -57,9 +58,12 @@ func (h *handler) backlog(w http.ResponseWriter, r *request) error {
 	}
 	now := time.Now()
 	answer := backlogJSON{Partitions: make([]partitionJSON, len(partitions))}
+	var answers drainmark.ProducerID
 	for i := range partitions {
 		answer.Partitions[i] = newPartition(&partitions[i], now)
+		answers = partitions[i].Backend // the same for all
 	}
+	answer.Backend = answers.String()
 	answer.countsJSON = total(answer.Partitions)
 	w.Header().Set("Cache-Control", "no-store")
 	return h.respondJSON(w, http.StatusOK, answer)

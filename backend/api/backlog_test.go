@@ -81,6 +81,15 @@ func TestBacklog(t *testing.T) {
 	})
 }
 
+func TestBacklogSaysWhoAnswers(t *testing.T) {
+	t.Parallel()
+	p := partition(0, 5, 2, 3, true)
+	p.Backend = producer
+	if got := getBacklog(t, p)["backend"]; got != producer.String() {
+		t.Errorf("it is %v, want %v", got, producer)
+	}
+}
+
 func TestBacklogTotal(t *testing.T) {
 	t.Parallel()
 	t.Run("the total is the sum, and exact if all are", func(t *testing.T) {

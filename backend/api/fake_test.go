@@ -27,6 +27,7 @@ type fake struct {
 	messages    func(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (store.Page, error)
 	logs        func(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
 	backlog     func(ctx context.Context) ([]backend.PartitionBacklog, error)
+	working     func(ctx context.Context) (appends, reads error)
 	deadLetters func(ctx context.Context, after string, limit int) (backend.DeadLetters, error)
 	subscribe   func(ctx context.Context, log string, after uint64) (backend.Subscription, error)
 }
@@ -95,6 +96,13 @@ func (f *fake) Backlog(ctx context.Context) ([]backend.PartitionBacklog, error) 
 		return nil, errNotScripted
 	}
 	return f.backlog(ctx)
+}
+
+func (f *fake) Working(ctx context.Context) (appends, reads error) {
+	if f.working == nil {
+		return errNotScripted, errNotScripted
+	}
+	return f.working(ctx)
 }
 
 func (f *fake) DeadLetters(ctx context.Context, after string, limit int) (backend.DeadLetters, error) {

@@ -173,6 +173,7 @@ const indexJSON = `{
     "receipts": "/v1/receipts/{receipt}",
     "barriers": "/v1/barriers",
     "backlog": "/v1/backlog",
+    "status": "/v1/status",
     "dead_letters": "/v1/dead-letters"
   }
 }

@@ -50,6 +50,9 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (h *handler) instrument(rt route) http.Handler {
 	return http.HandlerFunc(func(to http.ResponseWriter, r *http.Request) {
 		w := &recorder{ResponseWriter: to}
+		if h.backend != "" {
+			w.Header().Set(backendHeader, h.backend)
+		}
 		began := time.Now()
 		if rt.options&streams == 0 {
 			h.metrics.inFlight.Inc()

@@ -44,6 +44,15 @@ func TestPathsThatThereAreNot(t *testing.T) {
 	}
 }
 
+// Every answer says which backend has given it, errors too.
+func TestWhoAnswers(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &fake{}, func(c *Config) { c.Backend = "4bf92f35" })
+	for _, path := range []string{"/v1", "/v2", "/v1/receipts/x", "/v1/logs?limit=0"} {
+		s.do("GET", path, "").wantHeader(t, "Drainmark-Backend", "4bf92f35")
+	}
+}
+
 func TestMethodsThatThereAreNot(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &fake{})

@@ -1,0 +1,183 @@
+package client
+
+import (
+	"context"
+	"iter"
+	"net/http"
+	"net/url"
+	"time"
+)
+
+// Backlog is what is accepted and not yet persisted.
+type Backlog struct {
+	Counts                        // of all partitions
+	Backend    string             `json:"backend"` // the run of a backend that has answered: a lower bound is its own
+	Partitions []PartitionBacklog `json:"partitions"`
+}
+
+// Counts are numbers of records. Ready and InFlight are nil where the broker cannot say.
+type Counts struct {
+	Pending  Count  `json:"pending"`
+	Ready    *Count `json:"ready"`
+	InFlight *Count `json:"in_flight"`
+	// OldestPendingSeconds is how long something has been pending, nil if nothing is, or it is unknown.
+	OldestPendingSeconds *float64 `json:"oldest_pending_seconds"`
+}
+
+// Count is a number of records. If it is not exact it is a lower bound, and proves nothing when it is 0.
+type Count struct {
+	Records uint64 `json:"records"`
+	Exact   bool   `json:"exact"`
+}
+
+// PartitionBacklog is the backlog of one partition.
+type PartitionBacklog struct {
+	Partition int `json:"partition"`
+	Counts
+	Owner     *string   `json:"owner"` // the consumer that holds it, nil if none does
+	Epoch     string    `json:"epoch"`
+	Revision  uint64    `json:"revision"`
+	Cursor    string    `json:"cursor"`
+	Producers int       `json:"producers"`
+	Persisted uint64    `json:"persisted"`
+	Missing   []Missing `json:"missing"` // what the broker did not deliver although it delivered later records
+	Stalled   *string   `json:"stalled"` // why nothing moves, nil if it does
+}
+
+// Missing are records in a row.
+type Missing struct {
+	Producer string `json:"producer"`
+	First    uint64 `json:"first"`
+	Last     uint64 `json:"last"`
+}
+
+// Backlog asks what is accepted and not yet persisted. To know that everything is persisted, use WaitBarrier.
+func (c *Client) Backlog(ctx context.Context) (Backlog, error) {
+	var b Backlog
+	what := call{method: http.MethodGet, path: "/v1/backlog", repeatable: true}
+	a, err := c.ask(ctx, &what, &b)
+	if err == nil && len(b.Partitions) == 0 {
+		err = what.misunderstood(&a, "a backlog without partitions")
+	}
+	if err != nil {
+		return Backlog{}, err
+	}
+	return b, nil
+}
+
+// Working says what would work now, through the backend that has answered.
+type Working struct {
+	Appends Works  `json:"appends"`
+	Reads   Works  `json:"reads"`
+	Backend string `json:"-"` // the run of a backend that has answered; "" if it does not say
+}
+
+// Works says whether something would work now.
+type Works struct {
+	Working bool    `json:"working"`
+	Reason  *string `json:"reason"` // why it does not, nil if it does
+}
+
+// Working asks whether an append would be accepted now, and whether anything can be read. No error means that a backend
+// has answered, also when neither works.
+func (c *Client) Working(ctx context.Context) (Working, error) {
+	var w Working
+	a, err := c.ask(ctx, &call{method: http.MethodGet, path: "/v1/status", repeatable: true}, &w)
+	if err != nil {
+		return Working{}, err
+	}
+	w.Backend = a.header.Get(backendHeader)
+	return w, nil
+}
+
+// DeadLetter is a record that could not be persisted and was set aside. What is not known of it is zero, or nil.
+type DeadLetter struct {
+	ID          string
+	Partition   int
+	Log         string
+	Reason      string
+	SetAsideAt  time.Time
+	Attempts    int    // how often it was tried
+	Missing            // the records it stands for: one, unless it is of records that are missing, or undecoded
+	Body        []byte // of an undecoded one, the broker's whole message
+	ContentType string
+	AcceptedAt  time.Time
+	Key         string
+	Undecoded   bool // the broker's message could not be read
+}
+
+type deadLetterJSON struct {
+	ID          string     `json:"id"`
+	Partition   int        `json:"partition"`
+	Log         string     `json:"log"`
+	Reason      string     `json:"reason"`
+	SetAsideAt  *time.Time `json:"set_aside_at"`
+	Attempts    int        `json:"attempts"`
+	Producer    *string    `json:"producer"`
+	First       *uint64    `json:"first"`
+	Last        *uint64    `json:"last"`
+	Body        *string    `json:"body"`
+	BodyBase64  []byte     `json:"body_base64"`
+	ContentType string     `json:"content_type"`
+	AcceptedAt  *time.Time `json:"accepted_at"`
+	Key         string     `json:"key"`
+	Undecoded   bool       `json:"undecoded"`
+}
+
+func (l *deadLetterJSON) letter() DeadLetter {
+	out := DeadLetter{
+		ID: l.ID, Partition: l.Partition, Log: l.Log, Reason: l.Reason, SetAsideAt: orZero(l.SetAsideAt), Attempts: l.Attempts,
+		Missing: Missing{orZero(l.Producer), orZero(l.First), orZero(l.Last)}, Body: l.BodyBase64, ContentType: l.ContentType,
+		AcceptedAt: orZero(l.AcceptedAt), Key: l.Key, Undecoded: l.Undecoded,
+	}
+	if l.Body != nil {
+		out.Body = []byte(*l.Body)
+	}
+	return out
+}
+
+func orZero[T any](value *T) (zero T) {
+	if value != nil {
+		return *value
+	}
+	return zero
+}
+
+// DeadLetters gives the open dead letters. An error is the last thing that it gives.
+func (c *Client) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
+	return func(yield func(DeadLetter, error) bool) {
+		for path := "/v1/dead-letters"; ; {
+			var list struct {
+				DeadLetters []deadLetterJSON `json:"dead_letters"`
+				Next        string           `json:"next"`
+			}
+			if _, err := c.ask(ctx, &call{method: http.MethodGet, path: path, repeatable: true}, &list); err != nil {
+				yield(DeadLetter{}, err)
+				return
+			}
+			for i := range list.DeadLetters {
+				if !yield(list.DeadLetters[i].letter(), nil) {
+					return
+				}
+			}
+			if list.Next == "" {
+				return
+			}
+			path = "/v1/dead-letters?after=" + url.QueryEscape(list.Next)
+		}
+	}
+}
+
+// RetryDeadLetter has a dead letter tried again. The state is Accepted, or after a wait Persisted once that is done. It
+// fails with NotFound if there is no such open dead letter, and is made again only if it was certainly not done.
+func (c *Client) RetryDeadLetter(ctx context.Context, id string, wait time.Duration) (Status, error) {
+	return c.status(ctx, &call{method: http.MethodPost, path: letterPath(id) + "/retry", wait: wait})
+}
+
+// DiscardDeadLetter gives a dead letter up. Its receipts are still said to be Rejected, with the reason. States and
+// errors are as with RetryDeadLetter.
+func (c *Client) DiscardDeadLetter(ctx context.Context, id string, wait time.Duration) (Status, error) {
+	return c.status(ctx, &call{method: http.MethodDelete, path: letterPath(id), wait: wait})
+}
+
+func letterPath(id string) string { return "/v1/dead-letters/" + url.PathEscape(id) }

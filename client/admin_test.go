@@ -1,0 +1,33 @@
+package client
+
+import "testing"
+
+func TestWorking(t *testing.T) {
+	t.Parallel()
+	s := startScript(t, says(200, `{"appends":{"working":true,"reason":null},"reads":{"working":false,"reason":"why"}}`, "Drainmark-Backend: ab"))
+	w, err := newClient(t, Config{URL: s.URL}).Working(t.Context())
+	if err != nil || w.Appends != (Works{Working: true}) || w.Reads.Working || *w.Reads.Reason != "why" || w.Backend != "ab" {
+		t.Errorf("%+v: %v", w, err)
+	}
+	if got := s.got()[0].RequestURI; got != "/v1/status" {
+		t.Errorf("it asked %s", got)
+	}
+}
+
+func TestWhoHasAnswered(t *testing.T) {
+	t.Parallel()
+	s := startScript(t, says(200, `{"receipt":"R1","state":"reached","log":"log","messages":[],"backend":"ab","partitions":[{}]}`, "Drainmark-Backend: ab"))
+	c := newClient(t, Config{URL: s.URL})
+	status, err := c.Barrier(t.Context(), 0)
+	if err != nil || status.Backend != "ab" {
+		t.Errorf("%+v: %v", status, err)
+	}
+	page, err := c.Messages(t.Context(), "log", ReadOptions{})
+	if err != nil || page.Backend != "ab" {
+		t.Errorf("%+v: %v", page, err)
+	}
+	backlog, err := c.Backlog(t.Context())
+	if err != nil || backlog.Backend != "ab" {
+		t.Errorf("%+v: %v", backlog, err)
+	}
+}

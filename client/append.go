@@ -1,0 +1,116 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// manyType is the content type of a request of many messages.
+const manyType = "application/x-ndjson"
+
+func messagesPath(log string) string { return "/v1/logs/" + url.PathEscape(log) + "/messages" }
+
+// Append appends one message to a log, which comes to be with its first one. When it returns without an error, the
+// message is on the durable queue, and the Status has its receipt: the state is Accepted, or after a wait Persisted if
+// it is in the database by then, or Rejected if it can never be.
+//
+// If calls are made again (Config.Retry), a message without a key gets a random one, so that it is appended once
+// however often it is sent. Without retries it gets none.
+//
+// If it fails, NothingDone says whether the message certainly is not in the log. If that is false, the error's Receipt,
+// if it has one, tells later; else send the message again with the same key, which it must have had before.
+func (c *Client) Append(ctx context.Context, log string, m Message, wait time.Duration) (Status, error) {
+	if isManyType(m.ContentType) {
+		return c.AppendMany(ctx, log, []Message{m}, wait) // alone, its body would be taken for many messages
+	}
+	what := call{
+		method: http.MethodPost, path: messagesPath(log), contentType: m.ContentType, wait: wait,
+		body: bytes.Clone(m.Body), // net/http may still read it when the call has returned
+	}
+	key := m.Key
+	if key == "" && c.retry.on() {
+		key = rand.Text()
+	}
+	what.setKey(key)
+	return c.append(ctx, &what, 1)
+}
+
+// AppendMany appends messages in their order, with one request and one receipt. Appends of others can come to stand
+// between them only if there are more than 1,000, or megabytes. The API takes up to 10,000 messages and 8 MiB at once
+// unless it was told otherwise. Keys, errors and the wait are as with Append; but a request that failed without
+// certainty may have left any number of the first messages in the log.
+func (c *Client) AppendMany(ctx context.Context, log string, messages []Message, wait time.Duration) (Status, error) {
+	what := call{method: http.MethodPost, path: messagesPath(log), contentType: manyType, wait: wait}
+	if len(messages) == 0 {
+		return Status{}, what.unsent(Invalid, errors.New("no messages to append"))
+	}
+	size, keyed := 0, true
+	for i := range messages {
+		size += len(messages[i].Body) + len(messages[i].ContentType) + len(messages[i].Key) + 64
+		keyed = keyed && messages[i].Key != ""
+	}
+	what.body = make([]byte, 0, size)
+	for i := range messages {
+		var err error
+		if what.body, err = appendLine(what.body, &messages[i]); err != nil {
+			return Status{}, what.unsent(Invalid, fmt.Errorf("message %d of %d: %w", i+1, len(messages), err))
+		}
+	}
+	switch {
+	case keyed:
+		what.repeatable = true
+	case c.retry.on():
+		what.setKey(rand.Text()) // those without a key get it with their number behind it
+	}
+	return c.append(ctx, &what, len(messages))
+}
+
+// keyEscapes makes what is in a string of RFC 9651 of a key.
+var keyEscapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`)
+
+// setKey gives the call an idempotency key, unless it is "".
+func (what *call) setKey(key string) {
+	if key == "" {
+		return
+	}
+	what.key = `"` + keyEscapes.Replace(key) + `"`
+	what.repeatable = true
+}
+
+func (c *Client) append(ctx context.Context, what *call, count int) (Status, error) {
+	var accepted struct {
+		Status
+		Count int `json:"count"`
+	}
+	a, err := c.ask(ctx, what, &accepted)
+	if err == nil && accepted.Count != count {
+		err = what.misunderstood(&a, "%d messages were sent and %d accepted", count, accepted.Count)
+	}
+	if err == nil {
+		err = accepted.check(what, &a)
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	return accepted.Status, nil
+}
+
+// isManyType says whether a content type is that of a request of many.
+func isManyType(contentType string) bool {
+	media, _, _ := strings.Cut(contentType, ";")
+	return strings.EqualFold(strings.TrimSpace(media), manyType)
+}
+
+// Clear removes the messages of a log that were accepted before it; positions go on behind them. The state is Accepted,
+// or after a wait Persisted once it is done. It is made again only if it was certainly not done: a second one would
+// take with it what was appended in between.
+func (c *Client) Clear(ctx context.Context, log string, wait time.Duration) (Status, error) {
+	return c.status(ctx, &call{method: http.MethodDelete, path: messagesPath(log), wait: wait})
+}

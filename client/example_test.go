@@ -1,0 +1,117 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"time"
+
+	"github.com/drainmark/drainmark/client"
+)
+
+func Example() {
+	backend, _, stop := start() // client.New(client.Config{URL: "http://localhost:8080", Retry: client.DefaultRetry})
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+
+	accepted, err := backend.Append(ctx, "guestbook", client.Message{Body: []byte("hello"), ContentType: "text/plain"}, 0)
+	if err != nil {
+		if client.NothingDone(err) {
+			log.Print("it is certainly not in the log")
+		}
+		log.Fatal(err)
+	}
+	fmt.Println(accepted.State) // on the durable queue; keep accepted.Receipt to ask later
+
+	status, err := backend.Wait(ctx, accepted.Receipt)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(status.State)
+	// Output:
+	// accepted
+	// persisted
+}
+
+// What one backend has accepted can be read from another one, whose replica may be behind.
+func ExampleClient_Messages_readYourWrites() {
+	here, there, stop := start()
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+
+	first, err := here.Append(ctx, "guestbook", client.Message{Body: []byte("first")}, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	second, err := here.Append(ctx, "guestbook", client.Message{Body: []byte("second")}, 0)
+	if err != nil {
+		log.Fatal(err)
+	}
+	page, err := there.Messages(ctx, "guestbook", client.ReadOptions{
+		Receipts: client.Merge(first.Receipt, second.Receipt), Wait: 5 * time.Second,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, m := range page.Messages {
+		fmt.Printf("%d %s\n", m.Position, m.Body)
+	}
+	// Output:
+	// 1 first
+	// 2 second
+}
+
+func ExampleClient_Tail() {
+	backend, _, stop := start()
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+
+	messages := []client.Message{{Body: []byte("one")}, {Body: []byte("two")}, {Body: []byte("three")}}
+	if _, err := backend.AppendMany(ctx, "guestbook", messages, 0); err != nil {
+		log.Fatal(err)
+	}
+	for m, err := range backend.Tail(ctx, "guestbook", 0) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Printf("%d %s\n", m.Position, m.Body)
+		if m.Position == 3 {
+			break // or go on for as long as ctx lasts
+		}
+	}
+	// Output:
+	// 1 one
+	// 2 two
+	// 3 three
+}
+
+func ExampleClient_WaitBarrier() {
+	backend, there, stop := start()
+	defer stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+
+	for _, name := range []string{"guestbook", "visits"} {
+		if _, err := backend.Append(ctx, name, client.Message{Body: []byte("hello")}, 0); err != nil {
+			log.Fatal(err)
+		}
+	}
+	status, err := there.WaitBarrier(ctx) // whoever asks: it is about everything that was accepted before
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(status.State)
+	for info, err := range there.Logs(ctx) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(info.Name, info.Count)
+	}
+	// Output:
+	// reached
+	// guestbook 1
+	// visits 1
+}

@@ -1,0 +1,70 @@
+package client
+
+import (
+	"encoding/base64"
+	"fmt"
+	"time"
+	"unicode/utf8"
+)
+
+// Message is a message of a log: one that is to be appended, or one that was read.
+type Message struct {
+	Body        []byte
+	ContentType string // application/octet-stream if it is appended without one
+	// Key makes appending the same message again harmless for a day, through any backend: 1 to 255 characters of
+	// printable ASCII, known to its log. "" for none, or for one that the Client makes: see Client.Append. It is not
+	// there when the message is read.
+	Key string
+
+	// What it has when it is read. Appending does not look at it.
+	Position    uint64    // 1, 2, 3, … in its log
+	ID          string    // names it in the deployment
+	AcceptedAt  time.Time // in UTC, in microseconds
+	PersistedAt time.Time
+}
+
+// appendLine appends a message as a line of a request of many.
+func appendLine(dst []byte, m *Message) ([]byte, error) {
+	if utf8.Valid(m.Body) {
+		dst = appendString(append(dst, `{"body":`...), m.Body)
+	} else {
+		dst = base64.StdEncoding.AppendEncode(append(dst, `{"body_base64":"`...), m.Body)
+		dst = append(dst, '"')
+	}
+	contentType := m.ContentType
+	if contentType == "" {
+		contentType = "application/octet-stream" // also for what is text: as if it came alone
+	}
+	if !isPrintable(contentType) || !isPrintable(m.Key) {
+		return dst, fmt.Errorf("content type %.40q and key %.40q: they must be printable ASCII", contentType, m.Key)
+	}
+	dst = appendString(append(dst, `,"content_type":`...), contentType)
+	if m.Key != "" {
+		dst = appendString(append(dst, `,"key":`...), m.Key)
+	}
+	return append(dst, '}', '\n'), nil
+}
+
+// appendString appends valid UTF-8 as a JSON string.
+func appendString[T string | []byte](dst []byte, text T) []byte {
+	const digits = "0123456789abcdef"
+	dst = append(dst, '"')
+	start := 0
+	for i := range len(text) {
+		c := text[i]
+		if c >= ' ' && c != '"' && c != '\\' {
+			continue
+		}
+		dst = append(dst, text[start:i]...)
+		start = i + 1
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, '\\', 'n')
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&0xf])
+		}
+	}
+	return append(append(dst, text[start:]...), '"')
+}

@@ -1,0 +1,142 @@
+package client
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+)
+
+// Receipt stands for writes, or for a barrier. It is opaque, safe in URLs, and can be kept anywhere. Any backend of the
+// deployment can answer it, for 7 days unless it was told otherwise.
+type Receipt string
+
+// Merge makes one receipt of several, which stands for all their writes. It can be used wherever a receipt can; the API
+// takes up to 1,000 at once. Client.Status answers with a shorter one for the same writes. Empty receipts stand for
+// nothing.
+func Merge(receipts ...Receipt) Receipt {
+	var b strings.Builder
+	for _, r := range receipts {
+		if r != "" && b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(string(r))
+	}
+	return Receipt(b.String())
+}
+
+// State says where writes, or a barrier, stand.
+type State string
+
+// The states. A receipt is Pending, Persisted, Rejected or Stalled; a barrier Pending, Reached or Stalled.
+const (
+	Accepted  State = "accepted"  // on the durable queue; nothing else has been asked
+	Pending   State = "pending"   // not persisted yet, or not visible yet to the backend that has answered
+	Persisted State = "persisted" // every write is in the database, and the backend that has answered shows it
+	Rejected  State = "rejected"  // at least one write can never be persisted, the rest is; see Client.DeadLetters
+	Stalled   State = "stalled"   // pending, and nothing moves
+	Reached   State = "reached"   // everything is persisted that was accepted before the barrier
+)
+
+// Status is what is known of writes, or of a barrier.
+type Status struct {
+	Receipt Receipt `json:"receipt"` // to ask again with; a barrier's may change
+	State   State   `json:"state"`
+	Reason  string  `json:"reason"` // why it is rejected or stalled, for people
+	Backend string  `json:"-"`      // the run of a backend that has answered; "" if it does not say
+}
+
+// settled says whether asking again cannot bring anything new.
+func (s *Status) settled() bool {
+	return s.State == Persisted || s.State == Rejected || s.State == Reached
+}
+
+// check says why an answer cannot be the API's, and notes whose it is.
+func (s *Status) check(what *call, a *answer) error {
+	s.Backend = a.header.Get(backendHeader)
+	if s.Receipt == "" || s.State == "" {
+		return what.misunderstood(a, "the receipt is %.20q and the state %.20q", s.Receipt, s.State)
+	}
+	return nil
+}
+
+// status makes a call that is answered with a Status.
+func (c *Client) status(ctx context.Context, what *call) (Status, error) {
+	var s Status
+	a, err := c.ask(ctx, what, &s)
+	if err == nil {
+		err = s.check(what, &a)
+	}
+	if err != nil {
+		return Status{}, err
+	}
+	return s, nil
+}
+
+// Status asks what became of a receipt's writes. It waits for at most wait (60 s, unless the server was told otherwise)
+// until they are persisted or rejected. Of a merged receipt it tells as of one, and answers with a shorter one.
+func (c *Client) Status(ctx context.Context, receipt Receipt, wait time.Duration) (Status, error) {
+	path := "/v1/receipts/" + url.PathEscape(string(receipt))
+	return c.status(ctx, &call{method: http.MethodGet, path: path, wait: wait, repeatable: true})
+}
+
+// Wait asks until a receipt's writes are Persisted or Rejected, and returns which. If ctx ends first, or a call
+// fails, it returns that error with what was known last: Pending, or Stalled with the reason.
+func (c *Client) Wait(ctx context.Context, receipt Receipt) (Status, error) {
+	return c.await(ctx, Status{Receipt: receipt, State: Pending}, c.Status)
+}
+
+// Barrier asks whether everything is persisted that was accepted before it, by whomever: in the named logs, or in all.
+// It waits for at most wait until it is: the state is Reached, or else Pending, or Stalled with a reason.
+func (c *Client) Barrier(ctx context.Context, wait time.Duration, logs ...string) (Status, error) {
+	path := "/v1/barriers"
+	if len(logs) > 0 {
+		path += "?" + url.Values{"log": logs}.Encode()
+	}
+	return c.status(ctx, &call{method: http.MethodPost, path: path, wait: wait, repeatable: true})
+}
+
+// BarrierAgain asks again for a barrier, by the receipt that was answered last.
+func (c *Client) BarrierAgain(ctx context.Context, receipt Receipt, wait time.Duration) (Status, error) {
+	path := "/v1/barriers?receipt=" + url.QueryEscape(string(receipt))
+	return c.status(ctx, &call{method: http.MethodPost, path: path, wait: wait, repeatable: true})
+}
+
+// WaitBarrier returns when a barrier is Reached. If ctx ends first, or a call fails, it returns that error with what
+// was known last: Pending, or Stalled with the reason.
+func (c *Client) WaitBarrier(ctx context.Context, logs ...string) (Status, error) {
+	s, err := c.Barrier(ctx, step, logs...)
+	if err != nil {
+		return s, err
+	}
+	return c.await(ctx, s, c.BarrierAgain)
+}
+
+// step is how long Wait and WaitBarrier let the server wait, in one request of many.
+const step = 5 * time.Second
+
+// await asks until the status is settled. Whoever answers before the wait is over, a server that stops for instance,
+// is not asked again at once.
+func (c *Client) await(
+	ctx context.Context, s Status, ask func(context.Context, Receipt, time.Duration) (Status, error),
+) (Status, error) {
+	for pace := c.retry.pace(); !s.settled(); {
+		start := time.Now()
+		next, err := ask(ctx, s.Receipt, step)
+		if err != nil {
+			return s, err
+		}
+		if s = next; s.settled() {
+			break
+		}
+		if time.Since(start) > step/2 {
+			pace.reset()
+			continue
+		}
+		if err := pause(ctx, pace.next(0)); err != nil {
+			return s, asError(err, "waiting for", "a receipt")
+		}
+	}
+	return s, nil
+}
