@@ -6,8 +6,11 @@ GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME   ?= 3s
 SCHEDULES  ?= 2000
+LASTS      ?= 30m
+BROKER     ?= rabbitmq
+RATE       ?= 200
 
-.PHONY: help run build test e2e needs check fmt vet lint fuzz cluster bench simulate clean
+.PHONY: help run build test e2e needs check fmt vet lint fuzz cluster campaign screenshots bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -39,6 +42,8 @@ fmt:
 vet:
 	$(GO) vet ./...
 	$(GO) vet -tags cluster ./broker/jetstream
+	$(GO) vet -tags campaign,screenshots ./internal/e2e
+	$(GO) vet -tags planted ./cmd/drainmark
 	$(GO) mod verify
 
 # The disabled checks: ST1000 (a package comment in every file set: ours are where they say something), and
@@ -58,6 +63,14 @@ simulate: ## play SCHEDULES schedules of the simulation (2000)
 
 cluster: ## run the tests on a NATS cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run Cluster -timeout 30m -v ./broker/jetstream
+
+# LASTS, BROKER (rabbitmq or nats), RATE (messages a second) and REPORT (a folder that does not exist yet) can be set.
+campaign: needs ## break a whole deployment on a plan for LASTS (30m) while verify checks it
+	$(GO) test -tags campaign -run '^TestCampaign$$' -count=1 -timeout 0 -v ./internal/e2e -campaign $(LASTS) \
+		-campaign-broker $(BROKER) -campaign-rate $(RATE) -campaign-dir "$(REPORT)"
+
+screenshots: needs ## take the pictures of the web pages in docs/screenshots
+	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./internal/e2e -screenshots '$(CURDIR)/docs/screenshots'
 
 bench: ## print the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...

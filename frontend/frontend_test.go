@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
@@ -79,66 +78,6 @@ func TestBehindAPath(t *testing.T) {
 	}
 	if a := do(t, "GET", s.URL+"/drain/market", ""); a.StatusCode != http.StatusNotFound {
 		t.Errorf("a path that only begins so: %d", a.StatusCode)
-	}
-}
-
-func TestThePage(t *testing.T) {
-	t.Parallel()
-	s := startSite(t, Config{}, says(t, "the API").URL)
-	for path, contentType := range map[string]string{
-		"/": "text/html", "/index.html": "text/html", "/page.css": "text/css", "/page.js": "text/javascript",
-	} {
-		a := do(t, "GET", s.URL+path, "")
-		tag := a.Header.Get("ETag")
-		if a.StatusCode != http.StatusOK || len(a.body) == 0 || a.Header.Get("Content-Type") != contentType+"; charset=utf-8" || tag == "" {
-			t.Errorf("%s: %d, %v", path, a.StatusCode, a.Header)
-		}
-		if a.Header.Get("Cache-Control") != "no-cache" || a.Header.Get("X-Content-Type-Options") != "nosniff" || a.Header.Get("Referrer-Policy") != "no-referrer" {
-			t.Errorf("%s: %v", path, a.Header)
-		}
-		csp := a.Header.Get("Content-Security-Policy")
-		if (contentType == "text/html") != strings.HasPrefix(csp, "default-src 'none';") || strings.Contains(csp, "unsafe") {
-			t.Errorf("%s: policy %q", path, csp)
-		}
-		if a := do(t, "GET", s.URL+path, "", "If-None-Match", tag); a.StatusCode != http.StatusNotModified || a.body != "" {
-			t.Errorf("%s again: %d %q", path, a.StatusCode, a.body)
-		}
-		if a := do(t, "HEAD", s.URL+path, ""); a.StatusCode != http.StatusOK || a.body != "" || a.Header.Get("ETag") != tag {
-			t.Errorf("HEAD %s: %d %q", path, a.StatusCode, a.body)
-		}
-		if a := do(t, "POST", s.URL+path, ""); a.StatusCode != http.StatusMethodNotAllowed || a.Header.Get("Allow") != "GET, HEAD" {
-			t.Errorf("POST %s: %d", path, a.StatusCode)
-		}
-	}
-	for path, want := range map[string]string{
-		"/v1": "the API", "/v1/": "the API", "/v1/nothing": "the API", "/v1/../page.js": "the API", "/v1//": "the API",
-		"/v10": "there is no such page\n", "/page": "there is no such page\n", "//v1/": "there is no such page\n", "/page/page.js": "there is no such page\n",
-	} {
-		if a := do(t, "GET", s.URL+path, ""); a.body != want {
-			t.Errorf("%s: %d %q", path, a.StatusCode, a.body)
-		}
-	}
-}
-
-// The policy would stop scripts and styles in the HTML, and behind a path only relative URLs work.
-func TestThePageIsPlain(t *testing.T) {
-	t.Parallel()
-	for path, file := range newPage() {
-		text := string(file.content)
-		for what, found := range map[string]string{
-			"a URL that is not relative": `(src|href|action)="/|https?://|fetch\(.?/|EventSource\(.?/|import .*["']/`,
-			"what the policy stops":      `<script>|<style|style="| on[a-z]+="|javascript:|eval\(`,
-			"a message as HTML":          `innerHTML|outerHTML|insertAdjacentHTML|document\.write`,
-		} {
-			if at := regexp.MustCompile(found).FindString(text); at != "" {
-				t.Errorf("%s has %s: %s", path, what, at)
-			}
-		}
-		for _, match := range regexp.MustCompile(`(?:src|href)="([^":]+)"`).FindAllStringSubmatch(text, -1) {
-			if _, ok := newPage()["/"+match[1]]; !ok && !strings.HasPrefix(match[1], "v1/") {
-				t.Errorf("%s names %s, which there is not", path, match[1])
-			}
-		}
 	}
 }
 

@@ -5,44 +5,58 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"io/fs"
 	"net/http"
 	"path"
 	"strings"
 	"time"
 )
 
-// pageFiles is the web page: plain files, which load nothing from elsewhere.
+// pageFiles are the web pages: plain files, which load nothing from elsewhere.
 //
-//go:embed page/index.html page/page.css page/page.js
+//go:embed page
 var pageFiles embed.FS
 
-// policy allows the page its own files and the API, and nothing in the HTML itself. The empty icon is a data URL.
-const policy = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; " +
+// policy allows a page its own files and the API: no script and no style in the HTML, and nothing from elsewhere.
+const policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// contentTypes are those of the page's files. They do not depend on what the system knows.
+// contentTypes are those of the pages' files. They do not depend on what the system knows.
 var contentTypes = map[string]string{
 	".html": "text/html; charset=utf-8", ".css": "text/css; charset=utf-8", ".js": "text/javascript; charset=utf-8",
+	".svg": "image/svg+xml", ".md": "text/markdown; charset=utf-8", "": "text/plain; charset=utf-8",
 }
 
-// pageFile is one file of the page, as it is served.
+// pageFile is one file of the pages, as it is served.
 type pageFile struct {
 	contentType, tag string
 	content          []byte
 }
 
-// page serves the files of the page by their paths. Each is asked for again at every visit, and mostly not sent again.
+// page serves the files of the pages by their paths. Each is asked for again at every visit, and mostly not sent again.
 type page map[string]pageFile
 
+// newPage takes all files in, also those in folders. X.html is at /X too, and index.html at /.
 func newPage() page {
 	p := page{}
-	entries, _ := pageFiles.ReadDir("page") // the folder is in the program: it cannot fail
-	for _, entry := range entries {
-		content, _ := pageFiles.ReadFile("page/" + entry.Name())
+	_ = fs.WalkDir(pageFiles, "page", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		content, err := pageFiles.ReadFile(name)
+		if err != nil {
+			return err // the files are in the program: it cannot be
+		}
 		sum := sha256.Sum256(content)
-		p["/"+entry.Name()] = pageFile{contentTypes[path.Ext(entry.Name())], `"` + hex.EncodeToString(sum[:8]) + `"`, content}
-	}
-	p["/"] = p["/index.html"]
+		contentType := contentTypes[path.Ext(name)]
+		file := pageFile{contentType, `"` + hex.EncodeToString(sum[:8]) + `"`, content}
+		name = strings.TrimPrefix(name, "page")
+		p[name] = file
+		if short, ok := strings.CutSuffix(name, ".html"); ok {
+			p[strings.TrimSuffix(short, "index")] = file
+		}
+		return nil
+	})
 	return p
 }
 
@@ -63,9 +77,7 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header.Set("Content-Type", file.contentType)
 	header.Set("ETag", file.tag)
 	header.Set("Cache-Control", "no-cache")
-	if strings.HasPrefix(file.contentType, "text/html") {
-		header.Set("Content-Security-Policy", policy)
-	}
+	header.Set("Content-Security-Policy", policy)                                        // an image that is opened by itself is a document too
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(10 * time.Second)) // net/http takes it back
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(file.content))
 }

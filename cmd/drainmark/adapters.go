@@ -165,20 +165,29 @@ func checkURL[T any](name, url string, table map[string]T, schemes string) error
 func openBroker(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
 	scheme, _, _ := strings.Cut(url, ":")
 	b, err := brokers[scheme](ctx, url, s)
-	return b, opening("broker", err)
+	if err != nil {
+		return nil, opening("broker", err)
+	}
+	return plantBroker(b), nil
 }
 
 func openStore(ctx context.Context, url string, settings storeSettings) (store.Store, error) {
 	scheme, _, _ := strings.Cut(url, ":")
 	s, err := stores[scheme](ctx, url, settings)
-	return s, opening("store", err)
+	if err != nil {
+		return nil, opening("store", err)
+	}
+	return plantStore(s), nil
 }
 
 // openReader opens a reader of replicas, whose URLs have been checked and are of one kind.
 func openReader(ctx context.Context, urls []string, r *role) (store.Reader, error) {
 	scheme, _, _ := strings.Cut(urls[0], ":")
 	reader, err := readers[scheme](ctx, urls, r)
-	return reader, opening("replica", err)
+	if err != nil {
+		return nil, opening("replica", err)
+	}
+	return plantReader(reader), nil
 }
 
 // opening gives an adapter's error its kind.

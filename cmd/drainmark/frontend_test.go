@@ -175,7 +175,7 @@ func TestPageAndAPIInOnePlace(t *testing.T) {
 		if !bytes.Contains(page.body, []byte("<h1>Guestbook</h1>")) || !strings.Contains(page.header.Get("Content-Security-Policy"), "script-src 'self'") {
 			t.Errorf("the page is %s with %v", page.body, page.header)
 		}
-		p.want(http.StatusOK, "GET", "/page.js", "")
+		p.want(http.StatusOK, "GET", "/guestbook.js", "")
 		var problem struct{ Type string }
 		p.want(http.StatusNotFound, "GET", "/v1/nothing", "").decode(t, &problem)
 		if problem.Type != "urn:drainmark:problem:not-found" {

@@ -34,6 +34,7 @@ type upCommand struct {
 	listening  `embed:""`
 	admin      `embed:""`
 	draining   `embed:""`
+	pausing    `embed:""`
 	storage    `embed:""`
 	retention  `embed:""`
 	logging    `embed:""`
@@ -83,6 +84,9 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkPlanted(log); err != nil {
+		return nil, err
+	}
 	if err := checkAddress("admin-listen", adm.AdminListen); err != nil {
 		return nil, err
 	}
@@ -117,7 +121,7 @@ func (c *upCommand) Run(a *app) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
-	err := firstError(c.listening.check(), c.draining.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions))
+	err := firstError(c.listening.check(), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions))
 	if err != nil {
 		return err
 	}
@@ -151,14 +155,27 @@ func (c *upCommand) start(r *role) error {
 	}
 	defer reader.Close()
 	settings := brokerSettings{c.storage, c.retention, deployment.Partitions, r.log}
-	queue, err := jetstream.Embed(r.ctx, jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
+	embedded, err := jetstream.Embed(r.ctx, jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
 	if err != nil {
 		return opening("broker", err)
 	}
+	queue := plantBroker(embedded)
 	defer queue.Close()
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
 	drain := newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), r)
-	return runBackend(r, queue, reader, deployment, c.listening, c.retention, company{drain.Run, frontend.WithPage})
+	return runBackend(r, queue, reader, deployment, c.listening, c.retention, c.company(r, drain))
+}
+
+// company is the consumer and the page, with a pause switch between them if it is enabled.
+func (c *upCommand) company(r *role, drain *consumer.Consumer) company {
+	if !c.pausing.enabled(c.Listen) {
+		return company{drain.Run, frontend.WithPage}
+	}
+	pause := newPauseSwitch(r.log.With("part", "pause switch"))
+	return company{
+		consumer: func(ctx context.Context) { pause.run(ctx, drain.Run) },
+		page:     func(api http.Handler) http.Handler { return pause.beside(frontend.WithPage(api), c.Listen) },
+	}
 }
 
 // Run is called by kong.
@@ -367,7 +384,8 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	if err != nil {
 		return err
 	}
-	handler, err := api.New(api.Config{Service: b, Logger: r.log.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: r.ctx})
+	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.log.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: r.ctx,
+		Backend: b.ID().String()})
 	if err != nil {
 		return err
 	}

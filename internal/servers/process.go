@@ -221,6 +221,16 @@ func (p *Process) signal(s syscall.Signal) {
 	_ = syscall.Kill(pid, s)
 }
 
+// PID returns the id of the process that was started last, 0 if none was.
+func (p *Process) PID() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cmd == nil {
+		return 0
+	}
+	return p.cmd.Process.Pid
+}
+
 // Output returns the end of what the process has said.
 func (p *Process) Output() string { return p.output.String() }
 

@@ -1,0 +1,255 @@
+// The dead letters of the flow page: the list, and a dialog to look at one, have it tried again, or give it up.
+
+import { ApiError, byId, element, pause, request, setText } from "./api.js";
+import { answer } from "./flow-view.js";
+
+const pageSize = 20; // letters that are shown at first, and that come with "Show more"
+const searchSize = 1000; // letters of a page when one is looked for
+const patience = 60_000; // ms for which an outcome is asked for
+const seenAgain = 8; // times that an unchanged letter is looked at again, in case a replica is behind
+
+// list asks for letters behind a place, "" for the first ones.
+async function list(after, limit, signal) {
+  const place = after && `&after=${encodeURIComponent(after)}`;
+  return (await request(`v1/dead-letters?limit=${limit}${place}`, { signal })).body;
+}
+
+// timeText writes a time of the API's, or that there is none.
+const timeText = (text) => (text ? new Date(text).toLocaleString("en-GB") : "unknown");
+
+// bodyText returns a letter's content as text.
+function bodyText(letter) {
+  if (letter.body !== undefined) return letter.body;
+  if (letter.body_base64 !== undefined) return `(not text; in base64) ${letter.body_base64}`;
+  return "(there is no record to show)";
+}
+
+// excerpt is a letter in one line.
+function excerpt({ body }) {
+  if (body === undefined) return "(not text)";
+  return body.split("\n", 1)[0].slice(0, 120) || "(empty)";
+}
+
+const questions = {
+  retry: "Have it tried again? It goes through the queue once more. If the database takes it now, it stands at the end of its log.",
+  discard: "Give it up? Its content is deleted for good. Whoever holds its receipt is still told why it was rejected.",
+};
+
+export class Letters {
+  #letters = []; // what is shown
+  #next = ""; // where the list goes on
+  #asking = false;
+  #dialog = new LetterDialog(() => this.reload());
+
+  constructor() {
+    byId("letters-reload").addEventListener("click", () => this.reload());
+    byId("letters-more").addEventListener("click", () => this.#more());
+  }
+
+  // reload asks for the letters that are shown, from the beginning.
+  async reload() {
+    if (this.#asking) return;
+    this.#asking = true;
+    try {
+      const page = await list("", Math.min(searchSize, Math.max(pageSize, this.#letters.length)));
+      [this.#letters, this.#next] = [page.dead_letters, page.next ?? ""];
+      this.#show();
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#asking = false;
+  }
+
+  async #more() {
+    if (this.#asking) return;
+    this.#asking = true;
+    try {
+      const page = await list(this.#next, pageSize);
+      const first = this.#letters.length;
+      this.#letters.push(...page.dead_letters);
+      this.#next = page.next ?? "";
+      this.#show();
+      byId("letters").children[first]?.querySelector("button").focus();
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.#asking = false;
+  }
+
+  #fail(error) {
+    const old = this.#letters.length > 0 ? " The list is an old one." : "";
+    setText(byId("letters-none"), `The dead letters are not known now: ${error.message}.${old}`);
+  }
+
+  // show shows the list. Items of letters that were there before stay, and with them the focus.
+  #show() {
+    const box = byId("letters");
+    const before = new Map([...box.children].map((item) => [item.dataset.id, item]));
+    const items = this.#letters.map((letter) => this.#item(before.get(letter.id), letter));
+    if (items.length !== box.children.length || items.some((item, i) => item !== box.children[i])) {
+      const focused = box.contains(document.activeElement) ? document.activeElement : null;
+      box.replaceChildren(...items);
+      if (focused) (focused.isConnected ? focused : byId("letters-title")).focus({ preventScroll: true });
+    }
+    byId("letters-more").hidden = this.#next === "";
+    setText(byId("letters-none"), items.length === 0 ? "There are none." : "");
+  }
+
+  #item(item, letter) {
+    if (item?.dataset.attempts === String(letter.attempts)) return item;
+    const at = element("span", { className: "visually-hidden", textContent: ` at ${letter.id}` });
+    const look = element("button", { className: "button", type: "button" }, "Look", at);
+    look.addEventListener("click", () => this.#dialog.open(letter));
+    const made = element("li", {},
+      element("div", { className: "what" },
+        element("p", { className: "excerpt", textContent: excerpt(letter) }),
+        element("p", { className: "why", textContent: `${letter.log || "unknown log"}: ${letter.reason}` })),
+      look);
+    [made.dataset.id, made.dataset.attempts] = [letter.id, letter.attempts];
+    return made;
+  }
+}
+
+// LetterDialog shows one letter, and settles it.
+class LetterDialog {
+  #dialog = byId("letter");
+  #letter = null;
+  #chosen = ""; // retry or discard
+  #settling = null; // the AbortController of what is under way
+  #settled;
+
+  constructor(settled) {
+    this.#settled = settled;
+    byId("letter-close").addEventListener("click", () => this.#dialog.close());
+    byId("letter-retry").addEventListener("click", () => this.#confirm("retry"));
+    byId("letter-discard").addEventListener("click", () => this.#confirm("discard"));
+    byId("letter-no").addEventListener("click", () => this.#back());
+    byId("letter-yes").addEventListener("click", () => this.#settle());
+    this.#dialog.addEventListener("close", () => {
+      this.#settling?.abort(); // what was sent is done all the same
+      this.#settled();
+    });
+  }
+
+  open(letter) {
+    this.#letter = letter;
+    const facts = [
+      ["Log", letter.log || "unknown"], ["Reason", letter.reason], ["Accepted", timeText(letter.accepted_at)],
+      ["Set aside", timeText(letter.set_aside_at)], ["Attempts", String(letter.attempts)],
+      ["Content type", letter.content_type || "unknown"], ["Idempotency key", letter.key || "none"],
+      ["Partition", String(letter.partition)], ["Id", letter.id],
+    ];
+    byId("letter-facts").replaceChildren(...facts.flatMap(([name, fact]) => [element("dt", {}, name), element("dd", {}, fact)]));
+    setText(byId("letter-body"), bodyText(letter));
+    byId("letter-answer").replaceChildren();
+    byId("letter-choose").hidden = false;
+    byId("letter-confirm").hidden = true;
+    this.#dialog.showModal();
+    byId("letter-title").focus();
+  }
+
+  #confirm(chosen) {
+    this.#chosen = chosen;
+    setText(byId("letter-question"), questions[chosen]);
+    setText(byId("letter-yes"), chosen === "retry" ? "Yes, try again" : "Yes, discard it");
+    byId("letter-yes").className = `button ${chosen === "retry" ? "primary" : "danger"}`;
+    byId("letter-answer").replaceChildren();
+    byId("letter-choose").hidden = true;
+    byId("letter-confirm").hidden = false;
+    byId("letter-no").focus();
+  }
+
+  #back() {
+    byId("letter-choose").hidden = false;
+    byId("letter-confirm").hidden = true;
+    byId(`letter-${this.#chosen}`).focus();
+  }
+
+  // settle sends what was chosen, and says what came of it.
+  async #settle() {
+    const letter = this.#letter;
+    const settling = new AbortController();
+    this.#settling = settling;
+    byId("letter-confirm").hidden = true;
+    byId("letter-close").focus();
+    this.#say("waiting", "sent", "It goes through the queue …");
+    const signal = AbortSignal.any([settling.signal, AbortSignal.timeout(patience)]);
+    try {
+      await this.#send(letter, signal);
+      if (this.#chosen === "discard") this.#say("good", "discarded", "Its content is deleted.");
+      else await this.#outcome(letter, signal);
+    } catch (error) {
+      if (settling.signal.aborted) return;
+      if (signal.aborted) this.#say("unknown", "not yet", "It was sent. What came of it is not known yet.");
+      else this.#say("bad", "not done", `${error.message}.`);
+      byId("letter-choose").hidden = error.status === 404 || error.status === 409;
+    }
+  }
+
+  // send has a letter retried or discarded, and waits until that is persisted. Sending it twice is harmless.
+  async #send({ id }, signal) {
+    const path = `v1/dead-letters/${encodeURIComponent(id)}`;
+    const [method, url] = this.#chosen === "retry" ? ["POST", `${path}/retry`] : ["DELETE", path];
+    let said;
+    try {
+      said = (await request(url, { method, wait: 5, signal })).body;
+    } catch (error) {
+      if (!(error instanceof ApiError) || !error.receipt) throw error;
+      said = { receipt: error.receipt, state: "pending" };
+    }
+    while (said.state !== "persisted") {
+      if (said.state === "rejected") throw new Error(said.reason);
+      if (said.state === "stalled") this.#say("waiting", "waits", `${said.reason}. Asking on …`);
+      else this.#say("waiting", "waits", "It is accepted, and waits in the queue. Asking on …");
+      await pause(500, signal);
+      signal.throwIfAborted();
+      said = await this.#ask(said, signal);
+    }
+  }
+
+  // ask asks for a receipt once more. While there is no answer, what was said before still holds.
+  async #ask(said, signal) {
+    try {
+      return (await request(`v1/receipts/${encodeURIComponent(said.receipt)}`, { wait: 5, signal })).body;
+    } catch (error) {
+      if (!(error instanceof ApiError) || (error.status >= 400 && error.status < 500)) throw error;
+      return said;
+    }
+  }
+
+  // outcome finds out what a retry has come to: that it was carried out does not say that the database took the record.
+  // A letter that is refused again is still there, with one attempt more.
+  async #outcome(letter, signal) {
+    for (let i = 0; i < seenAgain; i++) {
+      const now = await this.#find(letter.id, signal);
+      if (!now) return this.#gone(letter, signal);
+      if (now.attempts > letter.attempts) return this.#say("bad", "refused again", `${now.reason}.`);
+      await pause(500, signal);
+      signal.throwIfAborted();
+    }
+    this.#say("unknown", "not known", "It was tried again, but what is read here does not show the result yet.");
+  }
+
+  // gone says why a letter is not listed any more: taken by the database, or given up by somebody else. Asked to retry it
+  // once more, the backend refuses for the one reason or the other.
+  async #gone({ id }, signal) {
+    const path = `v1/dead-letters/${encodeURIComponent(id)}/retry`;
+    const error = await request(path, { method: "POST", signal }).catch((e) => e);
+    if (error.status === 404) this.#say("good", "persisted again", "The database has taken it: it is in its log now.");
+    else if (error.status === 409) this.#say("bad", "discarded", "Somebody else has discarded it meanwhile.");
+    else this.#say("unknown", "not known", "It was tried again. Look at the list again later.");
+  }
+
+  async #find(id, signal) {
+    for (let after = ""; ;) {
+      const page = await list(after, searchSize, signal);
+      const found = page.dead_letters.find((letter) => letter.id === id);
+      if (found || !page.next) return found;
+      after = page.next;
+    }
+  }
+
+  #say(state, word, text) {
+    answer("letter-answer", state, word, text);
+  }
+}

@@ -1,0 +1,280 @@
+// Following a log: an event stream where that works, asking again and again where it does not, and always from the
+// last position on, so that nothing is missed and nothing is seen twice.
+
+import { ApiError, Bell, request } from "./api.js";
+
+const endOfLog = Number.MAX_SAFE_INTEGER; // the API's highest position
+const firstPage = 50;    // messages that are shown at first
+const farBehind = 300;   // messages; who is further behind begins anew with the newest ones
+const askEvery = 2_000;  // ms, while there is no stream
+const checkEvery = 15_000; // ms, while there is one: that it is open does not say that the server can read the log
+const freshFor = 20_000; // ms for which "up to date" can be said after a check
+const openWithin = 10_000; // ms until a stream's first bytes
+const silentFor = 40_000; // ms without a sign of life, which comes every 15 s
+const lagFor = 5_000;    // ms for which a stream may lack what asking has found
+const hiddenFor = 60_000; // ms after which a page that nobody looks at gives its connection back
+const backFor = 20_000;  // ms for which a log may end before what was seen; a replica may lag, but not that long
+const shortLived = 2_000; // ms; a stream that ends sooner is no better than none
+
+const now = () => performance.now();
+
+// Follower follows one log. Its handlers are called with what it finds:
+//   begin(messages): the newest messages, which replace whatever was known before
+//   messages(messages): what came next, in order
+//   log({last, count}): how the log stands
+//   change(): something of mode, problem, position, or checkedAt has changed
+export class Follower {
+  mode = "connecting"; // or "live", "asking", "offline"
+  problem = ""; // why it is offline
+  position = null; // of the newest message seen; null before the first answer
+  checkedAt = null; // when it was last known that there was nothing behind the position, or null
+
+  #log;
+  #handlers;
+  #known = 0; // the log's last position, as far as is known
+  #backSince = null; // since when the log has ended before the position
+  #tag = {}; // of the last page asked for
+  #reads = Promise.resolve(true); // one at a time
+  #askedAt = 0;
+  #bell = new Bell();
+  #hiddenAt = null;
+  #again = null; // ends the stream, to be opened at another position
+
+  constructor(log, handlers) {
+    this.#log = log;
+    this.#handlers = handlers;
+    addEventListener("online", () => this.#bell.ring());
+    document.addEventListener("visibilitychange", () => {
+      this.#hiddenAt = document.hidden ? now() : null;
+      this.#bell.ring();
+    });
+  }
+
+  // upToDate says whether it is known that there is nothing behind the position.
+  get upToDate() {
+    return this.checkedAt !== null && now() - this.checkedAt < freshFor && this.position >= this.#known && this.#backSince === null;
+  }
+
+  // run follows for as long as the page lives.
+  async run() {
+    let failed = 0; // reads in a row
+    let refused = 0; // streams in a row
+    let streamAt = 0; // when to try a stream again
+    for (;;) {
+      while (this.#hiddenLong()) await this.#bell.wait(hiddenFor);
+      if (!(await this.read())) {
+        this.#become("offline");
+        await this.#bell.wait(Math.min(1000 * 2 ** failed++, 15_000) * (0.5 + Math.random() / 2));
+        continue;
+      }
+      failed = 0;
+      if (now() < streamAt) {
+        this.#become("asking");
+        await this.#bell.wait(askEvery);
+        continue;
+      }
+      const { worked, retryAfter } = await this.#stream();
+      refused = worked ? 0 : refused + 1;
+      streamAt = now() + (worked ? 200 + 500 * Math.random() : Math.max(retryAfter, Math.min(5000 * 2 ** (refused - 1), 60_000)));
+      if (worked) await this.#bell.wait(streamAt - now());
+    }
+  }
+
+  // read asks for what is behind the position, and returns whether there was an answer.
+  read() {
+    this.#reads = this.#reads.then(async () => {
+      this.#askedAt = now();
+      try {
+        await (this.position === null ? this.#begin() : this.#catchUp());
+        return true;
+      } catch (error) {
+        if (!(error instanceof ApiError)) {
+          reportError(error);
+          return false;
+        }
+        if (error.status === 404 && (await this.#nothing())) return true;
+        this.problem = error.status === 0 ? "" : error.detail;
+        return false;
+      } finally {
+        this.#tell("change");
+      }
+    });
+    return this.#reads;
+  }
+
+  // beginAnew forgets the position, and goes on from the newest messages.
+  beginAnew() {
+    this.position = null;
+    this.#again?.();
+    return this.read();
+  }
+
+  // range returns the messages behind one position and up to another, less what has been cleared. The server may cut
+  // a page short.
+  async range(after, through) {
+    const found = [];
+    while (after < through) {
+      const { body } = await request(`${this.#log}/messages?after=${after}&limit=${Math.min(through - after, 1000)}`);
+      const messages = body.messages.filter((m) => m.position <= through);
+      if (messages.length === 0) break;
+      found.push(...messages);
+      after = messages.at(-1).position;
+    }
+    return found;
+  }
+
+  // end returns how the log stands, from a state that has the writes of a receipt if there is one.
+  async end(receipt = "") {
+    const headers = receipt ? { "Drainmark-Receipt": receipt } : {};
+    const { body } = await request(`${this.#log}/messages?after=${endOfLog}&limit=1`, { headers, wait: receipt ? 5 : 0 });
+    return { last: body.last_position, count: body.count };
+  }
+
+  async #begin() {
+    const log = await this.end();
+    const messages = await this.range(Math.max(0, log.last - Math.min(firstPage, log.count)), log.last);
+    this.#note(log);
+    this.position = log.last;
+    this.#backSince = null;
+    this.#tell("begin", messages);
+    this.#checked();
+  }
+
+  // nothing is the answer that nobody has written yet, or that the deployment is another one.
+  async #nothing() {
+    if (this.position === null || this.position === 0) {
+      if (this.position === null) this.#tell("begin", []);
+      this.position = 0;
+      this.#note({ last: 0, count: 0 });
+      this.#checked();
+      return true;
+    }
+    this.#back(0);
+    return this.#backSince !== null || this.#nothing();
+  }
+
+  async #catchUp() {
+    for (;;) {
+      const path = `${this.#log}/messages?after=${this.position}&limit=100`;
+      const headers = this.#tag.path === path ? { "If-None-Match": this.#tag.value } : {};
+      const { status, body, headers: got } = await request(path, { headers });
+      if (status === 304) {
+        this.#back(this.#known);
+        break;
+      }
+      this.#tag = { path, value: got.get("ETag") ?? "" };
+      this.#back(body.last_position);
+      if (this.position === null || body.last_position - this.position > farBehind) {
+        this.#again?.();
+        return this.#begin();
+      }
+      this.#note({ last: body.last_position, count: body.count });
+      this.#take(body.messages);
+      if (body.messages.length === 0 || this.position >= this.#known) break;
+    }
+    this.#checked();
+  }
+
+  #note(log) {
+    this.#known = log.last;
+    this.#tell("log", log);
+  }
+
+  // back notes that the log ends before the position: a replica lags, or if it lasts, the log is a new one.
+  #back(last) {
+    if (last >= this.position) this.#backSince = null;
+    else this.#backSince ??= now();
+    if (this.#backSince === null || now() - this.#backSince < backFor) return;
+    this.position = null;
+    this.#backSince = null;
+    this.#again?.();
+  }
+
+  #checked() {
+    if (this.position !== null && this.position >= this.#known && this.#backSince === null) this.checkedAt = now();
+  }
+
+  // take hands on what has not been seen.
+  #take(messages) {
+    const fresh = messages.filter((m) => m.position > this.position);
+    if (fresh.length === 0) return;
+    this.position = fresh.at(-1).position;
+    this.#known = Math.max(this.#known, this.position);
+    this.#tell("messages", fresh);
+  }
+
+  #become(mode) {
+    this.mode = mode;
+    this.#tell("change");
+  }
+
+  // tell calls a handler, whose mistakes must not look like those of the connection.
+  #tell(what, ...about) {
+    try {
+      this.#handlers[what](...about);
+    } catch (error) {
+      reportError(error);
+    }
+  }
+
+  #hiddenLong() {
+    return this.#hiddenAt !== null && now() - this.#hiddenAt >= hiddenFor;
+  }
+
+  // stream follows an event stream until it ends, and returns whether it was of use.
+  async #stream() {
+    const control = new AbortController();
+    const stream = { openedAt: null, began: now(), heardAt: now(), position: this.position, laggedSince: null, useless: false };
+    this.#again = () => control.abort();
+    const watch = setInterval(() => this.#watch(stream, control), 1000);
+    let retryAfter = 0;
+    try {
+      const answer = await fetch(`${this.#log}/events?after=${this.position}`, {
+        headers: { Accept: "text/event-stream" }, cache: "no-store", signal: control.signal,
+      });
+      retryAfter = 1000 * (parseInt(answer.headers.get("Retry-After") ?? "", 10) || 0);
+      if (answer.ok && answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
+        await this.#events(answer.body.getReader(), stream);
+      }
+    } catch {
+      // cut, or given up: what there is behind the position is asked for either way
+    } finally {
+      clearInterval(watch);
+      control.abort();
+      this.#again = null;
+    }
+    return { worked: stream.openedAt !== null && !stream.useless && now() - stream.openedAt > shortLived, retryAfter };
+  }
+
+  async #events(reader, stream) {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for (;;) {
+      const { value, done } = await reader.read();
+      if (done) return;
+      stream.heardAt = now();
+      if (stream.openedAt === null) {
+        stream.openedAt = now();
+        this.#become("live");
+      }
+      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
+      rest = lines.pop();
+      const messages = lines.filter((line) => line.startsWith("data:")).map((line) => JSON.parse(line.slice(5)));
+      if (messages.length === 0) continue;
+      stream.position = messages.at(-1).position;
+      this.#take(messages);
+      this.#checked();
+    }
+  }
+
+  // watch ends a stream that is of no use, and checks now and then that nothing is behind the position.
+  #watch(stream, control) {
+    const open = stream.openedAt !== null;
+    if (stream.position >= this.position) stream.laggedSince = null;
+    else stream.laggedSince ??= now();
+    stream.useless ||= stream.laggedSince !== null && now() - stream.laggedSince > lagFor;
+    const dead = open ? now() - stream.heardAt > silentFor : now() - stream.began > openWithin;
+    if (dead || stream.useless || this.#hiddenLong()) return control.abort();
+    if (now() - Math.max(this.checkedAt ?? 0, this.#askedAt) > checkEvery) this.read();
+  }
+}

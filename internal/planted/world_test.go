@@ -1,0 +1,255 @@
+package planted
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/broker"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/consumer"
+	"github.com/drainmark/drainmark/store"
+	storememory "github.com/drainmark/drainmark/store/memory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a deployment on memory adapters, in a bubble. Each of its processes has the fault.
+type world struct {
+	*testing.T
+	fault      string
+	honest     *Fault // in place of fault
+	server     *brokermemory.Server
+	db         *storememory.DB
+	deployment drainmark.Deployment
+	stops      []func()
+}
+
+// inWorld runs a test in a world and stops everything afterwards.
+func inWorld(t *testing.T, fault string, o brokermemory.Options, test func(*world)) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{
+			T: t, fault: fault, server: brokermemory.NewServer(o), db: storememory.NewDB(),
+			deployment: drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: max(o.Partitions, 1)},
+		}
+		master := w.db.Store()
+		if _, err := master.Init(t.Context(), w.deployment); err != nil {
+			t.Fatal(err)
+		}
+		defer func() {
+			for _, stop := range w.stops {
+				stop()
+			}
+		}()
+		test(w)
+	})
+}
+
+// process returns a new process with the fault, and its connection to the broker, which ends with the test.
+func (w *world) process() (*Process, *brokermemory.Client, broker.Broker) {
+	p, err := New(w.fault, func(context.Context) (store.Store, error) { return w.db.Store(), nil })
+	if err != nil {
+		w.Fatal(err)
+	}
+	if w.honest != nil {
+		p.fault = w.honest
+	}
+	client := w.server.Connect()
+	planted := p.Broker(client)
+	w.stops = append(w.stops, func() { _ = planted.Close() })
+	return p, client, planted
+}
+
+// run runs something until the function is called that it returns, or until the test ends.
+func (w *world) run(what func(context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() { defer close(ended); what(ctx) }()
+	stop = func() { cancel(); <-ended }
+	w.stops = append([]func(){stop}, w.stops...) // before its connection
+	return stop
+}
+
+// backend starts a backend.
+func (w *world) backend() service {
+	p, _, queue := w.process()
+	b, err := backend.New(backend.Config{
+		Broker: queue, Reader: p.Reader(w.db.Reader()), Deployment: w.deployment, Logger: slog.New(slog.DiscardHandler),
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.run(b.Run)
+	return service{w, p.Service(b)}
+}
+
+// consumer starts a consumer, whose store may be decorated beneath the fault.
+func (w *world) consumer(owner string, decorate ...func(store.Store) store.Store) (stop func()) {
+	p, _, queue := w.process()
+	var master store.Store = w.db.Store()
+	for _, d := range decorate {
+		master = d(master)
+	}
+	c := consumer.New(consumer.Config{
+		Broker: queue, Store: p.Store(master), Owner: owner, Partitions: w.deployment.Partitions, Logger: slog.New(slog.DiscardHandler),
+	})
+	return w.run(c.Run)
+}
+
+// logIn returns the name of a log of the partition.
+func (w *world) logIn(partition int) string {
+	for _, name := range strings.Split("abcdefghijklmnopqrstuvwxyz", "") {
+		if drainmark.PartitionOf(name, w.deployment.Partitions) == partition {
+			return name
+		}
+	}
+	w.Fatalf("no log is in partition %d", partition)
+	return ""
+}
+
+// service is a backend as a test uses it.
+type service struct {
+	*world
+	backend.Service
+}
+
+func (s service) append(log string, texts ...string) drainmark.Receipt {
+	return s.keyed(log, "", texts...)
+}
+
+func (s service) keyed(log, key string, texts ...string) drainmark.Receipt {
+	s.Helper()
+	records := make([]drainmark.Record, len(texts))
+	for i, text := range texts {
+		records[i] = drainmark.Record{Kind: drainmark.Append, Log: log, Key: key, Body: []byte(text), AcceptedAt: time.Now()}
+	}
+	r, err := s.Append(s.Context(), log, records)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return r
+}
+
+func (s service) clear(log string) drainmark.Receipt {
+	s.Helper()
+	r, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Clear, Log: log, AcceptedAt: time.Now()})
+	if err != nil {
+		s.Fatal(err)
+	}
+	return r
+}
+
+func (s service) barrier() drainmark.Receipt {
+	s.Helper()
+	r, err := s.Barrier(s.Context(), nil)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return r
+}
+
+// within returns the receipt's state after at most so long.
+func (s service) within(wait time.Duration, r drainmark.Receipt) backend.State {
+	s.Helper()
+	status, err := s.Status(s.Context(), r, wait)
+	if err != nil {
+		s.Fatal(err)
+	}
+	return status.State
+}
+
+// persist waits until the receipt's writes are persisted.
+func (s service) persist(r drainmark.Receipt) {
+	s.Helper()
+	if state := s.within(time.Minute, r); state != backend.Persisted {
+		s.Fatalf("a receipt is %s", state)
+	}
+}
+
+// page reads a page of the log, with the receipt if there is one.
+func (s service) page(log string, limit int, need *drainmark.Receipt) store.Page {
+	s.Helper()
+	page, err := s.Messages(s.Context(), log, 0, limit, need, time.Minute)
+	if err != nil && drainmark.KindOf(err) != drainmark.KindNotFound {
+		s.Fatal(err)
+	}
+	return page
+}
+
+// read returns the bodies of the log's messages, joined.
+func (s service) read(log string) string { return bodies(s.page(log, 1000, nil)) }
+
+func bodies(page store.Page) string {
+	var texts []string
+	for _, m := range page.Messages {
+		texts = append(texts, string(m.Body))
+	}
+	return strings.Join(texts, " ")
+}
+
+// gate is a store that takes no commits while it is shut.
+type gate struct {
+	store.Store
+	shut chan struct{} // has something in it while it is shut
+}
+
+func (g gate) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+	select {
+	case g.shut <- struct{}{}:
+		<-g.shut
+		return g.Store.Commit(ctx, c)
+	case <-ctx.Done():
+		return store.Committed{}, ctx.Err()
+	}
+}
+
+// failsOnce is a store whose first commit is fenced.
+type failsOnce struct {
+	store.Store
+	failed bool
+}
+
+func (s *failsOnce) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+	if !s.failed {
+		s.failed = true
+		return store.Committed{}, store.ErrFenced
+	}
+	return s.Store.Commit(ctx, c)
+}
+
+// holdsOnly is a store of which one partition only can be claimed.
+type holdsOnly struct {
+	store.Store
+	partition int
+}
+
+func (s holdsOnly) Claim(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+	if c.Partition != s.partition {
+		return drainmark.Progress{}, errNothing
+	}
+	return s.Store.Claim(ctx, c, ttl)
+}
+
+var errNothing = errors.New("no answer in time")
+
+// next returns the positions of what a subscription gives next, or errNothing.
+func next(ctx context.Context, s backend.Subscription) (positions []uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	messages, err := s.Next(ctx)
+	if ctx.Err() != nil {
+		return nil, errNothing
+	}
+	for _, m := range messages {
+		positions = append(positions, m.Position)
+	}
+	return positions, err
+}
