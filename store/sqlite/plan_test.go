@@ -40,7 +40,7 @@ func TestNoStatementScansALargeTable(t *testing.T) {
 			err := c.each(ctx, "EXPLAIN QUERY PLAN "+query, unbound(query), func(row []driver.Value) error {
 				detail := text(row[3])
 				t.Log(detail)
-				for _, small := range []string{"sqlite_master", "owners", "deployment", "partitions", "CONSTANT ROW", "(subquery"} {
+				for _, small := range []string{"sqlite_master", "owners", "deployment", "partitions", "CONSTANT ROW", "(subquery", "pragma_"} {
 					if strings.HasPrefix(detail, "SCAN "+small) || strings.Contains(detail, "VALUES CLAUSE") {
 						return nil
 					}

@@ -138,16 +138,13 @@ JOIN producers p ON p.id = m.producer;
 // checkSchema says what is in the file: a store that this program knows, or nothing yet. Anything else is
 // store.ErrMisconfigured.
 func checkSchema(ctx context.Context, c *conn) (empty bool, err error) {
-	var application, version, things int64
-	for pragma, into := range map[string]*int64{
-		"PRAGMA application_id":              &application,
-		"PRAGMA user_version":                &version,
-		"SELECT count(*) FROM sqlite_schema": &things,
-	} {
-		if *into, err = c.number(ctx, pragma); err != nil {
-			return false, fmt.Errorf("reading what kind of file it is: %w", err)
-		}
+	// In one statement, and so from one state: somebody else may be making the tables right now.
+	row, err := c.one(ctx, `SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+		(SELECT count(*) FROM sqlite_schema)`)
+	if err != nil {
+		return false, fmt.Errorf("reading what kind of file it is: %w", err)
 	}
+	application, version, things := row[0].(int64), row[1].(int64), row[2].(int64)
 	switch {
 	case application == 0 && version == 0 && things == 0:
 		return true, nil
