@@ -80,6 +80,19 @@ func (d *display) note(text string) {
 	d.noted = strings.TrimSpace(text)
 }
 
+// say shows a line of its own, between those that say how the run is getting on.
+func (d *display) say(text string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.out == nil {
+		return
+	}
+	if d.inPlace {
+		text = "\r" + text + "\x1b[K"
+	}
+	_, _ = io.WriteString(d.out, text+"\n") // as with the line
+}
+
 // refresh shows the step as it is now.
 func (d *display) refresh() {
 	d.mu.Lock()
@@ -123,28 +136,6 @@ func (d *display) line(last bool) {
 	_, _ = io.WriteString(d.out, text) // progress that cannot be shown is no reason to stop
 }
 
-// appendStatus says how far the appends are.
-func (r *runner) appendStatus() string {
-	accepted := int(r.accepted.Load())
-	text := fmt.Sprintf("%s of %s messages accepted, %s/s", thousands(accepted), thousands(r.config.Messages),
-		thousands(int(perSecond(accepted, time.Since(r.display.began)))))
-	for _, n := range []struct {
-		count int64
-		what  string
-	}{{r.retries.Load(), "retries"}, {r.gaveUp.Load(), "given up"}} {
-		if n.count > 0 {
-			text += fmt.Sprintf(", %s %s", thousands(int(n.count)), n.what)
-		}
-	}
-	return text
-}
-
-// readStatus says how far a reading is.
-func (r *runner) readStatus() string {
-	n := int(r.read.Load())
-	return fmt.Sprintf("%s messages read, %s/s", thousands(n), thousands(int(perSecond(n, time.Since(r.display.began)))))
-}
-
 // thousands writes a number with commas.
 func thousands(n int) string {
 	text := strconv.Itoa(n)
@@ -152,4 +143,8 @@ func thousands(n int) string {
 		text = text[:i] + "," + text[i:]
 	}
 	return text
+}
+
+func perSecond(n int, d time.Duration) float64 {
+	return float64(n) / max(d, time.Microsecond).Seconds()
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -108,6 +109,9 @@ func startFake(t testing.TB, f *fake) string {
 	mux.HandleFunc("DELETE /v1/logs/{log}/messages", f.clear)
 	mux.HandleFunc("GET /v1/receipts/{receipt}", f.receipt)
 	mux.HandleFunc("POST /v1/barriers", f.barrier)
+	mux.HandleFunc("GET /v1/dead-letters", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]any{"dead_letters": []any{}})
+	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
 	return server.URL
@@ -184,6 +188,7 @@ func (l *fakeLog) add(m stored) {
 	m.Position = l.last
 	m.ID = fmt.Sprintf("0-00000000000000000000000000000000-%d", l.last)
 	m.PersistedAt = time.Now().UTC().Format(time.RFC3339Nano)
+	m.AcceptedAt = cmp.Or(m.AcceptedAt, m.PersistedAt)
 	if utf8.ValidString(m.body) && !strings.Contains(m.body, "\x00") {
 		m.Text = &m.body
 	} else {
@@ -194,6 +199,7 @@ func (l *fakeLog) add(m stored) {
 
 func answer(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Drainmark-Backend", "the-fake")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v)
 }
@@ -206,7 +212,7 @@ func refuse(w http.ResponseWriter, status int, kind string) {
 
 // nameOf takes "client/number" from a key of a run.
 func nameOf(key string) string {
-	_, name, _ := strings.Cut(key, "/")
+	_, name, _ := strings.Cut(strings.Trim(key, `"`), "/")
 	return name
 }
 
@@ -217,11 +223,16 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 	if r.Header.Get("Content-Type") != "application/x-ndjson" {
 		var all strings.Builder
 		_, _ = body.WriteTo(&all)
-		key := r.Header.Get("Idempotency-Key")
+		key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
 		lines = append(lines, operation{key: key, line: stored{body: all.String(), ContentType: r.Header.Get("Content-Type")}})
 	} else {
 		for decoder := json.NewDecoder(body); decoder.More(); {
-			var l line
+			var l struct {
+				Body        string `json:"body"`
+				BodyBase64  []byte `json:"body_base64"`
+				ContentType string `json:"content_type"`
+				Key         string `json:"key"`
+			}
 			if err := decoder.Decode(&l); err != nil {
 				refuse(w, http.StatusBadRequest, "invalid")
 				return
@@ -285,8 +296,12 @@ func receiptFor(n int) string { return "through-" + strconv.Itoa(n) }
 
 // through returns the operation up to which a receipt wants to see.
 func through(receipt string) int {
-	n, _ := strconv.Atoi(strings.TrimPrefix(receipt, "through-"))
-	return n
+	last := 0
+	for one := range strings.SplitSeq(receipt, ",") {
+		n, _ := strconv.Atoi(strings.TrimPrefix(one, "through-"))
+		last = max(last, n)
+	}
+	return last
 }
 
 func (f *fake) clear(w http.ResponseWriter, r *http.Request) {

@@ -4,17 +4,22 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/drainmark/drainmark/verify/check"
 )
 
-// Print writes the report for people.
-func (r *Report) Print(out io.Writer) error {
+// Print writes a result for people.
+func Print(r check.Result, out io.Writer) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "drainmark verify: %s, log %s, run %s\n\n", r.URL, r.Log, r.Run)
+	fmt.Fprintf(&b, "drainmark verify: %s, logs %s, run %s\n\n", strings.Join(r.URLs, " "), strings.Join(r.Logs, " "), r.Run)
 	for _, p := range r.Promises {
-		p.print(&b)
+		printPromise(&b, &p)
 	}
-	r.printForeign(&b)
-	r.printFigures(&b)
+	if r.Foreign.Count > 0 {
+		printForeign(&b, r.Foreign)
+	}
+	printWindows(&b, r.Windows)
+	printFigures(&b, &r)
 	fmt.Fprintf(&b, "\nverdict: %s", r.Verdict)
 	if r.Reason != "" {
 		fmt.Fprintf(&b, ": %s", r.Reason)
@@ -24,32 +29,32 @@ func (r *Report) Print(out io.Writer) error {
 	return err
 }
 
-func (p *Promise) print(b *strings.Builder) {
+func printPromise(b *strings.Builder, p *check.Promise) {
 	state := string(p.State)
-	if p.State == PromiseBroken {
+	if p.State == check.PromiseBroken {
 		state = "BROKEN"
 	}
-	fmt.Fprintf(b, "  %s  %-24s  %-9s  %s\n", p.Promise, p.Title, state, p.Checked)
+	fmt.Fprintf(b, "  %-12s  %-36s  %-9s  %s\n", p.Promise, p.Title, state, p.Checked)
 	if p.Violations == 0 {
 		return
 	}
 	fmt.Fprintf(b, "      %s violations; the first:\n", thousands(p.Violations))
 	for _, v := range p.Examples {
-		fmt.Fprintf(b, "      - %sexpected %s; found %s\n", v.subject(), v.Expected, v.Found)
+		fmt.Fprintf(b, "      - %sexpected %s; found %s\n", subject(&v), v.Expected, v.Found)
 	}
 }
 
 // subject says which message a violation is about.
-func (v *Violation) subject() string {
+func subject(v *check.Violation) string {
 	var parts []string
 	if v.Client != nil {
 		parts = append(parts, fmt.Sprintf("client %d's message %d", *v.Client, v.Number))
 	}
+	if v.Log != "" {
+		parts = append(parts, "log "+v.Log)
+	}
 	if v.Position != 0 {
 		parts = append(parts, fmt.Sprintf("position %d", v.Position))
-	}
-	if v.ID != "" {
-		parts = append(parts, "id "+v.ID)
 	}
 	if len(parts) == 0 {
 		return ""
@@ -57,21 +62,48 @@ func (v *Violation) subject() string {
 	return strings.Join(parts, ", ") + ": "
 }
 
-func (r *Report) printForeign(b *strings.Builder) {
-	if r.Foreign.Count == 0 {
-		return
-	}
-	fmt.Fprintf(b, "\n  %s messages of somebody else are in the log:\n", thousands(r.Foreign.Count))
-	for _, f := range r.Foreign.Examples {
-		fmt.Fprintf(b, "      - position %d, id %s: %s\n", f.Position, f.ID, f.Begins)
+func printForeign(b *strings.Builder, f check.Strangers) {
+	fmt.Fprintf(b, "\n  %s messages in the logs are not the run's; the first:\n", thousands(f.Count))
+	for _, m := range f.Examples {
+		fmt.Fprintf(b, "      - %s, position %d\n", m.Log, m.Position)
 	}
 }
 
-func (r *Report) printFigures(b *strings.Builder) {
-	a, f := r.Appends, r.Figures
-	fmt.Fprintf(b, "\n  %s of %s messages accepted from %d clients, %d a request; refused %s, unknown %s, unsent %s; retries %s\n",
-		thousands(a.Done), thousands(a.Messages), a.Clients, a.Batch, thousands(a.Refused), thousands(a.Unknown), thousands(a.Unsent),
-		thousands(a.Retries))
-	fmt.Fprintf(b, "  %s accepted/s, in %.2f ms (p50), %.2f ms (p99); barrier reached %.1f ms after the last one; %s read/s; %.1f s in all\n",
-		thousands(int(f.AppendsPerSecond)), f.AcceptP50Ms, f.AcceptP99Ms, f.ReachedAfterMs, thousands(int(f.MessagesReadPerSec)), r.Seconds)
+// printWindows says how the deployment answered while faults were in force: the times of each fault together.
+func printWindows(b *strings.Builder, windows []check.Window) {
+	if len(windows) < 2 {
+		return
+	}
+	b.WriteString("\n  while it was broken:\n")
+	var names []string
+	sum := map[string]*check.Window{}
+	times := map[string]int{}
+	for _, w := range windows[1:] {
+		s := sum[w.Name]
+		if s == nil {
+			s = &check.Window{}
+			sum[w.Name] = s
+			names = append(names, w.Name)
+		}
+		times[w.Name]++
+		s.Appends.Sent += w.Appends.Sent
+		s.Appends.Refused += w.Appends.Refused
+		s.Appends.Unknown += w.Appends.Unknown
+		s.Appends.LongestGapMs = max(s.Appends.LongestGapMs, w.Appends.LongestGapMs)
+	}
+	for _, name := range names {
+		a := sum[name].Appends
+		fmt.Fprintf(b, "      %-24s  %d times: %s appends, %s refused, %s unknown; at most %.1f s without an accepted one\n", name, times[name],
+			thousands(a.Sent), thousands(a.Refused), thousands(a.Unknown), a.LongestGapMs/1000)
+	}
+}
+
+func printFigures(b *strings.Builder, r *check.Result) {
+	a := r.Appends
+	fmt.Fprintf(b, "\n  %s messages of %d clients: %s accepted, %s refused, %s unknown; %s requests sent again\n", thousands(a.Messages), a.Clients,
+		thousands(a.Done), thousands(a.Refused), thousands(a.Unknown), thousands(a.Retries))
+	if f := r.Figures; f.AppendsPerSecond > 0 {
+		fmt.Fprintf(b, "  %s messages/s accepted, a request within %.1f ms (median) and %.1f ms (99 of 100); barrier reached %.0f ms after the last; %s messages/s read\n",
+			thousands(int(f.AppendsPerSecond)), f.AcceptP50Ms, f.AcceptP99Ms, f.ReachedAfterMs, thousands(int(f.MessagesReadPerSec)))
+	}
 }

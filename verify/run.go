@@ -1,65 +1,137 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	mathrand "math/rand/v2"
-	"net/http"
 	"net/url"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/drainmark/drainmark/client"
+	"github.com/drainmark/drainmark/verify/check"
+	"github.com/drainmark/drainmark/verify/history"
 )
 
-// errNotEmpty ends a run whose log is not empty behind the clear: there is nothing that could be judged then.
-var errNotEmpty = errors.New("the log is not empty behind its clear")
+// errNotEmpty ends a run whose logs are not empty behind their clears: there is nothing that could be judged then.
+var errNotEmpty = errors.New("a log is not empty behind its clear")
 
-// probeEvery is how often a barrier is asked for while the clients append.
-const probeEvery = time.Second
+// waitFor is how long the server is asked to wait in calls that wait.
+const waitFor = 10 * time.Second
 
-// runner does one run. history is written by one goroutine at a time, except that each client writes its own appends,
-// and mu guards the read-backs.
+// runner does one run. Its methods may be called by many goroutines, but for those of the steps.
 type runner struct {
-	config    Config
-	api       *client
-	display   *display
-	run       string // the run's id, which is in every message
-	startedAt time.Time
-	history   *history
+	config  Config
+	targets []*client.Client
+	id      string // in every message
+	begun   time.Time
+	out     *history.Writer
+	display *display
+
+	logs     []*log // first those that are only appended to
+	barriers atomic.Int64
+	// incomplete is why the run cannot come to a verdict although it does all its steps: a fault that did not happen, or a
+	// barrier that is stalled. What was accepted may be missing all the same, which is found.
+	incomplete error
+	held       client.Receipt // of the clears, then of the last barriers: the final readings carry it
+
 	mu        sync.Mutex
-	before    uint64        // the log's last position before the run
-	receipt   string        // of the clear, then of the last barrier: readings carry it
-	frontier  atomic.Uint64 // the highest last position that any answer showed: what is sent from now on stands behind
+	unsettled []unsettled // receipts to be asked about in the end
 
 	// What the display shows.
-	accepted, gaveUp, retries, resent, read atomic.Int64
+	accepted, gaveUp, retries, read atomic.Int64
+	suspicions                      atomic.Int64
+	pending                         atomic.Int64 // by the last sample, or -1
+	inForce                         func() string
+	deadline                        time.Time // of the appending, if it has one
 }
 
-func newRunner(c Config) *runner {
+// log is one of the run's logs.
+type log struct {
+	history.Log
+	index    int
+	before   uint64        // its last position before the run
+	accepted atomic.Int64  // messages that were accepted
+	frontier atomic.Uint64 // the highest last position that any answer showed: what is sent from now on stands behind
+}
+
+// unsettled is an append whose receipt has to tell what became of it.
+type unsettled struct {
+	client  int
+	first   uint64
+	receipt client.Receipt
+}
+
+func newRunner(c Config, out *history.Writer) (*runner, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails: it stops the program instead
-	return &runner{
-		config: c, run: hex.EncodeToString(id[:]), startedAt: time.Now(),
-		api:     newClient(c.URL, c.Concurrency+1),
-		display: newDisplay(c.Out, c.Interactive),
-		history: &history{clients: c.Concurrency, appends: make([]appendCall, c.Messages)},
+	r := &runner{
+		config: c, id: hex.EncodeToString(id[:]), begun: time.Now(), out: out,
+		display: newDisplay(c.Out, c.Interactive), inForce: func() string { return "" },
+	}
+	r.pending.Store(-1)
+	run := history.Run{
+		Version: history.Version, ID: r.id, StartedAt: r.begun, Seed: c.Seed, Clients: c.Concurrency, Ordered: true,
+	}
+	for _, text := range c.URLs {
+		target, err := client.New(client.Config{URL: text, IdleConns: c.Concurrency + 8})
+		if err != nil {
+			return nil, err
+		}
+		r.targets = append(r.targets, target)
+		u, _ := url.Parse(text) // withDefaults has parsed it
+		run.Targets = append(run.Targets, u.Redacted())
+	}
+	for i, l := range c.logs() {
+		r.logs = append(r.logs, &log{Log: l, index: i})
+		run.Logs = append(run.Logs, l)
+	}
+	if c.Workload == Mixed {
+		run.Clients += modelClients
+	}
+	if len(c.Faults.Faults) > 0 {
+		run.Plan = c.Faults.String()
+	}
+	out.Write(history.Line{Run: &run})
+	return r, nil
+}
+
+// logs returns the logs of a run: first those that are only appended to.
+func (c *Config) logs() (all []history.Log) {
+	for i := range c.Logs {
+		name := c.Log
+		if i > 0 {
+			name = fmt.Sprintf("%s-%d", c.Log, i+1)
+		}
+		all = append(all, history.Log{Name: name})
+	}
+	if c.Workload == Mixed {
+		all = append(all, history.Log{Name: c.Log + "-cleared", Clears: true}, history.Log{Name: c.Log + "-model", Clears: true, Model: true})
+	}
+	return all
+}
+
+func (r *runner) close() {
+	for _, target := range r.targets {
+		target.Close()
 	}
 }
 
 // since returns how long the run has lasted, by the monotonic clock.
-func (r *runner) since() time.Duration { return time.Since(r.startedAt) }
+func (r *runner) since() time.Duration { return time.Since(r.begun) }
 
-func (r *runner) redactedURL() string {
-	u, err := url.Parse(r.config.URL)
-	if err != nil {
-		return ""
+// random returns the random numbers of one of the run's parts.
+func (r *runner) random(part string, index int) *mathrand.Rand {
+	sum := r.config.Seed
+	for _, b := range []byte(part) {
+		sum = sum*31 + uint64(b)
 	}
-	return u.Redacted()
+	return mathrand.New(mathrand.NewPCG(sum, uint64(index)))
 }
 
 // steps does the run's six steps.
@@ -71,14 +143,17 @@ func (r *runner) steps(ctx context.Context) error {
 	}{
 		{"clear", r.clear, nil},
 		{"empty", r.awaitEmpty, nil},
-		{"append", r.append, r.appendStatus},
-		{"barrier", r.lastBarrier, nil},
+		{"append", r.work, r.workStatus},
+		{"barrier", r.lastBarriers, nil},
 		{"read", r.readFirst, r.readStatus},
 		{"check", r.readAgain, r.readStatus},
 	}
 	for i, s := range steps {
 		r.display.begin(i+1, len(steps), s.name, s.status)
 		err := s.do(ctx)
+		if err == nil {
+			err = r.out.Err()
+		}
 		r.display.end(err)
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
@@ -87,177 +162,202 @@ func (r *runner) steps(ctx context.Context) error {
 	return nil
 }
 
-// clear is step 1. It puts one message into the log first, so that there is something to clear.
+// end writes the history's last line.
+func (r *runner) end(failure error) {
+	failure = cmp.Or(failure, r.incomplete)
+	end := &history.End{At: r.since(), Complete: failure == nil}
+	if failure != nil {
+		end.Reason = failure.Error()
+	}
+	r.out.Write(history.Line{End: end})
+}
+
+// clear is step 1. It puts one message into each log first, so that there is something to clear.
 func (r *runner) clear(ctx context.Context) error {
-	before, err := r.contact(ctx)
-	if err != nil {
+	if err := r.contact(ctx); err != nil {
 		return err
 	}
-	leaf := singleAppend(r.config.Log, []byte(bodyMagic+r.run+": to be cleared\n"), textType, r.run+"/clear")
-	if err := r.retry(ctx, func() error { _, err := r.api.append(ctx, leaf); return err }); err != nil {
-		return fmt.Errorf("appending a message to be cleared: %w", err)
+	for _, l := range r.logs {
+		err := r.retry(ctx, func(target *client.Client) error {
+			p, err := target.Messages(ctx, l.Name, client.ReadOptions{Limit: 1})
+			if l.before = max(l.before, p.LastPosition); client.KindOf(err) == client.NotFound {
+				return nil // nobody has written to it yet
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("looking where %s ends: %w", l.Name, err)
+		}
+		leaf := client.Message{Body: []byte("drainmark-verify " + r.id + ": to be cleared\n"), ContentType: history.TextType, Key: r.id + "/clear"}
+		err = r.retry(ctx, func(target *client.Client) error { _, err := target.Append(ctx, l.Name, leaf, 0); return err })
+		if err != nil {
+			return fmt.Errorf("appending a message to be cleared to %s: %w", l.Name, err)
+		}
+		err = r.retry(ctx, func(target *client.Client) error {
+			s, err := target.Clear(ctx, l.Name, 0)
+			r.held = client.Merge(r.held, s.Receipt)
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("clearing %s: %w", l.Name, err)
+		}
 	}
-	var s status
-	err = r.retry(ctx, func() (err error) { s, err = r.api.clear(ctx, r.config.Log); return err })
-	if err != nil {
-		return fmt.Errorf("clearing the log: %w", err)
-	}
-	r.receipt, r.before = s.Receipt, before
 	return nil
 }
 
-// contact returns the log's last position. It is the run's first call, and fails when no answer comes soon.
-func (r *runner) contact(ctx context.Context) (uint64, error) {
+// contact makes the run's first call, and fails when no answer comes soon.
+func (r *runner) contact(ctx context.Context) error {
 	within, cancel := context.WithTimeout(ctx, r.config.Contact)
 	defer cancel()
-	var p page
-	err := r.retry(within, func() (err error) {
-		p, err = r.api.messages(within, r.config.Log, 0, 1, "", false)
-		if statusOf(err) == http.StatusNotFound {
-			err = nil // nobody has written to it yet
+	err := r.retry(within, func(target *client.Client) error {
+		_, err := target.Messages(within, r.logs[0].Name, client.ReadOptions{Limit: 1})
+		if client.KindOf(err) == client.NotFound {
+			return nil // nobody has written to it yet
 		}
 		return err
 	})
 	if err != nil && within.Err() != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%w within %v: %w", ErrUnreachable, r.config.Contact, err)
 	}
-	return p.LastPosition, err
-}
-
-// awaitEmpty is step 2.
-func (r *runner) awaitEmpty(ctx context.Context) error {
-	if _, err := r.await(ctx, status{Receipt: r.receipt}, r.display.note); err != nil {
-		return fmt.Errorf("waiting for the clear: %w", err)
-	}
-	_, s, err := r.reach(ctx, r.display.note)
-	if err != nil {
-		return err
-	}
-	var p page
-	err = r.retry(ctx, func() (err error) {
-		p, err = r.api.messages(ctx, r.config.Log, 0, 1, s.Receipt, true)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("looking whether the log is empty: %w", err)
-	}
-	c := &clearCall{before: r.before, last: p.LastPosition, count: p.Count}
-	r.history.cleared = c
-	r.frontier.Store(p.LastPosition)
-	if len(p.Messages) > 0 {
-		c.shown = p.Messages[0].Position
-	}
-	if c.count > 0 || c.shown > 0 {
-		return fmt.Errorf("%w: it holds %d messages; if they are new, somebody else writes to it", errNotEmpty, max(c.count, 1))
-	}
-	return nil
-}
-
-// append is step 3: all clients append, and barriers are asked for meanwhile.
-func (r *runner) append(ctx context.Context) error {
-	probing, stop := context.WithCancel(ctx)
-	var probe sync.WaitGroup
-	probe.Go(func() { r.probe(probing) })
-	clients, writing := errgroup.WithContext(ctx)
-	for i := range r.config.Concurrency {
-		w := &writer{runner: r, client: i, random: mathrand.New(mathrand.NewPCG(mathrand.Uint64(), uint64(i)))}
-		clients.Go(func() error { return w.write(writing) })
-	}
-	err := clients.Wait()
-	stop()
-	probe.Wait()
-	r.history.resent = int(r.resent.Load())
-	if err == nil {
-		err = context.Cause(ctx)
-	}
 	return err
 }
 
-// probe asks for one barrier after the other and reads the count each time that one is reached.
-func (r *runner) probe(ctx context.Context) {
-	for {
-		b, _, err := r.reach(ctx, func(string) {})
+// awaitEmpty is step 2. It asks every target: from here on, all of them show the empty logs.
+func (r *runner) awaitEmpty(ctx context.Context) error {
+	for i := range r.targets {
+		if err := r.await(ctx, i, r.held); err != nil {
+			return fmt.Errorf("waiting for the clears: %w", err)
+		}
+	}
+	for _, l := range r.logs {
+		var p client.Page
+		err := r.retry(ctx, func(target *client.Client) (err error) {
+			p, err = target.Messages(ctx, l.Name, client.ReadOptions{Limit: 1, Receipts: r.held, Wait: waitFor})
+			return err
+		})
 		if err != nil {
-			return // ctx has ended; or the last barrier will say the same
+			return fmt.Errorf("looking whether %s is empty: %w", l.Name, err)
 		}
-		r.count(ctx, &b)
-		r.history.barriers = append(r.history.barriers, b)
-		if pause(ctx, probeEvery) != nil {
-			return
+		base := &history.Base{Log: l.index, Base: p.LastPosition, Before: l.before, Count: p.Count}
+		if len(p.Messages) > 0 {
+			base.Shown = p.Messages[0].Position
 		}
+		r.out.Write(history.Line{Base: base})
+		if base.Count > 0 || base.Shown > 0 {
+			return fmt.Errorf("%w: %s holds %d messages; if they are new, somebody else writes to it", errNotEmpty, l.Name, max(p.Count, 1))
+		}
+		l.Base = p.LastPosition
+		l.frontier.Store(p.LastPosition)
 	}
-}
-
-// lastBarrier is step 4, with the one count behind it.
-func (r *runner) lastBarrier(ctx context.Context) error {
-	b, s, err := r.reach(ctx, r.display.note)
-	if err != nil {
-		return err
-	}
-	r.count(ctx, &b)
-	r.receipt = s.Receipt
-	r.history.barriers, r.history.final = append(r.history.barriers, b), true
 	return nil
 }
 
-// reach asks for a barrier and waits until it is reached.
-func (r *runner) reach(ctx context.Context, note func(string)) (b barrierCall, s status, err error) {
-	err = r.retry(ctx, func() (err error) {
-		b.asked = r.since()
-		s, err = r.api.barrier(ctx)
-		return err
-	})
-	if err == nil {
-		s, err = r.await(ctx, s, note)
+// reach waits for a barrier at every target, and holds their receipts. It gives up one that is stalled for long.
+func (r *runner) reach(ctx context.Context) error {
+	for i := range r.targets {
+		for {
+			within, cancel := context.WithTimeoutCause(ctx, r.config.Settle, errStill)
+			b, receipt := r.barrier(within, i, r.config.Concurrency)
+			cancel()
+			if b.Outcome == history.Done {
+				r.held = client.Merge(r.held, receipt)
+				break
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("waiting for a barrier: it is %s: %w", b.State, context.Cause(ctx))
+			}
+			if b.State == string(client.Stalled) {
+				r.incomplete = cmp.Or(r.incomplete, fmt.Errorf("a barrier is stalled %v after the last append: %s", r.config.Settle, b.Reason))
+				break
+			}
+		}
 	}
-	b.reached = r.since()
-	if err != nil {
-		return b, s, fmt.Errorf("waiting for a barrier: %w", err)
-	}
-	return b, s, nil
+	return nil
 }
 
-// count reads the count, once and without a wait, which is what makes a barrier that is reached too early visible.
-func (r *runner) count(ctx context.Context, b *barrierCall) {
-	p, err := r.api.messages(ctx, r.config.Log, 0, 1, "", false)
-	b.counted, b.count = r.since(), p.Count
-	if err != nil && statusOf(err) != http.StatusNotFound { // a log that is not there holds nothing
-		b.fault = err.Error()
-		return
+// errStill is why waiting for a barrier ends that is to be asked for again.
+var errStill = errors.New("it was not reached in time")
+
+// await asks a target about a receipt until everything is persisted.
+func (r *runner) await(ctx context.Context, target int, receipt client.Receipt) error {
+	var s client.Status
+	for b := (backoff{}); ; {
+		asked := time.Now()
+		var err error
+		s, err = r.targets[target].Status(ctx, receipt, waitFor)
+		switch {
+		case err == nil && s.State == client.Persisted:
+			r.display.note("")
+			return nil
+		case err == nil && s.State == client.Rejected:
+			return fmt.Errorf("what was waited for is rejected: %s", s.Reason)
+		case err != nil && !client.Retryable(err):
+			return fmt.Errorf("asking about a receipt: %w", err)
+		}
+		r.display.note(string(s.State) + " " + s.Reason)
+		if time.Since(asked) < backoffMost { // it did not wait
+			if over := b.wait(ctx); over != nil {
+				return fmt.Errorf("asking about a receipt: %w; the last answer: %s %w", over, s.State, err)
+			}
+		}
 	}
-	r.saw(p.LastPosition)
 }
 
-// saw raises the frontier.
-func (r *runner) saw(position uint64) {
+// retry makes a call at one target after the other until it succeeds, cannot succeed, or ctx ends.
+func (r *runner) retry(ctx context.Context, try func(*client.Client) error) error {
+	i := 0
+	for b := (backoff{}); ; i++ {
+		err := try(r.targets[i%len(r.targets)])
+		if err == nil || !client.Retryable(err) && client.KindOf(err) != client.NotReached {
+			return err
+		}
+		if over := b.wait(ctx); over != nil {
+			return fmt.Errorf("%w; the last try: %w", over, err)
+		}
+		r.retries.Add(1)
+	}
+}
+
+// suspect shows at once what looks like a broken promise, for the first few times. The checks, which know everything,
+// judge it afterwards.
+func (r *runner) suspect(format string, args ...any) {
+	if r.suspicions.Add(1) <= check.MaxExamples {
+		r.display.say("looks broken: " + fmt.Sprintf(format, args...))
+	}
+}
+
+// saw raises a log's frontier.
+func (l *log) saw(position uint64) {
 	for {
-		known := r.frontier.Load()
-		if position <= known || r.frontier.CompareAndSwap(known, position) {
+		known := l.frontier.Load()
+		if position <= known || l.frontier.CompareAndSwap(known, position) {
 			return
 		}
 	}
 }
 
-// await asks about a receipt until everything is persisted.
-func (r *runner) await(ctx context.Context, s status, note func(string)) (status, error) {
-	for hurry := (backoff{}); !s.isThrough(); {
-		if s.State == "rejected" {
-			return s, fmt.Errorf("what was waited for is rejected: %s", s.Reason)
-		}
-		if s.State != "" {
-			note(s.State + " " + s.Reason)
-		}
-		asked := time.Now()
-		err := r.retry(ctx, func() (err error) { s, err = r.api.receipt(ctx, s.Receipt); return err })
-		if err != nil {
-			return s, fmt.Errorf("asking about a receipt: %w", err)
-		}
-		if !s.isThrough() && time.Since(asked) < backoffMost { // it did not wait
-			if err := hurry.wait(ctx, nil); err != nil {
-				return s, err
-			}
-		}
+const (
+	backoffLeast = 20 * time.Millisecond
+	backoffMost  = time.Second
+)
+
+// backoff waits longer each time, up to backoffMost, and never for the same time as others.
+type backoff struct{ next time.Duration }
+
+// wait fails with the context's cause when that ends first.
+func (b *backoff) wait(ctx context.Context) error {
+	b.next = min(max(2*b.next, backoffLeast), backoffMost)
+	return pause(ctx, b.next/2+mathrand.N(b.next/2+1))
+}
+
+// pause waits, or fails with the context's cause when that ends first.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
 	}
-	note("")
-	return s, nil
 }

@@ -1,16 +1,17 @@
 // Package verify is the test application: it proves, from outside and over HTTP alone, that a running deployment of
-// Drainmark keeps its promises, or shows which one it breaks, and with which messages.
+// Drainmark keeps its promises, also while it is being broken, or shows which one it breaks, and with which messages.
 //
-// A run clears its log, lets a number of clients append numbered messages to it, waits for the barrier, reads
-// everything back, twice, and then checks. What happened is written to a history (history.go) while it happens, and is
-// judged only afterwards, by pure functions, one a promise (checks.go). Every append ends as done, refused or unknown.
-// An unknown one may or may not be in the log, and both are right.
+// A run clears its logs, lets many clients write, read and follow (work.go, and a file each), breaks what its plan says
+// (package fault), waits for the barrier and reads everything back, twice. Every call is written to a history (package
+// history) while it happens, and is judged only afterwards, by pure functions, one a promise (package check). What it
+// comes to is left in a folder (package report).
 //
-// The log belongs to the run: nobody else may write to it or clear it meanwhile. Should somebody do so, then the run
+// Every append ends as done, refused or unknown. An unknown one may or may not be in the log, and both are right. The
+// logs belong to the run: nobody else may write to them or clear them meanwhile. Should somebody do so, then the run
 // says that it is inconclusive instead of accusing the deployment.
 //
 // The package knows the HTTP API only, so that it can be wrong about nothing but what a client can see. It imports
-// nothing else of the project.
+// nothing else of the project but the client.
 package verify
 
 import (
@@ -19,12 +20,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net/url"
+	"os"
+	"path/filepath"
 	"time"
+
+	"github.com/drainmark/drainmark/verify/check"
+	"github.com/drainmark/drainmark/verify/fault"
+	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/report"
 )
 
 // DefaultLog is the log that a run uses unless it is told otherwise: its own, so that nothing of anybody's is cleared.
 const DefaultLog = "drainmark-verify"
+
+// HistoryFile is the name of the history in a run's folder.
+const HistoryFile = "history.jsonl"
 
 // Limits of a Config.
 const (
@@ -32,80 +44,199 @@ const (
 	MaxConcurrency = 10_000
 	MaxBatch       = 10_000
 	MaxSize        = 128 << 10
+	MaxLogs        = 100
+	MaxRate        = 1_000_000
 )
 
 // ErrUnreachable is in the chain of Run's error when the deployment never answered.
 var ErrUnreachable = errors.New("the deployment does not answer")
 
-// Config says what a run does. Only URL must be set; other fields that are zero have their defaults.
+// Workload says what the clients of a run do.
+type Workload string
+
+// The workloads.
+const (
+	// Mixed appends, one and many, reads with receipts and without, follows, clears, barriers, conflicting idempotency
+	// keys, and a log on which every call is checked against a model.
+	Mixed Workload = "mixed"
+	// Appends only appends, reads back now and then, and asks for barriers: for speed.
+	Appends Workload = "appends"
+)
+
+// Config says what a run does. Only URLs must be set; other fields that are zero have their defaults.
 type Config struct {
-	URL         string        // of a frontend or a backend: http://host:port, or https
-	Log         string        // which log to use; it is cleared. DefaultLog
-	Messages    int           // how many messages to append; 10,000
+	// URLs are of frontends or backends: http://host:port, or https. Each call goes to one of them, and a retry to the
+	// next, so they must be of one deployment.
+	URLs        []string
+	Log         string        // which log to use, and what the names of others begin with; they are cleared. DefaultLog
+	Logs        int           // how many logs to append to, besides those that are cleared and modelled; 2, and 1 for Appends
+	Workload    Workload      // Mixed
+	Messages    int           // how many messages to append; 10,000, or no limit if Duration is set
+	Duration    time.Duration // how long to append; no limit if 0
+	Rate        float64       // messages a second, whether or not the deployment keeps up; 0 for as fast as it takes them
 	Concurrency int           // how many clients append at the same time; 16
-	Batch       int           // how many messages a request has: 1 for single ones, more for NDJSON; 1
+	Batch       int           // how many messages a request has; 0 for one mostly, and 2 to 20 in every eighth
 	Size        int           // how many bytes of random payload a message has, besides about 90 to know it by; 100
-	Timeout     time.Duration // how long the whole run may take; 10 minutes
-	Patience    time.Duration // how long to try for one append before its outcome is left open; Timeout
+	Seed        uint64        // what the clients do follows from it, as far as they decide; 0 for a random one
+	Faults      fault.Plan    // what is broken meanwhile; none for nothing
+	FaultEnv    []string      // NAME=VALUE, for the commands of the plan, besides those of this process
+	Timeout     time.Duration // how long the whole run may take; 10 minutes more than Duration
+	Patience    time.Duration // how long to try for one append before its outcome is left open; 1 minute
+	Settle      time.Duration // after which time a barrier that is stalled in the end is given up; 30 s
 	Contact     time.Duration // how long to try for the first answer; 10 s
-	Out         io.Writer     // where progress is shown; nil for nowhere
-	Interactive bool          // Out is a terminal: progress is shown in place
+	// Dir is where the history and the report are left. It is made; it must not have a history. "" for nowhere.
+	Dir         string
+	Out         io.Writer // where progress is shown; nil for nowhere
+	Interactive bool      // Out is a terminal: progress is shown in place
 }
 
 func (c Config) withDefaults() (Config, error) {
-	c.Log = cmp.Or(c.Log, DefaultLog)
-	c.Messages = cmp.Or(c.Messages, 10_000)
-	c.Concurrency = cmp.Or(c.Concurrency, 16)
-	c.Batch = cmp.Or(c.Batch, 1)
-	c.Size = cmp.Or(c.Size, 100)
-	c.Timeout = cmp.Or(c.Timeout, 10*time.Minute)
-	c.Patience = cmp.Or(c.Patience, c.Timeout)
-	c.Contact = cmp.Or(c.Contact, 10*time.Second)
-	for _, limit := range []struct {
-		name       string
-		value, max int
-	}{
-		{"messages", c.Messages, MaxMessages}, {"concurrency", c.Concurrency, MaxConcurrency},
-		{"batch", c.Batch, MaxBatch}, {"size", c.Size, MaxSize},
-	} {
-		if limit.value < 1 || limit.value > limit.max {
-			return c, fmt.Errorf("%s is %d: it must be from 1 to %d", limit.name, limit.value, limit.max)
+	c.Log, c.Workload = cmp.Or(c.Log, DefaultLog), cmp.Or(c.Workload, Mixed)
+	if c.Workload != Mixed && c.Workload != Appends {
+		return c, fmt.Errorf("workload is %q: it must be %s or %s", c.Workload, Mixed, Appends)
+	}
+	if c.Logs == 0 {
+		c.Logs = map[Workload]int{Mixed: 2, Appends: 1}[c.Workload]
+	}
+	if c.Messages == 0 {
+		c.Messages = 10_000
+		if c.Duration > 0 {
+			c.Messages = MaxMessages
 		}
 	}
-	if c.Timeout < 0 || c.Patience < 0 || c.Contact < 0 {
-		return c, fmt.Errorf("timeout %v, patience %v, contact %v: none can be below 0", c.Timeout, c.Patience, c.Contact)
+	c.Concurrency = cmp.Or(c.Concurrency, 16)
+	c.Size = cmp.Or(c.Size, 100)
+	c.Timeout = cmp.Or(c.Timeout, c.Duration+10*time.Minute)
+	c.Patience = cmp.Or(c.Patience, time.Minute)
+	c.Contact = cmp.Or(c.Contact, 10*time.Second)
+	c.Settle = cmp.Or(c.Settle, 30*time.Second)
+	c.Seed = cmp.Or(c.Seed, rand.Uint64())
+	if err := c.checkLimits(); err != nil {
+		return c, err
 	}
-	u, err := url.Parse(c.URL)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return c, errors.New("the deployment's URL must be of the form http://host:port or https://host:port")
+	for _, text := range c.URLs {
+		u, err := url.Parse(text)
+		if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+			return c, errors.New("the deployment's URL must be of the form http://host:port or https://host:port")
+		}
+	}
+	if len(c.URLs) == 0 {
+		return c, errors.New("a run needs the deployment's URL")
 	}
 	c.Concurrency = min(c.Concurrency, c.Messages)
 	return c, nil
 }
 
+func (c *Config) checkLimits() error {
+	for _, limit := range []struct {
+		name            string
+		value, min, max int
+	}{
+		{"messages", c.Messages, 1, MaxMessages}, {"concurrency", c.Concurrency, 1, MaxConcurrency},
+		{"batch", c.Batch, 0, MaxBatch}, {"size", c.Size, 1, MaxSize}, {"logs", c.Logs, 1, MaxLogs},
+	} {
+		if limit.value < limit.min || limit.value > limit.max {
+			return fmt.Errorf("%s is %d: it must be from %d to %d", limit.name, limit.value, limit.min, limit.max)
+		}
+	}
+	if c.Rate < 0 || c.Rate > MaxRate {
+		return fmt.Errorf("rate is %v: it must be from 0 to %d", c.Rate, MaxRate)
+	}
+	for _, d := range []struct {
+		name  string
+		value time.Duration
+	}{{"timeout", c.Timeout}, {"patience", c.Patience}, {"contact", c.Contact}, {"settle", c.Settle}, {"duration", c.Duration}} {
+		if d.value < 0 {
+			return fmt.Errorf("%s is %v: it cannot be below 0", d.name, d.value)
+		}
+	}
+	return nil
+}
+
 // errTimeout is why a run's context ends when its time is over.
 var errTimeout = errors.New("the run's time is over")
 
-// Run verifies a deployment and reports. The report says what was found, even when an error is returned besides: the
-// error says why the run could not be done to its end (a bad Config, ErrUnreachable, a canceled ctx, answers that are
-// not the API's). A run that runs out of time is not an error; it is inconclusive, or broken by what it saw until then.
+// Run verifies a deployment and judges what it saw. The result says what was found, even when an error is returned
+// besides: the error says why the run could not be done to its end (a bad Config, ErrUnreachable, a canceled ctx, answers
+// that are not the API's, a folder that cannot be written). A run that runs out of time is not an error; it is
+// inconclusive, or broken by what it saw until then.
 //
 // Everything that Run starts has ended when it returns.
-func Run(ctx context.Context, config Config) (Report, error) {
+func Run(ctx context.Context, config Config) (check.Result, error) {
+	inconclusive := func(err error) (check.Result, error) {
+		return check.Result{Verdict: check.Inconclusive, Reason: err.Error()}, err
+	}
 	c, err := config.withDefaults()
 	if err != nil {
-		return Report{Verdict: Inconclusive, Reason: err.Error()}, fmt.Errorf("configuring the run: %w", err)
+		return inconclusive(fmt.Errorf("configuring the run: %w", err))
 	}
+	file, remove, err := openHistory(c.Dir)
+	if err != nil {
+		return inconclusive(err)
+	}
+	defer remove()
+	defer file.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, errTimeout)
 	defer cancel()
-	r := newRunner(c)
-	defer r.api.close()
-	defer r.display.start()()
-
-	err = r.steps(ctx)
-	report := r.report(ctx, err)
-	if errors.Is(err, errNotEmpty) || err != nil && errors.Is(context.Cause(ctx), errTimeout) {
-		err = nil // the report says it
+	r, err := newRunner(c, history.NewWriter(file))
+	if err != nil {
+		return inconclusive(fmt.Errorf("configuring the run: %w", err))
 	}
-	return report, err
+	defer r.close()
+	stopDisplay := r.display.start()
+	failure := r.steps(ctx)
+	stopDisplay()
+	timedOut := failure != nil && errors.Is(context.Cause(ctx), errTimeout)
+	r.end(failure)
+	if err := r.out.Flush(); err != nil {
+		return inconclusive(err)
+	}
+	result, err := Recheck(file.Name(), c.Dir)
+	if err != nil {
+		return inconclusive(err)
+	}
+	if errors.Is(failure, errNotEmpty) || timedOut {
+		failure = nil // the result says it
+	}
+	return result, failure
+}
+
+// openHistory makes the file of a run's history: in its folder, or one that is removed afterwards.
+func openHistory(dir string) (file *os.File, remove func(), err error) {
+	if dir == "" {
+		file, err = os.CreateTemp("", "drainmark-verify-*.jsonl")
+		if err != nil {
+			return nil, nil, fmt.Errorf("making a file for the history: %w", err)
+		}
+		return file, func() { _ = os.Remove(file.Name()) }, nil
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return nil, nil, fmt.Errorf("making the run's folder: %w", err)
+	}
+	file, err = os.OpenFile(filepath.Join(dir, HistoryFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, nil, fmt.Errorf("making the history, which must not be there yet: %w", err)
+	}
+	return file, func() {}, nil
+}
+
+// Recheck judges the history in a file, and writes the report into a folder, if that is not "".
+func Recheck(path, dir string) (check.Result, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return check.Result{}, fmt.Errorf("opening the history: %w", err)
+	}
+	defer file.Close()
+	h, err := history.Load(file)
+	if err != nil {
+		return check.Result{}, fmt.Errorf("reading %s: %w", path, err)
+	}
+	result := check.Judge(h, check.Options{})
+	if dir == "" {
+		return result, nil
+	}
+	if err := report.Write(dir, h, result); err != nil {
+		return result, fmt.Errorf("writing the report: %w", err)
+	}
+	return result, nil
 }

@@ -8,11 +8,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/alecthomas/kong"
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/verify"
+	"github.com/drainmark/drainmark/verify/fault"
 )
 
 // The exit codes. Verification has its own for a run that could not tell.
@@ -50,7 +52,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ended := -1
 	parser, err := kong.New(&c, kong.Name("drainmark"), kong.Description(description), kong.UsageOnError(),
 		kong.Writers(stdout, stderr), kong.DefaultEnvars("DRAINMARK"), kong.Exit(func(code int) { ended = code }),
-		kong.Vars{"verify_log": verify.DefaultLog},
+		kong.Vars{"verify_log": verify.DefaultLog, "canary_log": verify.CanaryLog, "plans": strings.Join(fault.Names(), ", ")},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
 	if err != nil {
 		fmt.Fprintln(stderr, "drainmark:", err)

@@ -20,6 +20,7 @@ type setup struct {
 	frontend      bool
 	backendFlags  []string
 	consumerFlags []string
+	planted       string // the promise that all programs break on purpose; empty for none
 }
 
 // deployment is a running Drainmark.
@@ -63,6 +64,7 @@ func deploy(t testing.TB, s setup) *deployment {
 		d.url = "http://" + listen
 	}
 	for _, p := range d.programs() {
+		p.planted, p.store = s.planted, s.store
 		p.start()
 	}
 	for _, p := range d.consumers {

@@ -31,18 +31,27 @@ var binaryDir string // of the program; empty as long as it is not built
 // buildTime is for how long building may take, with nothing in Go's cache.
 const buildTime = 5 * time.Minute
 
-// binary builds drainmark once, and returns its path.
-var binary = sync.OnceValues(func() (string, error) {
+// binary builds drainmark once, and returns its path. plantedBinary builds one that can break promises on purpose.
+var (
+	binary        = sync.OnceValues(func() (string, error) { return build("drainmark") })
+	plantedBinary = sync.OnceValues(func() (string, error) { return build("drainmark-planted", "-tags", "planted") })
+)
+
+var binaryFolder = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "drainmark-e2e-")
+	if err == nil {
+		binaryDir, err = dir, noteSources()
+	}
+	return dir, err
+})
+
+func build(name string, flags ...string) (string, error) {
+	dir, err := binaryFolder()
 	if err != nil {
 		return "", err
 	}
-	binaryDir = dir
-	if err := noteSources(); err != nil {
-		return "", err
-	}
-	path := filepath.Join(dir, "drainmark")
-	arguments := []string{"build", "-o", path}
+	path := filepath.Join(dir, name)
+	arguments := append([]string{"build", "-o", path}, flags...)
 	if raceEnabled {
 		arguments = append(arguments, "-race")
 	}
@@ -53,7 +62,7 @@ var binary = sync.OnceValues(func() (string, error) {
 		return "", fmt.Errorf("go build: %w:\n%s", err, output)
 	}
 	return path, nil
-})
+}
 
 // noteSources looks at every source file of the project. "go test" takes note, and does not show an old result when
 // something of the program has changed, which the tests do not import.

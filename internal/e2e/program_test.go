@@ -21,14 +21,18 @@ type program struct {
 	t         testing.TB
 	name      string
 	arguments []string
+	planted   string // the promise that it breaks on purpose, as the package planted has it; empty for none
+	store     string // the master, for some of the planted faults
 	dir       string // of its logs, one file a start
 	starts    atomic.Int64
 	cmd       *exec.Cmd
 	exited    chan struct{}
 }
 
+// processLifetime is how long a process can be there at most.
+var processLifetime = 5 * time.Minute
+
 const (
-	lifetime = 5 * time.Minute  // of a process, at most
 	patience = 60 * time.Second // for something that must happen
 	logShown = 24 << 10         // bytes of a log that are shown when a test fails
 )
@@ -60,6 +64,9 @@ func (p *program) start() {
 		return
 	}
 	path, err := binary()
+	if p.planted != "" {
+		path, err = plantedBinary()
+	}
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -68,9 +75,12 @@ func (p *program) start() {
 		p.t.Fatal(err)
 	}
 	defer log.Close()
-	ctx, cancel := context.WithTimeout(context.Background(), lifetime)
+	ctx, cancel := context.WithTimeout(context.Background(), processLifetime)
 	p.cmd = exec.CommandContext(ctx, path, p.arguments...)
 	p.cmd.Stderr = log
+	if p.planted != "" {
+		p.cmd.Env = append(os.Environ(), "DRAINMARK_PLANTED="+p.planted, "DRAINMARK_STORE="+p.store)
+	}
 	p.cmd.SysProcAttr = processAttributes()
 	if err := p.cmd.Start(); err != nil {
 		cancel()

@@ -1,0 +1,271 @@
+package e2e
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/internal/servers"
+)
+
+// topology is a whole deployment that commands from outside can break and mend, as the plan "local" of verify does: a
+// directory that has a file NAME.pid for each process, and two commands, "start NAME" and "master".
+type topology struct {
+	*deployment
+	t        testing.TB
+	dir      string
+	listener net.Listener
+	parts    map[string]part
+	master   func() string // the name of the server that is the master now
+	asked    chan question
+}
+
+// part is one process of a topology.
+type part struct {
+	start func() // starts it if it does not run, and returns when it answers
+	pid   func() int
+}
+
+// question is a command's line, and where its answer goes.
+type question struct {
+	line   string
+	answer chan string
+}
+
+// startTopology starts three backends and three consumers on a broker, a Redis master with two replicas, and Sentinels.
+// A commit counts when one of the replicas has it.
+func startTopology(t testing.TB, broker string) *topology {
+	t.Helper()
+	o := newTopology(t)
+	s := setup{broker: o.startBroker(broker), backends: 3, consumers: 3, consumerFlags: []string{"--store-wait-replicas", "1"}}
+	redis := map[string]*servers.Redis{"redis-master": servers.StartRedis(t, servers.RedisOptions{})}
+	for i := range 2 {
+		redis[fmt.Sprint("redis-replica-", i)] = servers.StartRedis(t, servers.RedisOptions{ReplicaOf: redis["redis-master"]})
+	}
+	sentinels := servers.StartSentinels(t, 3, "drainmark", redis["redis-master"])
+	for name, r := range redis {
+		o.addServer(name, r.Process)
+	}
+	for i, p := range sentinels.Processes {
+		o.addServer(fmt.Sprint("sentinel-", i), p)
+	}
+	o.master = func() string {
+		port := sentinels.Master()
+		for name, r := range redis {
+			if r.Port == port {
+				return name
+			}
+		}
+		return "redis-master"
+	}
+	s.store, s.replicas = sentinels.URL(), [][]string{{sentinels.URL()}}
+	o.deploy(s)
+	return o
+}
+
+// startSmallTopology starts two backends and two consumers, of which each may break a promise on purpose, on a broker and
+// an SQLite file.
+func startSmallTopology(t testing.TB, broker, planted string) *topology {
+	t.Helper()
+	o := newTopology(t)
+	o.deploy(setup{
+		broker: o.startBroker(broker), store: "sqlite:" + filepath.Join(t.TempDir(), "store.db"), backends: 2, consumers: 2,
+		backendFlags: []string{"--stall-after", "2s"}, consumerFlags: []string{"--lease", "500ms"}, planted: planted,
+	})
+	return o
+}
+
+func newTopology(t testing.TB) *topology {
+	return &topology{t: t, dir: t.TempDir(), parts: map[string]part{}, asked: make(chan question)}
+}
+
+// startBroker starts a broker and returns its URL.
+func (o *topology) startBroker(name string) (url string) {
+	o.t.Helper()
+	switch name {
+	case "rabbitmq":
+		server := servers.StartRabbitMQ(o.t, servers.RabbitMQOptions{})
+		o.addServer("broker", server.Process)
+		return server.URL()
+	case "nats":
+		server := servers.StartNATS(o.t, servers.NATSOptions{})
+		o.addServer("broker", server.Process)
+		return server.URL()
+	}
+	o.t.Fatalf("there is no broker %q: it must be rabbitmq or nats", name)
+	return ""
+}
+
+// deploy starts the programs, and makes the directory.
+func (o *topology) deploy(s setup) {
+	o.t.Helper()
+	o.deployment = deploy(o.t, s)
+	for i, p := range o.consumers {
+		o.addProgram(fmt.Sprint("consumer-", i), p)
+	}
+	for i, p := range o.backends {
+		o.addProgram(fmt.Sprint("backend-", i), p)
+	}
+	o.serve()
+}
+
+func (o *topology) addServer(name string, p *servers.Process) {
+	o.parts[name] = part{pid: p.PID, start: func() {
+		p.Kill() // it is dead; this waits until it is gone
+		p.Start()
+	}}
+}
+
+// addProgram adds a process of drainmark. Starting it does not wait: it may need servers that are not there yet.
+func (o *topology) addProgram(name string, p *program) {
+	o.parts[name] = part{
+		pid:   func() int { return p.cmd.Process.Pid },
+		start: func() { p.kill(); p.start() },
+	}
+}
+
+// serve writes the directory's files, and answers its commands in the background, one after the other, by handing them
+// to whoever runs handle: processes are started and stopped by one goroutine.
+func (o *topology) serve() {
+	o.t.Helper()
+	var err error
+	socket := filepath.Join(o.dir, "control.sock")
+	if o.listener, err = net.Listen("unix", socket); err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(func() { _ = o.listener.Close() })
+	self, err := os.Executable()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	for name, arguments := range map[string]string{"start": `start "$1"`, "master": "master"} {
+		script := fmt.Sprintf("#!/bin/sh\nexec '%s' -control '%s' %s\n", self, socket, arguments)
+		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(script), 0o755); err != nil {
+			o.t.Fatal(err)
+		}
+	}
+	for name := range o.parts {
+		o.writePID(name)
+	}
+	go o.listen() // ends when the listener is closed
+}
+
+func (o *topology) listen() {
+	for {
+		c, err := o.listener.Accept()
+		if err != nil {
+			return
+		}
+		line, _ := bufio.NewReader(c).ReadString('\n')
+		q := question{strings.TrimSpace(line), make(chan string, 1)}
+		select {
+		case o.asked <- q:
+			fmt.Fprintln(c, <-q.answer)
+		case <-o.t.Context().Done():
+		}
+		_ = c.Close()
+	}
+}
+
+// verify runs "drainmark verify" on all backends, and answers the commands of its faults meanwhile. It returns what it
+// printed, and its exit code.
+func (o *topology) verify(within time.Duration, arguments ...string) (printed string, code int) {
+	o.t.Helper()
+	path, err := binary()
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(o.t.Context(), within)
+	defer cancel()
+	for _, url := range o.urls {
+		arguments = append(arguments, "--url", url)
+	}
+	cmd := exec.CommandContext(ctx, path, append([]string{"verify", "run"}, arguments...)...)
+	cmd.Env = append(os.Environ(), "DRAINMARK_TOPOLOGY="+o.dir)
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, io.Discard, time.Second
+	if testing.Verbose() {
+		cmd.Stderr = os.Stderr
+	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); err = cmd.Run() }()
+	o.handle(ended)
+	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		o.t.Fatalf("verify: %v", err)
+	}
+	return out.String(), cmd.ProcessState.ExitCode()
+}
+
+// handle answers commands until done is closed.
+func (o *topology) handle(done <-chan struct{}) {
+	for {
+		select {
+		case q := <-o.asked:
+			q.answer <- o.answer(q.line)
+		case <-done:
+			return
+		}
+	}
+}
+
+// answer does what a command asks for. The answer begins with "ok ", or is an error.
+func (o *topology) answer(line string) string {
+	command, name, _ := strings.Cut(line, " ")
+	p, known := o.parts[name]
+	switch {
+	case command == "master" && o.master != nil:
+		return "ok " + o.master()
+	case command == "start" && known:
+		p.start()
+		o.writePID(name)
+		return "ok"
+	}
+	return fmt.Sprintf("there is no %q; there are %v", line, slices.Sorted(maps.Keys(o.parts)))
+}
+
+func (o *topology) writePID(name string) {
+	path := filepath.Join(o.dir, name+".pid")
+	err := os.WriteFile(path+".new", fmt.Appendf(nil, "%d\n", o.parts[name].pid()), 0o644)
+	if err == nil {
+		err = os.Rename(path+".new", path)
+	}
+	if err != nil {
+		o.t.Errorf("writing the id of %s: %v", name, err)
+	}
+}
+
+// A topology's commands are this program too.
+func init() {
+	if len(os.Args) > 2 && os.Args[1] == "-control" {
+		os.Exit(runControl(os.Args[2], os.Args[3:]))
+	}
+}
+
+// runControl is what this test's program does when it is one of a topology's commands.
+func runControl(socket string, arguments []string) int {
+	c, err := net.DialTimeout("unix", socket, 10*time.Second)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer c.Close()
+	fmt.Fprintln(c, strings.Join(arguments, " "))
+	answer, err := bufio.NewReader(c).ReadString('\n')
+	if rest, ok := strings.CutPrefix(strings.TrimSpace(answer), "ok"); ok && err == nil {
+		fmt.Println(strings.TrimSpace(rest))
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, strings.TrimSpace(answer), err)
+	return 1
+}

@@ -1,0 +1,145 @@
+package check
+
+import (
+	"cmp"
+	"fmt"
+	"time"
+
+	"github.com/drainmark/drainmark/verify/history"
+)
+
+// checkBarrier checks P5: when a barrier is reached, everything that was accepted before it was asked for is shown, and
+// counted. And when the last one was, no receipt says that something is pending that is there.
+func (v *view) checkBarrier() Promise {
+	p, judged := newPromise("P5", "the barrier never lies"), 0
+	for i := range v.Reads {
+		r := &v.Reads[i]
+		b := v.barrierOf(r)
+		if b == nil {
+			continue
+		}
+		judged++
+		v.checkReached(p, &v.logs[r.Log], r, b)
+	}
+	v.checkPending(p)
+	missing := ""
+	if judged == 0 {
+		missing = "no log was read from behind a barrier that was reached"
+	}
+	return p.judged(fmt.Sprintf("%s pages from behind %s barriers", thousands(judged), thousands(len(v.reached))), missing)
+}
+
+// checkReached checks a page from behind a barrier.
+func (v *view) checkReached(p *Promise, l *logView, r *history.Read, b *history.Barrier) {
+	before := l.all.before(b.Start)
+	if before.top > r.Last {
+		p.broken(func() Violation {
+			m, end := v.highest(before.who)
+			return l.of(m, before.top, r.End, fmt.Sprintf("%s, for it was accepted at %s and barrier %d, which was reached, was asked for at %s",
+				name(m), seconds(end), b.Number, seconds(b.Start)), fmt.Sprintf("the log up to position %d", r.Last))
+		})
+		return // what it counts follows from it
+	}
+	least, most := uint64(before.messages), uint64(l.all.sentBefore(r.End)+l.strange)
+	if len(l.clears) == 0 && (r.Total < least || r.Total > most) {
+		p.broken(func() Violation {
+			return l.of(history.Nobody, 0, r.End, fmt.Sprintf("a count from %d to %d behind barrier %d: that many had been accepted before it was "+
+				"asked for, and sent at all", least, most, b.Number), fmt.Sprintf("the count %d", r.Total))
+		})
+	}
+}
+
+// highest returns the message of an append that stands furthest behind, and when the append was answered.
+func (v *view) highest(index int) (history.Message, time.Duration) {
+	a := &v.Appends[index]
+	for m := range messages(a) {
+		if v.place(m) == v.tops[index] {
+			return m, a.End
+		}
+	}
+	return history.Nobody, a.End
+}
+
+// checkPending checks the receipts of unknown appends that said "pending" or "stalled" behind the last barrier,
+// although all was there, in front of what that barrier was for. Of an append that was sent several times, another
+// attempt, whose receipt got lost, may have been the one that was done.
+func (v *view) checkPending(p *Promise) {
+	for i := range v.Appends {
+		a := &v.Appends[i]
+		l := &v.logs[a.Log]
+		open := a.Settled == "pending" || a.Settled == "stalled"
+		if a.Outcome != history.Unknown || !open || a.Attempts > 1 || !l.read() || l.barrier.Outcome != history.Done || v.tops[i] == 0 {
+			continue
+		}
+		if v.tops[i] < l.all.before(l.barrier.Start).top && v.seenBefore(a) {
+			p.broken(func() Violation {
+				m := history.Message{Client: a.Client, Number: a.First}
+				return l.of(m, v.place(m), a.End, "a receipt that says persisted, for all messages of the append are in the log", "it says "+a.Settled)
+			})
+		}
+	}
+}
+
+// seenBefore says whether all messages of an append had been seen when its receipt was asked about.
+func (v *view) seenBefore(a *history.Append) bool {
+	if a.SettledBehind == 0 {
+		return false
+	}
+	asked := v.Reads[a.SettledBehind-1].End
+	for m := range messages(a) {
+		position := v.place(m)
+		if position == 0 || v.logs[a.Log].At(position).At > asked {
+			return false
+		}
+	}
+	return true
+}
+
+// checkReadYourWrites checks P6: a read with a receipt is answered from a state that holds the write, or refused.
+func (v *view) checkReadYourWrites() Promise {
+	p := newPromise("P6", "read your writes")
+	shown, refused := 0, 0
+	for i := range v.Reads {
+		r := &v.Reads[i]
+		if r.Holds == "" || r.Tail || r.Gap {
+			continue
+		}
+		if r.Outcome != history.Done {
+			refused++
+			continue
+		}
+		if m, err := history.ParseMessage(r.Holds); err == nil && m != history.Nobody {
+			shown++
+			v.checkHolds(p, &v.logs[r.Log], r, m)
+		}
+	}
+	missing := ""
+	if shown == 0 {
+		missing = cmp.Or(missing, fmt.Sprintf("none of %s reads with a receipt was answered", thousands(refused)))
+	}
+	return p.judged(fmt.Sprintf("%s reads with a receipt; %s more were not answered", thousands(shown), thousands(refused)), missing)
+}
+
+// checkHolds checks a read that carried the receipt of m's append: all messages of the append are in the state.
+func (v *view) checkHolds(p *Promise, l *logView, r *history.Read, m history.Message) {
+	a := v.AppendOf(m)
+	if a == nil || a.Log != r.Log || !expected(a) {
+		return // it is in another log, or must be in none
+	}
+	excused := v.excused(a) || !l.read() // or nobody has looked
+	for m := range messages(a) {
+		position, found := v.place(m), ""
+		switch {
+		case position > r.Last:
+			found = fmt.Sprintf("a state up to position %d, without it", r.Last)
+		case position == 0 && !excused && !v.letters[m]:
+			found = fmt.Sprintf("a state up to position %d, and nobody has ever seen it", r.Last)
+		}
+		if found != "" {
+			p.broken(func() Violation {
+				return l.of(m, position, r.End, fmt.Sprintf("a state with %s, whose receipt the read carried, or none", name(m)), found)
+			})
+			return
+		}
+	}
+}

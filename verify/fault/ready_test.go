@@ -1,0 +1,170 @@
+//go:build unix
+
+package fault
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+func TestReadyPlans(t *testing.T) {
+	t.Parallel()
+	if names := Names(); !slices.Equal(names, []string{"kubernetes", "local"}) {
+		t.Errorf("the ready plans are %v", names)
+	}
+	if _, err := Ready("moon"); err == nil || err.Error() != `there is no ready plan "moon": they are kubernetes, local` {
+		t.Error(err)
+	}
+	for _, name := range Names() {
+		plan, err := Ready(name)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		for _, f := range plan.Faults {
+			for _, command := range []string{f.Run, f.Check, f.Heal} {
+				if out, err := exec.CommandContext(t.Context(), "/bin/sh", "-n", "-c", command).CombinedOutput(); err != nil {
+					t.Errorf("%s, %s: %s: %v: %s", name, f.Name, command, err, out)
+				}
+			}
+		}
+	}
+}
+
+// start is the command of a topology whose processes do nothing.
+const start = `#!/bin/sh
+cd "${0%/*}" || exit 1
+if kill -0 $(cat $1.pid 2>/dev/null) 2>/dev/null && ps -o stat= -p $(cat $1.pid) | grep -q '^[^Z]'; then
+  echo $1 is running; exit 1
+fi
+echo $1 >>started
+sleep 1000 >/dev/null 2>&1 &
+echo $! >$1.pid
+`
+
+// All faults of the plan for local processes, each once, done to processes that do nothing.
+func TestLocalPlan(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "a topology")
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write("start", start)
+	write("master", "#!/bin/sh\necho redis-replica-0\n")
+	t.Cleanup(func() { killAll(t, dir) })
+	names := strings.Fields("backend-0 backend-1 broker consumer-0 consumer-1 frontend redis-master redis-replica-0 sentinel-0")
+	for _, name := range names {
+		if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "start"), name).CombinedOutput(); err != nil {
+			t.Fatalf("starting %s: %v: %s", name, err, out)
+		}
+	}
+	write("started", "")
+	plan, err := Ready("local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range plan.Faults {
+		f := &plan.Faults[i]
+		f.Every, f.At, f.For = 0, time.Duration(i)*time.Millisecond, time.Millisecond
+	}
+	if _, err := play(t, plan.String(), Options{Env: []string{"DRAINMARK_TOPOLOGY=" + dir}}); err != nil {
+		t.Fatal(err)
+	}
+	var began []string
+	for name := range strings.FieldsSeq(read(t, dir, "started")) {
+		name, _, _ = strings.Cut(name, "-")
+		began = append(began, name)
+	}
+	// One of each, the master, all consumers, and everything, the servers first.
+	want := strings.Fields("consumer backend broker redis consumer consumer")
+	if len(began) != len(want)+len(names) || !slices.Equal(began[:len(want)], want) {
+		t.Fatalf("these have been started again: %v", began)
+	}
+	all := began[len(want):]
+	servers, ours := all[:4], all[4:]
+	slices.Sort(servers)
+	slices.Sort(ours)
+	if !slices.Equal(servers, strings.Fields("broker redis redis sentinel")) ||
+		!slices.Equal(ours, strings.Fields("backend backend consumer consumer frontend")) {
+		t.Errorf("everything was started again as %v", all)
+	}
+}
+
+// kubectl is one for a cluster with two pods of each component, whose consumers can be scaled.
+const kubectl = `#!/bin/sh
+cd "${0%/*}" || exit 1
+[ "$1 $2" = "-n staging" ] || exit 1
+all="$*"
+case "$all" in
+*" get deployment "*) printf 2 ;;
+*" scale deployment "*component=consumer*) echo scale ${all##*=} >>log; echo ${all##*=} >scale ;;
+*" get pods "*component=consumer*) [ $(cat scale) = 0 ] || printf 'pod/consumer-0\npod/consumer-1\n' ;;
+*" get pods "*component=*) pod=${all##*component=}; pod=${pod%% *}; printf "pod/$pod-0\npod/$pod-1\n" ;;
+*" get pods "*name=drainmark*) printf 'pod/backend-0\npod/broker-0\n' ;;
+*" delete pod/"*" --grace-period=0 --force") shift 2; echo $* >>log ;;
+*) exit 1 ;;
+esac
+`
+
+// All faults of the plan for Kubernetes, each once, with a kubectl that only writes down what it is to do.
+func TestKubernetesPlan(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"kubectl": kubectl, "scale": "2", "log": ""} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	plan, err := Ready("kubernetes")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range plan.Faults {
+		f := &plan.Faults[i]
+		f.Every, f.At, f.For = 0, time.Duration(i)*time.Millisecond, min(f.For, time.Millisecond)
+		f.Within = min(f.Within, 5*time.Second)
+	}
+	env := []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "DRAINMARK_NAMESPACE=staging"}
+	if _, err := play(t, plan.String(), Options{Env: env}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"delete pod/consumer-N", "delete pod/backend-N", "delete pod/frontend-N", "delete pod/broker-N", "delete pod/redis-N",
+		"delete pod/redis-N pod/redis-N", "scale 0", "scale 2",
+		"delete pod/backend-N pod/broker-N pod/broker-N pod/redis-N pod/redis-N",
+	}
+	log := strings.NewReplacer("-0", "-N", "-1", "-N", " --grace-period=0 --force", "").Replace(read(t, dir, "log"))
+	if got := strings.Split(strings.TrimSpace(log), "\n"); !slices.Equal(got, want) {
+		t.Errorf("kubectl was told to\n\t%s\nwant\n\t%s", strings.Join(got, "\n\t"), strings.Join(want, "\n\t"))
+	}
+}
+
+// killAll kills the processes of a topology.
+func killAll(t *testing.T, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.pid"))
+	if err != nil {
+		t.Error(err)
+	}
+	for _, f := range files {
+		pid, err := strconv.Atoi(strings.TrimSpace(read(t, f)))
+		if err != nil || pid <= 1 {
+			t.Errorf("%s has no process: %v", f, err)
+			continue
+		}
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Errorf("%s: %v", f, err)
+		}
+	}
+}

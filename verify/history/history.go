@@ -1,0 +1,227 @@
+// Package history is what a run of verify saw: every call with its start and end, what was asked, what was answered, and
+// its outcome, written to a file while it happens (writer.go), and read back for the checks (load.go), now or years
+// later. identity.go says how a message is known by its body.
+//
+// The file has one JSON object a line, with one member, whose name says what the line is: "run" is the first line, "end"
+// the last one of a run that was not broken off, and the types of this file say what is between. Lines come in the order
+// in which the calls ended. Times are nanoseconds since the run began, by the monotonic clock of one machine, so that
+// any two can be compared; nothing else in the file is a time, except the run's beginning. Names of members are never
+// changed, and new ones may come.
+package history
+
+import "time"
+
+// Version is that of the format. A file of a higher one cannot be read.
+const Version = 1
+
+// Outcome is what became of a call, as far as its client can know.
+type Outcome string
+
+// The outcomes.
+const (
+	Done    Outcome = "done"    // it was answered with success
+	Refused Outcome = "refused" // every answer said that nothing was done
+	Unknown Outcome = "unknown" // it may or may not have been done, at any time since its start
+)
+
+// Run is the first line: what was set.
+type Run struct {
+	Version   int       `json:"version"`
+	ID        string    `json:"id"` // in the body of every message: 16 hexadecimal digits
+	StartedAt time.Time `json:"started_at"`
+	Seed      uint64    `json:"seed"`
+	Targets   []string  `json:"targets"` // URLs without passwords; calls have the index
+	Logs      []Log     `json:"logs"`    // calls have the index
+	Clients   int       `json:"clients"`
+	// Ordered says that order is promised whichever backend an append went through. If not, it is promised among the
+	// appends of each backend.
+	Ordered bool   `json:"ordered"`
+	Plan    string `json:"plan,omitempty"` // the faults, for people
+}
+
+// Log is one log of a run. It belongs to the run: nobody else writes to it.
+type Log struct {
+	Name string `json:"name"`
+	// Base is the log's last position when the run's first clear was persisted. The run's first message is at Base+1.
+	Base uint64 `json:"base"`
+	// Clears says that the run clears the log while others append.
+	Clears bool `json:"clears,omitempty"`
+	// Model says that the log has few calls, and reads from behind barriers, so that a model can be checked against all
+	// of them (linearizability).
+	Model bool `json:"model,omitempty"`
+}
+
+// Call is what all calls have.
+type Call struct {
+	Client int           `json:"client"`
+	Start  time.Duration `json:"start"` // before its first attempt was sent
+	End    time.Duration `json:"end"`   // after its last attempt was answered, or given up
+	Target int           `json:"target"`
+	// Backend is the process that gave the last answer, as its Drainmark-Backend header says. Empty if there was none.
+	Backend  string  `json:"backend,omitempty"`
+	Outcome  Outcome `json:"outcome"`
+	Status   int     `json:"status,omitempty"`   // of the last answer
+	Error    string  `json:"error,omitempty"`    // why it is not done
+	Attempts int     `json:"attempts,omitempty"` // how often it was sent, if not once
+}
+
+// Append is an append of the client's messages First to First+Count-1, in one request.
+type Append struct {
+	Call
+	Log   int    `json:"log"`
+	First uint64 `json:"first"` // a client's messages are 1, 2, 3, … over all logs
+	Count int    `json:"count"`
+	// Due is when it should have been sent if the run has a rate; it was sent at Start, later if all clients were busy.
+	Due time.Duration `json:"due,omitempty"`
+	// Conflicts says that it went with the idempotency key of another message that had been accepted: it is to be
+	// rejected, as a dead letter.
+	Conflicts bool `json:"conflicts,omitempty"`
+	// Settled is what its receipt said in the end, when the last barrier had been reached, if the outcome was not known or
+	// the append conflicts: "persisted", "rejected", "pending" or "stalled"; empty if nothing was heard. In the file it is a
+	// line of its own.
+	Settled string `json:"-"`
+	// SettledBehind is how many of History.Reads were before that in the file: what they showed was there when the receipt
+	// was asked, and what later ones show is as it said.
+	SettledBehind int `json:"-"`
+}
+
+// Resend is an append that was sent once more, with the same keys, after it had been accepted: as by a client that has
+// lost the answer. Whatever was answered, nothing may come of it.
+type Resend struct {
+	Call
+	First uint64 `json:"first"` // of the append that it repeats
+}
+
+// Settle says what the receipt of an append said that is on a line before.
+type Settle struct {
+	Client int    `json:"client"`
+	First  uint64 `json:"first"`
+	State  string `json:"state"` // "persisted", "rejected", "pending", "stalled"; "" if there was no answer
+}
+
+// Read is one page, or what a tail received since its last line.
+type Read struct {
+	Call
+	Log   int    `json:"log"`
+	After uint64 `json:"after"`
+	Limit int    `json:"limit,omitempty"` // 0 for a tail
+	Tail  bool   `json:"tail,omitempty"`  // events, which end with the last one seen: Last and Count are not known
+	// Holds is the message whose receipt the read carried, as Message.String writes it: the state that is shown has it.
+	Holds string `json:"holds,omitempty"`
+	// Barrier is the number of the barrier that had been reached when the read was asked for, 0 for none. With Carries the
+	// read carried the barrier's receipt; without, it was the very next call to the target.
+	Barrier int  `json:"barrier,omitempty"`
+	Carries bool `json:"carries,omitempty"`
+	// Final is 1 and 2 for the two readings of everything, from behind the last barrier.
+	Final int `json:"final,omitempty"`
+
+	Last  uint64 `json:"last,omitempty"`  // the log's last position in the state that was shown
+	Total uint64 `json:"total,omitempty"` // how many messages it holds, by what it says
+	// From is the position of the first message shown, and Seen the messages, as Seen.String writes them. They are at From,
+	// From+1, …; a page or tail that is not dense is written as several lines, of which the later ones have Gap.
+	From  uint64   `json:"from,omitempty"`
+	Seen  []string `json:"seen,omitempty"`
+	Gap   bool     `json:"gap,omitempty"`
+	Bytes int      `json:"bytes,omitempty"` // of all bodies shown
+	// Wrong is what is wrong with the positions that a tail received, which is why it ended.
+	Wrong string `json:"wrong,omitempty"`
+	// Faults says what is wrong with damaged messages, by position.
+	Faults map[uint64]string `json:"faults,omitempty"`
+
+	N int `json:"-"` // len(Seen) in the file; a loaded history has no Seen, but Logs
+}
+
+// Barrier is one question whether everything is persisted. Its outcome is Done only if it was reached.
+type Barrier struct {
+	Call
+	Number int    `json:"number"`           // 1, 2, 3, … in the run
+	Logs   []int  `json:"logs,omitempty"`   // which logs it was for; none for all
+	State  string `json:"state"`            // the last one: "reached", "pending", "stalled"
+	Reason string `json:"reason,omitempty"` // why it is stalled
+	// Missing is how many accepted records the deployment says that its broker does not deliver, if it is stalled.
+	Missing uint64 `json:"missing,omitempty"`
+}
+
+// Clear is one clear. Done means that it was accepted.
+type Clear struct {
+	Call
+	Log int `json:"log"`
+	// Settled is what its receipt said at last. A clear that is accepted is waited for: "persisted", or what was said when
+	// the run had no more time.
+	Settled string `json:"settled,omitempty"`
+}
+
+// Sample is what a backend said of its backlog.
+type Sample struct {
+	At        time.Duration `json:"at"`
+	Target    int           `json:"target"`
+	Failed    bool          `json:"failed,omitempty"` // no answer: the rest means nothing
+	Pending   uint64        `json:"pending"`
+	Exact     bool          `json:"exact"`
+	OldestMs  float64       `json:"oldest_ms,omitempty"`
+	Persisted uint64        `json:"persisted"` // by the progress of all partitions, records of everybody
+}
+
+// Fault is one half of a fault: its command that does it, or the one that heals it.
+type Fault struct {
+	Name  string        `json:"name"`
+	Phase string        `json:"phase"` // "run" or "heal"
+	Start time.Duration `json:"start"`
+	End   time.Duration `json:"end"`
+	OK    bool          `json:"ok"`
+	// Writes says that no append may be refused while it is in force (P7).
+	Writes bool   `json:"writes,omitempty"`
+	Output string `json:"output,omitempty"` // the end of what the command said
+}
+
+// Health is one check whether the deployment works.
+type Health struct {
+	At     time.Duration `json:"at"`
+	When   string        `json:"when"` // "before", "between" or "after"
+	OK     bool          `json:"ok"`
+	Detail string        `json:"detail,omitempty"`
+}
+
+// Letter is a dead letter of one of the run's logs, as listed in the end.
+type Letter struct {
+	Log     int    `json:"log"`
+	Message string `json:"message"` // as Message.String writes it; "?" if it cannot be told
+	Reason  string `json:"reason"`
+}
+
+// End is the last line.
+type End struct {
+	At       time.Duration `json:"at"`
+	Complete bool          `json:"complete"`         // all steps were done
+	Reason   string        `json:"reason,omitempty"` // why not
+}
+
+// Line is one line of the file: exactly one member is set.
+type Line struct {
+	Run     *Run     `json:"run,omitempty"`
+	Base    *Base    `json:"base,omitempty"`
+	Append  *Append  `json:"append,omitempty"`
+	Resend  *Resend  `json:"resend,omitempty"`
+	Settle  *Settle  `json:"settle,omitempty"`
+	Read    *Read    `json:"read,omitempty"`
+	Barrier *Barrier `json:"barrier,omitempty"`
+	Clear   *Clear   `json:"clear,omitempty"`
+	Sample  *Sample  `json:"sample,omitempty"`
+	Fault   *Fault   `json:"fault,omitempty"`
+	Health  *Health  `json:"health,omitempty"`
+	Letter  *Letter  `json:"letter,omitempty"`
+	End     *End     `json:"end,omitempty"`
+}
+
+// Base says where the run's messages in a log begin, as soon as that is known: see Log.Base.
+type Base struct {
+	Log  int    `json:"log"`
+	Base uint64 `json:"base"`
+	// Before is the log's last position before the run, behind which the run appended a message and then cleared the log:
+	// Base is above it.
+	Before uint64 `json:"before"`
+	// Shown is the position of the first message that was still shown, 0 for none, and Count what the log said that it held.
+	// With either the run has ended.
+	Shown uint64 `json:"shown,omitempty"`
+	Count uint64 `json:"count,omitempty"`
+}

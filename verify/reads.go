@@ -1,0 +1,353 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark/client"
+	"github.com/drainmark/drainmark/verify/history"
+	"golang.org/x/sync/errgroup"
+)
+
+// The two final readings have pages of different sizes, so that what happens at a page's end happens somewhere else.
+const (
+	firstPages  = 1000
+	secondPages = 337
+)
+
+// readPage reads a page as read says, and writes down what it shows.
+func (r *runner) readPage(ctx context.Context, l *log, read *history.Read, options client.ReadOptions) error {
+	options.After, options.Limit = read.After, read.Limit
+	read.Start = r.since()
+	p, err := r.targets[read.Target].Messages(ctx, l.Name, options)
+	read.End = r.since()
+	if client.KindOf(err) == client.NotFound {
+		err = nil // nobody has written to it: an empty log
+	}
+	read.Backend = p.Backend
+	if read.Outcome = history.Done; err != nil {
+		read.Outcome, read.Error = history.Refused, err.Error() // a read does nothing
+		r.out.Write(history.Line{Read: read})
+		return err
+	}
+	read.Last, read.Total = p.LastPosition, p.Count
+	l.saw(p.LastPosition)
+	r.record(read, p.Messages)
+	return nil
+}
+
+// record writes a read with what it has shown: one line for each part without a gap.
+func (r *runner) record(read *history.Read, messages []client.Message) {
+	for begin := 0; ; {
+		end := begin
+		for end < len(messages) && (end == begin || messages[end].Position == messages[end-1].Position+1) {
+			end++
+		}
+		part := *read
+		if begin < end {
+			part.From = messages[begin].Position
+		}
+		part.Gap = begin > 0
+		for i := begin; i < end; i++ {
+			part.Bytes += len(messages[i].Body)
+			text, wrong := r.look(&messages[i])
+			part.Seen = append(part.Seen, text)
+			if wrong != "" {
+				if part.Faults == nil {
+					part.Faults = map[uint64]string{}
+				}
+				part.Faults[messages[i].Position] = wrong
+			}
+		}
+		r.out.Write(history.Line{Read: &part})
+		if begin = end; begin == len(messages) {
+			return
+		}
+	}
+}
+
+var digestTable = crc32.MakeTable(crc32.Castagnoli)
+
+// look says which message it is, in the form of the history, and what is wrong with it. When it was persisted is not part
+// of its digest: a state may be read that no commit counted in yet, and that a failover takes back; what is persisted then,
+// at the same position, is the same message at another time.
+func (r *runner) look(m *client.Message) (seen, wrong string) {
+	s := history.Seen{}
+	s.Message, wrong = history.Recognise(r.id, m.Body, m.ContentType)
+	if s.Damaged = wrong != ""; s.Damaged {
+		r.suspect("P1: position %d: %s", m.Position, wrong)
+	}
+	digest := crc32.Checksum(m.Body, digestTable)
+	for _, part := range []string{m.ID, m.ContentType, m.AcceptedAt.Format(time.RFC3339Nano)} {
+		digest = crc32.Update(digest, digestTable, []byte(part))
+		digest = crc32.Update(digest, digestTable, []byte{0})
+	}
+	s.Digest = digest
+	return s.String(), wrong
+}
+
+// readAtRandom reads pages here and there, from any target.
+func (r *runner) readAtRandom(ctx context.Context, by int) {
+	random := r.random("reader", by)
+	for ctx.Err() == nil {
+		l := r.logs[random.IntN(len(r.logs))]
+		read := &history.Read{
+			Call: history.Call{Client: by, Target: random.IntN(len(r.targets))}, Log: l.index,
+			After: l.Base + random.Uint64N(l.frontier.Load()-l.Base+1), Limit: []int{1, 10, 100, 1000}[random.IntN(4)],
+		}
+		_ = r.readPage(ctx, l, read, client.ReadOptions{}) // the history has it
+		if pause(ctx, time.Duration(random.Int64N(int64(readerPause)))) != nil {
+			return
+		}
+	}
+}
+
+// followed is how many messages, and for how long, a tail gathers for one line of the history.
+const (
+	followedMost = 1000
+	followedFor  = 20 * time.Millisecond
+)
+
+// reopen is how many messages are followed at most before the stream is left, and another one opened where it was.
+const reopen = 500
+
+// follow follows a log, by one target after the other, each time from where it was.
+func (r *runner) follow(ctx context.Context, by int, l *log) {
+	t := &tail{runner: r, log: l, after: l.Base, read: history.Read{Call: history.Call{Client: by}, Log: l.index, Tail: true}}
+	stop := t.flushNowAndThen()
+	defer stop()
+	random := r.random("tail", by)
+	for ctx.Err() == nil {
+		target, left := random.IntN(len(r.targets)), 1+random.IntN(reopen)
+		for m, err := range r.targets[target].Tail(ctx, l.Name, t.after) {
+			if err != nil {
+				t.broke(target, err)
+				break
+			}
+			t.add(target, m)
+			if left--; left == 0 {
+				break
+			}
+		}
+		if left > 0 && pause(ctx, backoffMost/2) != nil { // it broke
+			return
+		}
+	}
+}
+
+// tail gathers what somebody who follows a log receives.
+type tail struct {
+	*runner
+	log   *log
+	after uint64 // the last position received
+
+	mu   sync.Mutex // guards what follows
+	read history.Read
+	got  []client.Message
+}
+
+func (t *tail) add(target int, m client.Message) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	now := t.since()
+	if len(t.got) >= followedMost || now-t.read.Start > followedFor || target != t.read.Target {
+		t.flush(t.read.End)
+	}
+	t.read.Target = target
+	if len(t.got) == 0 {
+		t.read.Start, t.read.After = now, t.after
+	}
+	t.got = append(t.got, m)
+	t.after, t.read.End = m.Position, now
+	t.log.saw(m.Position)
+}
+
+// broke writes down what is wrong with what the tail received, if that is the error.
+func (t *tail) broke(target int, err error) {
+	if !errors.Is(err, client.ErrPositions) {
+		return // connections may break
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.flush(t.since())
+	read := t.read
+	read.Target = target
+	read.Start, read.End, read.After, read.Outcome, read.Error = t.since(), t.since(), t.after, history.Done, ""
+	read.Wrong = err.Error()
+	t.suspect("P4: a tail of %s: %v", t.log.Name, err)
+	t.out.Write(history.Line{Read: &read})
+}
+
+// flush writes what was gathered. mu is held.
+func (t *tail) flush(end time.Duration) {
+	if len(t.got) == 0 {
+		return
+	}
+	read := t.read
+	read.End, read.Outcome = end, history.Done
+	t.record(&read, t.got)
+	t.got = t.got[:0]
+}
+
+// flushNowAndThen flushes what no further message comes behind, until it is stopped.
+func (t *tail) flushNowAndThen() (stop func()) {
+	over := make(chan struct{})
+	var flushing sync.WaitGroup
+	flushing.Go(func() {
+		ticker := time.NewTicker(followedFor)
+		defer ticker.Stop()
+		for ended := false; !ended; {
+			select {
+			case <-over:
+				ended = true
+			case <-ticker.C:
+			}
+			t.mu.Lock()
+			t.flush(t.read.End)
+			t.mu.Unlock()
+		}
+	})
+	return func() { close(over); flushing.Wait() }
+}
+
+// lastBarriers is step 4: a barrier at every target, when nobody appends any more.
+func (r *runner) lastBarriers(ctx context.Context) error { return r.reach(ctx) }
+
+// readFirst is step 5: everything, from the first target.
+func (r *runner) readFirst(ctx context.Context) error {
+	return r.readAll(ctx, 1, 0, firstPages)
+}
+
+// readAgain is step 6: what became of the appends whose outcome is not known, everything once more, from every other target,
+// or the same, and the dead letters.
+func (r *runner) readAgain(ctx context.Context) error {
+	if err := r.settle(ctx); err != nil {
+		return err
+	}
+	for i := min(1, len(r.targets)-1); i < len(r.targets); i++ {
+		if err := r.readAll(ctx, 2, i, secondPages); err != nil {
+			return err
+		}
+	}
+	return r.listLetters(ctx)
+}
+
+// readAll reads all logs from a target, to the position that the first page of each calls the last.
+func (r *runner) readAll(ctx context.Context, final, target, limit int) error {
+	r.read.Store(0)
+	for _, l := range r.logs {
+		var last uint64
+		for after := l.Base; ; {
+			var read history.Read
+			err := r.retry(ctx, func(*client.Client) error {
+				read = history.Read{
+					Call: history.Call{Client: r.config.Concurrency, Target: target}, Log: l.index, After: after, Limit: limit, Final: final,
+				}
+				next, err := r.readOn(ctx, l, &read)
+				if err == nil && after == l.Base {
+					last = read.Last
+				}
+				if err == nil {
+					after = next
+				}
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("reading %s behind position %d: %w", l.Name, after, err)
+			}
+			if after >= last || after == read.After {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// readOn reads one page of a final reading, and returns where the next one begins.
+func (r *runner) readOn(ctx context.Context, l *log, read *history.Read) (after uint64, err error) {
+	read.Start = r.since()
+	p, err := r.targets[read.Target].Messages(ctx, l.Name, client.ReadOptions{
+		After: read.After, Limit: read.Limit, Receipts: r.held, Wait: waitFor,
+	})
+	read.End = r.since()
+	if err != nil {
+		return read.After, err
+	}
+	read.Outcome, read.Backend, read.Last, read.Total = history.Done, p.Backend, p.LastPosition, p.Count
+	r.record(read, p.Messages)
+	r.read.Add(int64(len(p.Messages)))
+	if n := len(p.Messages); n > 0 {
+		return p.Messages[n-1].Position, nil
+	}
+	return read.After, nil
+}
+
+// readStatus says how far a reading is.
+func (r *runner) readStatus() string {
+	n := int(r.read.Load())
+	return fmt.Sprintf("%s messages read, %s/s", thousands(n), thousands(int(perSecond(n, time.Since(r.display.began)))))
+}
+
+// settleWait is how long a replica may be behind that is asked about a receipt, and settlers how many are asked about at
+// the same time.
+const (
+	settleWait = time.Second
+	settlers   = 32
+)
+
+// settle asks what became of the appends whose outcome is not known, and of those that must be rejected.
+func (r *runner) settle(ctx context.Context) error {
+	asking, ctx := errgroup.WithContext(ctx)
+	asking.SetLimit(settlers)
+	for _, u := range r.unsettled {
+		asking.Go(func() error {
+			var s client.Status
+			err := r.retry(ctx, func(target *client.Client) (err error) {
+				s, err = target.Status(ctx, u.receipt, settleWait)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("asking about the receipt of client %d's message %d: %w", u.client, u.first, err)
+			}
+			r.out.Write(history.Line{Settle: &history.Settle{Client: u.client, First: u.first, State: string(s.State)}})
+			return nil
+		})
+	}
+	return asking.Wait()
+}
+
+// listLetters lists the dead letters of the run's logs, and discards the run's own.
+func (r *runner) listLetters(ctx context.Context) error {
+	byName := map[string]*log{}
+	for _, l := range r.logs {
+		byName[l.Name] = l
+	}
+	var own []string
+	err := r.retry(ctx, func(target *client.Client) error {
+		own = own[:0]
+		for d, err := range target.DeadLetters(ctx) {
+			if err != nil {
+				return err
+			}
+			if m, _ := history.Recognise(r.id, d.Body, d.ContentType); byName[d.Log] != nil && m != history.Nobody {
+				own = append(own, d.ID)
+				r.out.Write(history.Line{Letter: &history.Letter{Log: byName[d.Log].index, Message: m.String(), Reason: d.Reason}})
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("listing the dead letters: %w", err)
+	}
+	for _, id := range own {
+		err := r.retry(ctx, func(target *client.Client) error { _, err := target.DiscardDeadLetter(ctx, id, 0); return err })
+		if err != nil && client.KindOf(err) != client.NotFound {
+			return fmt.Errorf("discarding the run's dead letter %s: %w", id, err)
+		}
+	}
+	return nil
+}
