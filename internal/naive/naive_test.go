@@ -43,6 +43,7 @@ func TestNaive(t *testing.T) {
 		"the barrier is reached while the replica that is read has nothing":                               lags,
 		"a process says where it listens, and ends when it is told to":                                    ends,
 		"what was accepted before a clear comes behind it":                                                clears,
+		"verify says what it loses, and how it lies":                                                      verified,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) }) // one at a time: one of them counts the master's commands
 	}

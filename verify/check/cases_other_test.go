@@ -237,6 +237,13 @@ var otherCases = map[string]judged{
 		}
 		s.end()
 	}},
+	"a message twice, of which the copy behind was seen sooner": {broken: "P2", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.append(done, 30, 40, "1.1")
+		r := s.page(50, 60, 2, 3, "0.1")
+		r.Limit = 1
+		s.finish("0.1 1.1 0.1")
+	}},
 	"somebody else cleared the log, and wrote to it": {inconclusive: true, tell: func(s *story) {
 		s.append(done, 10, 20, "0.1", 3)
 		s.append(done, 30, 40, "1.1")

@@ -284,6 +284,9 @@ func (h *History) see(v *LogView, position uint64, s Seen, read int, fault strin
 	switch {
 	case s.Message != Nobody && first == 0:
 		h.place(s.Message, position)
+	case s.Message != Nobody && !p.Known && position < first && v.At(first).Message == s.Message:
+		h.place(s.Message, position) // the copy behind it was only seen sooner
+		v.Again = append(v.Again, Again{s.Message, first})
 	case s.Message != Nobody && !p.Known:
 		v.Again = append(v.Again, Again{s.Message, position})
 	}
@@ -312,7 +315,7 @@ func grown[T any](s []T, i uint64) []T {
 	return s
 }
 
-// PositionOf returns the first position at which a message was seen, 0 for nowhere.
+// PositionOf returns the lowest position at which a message was seen in the log in which it was seen first, 0 for nowhere.
 func (h *History) PositionOf(m Message) uint64 {
 	if m.Client < 0 || m.Client >= len(h.positions) || m.Number >= uint64(len(h.positions[m.Client])) {
 		return 0
