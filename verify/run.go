@@ -260,7 +260,7 @@ func (r *runner) reach(ctx context.Context) error {
 	for i := range r.targets {
 		for {
 			within, cancel := context.WithTimeoutCause(ctx, r.config.Settle, errStill)
-			b, receipt := r.barrier(within, i, r.config.Concurrency)
+			b, receipt := r.barrier(within, i, r.config.Concurrency, r.display.note)
 			cancel()
 			if b.Outcome == history.Done {
 				r.held = client.Merge(r.held, receipt)

@@ -3,7 +3,6 @@ package verify
 import (
 	"context"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -95,7 +94,7 @@ func (r *runner) faults() (*fault.Runner, error) {
 		return nil, nil
 	}
 	runner, err := fault.New(r.config.Faults, r.config.Seed, fault.Options{
-		Env: r.config.FaultEnv, Health: r.healthy, Record: r.out.Write, Now: r.since, Log: r.display.note,
+		Env: r.config.FaultEnv, Health: r.healthy, Record: r.out.Write, Now: r.since,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the faults: %w", err)
@@ -161,7 +160,7 @@ func (p *pacer) wait(ctx context.Context, messages int) (due time.Time, err erro
 func (r *runner) takeBarriers(ctx context.Context, client int) {
 	random := r.random("barriers", 0)
 	for ctx.Err() == nil {
-		r.barrier(ctx, random.IntN(len(r.targets)), client)
+		r.barrier(ctx, random.IntN(len(r.targets)), client, func(string) {})
 		if pause(ctx, barrierEvery) != nil {
 			return
 		}
@@ -169,7 +168,7 @@ func (r *runner) takeBarriers(ctx context.Context, client int) {
 }
 
 // barrier asks a target for a barrier until it is reached, can never be, or ctx ends, and reads what it shows then.
-func (r *runner) barrier(ctx context.Context, target, by int) (history.Barrier, client.Receipt) {
+func (r *runner) barrier(ctx context.Context, target, by int, note func(string)) (history.Barrier, client.Receipt) {
 	b := history.Barrier{Call: history.Call{Client: by, Target: target, Start: r.since()}, Number: int(r.barriers.Add(1))}
 	accepted := make([]int64, len(r.logs)) // before the barrier
 	for i, l := range r.logs {
@@ -180,7 +179,7 @@ func (r *runner) barrier(ctx context.Context, target, by int) (history.Barrier, 
 		if err != nil && !client.Retryable(err) || again.wait(ctx) != nil {
 			break
 		}
-		r.display.note(strings.TrimSpace("barrier: " + string(s.State) + " " + s.Reason))
+		note(string(s.State) + " " + s.Reason)
 		if next, failed := r.askAgain(ctx, target, s.Receipt); failed == nil {
 			s, err = next, nil
 		} else {
@@ -202,7 +201,6 @@ func (r *runner) barrier(ctx context.Context, target, by int) (history.Barrier, 
 	}
 	if b.Outcome == history.Done {
 		r.readBehind(ctx, &b, s.Receipt, accepted)
-		r.display.note("")
 	}
 	r.out.Write(history.Line{Barrier: &b})
 	return b, s.Receipt

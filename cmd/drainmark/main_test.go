@@ -70,6 +70,11 @@ func TestBadSettings(t *testing.T) {
 		{"consumer --broker nats://h --store redis://h --store-wait-replicas=-1", []string{"--store-wait-replicas", "-1"}},
 		{"verify --log Bad", []string{"--log", "Bad"}},
 		{"verify --url nothing", []string{"http://host:port"}},
+		{"verify --workload slow", []string{"--workload", "slow"}},
+		{"verify --rate=-1", []string{"rate", "-1"}},
+		{"verify --plan nowhere", []string{"--plan", "nowhere", "no file"}},
+		{"verify --fault name=x", []string{"--fault", "fault x", "every"}},
+		{"verify --canary --report x", []string{"--report", "canary"}},
 		{"what", []string{"what"}},
 	} {
 		t.Run(test.arguments, func(t *testing.T) {

@@ -43,6 +43,7 @@ type runCommand struct {
 	Timeout     time.Duration `help:"How long the whole run may take: 10 minutes more than --duration if not set." placeholder:"TIME"`
 	Contact     time.Duration `help:"How long to try for the first answer." default:"10s"`
 	JSON        bool          `name:"json" help:"Print the result as JSON."`
+	Progress    bool          `help:"Show progress, in a line every few seconds, also where there is no terminal."`
 	Canary      bool          `help:"Go on for ever, at a low rate: a run every minute, with its verdicts as metrics."`
 	AdminListen string        `help:"Address of the metrics of a canary." default:"127.0.0.1:9091"`
 	logging     `embed:""`
@@ -74,11 +75,15 @@ func (c *runCommand) config(a *app) (verify.Config, error) {
 	if err != nil {
 		return verify.Config{}, err
 	}
-	return verify.Config{
+	config := verify.Config{
 		URLs: c.URL, Log: c.Log, Logs: c.Logs, Workload: verify.Workload(c.Workload), Messages: c.Messages, Duration: c.Duration,
 		Rate: c.Rate, Concurrency: c.Concurrency, Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Dir: c.Report,
-		Patience: c.Patience, Settle: c.Settle, Timeout: c.Timeout, Contact: c.Contact, Out: a.stderr, Interactive: isTerminal(a.stderr),
-	}, nil
+		Patience: c.Patience, Settle: c.Settle, Timeout: c.Timeout, Contact: c.Contact, Interactive: isTerminal(a.stderr),
+	}
+	if c.Progress || config.Interactive {
+		config.Out = a.stderr
+	}
+	return config, nil
 }
 
 // plan returns the faults of --plan and --fault.

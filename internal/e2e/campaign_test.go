@@ -25,7 +25,7 @@ func TestCampaign(t *testing.T) {
 	if dir == "" {
 		dir = filepath.Join(t.TempDir(), "report")
 	}
-	said, code := o.verify(processLifetime, "--report", dir, "--duration", campaign.String(), "--rate", fmt.Sprint(*campaignRate), "--plan", "local")
+	said, code := o.verify(processLifetime, "--report", dir, "--duration", campaign.String(), "--rate", fmt.Sprint(*campaignRate), "--plan", "local", "--progress")
 	t.Logf("%s", said)
 	if code != 0 {
 		t.Errorf("verify ended with %d", code)

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// A run leaves its history and its report, and the history is judged again with the same result.
+func TestVerifyLeavesAReport(t *testing.T) {
+	t.Parallel()
+	p := up(t, filepath.Join(t.TempDir(), "data"))
+	dir := filepath.Join(t.TempDir(), "report")
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), []string{
+		"verify", "--url", p.api, "--duration", "1500ms", "--rate", "200", "--report", dir, "--json",
+		"--fault", `name=nothing at=200ms for=500ms writes=yes run="true" heal="true"`,
+	}, &stdout, &stderr)
+	if code != exitOK {
+		t.Fatalf("exit code %d: %s%s", code, stdout.String(), stderr.String())
+	}
+	if stderr.Len() > 0 {
+		t.Errorf("there is no terminal, and it says %q", stderr.String())
+	}
+	for _, name := range []string{"history.jsonl", "verdict.json", "junit.xml", "index.html"} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Size() == 0 {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if code := run(t.Context(), []string{"verify", "--url", p.api, "--report", dir}, &stdout, &stderr); code == exitOK {
+		t.Error("another run writes into the same folder")
+	}
+	var again bytes.Buffer
+	if code := run(t.Context(), []string{"verify", "recheck", "--json", dir}, &again, &stderr); code != exitOK {
+		t.Fatalf("recheck: exit code %d: %s%s", code, again.String(), stderr.String())
+	}
+	for name, document := range map[string]string{"the run": stdout.String(), "recheck": again.String()} {
+		var result struct {
+			Verdict  string
+			Promises []struct{ Promise, State string }
+		}
+		if err := json.NewDecoder(strings.NewReader(document)).Decode(&result); err != nil || result.Verdict != "held" || len(result.Promises) != 10 {
+			t.Errorf("%s says (%v): %s", name, err, document)
+		}
+		for _, promise := range result.Promises {
+			if promise.Promise != "P9" && promise.State != "held" { // a second is too short for conflicts
+				t.Errorf("%s says that %s is %s", name, promise.Promise, promise.State)
+			}
+		}
+	}
+	forget(t, filepath.Join(dir, "history.jsonl"), `"final":2`)
+	if code := run(t.Context(), []string{"verify", "recheck", dir}, &again, &stderr); code != exitInconclusive {
+		t.Errorf("recheck of a history without its second reading: exit code %d", code)
+	}
+	if code := run(t.Context(), []string{"verify", "recheck", t.TempDir()}, &again, &stderr); code == exitOK {
+		t.Error("a folder without a history is held")
+	}
+}
+
+// forget removes the lines with a text from a file.
+func forget(t *testing.T, path, text string) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rest []string
+	for line := range strings.Lines(string(content)) {
+		if !strings.Contains(line, text) {
+			rest = append(rest, line)
+		}
+	}
+	if err := os.WriteFile(path, []byte(strings.Join(rest, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A canary goes on until it is stopped, shows its verdicts as metrics, and leaves nothing behind.
+func TestCanary(t *testing.T) {
+	t.Parallel()
+	p := up(t, filepath.Join(t.TempDir(), "data"))
+	canary := launch(t, "verify", "--canary", "--url", p.api, "--duration", "500ms", "--rate", "50", "--admin-listen", "127.0.0.1:0")
+	metrics := strings.TrimSuffix(canary.find(`admin address" url=(\S+)`), "/readyz") + "/metrics"
+	canary.await("shows two runs that held", func() bool {
+		response, err := http.Get(metrics)
+		if err != nil {
+			return false
+		}
+		defer response.Body.Close()
+		var text bytes.Buffer
+		_, err = text.ReadFrom(response.Body)
+		return err == nil && strings.Contains(text.String(), `drainmark_canary_runs_total{verdict="held"} 2`) &&
+			strings.Contains(text.String(), `drainmark_canary_runs_total{verdict="broken"} 0`)
+	})
+	if _, code := canary.stop(); code != exitOK {
+		t.Errorf("exit code %d", code)
+	}
+	p.barrier()
+	for _, log := range []string{"drainmark-canary", "drainmark-canary-2", "drainmark-canary-cleared", "drainmark-canary-model"} {
+		var page struct{ Count int }
+		if p.want(200, "GET", "/v1/logs/"+log+"/messages", "").decode(t, &page); page.Count != 0 {
+			t.Errorf("%s is left with %d messages", log, page.Count)
+		}
+	}
+}
