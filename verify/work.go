@@ -167,7 +167,8 @@ func (r *runner) takeBarriers(ctx context.Context, client int) {
 	}
 }
 
-// barrier asks a target for a barrier until it is reached, can never be, or ctx ends, and reads what it shows then.
+// barrier asks a target for a barrier until it is reached, can never be, or ctx ends, and reads what it shows then. note is
+// told what it says meanwhile.
 func (r *runner) barrier(ctx context.Context, target, by int, note func(string)) (history.Barrier, client.Receipt) {
 	b := history.Barrier{Call: history.Call{Client: by, Target: target, Start: r.since()}, Number: int(r.barriers.Add(1))}
 	accepted := make([]int64, len(r.logs)) // before the barrier

@@ -47,7 +47,7 @@ func (v *view) figures() Figures {
 	accepted, from, till := 0, never, time.Duration(0)
 	for i := range v.Appends {
 		if a := &v.Appends[i]; a.Outcome == history.Done {
-			took = append(took, a.End-a.Start)
+			took = append(took, a.Took())
 			accepted += a.Count
 			from, till = min(from, a.Start), max(till, a.End)
 		}

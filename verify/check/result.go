@@ -120,7 +120,7 @@ type Traffic struct {
 // Figures is what was measured. What could not be measured is 0.
 type Figures struct {
 	AppendsPerSecond   float64 `json:"appends_per_second"` // messages, from the first request to the last answer
-	AcceptP50Ms        float64 `json:"accept_p50_ms"`      // from first sending until accepted, retries included
+	AcceptP50Ms        float64 `json:"accept_p50_ms"`      // from when it was due, or else first sent, until accepted
 	AcceptP99Ms        float64 `json:"accept_p99_ms"`
 	ReachedAfterMs     float64 `json:"reached_after_ms"` // from the last accepted append to the last barrier
 	MessagesReadPerSec float64 `json:"messages_read_per_second"`

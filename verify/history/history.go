@@ -92,6 +92,15 @@ type Resend struct {
 	First uint64 `json:"first"` // of the append that it repeats
 }
 
+// Took is how long an append took until it was answered: from when it should have been sent, if the run has a rate, so that
+// a stall that kept all clients busy is not hidden.
+func (a *Append) Took() time.Duration {
+	if a.Due > 0 {
+		return a.End - a.Due
+	}
+	return a.End - a.Start
+}
+
 // Settle says what the receipt of an append said that is on a line before.
 type Settle struct {
 	Client int    `json:"client"`

@@ -127,7 +127,7 @@ func (t *timeline) addAppends(appends []history.Append) {
 		switch b := t.at(a.End); a.Outcome {
 		case history.Done:
 			b.Accepted += a.Count
-			m.add(t.index(a.End), a.End-a.Start)
+			m.add(t.index(a.End), a.Took())
 		case history.Refused:
 			b.Refused++
 		default:

@@ -260,3 +260,15 @@ func TestTimesThatAreNoneAreInTheFirstBucket(t *testing.T) {
 	line := timelineOf(t, appended(1, -5*time.Second, -time.Second, history.Done), brief)
 	expect(t, "accepted", column(line, func(b *bucket) int { return b.Accepted }), 1, 0, 0, 0)
 }
+
+// With a rate, an append that had to wait for its turn has taken as long as whoever wanted it had to wait.
+func TestAnAppendTakesFromWhenItWasDue(t *testing.T) {
+	t.Parallel()
+	a := history.Append{Call: history.Call{Start: 5 * time.Second, End: 7 * time.Second}}
+	if took := a.Took(); took != 2*time.Second {
+		t.Errorf("without a rate it took %v", took)
+	}
+	if a.Due = time.Second; a.Took() != 6*time.Second {
+		t.Errorf("due a second after the beginning, it took %v", a.Took())
+	}
+}
