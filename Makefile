@@ -4,7 +4,7 @@
 GO         ?= go
 # staticcheck is run, not installed: the version is fixed here.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME   ?= 3s
+FUZZTIME   ?= 2s
 SCHEDULES  ?= 2000
 LASTS      ?= 30m
 BROKER     ?= rabbitmq
@@ -23,12 +23,13 @@ build: ## build the static binary bin/drainmark
 
 test: needs ## run all tests with the race detector, and each fuzz target for some seconds
 	$(GO) test -race -p 3 -timeout 12m $$($(GO) list ./... | grep -v /internal/e2e)
+	$(GO) test -race -tags planted -run 'Planted|UnknownFault' ./cmd/drainmark
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory fuzz
 
 # Whole deployments, with all their servers: nothing else must run beside them on a small machine.
 e2e: needs ## run the tests of whole deployments of real processes
-	$(GO) test -race -timeout 15m ./internal/e2e/...
+	$(GO) test -race -timeout 15m -parallel 3 ./internal/e2e/...
 
 # A C compiler for the race detector, and the servers that the tests start.
 needs:
@@ -51,7 +52,7 @@ vet:
 lint:
 	$(GO) run $(STATICCHECK) -checks 'all,-ST1000,-ST1003,-ST1016' ./...
 
-fuzz: ## run each fuzz target for FUZZTIME (3s)
+fuzz: ## run each fuzz target for FUZZTIME (2s)
 	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ {names[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, names[i]; n=0}' | \
 	while read package name; do \
 		echo "fuzzing $$name in $$package for $(FUZZTIME)"; \

@@ -117,7 +117,7 @@ func (w *writer) resend(ctx context.Context, a accepted) {
 	s, err := w.post(ctx, again.Target, a.log, a.messages)
 	again.End, again.Backend, again.Outcome = w.since(), s.Backend, history.Done
 	if err != nil {
-		again.Outcome, again.Error = outcomeOf(err), err.Error()
+		again.Outcome, again.Error, again.Status = outcomeOf(err), err.Error(), statusOf(err)
 	}
 	w.out.Write(history.Line{Resend: again})
 }
@@ -171,12 +171,14 @@ func (r *runner) send(ctx context.Context, l *log, a *history.Append, messages [
 		s, err := r.post(ctx, a.Target, l, messages)
 		a.End = r.since()
 		if err == nil {
-			a.Outcome, a.Backend, a.Error, receipt = history.Done, s.Backend, "", s.Receipt
+			a.Outcome, a.Backend, a.Error, a.Status, receipt = history.Done, s.Backend, "", 0, s.Receipt
 			break
 		}
-		a.Error = err.Error()
+		a.Error, a.Status = err.Error(), statusOf(err)
 		if !client.NothingDone(err) {
 			a.Outcome = history.Unknown
+		} else if len(a.RefusedAt) < history.MaxRefusals {
+			a.RefusedAt = append(a.RefusedAt, a.End)
 		}
 		var failed *client.Error
 		if errors.As(err, &failed) && failed.Receipt != "" {

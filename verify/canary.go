@@ -3,6 +3,7 @@ package verify
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/drainmark/drainmark/client"
@@ -27,7 +28,7 @@ func Canary(ctx context.Context, c Config, round func(check.Result, error)) erro
 	c.Rate, c.Duration = cmp.Or(c.Rate, canaryRate), cmp.Or(c.Duration, canaryDuration)
 	c.Concurrency = cmp.Or(c.Concurrency, canaryClients)
 	if _, err := c.withDefaults(); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	defer c.trim(context.WithoutCancel(ctx))
 	for ctx.Err() == nil {
@@ -36,7 +37,7 @@ func Canary(ctx context.Context, c Config, round func(check.Result, error)) erro
 			return nil // the run was broken off
 		}
 		round(result, err)
-		if err != nil && pause(ctx, canaryDuration/10) != nil {
+		if err != nil && pause(ctx, c.Duration/10) != nil {
 			return nil
 		}
 	}

@@ -31,7 +31,7 @@ func (r *runner) readPage(ctx context.Context, l *log, read *history.Read, optio
 	}
 	read.Backend = p.Backend
 	if read.Outcome = history.Done; err != nil {
-		read.Outcome, read.Error = history.Refused, err.Error() // a read does nothing
+		read.Outcome, read.Error, read.Status = history.Refused, err.Error(), statusOf(err) // a read does nothing
 		r.out.Write(history.Line{Read: read})
 		return err
 	}

@@ -51,6 +51,9 @@ const (
 // ErrUnreachable is in the chain of Run's error when the deployment never answered.
 var ErrUnreachable = errors.New("the deployment does not answer")
 
+// ErrConfig is in the chain of the error of a run that cannot be as it was set.
+var ErrConfig = errors.New("the run cannot be done so")
+
 // Workload says what the clients of a run do.
 type Workload string
 
@@ -168,7 +171,7 @@ func Run(ctx context.Context, config Config) (check.Result, error) {
 	}
 	c, err := config.withDefaults()
 	if err != nil {
-		return inconclusive(fmt.Errorf("configuring the run: %w", err))
+		return inconclusive(fmt.Errorf("%w: %w", ErrConfig, err))
 	}
 	file, remove, err := openHistory(c.Dir)
 	if err != nil {
@@ -180,7 +183,7 @@ func Run(ctx context.Context, config Config) (check.Result, error) {
 	defer cancel()
 	r, err := newRunner(c, history.NewWriter(file))
 	if err != nil {
-		return inconclusive(fmt.Errorf("configuring the run: %w", err))
+		return inconclusive(fmt.Errorf("%w: %w", ErrConfig, err))
 	}
 	defer r.close()
 	stopDisplay := r.display.start()
@@ -211,11 +214,11 @@ func openHistory(dir string) (file *os.File, remove func(), err error) {
 		return file, func() { _ = os.Remove(file.Name()) }, nil
 	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, nil, fmt.Errorf("making the run's folder: %w", err)
+		return nil, nil, fmt.Errorf("%w: making the run's folder: %w", ErrConfig, err)
 	}
 	file, err = os.OpenFile(filepath.Join(dir, HistoryFile), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
-		return nil, nil, fmt.Errorf("making the history, which must not be there yet: %w", err)
+		return nil, nil, fmt.Errorf("%w: making the history, which must not be there yet: %w", ErrConfig, err)
 	}
 	return file, func() {}, nil
 }

@@ -2,6 +2,7 @@ package verify
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -191,7 +192,7 @@ func (r *runner) barrier(ctx context.Context, target, by int, note func(string))
 	if b.Outcome = history.Done; s.State != client.Reached {
 		b.Outcome = history.Unknown
 		if err != nil {
-			b.Error = err.Error()
+			b.Error, b.Status = err.Error(), statusOf(err)
 		}
 		if over := context.Cause(ctx); over != nil {
 			b.Error = over.Error()
@@ -271,11 +272,19 @@ func (r *runner) clearOnce(ctx context.Context, by, target int, l *log) {
 	s, err := r.targets[target].Clear(ctx, l.Name, 0)
 	c.End, c.Backend, c.Outcome = r.since(), s.Backend, history.Done
 	if err != nil {
-		c.Error, c.Outcome = err.Error(), outcomeOf(err)
+		c.Error, c.Status, c.Outcome = err.Error(), statusOf(err), outcomeOf(err)
 	} else if r.await(ctx, target, s.Receipt) == nil {
 		c.Settled = string(client.Persisted)
 	}
 	r.out.Write(history.Line{Clear: c})
+}
+
+// statusOf returns the status of the answer that a call failed with, 0 if there was none.
+func statusOf(err error) int {
+	if failed := (*client.Error)(nil); errors.As(err, &failed) {
+		return failed.Status
+	}
+	return 0
 }
 
 // outcomeOf returns the outcome of a call that failed.

@@ -10,11 +10,15 @@ import (
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
-// TestAStuckQueue: a queue whose leader does not answer does not disturb the other partitions.
 func TestAStuckQueue(t *testing.T) {
 	t.Parallel()
 	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
-	b := open(t, Config{URL: server.URL(), Partitions: 2, Timeout: time.Second})
+	t.Run("does not disturb the other partitions", func(t *testing.T) { othersGoOn(t, server) })
+	t.Run("cannot be counted, and whoever asked and goes away cuts off nobody", func(t *testing.T) { nobodyIsCutOff(t, server) })
+}
+
+func othersGoOn(t *testing.T, server *servers.RabbitMQ) {
+	b := open(t, Config{URL: server.URL(), Partitions: 2, Timeout: time.Second, Prefix: "others"})
 	t.Cleanup(func() { _ = b.Close() })
 	leader := fmt.Sprintf("whereis('%%2F_%s')", b.queue(1))
 	server.Control("eval", "sys:suspend("+leader+").")
@@ -45,12 +49,8 @@ func TestAStuckQueue(t *testing.T) {
 	}
 }
 
-// TestAStuckCount: somebody who asks for the backlog of a queue that does not answer, and goes away, does not cut off
-// those who publish.
-func TestAStuckCount(t *testing.T) {
-	t.Parallel()
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
-	b := open(t, Config{URL: server.URL(), Partitions: 2, Timeout: 30 * time.Second})
+func nobodyIsCutOff(t *testing.T, server *servers.RabbitMQ) {
+	b := open(t, Config{URL: server.URL(), Partitions: 2, Timeout: 30 * time.Second, Prefix: "counted"})
 	t.Cleanup(func() { _ = b.Close() })
 	publish(t, b, 1, 1)
 	before, err := b.publishing.get()

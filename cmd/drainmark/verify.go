@@ -45,7 +45,7 @@ type runCommand struct {
 	JSON        bool          `name:"json" help:"Print the result as JSON."`
 	Progress    bool          `help:"Show progress, in a line every few seconds, also where there is no terminal."`
 	Canary      bool          `help:"Go on for ever, at a low rate: a run every minute, with its verdicts as metrics."`
-	AdminListen string        `help:"Address of the metrics of a canary." default:"127.0.0.1:9091"`
+	AdminListen string        `help:"Address of the metrics of a canary." default:"127.0.0.1:9095"`
 	logging     `embed:""`
 }
 
@@ -59,6 +59,9 @@ func (c *runCommand) Run(a *app) error {
 		return c.canary(a, config)
 	}
 	result, err := verify.Run(a.ctx, config)
+	if errors.Is(err, verify.ErrConfig) {
+		return verdict(result, err)
+	}
 	if printed := c.print(a, result); printed != nil {
 		return printed
 	}
@@ -133,6 +136,8 @@ func verdict(result check.Result, err error) error {
 	switch {
 	case errors.Is(err, verify.ErrUnreachable):
 		return drainmark.Errorf(drainmark.KindUnavailable, "%w", err)
+	case errors.Is(err, verify.ErrConfig):
+		return drainmark.Errorf(drainmark.KindMisconfigured, "%w", err)
 	case result.Verdict == check.Broken:
 		return exitError(exitFailed)
 	case err != nil:
@@ -155,7 +160,7 @@ func (c *runCommand) canary(a *app, config verify.Config) error {
 	metrics := newCanaryMetrics(r.registry)
 	config.Out = nil
 	r.health.set(func(ctx context.Context) error { return ctx.Err() })
-	return r.end(verify.Canary(r.ctx, config, func(result check.Result, err error) {
+	return r.end(verdict(check.Result{}, verify.Canary(r.ctx, config, func(result check.Result, err error) {
 		metrics.count(result, time.Now())
 		attributes := []any{"verdict", result.Verdict, "messages", result.Appends.Messages, "reason", result.Reason}
 		switch {
@@ -166,7 +171,7 @@ func (c *runCommand) canary(a *app, config verify.Config) error {
 		default:
 			r.log.Info("verified", attributes...)
 		}
-	}))
+	})))
 }
 
 func brokenPromises(r check.Result) (names []string) {
@@ -203,6 +208,9 @@ func newCanaryMetrics(registry *prometheus.Registry) *canaryMetrics {
 	registry.MustRegister(m.runs, m.broken, m.last, m.accept)
 	for _, v := range []check.Verdict{check.Held, check.Broken, check.Inconclusive} {
 		m.runs.WithLabelValues(string(v)) // from 0, so that the first one is an increase
+	}
+	for _, name := range check.Promises {
+		m.broken.WithLabelValues(name)
 	}
 	return m
 }

@@ -1,6 +1,10 @@
 package check
 
-import "github.com/drainmark/drainmark/verify/history"
+import (
+	"time"
+
+	"github.com/drainmark/drainmark/verify/history"
+)
 
 // otherCases are about P7, P9, clears, the model, and what keeps a run from being judged.
 var otherCases = map[string]judged{
@@ -243,6 +247,17 @@ var otherCases = map[string]judged{
 		r := s.page(50, 60, 2, 3, "0.1")
 		r.Limit = 1
 		s.finish("0.1 1.1 0.1")
+	}},
+	"an attempt refused while the database was away, and accepted later": {broken: "P7", tell: func(s *story) {
+		s.fault("no database", true, 100, 900)
+		s.append(done, 200, 1500, "0.1").RefusedAt = []time.Duration{at(300)}
+		s.finish("0.1")
+	}},
+	"an attempt refused before the database was away": {tell: func(s *story) {
+		s.fault("no database", true, 100, 900)
+		s.append(done, 50, 400, "0.1").RefusedAt = []time.Duration{at(60)}
+		s.append(done, 200, 400, "1.1")
+		s.finish("0.1 1.1")
 	}},
 	"somebody else cleared the log, and wrote to it": {inconclusive: true, tell: func(s *story) {
 		s.append(done, 10, 20, "0.1", 3)

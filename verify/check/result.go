@@ -66,6 +66,9 @@ type Appends struct {
 	Retries   int `json:"retries"`   // requests sent again
 }
 
+// Promises are the names of what is judged, in the order of Result.Promises.
+var Promises = []string{"P1", "P2", "P3", "P4", "P5", "P6", "P7", "P9", "clear", "linearizable"}
+
 // Promise is what was found of one promise.
 type Promise struct {
 	Promise    string      `json:"promise"` // "P1" to "P7", "P9", "clear" or "linearizable"

@@ -60,7 +60,7 @@ type Call struct {
 	// Backend is the process that gave the last answer, as its Drainmark-Backend header says. Empty if there was none.
 	Backend  string  `json:"backend,omitempty"`
 	Outcome  Outcome `json:"outcome"`
-	Status   int     `json:"status,omitempty"`   // of the last answer
+	Status   int     `json:"status,omitempty"`   // of the last answer, if that is an error
 	Error    string  `json:"error,omitempty"`    // why it is not done
 	Attempts int     `json:"attempts,omitempty"` // how often it was sent, if not once
 }
@@ -71,6 +71,9 @@ type Append struct {
 	Log   int    `json:"log"`
 	First uint64 `json:"first"` // a client's messages are 1, 2, 3, … over all logs
 	Count int    `json:"count"`
+	// RefusedAt is when attempts were answered with a refusal, or could not be made: the first MaxRefusals. The append may
+	// have been accepted all the same, by a later one.
+	RefusedAt []time.Duration `json:"refused_at,omitempty"`
 	// Due is when it should have been sent if the run has a rate; it was sent at Start, later if all clients were busy.
 	Due time.Duration `json:"due,omitempty"`
 	// Conflicts says that it went with the idempotency key of another message that had been accepted: it is to be
@@ -91,6 +94,9 @@ type Resend struct {
 	Call
 	First uint64 `json:"first"` // of the append that it repeats
 }
+
+// MaxRefusals is how many refused attempts of an append are written down.
+const MaxRefusals = 20
 
 // Took is how long an append took until it was answered: from when it should have been sent, if the run has a rate, so that
 // a stall that kept all clients busy is not hidden.
