@@ -22,7 +22,6 @@ type display struct {
 
 	mu     sync.Mutex // guards what follows, and writing to out
 	head   string     // "3/6 append"
-	name   string
 	began  time.Time
 	status func() string // what is being counted; nil for nothing
 	noted  string        // what is being waited for
@@ -62,15 +61,8 @@ func (d *display) start() (stop func()) {
 func (d *display) begin(number, of int, name string, status func() string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.head, d.name = fmt.Sprintf("[%d/%d] %-8s", number, of, name), name
+	d.head = fmt.Sprintf("[%d/%d] %-8s", number, of, name)
 	d.began, d.status, d.noted = time.Now(), status, ""
-}
-
-// step returns the name of the step that was begun last.
-func (d *display) step() string {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.name
 }
 
 // note says what is being waited for.

@@ -43,37 +43,6 @@ type question struct {
 	answer chan string
 }
 
-// startTopology starts three backends and three consumers on a broker, a Redis master with two replicas, and Sentinels.
-// A commit counts when one of the replicas has it.
-func startTopology(t testing.TB, broker string) *topology {
-	t.Helper()
-	o := newTopology(t)
-	s := setup{broker: o.startBroker(broker), backends: 3, consumers: 3, consumerFlags: []string{"--store-wait-replicas", "1"}}
-	redis := map[string]*servers.Redis{"redis-master": servers.StartRedis(t, servers.RedisOptions{})}
-	for i := range 2 {
-		redis[fmt.Sprint("redis-replica-", i)] = servers.StartRedis(t, servers.RedisOptions{ReplicaOf: redis["redis-master"]})
-	}
-	sentinels := servers.StartSentinels(t, 3, "drainmark", redis["redis-master"])
-	for name, r := range redis {
-		o.addServer(name, r.Process)
-	}
-	for i, p := range sentinels.Processes {
-		o.addServer(fmt.Sprint("sentinel-", i), p)
-	}
-	o.master = func() string {
-		port := sentinels.Master()
-		for name, r := range redis {
-			if r.Port == port {
-				return name
-			}
-		}
-		return "redis-master"
-	}
-	s.store, s.replicas = sentinels.URL(), [][]string{{sentinels.URL()}}
-	o.deploy(s)
-	return o
-}
-
 // startSmallTopology starts two backends and two consumers, of which each may break a promise on purpose, on a broker and
 // an SQLite file.
 func startSmallTopology(t testing.TB, broker, planted string) *topology {
