@@ -4,7 +4,7 @@
 GO         ?= go
 # staticcheck is run, not installed: the version is fixed here.
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-FUZZTIME   ?= 2s
+FUZZTIME   ?= 1s
 SCHEDULES  ?= 2000
 LASTS      ?= 30m
 BROKER     ?= rabbitmq
@@ -52,7 +52,7 @@ vet:
 lint:
 	$(GO) run $(STATICCHECK) -checks 'all,-ST1000,-ST1003,-ST1016' ./...
 
-fuzz: ## run each fuzz target for FUZZTIME (2s)
+fuzz: ## run each fuzz target for FUZZTIME (1s)
 	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ {names[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, names[i]; n=0}' | \
 	while read package name; do \
 		echo "fuzzing $$name in $$package for $(FUZZTIME)"; \

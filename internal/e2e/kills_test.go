@@ -18,7 +18,7 @@ func faultSeed() uint64 {
 
 // TestKills kills backends, consumers and the broker at random moments, again and again, while clients append.
 func TestKills(t *testing.T) {
-	const lasts, least = 45 * time.Second, 25
+	const lasts, least = 30 * time.Second, 16
 	s := startStack(t, 1)
 	o := s.setup(3, 3)
 	o.consumerFlags = []string{"--lease", "1s"}

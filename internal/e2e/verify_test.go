@@ -12,17 +12,18 @@ import (
 
 // The test application is happy with a deployment in which nothing goes wrong, through the frontend.
 func TestVerify(t *testing.T) {
+	t.Parallel()
 	s := startStack(t, 2)
 	o := s.setup(3, 3)
 	o.frontend = true
 	d := deploy(t, o)
-	for _, messages := range []int{100, 1000, 10_000} {
-		t.Run(fmt.Sprint(messages, " messages"), func(t *testing.T) { runVerify(t, d.url, messages) })
+	for messages, workload := range map[int]string{100: "appends", 1000: "mixed", 10_000: "appends"} {
+		t.Run(fmt.Sprint(messages, " messages"), func(t *testing.T) { runVerify(t, d.url, workload, messages) })
 	}
 }
 
 // runVerify runs "drainmark verify" and wants every promise to be held.
-func runVerify(t *testing.T, url string, messages int) {
+func runVerify(t *testing.T, url, workload string, messages int) {
 	t.Helper()
 	path, err := binary()
 	if err != nil {
@@ -31,7 +32,7 @@ func runVerify(t *testing.T, url string, messages int) {
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	var out, progress bytes.Buffer
-	cmd := exec.CommandContext(ctx, path, "verify", "--json", "--url", url, "--messages", fmt.Sprint(messages))
+	cmd := exec.CommandContext(ctx, path, "verify", "--json", "--url", url, "--messages", fmt.Sprint(messages), "--workload", workload)
 	cmd.Stdout, cmd.Stderr = &out, &progress
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%v\n%s\n%s", err, out.String(), progress.String())
@@ -49,7 +50,8 @@ func runVerify(t *testing.T, url string, messages int) {
 		t.Errorf("the report is %s", out.String())
 	}
 	for _, p := range report.Promises {
-		if p.State != "held" && p.Promise != "P7" { // nothing was broken
+		// Nothing was broken, and what else is judged only sometimes, a short run has nothing to do with.
+		if p.State != "held" && (p.State == "broken" || p.Promise <= "P6") {
 			t.Errorf("%s is %s", p.Promise, p.State)
 		}
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 2000, "how many schedules to play")
+	schedules = flag.Int("schedules", 1000, "how many schedules to play")
 	firstSeed = flag.Uint64("seed", 1, "the first schedule's seed")
 	trace     = flag.Bool("trace", false, "print what the system logs")
 )

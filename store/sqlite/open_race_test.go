@@ -10,7 +10,7 @@ import (
 // nothing else in between.
 func TestOpeningWhileTheStoreIsMade(t *testing.T) {
 	t.Parallel()
-	for range 50 {
+	for range 15 {
 		path := filepath.Join(t.TempDir(), "store.db")
 		var reading sync.WaitGroup
 		made := make(chan struct{})
