@@ -3,7 +3,6 @@ package naive
 import (
 	"bytes"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -34,10 +33,9 @@ func verified(t *testing.T, s *stack) {
 		var out bytes.Buffer
 		_ = verify.Print(result, &out)
 		t.Logf("%s acknowledgement: %v\n%s", ack, err, out.String())
-		if result.Verdict != check.Broken || !slices.ContainsFunc(result.Promises, func(p check.Promise) bool {
-			return p.Promise == "P6" && p.State == check.PromiseBroken
-		}) {
-			t.Errorf("%s acknowledgement: the verdict is %s, and P6 must be broken", ack, result.Verdict)
+		// Which promise it is that breaks first depends on luck: a clear that overtakes a message ends the run at once.
+		if result.Verdict != check.Broken {
+			t.Errorf("%s acknowledgement: the verdict is %s", ack, result.Verdict)
 		}
 	}
 }
