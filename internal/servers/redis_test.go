@@ -16,8 +16,11 @@ func TestRedis(t *testing.T) {
 		t.Errorf("the Sentinels' URL is %s", sentinels.URL())
 	}
 
-	// What is set and then killed is there again.
+	// What is set and then killed is there again, once it has arrived: Redis replicates in the background.
 	master.Do("SET", "key", "value")
+	if n := master.Do("WAIT", len(replicas), patience.Milliseconds()); n != int64(len(replicas)) {
+		t.Fatalf("%v replicas have the value", n)
+	}
 	replicas[1].Kill()
 	replicas[1].Start()
 	if value := replicas[1].Do("GET", "key"); value != "value" {
