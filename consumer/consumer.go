@@ -29,7 +29,7 @@ type Limits struct {
 	CommitBytes       int           // or so many bytes; 8 MiB
 	CommitTimeout     time.Duration // of one attempt to commit, claim or read; 10 s
 	Drain             time.Duration // for what is in hand when Run is to end; 5 s
-	GapTries          int           // openings that show the same gap before it is passed; 5
+	GapTries          int           // openings in a row that show the same gap before it is passed; 5
 	GapWait           time.Duration // the longest wait between two of them; 1 s
 	Sweep             time.Duration // between two sweeps of the store; 5 s
 	ProducerRetention time.Duration // after its last record a producer's progress is kept so long; 7 days
@@ -86,15 +86,19 @@ type Consumer struct {
 // memory is what a consumer remembers of a partition between two claims.
 type memory struct {
 	progress drainmark.Progress // as of its last commit
-	gap      gap
+	gaps     map[drainmark.ProducerID]gap
 }
 
 // New returns a Consumer; it does nothing before Run.
 func New(c Config) *Consumer {
+	last := make([]memory, c.Partitions)
+	for p := range last {
+		last[p].gaps = map[drainmark.ProducerID]gap{}
+	}
 	return &Consumer{
 		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: c.Limits.withDefaults(),
 		log: c.Logger.With("owner", c.Owner), metrics: newMetrics(c.Metrics), draining: map[int]*drain{},
-		ended: make(chan struct{}, 1), last: make([]memory, c.Partitions),
+		ended: make(chan struct{}, 1), last: last,
 	}
 }
 

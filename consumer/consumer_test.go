@@ -26,6 +26,7 @@ type rig struct {
 	db       *storememory.DB
 	reader   store.Reader
 	consumer *Consumer
+	wrap     func(broker.Broker) broker.Broker // the consumer's broker, if set
 	producer drainmark.ProducerID
 	stop     func()
 }
@@ -46,7 +47,10 @@ func bubble(t *testing.T, o brokermemory.Options, test func(*rig)) {
 }
 
 func (r *rig) begin() {
-	client := r.server.Connect()
+	var client broker.Broker = r.server.Connect()
+	if r.wrap != nil {
+		client = r.wrap(client)
+	}
 	r.consumer = New(Config{Broker: client, Store: r.db.Store(), Owner: "one", Partitions: 1, Logger: slog.New(slog.DiscardHandler)})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
@@ -192,6 +196,71 @@ func TestGap(t *testing.T) {
 		r.publish(2, message("2"))
 		r.wait(time.Second)
 		r.expect("1", "4", "3") // declared lost is lost
+	})
+}
+
+// Two producers have lost something, as all have when a broker has lost its disk: one search after the other ends.
+func TestGapsOfTwoProducers(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		first, second := r.producer, drainmark.NewProducerID()
+		for _, r.producer = range []drainmark.ProducerID{first, second} {
+			r.publish(1, message("1"))
+		}
+		r.begin()
+		r.wait(time.Second)
+		r.stop()
+		for _, r.producer = range []drainmark.ProducerID{first, second} {
+			r.publish(3, message("3")) // both are received at once
+		}
+		r.begin()
+		r.wait(30 * time.Second)
+		r.expect("1", "1", "3", "3")
+		if missing := r.progress().Missing(); len(missing) != 2 {
+			t.Errorf("missing are %v, not a record of each", missing)
+		}
+	})
+}
+
+// forgetful is a broker that forgets whatever it delivers.
+type forgetful struct{ broker.Broker }
+
+func (b forgetful) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+	r, err := b.Broker.Open(ctx, partition, from)
+	return forgetting{r}, err
+}
+
+type forgetting struct{ broker.Receiver }
+
+func (r forgetting) Receive(ctx context.Context, max int) ([]broker.Delivery, error) {
+	deliveries, err := r.Receiver.Receive(ctx, max)
+	if err == nil {
+		err = r.Receiver.Ack(ctx, deliveries[len(deliveries)-1])
+	}
+	return deliveries, err
+}
+
+func (r forgetting) Ack(context.Context, broker.Delivery) error { return nil }
+
+// A broker that loses more with every subscription shows another end of the gap each time. The gap is passed all the same,
+// and what is lost is listed, instead of nothing being persisted as long as something is lost.
+func TestGapThatGrows(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.wrap = func(b broker.Broker) broker.Broker { return forgetful{b} }
+		r.begin()
+		r.publish(1, message("1"))
+		r.wait(time.Second)
+		for i := range 40 {
+			r.publish(3+uint64(i), message(fmt.Sprint(3+i)))
+			r.wait(2 * time.Second)
+		}
+		if got := r.texts(); len(got) < 2 || got[len(got)-1] != "42" {
+			t.Errorf("the log shows %q, and not what came last", got)
+		}
+		if missing := r.progress().Missing(); len(missing) != 1 || missing[0].First != 2 {
+			t.Errorf("missing are %v, not one run that begins with 2", missing)
+		}
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -158,7 +159,7 @@ func (d *drain) open(ctx context.Context) state {
 // cursor is where to read on. After a gap it is the beginning, if the broker keeps its log: what the progress has is
 // dropped once more, and what is missing is found if it is there at all.
 func (d *drain) cursor() drainmark.Cursor {
-	if d.gap.tries > 0 && d.broker.Traits().Replays {
+	if len(d.gaps) > 0 && d.broker.Traits().Replays {
 		return ""
 	}
 	return d.progress.Cursor
@@ -197,7 +198,7 @@ func (d *drain) persist(ctx context.Context) state {
 		}
 		d.inHand = d.inHand[len(deliveries):]
 		d.retry.Reset()
-		d.forgetGap()
+		d.forgetGaps()
 	}
 	return d.receive
 }
@@ -230,11 +231,17 @@ func outlive(ctx context.Context, after time.Duration) (context.Context, context
 	return work, func() { stop(); cancel() }
 }
 
-// gap is a gap in a producer's sequences that the last subscription showed.
+// gap is a gap in a producer's sequences that subscriptions have shown.
 type gap struct {
 	missing drainmark.Run
-	tries   int // how many subscriptions have shown it
+	same    int // how many subscriptions in a row have shown exactly this one
+	grown   int // how many in a row have shown one that begins there and ends there or later
 }
+
+// grownGapTries is how many times Limits.GapTries a gap is tried again that does not stay the same, but never shrinks. One
+// that shrinks is still being filled; where a broker keeps no order it may grow again before it is, and passing it would
+// cost its order.
+const grownGapTries = 4
 
 func (g *gap) Error() string {
 	return fmt.Sprintf("the broker delivered a batch before records %s", g.missing)
@@ -247,31 +254,43 @@ func (d *drain) passGap(ctx context.Context, err error) state {
 	if !errors.As(err, &found) {
 		return d.trouble(ctx, "reading batches", err)
 	}
-	if d.gap.missing == found.missing {
-		found.tries = d.gap.tries
+	before := d.gaps[found.missing.Producer]
+	if found.missing.First == before.missing.First && found.missing.Last >= before.missing.Last {
+		found.grown = before.grown
 	}
-	found.tries++
-	d.gap = *found
+	if found.missing == before.missing {
+		found.same = before.same
+	}
+	found.grown++
+	found.same++
+	// What counts is in a row; what is to be passed already is not tried again because of what is behind it.
+	maps.DeleteFunc(d.gaps, func(_ drainmark.ProducerID, g gap) bool { return !d.toleratesGap(g.missing) })
+	d.gaps[found.missing.Producer] = *found
 	d.metrics.gaps.Inc()
 	d.close()
-	d.log.Warn("gap: the partition is opened again", "missing", found.missing, "try", found.tries, "tries", d.limits.GapTries)
-	wait := backoff.Backoff{First: d.limits.GapWait / 4 << min(found.tries, 2), Max: d.limits.GapWait}
+	d.log.Warn("gap: the partition is opened again", "missing", found.missing, "try", found.same, "tries", d.limits.GapTries)
+	wait := backoff.Backoff{First: d.limits.GapWait / 4 << min(found.same, 2), Max: d.limits.GapWait}
 	if wait.Wait(ctx) != nil {
 		return nil
 	}
 	return d.claim
 }
 
-// forgetGap ends the search for missing records when they have come, or have been passed.
-func (d *drain) forgetGap() {
-	if g := d.gap.missing; g.Last > 0 && d.progress.Next(g.Producer) > g.Last {
-		d.gap = gap{}
+// forgetGaps ends the search for missing records when the first of them has come, or has been passed.
+func (d *drain) forgetGaps() {
+	for producer, g := range d.gaps {
+		if d.progress.Next(producer) > g.missing.First {
+			delete(d.gaps, producer)
+		}
 	}
 }
 
-// toleratesGap says whether the gap has stayed for so many subscriptions that it is passed.
+// toleratesGap says whether the gap has stayed for so many subscriptions that it is passed. One that grows each time is
+// passed too, later: a broker that loses more with every subscription must not stop everything for ever.
 func (d *drain) toleratesGap(missing drainmark.Run) bool {
-	return d.gap.missing == missing && d.gap.tries >= d.limits.GapTries
+	g := d.gaps[missing.Producer]
+	return g.missing == missing && g.same >= d.limits.GapTries ||
+		g.missing.First == missing.First && g.missing.Last <= missing.Last && g.grown >= grownGapTries*d.limits.GapTries
 }
 
 // reportLostTail compares what the store says now with what this consumer has committed before.

@@ -13,13 +13,13 @@ import (
 var (
 	schedules = flag.Int("schedules", 1000, "how many schedules to play")
 	firstSeed = flag.Uint64("seed", 1, "the first schedule's seed")
-	trace     = flag.Bool("trace", false, "print what the system logs")
+	logged    = flag.Bool("logged", false, "print what the system logs")
 )
 
 // play plays one schedule in a bubble of its own.
 func play(t *testing.T, seed uint64, bug Bug) (violations []string) {
 	var logs io.Writer
-	if *trace {
+	if *logged {
 		logs = os.Stderr
 	}
 	synctest.Test(t, func(*testing.T) { violations = Run(seed, bug, logs) })
@@ -33,7 +33,7 @@ func TestSchedules(t *testing.T) {
 			t.Parallel()
 			for seed := *firstSeed + n; seed < *firstSeed+uint64(*schedules); seed += workers {
 				for _, v := range play(t, seed, NoBug) {
-					t.Errorf("%s\nreplay: go test ./internal/simulation -run TestSchedules -schedules 1 -trace -seed %d", v, seed)
+					t.Errorf("%s\nreplay: go test ./internal/simulation -run TestSchedules -schedules 1 -logged -seed %d", v, seed)
 				}
 				if t.Failed() {
 					return
