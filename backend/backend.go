@@ -27,6 +27,9 @@ type Status struct {
 	Receipt drainmark.Receipt // to ask again with; a barrier's may be a new one
 	State   State
 	Reason  string // why it is rejected or stalled, for people
+	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being reached:
+	// everything else that was accepted before it is persisted.
+	Missing uint64
 }
 
 // PartitionBacklog is what is accepted and not yet persisted in one partition.

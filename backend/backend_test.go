@@ -370,7 +370,7 @@ func TestBarrierIsNotReachedOverAHole(t *testing.T) {
 			s.Fatal(err)
 		}
 		status, err := s.Status(s.Context(), barrier, time.Minute)
-		if err != nil || status.State != Stalled || !strings.Contains(status.Reason, "did not deliver") {
+		if err != nil || status.State != Stalled || status.Missing != 3 || !strings.Contains(status.Reason, "did not deliver 3") {
 			s.Fatalf("the barrier is %+v (%v)", status, err)
 		}
 		list, err := s.DeadLetters(s.Context(), "", 10)

@@ -77,16 +77,28 @@ func (b *Backend) fence(ctx context.Context, partitions []int) (map[int]fence, e
 }
 
 // recheck looks at a receipt whose marks are all held: if it is a barrier's, it returns the partitions that need
-// another fence, and, if accepted records are missing, which.
-func (b *Backend) recheck(r drainmark.Receipt) (again []int, missing string) {
+// another fence, and the accepted records of its partitions that are missing.
+func (b *Backend) recheck(r drainmark.Receipt) (again []int, missing missingRuns) {
 	for partition, epoch := range r.Epochs {
 		progress := b.tracker.partitions[partition].snapshot()
 		if !b.broker.Traits().Ordered && progress.Epoch != epoch {
 			again = append(again, partition)
 		}
-		if runs := progress.Missing(); len(runs) > 0 {
-			missing = fmt.Sprintf("the broker did not deliver %d accepted runs of records of partition %d, the first is %s; see the dead letters", len(runs), partition, runs[0])
-		}
+		missing = append(missing, progress.Missing()...)
 	}
 	return again, missing
+}
+
+// missingRuns are runs of accepted records that the broker did not deliver.
+type missingRuns []drainmark.Run
+
+func (m missingRuns) records() (n uint64) {
+	for _, run := range m {
+		n += run.Last - run.First + 1
+	}
+	return n
+}
+
+func (m missingRuns) reason() string {
+	return fmt.Sprintf("the broker did not deliver %d accepted records, in %d runs, the first of which is %s; see the dead letters", m.records(), len(m), m[0])
 }

@@ -53,12 +53,12 @@ func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Dur
 		}
 		again, missing := b.recheck(r)
 		switch {
-		case missing != "":
-			return Status{Receipt: r, State: Stalled, Reason: missing}, nil
 		case len(again) > 0:
 			if r, err = b.fenceAgain(ctx, r, again); err != nil {
 				return Status{Receipt: r, State: Pending}, err
 			}
+		case missing != nil:
+			return Status{Receipt: r, State: Stalled, Reason: missing.reason(), Missing: missing.records()}, nil
 		case letter != nil:
 			return Status{Receipt: r, State: Rejected, Reason: letter.Reason}, nil
 		default:

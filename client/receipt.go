@@ -44,7 +44,10 @@ type Status struct {
 	Receipt Receipt `json:"receipt"` // to ask again with; a barrier's may change
 	State   State   `json:"state"`
 	Reason  string  `json:"reason"` // why it is rejected or stalled, for people
-	Backend string  `json:"-"`      // the run of a backend that has answered; "" if it does not say
+	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being Reached:
+	// everything else that was accepted before it is persisted.
+	Missing uint64 `json:"missing"`
+	Backend string `json:"-"` // the run of a backend that has answered; "" if it does not say
 }
 
 // settled says whether asking again cannot bring anything new.

@@ -16,6 +16,7 @@ type receiptJSON struct {
 	Receipt string `json:"receipt"`
 	State   string `json:"state"`
 	Reason  string `json:"reason,omitempty"`
+	Missing uint64 `json:"missing,omitempty"` // a barrier's
 }
 
 // receipt answers what became of the writes of one or more receipts.
@@ -33,7 +34,7 @@ func (h *handler) receipt(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	return h.respondJSON(w, http.StatusOK, receiptJSON{now.Receipt.String(), string(now.State), now.Reason})
+	return h.respondJSON(w, http.StatusOK, receiptJSON{Receipt: now.Receipt.String(), State: string(now.State), Reason: now.Reason})
 }
 
 // barrier publishes fences and waits for them, or waits again for earlier ones.
@@ -75,7 +76,7 @@ func (h *handler) barrier(w http.ResponseWriter, r *request) error {
 
 // respondBarrier says reached only of fences that are all persisted, and of nothing else.
 func (h *handler) respondBarrier(w http.ResponseWriter, now backend.Status) error {
-	answer := receiptJSON{now.Receipt.String(), string(now.State), now.Reason}
+	answer := receiptJSON{now.Receipt.String(), string(now.State), now.Reason, now.Missing}
 	status := http.StatusAccepted
 	switch now.State {
 	case backend.Persisted:

@@ -121,8 +121,12 @@ type Read struct {
 	After uint64 `json:"after"`
 	Limit int    `json:"limit,omitempty"` // 0 for a tail
 	Tail  bool   `json:"tail,omitempty"`  // events, which end with the last one seen: Last and Count are not known
-	// Holds is the message whose receipt the read carried, as Message.String writes it: the state that is shown has it.
+	// Holds is a message of the append whose receipt the read carried, as Message.String writes it: the state that is shown
+	// has all of them.
 	Holds string `json:"holds,omitempty"`
+	// Told is the backend that had just said that the receipt of Holds is persisted, so that the read did not carry it: a
+	// state that this backend shows has it.
+	Told string `json:"told,omitempty"`
 	// Barrier is the number of the barrier that had been reached when the read was asked for, 0 for none. With Carries the
 	// read carried the barrier's receipt; without, it was the very next call to the target.
 	Barrier int  `json:"barrier,omitempty"`
@@ -153,8 +157,11 @@ type Barrier struct {
 	Logs   []int  `json:"logs,omitempty"`   // which logs it was for; none for all
 	State  string `json:"state"`            // the last one: "reached", "pending", "stalled"
 	Reason string `json:"reason,omitempty"` // why it is stalled
-	// Missing is how many accepted records the deployment says that its broker does not deliver, if it is stalled.
+	// Missing is how many accepted records the deployment says that its broker did not deliver, if that alone keeps the
+	// barrier from being reached: everything else that was accepted before it is persisted.
 	Missing uint64 `json:"missing,omitempty"`
+	// Held says that all final readings carry its receipt.
+	Held bool `json:"held,omitempty"`
 }
 
 // Clear is one clear. Done means that it was accepted.
