@@ -16,11 +16,15 @@ const (
 	readBackEvery = 50
 	resendEvery   = 32 // right after it was accepted
 	keepEvery     = 16 // one request is kept, and sent again when the next one is
+	waitEvery     = 50 // it is answered when it is persisted, and read at once
 	batchEvery    = 8  // if the size of batches is not set
 	conflictEvery = 250
 	mostConflicts = 20 // of a client: each becomes a dead letter
 	readBackPage  = 100
 )
+
+// appendWait is how long an append that waits is to wait for being persisted.
+const appendWait = 2 * time.Second
 
 // writer is one client: it sends its messages one request after the other.
 type writer struct {
@@ -74,38 +78,47 @@ func (w *writer) batch() int {
 }
 
 // request appends the client's next messages. Now and then it sends them once more though they were accepted, as a
-// client does that has lost the answer, reads them back, or lets another message go with their key.
+// client does that has lost the answer, reads them back, or lets another message go with their key. It draws when, so that
+// short runs do some of it too.
 func (w *writer) request(ctx context.Context, count int, due time.Time) error {
 	l := w.pick()
 	messages := w.compose(count)
-	a := &history.Append{Call: history.Call{Client: w.client}, Log: l.index, First: w.number + 1, Count: count}
+	a := &history.Append{Call: history.Call{Client: w.client}, Log: l.index, First: w.number + 1, Count: count, Waited: w.random.IntN(waitEvery) == 0}
 	if !due.IsZero() {
 		a.Due = due.Sub(w.begun)
 	}
 	w.number += uint64(count)
 	after := l.frontier.Load()
-	receipt, err := w.send(ctx, l, a, messages)
-	w.sent(a, receipt)
+	s, err := w.send(ctx, l, a, messages)
+	w.sent(a, s.Receipt)
 	if err != nil || a.Outcome != history.Done {
 		return err
 	}
-	this := accepted{l, a.First, messages}
-	if w.requests%resendEvery == resendEvery/2 {
-		w.resend(ctx, this)
+	last := history.Message{Client: w.client, Number: w.number}
+	if a.Waited {
+		w.readTold(ctx, l, last, after, a.Target, s)
 	}
-	if w.requests%keepEvery == 0 {
-		w.resend(ctx, w.kept)
-		w.kept = this
-	}
+	w.sendAgain(ctx, accepted{l, a.First, messages})
 	// Not all clients at once: what one reads spares the others to read so far.
 	if turn := w.client * readBackEvery / w.config.Concurrency; w.requests == 0 || (w.requests+turn)%readBackEvery == 0 {
-		w.readBack(ctx, l, history.Message{Client: w.client, Number: w.number}, after, receipt)
+		w.readBack(ctx, l, last, after, s.Receipt)
 	}
-	if w.config.Workload == Mixed && count == 1 && w.requests%conflictEvery == conflictEvery/3 && w.conflicts < mostConflicts {
+	if w.config.Workload == Mixed && count == 1 && w.conflicts < mostConflicts && w.random.IntN(conflictEvery) == 0 {
 		w.conflicts++
 		return w.conflict(ctx, l, messages[0].Key)
 	}
 	return nil
+}
+
+// sendAgain sends now and then what was just accepted once more, or what was accepted some time ago.
+func (w *writer) sendAgain(ctx context.Context, this accepted) {
+	if w.random.IntN(resendEvery) == 0 {
+		w.resend(ctx, this)
+	}
+	if w.kept.log == nil || w.random.IntN(keepEvery) == 0 {
+		w.resend(ctx, w.kept)
+		w.kept = this
+	}
 }
 
 // resend sends an append once more, to any target.
@@ -114,7 +127,7 @@ func (w *writer) resend(ctx context.Context, a accepted) {
 		return
 	}
 	again := &history.Resend{Call: history.Call{Client: w.client, Start: w.since(), Target: w.random.IntN(len(w.targets))}, First: a.first}
-	s, err := w.post(ctx, again.Target, a.log, a.messages)
+	s, err := w.post(ctx, again.Target, a.log, a.messages, 0)
 	again.End, again.Backend, again.Outcome = w.since(), s.Backend, history.Done
 	if err != nil {
 		again.Outcome, again.Error, again.Status = outcomeOf(err), err.Error(), statusOf(err)
@@ -148,30 +161,35 @@ func (w *writer) conflict(ctx context.Context, l *log, key string) error {
 	messages[0].Key = key
 	a := &history.Append{Call: history.Call{Client: w.client}, Log: l.index, First: w.number + 1, Count: 1, Conflicts: true}
 	w.number++
-	receipt, err := w.send(ctx, l, a, messages)
-	w.sent(a, receipt)
+	s, err := w.send(ctx, l, a, messages)
+	w.sent(a, s.Receipt)
 	return err
 }
 
 // post sends messages once.
-func (r *runner) post(ctx context.Context, target int, l *log, messages []client.Message) (client.Status, error) {
+func (r *runner) post(ctx context.Context, target int, l *log, messages []client.Message, wait time.Duration) (client.Status, error) {
 	if len(messages) == 1 {
-		return r.targets[target].Append(ctx, l.Name, messages[0], 0)
+		return r.targets[target].Append(ctx, l.Name, messages[0], wait)
 	}
-	return r.targets[target].AppendMany(ctx, l.Name, messages, 0)
+	return r.targets[target].AppendMany(ctx, l.Name, messages, wait)
 }
 
 // send sends an append, to one target after the other, until it is accepted, or ctx or the patience ends, and notes in it
-// what became of it. It fails if the append can never be accepted.
-func (r *runner) send(ctx context.Context, l *log, a *history.Append, messages []client.Message) (receipt client.Receipt, err error) {
+// what became of it. It returns the last answer, or at least a receipt to ask with. It fails if the append can never be
+// accepted.
+func (r *runner) send(ctx context.Context, l *log, a *history.Append, messages []client.Message) (last client.Status, err error) {
 	a.Start, a.Outcome = r.since(), history.Refused
 	a.Target = a.Client % len(r.targets)
+	wait := time.Duration(0)
+	if a.Waited {
+		wait = appendWait
+	}
 	for b := (backoff{}); ; {
 		a.Attempts++
-		s, err := r.post(ctx, a.Target, l, messages)
+		s, err := r.post(ctx, a.Target, l, messages, wait)
 		a.End = r.since()
 		if err == nil {
-			a.Outcome, a.Backend, a.Error, a.Status, receipt = history.Done, s.Backend, "", 0, s.Receipt
+			a.Outcome, a.Backend, a.Error, a.Status, last = history.Done, s.Backend, "", 0, s
 			break
 		}
 		a.Error, a.Status = err.Error(), statusOf(err)
@@ -182,10 +200,10 @@ func (r *runner) send(ctx context.Context, l *log, a *history.Append, messages [
 		}
 		var failed *client.Error
 		if errors.As(err, &failed) && failed.Receipt != "" {
-			receipt = failed.Receipt
+			last = client.Status{Receipt: failed.Receipt}
 		}
 		if !client.Retryable(err) && ctx.Err() == nil {
-			return receipt, fmt.Errorf("appending %d messages to %s: %w", a.Count, l.Name, err)
+			return last, fmt.Errorf("appending %d messages to %s: %w", a.Count, l.Name, err)
 		}
 		if a.End-a.Start >= r.config.Patience || b.wait(ctx) != nil {
 			break
@@ -193,7 +211,7 @@ func (r *runner) send(ctx context.Context, l *log, a *history.Append, messages [
 		r.retries.Add(1)
 		a.Target = (a.Target + 1) % len(r.targets)
 	}
-	return receipt, nil
+	return last, nil
 }
 
 // sent writes down what became of an append.
@@ -218,11 +236,29 @@ func (r *runner) sent(a *history.Append, receipt client.Receipt) {
 	}
 }
 
-// readBack reads with the receipt of a message, from another target if there is one.
+// readBack reads with the receipt of a message, from another target if there is one; or it asks there until the receipt is
+// persisted, and reads then.
 func (w *writer) readBack(ctx context.Context, l *log, m history.Message, after uint64, receipt client.Receipt) {
+	target := w.random.IntN(len(w.targets))
+	if w.random.IntN(2) == 0 {
+		if s, err := w.targets[target].Status(ctx, receipt, waitFor); err == nil {
+			w.readTold(ctx, l, m, after, target, s)
+		}
+		return
+	}
 	read := history.Read{
-		Call: history.Call{Client: w.client, Target: w.random.IntN(len(w.targets))},
-		Log:  l.index, After: after, Limit: readBackPage, Holds: m.String(),
+		Call: history.Call{Client: w.client, Target: target}, Log: l.index, After: after, Limit: readBackPage, Holds: m.String(),
 	}
 	_ = w.readPage(ctx, l, &read, client.ReadOptions{Receipts: receipt, Wait: waitFor}) // the history has it
+}
+
+// readTold reads at once where it was said that a message is persisted, if it was, without the receipt.
+func (w *writer) readTold(ctx context.Context, l *log, m history.Message, after uint64, target int, s client.Status) {
+	if s.State != client.Persisted || s.Backend == "" {
+		return
+	}
+	read := history.Read{
+		Call: history.Call{Client: w.client, Target: target}, Log: l.index, After: after, Limit: readBackPage, Holds: m.String(), Told: s.Backend,
+	}
+	_ = w.readPage(ctx, l, &read, client.ReadOptions{}) // the history has it
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -28,6 +29,8 @@ type fake struct {
 	logs    map[string]*fakeLog
 	posts   int // requests to append
 	pending int // answers that were "pending" since the last other one
+	stuck   *operation
+	letters []letter
 }
 
 // faults are the ways in which a fake can be wrong, or merely difficult. at names a message, "client/number".
@@ -45,6 +48,9 @@ type faults struct {
 	keepOnClear    int            // a clear leaves so many messages
 	resetOnClear   bool           // positions begin again at 1 after a clear
 	early          int            // a barrier is reached when so many operations are still in the queue
+	earlyReceipts  int            // a receipt is persisted when so many are
+	lateClear      int            // the first clear is answered with 504, and comes so many appends later, or before a barrier
+	noEvents       bool           // streams of events are opened, and nothing comes
 	stale          bool           // a read with a receipt does not wait for it
 	countBy        int            // the count is so much too high
 	pageFault      func(*pageFor) // changes a page before it is answered
@@ -86,10 +92,20 @@ type stored struct {
 	name        string // "client/number", or ""
 }
 
+// letter is what was rejected: the operation in the queue, and what it says of itself.
+type letter struct {
+	operation int
+	ID        string `json:"id"`
+	Log       string `json:"log"`
+	Reason    string `json:"reason"`
+	Bytes     []byte `json:"body_base64"`
+	Type      string `json:"content_type"`
+}
+
 type fakeLog struct {
 	messages []stored
 	last     uint64
-	keys     map[string]bool
+	keys     map[string]string // the body that each went with
 	held     *stored
 	again    *stored
 }
@@ -106,11 +122,17 @@ func startFake(t testing.TB, f *fake) string {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/logs/{log}/messages", f.post)
 	mux.HandleFunc("GET /v1/logs/{log}/messages", f.get)
+	mux.HandleFunc("GET /v1/logs/{log}/events", f.events)
 	mux.HandleFunc("DELETE /v1/logs/{log}/messages", f.clear)
 	mux.HandleFunc("GET /v1/receipts/{receipt}", f.receipt)
 	mux.HandleFunc("POST /v1/barriers", f.barrier)
 	mux.HandleFunc("GET /v1/dead-letters", func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, map[string]any{"dead_letters": []any{}})
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		answer(w, http.StatusOK, map[string]any{"dead_letters": append([]letter{}, f.letters...)})
+	})
+	mux.HandleFunc("DELETE /v1/dead-letters/{id}", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusAccepted, map[string]any{"receipt": receiptFor(0), "state": "accepted"})
 	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(server.Close)
@@ -120,7 +142,7 @@ func startFake(t testing.TB, f *fake) string {
 func (f *fake) log(name string) *fakeLog {
 	l := f.logs[name]
 	if l == nil {
-		l = &fakeLog{keys: map[string]bool{}}
+		l = &fakeLog{keys: map[string]string{}}
 		f.logs[name] = l
 	}
 	return l
@@ -141,10 +163,17 @@ func (f *fake) apply(through int) {
 			}
 			continue
 		}
-		if op.key != "" && l.keys[op.key] && !f.faults.ignoreKeys {
+		if body, known := l.keys[op.key]; known && !f.faults.ignoreKeys {
+			if body != op.line.body {
+				f.letters = append(f.letters, letter{
+					f.applied, strconv.Itoa(f.applied), op.log, "idempotency-key-reused", []byte(op.line.body), op.line.ContentType,
+				})
+			}
 			continue
 		}
-		l.keys[op.key] = true
+		if op.key != "" {
+			l.keys[op.key] = op.line.body
+		}
 		f.place(l, op.line)
 	}
 }
@@ -259,6 +288,9 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusGatewayTimeout, "outcome-unknown")
 		return
 	}
+	if f.posts == f.faults.lateClear {
+		f.unstick()
+	}
 	for i := range lines {
 		op := lines[i]
 		if f.faults.reverseLines {
@@ -278,6 +310,14 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 	token := receiptFor(len(f.queue))
 	w.Header().Set("Drainmark-Receipt", token)
 	answer(w, http.StatusAccepted, map[string]any{"receipt": token, "count": len(lines), "state": "accepted"})
+}
+
+// unstick lets a clear that comes late come.
+func (f *fake) unstick() {
+	if f.stuck != nil && f.faults.lateClear > 0 {
+		f.queue = append(f.queue, *f.stuck)
+		f.faults.lateClear = 0
+	}
 }
 
 // fail answers for an append that was stored.
@@ -307,7 +347,14 @@ func through(receipt string) int {
 func (f *fake) clear(w http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.queue = append(f.queue, operation{log: r.PathValue("log"), clears: true})
+	op := operation{log: r.PathValue("log"), clears: true}
+	if f.faults.lateClear > 0 && f.stuck == nil {
+		f.stuck = &op
+		f.faults.lateClear += f.posts
+		refuse(w, http.StatusGatewayTimeout, "outcome-unknown")
+		return
+	}
+	f.queue = append(f.queue, op)
 	answer(w, http.StatusAccepted, map[string]any{"receipt": receiptFor(len(f.queue)), "state": "accepted"})
 }
 
@@ -345,6 +392,39 @@ func (f *fake) get(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
+// events shows what is in a log, as often as there is something new, until the client goes.
+func (f *fake) events(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	w.Header().Set("Drainmark-Backend", "the-fake")
+	after, _ := strconv.ParseUint(r.Header.Get("Last-Event-ID"), 10, 64)
+	for ticker := time.NewTicker(5 * time.Millisecond); ; {
+		for _, m := range f.behind(r.PathValue("log"), after) {
+			data, _ := json.Marshal(m)
+			fmt.Fprintf(w, "id: %d\ndata: %s\n\n", m.Position, data)
+			after = m.Position
+		}
+		w.(http.Flusher).Flush()
+		select {
+		case <-ticker.C:
+		case <-r.Context().Done():
+			ticker.Stop()
+			return
+		}
+	}
+}
+
+// behind returns the messages that are shown of a log behind a position.
+func (f *fake) behind(log string, position uint64) []stored {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l := f.logs[log]
+	if l == nil || f.faults.noEvents {
+		return nil
+	}
+	from := sort.Search(len(l.messages), func(i int) bool { return l.messages[i].Position > position })
+	return slices.Clone(l.messages[from:])
+}
+
 // reached says whether a barrier or receipt is to be answered as reached this time.
 func (f *fake) reached() bool {
 	if f.faults.neverReach && len(f.queue) > 3 {
@@ -361,6 +441,7 @@ func (f *fake) reached() bool {
 func (f *fake) barrier(w http.ResponseWriter, _ *http.Request) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.unstick()
 	n := len(f.queue)
 	state := "pending"
 	if f.reached() {
@@ -378,6 +459,10 @@ func (f *fake) receipt(w http.ResponseWriter, r *http.Request) {
 		answer(w, http.StatusOK, map[string]any{"receipt": token, "state": "stalled", "reason": "no consumer holds the partition"})
 		return
 	}
-	f.apply(through(token) - f.faults.early)
-	answer(w, http.StatusOK, map[string]any{"receipt": token, "state": "persisted"})
+	f.apply(through(token) - f.faults.earlyReceipts)
+	state := "persisted"
+	if slices.ContainsFunc(f.letters, func(l letter) bool { return l.operation == through(token)-1 }) {
+		state = "rejected"
+	}
+	answer(w, http.StatusOK, map[string]any{"receipt": token, "state": state})
 }

@@ -32,8 +32,8 @@ func (r *runner) model(ctx, stopping context.Context, by int, l *log) {
 			messages := w.compose(1)
 			a := &history.Append{Call: history.Call{Client: by}, Log: l.index, First: w.number + 1, Count: 1}
 			w.number++
-			receipt, err := r.send(ctx, l, a, messages)
-			r.sent(a, receipt)
+			s, err := r.send(ctx, l, a, messages)
+			r.sent(a, s.Receipt)
 			if err != nil {
 				return // the writers fail with the same
 			}

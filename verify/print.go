@@ -102,6 +102,9 @@ func printFigures(b *strings.Builder, r *check.Result) {
 	a := r.Appends
 	fmt.Fprintf(b, "\n  %s messages of %d clients: %s accepted, %s refused, %s unknown; %s requests sent again\n", thousands(a.Messages), a.Clients,
 		thousands(a.Done), thousands(a.Refused), thousands(a.Unknown), thousands(a.Retries))
+	if a.Unsent > 0 {
+		fmt.Fprintf(b, "  %s more messages were due, and could not be sent: the times leave them out\n", thousands(a.Unsent))
+	}
 	if f := r.Figures; f.AppendsPerSecond > 0 {
 		fmt.Fprintf(b, "  %s messages/s accepted, a request within %.1f ms (median) and %.1f ms (99 of 100); barrier reached %.0f ms after the last; %s messages/s read\n",
 			thousands(int(f.AppendsPerSecond)), f.AcceptP50Ms, f.AcceptP99Ms, f.ReachedAfterMs, thousands(int(f.MessagesReadPerSec)))

@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -116,15 +117,64 @@ const (
 // reopen is how many messages are followed at most before the stream is left, and another one opened where it was.
 const reopen = 500
 
+// tails are those who follow the logs, from the third step until they have come to where the logs end. The zero value has
+// none.
+type tails struct {
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	all     []*tail
+}
+
+// begin lets a client follow each log, the first of them with this number, until end or ctx does.
+func (ts *tails) begin(ctx context.Context, r *runner, first int) {
+	ctx, ts.stop = context.WithCancel(ctx)
+	for i, l := range r.logs {
+		t := &tail{runner: r, log: l, after: l.Base}
+		t.read = history.Read{Call: history.Call{Client: first + i}, Log: l.index, Tail: true}
+		ts.all = append(ts.all, t)
+		ts.running.Go(func() { t.follow(ctx, first+i) })
+	}
+}
+
+// end ends them, and waits until they are.
+func (ts *tails) end() {
+	if ts.stop != nil {
+		ts.stop()
+	}
+	ts.running.Wait()
+}
+
+// catchUp waits until all who follow a log have come to where it ends, writes down who does not get there because nothing
+// comes for long, and ends them all. Of a log that is cleared, the end may never be shown to them.
+func (ts *tails) catchUp(ctx context.Context, stuckAfter time.Duration) error {
+	defer ts.end()
+	for _, t := range ts.all {
+		aim := t.log.frontier.Load()
+		at, moved := t.position(), time.Now()
+		for b := (backoff{}); !t.log.Clears && at < aim; {
+			if time.Since(moved) > stuckAfter {
+				t.stuck(at, aim, stuckAfter)
+				break
+			}
+			if err := b.wait(ctx); err != nil {
+				return fmt.Errorf("waiting for the events of %s, which are at position %d of %d: %w", t.log.Name, at, aim, err)
+			}
+			if now := t.position(); now > at {
+				at, moved = now, time.Now()
+			}
+		}
+	}
+	return nil
+}
+
 // follow follows a log, by one target after the other, each time from where it was.
-func (r *runner) follow(ctx context.Context, by int, l *log) {
-	t := &tail{runner: r, log: l, after: l.Base, read: history.Read{Call: history.Call{Client: by}, Log: l.index, Tail: true}}
+func (t *tail) follow(ctx context.Context, by int) {
 	stop := t.flushNowAndThen()
 	defer stop()
-	random := r.random("tail", by)
+	random := t.random("tail", by)
 	for ctx.Err() == nil {
-		target, left := random.IntN(len(r.targets)), 1+random.IntN(reopen)
-		for m, err := range r.targets[target].Tail(ctx, l.Name, t.after) {
+		target, left := random.IntN(len(t.targets)), 1+random.IntN(reopen)
+		for m, err := range t.targets[target].Tail(ctx, t.log.Name, t.position()) {
 			if err != nil {
 				t.broke(target, err)
 				break
@@ -143,19 +193,26 @@ func (r *runner) follow(ctx context.Context, by int, l *log) {
 // tail gathers what somebody who follows a log receives.
 type tail struct {
 	*runner
-	log   *log
-	after uint64 // the last position received
+	log *log
 
-	mu   sync.Mutex // guards what follows
-	read history.Read
-	got  []client.Message
+	mu    sync.Mutex // guards what follows
+	after uint64     // the last position received
+	read  history.Read
+	got   []client.Message
+}
+
+func (t *tail) position() uint64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.after
 }
 
 func (t *tail) add(target int, m client.Message) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	now := t.since()
-	if len(t.got) >= followedMost || now-t.read.Start > followedFor || target != t.read.Target {
+	// A skip begins a line of its own, which says from where on it went on: a clear may be the reason.
+	if len(t.got) >= followedMost || now-t.read.Start > followedFor || target != t.read.Target || m.Position != t.after+1 {
 		t.flush(t.read.End)
 	}
 	t.read.Target = target
@@ -180,6 +237,17 @@ func (t *tail) broke(target int, err error) {
 	read.Start, read.End, read.After, read.Outcome, read.Error = t.since(), t.since(), t.after, history.Done, ""
 	read.Wrong = err.Error()
 	t.suspect("P4: a tail of %s: %v", t.log.Name, err)
+	t.out.Write(history.Line{Read: &read})
+}
+
+// stuck writes down that the tail does not get to where the log ends.
+func (t *tail) stuck(at, aim uint64, after time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.flush(t.read.End)
+	read := t.read
+	read.Start, read.End, read.After, read.Outcome = t.since(), t.since(), at, history.Unknown
+	read.Error = fmt.Sprintf("nothing came for %v behind position %d, and the log goes on to %d", after, at, aim)
 	t.out.Write(history.Line{Read: &read})
 }
 
@@ -215,12 +283,9 @@ func (t *tail) flushNowAndThen() (stop func()) {
 	return func() { close(over); flushing.Wait() }
 }
 
-// lastBarriers is step 4: a barrier at every target, when nobody appends any more.
-func (r *runner) lastBarriers(ctx context.Context) error { return r.reach(ctx) }
-
 // readFirst is step 5: everything, from the first target.
 func (r *runner) readFirst(ctx context.Context) error {
-	return r.readAll(ctx, 1, 0, firstPages)
+	return r.readAll(ctx, 1, r.readers[0], firstPages)
 }
 
 // readAgain is step 6: what became of the appends whose outcome is not known, everything once more, from every other target,
@@ -229,43 +294,57 @@ func (r *runner) readAgain(ctx context.Context) error {
 	if err := r.settle(ctx); err != nil {
 		return err
 	}
-	for i := min(1, len(r.targets)-1); i < len(r.targets); i++ {
-		if err := r.readAll(ctx, 2, i, secondPages); err != nil {
+	for _, target := range r.readers[min(1, len(r.readers)-1):] {
+		if err := r.readAll(ctx, 2, target, secondPages); err != nil {
 			return err
 		}
 	}
 	return r.listLetters(ctx)
 }
 
-// readAll reads all logs from a target, to the position that the first page of each calls the last.
+// readAll reads all logs from a target. One that does not answer for long is given up, and the run cannot come to the
+// verdict that all is well.
 func (r *runner) readAll(ctx context.Context, final, target, limit int) error {
 	r.read.Store(0)
 	for _, l := range r.logs {
-		var last uint64
-		for after := l.Base; ; {
-			var read history.Read
-			err := r.retry(ctx, func(*client.Client) error {
-				read = history.Read{
-					Call: history.Call{Client: r.config.Concurrency, Target: target}, Log: l.index, After: after, Limit: limit, Final: final,
-				}
-				next, err := r.readOn(ctx, l, &read)
-				if err == nil && after == l.Base {
-					last = read.Last
-				}
-				if err == nil {
-					after = next
-				}
-				return err
-			})
-			if err != nil {
-				return fmt.Errorf("reading %s behind position %d: %w", l.Name, after, err)
-			}
-			if after >= last || after == read.After {
-				break
-			}
+		err := r.readLog(ctx, l, final, target, limit)
+		if ctx.Err() == nil && errors.Is(err, errStill) {
+			r.incomplete = cmp.Or(r.incomplete, err)
+			return nil
+		}
+		if err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// readLog reads a log from a target, to the position that the first page calls the last.
+func (r *runner) readLog(ctx context.Context, l *log, final, target, limit int) error {
+	last := uint64(0)
+	for after := l.Base; ; {
+		read := history.Read{Call: history.Call{Client: r.config.Concurrency, Target: target}, Log: l.index, After: after, Limit: limit, Final: final}
+		within, cancel := context.WithTimeoutCause(ctx, r.config.Settle, errStill)
+		next := after
+		err := r.retry(within, func(*client.Client) (err error) {
+			next, err = r.readOn(within, l, &read)
+			return err
+		})
+		if err != nil && context.Cause(within) == errStill {
+			err = fmt.Errorf("%w: target %d: %w", errStill, target, err)
+		}
+		cancel()
+		if err != nil {
+			return fmt.Errorf("reading %s behind position %d: %w", l.Name, after, err)
+		}
+		if after == l.Base {
+			last = read.Last
+		}
+		if next >= last || next == after {
+			return nil
+		}
+		after = next
+	}
 }
 
 // readOn reads one page of a final reading, and returns where the next one begins.

@@ -38,7 +38,11 @@ type runner struct {
 	// incomplete is why the run cannot come to a verdict although it does all its steps: a fault that did not happen, or a
 	// barrier that is stalled. What was accepted may be missing all the same, which is found.
 	incomplete error
-	held       client.Receipt // of the clears, then of the last barriers: the final readings carry it
+	held       client.Receipt // of the clears, then of the last barriers that were reached: the final readings carry it
+	unsent     int            // messages that were due and not sent
+	inDoubt    bool           // of a clear of the first step it is not known whether it comes
+	readers    []int          // the targets that everything is read from in the end
+	tails      tails
 
 	mu        sync.Mutex
 	unsettled []unsettled // receipts to be asked about in the end
@@ -76,7 +80,7 @@ func newRunner(c Config, out *history.Writer) (*runner, error) {
 	}
 	r.pending.Store(-1)
 	run := history.Run{
-		Version: history.Version, ID: r.id, StartedAt: r.begun, Seed: c.Seed, Clients: c.Concurrency, Ordered: true,
+		Version: history.Version, ID: r.id, StartedAt: r.begun, Seed: c.Seed, Clients: c.Concurrency, Ordered: true, Rate: c.Rate,
 	}
 	for _, text := range c.URLs {
 		target, err := client.New(client.Config{URL: text, IdleConns: c.Concurrency + 8})
@@ -136,6 +140,7 @@ func (r *runner) random(part string, index int) *mathrand.Rand {
 
 // steps does the run's six steps.
 func (r *runner) steps(ctx context.Context) error {
+	defer r.tails.end()
 	steps := []struct {
 		name   string
 		do     func(context.Context) error
@@ -144,7 +149,7 @@ func (r *runner) steps(ctx context.Context) error {
 		{"clear", r.clear, nil},
 		{"empty", r.awaitEmpty, nil},
 		{"append", r.work, r.workStatus},
-		{"barrier", r.lastBarriers, nil},
+		{"barrier", r.reach, nil},
 		{"read", r.readFirst, r.readStatus},
 		{"check", r.readAgain, r.readStatus},
 	}
@@ -165,7 +170,7 @@ func (r *runner) steps(ctx context.Context) error {
 // end writes the history's last line.
 func (r *runner) end(failure error) {
 	failure = cmp.Or(failure, r.incomplete)
-	end := &history.End{At: r.since(), Complete: failure == nil}
+	end := &history.End{At: r.since(), Complete: failure == nil, Unsent: r.unsent}
 	if failure != nil {
 		end.Reason = failure.Error()
 	}
@@ -193,16 +198,30 @@ func (r *runner) clear(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("appending a message to be cleared to %s: %w", l.Name, err)
 		}
-		err = r.retry(ctx, func(target *client.Client) error {
-			s, err := target.Clear(ctx, l.Name, 0)
-			r.held = client.Merge(r.held, s.Receipt)
-			return err
-		})
-		if err != nil {
+		if err := r.retry(ctx, func(target *client.Client) error { return r.firstClear(ctx, target, l) }); err != nil {
 			return fmt.Errorf("clearing %s: %w", l.Name, err)
 		}
 	}
 	return nil
+}
+
+// firstClear clears a log once. An attempt of which it is not known whether it comes may come late, behind the run's first
+// messages: its receipt is waited for, and if there is none the checks are told.
+func (r *runner) firstClear(ctx context.Context, target *client.Client, l *log) error {
+	start := r.since()
+	s, err := target.Clear(ctx, l.Name, 0)
+	receipt, failed := s.Receipt, (*client.Error)(nil)
+	if errors.As(err, &failed) {
+		receipt = failed.Receipt
+	}
+	r.held = client.Merge(r.held, receipt)
+	r.inDoubt = r.inDoubt || err != nil && !client.NothingDone(err)
+	if err != nil && receipt == "" && !client.NothingDone(err) {
+		r.out.Write(history.Line{Clear: &history.Clear{
+			Call: history.Call{Start: start, End: r.since(), Outcome: history.Unknown, Status: statusOf(err), Error: err.Error()}, Log: l.index,
+		}})
+	}
+	return err
 }
 
 // contact makes the run's first call, and fails when no answer comes soon.
@@ -225,8 +244,13 @@ func (r *runner) contact(ctx context.Context) error {
 // awaitEmpty is step 2. It asks every target: from here on, all of them show the empty logs.
 func (r *runner) awaitEmpty(ctx context.Context) error {
 	for i := range r.targets {
-		if err := r.await(ctx, i, r.held); err != nil {
+		if err := r.await(ctx, i, r.held, r.display.note); err != nil {
 			return fmt.Errorf("waiting for the clears: %w", err)
+		}
+	}
+	if r.inDoubt {
+		if err := r.passClears(ctx); err != nil {
+			return fmt.Errorf("waiting for a barrier behind the clears: %w", err)
 		}
 	}
 	for _, l := range r.logs {
@@ -255,34 +279,84 @@ func (r *runner) awaitEmpty(ctx context.Context) error {
 	return nil
 }
 
-// reach waits for a barrier at every target, and holds their receipts. It gives up one that is stalled for long.
-func (r *runner) reach(ctx context.Context) error {
+// passClears waits for a barrier at every target, whose fences stand behind a clear that the backend still tries to publish
+// though it has answered that it does not know what becomes of it. Records that were missing before are none of the run's.
+func (r *runner) passClears(ctx context.Context) error {
 	for i := range r.targets {
-		for {
-			within, cancel := context.WithTimeoutCause(ctx, r.config.Settle, errStill)
-			b, receipt := r.barrier(within, i, r.config.Concurrency, r.display.note)
-			cancel()
-			if b.Outcome == history.Done {
-				r.held = client.Merge(r.held, receipt)
+		for b := (backoff{}); ; {
+			s, err := r.targets[i].Barrier(ctx, waitFor)
+			if err == nil && (s.State == client.Reached || s.Missing > 0) {
 				break
 			}
-			if ctx.Err() != nil {
-				return fmt.Errorf("waiting for a barrier: it is %s: %w", b.State, context.Cause(ctx))
+			if err != nil && !client.Retryable(err) {
+				return err
 			}
-			if b.State == string(client.Stalled) {
-				r.incomplete = cmp.Or(r.incomplete, fmt.Errorf("a barrier is stalled %v after the last append: %s", r.config.Settle, b.Reason))
-				break
+			r.display.note(string(s.State) + " " + s.Reason)
+			if over := b.wait(ctx); over != nil {
+				return fmt.Errorf("%w; the last answer: %s %w", over, s.State, err)
 			}
 		}
 	}
+	r.display.note("")
 	return nil
 }
 
-// errStill is why waiting for a barrier ends that is to be asked for again.
-var errStill = errors.New("it was not reached in time")
+// reach is step 4: a barrier at every target, when nobody appends any more, and the tails up to what is there then. Those
+// targets whose barriers are reached are read from in the end; if there are none, those that miss nothing but what their
+// broker has lost.
+func (r *runner) reach(ctx context.Context) error {
+	var lossy []int
+	for i := range r.targets {
+		b, err := r.lastBarrier(ctx, i)
+		switch {
+		case err != nil:
+			return err
+		case b.Outcome == history.Done:
+			r.readers = append(r.readers, i)
+			continue
+		case b.Missing > 0:
+			lossy = append(lossy, i)
+		}
+		r.incomplete = cmp.Or(r.incomplete, fmt.Errorf("a barrier is stalled %v after the last append: %s", r.config.Settle, b.Reason))
+	}
+	if len(r.readers) == 0 {
+		r.readers = lossy
+	}
+	if len(r.readers) == 0 {
+		return r.incomplete
+	}
+	return r.tails.catchUp(ctx, r.config.Settle)
+}
 
-// await asks a target about a receipt until everything is persisted.
-func (r *runner) await(ctx context.Context, target int, receipt client.Receipt) error {
+// lastBarrier asks a target for a barrier until it is reached, or has been stalled for long. A stalled one is asked for
+// once more, by fences of its own: if the broker has lost the last thing that it took, only what comes behind shows it.
+func (r *runner) lastBarrier(ctx context.Context, target int) (history.Barrier, error) {
+	for stalled := 0; ; {
+		within, cancel := context.WithTimeoutCause(ctx, r.config.Settle, errStill)
+		b, receipt := r.barrier(within, target, r.config.Concurrency, r.display.note)
+		cancel()
+		if b.Outcome == history.Done {
+			r.held = client.Merge(r.held, receipt)
+			b.Held = true
+		}
+		r.out.Write(history.Line{Barrier: &b})
+		if ctx.Err() != nil && b.Outcome != history.Done {
+			return b, fmt.Errorf("waiting for a barrier: it is %s: %w", b.State, context.Cause(ctx))
+		}
+		if b.State == string(client.Stalled) {
+			stalled++
+		}
+		if b.Outcome == history.Done || b.Missing > 0 || stalled > 1 {
+			return b, nil
+		}
+	}
+}
+
+// errStill is why waiting for one thing ends before the run's time is over.
+var errStill = errors.New("it took too long")
+
+// await asks a target about a receipt until everything is persisted. note is told what it says meanwhile.
+func (r *runner) await(ctx context.Context, target int, receipt client.Receipt, note func(string)) error {
 	var s client.Status
 	for b := (backoff{}); ; {
 		asked := time.Now()
@@ -290,14 +364,14 @@ func (r *runner) await(ctx context.Context, target int, receipt client.Receipt) 
 		s, err = r.targets[target].Status(ctx, receipt, waitFor)
 		switch {
 		case err == nil && s.State == client.Persisted:
-			r.display.note("")
+			note("")
 			return nil
 		case err == nil && s.State == client.Rejected:
 			return fmt.Errorf("what was waited for is rejected: %s", s.Reason)
 		case err != nil && !client.Retryable(err):
 			return fmt.Errorf("asking about a receipt: %w", err)
 		}
-		r.display.note(string(s.State) + " " + s.Reason)
+		note(string(s.State) + " " + s.Reason)
 		if time.Since(asked) < backoffMost { // it did not wait
 			if over := b.wait(ctx); over != nil {
 				return fmt.Errorf("asking about a receipt: %w; the last answer: %s %w", over, s.State, err)

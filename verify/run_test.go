@@ -142,6 +142,7 @@ func TestABrokenPromiseIsNamed(t *testing.T) {
 		{"small pages show another body", "P4", faults{pageFault: alterOnSmallPages}, nil},
 		{"the count is one too low", "P5", faults{countBy: -1}, nil},
 		{"the barrier is reached one message early", "P5", faults{early: 1}, nil},
+		{"a receipt is persisted one message early", "P6", faults{earlyReceipts: 1}, nil},
 		{"a clear leaves a message", "clear", faults{keepOnClear: 1}, nil},
 		{"a read with a receipt does not wait", "P6", faults{stale: true}, nil},
 		{"a byte of a payload is flipped", "P1", faults{change: "1/33", changeBy: flip(func(b string) int { return len(b) / 2 })}, nil},
@@ -335,8 +336,8 @@ func TestRunFails(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if _, err := Run(t.Context(), c); err == nil {
-				t.Error("no error")
+			if _, err := Run(t.Context(), c); !errors.Is(err, ErrConfig) {
+				t.Errorf("the error is %v", err)
 			}
 		})
 	}

@@ -39,7 +39,7 @@ func (r *runner) work(ctx context.Context) error {
 	beside, end := context.WithCancel(ctx) // ends when the clients are through
 	defer end()
 	var others sync.WaitGroup
-	r.startOthers(beside, stopping, &others)
+	r.startOthers(ctx, beside, stopping, &others)
 	var broken error
 	if faults != nil {
 		others.Go(func() { broken = faults.Run(stopping) })
@@ -60,8 +60,9 @@ func (r *runner) work(ctx context.Context) error {
 	return nil
 }
 
-// startOthers starts those who do not append, and those who do it on the model's log.
-func (r *runner) startOthers(beside, stopping context.Context, others *sync.WaitGroup) {
+// startOthers starts those who do not append, and those who do it on the model's log. Those who follow the logs go on
+// behind this step.
+func (r *runner) startOthers(ctx, beside, stopping context.Context, others *sync.WaitGroup) {
 	first := r.config.Concurrency + modelClients // the next client that has no name yet
 	number := func() int { first++; return first - 1 }
 	start := func(run func(ctx context.Context, client int)) {
@@ -76,8 +77,9 @@ func (r *runner) startOthers(beside, stopping context.Context, others *sync.Wait
 	for range readers {
 		start(r.readAtRandom)
 	}
+	r.tails.begin(ctx, r, first)
+	first += len(r.logs)
 	for _, l := range r.logs {
-		start(func(ctx context.Context, client int) { r.follow(ctx, client, l) })
 		if l.Clears && !l.Model {
 			start(func(ctx context.Context, client int) { r.clearNowAndThen(ctx, client, l) })
 		}
@@ -121,25 +123,37 @@ func (r *runner) healthy(ctx context.Context) error {
 	return nil
 }
 
-// writeAll lets all clients append until they are through.
+// writeAll lets all clients append until they are through. With a rate, what is due before the end of the appending is sent
+// even if that is late, for as long as the patience lasts: whoever leaves it out hides a stall.
 func (r *runner) writeAll(ctx, stopping context.Context) error {
+	p := &pacer{rate: r.config.Rate, begun: time.Now(), until: r.deadline}
+	if p.rate > 0 && !p.until.IsZero() {
+		late, cancel := context.WithDeadline(ctx, p.until.Add(r.config.Patience))
+		defer cancel()
+		stopping = late
+	}
 	clients, writing := errgroup.WithContext(ctx)
-	p := &pacer{rate: r.config.Rate, begun: time.Now()}
 	for i := range r.config.Concurrency {
 		w := &writer{runner: r, client: i, random: r.random("writer", i), pacer: p}
 		w.left = (r.config.Messages - i + r.config.Concurrency - 1) / r.config.Concurrency // together all messages
 		clients.Go(func() error { return w.write(writing, stopping) })
 	}
-	return clients.Wait()
+	err := clients.Wait()
+	r.unsent = p.unsent(r.config.Messages)
+	return err
 }
 
 // pacer spreads messages evenly over time. What should have been sent while nobody could send it is due at once.
 type pacer struct {
 	rate  float64 // messages a second; 0 for no pace
 	begun time.Time
+	until time.Time // nothing is due later; the zero Time for no end
 	mu    sync.Mutex
 	given int
 }
+
+// errOver is why a pacer gives nothing any more.
+var errOver = errors.New("the time to append is over")
 
 // wait waits until so many messages are due, and returns when they were; the zero Time without a pace.
 func (p *pacer) wait(ctx context.Context, messages int) (due time.Time, err error) {
@@ -148,12 +162,35 @@ func (p *pacer) wait(ctx context.Context, messages int) (due time.Time, err erro
 	}
 	p.mu.Lock()
 	due = p.begun.Add(time.Duration(float64(p.given) / p.rate * float64(time.Second)))
+	if !p.until.IsZero() && due.After(p.until) {
+		p.mu.Unlock()
+		return due, errOver
+	}
 	p.given += messages
 	p.mu.Unlock()
-	if ahead := time.Until(due); ahead > 0 {
-		return due, pause(ctx, ahead)
+	if err = ctx.Err(); err == nil && time.Until(due) > 0 {
+		err = pause(ctx, time.Until(due))
 	}
-	return due, ctx.Err()
+	if err != nil {
+		p.mu.Lock()
+		p.given -= messages
+		p.mu.Unlock()
+	}
+	return due, err
+}
+
+// unsent returns how many messages were due, of so many that there were to be, and not given.
+func (p *pacer) unsent(most int) int {
+	if p.rate == 0 || p.until.IsZero() {
+		return 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	end := p.until
+	if now := time.Now(); now.Before(end) { // broken off
+		end = now
+	}
+	return max(0, min(int(end.Sub(p.begun).Seconds()*p.rate), most)-p.given)
 }
 
 // takeBarriers asks for one barrier after the other, and reads right behind each that is reached, once and without a
@@ -161,7 +198,8 @@ func (p *pacer) wait(ctx context.Context, messages int) (due time.Time, err erro
 func (r *runner) takeBarriers(ctx context.Context, client int) {
 	random := r.random("barriers", 0)
 	for ctx.Err() == nil {
-		r.barrier(ctx, random.IntN(len(r.targets)), client, func(string) {})
+		b, _ := r.barrier(ctx, random.IntN(len(r.targets)), client, func(string) {})
+		r.out.Write(history.Line{Barrier: &b})
 		if pause(ctx, barrierEvery) != nil {
 			return
 		}
@@ -169,7 +207,7 @@ func (r *runner) takeBarriers(ctx context.Context, client int) {
 }
 
 // barrier asks a target for a barrier until it is reached, can never be, or ctx ends, and reads what it shows then. note is
-// told what it says meanwhile.
+// told what it says meanwhile. Whoever called it writes it down.
 func (r *runner) barrier(ctx context.Context, target, by int, note func(string)) (history.Barrier, client.Receipt) {
 	b := history.Barrier{Call: history.Call{Client: by, Target: target, Start: r.since()}, Number: int(r.barriers.Add(1))}
 	accepted := make([]int64, len(r.logs)) // before the barrier
@@ -199,29 +237,12 @@ func (r *runner) barrier(ctx context.Context, target, by int, note func(string))
 		}
 	}
 	if b.State == string(client.Stalled) {
-		b.Reason, b.Missing = s.Reason, r.missing(target)
+		b.Reason, b.Missing = s.Reason, s.Missing
 	}
 	if b.Outcome == history.Done {
 		r.readBehind(ctx, &b, s.Receipt, accepted)
 	}
-	r.out.Write(history.Line{Barrier: &b})
 	return b, s.Receipt
-}
-
-// missing returns how many accepted records a target says that the broker does not deliver, 0 if it does not say.
-func (r *runner) missing(target int) (n uint64) {
-	ctx, cancel := context.WithTimeout(context.Background(), sampleTime)
-	defer cancel()
-	backlog, err := r.targets[target].Backlog(ctx)
-	if err != nil {
-		return 0
-	}
-	for _, p := range backlog.Partitions {
-		for _, m := range p.Missing {
-			n += m.Last - m.First + 1
-		}
-	}
-	return n
 }
 
 // askAgain asks for a barrier again by its receipt, or for a new one if there is none yet.
@@ -273,7 +294,7 @@ func (r *runner) clearOnce(ctx context.Context, by, target int, l *log) {
 	c.End, c.Backend, c.Outcome = r.since(), s.Backend, history.Done
 	if err != nil {
 		c.Error, c.Status, c.Outcome = err.Error(), statusOf(err), outcomeOf(err)
-	} else if r.await(ctx, target, s.Receipt) == nil {
+	} else if r.await(ctx, target, s.Receipt, func(string) {}) == nil {
 		c.Settled = string(client.Persisted)
 	}
 	r.out.Write(history.Line{Clear: c})

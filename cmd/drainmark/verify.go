@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -58,6 +60,7 @@ func (c *runCommand) Run(a *app) error {
 	if c.Canary {
 		return c.canary(a, config)
 	}
+	signal.Ignore(syscall.SIGPIPE) // if nobody reads what it says any more, what it has broken is to be healed all the same
 	result, err := verify.Run(a.ctx, config)
 	if errors.Is(err, verify.ErrConfig) {
 		return verdict(result, err)
@@ -202,7 +205,7 @@ func newCanaryMetrics(registry *prometheus.Registry) *canaryMetrics {
 			Name: "drainmark_canary_last_run_timestamp_seconds", Help: "When the last run ended that came to a verdict.",
 		}, []string{"verdict"}),
 		accept: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "drainmark_canary_accept_seconds", Help: "Within which time 99 of 100 appends of the last run were accepted.",
+			Name: "drainmark_canary_accept_seconds", Help: "Within which time 99 of 100 appends of the last run with accepted ones were accepted.",
 		}),
 	}
 	registry.MustRegister(m.runs, m.broken, m.last, m.accept)
@@ -218,7 +221,9 @@ func newCanaryMetrics(registry *prometheus.Registry) *canaryMetrics {
 func (m *canaryMetrics) count(r check.Result, now time.Time) {
 	m.runs.WithLabelValues(string(r.Verdict)).Inc()
 	m.last.WithLabelValues(string(r.Verdict)).Set(float64(now.Unix()))
-	m.accept.Set(r.Figures.AcceptP99Ms / 1000)
+	if r.Appends.Done > 0 { // a run without any has no figure, and 0 would look like a quick one
+		m.accept.Set(r.Figures.AcceptP99Ms / 1000)
+	}
 	for _, name := range brokenPromises(r) {
 		m.broken.WithLabelValues(name).Inc()
 	}

@@ -17,7 +17,7 @@ func TestVerifyLeavesAReport(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "report")
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), []string{
-		"verify", "--url", p.api, "--duration", "1500ms", "--rate", "200", "--report", dir, "--json",
+		"verify", "--url", p.api, "--duration", "5s", "--rate", "200", "--report", dir, "--json",
 		"--fault", `name=nothing at=200ms for=500ms writes=yes run="true" heal="true"`,
 	}, &stdout, &stderr)
 	if code != exitOK {

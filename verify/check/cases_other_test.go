@@ -286,7 +286,7 @@ var otherCases = map[string]judged{
 	"a last barrier that was not reached": {inconclusive: true, tell: func(s *story) {
 		s.append(done, 10, 20, "0.1", 3)
 		s.reached()
-		s.last.Outcome, s.last.State = unknown, "pending"
+		s.last.Outcome, s.last.State, s.last.Held = unknown, "pending", false
 		s.finish("0.1 0.2")
 	}},
 	"a last barrier that was for another log": {inconclusive: true, tell: func(s *story) {

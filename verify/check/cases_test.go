@@ -320,7 +320,7 @@ var cases = map[string]judged{
 }
 
 func init() {
-	for _, more := range []map[string]judged{stateCases, otherCases} {
+	for _, more := range []map[string]judged{stateCases, otherCases, lastCases} {
 		for name, c := range more {
 			cases[name] = c
 		}

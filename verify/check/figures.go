@@ -25,6 +25,9 @@ func (v *view) countAppends() Appends {
 			c.Unknown += a.Count
 		}
 	}
+	if v.End != nil {
+		c.Unsent = v.End.Unsent
+	}
 	return c
 }
 
@@ -47,7 +50,9 @@ func (v *view) figures() Figures {
 	accepted, from, till := 0, never, time.Duration(0)
 	for i := range v.Appends {
 		if a := &v.Appends[i]; a.Outcome == history.Done {
-			took = append(took, a.Took())
+			if !a.Waited {
+				took = append(took, a.Took())
+			}
 			accepted += a.Count
 			from, till = min(from, a.Start), max(till, a.End)
 		}

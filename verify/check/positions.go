@@ -10,9 +10,12 @@ import (
 // checkPositions checks P4: positions follow each other without gaps up to the last one, go on behind a clear, and
 // never come to mean another message.
 func (v *view) checkPositions() Promise {
-	p, pages, tails := newPromise("P4", "positions"), 0, 0
+	p, pages, tails, stuck := newPromise("P4", "positions"), 0, 0, ""
 	for i := range v.Reads {
 		r := &v.Reads[i]
+		if r.Tail && r.Outcome != history.Done {
+			stuck = cmp.Or(stuck, fmt.Sprintf("the events of the log %s: %s", v.logs[r.Log].Name, r.Error))
+		}
 		if r.Outcome != history.Done || !v.logs[r.Log].began() {
 			continue
 		}
@@ -23,7 +26,7 @@ func (v *view) checkPositions() Promise {
 		}
 		v.checkShown(p, &v.logs[r.Log], r, i+1 < len(v.Reads) && v.Reads[i+1].Gap)
 	}
-	missing := v.notRead()
+	missing := cmp.Or(v.notRead(), stuck)
 	for i := range v.logs {
 		l := &v.logs[i]
 		if b := l.Began; b != nil && b.Base <= b.Before {

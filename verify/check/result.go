@@ -64,6 +64,7 @@ type Appends struct {
 	Unknown   int `json:"unknown"`
 	Conflicts int `json:"conflicts"` // how many of Messages went with a key that was taken, to be rejected
 	Retries   int `json:"retries"`   // requests sent again
+	Unsent    int `json:"unsent"`    // due by the run's rate, and not sent at all: not among Messages, nor in any figure
 }
 
 // Promises are the names of what is judged, in the order of Result.Promises.

@@ -108,7 +108,7 @@ func TestTheReasonSaysWhyALogWasNotRead(t *testing.T) {
 	short.append(done, 10, 20, "0.1", 3)
 	unreached.append(done, 10, 20, "0.1")
 	unreached.reached()
-	unreached.last.Outcome = unknown
+	unreached.last.Outcome, unreached.last.Held = unknown, false
 	for final := 1; final <= 2; final++ {
 		r := short.final(final, 1, "0.1 0.2")
 		r.Last, r.Total, r.Limit = 3, 3, 2

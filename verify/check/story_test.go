@@ -167,10 +167,11 @@ const (
 	theEnd      = 103_000
 )
 
-// reached adds the last barrier.
+// reached adds the last barrier, whose receipt the final readings carry.
 func (s *story) reached() {
 	if s.last == nil {
 		s.last = s.barrier(lastBarrier, lastBarrier+1)
+		s.last.Held = true
 	}
 }
 

@@ -33,7 +33,7 @@ type logView struct {
 	cleared  time.Duration        // when the first of them was sent; never, if there are none
 	until    time.Duration        // the latest until of them, 0 if there are none
 	readings []reading            // the final ones that went on to the end
-	barrier  *history.Barrier     // the last one before them that was reached, or is settled all the same; nil if there was none
+	barrier  *history.Barrier     // the last one whose promise they are held to; nil if there was none
 	from     uint64               // the first position that all of the final readings showed
 	last     uint64               // the last position that any of them named
 	strange  int                  // messages seen that are not expected: foreign, second copies, refused, …
@@ -67,6 +67,10 @@ func newView(h *history.History) *view {
 	}
 	for i := range h.Logs {
 		v.logs[i] = logView{LogView: &h.Logs[i], index: i, cleared: never}
+		if l := &v.logs[i]; h.End == nil && l.Clears { // what was under way when the run was broken off is not written
+			l.clears = append(l.clears, clearing{&history.Clear{Call: history.Call{Outcome: history.Unknown}, Log: i}, never})
+			l.cleared, l.until = 0, never
+		}
 	}
 	for i := range h.Barriers {
 		if b := &h.Barriers[i]; b.Outcome == history.Done {
@@ -204,11 +208,15 @@ func (v *view) findReadings() {
 		if r.Final == 0 || r.Outcome != history.Done {
 			continue
 		}
+		l := &v.logs[r.Log]
+		if l.barrier == nil {
+			l.barrier = v.lastBarrier(l, r.Start)
+		}
+		if l.barrier != nil && !l.barrier.Held && r.Backend != l.barrier.Backend {
+			continue // another backend's state may be older
+		}
 		k := key{r.Log, r.Final, r.Target}
 		if readings[k] == nil {
-			if l := &v.logs[k.log]; l.barrier == nil {
-				l.barrier = v.lastBarrier(l, r.Start)
-			}
 			readings[k] = &reading{begun: i}
 			keys = append(keys, k)
 		}
@@ -244,21 +252,21 @@ func (r *reading) complete(base uint64) bool {
 	return ended
 }
 
-// lastBarrier returns the barrier for a log that was asked for last of those that were settled before a time, or nil.
+// lastBarrier returns the barrier for a log, before a time, that its final readings are held to: the last one whose receipt
+// they carry, or else the last one behind which nothing can come but what the broker has lost. It may be nil: one that was
+// reached before says nothing about what another backend shows, and nothing about what was accepted after it.
 func (v *view) lastBarrier(l *logView, before time.Duration) (last *history.Barrier) {
 	for i := range v.Barriers {
 		b := &v.Barriers[i]
-		if settled(b) && covers(b, l.index) && b.End <= before && (last == nil || b.Start > last.Start) {
+		lossy := b.State == "stalled" && b.Missing > 0 && b.Backend != ""
+		if !covers(b, l.index) || b.End > before || !b.Held && !lossy {
+			continue
+		}
+		if last == nil || b.Held && !last.Held || b.Held == last.Held && b.Start > last.Start {
 			last = b
 		}
 	}
 	return last
-}
-
-// settled says whether what was accepted before a barrier must be shown, or never will be: it was reached, or is stalled
-// because the deployment itself misses records.
-func settled(b *history.Barrier) bool {
-	return b.Outcome == history.Done || b.State == "stalled" && b.Missing > 0
 }
 
 func covers(b *history.Barrier, log int) bool {

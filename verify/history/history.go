@@ -35,8 +35,9 @@ type Run struct {
 	Clients   int       `json:"clients"`
 	// Ordered says that order is promised whichever backend an append went through. If not, it is promised among the
 	// appends of each backend.
-	Ordered bool   `json:"ordered"`
-	Plan    string `json:"plan,omitempty"` // the faults, for people
+	Ordered bool    `json:"ordered"`
+	Rate    float64 `json:"rate,omitempty"` // messages a second that were to be sent; 0 for no pace
+	Plan    string  `json:"plan,omitempty"` // the faults, for people
 }
 
 // Log is one log of a run. It belongs to the run: nobody else writes to it.
@@ -74,6 +75,9 @@ type Append struct {
 	// RefusedAt is when attempts were answered with a refusal, or could not be made: the first MaxRefusals. The append may
 	// have been accepted all the same, by a later one.
 	RefusedAt []time.Duration `json:"refused_at,omitempty"`
+	// Waited says that it was answered only when it was persisted, or after some time: End is no measure of how quickly it
+	// was accepted.
+	Waited bool `json:"waited,omitempty"`
 	// Due is when it should have been sent if the run has a rate; it was sent at Start, later if all clients were busy.
 	Due time.Duration `json:"due,omitempty"`
 	// Conflicts says that it went with the idempotency key of another message that had been accepted: it is to be
@@ -216,6 +220,9 @@ type End struct {
 	At       time.Duration `json:"at"`
 	Complete bool          `json:"complete"`         // all steps were done
 	Reason   string        `json:"reason,omitempty"` // why not
+	// Unsent is how many messages were due, by the run's rate, and not sent before the end of the appending and of the
+	// clients' patience: no call of the history has them.
+	Unsent int `json:"unsent,omitempty"`
 }
 
 // Line is one line of the file: exactly one member is set.
