@@ -22,7 +22,7 @@ var (
 // TestCampaign lets verify check a whole deployment while its own plan breaks it.
 func TestCampaign(t *testing.T) {
 	processLifetime = *campaign + 10*time.Minute
-	o := startTopology(t, *campaignBroker)
+	o := startTopology(t, *campaignBroker, "")
 	dir := *campaignDir
 	if dir == "" {
 		dir = filepath.Join(t.TempDir(), "report")
@@ -35,11 +35,11 @@ func TestCampaign(t *testing.T) {
 }
 
 // startTopology starts three backends and three consumers on a broker, a Redis master with two replicas, and Sentinels.
-// A commit counts when one of the replicas has it.
-func startTopology(t testing.TB, broker string) *topology {
+// A commit counts when one of the replicas has it. All may break a promise on purpose.
+func startTopology(t testing.TB, broker, planted string) *topology {
 	t.Helper()
 	o := newTopology(t)
-	s := setup{broker: o.startBroker(broker), backends: 3, consumers: 3, consumerFlags: []string{"--store-wait-replicas", "1"}}
+	s := setup{planted: planted, broker: o.startBroker(broker), backends: 3, consumers: 3, consumerFlags: []string{"--store-wait-replicas", "1"}}
 	redis := map[string]*servers.Redis{"redis-master": servers.StartRedis(t, servers.RedisOptions{})}
 	for i := range 2 {
 		redis[fmt.Sprint("redis-replica-", i)] = servers.StartRedis(t, servers.RedisOptions{ReplicaOf: redis["redis-master"]})
