@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	maxBody   = 256 << 10 // bytes of a message
-	maxPage   = 1000      // messages
+	maxBody   = 1 << 20 // bytes of a request
+	maxPage   = 1000    // messages
 	lookEvery = time.Second
 )
 
@@ -48,36 +48,53 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// append publishes one message. Idempotency keys are for another day: a request that is sent again appends again.
+// append publishes messages, one after the other. Idempotency keys are for another day: a request that is sent again
+// appends again.
 func (s *Server) append(w http.ResponseWriter, r *http.Request) {
-	if r.Header.Get("Content-Type") == "application/x-ndjson" {
-		refuse(w, http.StatusUnsupportedMediaType, "media-type", errors.New("one message a request, please"))
-		return
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	messages, err := received(http.MaxBytesReader(w, r.Body, maxBody), r.Header.Get("Content-Type"))
 	if err != nil {
-		refuse(w, http.StatusBadRequest, "invalid", fmt.Errorf("reading a message, of %d bytes at most: %w", maxBody, err))
+		refuse(w, http.StatusBadRequest, "invalid", fmt.Errorf("reading a request, of %d bytes at most: %w", maxBody, err))
 		return
 	}
-	m := message{ID: rand.Text(), ContentType: r.Header.Get("Content-Type"), AcceptedAt: time.Now().UTC()}
-	if text := string(body); utf8.ValidString(text) && !strings.Contains(text, "\x00") {
-		m.Body = &text
-	} else {
-		m.BodyBase64 = body
-	}
-	text, err := json.Marshal(&m)
-	if err == nil {
-		err = s.channel.PublishWithContext(r.Context(), "", s.config.Queue, false, false, amqp.Publishing{
-			Type: r.PathValue("log"), ContentType: "application/json", DeliveryMode: amqp.Persistent, Body: text,
-		})
-	}
-	if err != nil { // perhaps the broker has it all the same: this status says that it has not
-		refuse(w, http.StatusServiceUnavailable, "unavailable", fmt.Errorf("publishing: %w", err))
-		return
+	for i := range messages {
+		text, err := json.Marshal(&messages[i])
+		if err == nil {
+			err = s.channel.PublishWithContext(r.Context(), "", s.config.Queue, false, false, amqp.Publishing{
+				Type: r.PathValue("log"), ContentType: "application/json", DeliveryMode: amqp.Persistent, Body: text,
+			})
+		}
+		if err != nil { // the broker has those before, and perhaps this one: the status says that it has none
+			refuse(w, http.StatusServiceUnavailable, "unavailable", fmt.Errorf("publishing: %w", err))
+			return
+		}
 	}
 	receipt := rand.Text() // it stands for nothing
 	w.Header().Set("Drainmark-Receipt", receipt)
-	answer(w, http.StatusAccepted, map[string]any{"receipt": receipt, "count": 1, "state": "accepted"})
+	answer(w, http.StatusAccepted, map[string]any{"receipt": receipt, "count": len(messages), "state": "accepted"})
+}
+
+// received reads the messages of a request: one, or one a line.
+func received(body io.Reader, contentType string) (messages []message, err error) {
+	if contentType != "application/x-ndjson" {
+		all, err := io.ReadAll(body)
+		m := message{ID: rand.Text(), ContentType: contentType, AcceptedAt: time.Now().UTC()}
+		if text := string(all); utf8.ValidString(text) && !strings.Contains(text, "\x00") {
+			m.Body = &text
+		} else {
+			m.BodyBase64 = all
+		}
+		return []message{m}, err
+	}
+	for lines := json.NewDecoder(body); ; {
+		m := message{}
+		if err := lines.Decode(&m); err == io.EOF {
+			return messages, nil
+		} else if err != nil {
+			return nil, err
+		}
+		m.ID, m.AcceptedAt = rand.Text(), time.Now().UTC()
+		messages = append(messages, m)
+	}
 }
 
 // read returns a page of whatever the replica has. It knows nothing of receipts: it may be from before one's own write.
