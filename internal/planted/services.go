@@ -12,8 +12,8 @@ import (
 )
 
 // clearDirectly breaks what a clear promises, to remove exactly what was accepted before it: it does not travel through
-// the queue but removes at once what is in the store. What was
-// accepted before it, and not persisted yet, stays. Its receipt is that of a fence, which comes behind all of them.
+// the queue but removes at once what is in the store. What was accepted before it, and not persisted yet, stays. Its receipt
+// is that of a fence, which comes behind all of them.
 func clearDirectly(p *Process, s backend.Service) backend.Service { return direct{s, p} }
 
 type direct struct {
