@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/drainmark/drainmark/client"
@@ -246,19 +247,35 @@ func (w *writer) readBack(ctx context.Context, l *log, m history.Message, after 
 		}
 		return
 	}
-	read := history.Read{
-		Call: history.Call{Client: w.client, Target: target}, Log: l.index, After: after, Limit: readBackPage, Holds: m.String(),
-	}
-	_ = w.readPage(ctx, l, &read, client.ReadOptions{Receipts: receipt, Wait: waitFor}) // the history has it
+	w.readOwn(ctx, l, m, after, target, "", receipt)
 }
 
 // readTold reads at once where it was said that a message is persisted, if it was, without the receipt.
 func (w *writer) readTold(ctx context.Context, l *log, m history.Message, after uint64, target int, s client.Status) {
-	if s.State != client.Persisted || s.Backend == "" {
+	if s.State == client.Persisted && s.Backend != "" {
+		w.readOwn(ctx, l, m, after, target, s.Backend, "")
+	}
+}
+
+// readOwn reads what was appended behind a position, which has m: for the page carries its receipt, or told has said that
+// it is persisted.
+func (w *writer) readOwn(ctx context.Context, l *log, m history.Message, after uint64, target int, told string, receipt client.Receipt) {
+	read := history.Read{
+		Call: history.Call{Client: w.client, Target: target}, Log: l.index, After: after, Limit: readBackPage, Holds: m.String(), Told: told,
+	}
+	options := client.ReadOptions{Receipts: receipt}
+	if receipt != "" {
+		options.Wait = waitFor
+	}
+	p, err := w.readPage(ctx, l, &read, options)                                              // the history has it
+	whole := len(p.Messages) == 0 || p.Messages[len(p.Messages)-1].Position == p.LastPosition // the page ends where the log does
+	if err != nil || l.Clears || told != "" && told != read.Backend || !whole {
 		return
 	}
-	read := history.Read{
-		Call: history.Call{Client: w.client, Target: target}, Log: l.index, After: after, Limit: readBackPage, Holds: m.String(), Told: s.Backend,
+	if !slices.ContainsFunc(p.Messages, func(shown client.Message) bool {
+		is, _ := history.Recognise(w.id, shown.Body, shown.ContentType)
+		return is == m
+	}) {
+		w.suspect("P6: %s shows positions up to %d, and not client %d's message %d, though it is to", l.Name, p.LastPosition, m.Client, m.Number)
 	}
-	_ = w.readPage(ctx, l, &read, client.ReadOptions{}) // the history has it
 }

@@ -64,5 +64,5 @@ func (r *runner) readStrongly(ctx context.Context, by, target int, l *log) {
 	read := &history.Read{
 		Call: history.Call{Client: by, Target: target}, Log: l.index, After: l.Base, Limit: firstPages, Barrier: b.Number, Carries: true,
 	}
-	_ = r.readPage(ctx, l, read, client.ReadOptions{Receipts: s.Receipt, Wait: waitFor}) // the history has it
+	_, _ = r.readPage(ctx, l, read, client.ReadOptions{Receipts: s.Receipt, Wait: waitFor}) // the history has it
 }

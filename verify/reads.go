@@ -22,7 +22,7 @@ const (
 )
 
 // readPage reads a page as read says, and writes down what it shows.
-func (r *runner) readPage(ctx context.Context, l *log, read *history.Read, options client.ReadOptions) error {
+func (r *runner) readPage(ctx context.Context, l *log, read *history.Read, options client.ReadOptions) (client.Page, error) {
 	options.After, options.Limit = read.After, read.Limit
 	read.Start = r.since()
 	p, err := r.targets[read.Target].Messages(ctx, l.Name, options)
@@ -34,12 +34,12 @@ func (r *runner) readPage(ctx context.Context, l *log, read *history.Read, optio
 	if read.Outcome = history.Done; err != nil {
 		read.Outcome, read.Error, read.Status = history.Refused, err.Error(), statusOf(err) // a read does nothing
 		r.out.Write(history.Line{Read: read})
-		return err
+		return p, err
 	}
 	read.Last, read.Total = p.LastPosition, p.Count
 	l.saw(p.LastPosition)
 	r.record(read, p.Messages)
-	return nil
+	return p, nil
 }
 
 // record writes a read with what it has shown: one line for each part without a gap.
@@ -101,7 +101,7 @@ func (r *runner) readAtRandom(ctx context.Context, by int) {
 			Call: history.Call{Client: by, Target: random.IntN(len(r.targets))}, Log: l.index,
 			After: l.Base + random.Uint64N(l.frontier.Load()-l.Base+1), Limit: []int{1, 10, 100, 1000}[random.IntN(4)],
 		}
-		_ = r.readPage(ctx, l, read, client.ReadOptions{}) // the history has it
+		_, _ = r.readPage(ctx, l, read, client.ReadOptions{}) // the history has it
 		if pause(ctx, time.Duration(random.Int64N(int64(readerPause)))) != nil {
 			return
 		}

@@ -50,6 +50,26 @@ func TestASkipBeginsALineOfItsOwn(t *testing.T) {
 	}
 }
 
+func TestWhatLooksBrokenIsSaidAtOnce(t *testing.T) {
+	t.Parallel()
+	for want, f := range map[string]*fake{
+		"looks broken: P6: ": {lag: 1000, faults: faults{stale: true}},
+		"looks broken: P5: ": {lag: 30, faults: faults{early: 1}},
+		"looks broken: P1: ": {faults: faults{change: "1/33", changeBy: flip(func(b string) int { return len(b) / 2 })}},
+	} {
+		var out bytes.Buffer
+		runAgainst(t, f, func(c *Config) { c.Out = &out })
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("%q is not in\n%s", want, out.String())
+		}
+	}
+	var out bytes.Buffer
+	runAgainst(t, &fake{lag: 30}, func(c *Config) { c.Out = &out })
+	if strings.Contains(out.String(), "looks broken") {
+		t.Errorf("nothing is broken, and it says %s", out.String())
+	}
+}
+
 func TestEventsThatNeverComeAreNoticed(t *testing.T) {
 	t.Parallel()
 	r := runAgainst(t, &fake{faults: faults{noEvents: true}}, func(c *Config) { c.Workload, c.Settle = Mixed, 300*time.Millisecond })

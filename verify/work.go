@@ -270,7 +270,7 @@ func (r *runner) readBehind(ctx context.Context, b *history.Barrier, receipt cli
 		if i > 0 {
 			read.Carries, options.Receipts, options.Wait = true, receipt, waitFor
 		}
-		err := r.readPage(ctx, l, &read, options) // the history has it
+		_, err := r.readPage(ctx, l, &read, options) // the history has it
 		same := read.Carries || read.Backend != "" && read.Backend == b.Backend
 		if err == nil && same && !l.Clears && read.Total < uint64(accepted[l.index]) {
 			r.suspect("P5: barrier %d was reached, and %s shows %d messages, of %d that had been accepted before", b.Number, l.Name, read.Total,
