@@ -81,8 +81,10 @@ type Service interface {
 	// Backlog says what is accepted and not yet persisted, per partition.
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
 
-	// Working says why appends could not be accepted now, and why nothing could be read: nil for what works. It takes
-	// two seconds at most, also when nobody answers. KindUnavailable.
+	// Working says why appends are not accepted now, in at least one partition, and why nothing could be read: nil for
+	// what works. Of appends it knows what the broker says and how this backend's own newest ones ended; where the last
+	// one failed some time ago, it publishes a fence to find out. It takes two seconds at most, also when nobody answers.
+	// KindUnavailable, KindBacklogFull.
 	Working(ctx context.Context) (appends, reads error)
 
 	// DeadLetters returns up to limit open dead letters behind the place after (empty, or a Next), fewer when their

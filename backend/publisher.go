@@ -41,6 +41,7 @@ type publisher struct {
 	fence   *request   // the waiting fence that barriers share; nil if there is none
 	next    uint64     // the sequence that the next record gets
 	sentAt  time.Time  // when the last batch was stored
+	tried   tried      // for Working
 	closed  bool
 	flying  *batch
 	wake    chan struct{} // has something in it when there is work
@@ -124,7 +125,7 @@ func (p *publisher) enqueue(r *request) error {
 		return drainmark.Errorf(drainmark.KindUnavailable, "this backend is shutting down")
 	}
 	if !p.budget.take(r.bytes) {
-		return drainmark.Errorf(drainmark.KindBacklogFull, "%d bytes wait to be published; the limit (waiting-bytes) is %d", p.budget.used.Load(), p.budget.limit)
+		return p.budget.refusal()
 	}
 	if len(p.waiting) == 0 {
 		select {
@@ -336,9 +337,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 	inDoubt := false
 	for {
 		start := time.Now()
-		attempt, cancel := context.WithTimeout(ctx, p.limits.PublishAttempt)
-		err := p.broker.Publish(attempt, p.partition, message)
-		cancel()
+		err := p.attempt(ctx, message)
 		if err == nil {
 			p.metrics.published(time.Since(start), int(last-b.first+1))
 			p.retry.Reset()
@@ -362,6 +361,20 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 			return false
 		}
 	}
+}
+
+// attempt publishes a batch once, and remembers what came of it.
+func (p *publisher) attempt(ctx context.Context, b broker.Batch) error {
+	ctx, cancel := context.WithTimeout(ctx, p.limits.PublishAttempt)
+	defer cancel()
+	p.mu.Lock()
+	p.tried.begin(time.Now())
+	p.mu.Unlock()
+	err := p.broker.Publish(ctx, p.partition, b)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tried.end(time.Now(), err)
+	return err
 }
 
 // confirm tells the waiting callers that their records are stored.
@@ -414,6 +427,8 @@ func (p *publisher) takeApart(b *batch, full bool) bool {
 	return true
 }
 
+var errBacklogFull = drainmark.Errorf(drainmark.KindBacklogFull, "the broker takes nothing more until something has been persisted: its backlog limit (backlog-bytes) or its disk is full")
+
 // refuseWaiting fails what is in no batch, because the broker takes nothing more.
 func (p *publisher) refuseWaiting() {
 	p.mu.Lock()
@@ -426,7 +441,7 @@ func (p *publisher) refuseWaiting() {
 		case r.stored > 0:
 			p.finish(r, drainmark.Errorf(drainmark.KindOutcomeUnknown, "the first %d of %d records are stored, the others are not: the broker's backlog limit is reached", r.stored, len(r.records)))
 		default:
-			p.finish(r, drainmark.Errorf(drainmark.KindBacklogFull, "the broker takes nothing more until something has been persisted: its backlog limit (backlog-bytes) or its disk is full"))
+			p.finish(r, errBacklogFull)
 		}
 	}
 	p.waiting = kept
@@ -474,16 +489,33 @@ func (p *publisher) abandon() {
 
 // budget bounds the bytes that wait in all publishers of a backend.
 type budget struct {
-	limit int64
-	used  atomic.Int64
+	limit   int64
+	used    atomic.Int64
+	refused atomic.Int64 // the bytes of the newest request, if it was refused; else 0
 }
 
 func (b *budget) take(n int) bool {
 	if b.used.Add(int64(n)) > b.limit {
 		b.used.Add(int64(-n))
+		if int64(n) <= b.limit { // what can never fit says nothing of the others
+			b.refused.Store(int64(n))
+		}
 		return false
 	}
+	b.refused.Store(0)
 	return true
 }
 
 func (b *budget) give(n int) { b.used.Add(int64(-n)) }
+
+// full returns an error if the newest request was refused, and would be refused still.
+func (b *budget) full() error {
+	if n := b.refused.Load(); n > 0 && b.used.Load()+n > b.limit {
+		return b.refusal()
+	}
+	return nil
+}
+
+func (b *budget) refusal() error {
+	return drainmark.Errorf(drainmark.KindBacklogFull, "%d bytes wait to be published; the limit (waiting-bytes) is %d", b.used.Load(), b.limit)
+}

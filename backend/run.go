@@ -86,29 +86,6 @@ func (b *Backend) Run(ctx context.Context) {
 // ID names this run of the backend: it is the producer of its records.
 func (b *Backend) ID() drainmark.ProducerID { return b.publishers[0].producer }
 
-// Ready returns nil when appends can be accepted.
-func (b *Backend) Ready(ctx context.Context) error { return b.broker.Ping(ctx) }
-
-// workingTime is how long Working waits for broker and store, which it asks at the same time.
-const workingTime = 2 * time.Second
-
-// Working implements Service.
-func (b *Backend) Working(ctx context.Context) (appends, reads error) {
-	ctx, cancel := context.WithTimeout(ctx, workingTime)
-	defer cancel()
-	var asking sync.WaitGroup
-	asking.Go(func() { // because a ping would not show that something can be read
-		if _, err := b.Logs(ctx, "", 1); err != nil {
-			reads = err
-		}
-	})
-	if err := b.Ready(ctx); err != nil {
-		appends = unanswered("asking the broker", "the broker", err)
-	}
-	asking.Wait()
-	return appends, reads
-}
-
 // publisherOf returns the publisher of a log's partition.
 func (b *Backend) publisherOf(log string) *publisher {
 	return b.publishers[drainmark.PartitionOf(log, len(b.publishers))]

@@ -49,7 +49,9 @@ type Broker interface {
 	// called.
 	Backlog(ctx context.Context, partition int, progress drainmark.Progress) (Backlog, error)
 
-	// Ping returns nil when a batch could be published now.
+	// Ping returns nil when the broker answers and says nothing that would keep it from storing a batch; ErrFull when it
+	// says that it takes none because a limit is reached. It publishes nothing. So it may not see that a single partition
+	// is full or does not work: what Publish would do, only Publish can tell.
 	Ping(ctx context.Context) error
 
 	// Traits says what this broker can do. It always returns the same and does not block.

@@ -337,11 +337,12 @@ func TestPausedServer(t *testing.T) {
 	server.Pause()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	ended := make(chan error, 3)
+	ended := make(chan error, 4)
 	go func() { ended <- b.Publish(ctx, 0, batchOf(self, 0, 2, 2)) }()
 	go func() { _, err := b.Backlog(ctx, 0, drainmark.Progress{}); ended <- err }()
 	go func() { _, err := r.Receive(ctx, 1); ended <- err }()
-	for range 3 {
+	go func() { ended <- b.Ping(ctx) }()
+	for range cap(ended) {
 		select {
 		case err := <-ended:
 			if err == nil {

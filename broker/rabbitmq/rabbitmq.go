@@ -100,6 +100,7 @@ type Broker struct {
 	publishing *link
 	lanes      []*lane
 	counting   singleflight.Group // by queue
+	pinging    singleflight.Group
 
 	mu        sync.Mutex
 	receivers map[*receiver]struct{} // those that are open; nil when the broker is closed
@@ -144,13 +145,43 @@ func (b *Broker) Traits() broker.Traits {
 	return broker.Traits{Ordered: true, MaxPayload: maxPayload}
 }
 
-// Ping implements broker.Broker.
-func (b *Broker) Ping(context.Context) error {
+// Ping implements broker.Broker: RabbitMQ must open a channel on the connection that is published on. It asks no queue,
+// so that one that does not answer is not taken for all. Whether a queue is full RabbitMQ does not say.
+func (b *Broker) Ping(ctx context.Context) error {
 	s, err := b.publishing.get()
 	if err == nil {
-		err = s.full()
+		err = s.full() // then RabbitMQ reads nothing more from this connection, and would not answer
+	}
+	if err == nil {
+		err = b.answers(ctx, s)
 	}
 	return b.explain("asking whether RabbitMQ is well", err)
+}
+
+// answers asks RabbitMQ for something small. The question cannot be given up, but it ends with the connection, which
+// without an answer the heartbeats end. Those who ask at the same time share one.
+func (b *Broker) answers(ctx context.Context, s *session) error {
+	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
+	defer cancel()
+	answer := make(chan error, 1)
+	b.start(func() {
+		_, err, _ := b.pinging.Do("", func() (any, error) {
+			ch, err := s.conn.Channel()
+			if err != nil {
+				return nil, err
+			}
+			return nil, ignoreClosed(ch.Close())
+		})
+		answer <- err
+	})
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-b.ctx.Done():
+		return broker.ErrClosed
+	}
 }
 
 // check returns an error if the broker is closed or has no such partition.

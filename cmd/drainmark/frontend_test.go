@@ -201,14 +201,14 @@ func TestPageAndAPIInOnePlace(t *testing.T) {
 	}
 	next := f.want(http.StatusOK, "GET", "/v1/logs/guestbook/messages?limit=1", "").header.Get("Link")
 	f.want(http.StatusOK, "GET", strings.TrimPrefix(strings.Split(next, ">")[0], "<"), "")
-	begin := time.Now()
-	if took, code := f.stop(); code != exitOK || took > 4*time.Second {
-		t.Errorf("with an open stream the frontend ends after %v, with exit code %d", took, code)
+	took, code := f.stop()
+	if code != exitOK {
+		t.Errorf("with an open stream the frontend ends with exit code %d", code)
 	}
-	for lines.Scan() { // to the end of the stream, which is in good order
+	for lines.Scan() { // to the end of the stream: in good order, so that it was ended, and not cut off after shutdownTime
 	}
 	if lines.Err() != nil || position != 2 {
-		t.Errorf("%v after the frontend was stopped: %v, at position %d", time.Since(begin), lines.Err(), position)
+		t.Errorf("%v after the frontend was stopped: %v, at position %d", took, lines.Err(), position)
 	}
 }
 

@@ -64,6 +64,7 @@ func launch(t testing.TB, arguments ...string) *program {
 	p := &program{t: t, cmd: exec.CommandContext(ctx, os.Args[0], arguments...), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), "DRAINMARK_TEST_PROCESS=1")
 	p.cmd.Stdout = nil
+	p.cmd.SysProcAttr = processAttributes()
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

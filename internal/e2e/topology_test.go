@@ -164,6 +164,7 @@ func (o *topology) verify(within time.Duration, arguments ...string) (printed st
 	cmd.Env = append(os.Environ(), "DRAINMARK_TOPOLOGY="+o.dir)
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, io.Discard, time.Second
+	cmd.SysProcAttr = processAttributes()
 	if testing.Verbose() {
 		cmd.Stderr = os.Stderr
 	}

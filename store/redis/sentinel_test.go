@@ -197,14 +197,15 @@ func TestSilentSentinel(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer silent.Close()
-	began := time.Now()
-	nodes, err := Replicas(t.Context(), strings.Replace(sentinels.URL(), "://", "://"+silent.Addr().String()+",", 1), Options{})
-	if err != nil || !slices.Equal(nodes, []string{master.Address()}) {
-		t.Errorf("the nodes are %q, %v", nodes, err)
-	}
-	if took := time.Since(began); took > sentinelTimeout/2 {
-		t.Errorf("asking took %v", took)
-	}
+	both := strings.Replace(sentinels.URL(), "://", "://"+silent.Addr().String()+",", 1)
+	eventually(t, "asking takes far less time than the silent one is given", func() bool { // at least once: a busy machine adds its own
+		began := time.Now()
+		nodes, err := Replicas(t.Context(), both, Options{})
+		if err != nil || !slices.Equal(nodes, []string{master.Address()}) {
+			t.Fatalf("the nodes are %q, %v", nodes, err)
+		}
+		return time.Since(began) < sentinelTimeout/2
+	})
 }
 
 // The old master of a failover still answers, and knows nothing.

@@ -1,0 +1,149 @@
+package backend
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+)
+
+// Whether appends work is known from the appends themselves: no broker can say beforehand what it would do with one. So
+// each publisher remembers how its newest attempt ended. A failure is remembered only until the next success, which may
+// never come by itself while nobody appends. So after a while, when it is asked for, the publisher tries again, with a
+// fence.
+
+// Ready returns nil when the broker answers. It may be full: that is a reason to refuse appends, and they are told so,
+// but none to take this backend out of service. The others have the same broker; so that would leave nobody to say why
+// appends are refused, and end the reads, which go on.
+func (b *Backend) Ready(ctx context.Context) error {
+	if err := b.broker.Ping(ctx); !errors.Is(err, broker.ErrFull) {
+		return err
+	}
+	return nil
+}
+
+// workingTime is how long Working waits for broker and store, which it asks at the same time.
+const workingTime = 2 * time.Second
+
+// Working implements Service.
+func (b *Backend) Working(ctx context.Context) (appends, reads error) {
+	ctx, cancel := context.WithTimeout(ctx, workingTime)
+	defer cancel()
+	var asking sync.WaitGroup
+	asking.Go(func() { // because a ping would not show that something can be read
+		if _, err := b.Logs(ctx, "", 1); err != nil {
+			reads = err
+		}
+	})
+	appends = b.takesAppends(ctx)
+	asking.Wait()
+	return appends, reads
+}
+
+// takesAppends says why appends are not accepted now, in at least one partition.
+func (b *Backend) takesAppends(ctx context.Context) error {
+	if err := b.broker.Ping(ctx); err != nil {
+		return unanswered("asking the broker", "the broker", err)
+	}
+	if err := b.budget.full(); err != nil {
+		return err
+	}
+	failures := make([]error, len(b.publishers))
+	var asking sync.WaitGroup
+	for i, p := range b.publishers {
+		asking.Go(func() { failures[i] = p.takesAppends(ctx, b.tracker.partitions[i]) })
+	}
+	asking.Wait()
+	var first error
+	failed := 0
+	for i, err := range failures {
+		if err == nil {
+			continue
+		}
+		if failed++; failed == 1 {
+			first = drainmark.Errorf(drainmark.KindOf(err), "partition %d: %w", i, err)
+		}
+	}
+	if failed > 1 {
+		return drainmark.Errorf(drainmark.KindOf(first), "%d of %d partitions take no appends: %w", failed, len(failures), first)
+	}
+	return first
+}
+
+const (
+	// slowAttempt is how long an attempt to publish may take before it counts as one that fails.
+	slowAttempt = 2 * time.Second
+	// recheckAfter is how long an attempt that failed speaks for the present, when no other follows.
+	recheckAfter = time.Second
+	// recheckFull is the same for one that found the broker full, while nothing has been persisted since. Nothing of
+	// Drainmark makes room then, and a fence, which is small, may fit where appends do not. But somebody may have raised
+	// a limit.
+	recheckFull = 10 * time.Second
+)
+
+// takesAppends says why appends to the partition are not accepted now. If that is not known any more, because the last
+// attempt to publish was some time ago and failed, it publishes a fence to find out.
+func (p *publisher) takesAppends(ctx context.Context, t *tracked) error {
+	persisted := t.quietSince()
+	p.mu.Lock()
+	quiet := p.flying == nil && len(p.waiting) == 0
+	recheck := quiet && p.tried.recheck(time.Now(), persisted)
+	err := p.tried.failure(time.Now())
+	p.mu.Unlock()
+	if !recheck {
+		return err
+	}
+	if _, _, err = p.putFence(ctx, func() uint64 { return t.snapshot().Epoch }); err == nil {
+		return nil
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return cmp.Or(p.tried.failure(time.Now()), err) // what the broker says tells more than that nobody waits any longer
+}
+
+// tried is how a publisher's newest attempts to publish ended.
+type tried struct {
+	began time.Time // when the one in progress began; zero while there is none
+	err   error     // of the last one that ended; nil if it stored its batch
+	at    time.Time // when that ended
+	since time.Time // when the first of the failures ended that no success has followed
+}
+
+func (t *tried) begin(now time.Time) { t.began = now }
+
+func (t *tried) end(now time.Time, err error) {
+	if t.err == nil {
+		t.since = now
+	}
+	t.began, t.err, t.at = time.Time{}, err, now
+}
+
+// failure says why a batch would not be stored now, as far as the attempts show.
+func (t *tried) failure(now time.Time) error {
+	switch {
+	case errors.Is(t.err, broker.ErrFull):
+		return errBacklogFull
+	case t.err != nil:
+		return unanswered("publishing", "the broker", t.err)
+	case !t.began.IsZero() && now.Sub(t.began) > slowAttempt:
+		return drainmark.Errorf(drainmark.KindUnavailable, "the broker has not confirmed a batch for %v", now.Sub(t.began).Round(100*time.Millisecond))
+	}
+	return nil
+}
+
+// recheck says whether the last attempt failed and does not speak for the present any more. Something of the partition
+// was persisted last at persisted.
+func (t *tried) recheck(now, persisted time.Time) bool {
+	if t.err == nil {
+		return false
+	}
+	speaks := recheckAfter
+	if errors.Is(t.err, broker.ErrFull) && !persisted.After(t.since) {
+		speaks = recheckFull
+	}
+	return now.Sub(t.at) >= speaks
+}
