@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/drainmark/drainmark/client"
@@ -15,10 +16,10 @@ import (
 // How often a client does something besides appending, in requests.
 const (
 	readBackEvery = 50
-	resendEvery   = 32 // right after it was accepted
-	keepEvery     = 16 // one request is kept, and sent again when the next one is
-	waitEvery     = 50 // it is answered when it is persisted, and read at once
-	batchEvery    = 8  // if the size of batches is not set
+	resendEvery   = 32  // right after it was accepted
+	keepEvery     = 16  // one request is kept, and sent again when the next one is
+	waitEvery     = 200 // it is answered when it is persisted, and read at once
+	batchEvery    = 8   // if the size of batches is not set
 	conflictEvery = 250
 	mostConflicts = 20 // of a client: each becomes a dead letter
 	readBackPage  = 100
@@ -38,7 +39,12 @@ type writer struct {
 	requests  int
 	conflicts int
 	kept      accepted
+	reading   sync.WaitGroup // what it reads back while it goes on
 }
+
+// readsBack is how many clients read back at the same time, at most: a read may wait long, and must not keep those who
+// append from doing so.
+const readsBack = 64
 
 // accepted is an append that was accepted, and may be sent again.
 type accepted struct {
@@ -50,6 +56,7 @@ type accepted struct {
 // write appends until there is nothing left or stopping ends. It fails when an append is refused for good: then none
 // would be accepted.
 func (w *writer) write(ctx, stopping context.Context) error {
+	defer w.reading.Wait()
 	for w.requests = 0; ctx.Err() == nil; w.requests++ {
 		count := min(w.batch(), w.left)
 		if count == 0 {
@@ -102,7 +109,7 @@ func (w *writer) request(ctx context.Context, count int, due time.Time) error {
 	w.sendAgain(ctx, accepted{l, a.First, messages})
 	// Not all clients at once: what one reads spares the others to read so far.
 	if turn := w.client * readBackEvery / w.config.Concurrency; w.requests == 0 || (w.requests+turn)%readBackEvery == 0 {
-		w.readBack(ctx, l, last, after, s.Receipt)
+		w.readAside(ctx, l, last, after, s.Receipt)
 	}
 	if w.config.Workload == Mixed && count == 1 && w.conflicts < mostConflicts && w.random.IntN(conflictEvery) == 0 {
 		w.conflicts++
@@ -196,6 +203,9 @@ func (r *runner) send(ctx context.Context, l *log, a *history.Append, messages [
 		a.Error, a.Status = err.Error(), statusOf(err)
 		if !client.NothingDone(err) {
 			a.Outcome = history.Unknown
+			if ctx.Err() == nil && len(a.UnknownAt) < history.MaxRefusals {
+				a.UnknownAt = append(a.UnknownAt, a.End)
+			}
 		} else if len(a.RefusedAt) < history.MaxRefusals {
 			a.RefusedAt = append(a.RefusedAt, a.End)
 		}
@@ -237,11 +247,22 @@ func (r *runner) sent(a *history.Append, receipt client.Receipt) {
 	}
 }
 
-// readBack reads with the receipt of a message, from another target if there is one; or it asks there until the receipt is
-// persisted, and reads then.
-func (w *writer) readBack(ctx context.Context, l *log, m history.Message, after uint64, receipt client.Receipt) {
-	target := w.random.IntN(len(w.targets))
-	if w.random.IntN(2) == 0 {
+// readAside reads back while the client goes on, unless too many do.
+func (w *writer) readAside(ctx context.Context, l *log, m history.Message, after uint64, receipt client.Receipt) {
+	target, told := w.random.IntN(len(w.targets)), w.random.IntN(2) == 0
+	select {
+	case w.asides <- struct{}{}:
+		w.reading.Go(func() {
+			w.readBack(ctx, l, m, after, target, told, receipt)
+			<-w.asides
+		})
+	default:
+	}
+}
+
+// readBack reads with the receipt of a message; or it asks until it is told that the receipt is persisted, and reads then.
+func (w *writer) readBack(ctx context.Context, l *log, m history.Message, after uint64, target int, told bool, receipt client.Receipt) {
+	if told {
 		if s, err := w.targets[target].Status(ctx, receipt, waitFor); err == nil {
 			w.readTold(ctx, l, m, after, target, s)
 		}

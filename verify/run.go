@@ -35,6 +35,7 @@ type runner struct {
 
 	logs     []*log // first those that are only appended to
 	barriers atomic.Int64
+	asides   chan struct{} // has something in it for each read back that is under way
 	// incomplete is why the run cannot come to a verdict although it does all its steps: a fault that did not happen, or a
 	// barrier that is stalled. What was accepted may be missing all the same, which is found.
 	incomplete error
@@ -75,7 +76,7 @@ func newRunner(c Config, out *history.Writer) (*runner, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails: it stops the program instead
 	r := &runner{
-		config: c, id: hex.EncodeToString(id[:]), begun: time.Now(), out: out,
+		config: c, asides: make(chan struct{}, readsBack), id: hex.EncodeToString(id[:]), begun: time.Now(), out: out,
 		display: newDisplay(c.Out, c.Interactive), inForce: func() string { return "" },
 	}
 	r.pending.Store(-1)

@@ -6,26 +6,34 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// checkAccounted checks P9: what can never be persisted is a dead letter, and its receipt says rejected; and a dead
-// letter is in no log.
+// checkAccounted checks P9: what can never be persisted is a dead letter, and its receipt says rejected; a receipt that
+// says so tells the truth; and nothing else is a dead letter, for all else that the run sends can be persisted.
 func (v *view) checkAccounted() Promise {
-	p, rejected := newPromise("P9", "dead letters account for the rest"), 0
+	p, conflicting, receipts := newPromise("P9", "dead letters account for the rest"), 0, 0
 	for i := range v.Appends {
-		if a := &v.Appends[i]; a.Conflicts && a.Outcome == history.Done {
-			rejected++
+		switch a := &v.Appends[i]; {
+		case a.Conflicts && a.Outcome == history.Done:
+			conflicting++
 			v.checkRejected(p, a)
+		case a.Settled == "rejected":
+			receipts++
+			v.checkReceipt(p, a)
 		}
 	}
+	judged := map[history.Message]bool{} // a listing that was begun again names some twice
 	for _, letter := range v.Letters {
-		v.checkLetter(p, letter)
+		if m, err := history.ParseMessage(letter.Message); err == nil && !judged[m] {
+			judged[m] = true
+			v.checkLetter(p, m, letter.Reason)
+		}
 	}
 	switch {
-	case rejected == 0 && len(v.Letters) == 0:
+	case conflicting == 0 && receipts == 0 && len(v.Letters) == 0:
 		return p.rested("nothing had to be rejected, and nothing was")
 	case !v.complete():
 		return p.judged("", "the run was broken off before all dead letters were listed")
 	}
-	return p.judged(fmt.Sprintf("%s appends that had to be rejected, and %s dead letters", thousands(rejected), thousands(len(v.Letters))), "")
+	return p.judged(fmt.Sprintf("%s appends that had to be rejected, and %s dead letters", thousands(conflicting), thousands(len(v.Letters))), "")
 }
 
 // checkRejected checks an append that went with another message's idempotency key. One that is in a log is P2's matter.
@@ -48,20 +56,50 @@ func (v *view) checkRejected(p *Promise, a *history.Append) {
 	}
 }
 
-// checkLetter checks that a dead letter is not in a log too.
-func (v *view) checkLetter(p *Promise, letter history.Letter) {
-	m, err := history.ParseMessage(letter.Message)
-	if err != nil || m == history.Nobody {
-		return
+// checkReceipt checks an append whose receipt said rejected: one of its messages at least is a dead letter, and so they
+// are not all in the log. If it was sent more than once the receipt may be another attempt's than the one that is in the
+// log. One in a log that had to be rejected is P2's matter.
+func (v *view) checkReceipt(p *Promise, a *history.Append) {
+	l, first, placed, letters := &v.logs[a.Log], history.Message{Client: a.Client, Number: a.First}, 0, 0
+	for m := range messages(a) {
+		if v.place(m) != 0 {
+			placed++
+		}
+		if v.letters[m] {
+			letters++
+		}
 	}
+	switch {
+	case placed == a.Count && (a.Conflicts || a.Attempts > 1 || letters > 0): // what is in both is found by checkLetter
+	case placed == a.Count:
+		p.broken(func() Violation {
+			return l.of(first, v.place(first), a.End, "not in the log, for its receipt said rejected", "in the log, and nothing of it a dead letter")
+		})
+	case letters == 0 && l.unnamed == 0 && v.complete():
+		p.broken(func() Violation {
+			return l.of(first, 0, a.End, "among the dead letters, for its receipt said rejected", "nothing of it a dead letter")
+		})
+	}
+}
+
+// checkLetter checks that a message may be a dead letter: one that had to be rejected, and is in no log.
+func (v *view) checkLetter(p *Promise, m history.Message, reason string) {
 	a := v.AppendOf(m)
-	if a == nil || !expected(a) || v.place(m) == 0 {
-		return // as it must be, or P2's matter
+	if m == history.Nobody || a == nil {
+		return // nothing is known about it
 	}
-	l := &v.logs[a.Log]
+	l, position, at, expected, found := &v.logs[a.Log], v.place(m), a.End, "", "a dead letter"
+	switch {
+	case a.Outcome == history.Refused:
+		expected = "not a dead letter, for every answer said that nothing was done"
+	case a.Conflicts:
+		return // as it must be, or P2's matter
+	case position != 0:
+		expected, found, at = "in the log, and not a dead letter", "both", l.At(position).At
+	default:
+		expected = "in the log, for it is a message that can be persisted"
+	}
 	p.broken(func() Violation {
-		position := v.place(m)
-		return l.of(m, position, l.At(position).At, "in the log or a dead letter, not both",
-			fmt.Sprintf("both; the dead letter's reason is %q", letter.Reason))
+		return l.of(m, position, at, expected, fmt.Sprintf("%s; the dead letter's reason is %q", found, reason))
 	})
 }

@@ -1,7 +1,6 @@
 package check
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
@@ -31,66 +30,6 @@ func (v *view) faults() []inForce {
 		}
 	}
 	return all
-}
-
-// checkAvailable checks P7: no attempt to append is refused while a fault is in force under which appends must be
-// accepted, even if a later one is not. One that falls into another fault, under which they need not be, is not held
-// against the deployment.
-func (v *view) checkAvailable() Promise {
-	p, sent, under := newPromise("P7", "available"), 0, 0
-	faults := v.faults()
-	for _, f := range faults {
-		if !f.Writes {
-			continue
-		}
-		under++
-		for i := range v.Appends {
-			a := &v.Appends[i]
-			if a.Start >= f.End && a.Start < f.healing {
-				sent++
-			}
-			at, was := refusedBetween(a, f.End, f.healing)
-			if was && !slices.ContainsFunc(faults, func(g inForce) bool { return !g.Writes && at < g.until && a.End > g.Start }) {
-				p.broken(func() Violation {
-					m := history.Message{Client: a.Client, Number: a.First}
-					return v.logs[a.Log].of(m, 0, at, fmt.Sprintf("accepted, also while %q is in force", f.Name), refusal(a))
-				})
-			}
-		}
-	}
-	if under == 0 {
-		return p.rested("there was no fault under which appends must be accepted")
-	}
-	missing := ""
-	if sent == 0 {
-		missing = "no append was sent while a fault was in force"
-	}
-	return p.judged(fmt.Sprintf("%s appends under %s faults", thousands(sent), thousands(under)), missing)
-}
-
-// refusedBetween says when an attempt of an append was first refused between two times, if any was.
-func refusedBetween(a *history.Append, from, until time.Duration) (at time.Duration, was bool) {
-	for _, at := range a.RefusedAt {
-		if at >= from && at < until {
-			return at, true
-		}
-	}
-	return a.Start, len(a.RefusedAt) == 0 && a.Outcome == history.Refused && a.Start >= from && a.Start < until
-}
-
-// refusal says how an append was refused.
-func refusal(a *history.Append) string {
-	if a.Outcome != history.Refused {
-		return fmt.Sprintf("%d attempts refused before it was %s", len(a.RefusedAt), a.Outcome)
-	}
-	text := "refused"
-	if a.Status != 0 {
-		text += fmt.Sprintf(" with status %d", a.Status)
-	}
-	if a.Error != "" {
-		text += ": " + a.Error
-	}
-	return text
 }
 
 // windows says how the deployment answered over the whole run, and while each fault was in force.

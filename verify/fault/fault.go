@@ -44,7 +44,7 @@ type Fault struct {
 	Every  time.Duration // from one time to the next; 0 for a fault that is done once, at At
 	At     time.Duration // after the beginning
 	For    time.Duration // how long it is in force; 0 for a fault that is over when Run is
-	Writes bool          // no append may be refused while it is in force (P7)
+	Writes bool          // appends must be accepted while it is in force (P7), which needs For
 }
 
 // Plan is a set of faults and how they are played. Only Faults must be set.
@@ -102,6 +102,8 @@ func (f Fault) checkFields() error {
 		return fmt.Errorf("at=%v: a fault with every=%v cannot have it", f.At, f.Every)
 	case f.Heal != "" && f.For == 0:
 		return fmt.Errorf("heal=%s: it needs for=, which says when to heal", shown(f.Heal))
+	case f.Writes && f.For == 0:
+		return errors.New("writes=yes: it needs for=, the time in which appends must be accepted: without it there is none to judge")
 	case f.Check == "" && f.Within != 0:
 		return fmt.Errorf("within=%v: it is the time of a check=, which is missing", f.Within)
 	}

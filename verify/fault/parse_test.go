@@ -88,6 +88,8 @@ func TestParseRefuses(t *testing.T) {
 		"name=x every=1s run=" + long(MaxText): "a fault of 65556 bytes: it can have 65536",
 		`name=x at=1s run=` + strings.Repeat(`\`, MaxText/2+1): "bytes as text: it can have 65536",
 		"name=" + long(100) + "_" + rest:                       `name="` + long(60) + `"…`,
+		"name=x writes=yes" + rest:                             "fault x: writes=yes: it needs for=, the time in which appends must be accepted",
+		"name=x writes=yes for=0s" + rest:                      "fault x: writes=yes: it needs for=",
 	} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.80s: %v; want %s", text, err, want)
@@ -163,6 +165,7 @@ func TestNewRefuses(t *testing.T) {
 		"at=1s: a fault with every=1s":     {Name: "a", Run: "r", Every: time.Second, At: time.Second},
 		"bytes as text: it can have 65536": {Name: "a", Run: long(MaxText)},
 		"it cannot have line breaks":       {Name: "a", Run: "r", Check: "a\nb"},
+		"writes=yes: it needs for=":        {Name: "a", Run: "r", Every: time.Second, Writes: true},
 		"within=-1s: it must be from":      {Name: "a", Run: "r", Check: "c", Within: -time.Second},
 	} {
 		if _, err := New(Plan{Faults: []Fault{f}}, 1, Options{}); err == nil || !strings.Contains(err.Error(), want) {

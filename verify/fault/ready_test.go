@@ -28,6 +28,9 @@ func TestReadyPlans(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		for _, f := range plan.Faults {
+			if f.Writes && f.For < 3*time.Second {
+				t.Errorf("%s, %s: for=%v is too short to say whether appends wait for the heal", name, f.Name, f.For)
+			}
 			for _, command := range []string{f.Run, f.Check, f.Heal} {
 				if out, err := exec.CommandContext(t.Context(), "/bin/sh", "-n", "-c", command).CombinedOutput(); err != nil {
 					t.Errorf("%s, %s: %s: %v: %s", name, f.Name, command, err, out)

@@ -75,6 +75,9 @@ type Append struct {
 	// RefusedAt is when attempts were answered with a refusal, or could not be made: the first MaxRefusals. The append may
 	// have been accepted all the same, by a later one.
 	RefusedAt []time.Duration `json:"refused_at,omitempty"`
+	// UnknownAt is when attempts ended without an answer, or with one that did not say whether they were accepted: the
+	// first MaxRefusals. One that was given up because the run was over is not among them.
+	UnknownAt []time.Duration `json:"unknown_at,omitempty"`
 	// Waited says that it was answered only when it was persisted, or after some time: End is no measure of how quickly it
 	// was accepted.
 	Waited bool `json:"waited,omitempty"`
@@ -99,7 +102,7 @@ type Resend struct {
 	First uint64 `json:"first"` // of the append that it repeats
 }
 
-// MaxRefusals is how many refused attempts of an append are written down.
+// MaxRefusals is how many refused attempts of an append are written down, and how many unknown ones.
 const MaxRefusals = 20
 
 // Took is how long an append took until it was answered: from when it should have been sent, if the run has a rate, so that

@@ -224,7 +224,7 @@ func windowRows(windows []check.Window) []windowRow {
 			Number: i, Name: w.Name, When: timeOf(from) + " – " + timeOf(until), Long: span(until - from), Writes: w.Writes,
 			Open: i > 0 && !w.Healed, Appends: traffic(&w.Appends), Reads: traffic(&w.Reads),
 		}
-		row.Appends.Bad = w.Writes && w.Appends.Refused > 0
+		row.Appends.Bad = w.Writes && w.Appends.Refused+w.Appends.Unknown > 0
 		rows = append(rows, row)
 	}
 	return rows
