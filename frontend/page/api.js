@@ -13,6 +13,23 @@ export class ApiError extends Error {
     this.receipt = problem.receipt || headers?.get("Drainmark-Receipt") || ""; // of an append that may have been done
     this.retryAfter = 1000 * (parseInt(headers?.get("Retry-After") ?? "", 10) || 0); // ms, 0 if none was named
   }
+
+  // never says that the request cannot be taken, now or later, so nothing was done.
+  get never() {
+    return this.status >= 400 && this.status < 500 && this.status !== 408 && this.status !== 429;
+  }
+
+  // refused says that nothing was done. Only the API itself knows that of a 503: one that does not name its problem is of
+  // something in between, and like the lack of an answer it says nothing of what was done.
+  get refused() {
+    return this.never || (this.status === 503 && this.type !== "");
+  }
+
+  // lost says of an error about a receipt that nobody will ever be able to answer it. No other error says so, whatever
+  // its status: it may be that of something in between, and over soon.
+  get lost() {
+    return this.type === "receipt-expired" || this.type === "invalid-receipt";
+  }
 }
 
 // request sends a request and returns {status, headers, body}, where body is the answer's JSON, null for a 304 or a 204.

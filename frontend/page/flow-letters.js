@@ -4,7 +4,8 @@ import { ApiError, byId, element, pause, request, setText } from "./api.js";
 import { answer } from "./flow-view.js";
 
 const pageSize = 20; // letters that are shown at first, and that come with "Show more"
-const searchSize = 1000; // letters of a page when one is looked for
+const searchSize = 1000; // letters of a page at most; the server may cut it shorter
+const allEvery = 60_000; // ms after which all letters that are shown are asked for again, not only the first ones
 const patience = 60_000; // ms for which an outcome is asked for
 const seenAgain = 8; // times that an unchanged letter is looked at again, in case a replica is behind
 
@@ -35,45 +36,68 @@ const questions = {
   discard: "Give it up? Its content is deleted for good. Whoever holds its receipt is still told why it was rejected.",
 };
 
+// same says whether two letters are the same and look so.
+const same = (a, b) => a?.id === b.id && a.attempts === b.attempts;
+
 export class Letters {
   #letters = []; // what is shown
   #next = ""; // where the list goes on
-  #asking = false;
+  #allAt = -Infinity; // when all that is shown was asked for
+  #asked = Promise.resolve(); // one question after the other
   #dialog = new LetterDialog(() => this.reload());
 
   constructor() {
     byId("letters-reload").addEventListener("click", () => this.reload());
-    byId("letters-more").addEventListener("click", () => this.#more());
+    byId("letters-more").addEventListener("click", () => this.#ask(() => this.#more()));
   }
 
-  // reload asks for the letters that are shown, from the beginning.
-  async reload() {
-    if (this.#asking) return;
-    this.#asking = true;
-    try {
-      const page = await list("", Math.min(searchSize, Math.max(pageSize, this.#letters.length)));
-      [this.#letters, this.#next] = [page.dead_letters, page.next ?? ""];
+  // reload asks for all letters that are shown.
+  reload() {
+    return this.#ask(() => this.#load(Math.max(pageSize, this.#letters.length)));
+  }
+
+  // check asks for the first letters only, because letters can be long, and for the others if those have changed, or now
+  // and then.
+  check() {
+    return this.#ask(async () => {
+      const shown = this.#letters.length;
+      if (shown > pageSize && performance.now() - this.#allAt > allEvery) return this.#load(shown);
+      const { dead_letters: first, next = "" } = await list("", pageSize);
+      if (next === "" || shown <= first.length) return this.#take(first, next);
+      if (!first.every((letter, i) => same(this.#letters[i], letter))) return this.#load(shown);
       this.#show();
-    } catch (error) {
-      this.#fail(error);
-    }
-    this.#asking = false;
+    });
+  }
+
+  #ask(question) {
+    this.#asked = this.#asked.then(question).catch((error) => this.#fail(error));
+    return this.#asked;
+  }
+
+  // load asks for so many letters, in as many pages as the server makes of them.
+  async #load(wanted) {
+    this.#allAt = performance.now();
+    const letters = [];
+    let next = "";
+    do {
+      const page = await list(next, Math.min(searchSize, wanted - letters.length));
+      letters.push(...page.dead_letters);
+      next = page.next ?? "";
+    } while (next !== "" && letters.length < wanted);
+    this.#take(letters, next);
   }
 
   async #more() {
-    if (this.#asking) return;
-    this.#asking = true;
-    try {
-      const page = await list(this.#next, pageSize);
-      const first = this.#letters.length;
-      this.#letters.push(...page.dead_letters);
-      this.#next = page.next ?? "";
-      this.#show();
-      byId("letters").children[first]?.querySelector("button").focus();
-    } catch (error) {
-      this.#fail(error);
-    }
-    this.#asking = false;
+    if (this.#next === "") return;
+    const page = await list(this.#next, pageSize);
+    const first = this.#letters.length;
+    this.#take([...this.#letters, ...page.dead_letters], page.next ?? "");
+    byId("letters").children[first]?.querySelector("button").focus();
+  }
+
+  #take(letters, next) {
+    [this.#letters, this.#next] = [letters, next];
+    this.#show();
   }
 
   #fail(error) {
@@ -110,11 +134,20 @@ export class Letters {
   }
 }
 
+// NotDone is that what was chosen has certainly not been done.
+class NotDone extends Error {
+  constructor(error) {
+    super(error.message);
+    this.status = error.status;
+  }
+}
+
 // LetterDialog shows one letter, and settles it.
 class LetterDialog {
   #dialog = byId("letter");
   #letter = null;
   #chosen = ""; // retry or discard
+  #maybe = false; // something has been sent of which it is not known whether it was done
   #settling = null; // the AbortController of what is under way
   #settled;
 
@@ -133,6 +166,7 @@ class LetterDialog {
 
   open(letter) {
     this.#letter = letter;
+    this.#maybe = false;
     const facts = [
       ["Log", letter.log || "unknown"], ["Reason", letter.reason], ["Accepted", timeText(letter.accepted_at)],
       ["Set aside", timeText(letter.set_aside_at)], ["Attempts", String(letter.attempts)],
@@ -175,30 +209,40 @@ class LetterDialog {
     this.#say("waiting", "sent", "It goes through the queue …");
     const signal = AbortSignal.any([settling.signal, AbortSignal.timeout(patience)]);
     try {
-      await this.#send(letter, signal);
+      await this.#persist(await this.#send(letter, signal), signal);
       if (this.#chosen === "discard") this.#say("good", "discarded", "Its content is deleted.");
       else await this.#outcome(letter, signal);
     } catch (error) {
-      if (settling.signal.aborted) return;
-      if (signal.aborted) this.#say("unknown", "not yet", "It was sent. What came of it is not known yet.");
-      else this.#say("bad", "not done", `${error.message}.`);
-      byId("letter-choose").hidden = error.status === 404 || error.status === 409;
+      if (!settling.signal.aborted) this.#failed(error, signal);
     }
   }
 
-  // send has a letter retried or discarded, and waits until that is persisted. Sending it twice is harmless.
+  // failed says what is known after an error, which may be only that nothing is.
+  #failed(error, signal) {
+    const refused = error instanceof NotDone;
+    if (refused) this.#say("bad", this.#maybe ? "not done again" : "not done", `${error.message}.`);
+    else if (signal.aborted) this.#say("unknown", "not yet", "It was sent. What came of it is not known yet.");
+    else this.#say("unknown", "not known", `It may have been done: ${error.message}. To send it again is harmless.`);
+    this.#maybe ||= !refused;
+    byId("letter-choose").hidden = refused && (error.status === 404 || error.status === 409);
+  }
+
+  // send has a letter retried or discarded, and returns what is said of that. Sending it twice is harmless.
   async #send({ id }, signal) {
     const path = `v1/dead-letters/${encodeURIComponent(id)}`;
     const [method, url] = this.#chosen === "retry" ? ["POST", `${path}/retry`] : ["DELETE", path];
-    let said;
     try {
-      said = (await request(url, { method, wait: 5, signal })).body;
+      return (await request(url, { method, wait: 5, signal })).body;
     } catch (error) {
-      if (!(error instanceof ApiError) || !error.receipt) throw error;
-      said = { receipt: error.receipt, state: "pending" };
+      if (error.receipt) return { receipt: error.receipt, state: "pending" };
+      throw error.refused ? new NotDone(error) : error;
     }
+  }
+
+  // persist waits until what was sent is persisted.
+  async #persist(said, signal) {
     while (said.state !== "persisted") {
-      if (said.state === "rejected") throw new Error(said.reason);
+      if (said.state === "rejected") throw new NotDone({ message: said.reason });
       if (said.state === "stalled") this.#say("waiting", "waits", `${said.reason}. Asking on …`);
       else this.#say("waiting", "waits", "It is accepted, and waits in the queue. Asking on …");
       await pause(500, signal);
@@ -207,12 +251,13 @@ class LetterDialog {
     }
   }
 
-  // ask asks for a receipt once more. While there is no answer, what was said before still holds.
+  // ask asks for a receipt once more. While there is no answer, what was said before still holds. It fails when there
+  // will never be one.
   async #ask(said, signal) {
     try {
       return (await request(`v1/receipts/${encodeURIComponent(said.receipt)}`, { wait: 5, signal })).body;
     } catch (error) {
-      if (!(error instanceof ApiError) || (error.status >= 400 && error.status < 500)) throw error;
+      if (!(error instanceof ApiError) || error.lost) throw error;
       return said;
     }
   }

@@ -10,12 +10,30 @@ export class Source {
   at = 0; // when it came, ms of performance.now(); 0 if there has been none
   clock = null; // the same as a Date
   error = null; // of the newest question, if it failed
+  #turn = 0; // answers and failures so far
+
+  // ask asks a question, and returns whether its answer was taken. What has been learnt in another way meanwhile is
+  // newer, so the answer does not count then.
+  async ask(question) {
+    const turn = this.#turn;
+    try {
+      const value = await question();
+      if (turn !== this.#turn) return false;
+      this.succeed(value, performance.now());
+      return true;
+    } catch (error) {
+      if (turn === this.#turn) this.fail(error);
+      return false;
+    }
+  }
 
   succeed(value, at) {
+    this.#turn++;
     [this.value, this.at, this.clock, this.error] = [value, at, new Date(), null];
   }
 
   fail(error) {
+    this.#turn++;
     this.error = error;
   }
 

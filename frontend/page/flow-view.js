@@ -46,7 +46,8 @@ export function showHealth(stations, { status }, now) {
 export function showPath(stations, pipes, { backlog }, now) {
   for (const [name, { state, word, detail }] of Object.entries(stations)) {
     const station = byId(`station-${name}`);
-    station.className = `station ${state}`;
+    const old = name === "broker" && backlog.value !== null && !backlog.fresh(now); // what its tank shows
+    station.className = `station ${state}${old ? " old" : ""}`;
     setBadge(station.querySelector(".badge"), state, word);
     const details = station.querySelector(".detail");
     setText(details, detail);

@@ -38,16 +38,8 @@ async function every(ms, work) {
 }
 
 // keep asks for a source, and shows it.
-async function keep(source, ask, took = () => {}) {
-  let value;
-  try {
-    value = await ask();
-  } catch (error) {
-    source.fail(error);
-    return show();
-  }
-  source.succeed(value, performance.now());
-  took(value, source.at);
+async function keep(source, question, took = () => {}) {
+  if (await source.ask(question)) took(source.value, source.at);
   show();
 }
 
@@ -77,7 +69,7 @@ every(period, async () => {
   if (sources.pause.at > 0 && sources.pause.value === null) return; // there is none, as long as this process runs
   await keep(sources.pause, PauseSwitch.ask);
 });
-every(lettersPeriod, () => letters.reload());
+every(lettersPeriod, () => letters.check());
 every(period, () => { // also while nothing answers: ages grow, and so does the gap in the chart
   show();
   chart.draw();

@@ -13,7 +13,7 @@ const openWithin = 10_000; // ms until a stream's first bytes
 const silentFor = 40_000; // ms without a sign of life, which comes every 15 s
 const lagFor = 5_000;    // ms for which a stream may lack what asking has found
 const hiddenFor = 60_000; // ms after which a page that nobody looks at gives its connection back
-const backFor = 20_000;  // ms for which a log may end before what was seen; a replica may lag, but not that long
+const backFor = 20_000;  // ms for which answers may end before what was seen; a replica may lag, but not that long
 const shortLived = 2_000; // ms; a stream that ends sooner is no better than none
 
 const now = () => performance.now();
@@ -24,7 +24,7 @@ const now = () => performance.now();
 //   log({last, count}): how the log stands
 //   change(): something of mode, problem, position, or checkedAt has changed
 export class Follower {
-  mode = "connecting"; // or "live", "asking", "offline"
+  mode = "connecting"; // a stream that has not begun yet; or "live", "asking", "offline"
   problem = ""; // why it is offline
   position = null; // of the newest message seen; null before the first answer
   checkedAt = null; // when it was last known that there was nothing behind the position, or null
@@ -32,7 +32,7 @@ export class Follower {
   #log;
   #handlers;
   #known = 0; // the log's last position, as far as is known
-  #backSince = null; // since when the log has ended before the position
+  #lag = null; // {position, since}: what had been seen when an answer first ended before it, and when that was
   #tag = {}; // of the last page asked for
   #reads = Promise.resolve(true); // one at a time
   #askedAt = 0;
@@ -52,7 +52,7 @@ export class Follower {
 
   // upToDate says whether it is known that there is nothing behind the position.
   get upToDate() {
-    return this.checkedAt !== null && now() - this.checkedAt < freshFor && this.position >= this.#known && this.#backSince === null;
+    return this.checkedAt !== null && now() - this.checkedAt < freshFor && this.#complete();
   }
 
   // run follows for as long as the page lives.
@@ -133,9 +133,10 @@ export class Follower {
   async #begin() {
     const log = await this.end();
     const messages = await this.range(Math.max(0, log.last - Math.min(firstPage, log.count)), log.last);
+    this.#known = 0; // the log may be a new one
     this.#note(log);
     this.position = log.last;
-    this.#backSince = null;
+    this.#lag = null;
     this.#tell("begin", messages);
     this.#checked();
   }
@@ -144,62 +145,74 @@ export class Follower {
   async #nothing() {
     if (this.position === null || this.position === 0) {
       if (this.position === null) this.#tell("begin", []);
-      this.position = 0;
+      this.position = this.#known = 0;
       this.#note({ last: 0, count: 0 });
       this.#checked();
       return true;
     }
-    this.#back(0);
-    return this.#backSince !== null || this.#nothing();
+    this.#lags(this.position, 0);
+    return this.position !== null || this.#nothing();
   }
 
   async #catchUp() {
     for (;;) {
-      const path = `${this.#log}/messages?after=${this.position}&limit=100`;
+      const asked = this.position; // the stream goes on meanwhile
+      const path = `${this.#log}/messages?after=${asked}&limit=100`;
       const headers = this.#tag.path === path ? { "If-None-Match": this.#tag.value } : {};
       const { status, body, headers: got } = await request(path, { headers });
-      if (status === 304) {
-        this.#back(this.#known);
-        break;
-      }
-      this.#tag = { path, value: got.get("ETag") ?? "" };
-      this.#back(body.last_position);
-      if (this.position === null || body.last_position - this.position > farBehind) {
+      if (status !== 304) this.#tag = { path, value: got.get("ETag") ?? "", last: body.last_position };
+      const { last } = this.#tag;
+      const lags = this.position !== null && this.#lags(asked, last);
+      if (this.position === null || last - this.position > farBehind) {
         this.#again?.();
         return this.#begin();
       }
-      this.#note({ last: body.last_position, count: body.count });
+      if (lags) return; // it tells nothing that is not known better
+      if (status === 304) break;
+      this.#note({ last, count: body.count });
       this.#take(body.messages);
       if (body.messages.length === 0 || this.position >= this.#known) break;
     }
     this.#checked();
   }
 
+  // note takes in how the log stands, or stood: the stream may have brought more meanwhile.
   #note(log) {
-    this.#known = log.last;
+    this.#known = Math.max(this.#known, log.last);
     this.#tell("log", log);
   }
 
-  // back notes that the log ends before the position: a replica lags, or if it lasts, the log is a new one.
-  #back(last) {
-    if (last >= this.position) this.#backSince = null;
-    else this.#backSince ??= now();
-    if (this.#backSince === null || now() - this.#backSince < backFor) return;
-    this.position = null;
-    this.#backSince = null;
-    this.#again?.();
+  // lags says whether an answer ends before what had been seen when it was asked for. Then a replica lags; or the log is
+  // a new one, which is so if no answer gets as far as that for long. How far the stream has come meanwhile is no matter:
+  // where messages come fast, an answer is always older than that.
+  #lags(asked, last) {
+    if (this.#lag !== null && last >= this.#lag.position) this.#lag = null;
+    if (last >= asked) return false;
+    this.#lag ??= { position: asked, since: now() };
+    if (now() - this.#lag.since >= backFor) {
+      this.position = null;
+      this.#lag = null;
+      this.#again?.();
+    }
+    return true;
+  }
+
+  // complete says that nothing is known to be behind the position, and that the log is not known to end before it.
+  #complete() {
+    return this.position !== null && this.position >= this.#known && this.#lag === null;
   }
 
   #checked() {
-    if (this.position !== null && this.position >= this.#known && this.#backSince === null) this.checkedAt = now();
+    if (this.#complete()) this.checkedAt = now();
   }
 
-  // take hands on what has not been seen.
+  // take hands on what has not been seen. With it the log is further than any answer that lagged: it is no new one.
   #take(messages) {
     const fresh = messages.filter((m) => m.position > this.position);
     if (fresh.length === 0) return;
     this.position = fresh.at(-1).position;
     this.#known = Math.max(this.#known, this.position);
+    this.#lag = null;
     this.#tell("messages", fresh);
   }
 
@@ -224,6 +237,7 @@ export class Follower {
   // stream follows an event stream until it ends, and returns whether it was of use.
   async #stream() {
     const control = new AbortController();
+    this.#become("connecting");
     const stream = { openedAt: null, began: now(), heardAt: now(), position: this.position, laggedSince: null, useless: false };
     this.#again = () => control.abort();
     const watch = setInterval(() => this.#watch(stream, control), 1000);
@@ -242,6 +256,7 @@ export class Follower {
       clearInterval(watch);
       control.abort();
       this.#again = null;
+      this.#become("connecting");
     }
     return { worked: stream.openedAt !== null && !stream.useless && now() - stream.openedAt > shortLived, retryAfter };
   }

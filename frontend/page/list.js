@@ -1,5 +1,6 @@
 // The list of messages, newest first. It holds a stretch of the log without gaps, of bounded length, and above that
-// what this person has written and is on its way. It never moves what somebody reads.
+// what this person has written and is on its way. Who has scrolled down reads on in peace: what comes and goes above
+// does not move the rows that are read. At the top, new rows push the others down.
 
 import { quantity, setText } from "./api.js";
 import { makeOwnRow, makeRow, place, setState } from "./rows.js";
@@ -16,6 +17,7 @@ export class MessageList {
   #unseen = 0; // messages since somebody scrolled away
   #gap = false; // messages between the rows and the queue have been dropped
   #detached = false; // messages between the rows and now are to be loaded: older ones have taken their place
+  #through = 0; // the position up to which nothing is in the queue or dropped
   #count = 0; // rows of the log
   #first = 1; // the log's first position that has not been cleared
   #frame = 0;
@@ -35,22 +37,36 @@ export class MessageList {
   begin(messages) {
     this.#begun = true;
     const others = messages.filter((m) => !this.#claim(m));
-    if (scrollY > nearTop && this.#newest()?.position < others[0]?.position) {
+    if (scrollY > nearTop && this.#continues(messages)) {
+      const there = new Set([...this.#parts.list.children].map((row) => row.position));
       this.#queue = [];
-      this.#gap = true;
-      return this.#enqueue(others);
+      this.#unseen = Math.max(0, messages[0].position - this.#through - 1);
+      this.#gap = this.#unseen > 0;
+      this.#enqueue(others.filter((m) => m.position > this.#through && !there.has(m.position)));
+      return this.#tidy();
     }
     this.#removeRows();
     this.#queue = [];
     this.#unseen = 0;
     this.#gap = this.#detached = false;
+    this.#through = messages.at(-1)?.position ?? 0;
     this.#insert(others);
     this.#tidy();
+  }
+
+  // continues says whether the newest messages of the log are of the same log as the rows: newer than those, or where
+  // they overlap the same ones.
+  #continues(messages) {
+    const newest = this.#newest();
+    if (!newest || messages.length === 0) return false;
+    const same = messages.find((m) => m.position === newest.position);
+    return same ? same.id === newest.messageId : newest.position < messages[0].position;
   }
 
   // add takes new messages in, oldest first, and returns how many of them are other people's.
   add(messages) {
     const others = messages.filter((m) => !this.#claim(m));
+    if (others.length === 0 && this.#queue.length === 0) this.#through = messages.at(-1).position;
     this.#enqueue(others);
     return others.length;
   }
@@ -59,7 +75,7 @@ export class MessageList {
   put(message) {
     const lowest = this.#oldest();
     if (this.#detached || (lowest && message.position < lowest.position)) return;
-    this.#insert([message]);
+    this.#inPlace(() => this.#insert([message]));
     this.#tidy();
   }
 
@@ -80,8 +96,13 @@ export class MessageList {
   }
 
   removeOwn(row) {
-    row.remove();
+    this.#inPlace(() => row.remove(), row);
     this.#tidy();
+  }
+
+  // setState shows how a person's message is, why, and what can be done about it. The reason and the actions take room.
+  setState(row, state, reason, actions) {
+    this.#inPlace(() => setState(row, state, reason, actions));
   }
 
   // settle makes a person's row that of a message in the log, at the place that it has there.
@@ -89,11 +110,13 @@ export class MessageList {
     this.isOwn(message.position, true);
     const lowest = this.#oldest();
     if (this.#detached || (lowest && message.position < lowest.position)) return this.removeOwn(row);
-    place(row, message);
-    setState(row, "visible");
+    this.#inPlace(() => {
+      place(row, message);
+      setState(row, "visible");
+      const next = this.#behind(message.position, row);
+      if (row.nextElementSibling !== next) this.#parts.list.insertBefore(row, next);
+    }, row);
     this.#count++;
-    const next = this.#behind(message.position, row);
-    if (row.nextElementSibling !== next) this.#parts.list.insertBefore(row, next);
     this.#tidy();
   }
 
@@ -101,7 +124,7 @@ export class MessageList {
   mark(position) {
     this.isOwn(position, true);
     const row = this.#behind(position + 1);
-    if (row?.position === position) setState(row, "visible");
+    if (row?.position === position) this.#inPlace(() => setState(row, "visible"));
   }
 
   // isOwn says whether a position is that of this person's message, which can be set.
@@ -140,8 +163,10 @@ export class MessageList {
     const messages = this.#queue;
     this.#queue = [];
     this.#unseen = 0;
-    if (this.#gap) while (this.#oldest()?.position < messages[0].position) this.#remove(this.#oldest());
+    // Where the log was cleared up to its end, nothing is left of the queue, nor of what was before the gap.
+    if (this.#gap && messages.length > 0) while (this.#oldest()?.position < messages[0].position) this.#remove(this.#oldest());
     this.#gap = false;
+    this.#through = messages.at(-1)?.position ?? this.#through;
     this.#insert(messages);
     while (this.#count > mostRows) this.#remove(this.#oldest());
   }
@@ -208,18 +233,33 @@ export class MessageList {
     }
   }
 
-  // append puts older messages below, and takes newer ones away if that makes too many. What is read stays in place.
+  // append puts older messages below, and takes newer ones away if that makes too many.
   #append(messages, anchor) {
-    const before = anchor.getBoundingClientRect().top;
-    for (const message of messages.reverse()) {
-      this.#parts.list.append(makeRow(message, this.isOwn(message.position)));
-      this.#count++;
-    }
-    while (this.#count > mostRows) {
-      this.#remove(this.#newest());
-      this.#detached = true;
-    }
-    scrollBy({ top: anchor.getBoundingClientRect().top - before, behavior: "instant" });
+    this.#hold(anchor, () => {
+      for (const message of messages.reverse()) {
+        this.#parts.list.append(makeRow(message, this.isOwn(message.position)));
+        this.#count++;
+      }
+      while (this.#count > mostRows) {
+        this.#remove(this.#newest());
+        this.#detached = true;
+      }
+    });
+  }
+
+  // inPlace changes rows, one of which may go elsewhere, under the eyes of who has scrolled down.
+  #inPlace(change, going = null) {
+    if (scrollY <= nearTop) return change();
+    const rows = [...this.#parts.list.children].filter((row) => row !== going);
+    this.#hold(rows.find((row) => row.getBoundingClientRect().bottom > 0) ?? rows.at(-1), change);
+  }
+
+  // hold changes rows, and keeps one of them where it is on the screen. The browser would do so too, but not in all
+  // cases: see the style.
+  #hold(row, change) {
+    const before = row?.getBoundingClientRect().top;
+    change();
+    if (row?.isConnected) scrollBy({ top: row.getBoundingClientRect().top - before, behavior: "instant" });
   }
 
   // tidy brings what is around the rows into line with them.

@@ -3,14 +3,16 @@
 
 import { ApiError, Bell, newKey, request } from "./api.js";
 import { forget, keep, kept, onOtherTab } from "./keep.js";
-import { setState } from "./rows.js";
 
 const mostOwn = 200; // messages on their way
 const mostCharacters = 1_000_000; // of them together: browsers keep some millions
 const keyFor = 23 * 3600_000; // ms for which sending again is harmless; the server knows a key for a day
+const notKept = "Your browser does not keep this while it is on its way: do not reload.";
 
-// ranks are how far a state is: no message goes back to a lower one.
+// ranks are how far a state is: no message goes back to a lower one, nor from one end to another.
 const ranks = { sending: 0, refused: 0, checking: 1, accepted: 2, visible: 3, rejected: 3, unsettled: 3 };
+const ends = new Set(["visible", "rejected", "unsettled"]);
+const unfinished = new Set(["sending", "checking", "accepted"]);
 const open = new Set(["sending", "checking", "accepted", "visible"]); // states of what may come to stand in the log
 const askedTogether = 50; // receipts in one request
 const waitFor = 10; // s that the server may wait for a receipt
@@ -18,10 +20,11 @@ const holdFor = 10_000; // ms for which a message is held back that may be this 
 
 const now = () => Date.now();
 
-// Outbox has the messages that are on their way. Each is kept as {key, text, at, base, state, receipt, maybe, reason}:
-// base is the log's position when it was written, maybe says that it may have been sent without an answer. While the
-// page lives it also has: row, sendAt, pause, candidate (the message in the log that is probably it), released (positions
-// of those that looked so and were shown), heldAt, acceptedAt, stalled, through (the log's end once the message is in it).
+// Outbox has the messages that are on their way. Each is kept as {key, text, at, base, triedAt, state, receipt, maybe,
+// reason}: base is the log's position when it was written, maybe says that it may have been sent without an answer, and
+// triedAt is before the first attempt of which that is true. While the page lives it also has: row, sendAt, pause,
+// candidate (the message in the log that is probably it), released (positions of others that can be it and are shown),
+// heldAt, acceptedAt, stalled, through (the log's end once the message is in it).
 export class Outbox {
   #log;
   #list;
@@ -64,8 +67,9 @@ export class Outbox {
     if (characters > mostCharacters) {
       return `With this one, your messages on their way have more than ${mostCharacters.toLocaleString("en")} characters, which is the limit of this page.`;
     }
-    const message = { key: newKey(), text, at: now(), base: this.#follower.position ?? 0, state: "sending", receipt: "", reason: "" };
-    if (!keep(message)) message.reason = "Your browser does not keep this while it is on its way: do not reload.";
+    const at = now();
+    const message = { key: newKey(), text, at, base: this.#follower.position ?? 0, triedAt: at, state: "sending", receipt: "", reason: "" };
+    this.#keep(message);
     this.#list.toNewest();
     this.#add(message);
     this.#toSend.ring();
@@ -89,8 +93,12 @@ export class Outbox {
     const mail = this.#texts.get(message.body);
     if (!mail || this.#list.isOwn(message.position)) return false;
     if (mail.some((m) => m.candidate?.position === message.position)) return true;
-    const found = mail.find((m) => !m.candidate && this.#canBe(m, message));
-    if (!found) return false;
+    const all = mail.filter((m) => this.#canBe(m, message));
+    const found = all.find((m) => !m.candidate);
+    if (!found) {
+      for (const m of all) m.released.push(message.position);
+      return false;
+    }
     found.candidate = message;
     found.heldAt = now();
     if (found.state === "visible") this.#merge(found);
@@ -99,7 +107,8 @@ export class Outbox {
   }
 
   #canBe(mine, message) {
-    return open.has(mine.state) && message.position > mine.base && !mine.released.includes(message.position) &&
+    return open.has(mine.state) && message.position > mine.base && message.position <= (mine.through ?? Infinity) &&
+      !mine.released.includes(message.position) &&
       (mine.base > 0 || Date.parse(message.accepted_at) > mine.at - 300_000); // the clocks may differ
   }
 
@@ -107,6 +116,7 @@ export class Outbox {
     if (message.state === "visible") return forget(message);
     if (message.state === "sending") message.state = "checking"; // it may have been under way
     if (message.state === "checking") message.maybe = true;
+    message.triedAt ??= message.at;
     this.#add(message);
   }
 
@@ -138,14 +148,22 @@ export class Outbox {
     this.#list.removeOwn(message.row);
   }
 
-  // set brings a message a step on, never back, and keeps that.
+  // set brings a message a step on, never back, and keeps that. What is said of one that has been settled or given up
+  // meanwhile comes too late.
   #set(message, state, change = {}) {
+    if (!this.#mail.includes(message) || ends.has(message.state)) return;
     if (ranks[state] < ranks[message.state]) state = message.state;
     if (state === "accepted" && message.state !== "accepted") message.acceptedAt = now();
     Object.assign(message, { reason: "" }, change, { state });
-    const { key, text, at, base, receipt, maybe, reason } = message;
-    keep({ key, text, at, base, state, receipt, maybe, reason });
+    this.#keep(message);
     this.#show(message);
+  }
+
+  // keep writes a message down. Where that does not work, whoever wrote it is told for as long as a reload would lose it.
+  #keep(message) {
+    const { key, text, at, base, triedAt, state, receipt, maybe, reason } = message;
+    const isKept = keep({ key, text, at, base, triedAt, state, receipt, maybe, reason });
+    if (!isKept && unfinished.has(state)) message.reason ||= notKept;
   }
 
   #show(message) {
@@ -156,14 +174,14 @@ export class Outbox {
       rejected: [edit, dismiss],
       unsettled: [edit, dismiss],
     };
-    setState(message.row, message.state, message.reason, actions[message.state]);
+    this.#list.setState(message.row, message.state, message.reason, actions[message.state]);
   }
 
   // The same key makes pressing twice harmless.
   #sendAgain(message) {
     if (message.state !== "refused") return;
     message.sendAt = 0;
-    this.#set(message, "sending");
+    this.#set(message, "sending", { triedAt: now() });
     this.#toSend.ring();
   }
 
@@ -179,7 +197,8 @@ export class Outbox {
   }
 
   async #attempt(message) {
-    if (message.maybe && now() - message.at > keyFor) {
+    if (!message.maybe) message.triedAt = now();
+    if (now() - message.triedAt > keyFor) {
       return this.#set(message, "unsettled", { reason: "The server could not be asked for a day whether it has this." });
     }
     try {
@@ -196,16 +215,14 @@ export class Outbox {
     }
   }
 
-  // failed judges an answer that is an error, or no answer. Only an answer of the API, or one that says that the
-  // request cannot be taken, says that nothing was stored; and it says nothing of an earlier attempt.
+  // failed judges an answer that is an error, or no answer. That nothing was stored now says nothing of an earlier
+  // attempt.
   #failed(message, error) {
-    const never = error.status >= 400 && error.status < 500 && error.status !== 408 && error.status !== 429;
-    const refused = never || (error.status === 503 && error.type !== "");
-    if (refused && !message.maybe) {
+    if (error.refused && !message.maybe) {
       this.#announce(`Not sent: ${error.detail}`);
       return this.#set(message, "refused", { reason: `${error.detail}.` });
     }
-    if (never) {
+    if (error.never) {
       return this.#set(message, "unsettled", { reason: `It may have been stored, and cannot be sent again: ${error.detail}.` });
     }
     message.sendAt = now() + Math.max(error.retryAfter, error.receipt ? 5000 : 0, message.pause * (0.75 + Math.random() / 2));
@@ -238,6 +255,7 @@ export class Outbox {
     this.#asking = new AbortController();
     const { signal } = this.#asking;
     const began = now();
+    let least = 1000; // ms between two questions
     try {
       const { body } = await request(`v1/receipts/${group.map((m) => m.receipt).join(",")}`, { wait, signal });
       if (body.state === "persisted") {
@@ -250,10 +268,11 @@ export class Outbox {
       if (signal.aborted) return;
       if (!(error instanceof ApiError)) throw error;
       this.#unanswered(group, error);
+      least = Math.min(Math.max(least, error.retryAfter), 30_000);
     } finally {
       this.#asking = null;
     }
-    if (now() - began < 1000) await this.#toSettle.wait(1000);
+    if (now() - began < least) await this.#toSettle.wait(least);
   }
 
   #notYet(group, { state, reason }) {
@@ -263,7 +282,11 @@ export class Outbox {
       message.stalled = state === "stalled";
       this.#release(message);
     }
-    this.#mail = [...this.#mail.filter((m) => !group.includes(m)), ...this.#mail.filter((m) => group.includes(m))]; // the others' turn
+    this.#othersTurn(group);
+  }
+
+  #othersTurn(group) {
+    this.#mail = [...this.#mail.filter((m) => !group.includes(m)), ...this.#mail.filter((m) => group.includes(m))];
   }
 
   #reject(message, reason) {
@@ -272,18 +295,16 @@ export class Outbox {
     this.#set(message, "rejected", { reason: `${reason}.` });
   }
 
-  // unanswered judges an error about receipts. Some say that there will never be an answer.
+  // unanswered judges an error about receipts. Only two say that there will never be an answer; after any other one
+  // they are asked for again.
   #unanswered(group, error) {
-    if (error.status === 0 || error.status >= 500) return;
-    if (group.length > 1) {
-      this.#together = 1;
-      return;
-    }
+    if (group.length > 1 && error.status >= 400 && error.status < 500) this.#together = 1; // one of them may be why
+    if (group.length > 1 || !error.lost) return this.#othersTurn(group);
     const [message] = group;
     this.#release(message);
     const known = message.state === "accepted" ? "It was accepted" : "It may have been accepted";
     const why = { "receipt-expired": "too long ago to say what became of it", "invalid-receipt": "by a server whose data is not there any more" };
-    this.#set(message, "unsettled", { reason: `${known}, ${why[error.type] ?? `and then: ${error.detail}`}.`, receipt: "" });
+    this.#set(message, "unsettled", { reason: `${known}, ${why[error.type]}.`, receipt: "" });
   }
 
   // persisted says that a message can be read, and finds the one in the log that it is.
@@ -297,7 +318,7 @@ export class Outbox {
   // place makes a message's row the one in the log. That may not have come yet; and if everything has come that the log
   // had when the message was in it, then it is further down than what is shown, or cleared.
   async #place(message) {
-    if (this.#merge(message)) return;
+    if (message.released.length === 0 && this.#merge(message)) return;
     await this.#follower.read();
     if (!this.#mail.includes(message)) return;
     try {
@@ -305,21 +326,26 @@ export class Outbox {
     } catch {
       return; // it is asked for again
     }
-    if (this.#follower.position >= message.through && this.#mail.includes(message) && !this.#merge(message)) this.#discard(message);
+    if (this.#follower.position >= message.through && this.#mail.includes(message)) this.#choose(message);
   }
 
-  // merge makes one row of a person's message and the one in the log, if that is known.
+  // choose makes a message that of the messages with its text that is nearest to the log's end when it was in it. Equal
+  // messages of several people are told apart by nothing else.
+  #choose(message) {
+    const { through, candidate, released } = message;
+    const position = Math.max(0, ...released.filter((p) => p <= through && !this.#list.isOwn(p)));
+    if (candidate?.position > position && candidate.position <= through) return this.#merge(message);
+    this.#discard(message);
+    if (position > 0) this.#list.mark(position);
+  }
+
+  // merge makes one row of a person's message and the one in the log that is held back for it, if there is one.
   #merge(message) {
-    const { candidate, row, released } = message;
-    if (!candidate && released.length === 0) return false;
+    const { candidate, row } = message;
+    if (!candidate) return false;
     message.candidate = null;
     this.#remove(message);
-    if (candidate) {
-      this.#list.settle(row, candidate);
-    } else {
-      this.#list.removeOwn(row);
-      this.#list.mark(released[0]);
-    }
+    this.#list.settle(row, candidate);
     return true;
   }
 
@@ -341,10 +367,10 @@ export class Outbox {
   // Another tab has the same message. What it has found out holds here too.
   #changedElsewhere(changed) {
     const message = this.#mail.find((m) => m.key === changed.key);
-    if (!message || message.state === "visible" || !(ranks[changed.state] >= ranks[message.state])) return;
-    const { state, receipt, maybe, reason } = changed;
+    if (!message || ends.has(message.state) || !(ranks[changed.state] >= ranks[message.state])) return;
+    const { state, receipt, maybe, reason, triedAt = message.triedAt } = changed;
     if (state === "accepted" && message.state !== "accepted") message.acceptedAt = now();
-    if (state !== "visible") Object.assign(message, { state, receipt: receipt || message.receipt, maybe, reason });
+    if (state !== "visible") Object.assign(message, { state, receipt: receipt || message.receipt, maybe, reason, triedAt });
     this.#show(message);
     this.#toSend.ring();
     this.#hurry();

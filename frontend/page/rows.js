@@ -56,6 +56,7 @@ export function makeOwnRow(text, at) {
 // place makes a row that of a message in the log.
 export function place(row, message) {
   row.position = message.position;
+  row.messageId = message.id;
   row.dataset.position = message.position;
   showTime(row.querySelector("time"), message.accepted_at);
 }

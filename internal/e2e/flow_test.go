@@ -181,7 +181,75 @@ func TestFlowOfDeadLetters(t *testing.T) {
 	p.shows("#letter-answer", "discarded[^]*Somebody else")
 	p.do(chromedp.Click("#letter-close"))
 	p.shows("#letters-none", "There are none")
+
+	evaluate[bool](p, worseFetch)
+	manyLetters(t, p, url)
+	lostAnswers(t, p)
 }
+
+// worseFetch cuts lists of dead letters short, as the server does when they are large, and notes in limits what was asked
+// for. What is in worse treats the next answer to a method or about receipts.
+const worseFetch = `((real) => (window.limits = [], window.worse = {}, window.fetch = async (path, options) => {
+	const limit = Number(/dead-letters\?limit=(\d+)/.exec(path)?.[1] ?? 0);
+	if (limit) limits.push(limit);
+	const answer = await real(path.replace("limit=" + limit, "limit=" + Math.min(limit, 15)), options);
+	const kind = path.includes("/receipts/") ? "receipt" : options?.method ?? "GET";
+	const treat = worse[kind];
+	delete worse[kind];
+	return treat ? treat(answer) : answer;
+}, true))(fetch)`
+
+// manyLetters shows more letters than the server sends at once.
+func manyLetters(t *testing.T, p *person, url string) {
+	t.Helper()
+	lines := strings.Repeat("{\"body\":\"other\",\"key\":\"k\"}\n", 45)
+	a, err := send(t.Context(), newHTTPClient(t), request{
+		method: "POST", url: messagesURL(url, "guestbook"), body: []byte(lines), header: []string{"Content-Type", "application/x-ndjson", "Prefer", "wait=10"},
+	})
+	if err != nil || a.status != http.StatusAccepted {
+		t.Fatalf("appending: %d %s %v", a.status, a.body, err)
+	}
+	there := func(n int) string { return fmt.Sprintf(`document.querySelectorAll("#letters li").length === %d`, n) }
+	p.until("the first ones are there", there(15)+"||"+there(20))
+	p.do(chromedp.Click("#letters-reload"))
+	p.until("as many as usual are there", there(20))
+	p.do(chromedp.Click("#letters-more"))
+	p.until("more are there", there(35))
+	p.do(chromedp.Click("#letters-more"))
+	p.until("all are there", there(45))
+	evaluate[bool](p, `(limits.length = 0, document.getElementById("letters-reload").click(), true)`)
+	p.until("all have been asked for again, in three parts", `limits.includes(15)`)
+	evaluate[bool](p, `(limits.length = 0, true)`)
+	p.until("they are asked for by the clock", `limits.length > 1`)
+	if most := evaluate[int](p, `Math.max(...limits)`); most > 20 {
+		t.Errorf("%d letters were asked for at once", most)
+	}
+	p.until("all are still there", there(45))
+}
+
+// lostAnswers settles letters, and what is said of that gets lost.
+func lostAnswers(t *testing.T, p *person) {
+	t.Helper()
+	discard := func(worse string) {
+		t.Helper()
+		p.do(chromedp.Click("#letter-discard"))
+		evaluate[bool](p, `(Object.assign(worse, `+worse+`), document.getElementById("letter-yes").click(), true)`)
+	}
+	p.do(chromedp.Click("#letters button"))
+	discard(`{ DELETE: () => { throw new TypeError("lost"); } }`) // it was done
+	p.shows("#letter-answer", "not known[^]*may have been done")
+	discard(`{}`)
+	p.shows("#letter-answer", "not done again[^]*discarded before")
+	p.do(chromedp.Click("#letter-close"))
+	p.until("it is gone", `document.querySelectorAll("#letters li").length === 44`)
+	p.do(chromedp.Click("#letters button"))
+	discard(`{ DELETE: async (a) => new Response(JSON.stringify({ ...await a.json(), state: "pending" })), receipt: () => new Response("", { status: 429 }) }`)
+	p.shows("#letter-answer", "discarded[^]*deleted")
+	p.do(chromedp.Click("#letter-close"))
+}
+
+// tankIsOld says whether the number in the broker's tank looks like the others that are not of now.
+const tankIsOld = `(getComputedStyle(document.getElementById("tank-count")).textDecorationStyle === "dotted")`
 
 // The page says when the backend says no, when there is no answer, and since when; and it recovers.
 func TestFlowOfWhatDoesNotWork(t *testing.T) {
@@ -207,8 +275,10 @@ func TestFlowOfWhatDoesNotWork(t *testing.T) {
 	p.shows("#health-reads", "^. ?work|^work")
 	p.shows("#tile-accepted", "unknown")
 	p.shows("#tile-backlog", "\\d[^]* s old")
+	p.until("the broker's tank is marked as old", tankIsOld)
 	nats.Start()
 	p.shows("#sentence", "All is well")
+	p.until("the broker's tank is of now", "!"+tankIsOld)
 
 	d.backends[0].kill()
 	p.shows("#health-live", "no answer")
@@ -218,6 +288,7 @@ func TestFlowOfWhatDoesNotWork(t *testing.T) {
 	p.shows("#tile-persisted", "unknown")
 	p.shows("#tile-backlog", "\\d[^]* s old")
 	p.shows("#partitions-age", " s old")
+	p.until("the broker's tank is marked as old", tankIsOld)
 	d.frontend.kill()
 	direct.shows("#sentence", "no answer, since \\d\\d:\\d\\d:\\d\\d.*old")
 	d.frontend.start()
@@ -314,5 +385,16 @@ func TestFlowGuessesNothing(t *testing.T) {
 		if got := evaluate[string](p, `String(`+expression+`)`); got != want {
 			t.Errorf("%s is %q, want %q", expression, got, want)
 		}
+	}
+	asked := evaluate[string](p, `(async () => {
+		const source = new m.Source();
+		let answer;
+		const asked = source.ask(() => new Promise((resolve) => (answer = resolve)));
+		source.succeed("newer", 2);
+		answer("older");
+		return [await asked, source.value, await source.ask(async () => "newest"), source.value].join();
+	})()`)
+	if asked != "false,newer,true,newest" {
+		t.Errorf("of an answer that is older than what is known, and one that is newer, comes %s", asked)
 	}
 }

@@ -227,27 +227,143 @@ func testRefused(t *testing.T, b *browser) {
 	}
 }
 
+// testSameText has somebody else's equal message come first; one's own be known to be persisted before it comes, and
+// after that.
 func testSameText(t *testing.T, b *browser) {
 	_, up := startUp(t)
+	elsewhere(t, up, "first")
 	d := startDoor(t, up)
-	d.set(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
-		if strings.Contains(r.URL.Path, "/receipts/") {
-			w.Header().Set("Content-Type", "application/json")
-			_, _ = io.WriteString(w, `{"receipt":"…","state":"pending"}`)
+	var persisted atomic.Bool
+	twins := func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if r.Method == http.MethodPost {
+			elsewhere(t, up, "same") // answered before the guest's is sent on, so it stands before it
+		}
+		return strings.Contains(r.URL.Path, "/receipts/") && !persisted.Load() && pending(w)
+	}
+	d.set(func(w http.ResponseWriter, r *http.Request, server http.Handler) bool {
+		after := r.URL.Query().Get("after")
+		if strings.HasSuffix(r.URL.Path, "/events") || after == "2" {
+			w.WriteHeader(http.StatusServiceUnavailable)
 			return true
 		}
-		if r.Method == http.MethodPost { // to another log, so that it does not come back
-			r.URL.Path = strings.Replace(r.URL.Path, "guestbook", "other", 1)
+		if after == "1" { // one at a time
+			r.URL.RawQuery = "after=1&limit=1"
 		}
-		return false
+		return twins(w, r, server)
 	})
 	g := openGuestbook(t, b, "Ann", d.url)
 	g.write("same")
-	g.shows("same/accepted")
-	elsewhere(t, up, "same")
-	g.shows("same/accepted", "same")
+	g.shows("same/accepted", "same", "first")
+	persisted.Store(true)
+	g.shows("same/visible", "same", "first")
 	d.open()
-	g.shows("same/visible")
+	rows := g.await("the guest's own has its place", func(rows []row) bool { return rows[0].Position == 3 })
+	g.shows("same/visible", "same", "first")
+	if rows[1].Position != 2 {
+		t.Errorf("the other one is %+v", rows[1])
+	}
+
+	persisted.Store(false)
+	d.set(twins)
+	g.saysLater("connection", "Live")
+	g.write("same")
+	g.shows("same/accepted", "same", "same", "same/visible", "same", "first")
+	persisted.Store(true)
+	g.shows("same/visible", "same", "same/visible", "same", "first")
+}
+
+// pending answers for a receipt.
+func pending(w http.ResponseWriter) bool {
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, `{"receipt":"…","state":"pending"}`)
+	return true
+}
+
+// online has the page send what it is not sure about at once, and not after a while.
+func (g guest) online() {
+	g.t.Helper()
+	evaluate[bool](g.person, `dispatchEvent(new Event("online"))`)
+}
+
+// testLateAnswers has the first answer be lost; receipts answered by a proxy that knows nothing of them; and the second
+// answer say no after the receipt has said that the message is persisted.
+func testLateAnswers(t *testing.T, b *browser) {
+	_, up := startUp(t)
+	d := startDoor(t, up)
+	var posts, asked atomic.Int64
+	late := make(chan struct{})
+	between := []int{http.StatusTooManyRequests, http.StatusNotFound, http.StatusUnauthorized, http.StatusForbidden}
+	d.set(func(w http.ResponseWriter, r *http.Request, server http.Handler) bool {
+		if strings.Contains(r.URL.Path, "/receipts/") && posts.Load() < 2 {
+			w.WriteHeader(between[int(asked.Add(1)-1)%len(between)])
+			return true
+		}
+		if r.Method != http.MethodPost {
+			return false
+		}
+		switch posts.Add(1) {
+		case 1:
+			w.Header().Set("Drainmark-Receipt", answerOf(server, r).Header().Get("Drainmark-Receipt"))
+			problem(w, http.StatusGatewayTimeout, "outcome-unknown", "the broker does not confirm")
+		case 2:
+			select {
+			case <-late:
+			case <-r.Context().Done():
+			}
+			problem(w, http.StatusBadRequest, "invalid", "this comes late")
+		default:
+			return false
+		}
+		return true
+	})
+	g := openGuestbook(t, b, "Ann", d.url)
+	g.write("once")
+	await(t, "the receipt is asked for again", patience, func() bool { return asked.Load() >= 2 })
+	g.shows("once/checking")
+	g.online()
+	g.shows("once/visible")
+	g.write("next") // is sent when there is an answer to the one before
+	g.shows("next/sending", "once/visible")
+	close(late)
+	g.shows("next/visible", "once/visible")
+	if got := g.steps("once"); !slices.Equal(got, []string{"sending", "checking", "visible"}) {
+		t.Errorf("it was %v", got)
+	}
+	g.until("nothing is kept any more", `localStorage.length === 0`)
+}
+
+// testAnotherDay sends a message again that was refused long ago, and whose answers are lost now. The browser's storage
+// is full.
+func testAnotherDay(t *testing.T, b *browser) {
+	_, up := startUp(t)
+	d := startDoor(t, up)
+	g := openGuestbook(t, b, "Ann", d.url)
+	evaluate[bool](g.person, `(localStorage.setItem("drainmark-guestbook:/:of-yesterday", JSON.stringify({ key: "of-yesterday", text: "old",
+		at: Date.now() - 25 * 3600_000, base: 0, state: "refused", receipt: "", reason: "The backlog is full." })), true)`)
+	g.do(chromedp.Reload())
+	g.shows("old/refused")
+	var posts atomic.Int64
+	d.set(func(_ http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		if r.Method == http.MethodPost {
+			posts.Add(1)
+			panic(http.ErrAbortHandler)
+		}
+		return false
+	})
+	evaluate[bool](g.person, `(Storage.prototype.setItem = () => { throw new DOMException("full", "QuotaExceededError"); }, true)`)
+	evaluate[bool](g.person, `([...document.querySelectorAll(".reason button")].find((b) => b.textContent === "Send again").click(), true)`)
+	g.await("a reload would lose it", func(rows []row) bool {
+		return rows[0].State == "checking" && strings.Contains(rows[0].Reason, "do not reload")
+	})
+	before := posts.Load()
+	g.online()
+	await(t, "it is sent once more", patience, func() bool { return posts.Load() > before })
+	d.open()
+	g.online()
+	g.await("it is visible", func(rows []row) bool { return rows[0].State == "visible" && rows[0].Reason == "" })
+	if got := logged(t, up); !slices.Equal(got, []string{"old"}) {
+		t.Errorf("the log has %q", got)
+	}
 }
 
 func testTooLarge(t *testing.T, b *browser) {

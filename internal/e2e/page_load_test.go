@@ -5,11 +5,14 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
+	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
 
@@ -43,16 +46,41 @@ func TestGuestbookWithManyMessages(t *testing.T) {
 	d.barrier(url)
 	b := startBrowser(t)
 	g := guest{b.person("Ann")}
-	began := time.Now()
-	g.visit(url + "/")
-	g.await("the newest messages are there", func(rows []row) bool { return len(rows) == 50 && rows[0].Position == many })
-	took := time.Since(began)
-	t.Logf("the first messages of %d are there after %v", many, took.Round(time.Millisecond))
-	if took > 10*time.Second {
-		t.Error("that is too long")
-	}
+	firstRows(t, g, url, many)
 	readOlder(t, g, url, many, mostRows)
 	underLoad(t, g, d.http, url, mostRows)
+}
+
+// median returns the middle one of some measures. What a single one says on a machine that others use too is chance; a
+// page that is slow is slow in more than half of them.
+func median(measures []float64) float64 {
+	sorted := slices.Sorted(slices.Values(measures))
+	return sorted[len(sorted)/2]
+}
+
+// noteFirstRows notes how long after the page was asked for it has the first message, in ms.
+const noteFirstRows = `new MutationObserver(() => {
+	if (!window.firstRows && document.querySelector("#messages > [data-position]")) window.firstRows = performance.now();
+}).observe(document, { childList: true, subtree: true })`
+
+// firstRows opens the page some times. Its clock counts: how long the browser takes to start, and the test to look, is no
+// matter. On two cores that have much else to do, it is a quarter to half of the second that is allowed.
+func firstRows(t *testing.T, g guest, url string, many int) {
+	t.Helper()
+	g.do(chromedp.Func(func(ctx context.Context, window *chromedp.Target) error {
+		_, err := cdp.Call(ctx, window, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: noteFirstRows})
+		return err
+	}))
+	var took []float64
+	for range 5 {
+		g.visit(url + "/")
+		g.await("the newest messages are there", func(rows []row) bool { return len(rows) == 50 && rows[0].Position == many })
+		took = append(took, evaluate[float64](g.person, "firstRows"))
+	}
+	t.Logf("the first messages of %d are there after %.0f ms", many, took)
+	if usual := median(took); usual > 1000 {
+		t.Errorf("the first messages are there after %.0f ms, which is more than a second", usual)
+	}
 }
 
 // readOlder loads older messages until the newest ones have made room for them, and goes back to the newest.
@@ -93,49 +121,86 @@ func readOlder(t *testing.T, g guest, url string, many, mostRows int) {
 	})
 }
 
-// underLoad writes while messages come fast.
-func underLoad(t *testing.T, g guest, client *http.Client, url string, mostRows int) {
+// offer appends 500 messages a second until the test has what it wants, and catches up after what was slow.
+func offer(t *testing.T, client *http.Client, url string) (stop func()) {
 	t.Helper()
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, cancel := context.WithCancel(t.Context())
 	var running sync.WaitGroup
-	defer running.Wait()
-	defer stop()
-	sent := 0
 	running.Go(func() {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
+		began, sent := time.Now(), 0
 		for {
 			select {
 			case <-tick.C:
-				appendLines(t, client, url, sent, 10)
-				sent += 10
+				due := int(time.Since(began)/(2*time.Millisecond)) - sent
+				appendLines(t, client, url, sent, due)
+				sent += due
 			case <-ctx.Done():
 				return
 			}
 		}
 	})
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// noteLoad notes when Enter was pressed, the times between two frames, and the greatest number of rows.
+const noteLoad = `addEventListener("keydown", (event) => (window.pressed = event.timeStamp), true);
+	window.most = 0; window.between = []; window.frame = performance.now();
+	requestAnimationFrame(function next(at) {
+		between.push(at - frame);
+		frame = at;
+		most = Math.max(most, document.getElementById("messages").children.length);
+		requestAnimationFrame(next);
+	}); true`
+
+// underLoad writes while messages come fast.
+func underLoad(t *testing.T, g guest, client *http.Client, url string, mostRows int) {
+	t.Helper()
+	newest := func() int {
+		return evaluate[int](g.person, `Number(document.querySelector("#messages > [data-position]").dataset.position)`)
+	}
 	evaluate[bool](g.person, watchSteps)
-	evaluate[bool](g.person, `(window.most = 0, window.longest = 0, window.frame = performance.now(), requestAnimationFrame(function next(at) {
-		longest = Math.max(longest, at - frame); frame = at;
-		most = Math.max(most, document.getElementById("messages").children.length); requestAnimationFrame(next); }), true)`)
-	before := evaluate[int](g.person, `Number(document.querySelector("#messages > [data-position]").dataset.position)`)
-	began := time.Now()
+	evaluate[bool](g.person, noteLoad)
+	defer offer(t, client, url)()
+	before, began := newest(), time.Now()
+	var accepted []float64 // ms
 	for i := range 8 {
 		text := fmt.Sprint("mine ", i)
-		written := time.Now()
 		g.write(text)
 		g.until(text+" is visible", fmt.Sprintf("steps.some((s) => s.text === %s && s.state === 'visible')", quoted(text)))
-		t.Logf("%s is visible after %v", text, time.Since(written).Round(time.Millisecond))
+		accepted = append(accepted, evaluate[float64](g.person, fmt.Sprintf("steps.find((s) => s.text === %s && s.state === 'accepted').at - pressed", quoted(text))))
 		if got := strings.Join(g.steps(text), " "); got != "sending accepted visible" {
 			t.Errorf("%s was %s", text, got)
 		}
 	}
-	g.until("thousand have come", fmt.Sprintf(`Number(document.querySelector("#messages > [data-position]").dataset.position) > %d`, before+1000))
-	took := time.Since(began)
-	t.Logf("%.0f messages/s came; the longest time between two frames was %.0f ms",
-		float64(evaluate[int](g.person, `Number(document.querySelector("#messages > [data-position]").dataset.position)`)-before)/took.Seconds(),
-		evaluate[float64](g.person, "longest"))
+	await(t, "1,500 have come", patience, func() bool { return newest() > before+1500 })
+	rate := float64(newest()-before) / time.Since(began).Seconds()
+	t.Logf("%.0f messages/s came; own ones were accepted after %.0f ms", rate, accepted)
+	judgeLoad(t, g, rate, median(accepted))
 	if most := evaluate[int](g.person, "most"); most > mostRows+10 {
 		t.Errorf("there were %d rows", most)
+	}
+}
+
+// judgeLoad judges how the page was while messages came fast. On two cores that do nothing else, 497 messages/s come, own
+// messages are accepted after some 30 ms, and no two frames are more than 20 ms apart. Other tests run at the same time, so
+// there is much room: the greatest time between two frames, a single measure, says only that the page never hung.
+func judgeLoad(t *testing.T, g guest, rate, accepted float64) {
+	t.Helper()
+	between := slices.Sorted(slices.Values(evaluate[[]float64](g.person, "between")))
+	usual, longest := between[len(between)*9/10], between[len(between)-1]
+	t.Logf("of 10 times between two frames, 9 were up to %.0f ms; the longest was %.0f ms", usual, longest)
+	if rate < 300 {
+		t.Errorf("of 500 messages/s, %.0f came", rate)
+	}
+	if accepted > 1000 {
+		t.Errorf("own messages were accepted after %.0f ms, which is more than a second", accepted)
+	}
+	if usual > 200 || longest > 3000 {
+		t.Errorf("frames were %.0f ms apart, and once %.0f ms", usual, longest)
 	}
 }
