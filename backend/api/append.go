@@ -44,7 +44,11 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return afterPublish(receipt, err)
 	}
-	return h.accepted(w, r, receipt, acceptance{count: len(records), done: http.StatusCreated})
+	done := acceptance{count: len(records), done: http.StatusCreated}
+	if len(records) == 1 {
+		done.id = &receipt.Runs[0]
+	}
+	return h.accepted(w, r, receipt, done)
 }
 
 // readOne makes a record whose body is the request's.
@@ -96,8 +100,9 @@ func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Re
 
 // acceptance is what is said of writes that are accepted.
 type acceptance struct {
-	count  int // 0: not to be told
-	done   int // the status if they turn out to be persisted
+	count  int            // 0: not to be told
+	id     *drainmark.Run // the mark of the one message; nil: not to be told
+	done   int            // the status if they turn out to be persisted
 	state  string
 	reason string
 }
@@ -124,10 +129,14 @@ func (h *handler) accepted(w http.ResponseWriter, r *request, receipt drainmark.
 }
 
 func (a *acceptance) json(receipt string) []byte {
-	b := make([]byte, 0, len(receipt)+len(a.reason)+80)
+	b := make([]byte, 0, len(receipt)+len(a.reason)+160)
 	b = appendString(append(b, `{"receipt":`...), receipt)
 	if a.count > 0 {
 		b = strconv.AppendInt(append(b, `,"count":`...), int64(a.count), 10)
+	}
+	if a.id != nil {
+		mark := drainmark.Mark{Partition: a.id.Partition, Producer: a.id.Producer, Sequence: a.id.First}
+		b = append(appendMark(append(b, `,"id":"`...), mark), '"')
 	}
 	b = appendString(append(b, `,"state":`...), a.state)
 	if a.reason != "" {

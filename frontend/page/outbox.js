@@ -20,11 +20,14 @@ const holdFor = 10_000; // ms for which a message is held back that may be this 
 
 const now = () => Date.now();
 
-// Outbox has the messages that are on their way. Each is kept as {key, text, at, base, triedAt, state, receipt, maybe,
-// reason}: base is the log's position when it was written, maybe says that it may have been sent without an answer, and
-// triedAt is before the first attempt of which that is true. While the page lives it also has: row, sendAt, pause,
-// candidate (the message in the log that is probably it), released (positions of others that can be it and are shown),
-// heldAt, acceptedAt, stalled, through (the log's end once the message is in it).
+// Outbox has the messages that are on their way. Each is kept as {key, text, at, base, triedAt, state, receipt, id, maybe,
+// reason}: base is the log's position when it was written, id the one that it will have in the log, maybe says that it
+// may have been sent without an answer, and triedAt is before the first attempt of which that is true. While the page
+// lives it also has: row, sendAt, pause, candidate (the message in the log that is probably it), released ({id, position}
+// of others that can be it and are shown), heldAt, acceptedAt, stalled, through (the log's end once the message is in it).
+//
+// Which message in the log it is, its id says; then it is visible, for there it is. Where an attempt had no answer there may
+// be another id, that nobody knows: then it is found by its text and where it can stand, and the receipt says what it is.
 export class Outbox {
   #log;
   #list;
@@ -68,7 +71,7 @@ export class Outbox {
       return `With this one, your messages on their way have more than ${mostCharacters.toLocaleString("en")} characters, which is the limit of this page.`;
     }
     const at = now();
-    const message = { key: newKey(), text, at, base: this.#follower.position ?? 0, triedAt: at, state: "sending", receipt: "", reason: "" };
+    const message = { key: newKey(), text, at, base: this.#follower.position ?? 0, triedAt: at, state: "sending", receipt: "", id: "", reason: "" };
     this.#keep(message);
     this.#list.toNewest();
     this.#add(message);
@@ -87,28 +90,42 @@ export class Outbox {
     };
   }
 
-  // claim says whether a message in the log is one of those on their way, as far as can be told by its text. It is held
-  // back then until the receipt says more.
+  // claim says whether a message in the log is one of those on their way, as far as can be told. It is held back then
+  // until the receipt says more.
   claim(message) {
     const mail = this.#texts.get(message.body);
     if (!mail || this.#list.isOwn(message.position)) return false;
     if (mail.some((m) => m.candidate?.position === message.position)) return true;
     const all = mail.filter((m) => this.#canBe(m, message));
-    const found = all.find((m) => !m.candidate);
+    const surely = all.find((m) => this.#is(m, message));
+    const found = surely ?? all.find((m) => !m.candidate);
     if (!found) {
-      for (const m of all) m.released.push(message.position);
+      for (const m of all) m.released.push({ id: message.id, position: message.position });
       return false;
     }
+    if (surely) this.#release(found);
     found.candidate = message;
     found.heldAt = now();
-    if (found.state === "visible") this.#merge(found);
+    if (surely) this.#there(found);
+    else if (found.state === "visible") this.#merge(found);
     else this.#hurry();
     return true;
   }
 
+  // is says whether a message in the log is this one, by its id; null if that does not tell.
+  #is(mine, message) {
+    if (mine.id !== "" && mine.id === message.id) return true;
+    return mine.id === "" || mine.maybe ? null : false;
+  }
+
   #canBe(mine, message) {
-    return open.has(mine.state) && message.position > mine.base && message.position <= (mine.through ?? Infinity) &&
-      !mine.released.includes(message.position) &&
+    if (!open.has(mine.state) || mine.released.some((other) => other.position === message.position)) return false;
+    return this.#is(mine, message) ?? this.#mayBe(mine, message);
+  }
+
+  // mayBe says whether a message in the log may be this one, by where it stands.
+  #mayBe(mine, message) {
+    return message.position > mine.base && message.position <= (mine.through ?? Infinity) &&
       (mine.base > 0 || Date.parse(message.accepted_at) > mine.at - 300_000); // the clocks may differ
   }
 
@@ -117,6 +134,7 @@ export class Outbox {
     if (message.state === "sending") message.state = "checking"; // it may have been under way
     if (message.state === "checking") message.maybe = true;
     message.triedAt ??= message.at;
+    message.id ??= "";
     this.#add(message);
   }
 
@@ -161,8 +179,8 @@ export class Outbox {
 
   // keep writes a message down. Where that does not work, whoever wrote it is told for as long as a reload would lose it.
   #keep(message) {
-    const { key, text, at, base, triedAt, state, receipt, maybe, reason } = message;
-    const isKept = keep({ key, text, at, base, triedAt, state, receipt, maybe, reason });
+    const { key, text, at, base, triedAt, state, receipt, id, maybe, reason } = message;
+    const isKept = keep({ key, text, at, base, triedAt, state, receipt, id, maybe, reason });
     if (!isKept && unfinished.has(state)) message.reason ||= notKept;
   }
 
@@ -207,12 +225,32 @@ export class Outbox {
         headers: { "Content-Type": "text/plain; charset=utf-8", "Idempotency-Key": message.key },
         body: message.text,
       });
-      this.#set(message, "accepted", { receipt: body.receipt });
+      this.#set(message, "accepted", { receipt: body.receipt, id: body.id ?? "" });
+      setTimeout(() => this.#compare(message)); // accepted it is first, however fast the rest was
       this.#hurry();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
       this.#failed(message, error);
     }
+  }
+
+  // compare looks again at what can be a message, now that its id is known. What was held back for it may be another one of
+  // this person's.
+  #compare(message) {
+    const { candidate, released } = message;
+    if (!this.#mail.includes(message)) return;
+    if ([candidate, ...released].some((other) => other && this.#is(message, other))) return this.#there(message);
+    if (!candidate || this.#is(message, candidate) === null) return;
+    message.candidate = null;
+    if (!this.claim(candidate)) this.#list.put(candidate);
+  }
+
+  // there says of a message that it has been seen in the log. It gets its place with those whose receipts say so.
+  #there(message) {
+    if (message.state === "visible") return;
+    this.#set(message, "visible");
+    this.#announce("Your message can be read by everybody now");
+    this.#hurry();
   }
 
   // failed judges an answer that is an error, or no answer. That nothing was stored now says nothing of an earlier
@@ -280,7 +318,7 @@ export class Outbox {
     else if (state === "rejected") return this.#reject(group[0], reason);
     for (const message of group) {
       message.stalled = state === "stalled";
-      this.#release(message);
+      if (message.state !== "visible") this.#release(message);
     }
     this.#othersTurn(group);
   }
@@ -310,15 +348,15 @@ export class Outbox {
   // persisted says that a message can be read, and finds the one in the log that it is.
   async #persisted(message) {
     if (!this.#mail.includes(message)) return;
-    this.#set(message, "visible");
-    this.#announce("Your message can be read by everybody now");
+    this.#there(message);
     await this.#place(message);
   }
 
   // place makes a message's row the one in the log. That may not have come yet; and if everything has come that the log
   // had when the message was in it, then it is further down than what is shown, or cleared.
   async #place(message) {
-    if (message.released.length === 0 && this.#merge(message)) return;
+    const certain = message.candidate && this.#is(message, message.candidate);
+    if ((certain || message.released.length === 0) && this.#merge(message)) return;
     await this.#follower.read();
     if (!this.#mail.includes(message)) return;
     try {
@@ -329,11 +367,12 @@ export class Outbox {
     if (this.#follower.position >= message.through && this.#mail.includes(message)) this.#choose(message);
   }
 
-  // choose makes a message that of the messages with its text that is nearest to the log's end when it was in it. Equal
-  // messages of several people are told apart by nothing else.
+  // choose makes a message that of the messages with its text that has its id, or, if that does not tell, that is nearest
+  // to the log's end when it was in it.
   #choose(message) {
-    const { through, candidate, released } = message;
-    const position = Math.max(0, ...released.filter((p) => p <= through && !this.#list.isOwn(p)));
+    const { through, candidate } = message;
+    const others = message.released.filter((other) => other.position <= through && !this.#list.isOwn(other.position));
+    const position = Math.max(0, ...others.filter((other) => this.#is(message, other) !== false).map((other) => other.position));
     if (candidate?.position > position && candidate.position <= through) return this.#merge(message);
     this.#discard(message);
     if (position > 0) this.#list.mark(position);
@@ -352,7 +391,7 @@ export class Outbox {
   // letGo stops holding back what nobody could say anything about.
   #letGo() {
     for (const message of this.#mail) {
-      if (message.candidate && now() - message.heldAt > holdFor) this.#release(message);
+      if (message.candidate && message.state !== "visible" && now() - message.heldAt > holdFor) this.#release(message);
     }
   }
 
@@ -360,7 +399,7 @@ export class Outbox {
     const { candidate } = message;
     if (!candidate) return;
     message.candidate = null;
-    message.released.push(candidate.position);
+    message.released.push({ id: candidate.id, position: candidate.position });
     this.#list.put(candidate);
   }
 
@@ -368,9 +407,9 @@ export class Outbox {
   #changedElsewhere(changed) {
     const message = this.#mail.find((m) => m.key === changed.key);
     if (!message || ends.has(message.state) || !(ranks[changed.state] >= ranks[message.state])) return;
-    const { state, receipt, maybe, reason, triedAt = message.triedAt } = changed;
+    const { state, receipt, id, maybe, reason, triedAt = message.triedAt } = changed;
     if (state === "accepted" && message.state !== "accepted") message.acceptedAt = now();
-    if (state !== "visible") Object.assign(message, { state, receipt: receipt || message.receipt, maybe, reason, triedAt });
+    if (state !== "visible") Object.assign(message, { state, receipt: receipt || message.receipt, id: id || message.id, maybe, reason, triedAt });
     this.#show(message);
     this.#toSend.ring();
     this.#hurry();

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"testing"
 )
+
+var idInAnswer = regexp.MustCompile(`"id":"[^"]*",`)
 
 // testInPlace has a row get a reason, and another one go away, above what somebody reads.
 func testInPlace(t *testing.T, b *browser) {
@@ -20,12 +23,15 @@ func testInPlace(t *testing.T, b *browser) {
 		switch body, _ := io.ReadAll(r.Body); {
 		case r.Method == http.MethodPost:
 			r.Body = io.NopCloser(bytes.NewReader(body))
-			if string(body) != "lost" {
-				return false
+			if string(body) == "lost" {
+				r.URL.Path = strings.Replace(r.URL.Path, "guestbook", "other", 1) // so that it does not come back
 			}
-			r.URL.Path = strings.Replace(r.URL.Path, "guestbook", "other", 1) // so that it does not come back
 			answer := answerOf(server, r)
-			lost.Store(answer.Header().Get("Drainmark-Receipt"))
+			if string(body) == "lost" {
+				lost.Store(answer.Header().Get("Drainmark-Receipt"))
+			}
+			answer.Header().Del("Content-Length")
+			answer.Body = bytes.NewBuffer(idInAnswer.ReplaceAll(answer.Body.Bytes(), nil)) // so that it is told by its text
 			copyAnswer(w, answer)
 			return true
 		case !strings.Contains(r.URL.Path, "/receipts/"):

@@ -204,9 +204,7 @@ func testSteps(t *testing.T, b *browser) {
 			t.Errorf("%q was %v", text, got)
 		}
 	}
-	if kept := evaluate[int](g.person, "localStorage.length"); kept != 0 {
-		t.Errorf("%d messages are still kept in the browser", kept)
-	}
+	g.await("nothing is kept in the browser any more", func([]row) bool { return evaluate[int](g.person, "localStorage.length") == 0 })
 	g.do(chromedp.Reload())
 	g.shows("hello again", "hello", "first")
 }
