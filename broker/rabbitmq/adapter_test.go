@@ -394,6 +394,9 @@ func TestAlarm(t *testing.T) {
 	if err := b.Ping(t.Context()); !errors.Is(err, broker.ErrFull) {
 		t.Errorf("Ping of a RabbitMQ that blocks publishers: %v", err)
 	}
+	if backlog, err := b.Backlog(t.Context(), 0, drainmark.Progress{}); err != nil || backlog.Ready != nil {
+		t.Errorf("the backlog while publishers are blocked: %+v, %v", backlog, err)
+	}
 	if err := r.Ack(t.Context(), got[1]); err != nil {
 		t.Errorf("Ack while publishers are blocked: %v", err)
 	}

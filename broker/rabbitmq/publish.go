@@ -159,12 +159,16 @@ func header(partition int, from amqp.Table) broker.Header {
 // Backlog implements broker.Broker. RabbitMQ tells a client only how many messages of a queue are ready: neither what a
 // consumer holds, nor how many records that is, nor whether they are persisted already. And it says 0 when the queue's
 // leader does not answer in time (rabbit_quorum_queue:stat). So that number is only what is ready, never exact, and
-// what is pending is not known at all.
+// what is pending is not known at all. While RabbitMQ blocks publishers it reads no question on their connection: then
+// nothing is known.
 func (b *Broker) Backlog(ctx context.Context, partition int, _ drainmark.Progress) (broker.Backlog, error) {
 	if err := b.check(partition); err != nil {
 		return broker.Backlog{}, err
 	}
 	ready, err := b.count(ctx, b.queue(partition))
+	if errors.Is(err, broker.ErrFull) {
+		return broker.Backlog{}, nil
+	}
 	if err != nil {
 		return broker.Backlog{}, b.explain("counting queue "+b.queue(partition), err)
 	}
@@ -198,6 +202,9 @@ func (b *Broker) countNow(queue string) (ready int, err error) {
 	ctx, cancel := context.WithTimeout(b.ctx, b.config.Timeout)
 	defer cancel()
 	s, err := b.publishing.get()
+	if err == nil {
+		err = s.full() // waiting for an answer would end with cutting the connection
+	}
 	if err != nil {
 		return 0, err
 	}
