@@ -324,7 +324,7 @@ func (r *runner) reach(ctx context.Context) error {
 		r.readers = lossy
 	}
 	if len(r.readers) == 0 {
-		return r.incomplete
+		return fmt.Errorf("%w: %w", errStandsStill, r.incomplete)
 	}
 	return r.tails.catchUp(ctx, r.config.Settle)
 }
@@ -352,6 +352,9 @@ func (r *runner) lastBarrier(ctx context.Context, target int) (history.Barrier, 
 		}
 	}
 }
+
+// errStandsStill ends a run in whose end no target can show what it has.
+var errStandsStill = errors.New("the deployment stands still")
 
 // errStill is why waiting for one thing ends before the run's time is over.
 var errStill = errors.New("it took too long")

@@ -111,6 +111,28 @@ func TestOneTargetStandsStill(t *testing.T) {
 	}
 }
 
+// A deployment that stands still in the end has broken nothing that is known, and the run could be done: it is not an error.
+func TestEveryTargetStandsStill(t *testing.T) {
+	t.Parallel()
+	f := &fake{}
+	target, _ := url.Parse(startFake(t, f))
+	proxy := httputil.NewSingleHostReverseProxy(target)
+	still := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/v1/barriers" {
+			answer(w, http.StatusAccepted, map[string]any{"receipt": "through-1", "state": "stalled", "reason": "no consumer"})
+			return
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	t.Cleanup(still.Close)
+	r, err := Run(t.Context(), Config{
+		URLs: []string{still.URL}, Workload: Appends, Messages: 20, Concurrency: 2, Settle: 100 * time.Millisecond, Timeout: time.Minute,
+	})
+	if err != nil || r.Verdict != check.Inconclusive || !strings.Contains(r.Reason, "no consumer") {
+		t.Errorf("the verdict is %s (%v): %s", r.Verdict, err, r.Reason)
+	}
+}
+
 // What is due is sent, though late; what could not be is counted.
 func TestPacer(t *testing.T) {
 	t.Parallel()

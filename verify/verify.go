@@ -161,8 +161,8 @@ var errTimeout = errors.New("the run's time is over")
 
 // Run verifies a deployment and judges what it saw. The result says what was found, even when an error is returned
 // besides: the error says why the run could not be done to its end (a bad Config, ErrUnreachable, a canceled ctx, answers
-// that are not the API's, a folder that cannot be written). A run that runs out of time is not an error; it is
-// inconclusive, or broken by what it saw until then.
+// that are not the API's, a folder that cannot be written). A run that runs out of time, or in whose end the
+// deployment stands still, is not an error; it is inconclusive, or broken by what it saw until then.
 //
 // Everything that Run starts has ended when it returns.
 func Run(ctx context.Context, config Config) (check.Result, error) {
@@ -198,7 +198,7 @@ func Run(ctx context.Context, config Config) (check.Result, error) {
 	if err != nil {
 		return inconclusive(err)
 	}
-	if errors.Is(failure, errNotEmpty) || timedOut {
+	if errors.Is(failure, errNotEmpty) || errors.Is(failure, errStandsStill) || timedOut {
 		failure = nil // the result says it
 	}
 	return result, failure
