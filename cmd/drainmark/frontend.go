@@ -6,6 +6,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/frontend"
+	"github.com/drainmark/drainmark/internal/httpserve"
 )
 
 // frontendCommand serves the web page, and forwards the API.
@@ -69,5 +70,5 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 	}
 	r.health.set(f.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
-	return serve(r.ctx, listener, f, r.log)
+	return httpserve.Serve(r.ctx, listener, httpserve.Config{Name: "api", Handler: f, Logger: r.log})
 }

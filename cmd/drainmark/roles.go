@@ -22,6 +22,7 @@ import (
 	"github.com/drainmark/drainmark/frontend"
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/internal/filelock"
+	"github.com/drainmark/drainmark/internal/httpserve"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -97,7 +98,9 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	group, ctx := errgroup.WithContext(a.ctx)
 	r := &role{Group: group, ctx: ctx, log: log, health: &health{}, registry: newRegistry()}
 	log.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
-	r.Go(func() error { return serve(ctx, listener, adminHandler(r.health, r.registry), log) })
+	r.Go(func() error {
+		return httpserve.Serve(ctx, listener, httpserve.Config{Name: "admin", Handler: adminHandler(r.health, r.registry), Logger: log})
+	})
 	return r, nil
 }
 
@@ -406,7 +409,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	registerBacklog(r, b)
 	r.health.set(b.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
-	err = serve(r.ctx, listener, handler, r.log)
+	err = httpserve.Serve(r.ctx, listener, httpserve.Config{Name: "api", Handler: handler, Logger: r.log})
 	stop()
 	return errors.Join(err, parts.Wait())
 }
