@@ -52,7 +52,8 @@ type DeadLetters struct {
 // Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here; others are
 // internal. Everything may be called concurrently. Contexts bound every wait.
 type Service interface {
-	// Append publishes the records (all of kind Append, one log, checked by the caller) and returns when the broker
+	// Append stamps the records (all of kind Append, one log, checked by the caller) with the time at which they were
+	// accepted, publishes them and returns when the broker
 	// has confirmed all of them. KindBacklogFull and KindUnavailable: none was stored. KindOutcomeUnknown: some may be;
 	// the receipt is valid and tells later. They stand in the log in order; those of one batch stand next to each other.
 	Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)

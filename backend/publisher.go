@@ -30,6 +30,7 @@ type publisher struct {
 	budget    *budget
 	log       *slog.Logger
 	metrics   *metrics
+	now       func() time.Time // stamps fences
 
 	accepted accepted
 
@@ -79,7 +80,7 @@ func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *pub
 	close(idle)
 	return &publisher{
 		partition: partition, producer: producer, broker: b.broker, limits: b.limits, budget: &b.budget,
-		log: b.log.With("partition", partition), metrics: b.metrics,
+		log: b.log.With("partition", partition), metrics: b.metrics, now: b.now,
 		retry: backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
 		next:  1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
 	}
@@ -108,7 +109,7 @@ func (p *publisher) putFence(ctx context.Context, currentEpoch func() uint64) (d
 	}
 	p.mu.Unlock()
 	if r == nil {
-		fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: time.Now()}
+		fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: p.now()}
 		r = &request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), epoch: currentEpoch(), done: make(chan struct{})}
 		if err := p.enqueue(r); err != nil {
 			return drainmark.Run{}, 0, err
@@ -243,7 +244,7 @@ func (p *publisher) sleep(ctx context.Context) bool {
 		return true
 	case <-timer.C:
 		if !unused && quiet <= 0 {
-			fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: time.Now()}
+			fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: p.now()}
 			// Nobody waits for it. If it can't be queued something else is, which serves as well.
 			_ = p.enqueue(&request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), done: make(chan struct{})})
 		}

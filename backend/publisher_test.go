@@ -68,7 +68,7 @@ func (s *scripted) answer(err error) broker.Batch {
 func publishing(t *testing.T, limits Limits, test func(*testing.T, *publisher, *scripted)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted()
-		b := &Backend{broker: s, limits: limits.withDefaults(), log: quiet(), metrics: newMetrics(nil)}
+		b := &Backend{broker: s, limits: limits.withDefaults(), log: quiet(), metrics: newMetrics(nil), now: time.Now}
 		b.budget.limit = b.limits.WaitingBytes
 		p := newPublisher(0, drainmark.NewProducerID(), b)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -296,7 +296,7 @@ func TestStopping(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted()
-		b := &Backend{broker: s, limits: Limits{}.withDefaults(), log: quiet(), metrics: newMetrics(nil)}
+		b := &Backend{broker: s, limits: Limits{}.withDefaults(), log: quiet(), metrics: newMetrics(nil), now: time.Now}
 		b.budget.limit = b.limits.WaitingBytes
 		p := newPublisher(0, drainmark.NewProducerID(), b)
 		ctx, cancel := context.WithCancel(context.Background())

@@ -21,6 +21,9 @@ type Config struct {
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
+	// Now is this process' wall clock, time.Now if nil. It stamps records and receipts; durations are measured with the
+	// monotonic clock, so that it may be wrong and may jump.
+	Now func() time.Time
 }
 
 // Backend implements Service on a broker and a reader.
@@ -31,6 +34,7 @@ type Backend struct {
 	limits     Limits
 	log        *slog.Logger
 	metrics    *metrics
+	now        func() time.Time
 
 	budget     budget
 	publishers []*publisher // by partition
@@ -44,7 +48,10 @@ var _ Service = (*Backend)(nil)
 func New(c Config) (*Backend, error) {
 	b := &Backend{
 		broker: c.Broker, reader: c.Reader, deployment: c.Deployment, limits: c.Limits.withDefaults(),
-		log: c.Logger, metrics: newMetrics(c.Metrics),
+		log: c.Logger, metrics: newMetrics(c.Metrics), now: c.Now,
+	}
+	if b.now == nil {
+		b.now = time.Now
 	}
 	if n := c.Deployment.Partitions; n < 1 || n > drainmark.MaxPartitions {
 		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "partitions: %d is not between 1 and %d", n, drainmark.MaxPartitions)
@@ -93,7 +100,7 @@ func (b *Backend) publisherOf(log string) *publisher {
 
 // receipt makes the receipt of runs.
 func (b *Backend) receipt(runs ...drainmark.Run) drainmark.Receipt {
-	return drainmark.NewReceipt(b.deployment.ID, time.Now(), runs...)
+	return drainmark.NewReceipt(b.deployment.ID, b.now(), runs...)
 }
 
 // Append implements Service.
@@ -114,6 +121,10 @@ func (b *Backend) Publish(ctx context.Context, r drainmark.Record) (drainmark.Re
 }
 
 func (b *Backend) put(ctx context.Context, p *publisher, records []drainmark.Record) (drainmark.Receipt, error) {
+	accepted := b.now()
+	for i := range records {
+		records[i].AcceptedAt = accepted
+	}
 	run, err := p.put(ctx, records)
 	if run.First == 0 {
 		return drainmark.Receipt{}, err

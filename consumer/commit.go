@@ -71,7 +71,7 @@ func (d *drain) commitEntries(work, ctx context.Context, entries []entry, cursor
 		}
 		d.log.Warn("the store refused a commit", "entries", len(entries), "reason", refused.Reason)
 		if len(entries) == 1 {
-			entries[0] = setAside(entries[0], refused.Reason)
+			entries[0] = d.setAside(entries[0], refused.Reason)
 			continue
 		}
 		half := len(entries) / 2
@@ -89,7 +89,7 @@ func (d *drain) setAsideRefused(entries []entry, reasons map[int]string) {
 		n := len(entries[i].ops)
 		for k := op; k < op+n; k++ {
 			if reason, ok := reasons[k]; ok {
-				entries[i] = setAside(entries[i], reason)
+				entries[i] = d.setAside(entries[i], reason)
 				break
 			}
 		}
@@ -141,7 +141,7 @@ func (d *drain) logLetters(c *store.Commit) {
 // compose makes the commit of entries, and the progress that it leads to.
 func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit, drainmark.Progress) {
 	c := store.Commit{
-		Partition: d.partition, Epoch: d.epoch, Revision: d.progress.Revision, Now: time.Now(), Cursor: cursor,
+		Partition: d.partition, Epoch: d.epoch, Revision: d.progress.Revision, Now: d.now(), Cursor: cursor,
 		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{}, Rejected: d.progress.Rejected,
 		Operations: make([]store.Operation, 0, len(entries)),
 	}
@@ -198,7 +198,7 @@ func (d *drain) resolveLetter(work, ctx context.Context, e entry) (entry, error)
 		e.tried = &letter
 		e.ops, err = retried(&letter)
 		if err != nil {
-			e = setAside(e, err.Error())
+			e = d.setAside(e, err.Error())
 		}
 	}
 	if e.ops == nil {
@@ -268,7 +268,7 @@ func (d *drain) declareLost(target string) []store.Operation {
 			continue
 		}
 		ops = append(ops, store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
-			ID: lost.String(), Run: lost, SetAsideAt: time.Now(), Discarded: true,
+			ID: lost.String(), Run: lost, SetAsideAt: d.now(), Discarded: true,
 			Reason: "lost: the broker did not deliver it, and it was declared lost",
 		}})
 	}

@@ -65,6 +65,9 @@ type Config struct {
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
+	// Now is this process' wall clock, time.Now if nil. It only stamps what is shown to people; durations are measured
+	// with the monotonic clock, so that it may be wrong and may jump.
+	Now func() time.Time
 }
 
 // Consumer drains its share of the partitions.
@@ -76,6 +79,7 @@ type Consumer struct {
 	limits     Limits
 	log        *slog.Logger
 	metrics    *metrics
+	now        func() time.Time
 
 	mu       sync.Mutex
 	draining map[int]*drain // by partition
@@ -95,9 +99,13 @@ func New(c Config) *Consumer {
 	for p := range last {
 		last[p].gaps = map[drainmark.ProducerID]gap{}
 	}
+	now := c.Now
+	if now == nil {
+		now = time.Now
+	}
 	return &Consumer{
 		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: c.Limits.withDefaults(),
-		log: c.Logger.With("owner", c.Owner), metrics: newMetrics(c.Metrics), draining: map[int]*drain{},
+		log: c.Logger.With("owner", c.Owner), metrics: newMetrics(c.Metrics), now: now, draining: map[int]*drain{},
 		ended: make(chan struct{}, 1), last: last,
 	}
 }

@@ -104,7 +104,7 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 		}
 		if r.Kind == drainmark.Append || r.Kind == drainmark.Clear {
 			if err := drainmark.CheckLogName(r.Log); err != nil {
-				e = setAside(e, err.Error())
+				e = d.setAside(e, err.Error())
 			}
 		}
 		if r.AcceptedAt.After(p.newest) {
@@ -132,15 +132,15 @@ func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
 		id = fmt.Sprintf("%d-undecoded-%s", d.partition, hex.EncodeToString(sum[:16]))
 	}
 	letter := &drainmark.DeadLetter{
-		ID: id, Run: run, Reason: why.Error(), SetAsideAt: time.Now(), Attempts: 1, Undecoded: true,
+		ID: id, Run: run, Reason: why.Error(), SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
 		Record: drainmark.Record{Kind: drainmark.Append, Body: delivery.Payload, AcceptedAt: delivery.StoredAt},
 	}
 	return entry{run: run, ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 }
 
 // setAside turns an entry whose operations can never be applied into one that sets its record aside.
-func setAside(e entry, reason string) entry {
-	letter := &drainmark.DeadLetter{Run: e.run, Reason: reason, SetAsideAt: time.Now(), Attempts: 1}
+func (d *drain) setAside(e entry, reason string) entry {
+	letter := &drainmark.DeadLetter{Run: e.run, Reason: reason, SetAsideAt: d.now(), Attempts: 1}
 	switch {
 	case e.tried != nil: // the letter stays, with what came of it
 		again := *e.tried

@@ -31,7 +31,7 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 		read = h.readMany
 	}
 	common := drainmark.Record{
-		Kind: drainmark.Append, Log: log, Key: key, Trace: traceParent(r.Header["Traceparent"]), AcceptedAt: time.Now(),
+		Kind: drainmark.Append, Log: log, Key: key, Trace: traceParent(r.Header["Traceparent"]),
 	}
 	records, release, err := read(w, r, common)
 	defer release()
@@ -88,7 +88,6 @@ func (h *handler) clear(w http.ResponseWriter, r *request) error {
 // publish publishes a record of another kind than append, and answers for it.
 func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Record) error {
 	record.Trace = traceParent(r.Header["Traceparent"])
-	record.AcceptedAt = time.Now()
 	ctx, cancel := h.publishing(r)
 	defer cancel()
 	receipt, err := h.service.Publish(ctx, record)

@@ -25,8 +25,9 @@ type Options struct {
 	// Ordered puts what a receiver gives back in front of everything else; otherwise it goes behind everything that is
 	// ready. A broker that replays is always ordered.
 	Ordered    bool
-	MaxPayload int // bytes; 0 means 8 MiB
-	MaxBatches int // how many unacknowledged batches a partition holds; 0 means no limit
+	MaxPayload int              // bytes; 0 means 8 MiB
+	MaxBatches int              // how many unacknowledged batches a partition holds; 0 means no limit
+	Now        func() time.Time // the server's clock, for StoredAt; nil means time.Now
 }
 
 // Server stands for the broker's process: what all connections share. Its methods may be called concurrently.
@@ -67,6 +68,9 @@ func NewServer(o Options) *Server {
 	o.Partitions = max(o.Partitions, 1)
 	if o.MaxPayload == 0 {
 		o.MaxPayload = defaultMaxPayload
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	s := &Server{options: o}
 	for range o.Partitions {
@@ -127,7 +131,7 @@ func (c *Client) Publish(ctx context.Context, number int, batch broker.Batch) er
 		return fmt.Errorf("publishing %v: %w (MaxBatches is %d)", batch.Run(), broker.ErrFull, o.MaxBatches)
 	}
 	batch.Payload = append([]byte{}, batch.Payload...)
-	p.put(&entry{Batch: batch, storedAt: time.Now()})
+	p.put(&entry{Batch: batch, storedAt: c.server.options.Now()})
 	p.signal()
 	return nil
 }

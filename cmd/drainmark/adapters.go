@@ -67,7 +67,7 @@ func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, 
 	if s.waitReplicas > 0 {
 		return nil, badSetting("store-wait-replicas", s.waitReplicas, "SQLite has no replicas")
 	}
-	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{})
+	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Now: wallClock()})
 }
 
 func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, error) {
@@ -95,7 +95,7 @@ func readSQLite(ctx context.Context, urls []string, _ *role) (store.Reader, erro
 	if len(urls) > 1 {
 		return nil, badSetting("replica", "sqlite:…", "SQLite has one file and no replicas")
 	}
-	return sqlite.OpenReader(ctx, strings.TrimPrefix(urls[0], "sqlite:"), sqlite.Options{})
+	return sqlite.OpenReader(ctx, strings.TrimPrefix(urls[0], "sqlite:"), sqlite.Options{Now: wallClock()})
 }
 
 // readRedis reads from one of the servers at a time.

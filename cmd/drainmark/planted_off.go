@@ -4,6 +4,7 @@ package main
 
 import (
 	"log/slog"
+	"time"
 
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/broker"
@@ -15,6 +16,7 @@ import (
 const plantedNote = ""
 
 func checkPlanted(*slog.Logger) error                { return nil }
+func wallClock() func() time.Time                    { return time.Now }
 func plantBroker(b broker.Broker) broker.Broker      { return b }
 func plantStore(s store.Store) store.Store           { return s }
 func plantReader(r store.Reader) store.Reader        { return r }

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
@@ -33,7 +34,11 @@ func checkPlanted(log *slog.Logger) error {
 	if fault := p.Fault(); fault.Name != "" {
 		log.Warn("a fault is planted", "name", fault.Name, "breaks", fault.Breaks)
 	}
-	return nil
+	_, offset, err := planted.Clock(os.Getenv(planted.ClockVariable))
+	if offset != 0 {
+		log.Warn("the wall clock is wrong on purpose", "by", offset)
+	}
+	return err
 }
 
 // openPlantedStore opens the master for a fault of a backend, whose --store has no other use if it has a --replica.
@@ -53,6 +58,15 @@ func planting() *planted.Process {
 		panic(err) // checkPlanted has refused to start
 	}
 	return p
+}
+
+// wallClock returns the clock that stamps records and receipts, and on which the leases of a SQLite store run.
+func wallClock() func() time.Time {
+	now, _, err := planted.Clock(os.Getenv(planted.ClockVariable))
+	if err != nil {
+		panic(err) // checkPlanted has refused to start
+	}
+	return now
 }
 
 func plantBroker(b broker.Broker) broker.Broker      { return planting().Broker(b) }

@@ -365,7 +365,7 @@ func awaitDeployment(r *role, reader store.Reader) (drainmark.Deployment, error)
 func newConsumer(queue broker.Broker, master store.Store, owner string, d drainmark.Deployment, l consumer.Limits, r *role) *consumer.Consumer {
 	return consumer.New(consumer.Config{
 		Broker: queue, Store: master, Owner: owner, Partitions: d.Partitions, Limits: l,
-		Logger: r.log.With("part", "consumer"), Metrics: r.registry,
+		Logger: r.log.With("part", "consumer"), Metrics: r.registry, Now: wallClock(),
 	})
 }
 
@@ -383,6 +383,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	}
 	b, err := backend.New(backend.Config{
 		Broker: queue, Reader: reader, Deployment: d, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
+		Now: wallClock(),
 	})
 	if err != nil {
 		return err

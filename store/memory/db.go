@@ -10,6 +10,7 @@ package memory
 import (
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/drainmark/drainmark/store"
 )
@@ -17,12 +18,14 @@ import (
 // History is how many commits Rollback can take back at most.
 const History = 1024
 
-// DB is the database. Set Refuse and RefuseBlindly before it is used; its methods may be called concurrently.
+// DB is the database. Set Refuse, RefuseBlindly and Now before it is used; its methods may be called concurrently.
 type DB struct {
 	// Refuse, if set, is asked about every operation of a commit. If it refuses one, the commit is refused for reason.
 	Refuse func(op store.Operation) (reason string, refuse bool)
 	// RefuseBlindly makes such refusals not say which operation it was.
 	RefuseBlindly bool
+	// Now is the database's clock, on which its leases run: time.Now unless it is set.
+	Now func() time.Time
 
 	mu       sync.Mutex
 	master   Replica // shows every change at once
@@ -32,7 +35,7 @@ type DB struct {
 
 // NewDB returns an empty database.
 func NewDB() *DB {
-	db := &DB{}
+	db := &DB{Now: time.Now}
 	db.master.db = db
 	db.master.applied = &state{}
 	return db

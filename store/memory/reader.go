@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"sync/atomic"
-	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
@@ -58,7 +57,7 @@ func (r *Reader) Claims(ctx context.Context) ([]store.Claim, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.claims(time.Now()), nil
+	return s.claims(r.replica.db.Now()), nil
 }
 
 // Messages implements store.Reader.

@@ -59,7 +59,7 @@ func (s *Store) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Dep
 func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
 	var group store.Group
 	err := s.update(ctx, "sending a heartbeat", func(before *state) (*state, error) {
-		now := time.Now()
+		now := s.db.Now()
 		next := *before
 		for other, until := range before.owners.all() {
 			if !now.Before(until) {
@@ -88,7 +88,7 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 	var progress drainmark.Progress
 	doing := fmt.Sprintf("claiming partition %d", claim.Partition)
 	err := s.update(ctx, doing, func(before *state) (*state, error) {
-		now := time.Now()
+		now := s.db.Now()
 		p := *before.partition(claim.Partition)
 		if p.held(now) && p.owner != claim.Owner {
 			return nil, store.ErrHeld

@@ -45,7 +45,7 @@ func readDeployment(ctx context.Context, c *conn) (d drainmark.Deployment, err e
 func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
 	var group store.Group
 	err := s.run(ctx, "sending a heartbeat", false, func(c *conn) (err error) {
-		now, bg := time.Now(), context.Background()
+		now, bg := s.now(), context.Background()
 		if _, err := c.exec(bg, "DELETE FROM owners WHERE until <= ?", now); err != nil {
 			return err
 		}
@@ -87,7 +87,7 @@ func readClaims(ctx context.Context, c *conn, now time.Time) ([]store.Claim, err
 func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration) (drainmark.Progress, error) {
 	var progress drainmark.Progress
 	err := s.run(ctx, fmt.Sprintf("claiming partition %d", claim.Partition), true, func(c *conn) (err error) {
-		now, bg := time.Now(), context.Background()
+		now, bg := s.now(), context.Background()
 		const taken = "SELECT 1 FROM partitions WHERE partition = ? AND owner NOT IN ('', ?) AND until > ?"
 		row, err := c.one(bg, taken, claim.Partition, claim.Owner, now)
 		if err != nil {

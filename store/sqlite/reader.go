@@ -28,6 +28,7 @@ const defaultReaders = 4
 // Reader is a replica: its own connections to the file, which can only read. See store.Reader.
 type Reader struct {
 	path     string
+	now      func() time.Time
 	hub      *hub
 	turns    chan struct{} // has something in it for every read under way
 	idle     chan *conn    // the open connections that are not in use
@@ -50,7 +51,7 @@ func OpenReader(ctx context.Context, path string, o Options) (*Reader, error) {
 	if n < 1 {
 		n = defaultReaders
 	}
-	r := &Reader{path: path, turns: make(chan struct{}, n), idle: make(chan *conn, n), closing: make(chan struct{})}
+	r := &Reader{path: path, now: o.now(), turns: make(chan struct{}, n), idle: make(chan *conn, n), closing: make(chan struct{})}
 	// What will not work later is better said now.
 	if err := r.Ping(ctx); errors.Is(err, store.ErrMisconfigured) {
 		return nil, fmt.Errorf("opening a reader: %w", err)
@@ -185,7 +186,7 @@ func (r *Reader) Progress(ctx context.Context, partition int) (p drainmark.Progr
 // Claims implements store.Reader.
 func (r *Reader) Claims(ctx context.Context) (claims []store.Claim, err error) {
 	err = r.read(ctx, "reading the claims", func(c *conn) (err error) {
-		claims, err = readClaims(ctx, c, time.Now())
+		claims, err = readClaims(ctx, c, r.now())
 		return err
 	})
 	return claims, err

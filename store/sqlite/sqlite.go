@@ -24,6 +24,15 @@ type Options struct {
 	MaxSize int64
 	// Readers is how many reads of a Reader run at the same time: 4 unless it is set. Others wait for their turn.
 	Readers int
+	// Now is this process' wall clock, on which leases run: time.Now unless it is set.
+	Now func() time.Time
+}
+
+func (o Options) now() func() time.Time {
+	if o.Now == nil {
+		return time.Now
+	}
+	return o.Now
 }
 
 // Pragmas of the connection that writes. FULL is what makes a commit durable.
@@ -38,6 +47,7 @@ var writerPragmas = []string{
 type Store struct {
 	path    string
 	maxSize int64
+	now     func() time.Time
 	hub     *hub
 	jobs    chan *job
 
@@ -54,7 +64,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
-	s := &Store{path: path, maxSize: o.MaxSize, jobs: make(chan *job)}
+	s := &Store{path: path, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job)}
 	c, err := s.open(ctx, "rwc")
 	if err != nil {
 		return nil, fmt.Errorf("opening the store in %s: %w", path, explain(err))

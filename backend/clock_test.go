@@ -1,0 +1,62 @@
+package backend
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	storememory "github.com/drainmark/drainmark/store/memory"
+)
+
+// What is accepted is stamped by the backend's own wall clock, whoever made the record.
+func TestRecordsAreStampedByTheBackendsClock(t *testing.T) {
+	t.Parallel()
+	at := time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)
+	server := brokermemory.NewServer(brokermemory.Options{})
+	b, err := New(Config{
+		Broker: server.Connect(), Reader: storememory.NewDB().Reader(), Deployment: drainmark.Deployment{Partitions: 1},
+		Logger: quiet(), Now: func() time.Time { return at },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); b.Run(ctx) }()
+	defer func() { cancel(); <-ended }()
+	receipt, err := b.Append(ctx, "log", []drainmark.Record{{Kind: drainmark.Append, Log: "log", AcceptedAt: time.Now()}})
+	if err != nil || !receipt.IssuedAt.Equal(at) {
+		t.Fatalf("the receipt is from %s: %v", receipt.IssuedAt, err)
+	}
+	if _, err := b.Publish(ctx, drainmark.Record{Kind: drainmark.Clear, Log: "log"}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Barrier(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	receiver, err := server.Connect().Open(ctx, 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind := range 3 {
+		deliveries, err := receiver.Receive(ctx, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkStamp(t, deliveries[0], drainmark.RecordKind(kind+1), at)
+	}
+}
+
+func checkStamp(t *testing.T, d broker.Delivery, kind drainmark.RecordKind, at time.Time) {
+	t.Helper()
+	batch, err := drainmark.DecodeBatch(d.Payload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := batch.Records[0]; r.Kind != kind || !r.AcceptedAt.Equal(at) {
+		t.Errorf("a %s was accepted at %s, and should be a %s of %s", r.Kind, r.AcceptedAt, kind, at)
+	}
+}
