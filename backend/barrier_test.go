@@ -2,6 +2,8 @@ package backend
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +104,73 @@ func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 		_ = another.Close()
 		for _, stop := range s.stop {
 			stop()
+		}
+	})
+}
+
+// shutBroker lets nobody subscribe.
+type shutBroker struct{ broker.Broker }
+
+func (shutBroker) Open(context.Context, int, drainmark.Cursor) (broker.Receiver, error) {
+	return nil, errors.New("access refused")
+}
+
+// A consumer that holds a partition, and claims it again and again because it cannot subscribe, moves nothing: the
+// barrier, which nothing but its fence waits for, is stalled, and says who claims.
+func TestClaimsAreNoProgress(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{}, 1, func(s *system) {
+		c := consumer.New(consumer.Config{
+			Broker: shutBroker{s.server.Connect()}, Store: s.db.Store(), Owner: "shut-out", Partitions: 1, Logger: quiet(),
+		})
+		s.start(c.Run)
+		time.Sleep(time.Minute)
+		r, err := s.Barrier(s.Context(), nil)
+		if err != nil {
+			s.Fatal(err)
+		}
+		status, err := s.Status(s.Context(), r, 10*time.Second)
+		if err != nil || status.State != Stalled || !strings.Contains(status.Reason, "held by shut-out, which has claimed it") {
+			s.Errorf("the barrier is %s: %s (%v)", status.State, status.Reason, err)
+		}
+		backlog, err := s.Backlog(s.Context())
+		if err != nil || !strings.Contains(backlog[0].Stalled, "held by shut-out, which has claimed it") {
+			s.Errorf("the backlog says %q (%v)", backlog[0].Stalled, err)
+		}
+	})
+}
+
+// readyBroker cannot count what is pending, only what is ready, as RabbitMQ.
+type readyBroker struct{ broker.Broker }
+
+func (b readyBroker) Backlog(ctx context.Context, partition int, progress drainmark.Progress) (broker.Backlog, error) {
+	counted, err := b.Broker.Backlog(ctx, partition, progress)
+	return broker.Backlog{Ready: counted.Ready}, err
+}
+
+// Where the broker only says that something is ready, and it is another backend's, the backlog is stalled when that has
+// been so for a while and nothing has moved; not at once.
+func TestWhatOthersWaitForStallsTheBacklog(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		server := brokermemory.NewServer(brokermemory.Options{Ordered: true})
+		d := drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: 1}
+		b, err := New(Config{Broker: readyBroker{server.Connect()}, Reader: storememory.NewDB().Reader(), Deployment: d, Logger: quiet()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		ended := make(chan struct{})
+		go func() { defer close(ended); b.Run(ctx) }()
+		defer func() { cancel(); <-ended }()
+		time.Sleep(time.Hour)
+		publishHeld(t, server)
+		for _, want := range []bool{false, true} {
+			backlog, err := b.Backlog(t.Context())
+			if err != nil || (backlog[0].Stalled != "") != want {
+				t.Errorf("stalled: %q, expected %v (%v)", backlog[0].Stalled, want, err)
+			}
+			time.Sleep(10 * time.Second)
 		}
 	})
 }

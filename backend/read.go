@@ -109,8 +109,12 @@ func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
 		if i := slices.IndexFunc(claims, func(c store.Claim) bool { return c.Partition == p }); i >= 0 {
 			backlogs[p].Claim = &claims[i]
 		}
-		if counted.Pending.Records > 0 {
+		ready := b.tracker.partitions[p].readySince(counted.Ready != nil && counted.Ready.Records > 0)
+		switch {
+		case counted.Pending.Records > 0:
 			backlogs[p].Stalled = b.stalled(ctx, p, counted.OldestAt)
+		case !ready.IsZero(): // others' records, and since when they wait only they know
+			backlogs[p].Stalled = b.stalled(ctx, p, ready)
 		}
 	}
 	return backlogs, nil

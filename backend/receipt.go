@@ -171,7 +171,8 @@ func (b *Backend) statusOf(ctx context.Context, r drainmark.Receipt, err error) 
 // stalled says why a partition in which something is pending since a time does not move, or "" if it does.
 func (b *Backend) stalled(ctx context.Context, partition int, since time.Time) string {
 	t := b.tracker.partitions[partition]
-	quiet := time.Since(t.quietSince())
+	moved, claimed := t.quietSince()
+	quiet := time.Since(moved)
 	if quiet <= b.limits.StallAfter || time.Since(since) <= b.limits.StallAfter {
 		return ""
 	}
@@ -181,12 +182,21 @@ func (b *Backend) stalled(ctx context.Context, partition int, since time.Time) s
 		return reason + "; the store does not answer"
 	}
 	for _, c := range claims {
-		if c.Partition == partition {
+		switch {
+		case c.Partition != partition:
+		case claimed > usualClaims:
+			return fmt.Sprintf("%s; it is held by %s, which has claimed it %d times meanwhile: its log and its /readyz say what fails",
+				reason, c.Owner, claimed)
+		default:
 			return reason + "; it is held by " + c.Owner
 		}
 	}
 	return reason + "; no consumer holds it"
 }
+
+// usualClaims is how often a partition may be claimed until something is committed while all is well: two claims a
+// subscription, and some consumers that come and go.
+const usualClaims = 6
 
 // fenceAgain publishes new fences to the partitions and returns the receipt with these in place of the old ones.
 func (b *Backend) fenceAgain(ctx context.Context, r drainmark.Receipt, partitions []int) (drainmark.Receipt, error) {

@@ -39,7 +39,9 @@ type tracked struct {
 	mu       sync.Mutex
 	progress drainmark.Progress
 	known    bool      // the reader has answered once
-	movedAt  time.Time // when the progress changed last
+	movedAt  time.Time // when something was committed last, or the store has lost its tail; a claim alone moves nothing
+	claims   int       // how often the partition was claimed since then
+	readyAt  time.Time // since when the broker has said that batches are ready, while nothing moved; zero if it does not
 	moved    chan struct{}
 	waiters  map[drainmark.ProducerID]*waiterHeap
 }
@@ -137,8 +139,13 @@ func (p *tracked) read(ctx context.Context) error {
 	before := p.progress
 	p.progress, p.known = progress, true
 	woken := p.popHeld()
+	switch {
+	case before.Revision != progress.Revision:
+		p.movedAt, p.claims, p.readyAt = time.Now(), 0, time.Time{}
+	case before.Epoch != progress.Epoch:
+		p.claims++
+	}
 	if before.Version != progress.Version {
-		p.movedAt = time.Now()
 		close(p.moved)
 		p.moved = make(chan struct{})
 	}
@@ -238,11 +245,24 @@ func (p *tracked) movement() <-chan struct{} {
 	return p.moved
 }
 
-// quietSince says when the progress changed last.
-func (p *tracked) quietSince() time.Time {
+// quietSince says when the progress moved last, and how often the partition was claimed since.
+func (p *tracked) quietSince() (at time.Time, claims int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.movedAt
+	return p.movedAt, p.claims
+}
+
+// readySince notes whether the broker says that batches are ready, and returns since when it has, while nothing moved.
+func (p *tracked) readySince(ready bool) time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !ready:
+		p.readyAt = time.Time{}
+	case p.readyAt.IsZero():
+		p.readyAt = time.Now()
+	}
+	return p.readyAt
 }
 
 // wait waits until the progress holds the run. It returns the dead letter if a mark of it was set aside meanwhile;

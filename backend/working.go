@@ -88,7 +88,7 @@ const (
 // takesAppends says why appends to the partition are not accepted now. If that is not known any more, because the last
 // attempt to publish was some time ago and failed, it publishes a fence to find out.
 func (p *publisher) takesAppends(ctx context.Context, t *tracked) error {
-	persisted := t.quietSince()
+	persisted, _ := t.quietSince()
 	p.mu.Lock()
 	quiet := p.flying == nil && len(p.waiting) == 0
 	recheck := quiet && p.tried.recheck(time.Now(), persisted)

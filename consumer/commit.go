@@ -122,6 +122,7 @@ func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor dr
 			return nil, err
 		}
 		d.metrics.commitFailures.Inc()
+		d.note(fmt.Errorf("committing: %w", err), false)
 		d.log.Warn("the store did not take a commit; it is tried again", "records", len(entries), "error", err)
 		if d.retry.Wait(ctx) != nil {
 			return nil, err
@@ -217,6 +218,7 @@ func (d *drain) readLetter(work, ctx context.Context, id string) (drainmark.Dead
 			return letter, err
 		}
 		d.log.Warn("the store did not give a dead letter; it is tried again", "error", err)
+		d.note(fmt.Errorf("reading a dead letter: %w", err), false)
 		if d.retry.Wait(ctx) != nil {
 			return letter, err
 		}

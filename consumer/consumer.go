@@ -2,16 +2,15 @@
 // that it holds it receives batches, drops what the progress already has, commits the rest together with the new
 // progress in one atomic step, and only then acknowledges to the broker.
 //
-// consumer.go shares the partitions among the consumers that are alive; drain.go is the state machine of one
-// partition; plan.go makes operations of records; commit.go commits them.
+// consumer.go runs the drains; share.go shares the partitions among the consumers that are alive, and standing.go
+// notices which of them this one cannot drain; drain.go is the state machine of one partition; plan.go makes operations
+// of records; commit.go commits them.
 package consumer
 
 import (
 	"context"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"time"
 
@@ -27,7 +26,7 @@ type Limits struct {
 	HandOver          time.Duration // how soon a partition that another consumer gives up is taken; 200 ms, a third of Lease at most
 	CommitRecords     int           // a commit takes whole batches until it has so many records; 2,000
 	CommitBytes       int           // or so many bytes; 8 MiB
-	CommitTimeout     time.Duration // of one attempt to commit, claim or read; 10 s
+	CommitTimeout     time.Duration // of one attempt to commit, claim, read or subscribe; 10 s
 	Drain             time.Duration // for what is in hand when Run is to end; 5 s
 	GapTries          int           // openings in a row that show the same gap before it is passed; 5
 	GapWait           time.Duration // the longest wait between two of them; 1 s
@@ -83,8 +82,9 @@ type Consumer struct {
 
 	mu       sync.Mutex
 	draining map[int]*drain // by partition
-	ended    chan struct{}  // has something in it when a drain has ended
-	last     []memory       // by partition; a drain's own while it runs
+	standing standing
+	ended    chan struct{} // has something in it when a drain has ended
+	last     []memory      // by partition; a drain's own while it runs
 }
 
 // memory is what a consumer remembers of a partition between two claims.
@@ -103,10 +103,11 @@ func New(c Config) *Consumer {
 	if now == nil {
 		now = time.Now
 	}
+	limits := c.Limits.withDefaults()
 	return &Consumer{
-		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: c.Limits.withDefaults(),
+		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: limits,
 		log: c.Logger.With("owner", c.Owner), metrics: newMetrics(c.Metrics), now: now, draining: map[int]*drain{},
-		ended: make(chan struct{}, 1), last: last,
+		ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
 	}
 }
 
@@ -133,33 +134,6 @@ func (c *Consumer) Run(ctx context.Context) {
 	if err := c.store.Leave(leave, c.owner); err != nil {
 		c.log.Warn("leaving failed; the claims expire with their leases", "error", err)
 	}
-}
-
-// share says that this consumer is alive, and takes or gives up partitions so that all have the same number. It returns
-// when to do so again: soon while there are others, who may give up something, and otherwise in time for the lease.
-func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) (again time.Duration) {
-	again = c.limits.Lease / 3
-	call, cancel := context.WithTimeout(ctx, c.limits.CommitTimeout)
-	defer cancel()
-	before := c.revisions()
-	group, err := c.store.Heartbeat(call, c.owner, c.limits.Lease)
-	if err != nil {
-		if ctx.Err() == nil {
-			c.log.Warn("the store did not take the heartbeat", "error", err)
-		}
-		return again // drains go on: what they may commit, the store decides
-	}
-	c.interruptStale(before, group)
-	take, give := fairShare(c.owner, c.partitions, group)
-	for _, p := range c.follow(ctx, take, give, running) {
-		if err := c.store.Release(call, c.owner, p); err != nil {
-			c.log.Warn("giving the claim up failed; it is tried again", "partition", p, "error", err)
-		}
-	}
-	if len(group.Owners) > 1 {
-		again = min(again, c.limits.HandOver)
-	}
-	return again
 }
 
 // revisions returns the revision that each partition has reached that is claimed.
@@ -229,72 +203,6 @@ func (c *Consumer) start(ctx context.Context, partition int, running *sync.WaitG
 		default:
 		}
 	})
-}
-
-// fairShare says which partitions an owner should try to take, and which of its own it should give up, so that in the
-// end the numbers that two owners hold differ by one at most. Every owner computes the same from the same group.
-func fairShare(owner string, partitions int, group store.Group) (take, give []int) {
-	held := map[string][]int{}
-	for _, o := range group.Owners {
-		held[o] = nil
-	}
-	free := map[int]bool{}
-	for p := range partitions {
-		free[p] = true
-	}
-	for _, c := range group.Claims {
-		held[c.Owner] = append(held[c.Owner], c.Partition)
-		delete(free, c.Partition)
-	}
-	floor := partitions / len(held)
-	ceiling := (partitions + len(held) - 1) / len(held)
-	mine := held[owner]
-	lacking := 0 // what the others need of the free ones first
-	for o, has := range held {
-		if o != owner {
-			lacking += max(0, floor-len(has))
-		}
-	}
-	wanted := max(floor-len(mine), min(ceiling-len(mine), len(free)-lacking))
-	take = slices.Clone(mine) // if the drain of one has ended, it begins again
-	for _, p := range slices.Sorted(maps.Keys(free)) {
-		if wanted > 0 {
-			take = append(take, p)
-			wanted--
-		}
-	}
-	if surplus := surplus(owner, held, floor, ceiling, len(free)); surplus > 0 {
-		return mine[:len(mine)-surplus], mine[len(mine)-surplus:]
-	}
-	return take, nil
-}
-
-// surplus says how many partitions an owner should give up for those who have too few.
-func surplus(owner string, held map[string][]int, floor, ceiling, free int) int {
-	lacking := -free // free ones serve first
-	for _, has := range held {
-		lacking += max(0, floor-len(has))
-	}
-	owners := slices.SortedFunc(maps.Keys(held), func(a, b string) int {
-		if len(held[a]) != len(held[b]) {
-			return len(held[b]) - len(held[a])
-		}
-		if a < b {
-			return -1
-		}
-		return 1
-	})
-	given := max(0, len(held[owner])-ceiling)
-	for _, o := range owners { // those with the most give first
-		over := max(0, len(held[o])-ceiling)
-		lacking -= over
-		if o != owner && lacking > 0 && len(held[o])-over > floor {
-			lacking--
-		} else if o == owner && lacking > 0 && len(held[o])-over > floor {
-			return given + 1
-		}
-	}
-	return given
 }
 
 // keySlack is added to how long idempotency keys are kept, for clocks of backends that differ.

@@ -30,6 +30,7 @@ type drain struct {
 	*memory
 	partition      int
 	stop           context.CancelFunc
+	givenUp        bool // because it was stuck; it is about to end. Guarded by Consumer.mu
 	log            *slog.Logger
 	acceptedMicros atomic.Int64 // the latest accepted_at that was committed, Unix microseconds
 
@@ -38,6 +39,8 @@ type drain struct {
 
 	mu       sync.Mutex
 	receiver broker.Receiver // changed with mu held; nil while there is none
+	openedAt time.Time       // when the receiver was opened
+	plight   plight
 
 	epoch  uint64
 	inHand []broker.Delivery // received, in order, and not committed yet
@@ -61,12 +64,14 @@ func (d *drain) run(ctx context.Context) {
 	}
 }
 
-// trouble closes the subscription and, after a while, begins again with the claim.
-func (d *drain) trouble(ctx context.Context, doing string, err error) state {
+// trouble closes the subscription and, after a while, begins again with the claim. Trouble of the broker may be this
+// consumer's alone.
+func (d *drain) trouble(ctx context.Context, doing string, ofBroker bool, err error) state {
 	d.close()
 	if ctx.Err() != nil {
 		return nil
 	}
+	d.note(fmt.Errorf("%s: %w", doing, err), ofBroker)
 	switch {
 	case errors.Is(err, store.ErrHeld):
 		d.log.Debug("another consumer holds the partition")
@@ -108,8 +113,55 @@ func (d *drain) interrupt() {
 func (d *drain) subscribe(r broker.Receiver) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.receiver = r
+	d.receiver, d.openedAt = r, time.Now()
 }
+
+// note notes why nothing is drained, or with nil that something was.
+func (d *drain) note(why error, ofBroker bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.plight.note(why, ofBroker)
+}
+
+// stuck returns why nothing was drained for so long although it should, or nil. A subscription that lasts as long has
+// nothing to deliver, and is well.
+func (d *drain) stuck(long time.Duration) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.receiver != nil && d.plight.ofBroker && time.Since(d.openedAt) >= long {
+		d.plight.note(nil, false)
+	}
+	return d.plight.lasts(long)
+}
+
+// stuckAtBroker is the same for what the broker is the cause of, and another consumer may be able to drain.
+func (d *drain) stuckAtBroker(long time.Duration) error {
+	why := d.stuck(long)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.plight.ofBroker {
+		return nil
+	}
+	return why
+}
+
+// drains says whether the partition is subscribed to and nothing fails.
+func (d *drain) drains() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.receiver != nil && d.plight.why == nil
+}
+
+// subscribing notes that a subscription is about to be made: an attempt that hangs is trouble too.
+func (d *drain) subscribing() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.plight.why == nil || !d.plight.ofBroker {
+		d.plight.note(errSubscribing, true)
+	}
+}
+
+var errSubscribing = errors.New("the subscription has not been made yet")
 
 // takeClaim claims the partition under a new epoch and takes up the store's progress.
 func (d *drain) takeClaim(ctx context.Context) error {
@@ -130,7 +182,7 @@ func (d *drain) takeClaim(ctx context.Context) error {
 // claim takes the partition.
 func (d *drain) claim(ctx context.Context) state {
 	if err := d.takeClaim(ctx); err != nil {
-		return d.trouble(ctx, "claiming the partition", err)
+		return d.trouble(ctx, "claiming the partition", false, err)
 	}
 	d.metrics.held.WithLabelValues(fmt.Sprint(d.partition)).Set(1)
 	d.log.Debug("claimed", "revision", d.progress.Revision, "cursor", d.progress.Cursor)
@@ -141,16 +193,19 @@ func (d *drain) claim(ctx context.Context) state {
 // subscription was made and before anything is committed through it. A barrier relies on it.
 func (d *drain) open(ctx context.Context) state {
 	claimed := d.progress.Cursor
-	receiver, err := d.broker.Open(ctx, d.partition, d.cursor())
+	d.subscribing()
+	call, cancel := context.WithTimeout(ctx, d.limits.CommitTimeout)
+	receiver, err := d.broker.Open(call, d.partition, d.cursor())
+	cancel()
 	if err != nil {
-		return d.trouble(ctx, "subscribing to the partition", err)
+		return d.trouble(ctx, "subscribing to the partition", true, err)
 	}
 	d.subscribe(receiver)
 	if err := d.takeClaim(ctx); err != nil {
-		return d.trouble(ctx, "claiming the partition", err)
+		return d.trouble(ctx, "claiming the partition", false, err)
 	}
 	if d.progress.Cursor != claimed { // between the two claims the store was taken over, or has lost its tail
-		return d.trouble(ctx, "subscribing to the partition", errors.New("the store's progress has changed meanwhile"))
+		return d.trouble(ctx, "subscribing to the partition", false, errors.New("the store's progress has changed meanwhile"))
 	}
 	d.log.Debug("subscribed", "epoch", d.epoch)
 	return d.receive
@@ -172,7 +227,7 @@ const receiveBatches = 64
 func (d *drain) receive(ctx context.Context) state {
 	deliveries, err := d.receiver.Receive(ctx, receiveBatches)
 	if err != nil {
-		return d.trouble(ctx, "receiving", err)
+		return d.trouble(ctx, "receiving", true, err)
 	}
 	d.inHand = deliveries
 	return d.persist
@@ -190,14 +245,15 @@ func (d *drain) persist(ctx context.Context) state {
 			return d.passGap(ctx, err)
 		}
 		if err := d.commit(work, ctx, plan); err != nil {
-			return d.trouble(ctx, "committing", err)
+			return d.trouble(ctx, "committing", false, err)
 		}
 		through := deliveries[len(deliveries)-1]
 		if err := d.receiver.Ack(work, through); err != nil {
-			return d.trouble(ctx, "acknowledging", err)
+			return d.trouble(ctx, "acknowledging", true, err)
 		}
 		d.inHand = d.inHand[len(deliveries):]
 		d.retry.Reset()
+		d.note(nil, false)
 		d.forgetGaps()
 	}
 	return d.receive
@@ -252,7 +308,7 @@ func (g *gap) Error() string {
 func (d *drain) passGap(ctx context.Context, err error) state {
 	var found *gap
 	if !errors.As(err, &found) {
-		return d.trouble(ctx, "reading batches", err)
+		return d.trouble(ctx, "reading batches", false, err)
 	}
 	before := d.gaps[found.missing.Producer]
 	if found.missing.First == before.missing.First && found.missing.Last >= before.missing.Last {
@@ -267,6 +323,7 @@ func (d *drain) passGap(ctx context.Context, err error) state {
 	maps.DeleteFunc(d.gaps, func(_ drainmark.ProducerID, g gap) bool { return !d.toleratesGap(g.missing) })
 	d.gaps[found.missing.Producer] = *found
 	d.metrics.gaps.Inc()
+	d.note(nil, false) // the search takes as long as it takes
 	d.close()
 	d.log.Warn("gap: the partition is opened again", "missing", found.missing, "try", found.same, "tries", d.limits.GapTries)
 	wait := backoff.Backoff{First: d.limits.GapWait / 4 << min(found.same, 2), Max: d.limits.GapWait}

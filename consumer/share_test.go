@@ -58,7 +58,7 @@ func beat(owner string, owners []string, partitions int, holder map[int]string) 
 			group.Claims = append(group.Claims, store.Claim{Partition: p, Owner: o})
 		}
 	}
-	take, give := fairShare(owner, partitions, group)
+	take, give := fairShare(owner, partitions, group, choice{})
 	for _, p := range give {
 		if holder[p] == owner {
 			delete(holder, p)

@@ -260,7 +260,12 @@ func (c *consumerCommand) start(r *role) error {
 	}
 	defer queue.Close()
 	drain := newConsumer(queue, master, c.Owner, deployment, c.draining.limits(c.retention), r)
-	r.health.set(func(ctx context.Context) error { return queue.Ping(ctx) })
+	r.health.set(func(ctx context.Context) error {
+		if err := queue.Ping(ctx); err != nil && !errors.Is(err, broker.ErrFull) { // it makes room in a full one
+			return err
+		}
+		return drain.Ready()
+	})
 	r.log.Info("consumer is running", "owner", c.Owner, "partitions", deployment.Partitions)
 	drain.Run(r.ctx)
 	return nil

@@ -40,6 +40,9 @@ type process struct {
 	dead   chan struct{}
 	die    sync.Once
 	paused atomic.Int64 // until this virtual time, Unix nanoseconds
+
+	cutOff        atomic.Bool // this process alone does not reach the broker
+	cutOffForGood atomic.Bool
 }
 
 func (p *process) kill() { p.die.Do(func() { close(p.dead) }) }
@@ -155,9 +158,26 @@ func (b faultyBroker) Traits() broker.Traits {
 	return t
 }
 
+// brokerCall is call for the broker, which may be down for all or out of reach for this process alone.
+func (p *process) brokerCall(ctx context.Context, place string, refused error, effect func(context.Context) error) error {
+	return p.call(ctx, place, p.noBroker(), refused, effect)
+}
+
+// noBroker is what says that the broker does not answer this process.
+func (p *process) noBroker() *atomic.Bool {
+	if p.cutOff.Load() {
+		return &p.cutOff
+	}
+	return &p.world.brokerDown
+}
+
+func (b faultyBroker) Ping(ctx context.Context) error {
+	return b.brokerCall(ctx, "ping", errInjected, b.Broker.Ping)
+}
+
 func (b faultyBroker) Publish(ctx context.Context, partition int, batch broker.Batch) error {
 	batch.Payload = append([]byte(nil), batch.Payload...) // a late effect needs it when the caller has gone on
-	err := b.call(ctx, fmt.Sprint("publish ", partition), &b.world.brokerDown, broker.ErrNotSent, func(ctx context.Context) error {
+	err := b.brokerCall(ctx, fmt.Sprint("publish ", partition), broker.ErrNotSent, func(ctx context.Context) error {
 		return b.Broker.Publish(ctx, partition, batch)
 	})
 	return err
@@ -166,7 +186,7 @@ func (b faultyBroker) Publish(ctx context.Context, partition int, batch broker.B
 func (b faultyBroker) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
 	caller := ctx
 	var before broker.Receiver
-	r, err := ask(ctx, b.process, fmt.Sprint("open ", partition), &b.world.brokerDown, broker.ErrNotSent, func(ctx context.Context) (broker.Receiver, error) {
+	r, err := ask(ctx, b.process, fmt.Sprint("open ", partition), b.noBroker(), broker.ErrNotSent, func(ctx context.Context) (broker.Receiver, error) {
 		opened, err := b.Broker.Open(ctx, partition, from)
 		if caller.Err() != nil && err == nil { // an adapter leaves no subscription behind that nobody has
 			return nil, errors.Join(opened.Close(), caller.Err())
@@ -199,6 +219,9 @@ func (r faultyReceiver) Receive(ctx context.Context, max int) ([]broker.Delivery
 	if err != nil {
 		return nil, err
 	}
+	if r.cutOff.Load() {
+		return nil, errInjected
+	}
 	if !r.runs() || r.world.faulty.Load() && r.world.dice.chance(r.name+" receive fails", r.world.rates.before) {
 		return nil, errInjected
 	}
@@ -209,7 +232,7 @@ func (r faultyReceiver) Receive(ctx context.Context, max int) ([]broker.Delivery
 }
 
 func (r faultyReceiver) Ack(ctx context.Context, through broker.Delivery) error {
-	return r.call(ctx, fmt.Sprint("ack ", r.partition), &r.world.brokerDown, errInjected, func(ctx context.Context) error {
+	return r.brokerCall(ctx, fmt.Sprint("ack ", r.partition), errInjected, func(ctx context.Context) error {
 		return r.Receiver.Ack(ctx, through)
 	})
 }

@@ -156,7 +156,7 @@ func (w *World) chaos(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		switch w.dice.intn("chaos kind", 9) {
+		switch w.dice.intn("chaos kind", 10) {
 		case 0:
 			w.killConsumer(w.dice.chance("graceful", 40))
 		case 1:
@@ -180,6 +180,17 @@ func (w *World) chaos(ctx context.Context) {
 				replica.Resume()
 			})
 		case 8:
+			w.mu.Lock()
+			c := w.consumers[w.dice.intn("cut off consumer", len(w.consumers))]
+			w.mu.Unlock()
+			c.cutOff.Store(true)
+			w.running.Go(func() {
+				time.Sleep(w.dice.duration("cut off", 40*time.Second))
+				if !c.cutOffForGood.Load() {
+					c.cutOff.Store(false)
+				}
+			})
+		case 9:
 			if w.rollbacks && w.db.Rollback(1+w.dice.intn("rollback", 3)) == nil {
 				w.rolledBack.Add(1)
 				w.log.Info("the store has lost its tail")
@@ -223,7 +234,7 @@ func (w *World) killBackend(gracefully bool) {
 	b.stop()
 }
 
-// heal ends all faults.
+// heal ends all faults. In some schedules one consumer stays cut off from the broker: what it held the other takes.
 func (w *World) heal() {
 	w.faulty.Store(false)
 	w.mu.Lock()
@@ -234,6 +245,12 @@ func (w *World) heal() {
 	}
 	for _, c := range w.consumers {
 		c.pause(0)
+		c.cutOff.Store(false)
+	}
+	if w.dice.chance("one stays cut off", 20) {
+		c := w.consumers[w.dice.intn("stays cut off", len(w.consumers))]
+		c.cutOffForGood.Store(true)
+		c.cutOff.Store(true)
 	}
 }
 

@@ -1,0 +1,266 @@
+package consumer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/store"
+)
+
+// A consumer that reaches the store but not the broker must not keep partitions that others could drain. So it takes
+// part in the sharing only when the broker answers; and what it could not subscribe to for a lease it gives up, if there
+// are others: all of it, and with it its place in the group, if there is nothing that it can drain.
+//
+// Nobody knows whether the others can do better, and all of them may have lost the broker at once. So everybody stays
+// away for a while only, and the last one of the group keeps what it has and tries on.
+
+// standing is what a consumer knows of itself: what it can drain, and whether it takes part. Guarded by Consumer.mu.
+type standing struct {
+	absence absence
+	shunned map[int]shun      // by partition
+	adopted map[int]time.Time // when partitions were taken that nobody had held for a lease
+	free    map[int]time.Time // since when nobody has held a partition
+	store   plight            // the heartbeats'
+}
+
+// absence is why a consumer takes no part in the sharing.
+type absence struct {
+	why   error     // nil while it takes part
+	left  bool      // the store knows
+	rest  time.Time // until then it stays away, though the broker may answer
+	trial time.Time // from then on it tries again, though the broker may not answer what it is asked
+	tries int       // absences since something was drained
+}
+
+// shun is why and until when a partition is not taken.
+type shun struct {
+	why   error
+	until time.Time
+	tries int // since it was drained
+}
+
+const (
+	// maxRest is how many leases a consumer stays away at most from what it could not subscribe to.
+	maxRest = 8
+	// trialAfter is how many leases later a consumer tries to drain although the broker does not answer its question. That
+	// answer is about publishing too, and may be wrong about what can be received.
+	trialAfter = 12
+	// adoptedFor is for how many leases a partition is kept that nobody else had wanted.
+	adoptedFor = 100
+	// unreadyAfter is for how many leases something must fail until the consumer is not ready.
+	unreadyAfter = 3
+)
+
+// newStanding returns that of a consumer that has not begun: it is absent until the broker has answered.
+func newStanding(l Limits) standing {
+	trial := time.Now().Add(trialAfter * l.Lease)
+	return standing{
+		absence: absence{why: errors.New("the broker has not answered yet"), left: true, trial: trial},
+		shunned: map[int]shun{}, adopted: map[int]time.Time{}, free: map[int]time.Time{},
+	}
+}
+
+// plight is since when something fails, and why. The zero value means that it does not.
+type plight struct {
+	since    time.Time
+	why      error
+	ofBroker bool // another consumer may do better
+}
+
+// note notes a failure, or with nil that all is well.
+func (p *plight) note(why error, ofBroker bool) {
+	switch {
+	case why == nil:
+		*p = plight{}
+		return
+	case p.why == nil || p.ofBroker != ofBroker:
+		p.since = time.Now()
+	}
+	p.why, p.ofBroker = why, ofBroker
+}
+
+// lasts returns why something has failed for so long, or nil.
+func (p *plight) lasts(long time.Duration) error {
+	if p.why == nil || time.Since(p.since) < long {
+		return nil
+	}
+	return p.why
+}
+
+// rest returns how long to stay away from something at the next of some tries.
+func (c *Consumer) rest(tries int) time.Duration {
+	return c.limits.Lease * time.Duration(min(1<<min(tries, 10), maxRest))
+}
+
+// Ready returns nil while this consumer takes part and can drain what it holds, and otherwise why not. It does not
+// block, and may be called concurrently.
+func (c *Consumer) Ready() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	long := unreadyAfter * c.limits.Lease
+	if err := c.standing.store.lasts(long); err != nil {
+		return fmt.Errorf("the store does not take the heartbeat: %w", err)
+	}
+	if why := c.standing.absence.why; why != nil {
+		return fmt.Errorf("this consumer takes no partitions: %w", why)
+	}
+	for _, p := range slices.Sorted(maps.Keys(c.draining)) {
+		if err := c.draining[p].stuck(long); err != nil {
+			return fmt.Errorf("partition %d is not drained: %w", p, err)
+		}
+	}
+	for _, p := range slices.Sorted(maps.Keys(c.standing.shunned)) {
+		if s := c.standing.shunned[p]; time.Now().Before(s.until) {
+			return fmt.Errorf("partition %d could not be drained and was left to others: %w", p, s.why)
+		}
+	}
+	return nil
+}
+
+// noteHeartbeat notes whether the store has taken a heartbeat.
+func (c *Consumer) noteHeartbeat(ctx context.Context, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	if err != nil {
+		c.log.Warn("the store did not take the heartbeat", "error", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.standing.store.note(err, false)
+}
+
+// absent says whether this consumer takes no part in the sharing now. It ends an absence when the broker answers.
+func (c *Consumer) absent(ctx context.Context) bool {
+	c.mu.Lock()
+	a, draining := c.standing.absence, len(c.draining)
+	c.mu.Unlock()
+	switch {
+	case a.why == nil:
+		return false
+	case draining > 0: // those that were given up are about to end
+		return true
+	case !a.left:
+		a.left = c.leave(ctx)
+	}
+	if a.left {
+		a = c.reconsider(ctx, a)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.standing.absence = a
+	return a.why != nil
+}
+
+// reconsider ends an absence when the broker answers. If it does not, that is the cause, and the absence ends with it;
+// otherwise it is something else, which may still be there, and the absence has to last for a while.
+func (c *Consumer) reconsider(ctx context.Context, a absence) absence {
+	call, cancel := context.WithTimeout(ctx, c.limits.Lease)
+	defer cancel()
+	err := c.broker.Ping(call)
+	answers := err == nil || errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrMisconfigured)
+	now := time.Now()
+	switch {
+	case ctx.Err() != nil:
+	case answers && !now.Before(a.rest), !now.Before(a.trial):
+		c.log.Info("taking part in the sharing of partitions")
+		return absence{tries: a.tries}
+	case !answers:
+		a.rest = now
+		a.why = fmt.Errorf("the broker does not answer: %w", err)
+		c.log.Debug("staying away", "error", a.why)
+	}
+	return a
+}
+
+// leave makes the store forget this consumer, so that the others share all partitions among themselves.
+func (c *Consumer) leave(ctx context.Context) bool {
+	call, cancel := context.WithTimeout(ctx, c.limits.CommitTimeout)
+	defer cancel()
+	err := c.store.Leave(call, c.owner)
+	if err != nil && ctx.Err() == nil {
+		c.log.Warn("leaving failed; it is tried again", "error", err)
+	}
+	return err == nil
+}
+
+// giveUpStuck gives up, for others to take, the partitions that could not be drained for a lease because of the broker.
+// If those are all, this consumer leaves the group, and giveUpStuck returns true.
+func (c *Consumer) giveUpStuck() (left bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stuck, running := map[int]error{}, 0
+	for p, d := range c.draining {
+		if d.givenUp {
+			continue
+		}
+		running++
+		if why := d.stuckAtBroker(c.limits.Lease); why != nil {
+			stuck[p] = why
+		} else if d.drains() {
+			delete(c.standing.shunned, p)
+			c.standing.absence.tries = 0
+		}
+	}
+	if len(stuck) == 0 {
+		return false
+	}
+	now := time.Now()
+	for p, why := range stuck {
+		tries := c.standing.shunned[p].tries
+		c.standing.shunned[p] = shun{why: why, until: now.Add(c.rest(tries)), tries: tries + 1}
+		delete(c.standing.adopted, p)
+		c.metrics.givenUp.Inc()
+		c.draining[p].givenUp = true
+		c.draining[p].stop()
+	}
+	some := slices.Min(slices.Collect(maps.Keys(stuck)))
+	why := fmt.Errorf("partition %d: %w", some, stuck[some])
+	if len(stuck) < running {
+		c.log.Warn("giving partitions up that could not be drained; others may be able to", "partitions", slices.Sorted(maps.Keys(stuck)), "error", why)
+		return false
+	}
+	c.log.Warn("giving all partitions up, because none could be drained; others may be able to", "error", why)
+	clear(c.standing.shunned) // it is not they
+	tries := c.standing.absence.tries
+	c.standing.absence = absence{
+		why: why, rest: now.Add(c.rest(tries)), trial: now.Add(trialAfter * c.limits.Lease), tries: tries + 1,
+	}
+	return true
+}
+
+// choice says which partitions this consumer does not take, takes out of turn, and keeps. One that is alone takes
+// everything: nobody else will.
+func (c *Consumer) choice(group store.Group, alone bool) choice {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	s, now := &c.standing, time.Now()
+	out := choice{shunned: map[int]bool{}, orphans: map[int]bool{}, adopted: map[int]bool{}}
+	holder := map[int]string{}
+	for _, claim := range group.Claims {
+		holder[claim.Partition] = claim.Owner
+	}
+	for p := range c.partitions {
+		out.shunned[p] = !alone && now.Before(s.shunned[p].until)
+		if holder[p] != "" {
+			delete(s.free, p)
+		} else {
+			s.free[p] = cmp.Or(s.free[p], now)
+			out.orphans[p] = now.Sub(s.free[p]) >= c.limits.Lease
+		}
+		switch {
+		case out.orphans[p] && !out.shunned[p]:
+			s.adopted[p] = now
+		case holder[p] != c.owner || now.Sub(s.adopted[p]) > adoptedFor*c.limits.Lease:
+			delete(s.adopted, p)
+		}
+		_, out.adopted[p] = s.adopted[p]
+	}
+	return out
+}
