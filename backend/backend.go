@@ -98,8 +98,8 @@ type Service interface {
 
 // Subscription follows one log. It is used by one goroutine.
 type Subscription interface {
-	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order.
-	// A call that ended with its context may be repeated. ErrTooSlow when the subscriber has fallen so far behind the others that it must begin again where it is.
+	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order, up to
+	// about 64 KiB of it. A call that ended with its context may be repeated. ErrTooSlow when the subscriber has fallen so far behind the others that it must begin again where it is.
 	Next(ctx context.Context) ([]drainmark.Message, error)
 	// Close ends the subscription.
 	Close()

@@ -23,8 +23,12 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 // countingReader counts the reads.
 type countingReader struct {
 	store.Reader
-	progress, messages, rejected atomic.Int64
+	progress, messages, rejected, written atomic.Int64
+	incomplete                            atomic.Bool // it cannot tell which logs were written to
+	failing                               atomic.Bool // neither that nor messages can be read
 }
+
+var errFailing = errors.New("the reader fails")
 
 func (r *countingReader) Progress(ctx context.Context, partition int) (drainmark.Progress, error) {
 	r.progress.Add(1)
@@ -33,7 +37,22 @@ func (r *countingReader) Progress(ctx context.Context, partition int) (drainmark
 
 func (r *countingReader) Messages(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
 	r.messages.Add(1)
+	if r.failing.Load() {
+		return store.Page{}, errFailing
+	}
 	return r.Reader.Messages(ctx, log, after, limit)
+}
+
+func (r *countingReader) Written(ctx context.Context, partition int, since uint64, limit int) (store.Written, error) {
+	r.written.Add(1)
+	if r.failing.Load() {
+		return store.Written{}, errFailing
+	}
+	written, err := r.Reader.Written(ctx, partition, since, limit)
+	if r.incomplete.Load() {
+		written.Logs, written.Incomplete = nil, true
+	}
+	return written, err
 }
 
 func (r *countingReader) Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
@@ -54,9 +73,19 @@ type system struct {
 }
 
 func running(t *testing.T, limits Limits, partitions int, test func(*system)) {
+	runningOn(t, brokermemory.Options{Partitions: partitions, Ordered: true}, limits, test)
+}
+
+// replaying is running with a broker that supplies again what the store has lost, and one partition.
+func replaying(t *testing.T, limits Limits, test func(*system)) {
+	runningOn(t, brokermemory.Options{Partitions: 1, Ordered: true, Replays: true}, limits, test)
+}
+
+func runningOn(t *testing.T, options brokermemory.Options, limits Limits, test func(*system)) {
+	partitions := options.Partitions
 	synctest.Test(t, func(t *testing.T) {
 		s := &system{T: t, db: storememory.NewDB()}
-		s.server = brokermemory.NewServer(brokermemory.Options{Partitions: partitions, Ordered: true})
+		s.server = brokermemory.NewServer(options)
 		d := drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: partitions}
 		master := s.db.Store()
 		if _, err := master.Init(t.Context(), d); err != nil {

@@ -12,7 +12,8 @@ type Limits struct {
 	Subscribers    int           // event streams; 10,000
 	SubscriberLag  uint64        // messages that a live event stream may fall behind; 100,000
 	FeedMessages   int           // newest messages of each followed log that are kept in memory; 4,096
-	FeedBytes      int           // the same, in bytes of their bodies; 4 MiB
+	FeedBytes      int           // the same, in bytes; 4 MiB
+	FeedsBytes     int           // what all followed logs together keep in memory; 64 MiB
 	Poll           time.Duration // how often to look for changes, in case a notification was lost; 1 s
 	StallAfter     time.Duration // no progress for so long, with something pending, is a stall; 5 s
 
@@ -31,6 +32,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.SubscriberLag, 100_000)
 	set(&l.FeedMessages, 4096)
 	set(&l.FeedBytes, 4<<20)
+	set(&l.FeedsBytes, 64<<20)
 	set(&l.Poll, time.Second)
 	set(&l.StallAfter, 5*time.Second)
 	set(&l.ProducerRetention, 7*24*time.Hour)

@@ -14,6 +14,8 @@ type metrics struct {
 	refreshes        prometheus.Counter
 	waiters          prometheus.Gauge
 	subscribers      prometheus.Gauge
+	feedReads        prometheus.Counter
+	feedBytes        prometheus.Gauge
 	barriers         prometheus.Counter
 	fencesAgain      prometheus.Counter
 	lostRecords      prometheus.Counter
@@ -32,6 +34,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		refreshes:        counter("progress_reads_total", "Reads of a partition's progress from the store's reader."),
 		waiters:          gauge("waiters", "Requests that wait for a receipt, a barrier or a state of the reader."),
 		subscribers:      gauge("subscribers", "Open event streams."),
+		feedReads:        counter("feed_reads_total", "Reads of the store's reader for followed logs."),
+		feedBytes:        gauge("feed_bytes", "Bytes that the followed logs keep in memory."),
 		barriers:         counter("barriers_total", "Barriers asked for."),
 		fencesAgain:      counter("barrier_fences_again_total", "Fences sent again because a partition was opened anew meanwhile."),
 		lostRecords:      counter("lost_records_total", "Records of this backend that were persisted and are not any more."),
@@ -45,8 +49,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 	}
 	if r != nil {
-		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.barriers,
-			m.fencesAgain, m.lostRecords, m.publishDuration, m.batchRecords)
+		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.feedReads, m.feedBytes,
+			m.barriers, m.fencesAgain, m.lostRecords, m.publishDuration, m.batchRecords)
 	}
 	return m
 }

@@ -113,6 +113,12 @@ type Reader interface {
 	// Logs returns up to limit logs whose names follow after, in order of their names.
 	Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
 
+	// Written says which logs of the partition the commits behind a revision have written to, up to the state that it
+	// answers from. It knows the revisions of that state's past only: who has seen a state of another epoch, or a higher
+	// revision, must look at every log. It is complete for the last WrittenKept logs at least; where it does not know all,
+	// or they are more than limit, it says so.
+	Written(ctx context.Context, partition int, since uint64, limit int) (Written, error)
+
 	// Rejected returns, for those of the runs (all of one partition) of which any mark was set aside, a dead letter
 	// that says why, without its record. The result has at most one entry a run and keeps their order.
 	Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error)
@@ -139,6 +145,18 @@ type Reader interface {
 
 // PageBytes is about how many bytes of bodies a page, or a list of dead letters, holds at most.
 const PageBytes = 8 << 20
+
+// WrittenKept is how many of the logs that were written to last a reader can name at least, for each partition.
+const WrittenKept = 10_000
+
+// Written is which logs commits have written to.
+type Written struct {
+	// Logs has each log once that an append or a clear was applied to; in no order.
+	Logs []string
+	// Incomplete says that there may be others. Logs is then empty.
+	Incomplete bool
+	Version    drainmark.Version // of the state that the answer is from
+}
 
 // Claim is the right to commit to a partition.
 type Claim struct {

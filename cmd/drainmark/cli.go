@@ -74,6 +74,7 @@ type listening struct {
 	BatchRecords   int           `help:"Records in one broker message." default:"1000" group:"Limits"`
 	Waiters        int           `help:"Requests that wait for a receipt or a barrier." default:"10000" group:"Limits"`
 	Subscribers    int           `help:"Open event streams." default:"10000" group:"Limits"`
+	FeedBytes      int           `help:"Newest messages of followed logs that are kept in memory, in bytes." default:"67108864" group:"Limits"`
 	StallAfter     time.Duration `help:"No progress for so long, with something pending, is a stall." default:"5s" group:"Limits"`
 }
 
@@ -85,7 +86,8 @@ func (l listening) check() error {
 		{"message-bytes", int64(l.MessageBytes)}, {"request-bytes", int64(l.RequestBytes)}, {"request-lines", int64(l.RequestLines)},
 		{"body-bytes", l.BodyBytes}, {"page-messages", int64(l.PageMessages)}, {"max-wait", int64(l.MaxWait)},
 		{"request-timeout", int64(l.RequestTimeout)}, {"waiting-bytes", l.WaitingBytes}, {"batch-records", int64(l.BatchRecords)},
-		{"waiters", int64(l.Waiters)}, {"subscribers", int64(l.Subscribers)}, {"stall-after", int64(l.StallAfter)},
+		{"waiters", int64(l.Waiters)}, {"subscribers", int64(l.Subscribers)}, {"feed-bytes", int64(l.FeedBytes)},
+		{"stall-after", int64(l.StallAfter)},
 	} {
 		if limit.value <= 0 {
 			return badSetting(limit.name, limit.value, "it must be above 0")
@@ -111,7 +113,7 @@ func (l listening) apiLimits() api.Limits {
 func (l listening) backendLimits(r retention) backend.Limits {
 	return backend.Limits{
 		BatchRecords: l.BatchRecords, WaitingBytes: l.WaitingBytes, Waiters: l.Waiters, Subscribers: l.Subscribers,
-		StallAfter: l.StallAfter, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
+		FeedsBytes: l.FeedBytes, StallAfter: l.StallAfter, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
 	}
 }
 

@@ -341,6 +341,15 @@ func (r faultyReader) Messages(ctx context.Context, log string, after uint64, li
 	return p, err
 }
 
+func (r faultyReader) Written(ctx context.Context, partition int, since uint64, limit int) (store.Written, error) {
+	var w store.Written
+	err := r.reads(ctx, fmt.Sprint("written ", partition), func() (err error) {
+		w, err = r.Reader.Written(ctx, partition, since, limit)
+		return err
+	})
+	return w, err
+}
+
 // reads lets time pass before and after a read, and fails some.
 func (r faultyReader) reads(ctx context.Context, place string, read func() error) error {
 	place = r.name + " " + place

@@ -41,6 +41,7 @@ func (db *DB) commit(s *state, c store.Commit) (*state, store.Committed, error) 
 	d.partition.progress.Revision++
 	next := s.withPartition(c.Partition, d.partition)
 	for name, l := range d.logs {
+		l.revision = d.partition.progress.Revision
 		next.logs = next.logs.with(name, l)
 	}
 	return next, d.committed, nil

@@ -91,6 +91,25 @@ func (r *Reader) Logs(ctx context.Context, after string, limit int) ([]drainmark
 	return logs, nil
 }
 
+// Written implements store.Reader. It looks at every log.
+func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit int) (store.Written, error) {
+	s, err := r.state(ctx, "looking for logs that were written to")
+	if err != nil {
+		return store.Written{}, err
+	}
+	written := store.Written{Version: s.partition(partition).progress.Version}
+	for name, l := range s.logs.all() {
+		if l.partition != partition || l.revision <= since {
+			continue
+		}
+		if len(written.Logs) >= limit {
+			return store.Written{Incomplete: true, Version: written.Version}, nil
+		}
+		written.Logs = append(written.Logs, name)
+	}
+	return written, nil
+}
+
 // Rejected implements store.Reader.
 func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
 	s, err := r.state(ctx, "looking for rejected records")

@@ -29,6 +29,7 @@ type partition struct {
 type log struct {
 	drainmark.LogInfo
 	partition int
+	revision  uint64 // of the last commit that wrote to it
 	// messages are those behind position dropped. The array behind it is shared between states: a newer one has more
 	// of it, and only the newest is appended to.
 	messages []drainmark.Message

@@ -109,12 +109,13 @@ func (e *encoder) encode(all *names, at *partitionNames, c *store.Commit, partit
 	}
 	e.call = call{script: scriptCommit, keys: e.keys[:0], args: e.args[:0], memory: e.memory[:0]}
 	e.keys = append(e.keys, at.state, at.producers, at.producerAges, at.logs, at.logNames, at.cleared, at.keys, at.keyAges, at.letters,
-		at.openLetters, at.discardedLetters, at.letterHeads, at.letterRecords, at.marks, at.spans)
+		at.openLetters, at.discardedLetters, at.letterHeads, at.letterRecords, at.marks, at.spans, at.written)
 	for _, log := range e.order {
 		e.keys = append(e.keys, at.stream+log)
 	}
 	e.argNumber(c.Epoch).argNumber(c.Revision).argNumber(c.Revision + 1).arg(string(c.Cursor)).argNumber(c.Rejected)
 	e.arg(all.channel).argInt(int64(c.Partition)).argInt(store.KeysKept.Microseconds()).argNumber(positionLimit)
+	e.argInt(store.WrittenKept)
 	e.argInt(int64(len(c.Producers)))
 	for id, p := range c.Producers {
 		e.arg(id.String()).argInt(p.LastAt.UnixMicro())

@@ -36,12 +36,14 @@
 //	drainmark:{all}:deployment      string      "<id> <number of partitions>"
 //	drainmark:{all}:owners          sorted set  owner, by the time until which it is known to be alive
 //	state                           hash        owner, epoch, until: the claim; revision, cursor, rejected: the progress;
-//	                                            ordinal: the last one given to a dead letter
+//	                                            ordinal: the last one given to a dead letter; written: behind and up to
+//	                                            which revision logs:written is complete
 //	producers                       hash        producer: "<time of its last record> <what is done, as in 1-500,502-900>"
 //	producers:ages                  sorted set  producer, by the time of its last record
 //	logs                            hash        log: "<last position> <cleared through> <swept through>"
 //	logs:names                      sorted set  log, in order of names
 //	logs:cleared                    set         logs with cleared messages that are to be deleted
+//	logs:written                    sorted set  log, by the revision of the last commit that wrote to it; the newest only
 //	log:<log>                       stream      entry <position>-0, of one field m: "<sequence> <accepted at>
 //	                                            <persisted at, less that> <producer> <length of type> <type>\n<body>"
 //	keys                            hash        "<log>/<idempotency key>": half of the SHA-256 of content type and body

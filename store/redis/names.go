@@ -21,7 +21,7 @@ type names struct {
 // partitionNames are the names of one partition's keys. doc.go says what is behind them.
 type partitionNames struct {
 	state, producers, producerAges           string
-	logs, logNames, cleared, stream          string // stream is what the names of the streams begin with
+	logs, logNames, cleared, written, stream string // stream is what the names of the streams begin with
 	keys, keyAges                            string
 	letters, openLetters, discardedLetters   string
 	letterHeads, letterRecords, marks, spans string
@@ -38,7 +38,7 @@ func newNames(prefix string) *names {
 		p := prefix + ":{p" + strconv.Itoa(i) + "}:"
 		n.partitions[i] = partitionNames{
 			state: p + "state", producers: p + "producers", producerAges: p + "producers:ages",
-			logs: p + "logs", logNames: p + "logs:names", cleared: p + "logs:cleared", stream: p + "log:",
+			logs: p + "logs", logNames: p + "logs:names", cleared: p + "logs:cleared", written: p + "logs:written", stream: p + "log:",
 			keys: p + "keys", keyAges: p + "keys:ages",
 			letters: p + "letters", openLetters: p + "letters:open", discardedLetters: p + "letters:discarded",
 			letterHeads: p + "letters:heads", letterRecords: p + "letters:records", marks: p + "letters:marks", spans: p + "letters:spans",

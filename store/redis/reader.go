@@ -227,6 +227,47 @@ func readLogs(list reply) ([]drainmark.LogInfo, error) {
 	return logs, nil
 }
 
+// Written implements store.Reader.
+func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit int) (store.Written, error) {
+	at := r.names.of(partition)
+	if at == nil {
+		return store.Written{}, ctx.Err()
+	}
+	return use(ctx, r.client, "looking for logs that were written to", func(ctx context.Context, c conn) (store.Written, error) {
+		replies, err := c.transaction(ctx, command("HMGET", at.state, "epoch", "revision", "written"),
+			command("ZRANGE", at.written, fmt.Sprintf("(%d", since), "+inf", "BYSCORE", "LIMIT", 0, max(limit, 0)+1))
+		if err != nil {
+			return store.Written{}, err
+		}
+		return readWritten(replies[0], replies[1].list(), since, limit)
+	})
+}
+
+// readWritten reads a partition's version, behind and up to which revision the names are complete, and the names.
+func readWritten(state reply, names []any, since uint64, limit int) (w store.Written, err error) {
+	if state.at(1).isNil() {
+		return w, nil // it was never claimed
+	}
+	if w.Version.Epoch, err = state.at(0).number(); err != nil {
+		return w, err
+	}
+	if w.Version.Revision, err = state.at(1).number(); err != nil {
+		return w, err
+	}
+	if since >= w.Version.Revision {
+		return w, nil
+	}
+	var from, to uint64
+	n, _ := fmt.Sscanf(state.at(2).String(), "%d %d", &from, &to)
+	if w.Incomplete = n < 2 || to != w.Version.Revision || since < from || len(names) > limit; w.Incomplete {
+		return w, nil
+	}
+	for _, name := range names {
+		w.Logs = append(w.Logs, reply{name}.String())
+	}
+	return w, nil
+}
+
 // DeadLetter implements store.Reader.
 func (r *Reader) DeadLetter(ctx context.Context, partition int, id string) (letter drainmark.DeadLetter, err error) {
 	doing := "reading dead letter " + id

@@ -27,6 +27,12 @@ var promises = []promise{
 		return w.showsPage(2, 2*time.Second)
 	}},
 
+	{"what was written to, by a replica that restarts with old data, is not shown before it has caught up", 1, func(w *world) error {
+		old := w.restartsWithOldData()
+		w.at(time.Second, old.Resume)
+		return w.showsWritten(2, 2*time.Second)
+	}},
+
 	{"the progress of a replica that restarts with old data is not shown before it has caught up", 1, func(w *world) error {
 		old := w.restartsWithOldData()
 		w.at(time.Second, old.Resume)
@@ -63,6 +69,12 @@ var promises = []promise{
 		w.open().writers[0].commit(1)
 		w.replicas[1].Pause()
 		return errors.Join(w.shows(1, time.Second), w.notTakenBack(func() error { return w.showsPage(2, time.Second) }))
+	}},
+
+	{"what was shown with what was written to is not taken back by another replica", 2, func(w *world) error {
+		w.open().writers[0].commit(1)
+		w.replicas[1].Pause()
+		return errors.Join(w.shows(1, time.Second), w.notTakenBack(func() error { return w.showsWritten(2, time.Second) }))
 	}},
 
 	{"what a progress has shown is not taken back by another replica", 2, func(w *world) error {
@@ -339,7 +351,10 @@ func TestWrongRules(t *testing.T) {
 	}{
 		{"pages are not compared", func(r *rules) {
 			r.judge = func(*floor, drainmark.Version) judgement { return notOlder }
-		}, []string{"a page of a replica that restarts with old data is not shown before it has caught up"}},
+		}, []string{
+			"a page of a replica that restarts with old data is not shown before it has caught up",
+			"what was written to, by a replica that restarts with old data, is not shown before it has caught up",
+		}},
 
 		{"progress is not compared", func(r *rules) {
 			r.admits = func(*floor, drainmark.Progress) bool { return true }
@@ -386,7 +401,10 @@ func TestWrongRules(t *testing.T) {
 
 		{"pages are not remembered", func(r *rules) {
 			r.raisedPage = func(f *floor, _ drainmark.Version) *floor { return f }
-		}, []string{"what a page has shown is not taken back by another replica"}},
+		}, []string{
+			"what a page has shown is not taken back by another replica",
+			"what was shown with what was written to is not taken back by another replica",
+		}},
 
 		{"progress is not remembered", func(r *rules) {
 			r.raised = func(f *floor, _ drainmark.Progress) *floor { return f }

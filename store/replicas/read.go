@@ -88,34 +88,55 @@ func (r *Reader) raiseFloor(t *tenure, slot *atomic.Pointer[floor], raised func(
 // Messages implements store.Reader.
 func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
 	return call(ctx, r, "reading messages", func(ctx context.Context, t *tenure) (store.Page, error) {
-		slot := &r.floors[drainmark.PartitionOf(log, len(r.floors))]
-		start := slot.Load()
-		page, err := t.reader.Messages(ctx, log, after, limit)
-		if err == nil && r.rules.judge(start, page.Version) == notOlder {
-			return page, r.raiseFloor(t, slot, func(f *floor) *floor { return r.rules.raisedPage(f, page.Version) })
-		}
-		if err != nil && !errors.Is(err, store.ErrNotFound) {
-			return page, err
-		}
-		return r.checkedPage(ctx, t, log, after, limit)
+		return versioned(ctx, r, t, drainmark.PartitionOf(log, len(r.floors)), func() (store.Page, drainmark.Version, error) {
+			page, err := t.reader.Messages(ctx, log, after, limit)
+			return page, page.Version, err
+		})
 	})
 }
 
-// checkedPage reads a page behind a progress that is fit. It is for answers that do not tell whether they are older
-// than what was shown: a page of another epoch, and that there is no such log.
-func (r *Reader) checkedPage(ctx context.Context, t *tenure, log string, after uint64, limit int) (store.Page, error) {
-	partition := drainmark.PartitionOf(log, len(r.floors))
+// Written implements store.Reader.
+func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit int) (store.Written, error) {
+	return call(ctx, r, "looking for logs that were written to", func(ctx context.Context, t *tenure) (store.Written, error) {
+		if partition < 0 || partition >= len(r.floors) {
+			return store.Written{}, nil // nobody can ever commit to it
+		}
+		return versioned(ctx, r, t, partition, func() (store.Written, drainmark.Version, error) {
+			written, err := t.reader.Written(ctx, partition, since, limit)
+			return written, written.Version, err
+		})
+	})
+}
+
+// versioned asks a member something whose answer tells the version of its partition.
+func versioned[T any](ctx context.Context, r *Reader, t *tenure, partition int, ask func() (T, drainmark.Version, error)) (T, error) {
+	slot := &r.floors[partition]
+	start := slot.Load()
+	answer, version, err := ask()
+	if err == nil && r.rules.judge(start, version) == notOlder {
+		return answer, r.raiseFloor(t, slot, func(f *floor) *floor { return r.rules.raisedPage(f, version) })
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return answer, err
+	}
+	return checked(ctx, r, t, partition, ask)
+}
+
+// checked asks behind a progress that is fit. It is for answers that do not tell whether they are older than what was
+// shown: one of another epoch, and that there is no such log.
+func checked[T any](ctx context.Context, r *Reader, t *tenure, partition int, ask func() (T, drainmark.Version, error)) (T, error) {
 	for {
 		before, err := r.progress(ctx, t, partition, true)
 		if err != nil {
-			return store.Page{}, err
+			var none T
+			return none, err
 		}
-		page, err := t.reader.Messages(ctx, log, after, limit)
+		answer, version, err := ask()
 		if err != nil {
-			return page, err // also ErrNotFound: logs never cease to be, so no earlier state can contradict it
+			return answer, err // also ErrNotFound: logs never cease to be, so no earlier state can contradict it
 		}
-		if page.Version.Includes(before.Version) {
-			return page, r.raiseFloor(t, &r.floors[partition], func(f *floor) *floor { return r.rules.raisedPage(f, page.Version) })
+		if version.Includes(before.Version) {
+			return answer, r.raiseFloor(t, &r.floors[partition], func(f *floor) *floor { return r.rules.raisedPage(f, version) })
 		}
 		// The partition was claimed anew between the two, or the member was restarted: the next progress tells.
 	}

@@ -143,6 +143,10 @@ func (c *client) Messages(ctx context.Context, log string, after uint64, limit i
 	return ask(ctx, c, "Messages", func(r store.Reader) (store.Page, error) { return r.Messages(ctx, log, after, limit) })
 }
 
+func (c *client) Written(ctx context.Context, p int, since uint64, limit int) (store.Written, error) {
+	return ask(ctx, c, "written", func(r store.Reader) (store.Written, error) { return r.Written(ctx, p, since, limit) })
+}
+
 func (c *client) Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
 	return ask(ctx, c, "Logs", func(r store.Reader) ([]drainmark.LogInfo, error) { return r.Logs(ctx, after, limit) })
 }
@@ -308,6 +312,15 @@ func (w *world) showsPage(revision uint64, within time.Duration) error {
 	p, err := w.reader.Messages(w.in(within), logIn(0), 0, 100)
 	if err == nil && p.Version.Revision < revision {
 		err = fmt.Errorf("a page of revision %d was shown after %d", p.Version.Revision, revision)
+	}
+	return err
+}
+
+// showsWritten does the same with what was written to, which must be all of it.
+func (w *world) showsWritten(revision uint64, within time.Duration) error {
+	written, err := w.reader.Written(w.in(within), 0, 0, 100)
+	if err == nil && (written.Version.Revision < revision || len(written.Logs) != 1 || written.Incomplete) {
+		err = fmt.Errorf("what was written to up to revision %d was shown after %d: %q", written.Version.Revision, revision, written.Logs)
 	}
 	return err
 }

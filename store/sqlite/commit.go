@@ -212,16 +212,16 @@ func (d *draft) write() error {
 func (d *draft) writeLog(l *logDraft) error {
 	ctx := context.Background()
 	if l.id == 0 {
-		const create = "INSERT INTO logs (name, partition, last_position, cleared_through, swept_through) VALUES (?, ?, ?, ?, 0)"
-		inserted, err := d.conn.exec(ctx, create, l.Name, d.commit.Partition, l.LastPosition, l.ClearedThrough)
+		const create = "INSERT INTO logs (name, partition, last_position, cleared_through, swept_through, revision) VALUES (?, ?, ?, ?, 0, ?)"
+		inserted, err := d.conn.exec(ctx, create, l.Name, d.commit.Partition, l.LastPosition, l.ClearedThrough, d.commit.Revision+1)
 		if err != nil {
 			return err
 		}
 		if l.id, err = inserted.LastInsertId(); err != nil {
 			return err
 		}
-	} else if _, err := d.conn.exec(ctx, "UPDATE logs SET last_position = ?, cleared_through = ? WHERE id = ?",
-		l.LastPosition, l.ClearedThrough, l.id); err != nil {
+	} else if _, err := d.conn.exec(ctx, "UPDATE logs SET last_position = ?, cleared_through = ?, revision = ? WHERE id = ?",
+		l.LastPosition, l.ClearedThrough, d.commit.Revision+1, l.id); err != nil {
 		return err
 	}
 	return d.writeMessages(l)

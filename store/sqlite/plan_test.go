@@ -122,6 +122,8 @@ func useEverything(t *testing.T, s *Store, r *Reader) {
 	must(s.Leave(ctx, "owner"))
 	_, err = r.Progress(ctx, 0)
 	must(err)
+	_, err = r.Written(ctx, 0, 0, 10)
+	must(err)
 	_, err = r.Claims(ctx)
 	must(err)
 	_, err = r.Logs(ctx, "", 1)

@@ -155,9 +155,13 @@ func openReading(ctx context.Context, path string) (*conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	empty, err := checkSchema(ctx, c)
-	if err == nil && empty {
+	version, err := checkSchema(ctx, c)
+	switch {
+	case err == nil && version == 0:
 		err = fmt.Errorf("%s: %w: the file is still empty", path, store.ErrNotFound)
+	case err == nil && version < schemaVersion:
+		err = fmt.Errorf("%s has schema version %d, made by an older Drainmark; it gets version %d when a consumer of this one opens it",
+			path, version, schemaVersion)
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.close())
@@ -211,6 +215,36 @@ func (r *Reader) Logs(ctx context.Context, after string, limit int) (logs []drai
 		})
 	})
 	return logs, err
+}
+
+// Written implements store.Reader.
+func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit int) (written store.Written, err error) {
+	err = r.readSnapshot(ctx, "looking for logs that were written to", func(c *conn) (err error) {
+		written, err = readWritten(ctx, c, partition, since, max(limit, 0))
+		return err
+	})
+	return written, err
+}
+
+const queryWritten = "SELECT name FROM logs WHERE partition = ? AND revision > ? LIMIT ?"
+
+func readWritten(ctx context.Context, c *conn, partition int, since uint64, limit int) (w store.Written, err error) {
+	row, err := c.one(ctx, "SELECT epoch, revision FROM partitions WHERE partition = ?", partition)
+	if err != nil || row == nil {
+		return w, err
+	}
+	w.Version = drainmark.Version{Epoch: number(row[0]), Revision: number(row[1])}
+	if since >= w.Version.Revision {
+		return w, nil
+	}
+	err = c.each(ctx, queryWritten, []any{partition, since, limit + 1}, func(row []driver.Value) error {
+		w.Logs = append(w.Logs, text(row[0]))
+		return nil
+	})
+	if len(w.Logs) > limit {
+		w.Logs, w.Incomplete = nil, true
+	}
+	return w, err
 }
 
 // Changes implements store.Reader.

@@ -3,14 +3,21 @@ package sqlite
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/drainmark/drainmark/store"
 )
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 1          // PRAGMA user_version
+	schemaVersion = 2          // PRAGMA user_version
 )
+
+// upgrades makes a file of each schema version, from 1 on, one of the next.
+var upgrades = []string{
+	"ALTER TABLE logs ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; " +
+		"CREATE INDEX logs_by_revision ON logs (partition, revision);",
+}
 
 // The limits that the messages' key sets.
 const (
@@ -68,8 +75,10 @@ CREATE TABLE logs (
 	partition       INTEGER NOT NULL,
 	last_position   INTEGER NOT NULL,
 	cleared_through INTEGER NOT NULL, -- messages up to here do not count any more
-	swept_through   INTEGER NOT NULL  -- and up to here they are deleted
+	swept_through   INTEGER NOT NULL, -- and up to here they are deleted
+	revision        INTEGER NOT NULL DEFAULT 0 -- of the partition, by the last commit that wrote to the log
 ) STRICT;
+CREATE INDEX logs_by_revision ON logs (partition, revision);
 CREATE INDEX logs_to_sweep ON logs (partition) WHERE swept_through < cleared_through;
 
 CREATE TABLE messages (
@@ -135,39 +144,40 @@ JOIN messages m ON m.id > (l.id << 40 | l.cleared_through) AND m.id < ((l.id + 1
 JOIN producers p ON p.id = m.producer;
 `
 
-// checkSchema says what is in the file: a store that this program knows, or nothing yet. Anything else is
-// store.ErrMisconfigured.
-func checkSchema(ctx context.Context, c *conn) (empty bool, err error) {
+// checkSchema returns the schema version of the store in the file, 0 if there is nothing yet. Anything but a store that
+// this program knows is store.ErrMisconfigured.
+func checkSchema(ctx context.Context, c *conn) (version int64, err error) {
 	// In one statement, and so from one state: somebody else may be making the tables right now.
 	row, err := c.one(ctx, `SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
 		(SELECT count(*) FROM sqlite_schema)`)
 	if err != nil {
-		return false, fmt.Errorf("reading what kind of file it is: %w", err)
+		return 0, fmt.Errorf("reading what kind of file it is: %w", err)
 	}
 	application, version, things := row[0].(int64), row[1].(int64), row[2].(int64)
 	switch {
 	case application == 0 && version == 0 && things == 0:
-		return true, nil
-	case application != applicationID:
-		return false, fmt.Errorf("%w: the file is a database of something else than Drainmark", store.ErrMisconfigured)
+		return 0, nil
+	case application != applicationID || version < 1:
+		return 0, fmt.Errorf("%w: the file is a database of something else than Drainmark", store.ErrMisconfigured)
 	case version > schemaVersion:
-		return false, fmt.Errorf("%w: the file has schema version %d, made by a newer Drainmark; this one knows version %d",
-			store.ErrMisconfigured, version, schemaVersion)
-	case version < schemaVersion:
-		return false, fmt.Errorf("%w: the file has schema version %d; this Drainmark knows version %d only",
+		return 0, fmt.Errorf("%w: the file has schema version %d, made by a newer Drainmark; this one knows version %d",
 			store.ErrMisconfigured, version, schemaVersion)
 	}
-	return false, nil
+	return version, nil
 }
 
-// createSchema makes the file a store unless it is one.
+// createSchema makes the file a store of this schema version, from nothing or from an earlier version.
 func createSchema(ctx context.Context, c *conn) error {
 	return c.transaction(ctx, func() error {
-		empty, err := checkSchema(ctx, c)
-		if err != nil || !empty {
+		version, err := checkSchema(ctx, c)
+		if err != nil || version == schemaVersion {
 			return err
 		}
-		script := fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = %d", schema, applicationID, schemaVersion)
+		script := schema
+		if version > 0 {
+			script = strings.Join(upgrades[version-1:], "\n")
+		}
+		script += fmt.Sprintf(" PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion)
 		return c.script(ctx, script)
 	})
 }

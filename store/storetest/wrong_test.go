@@ -111,6 +111,7 @@ type brokenReader struct {
 	claims   func(context.Context) ([]store.Claim, error)
 	messages func(context.Context, string, uint64, int) (store.Page, error)
 	logs     func(context.Context, string, int) ([]drainmark.LogInfo, error)
+	written  func(context.Context, int, uint64, int) (store.Written, error)
 	rejected func(context.Context, int, []drainmark.Run) ([]drainmark.DeadLetter, error)
 	letters  func(context.Context, int, uint64, int) ([]store.DeadLetter, error)
 	changes  func(context.Context) (<-chan struct{}, error)
@@ -131,6 +132,10 @@ func (b *brokenReader) Messages(ctx context.Context, log string, after uint64, l
 
 func (b *brokenReader) Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
 	return b.logs(ctx, after, limit)
+}
+
+func (b *brokenReader) Written(ctx context.Context, p int, since uint64, limit int) (store.Written, error) {
+	return b.written(ctx, p, since, limit)
 }
 
 func (b *brokenReader) Rejected(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
@@ -167,7 +172,7 @@ func onReader(breakIt func(d *database, b *brokenReader)) func(*database) {
 		d.reader = func(d *database, r store.Reader) store.Reader {
 			b := &brokenReader{
 				Reader: r, progress: r.Progress, claims: r.Claims, messages: r.Messages, logs: r.Logs,
-				rejected: r.Rejected, letters: r.DeadLetters, changes: r.Changes, close: r.Close,
+				written: r.Written, rejected: r.Rejected, letters: r.DeadLetters, changes: r.Changes, close: r.Close,
 			}
 			breakIt(d, b)
 			return b

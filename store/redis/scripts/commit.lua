@@ -5,9 +5,10 @@
 --
 -- KEYS: 1 state, 2 producers, 3 producers:ages, 4 logs, 5 logs:names, 6 logs:cleared, 7 keys, 8 keys:ages, 9 letters,
 --       10 letters:open, 11 letters:discarded, 12 letters:heads, 13 letters:records, 14 letters:marks,
---       15 letters:spans, then the streams of the logs that the commit writes to.
+--       15 letters:spans, 16 logs:written, then the streams of the logs that the commit writes to.
 -- ARGV: 1 epoch, 2 revision, 3 next revision, 4 cursor, 5 rejected, 6 channel, 7 partition, 8 how long a key is kept in
---       microseconds, 9 highest position, 10 how many producers, then for each: producer, last time, progress;
+--       microseconds, 9 highest position, 10 how many logs logs:written names,
+--       11 how many producers, then for each: producer, last time, progress;
 --       then the names of the logs; then the operations. An operation begins with its kind:
 --         a log index count, then count times: message          append messages without keys
 --         k log index key accepted digest message               append one with a key
@@ -19,12 +20,12 @@
 local call, K, A = redis.call, KEYS, ARGV
 local CHUNK = 500 -- how many arguments are given to one command
 
-local state = call('HMGET', K[1], 'owner', 'epoch', 'revision', 'ordinal')
+local state = call('HMGET', K[1], 'owner', 'epoch', 'revision', 'ordinal', 'written')
 if not state[1] or state[1] == '' or state[2] ~= A[1] or state[3] ~= A[2] then return {'fenced'} end
 
-local producers = tonumber(A[10])
-local first_log = 11 + 3 * producers
-local logs = #K - 15
+local producers = tonumber(A[11])
+local first_log = 12 + 3 * producers
+local logs = #K - 16
 local first_op = first_log + logs
 local last, cleared, swept, new = {}, {}, {}, {}
 
@@ -41,7 +42,7 @@ local function read_logs()
 				last[i], cleared[i], swept[i], new[i] = 0, 0, 0, true
 			end
 			-- A stream that has more than it should would not take what follows.
-			local stream = K[15 + i]
+			local stream = K[16 + i]
 			if #call('XREVRANGE', stream, '+', string.format('%.0f-1', last[i]), 'COUNT', 1) > 0 then
 				error({err = 'WRONGTYPE ' .. stream .. ' has entries that Drainmark did not write'})
 			end
@@ -129,15 +130,19 @@ call('HLEN', K[2])
 call('ZCARD', K[3])
 call('ZCARD', K[5])
 call('SCARD', K[6])
+call('ZCARD', K[16])
 if letters then
 	for _, at in ipairs({9, 10, 11, 14, 15}) do call('ZCARD', K[at]) end
 	call('HLEN', K[12])
 	call('HLEN', K[13])
 end
 -- And the permissions.
-local commands = {{'XADD', K[1], '1-0', 'm', ''}, {'HSET', K[1], '', ''}, {'ZADD', K[1], '0', ''}, {'SADD', K[1], ''}, {'PUBLISH', A[6], ''}}
+local commands = {{'XADD', K[1], '1-0', 'm', ''}, {'HSET', K[1], '', ''}, {'ZADD', K[1], '0', ''}, {'SADD', K[1], ''}, {'PUBLISH', A[6], ''},
+	{'ZRANGE', K[1], '0', '0'}, {'ZREMRANGEBYSCORE', K[1], '0', '0'}}
 if letters then
-	commands[6], commands[7], commands[8], commands[9] = {'HGET', K[1], ''}, {'ZSCORE', K[1], ''}, {'ZREM', K[1], ''}, {'HDEL', K[1], ''}
+	for _, command in ipairs({{'HGET', K[1], ''}, {'ZSCORE', K[1], ''}, {'ZREM', K[1], ''}, {'HDEL', K[1], ''}}) do
+		commands[#commands + 1] = command
+	end
 end
 for _, command in ipairs(commands) do
 	if not redis.acl_check_cmd(unpack(command)) then
@@ -188,7 +193,7 @@ while i <= #A do
 	local kind = A[i]
 	if kind == 'a' then
 		local log, count = tonumber(A[i + 1]), tonumber(A[i + 3])
-		local stream, at = K[15 + log], last[log]
+		local stream, at = K[16 + log], last[log]
 		for message = i + 4, i + 3 + count do
 			at = at + 1
 			call('XADD', stream, at .. '-0', 'm', A[message])
@@ -199,7 +204,7 @@ while i <= #A do
 		if not dropped[i] then
 			local log = tonumber(A[i + 1])
 			last[log] = last[log] + 1
-			call('XADD', K[15 + log], last[log] .. '-0', 'm', A[i + 6])
+			call('XADD', K[16 + log], last[log] .. '-0', 'm', A[i + 6])
 		end
 		i = i + 7
 	elseif kind == 'c' then
@@ -223,20 +228,34 @@ end
 chunks('HSET', K[7], new_digests)
 chunks('ZADD', K[8], new_ages)
 
-local infos = {}
+local infos, written = {}, {}
 for log = 1, logs do
 	local name = A[first_log + log - 1]
 	infos[#infos + 1] = name
+	written[#written + 1] = A[3]
+	written[#written + 1] = name
 	infos[#infos + 1] = string.format('%.0f %.0f %.0f', last[log], cleared[log], swept[log])
 	if new[log] then call('ZADD', K[5], 0, name) end
 	if cleared[log] > swept[log] then call('SADD', K[6], name) end
 end
 chunks('HSET', K[4], infos)
+chunks('ZADD', K[16], written)
 
-for at = 11, first_log - 1, 3 do
+-- logs:written has every log that the commits behind one revision, up to another, have written to. If the last commit
+-- is not the last one that it knows, it begins anew: it was made by a version that does not keep it.
+local from, to = string.match(state[5] or '', '^(%d+) (%d+)$')
+if to ~= A[2] then from = A[2] end
+local over = call('ZCARD', K[16]) - tonumber(A[10])
+if over > 0 then
+	from = call('ZRANGE', K[16], over - 1, over - 1, 'WITHSCORES')[2]
+	call('ZREMRANGEBYSCORE', K[16], '-inf', from)
+end
+
+for at = 12, first_log - 1, 3 do
 	call('HSET', K[2], A[at], A[at + 1] .. ' ' .. A[at + 2])
 	call('ZADD', K[3], A[at + 1], A[at])
 end
-call('HSET', K[1], 'revision', A[3], 'cursor', A[4], 'rejected', A[5], 'ordinal', string.format('%.0f', ordinal))
+call('HSET', K[1], 'revision', A[3], 'cursor', A[4], 'rejected', A[5], 'ordinal', string.format('%.0f', ordinal),
+	'written', from .. ' ' .. A[3])
 call('PUBLISH', A[6], A[7])
 return {'ok', tostring(duplicates)}

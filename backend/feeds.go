@@ -1,0 +1,284 @@
+package backend
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/internal/backoff"
+)
+
+const (
+	// feedReaders is how many followed logs are read at the same time.
+	feedReaders = 4
+	// writtenLimit is how many logs that were written to are told apart at once. If there are more, all are read.
+	writtenLimit = 4096
+)
+
+// feeds has one feed for each log that somebody follows. A commit costs one read for its partition, which says what was
+// written to, and then one for each followed log that was; however many others are followed.
+type feeds struct {
+	backend *Backend
+	started chan struct{} // closed when Run begins
+	stopped chan struct{} // closed when Run ends
+	bytes   atomic.Int64  // that all feeds hold
+
+	mu          sync.Mutex
+	ended       bool
+	logs        []map[string]*feed // by partition
+	subscribers int
+	queue       []*feed       // to be read
+	queued      chan struct{} // has something in it for each reader that may sleep while the queue is not empty
+}
+
+func newFeeds(b *Backend) *feeds {
+	f := &feeds{
+		backend: b, started: make(chan struct{}), stopped: make(chan struct{}), queued: make(chan struct{}, feedReaders),
+	}
+	for range b.publishers {
+		f.logs = append(f.logs, map[string]*feed{})
+	}
+	return f
+}
+
+// loop keeps the feeds fresh until ctx ends.
+func (f *feeds) loop(ctx context.Context) {
+	close(f.started)
+	var running sync.WaitGroup
+	for _, t := range f.backend.tracker.partitions {
+		running.Go(func() { f.follow(ctx, t) })
+	}
+	for range feedReaders {
+		running.Go(func() { f.read(ctx) })
+	}
+	<-ctx.Done()
+	f.mu.Lock()
+	f.ended = true
+	f.mu.Unlock()
+	close(f.stopped)
+	running.Wait()
+}
+
+// Subscribe implements Service.
+func (b *Backend) Subscribe(ctx context.Context, log string, after uint64) (Subscription, error) {
+	f := b.feeds
+	select {
+	case <-f.started:
+	case <-ctx.Done():
+		return nil, unavailable("following the log", ctx.Err())
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.ended {
+		return nil, drainmark.Errorf(drainmark.KindUnavailable, "this backend is shutting down")
+	}
+	if f.subscribers >= b.limits.Subscribers {
+		return nil, drainmark.Errorf(drainmark.KindTooMany, "%d event streams are open; the limit (subscribers) is %d", f.subscribers, b.limits.Subscribers)
+	}
+	partition := drainmark.PartitionOf(log, len(b.publishers))
+	followed := f.logs[partition][log]
+	if followed == nil {
+		followed = &feed{feeds: f, log: log, tracked: b.tracker.partitions[partition], changed: make(chan struct{})}
+		f.logs[partition][log] = followed
+		f.enqueue(followed)
+	}
+	followed.subscribers++
+	f.subscribers++
+	b.metrics.subscribers.Inc()
+	return &subscription{feed: followed, position: after}, nil
+}
+
+// leave ends one subscription, and the feed with the last of them.
+func (f *feeds) leave(followed *feed) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.subscribers--
+	f.backend.metrics.subscribers.Dec()
+	if followed.subscribers--; followed.subscribers == 0 {
+		delete(f.logs[followed.tracked.partition], followed.log)
+		f.hold(-followed.end())
+	}
+}
+
+// follow has the feeds of a partition read that were written to, whenever the partition has moved.
+func (f *feeds) follow(ctx context.Context, t *tracked) {
+	retry := backoff.Backoff{Max: f.backend.limits.Poll}
+	var seen drainmark.Version // what was written to up to this state has been read, or is in the queue
+	for ctx.Err() == nil {
+		moved := t.movement() // taken before the read, so that no commit falls between
+		version, err := f.wake(ctx, t.partition, seen, t.snapshot().Version)
+		if err != nil {
+			if ctx.Err() == nil {
+				f.backend.log.Warn("finding out which followed logs were written to failed", "partition", t.partition, "error", err)
+			}
+			_ = retry.Wait(ctx)
+			continue
+		}
+		seen = version
+		retry.Reset()
+		select {
+		case <-moved:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// wake has those feeds read that were written to since a state, or all if that cannot be told: the store may have lost
+// its tail since, and goes on under another epoch. It returns the state up to which nothing is missed: pages that are
+// read from now on are not from an earlier one. A feed that somebody begins to follow meanwhile is read anyway.
+func (f *feeds) wake(ctx context.Context, partition int, seen, now drainmark.Version) (drainmark.Version, error) {
+	if now == seen || !f.any(partition) {
+		return now, nil
+	}
+	if now.Epoch != seen.Epoch {
+		f.wakeAll(partition)
+		return now, nil
+	}
+	f.backend.metrics.feedReads.Inc()
+	written, err := f.backend.reader.Written(ctx, partition, seen.Revision, writtenLimit)
+	if err != nil {
+		return seen, err
+	}
+	if written.Incomplete || written.Version.Epoch != seen.Epoch {
+		f.wakeAll(partition)
+		return written.Version, nil
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, log := range written.Logs {
+		if followed := f.logs[partition][log]; followed != nil {
+			f.enqueue(followed)
+		}
+	}
+	return written.Version, nil
+}
+
+// any says whether somebody follows a log of the partition.
+func (f *feeds) any(partition int) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.logs[partition]) > 0
+}
+
+func (f *feeds) wakeAll(partition int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, followed := range f.logs[partition] {
+		f.enqueue(followed)
+	}
+}
+
+// enqueue has a feed read, once more if it is being read right now. Called with mu held.
+func (f *feeds) enqueue(followed *feed) {
+	switch followed.turn {
+	case idle:
+		followed.turn = waits
+		f.queue = append(f.queue, followed)
+		select {
+		case f.queued <- struct{}{}:
+		default:
+		}
+	case reading:
+		followed.turn = readingStale
+	}
+}
+
+// read reads the feeds in the queue, a page of each at a time, until ctx ends.
+func (f *feeds) read(ctx context.Context) {
+	retry := backoff.Backoff{Max: f.backend.limits.Poll}
+	for {
+		followed := f.next(ctx)
+		if followed == nil {
+			return
+		}
+		more, err := followed.fetch(ctx)
+		f.done(followed, more || err != nil)
+		if err == nil {
+			retry.Reset()
+			continue
+		}
+		if ctx.Err() == nil {
+			f.backend.log.Warn("reading a followed log failed", "log", followed.log, "error", err)
+		}
+		_ = retry.Wait(ctx)
+	}
+}
+
+// next takes the first feed out of the queue when there is one. It returns nil when ctx has ended.
+func (f *feeds) next(ctx context.Context) *feed {
+	for ctx.Err() == nil {
+		f.mu.Lock()
+		if len(f.queue) > 0 {
+			first := f.queue[0]
+			f.queue[0] = nil
+			f.queue = f.queue[1:]
+			first.turn = reading
+			f.mu.Unlock()
+			return first
+		}
+		f.queue = nil
+		f.mu.Unlock()
+		select {
+		case <-f.queued:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// done puts a feed that was read back into the queue if there is more to read and somebody still follows it.
+func (f *feeds) done(followed *feed, more bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	again := more || followed.turn == readingStale
+	followed.turn = idle
+	if again && followed.subscribers > 0 {
+		f.enqueue(followed)
+	}
+}
+
+// hold counts what the feeds hold.
+func (f *feeds) hold(bytes int) {
+	f.backend.metrics.feedBytes.Set(float64(f.bytes.Add(int64(bytes))))
+}
+
+// grown counts what a feed holds more. If all of them are over their limit, the biggest are trimmed until an eighth of
+// it is free.
+func (f *feeds) grown(bytes int) {
+	f.hold(bytes)
+	limit := int64(f.backend.limits.FeedsBytes)
+	if f.bytes.Load() <= limit {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.bytes.Load() <= limit {
+		return
+	}
+	var held []int
+	for _, partition := range f.logs {
+		for _, followed := range partition {
+			held = append(held, followed.holds())
+		}
+	}
+	each := share(held, f.backend.limits.FeedsBytes/8*7)
+	for _, partition := range f.logs {
+		for _, followed := range partition {
+			f.hold(-followed.shrink(each))
+		}
+	}
+}
+
+// share returns how much each may keep of what it holds, so that all keep no more than total: the most that is fair.
+func share(held []int, total int) int {
+	slices.Sort(held)
+	for i, h := range held {
+		if left := len(held) - i; h >= total/left {
+			return total / left
+		}
+		total -= h
+	}
+	return total
+}

@@ -1,0 +1,271 @@
+package backend
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/drainmark/drainmark"
+)
+
+// follower follows a log in a goroutine of its own and checks that positions follow each other.
+type follower struct {
+	log  string
+	seen chan drainmark.Message
+}
+
+func (s *system) follow(log string, after uint64) *follower {
+	s.Helper()
+	sub, err := s.Subscribe(s.Context(), log, after)
+	if err != nil {
+		s.Fatal(err)
+	}
+	f := &follower{log: log, seen: make(chan drainmark.Message, 10_000)}
+	s.stop = append(s.stop, sub.Close)
+	go func() {
+		for {
+			messages, err := sub.Next(s.Context())
+			if err != nil {
+				return
+			}
+			for _, m := range messages {
+				f.seen <- m
+			}
+		}
+	}()
+	return f
+}
+
+// got fails the test unless this is what the follower has seen since it was asked last.
+func (f *follower) got(s *system, bodies ...string) {
+	s.Helper()
+	synctest.Wait()
+	var seen []string
+	for len(f.seen) > 0 {
+		seen = append(seen, string((<-f.seen).Body))
+	}
+	if strings.Join(seen, " ") != strings.Join(bodies, " ") {
+		s.Errorf("who follows %s has seen %q instead of %q", f.log, seen, bodies)
+	}
+}
+
+// However many logs are followed, a commit costs one read for its partition, and one for each of those that it wrote to.
+func TestOtherFollowedLogsCostNoReads(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{Poll: time.Hour}, 1, func(s *system) {
+		s.drain()
+		s.state(s.append("there", "1"), time.Minute)
+		followed := []*follower{s.follow("there", 0)}
+		for i := range 500 {
+			followed = append(followed, s.follow(fmt.Sprint("not-there-", i), 0))
+		}
+		synctest.Wait()
+		const commits = 20
+		messages, written := s.reader.messages.Load(), s.reader.written.Load()
+		for i := range commits {
+			s.state(s.append("nobody-follows", fmt.Sprint(i)), time.Minute)
+		}
+		synctest.Wait()
+		if n := s.reader.messages.Load() - messages; n != 0 {
+			t.Errorf("%d commits to a log that nobody follows cost %d reads of logs", commits, n)
+		}
+		if n := s.reader.written.Load() - written; n < 1 || n > commits {
+			t.Errorf("%d commits cost %d reads of what was written to", commits, n)
+		}
+		s.state(s.append("not-there-7", "first"), time.Minute)
+		s.state(s.append("there", "2"), time.Minute)
+		synctest.Wait()
+		if n := s.reader.messages.Load() - messages; n != 2 {
+			t.Errorf("2 commits to followed logs cost %d reads of logs", n)
+		}
+		followed[0].got(s, "1", "2")
+		followed[1+7].got(s, "first")
+		followed[1+8].got(s)
+	})
+}
+
+// What is followed is seen whatever keeps it from being seen at once, and nothing twice.
+func TestFollowersMissNothing(t *testing.T) {
+	t.Parallel()
+	logs := []string{"a", "b", "c", "d", "e"}
+	for _, c := range []struct {
+		name    string
+		trouble func(s *system, write func(log, text string))
+		want    map[string][]string
+	}{
+		{"while the replica lags", func(s *system, write func(log, text string)) {
+			s.replica.Pause()
+			write("a", "a1")
+			write("b", "b1")
+			s.replica.CatchUp()
+			write("c", "c1")
+			time.Sleep(time.Minute)
+			s.replica.Resume()
+		}, map[string][]string{"a": {"a1"}, "b": {"b1"}, "c": {"c1"}}},
+
+		{"while what was written to cannot be told", func(s *system, write func(log, text string)) {
+			s.reader.incomplete.Store(true)
+			write("a", "a1")
+			write("a", "a2")
+			time.Sleep(time.Minute)
+			write("d", "d1")
+		}, map[string][]string{"a": {"a1", "a2"}, "d": {"d1"}}},
+
+		{"while the reader fails", func(s *system, write func(log, text string)) {
+			s.reader.failing.Store(true)
+			write("a", "a1")
+			write("b", "b1")
+			time.Sleep(time.Minute)
+			s.reader.failing.Store(false)
+		}, map[string][]string{"a": {"a1"}, "b": {"b1"}}},
+
+		// The commits that are lost are supplied again by the broker in fewer commits than before. So their revisions are
+		// lower now than what the feeds had seen, and those of the commits behind them are not.
+		{"while the store loses its tail", func(s *system, write func(log, text string)) {
+			for range 4 {
+				write("e", "e")
+			}
+			write("a", "a1")
+			write("b", "b1")
+			time.Sleep(time.Minute)
+			s.replica.Pause()
+			if err := s.db.Rollback(6); err != nil {
+				s.Fatal(err)
+			}
+			write("c", "c1")
+			write("d", "d1")
+			time.Sleep(time.Minute)
+			s.replica.Resume()
+		}, map[string][]string{"a": {"a1"}, "b": {"b1"}, "c": {"c1"}, "d": {"d1"}, "e": {"e", "e", "e", "e"}}},
+
+		{"while a log is cleared", func(s *system, write func(log, text string)) {
+			write("a", "a1")
+			time.Sleep(time.Second)
+			clearing, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Clear, Log: "a", AcceptedAt: time.Now()})
+			if err != nil {
+				s.Fatal(err)
+			}
+			s.state(clearing, time.Minute)
+			write("a", "a2")
+		}, map[string][]string{"a": {"a1", "a2"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			replaying(t, Limits{}, func(s *system) {
+				s.drain()
+				s.state(s.append("before", "1"), time.Minute)
+				followers := map[string]*follower{}
+				for _, log := range logs {
+					followers[log] = s.follow(log, 0)
+				}
+				synctest.Wait()
+				c.trouble(s, func(log, text string) {
+					s.append(log, text)
+					time.Sleep(time.Second)
+				})
+				time.Sleep(time.Minute)
+				for _, log := range logs {
+					followers[log].got(s, c.want[log]...)
+				}
+			})
+		})
+	}
+}
+
+// All feeds together keep no more than their limit, and what they do not keep is read from the store.
+func TestFeedsHaveOneLimit(t *testing.T) {
+	t.Parallel()
+	const logs, each, size = 20, 30, 1000
+	limits := Limits{FeedsBytes: 100_000}
+	running(t, limits, 2, func(s *system) {
+		s.drain()
+		var followed []*follower
+		for i := range logs {
+			followed = append(followed, s.follow(fmt.Sprint("log-", i), 0))
+		}
+		var want []string
+		for i := range each {
+			want = append(want, strings.Repeat(string(rune('a'+i)), size))
+			for l := range logs {
+				s.state(s.append(fmt.Sprint("log-", l), want[i]), time.Minute)
+			}
+			if held := s.feeds.bytes.Load(); held > int64(limits.FeedsBytes) || held <= 0 {
+				t.Fatalf("the feeds hold %d bytes; the limit is %d", held, limits.FeedsBytes)
+			}
+		}
+		synctest.Wait()
+		sum := 0
+		for _, partition := range s.feeds.logs {
+			for _, f := range partition {
+				for i := range f.messages {
+					sum += memoryOf(&f.messages[i])
+				}
+			}
+		}
+		if held := s.feeds.bytes.Load(); held != int64(sum) {
+			t.Errorf("the feeds hold %d bytes and count %d", sum, held)
+		}
+		for _, f := range followed {
+			f.got(s, want...)
+		}
+		s.follow("log-3", 0).got(s, want...) // most of it is not kept any more
+		for _, stop := range s.stop[2:] {
+			stop()
+		}
+		s.stop = s.stop[:2]
+		if held := s.feeds.bytes.Load(); held != 0 {
+			t.Errorf("nobody follows anything, and the feeds hold %d bytes", held)
+		}
+	})
+}
+
+// A subscriber gets about 64 KiB at a time, from memory and from the store.
+func TestSubscribersGetLittleAtOnce(t *testing.T) {
+	t.Parallel()
+	for _, kept := range []int{1, 10_000} {
+		running(t, Limits{FeedMessages: kept}, 1, func(s *system) {
+			s.drain()
+			const messages, size = 3000, 1000
+			var texts []string
+			for range messages {
+				texts = append(texts, strings.Repeat("x", size))
+			}
+			s.state(s.append("log", texts...), time.Minute)
+			sub, err := s.Subscribe(s.Context(), "log", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer sub.Close()
+			calls := 0
+			for seen := 0; seen < messages; calls++ {
+				got, err := sub.Next(s.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if n := len(got); n*size > subscriptionBytes || cap(got) > 2*n {
+					t.Fatalf("%d messages of %d bytes came at once, in an array for %d", n, size, cap(got))
+				}
+				seen += len(got)
+			}
+			if least := messages * size / subscriptionBytes; calls > 3*least {
+				t.Errorf("%d calls were needed where %d would do", calls, least)
+			}
+		})
+	}
+}
+
+func TestShare(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		held        []int
+		total, want int
+	}{
+		{[]int{1, 1, 1}, 9, 6}, {[]int{10, 10}, 10, 5}, {[]int{1, 100, 50}, 61, 30}, {[]int{1, 100, 20}, 61, 40}, {[]int{5}, 3, 3}, {nil, 7, 7},
+	} {
+		if got := share(c.held, c.total); got != c.want {
+			t.Errorf("of %v everybody keeps %d to keep %d together; want %d", c.held, got, c.total, c.want)
+		}
+	}
+}

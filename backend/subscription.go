@@ -1,0 +1,105 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/drainmark/drainmark"
+)
+
+// ErrTooSlow ends a subscription that has fallen behind by more than Limits.SubscriberLag messages.
+var ErrTooSlow = errors.New("the subscriber is too slow")
+
+// subscriptionBytes is about how many bytes of messages a subscription returns at once, so that who is slow to pass
+// them on holds few.
+const subscriptionBytes = 64 << 10
+
+// subscription is a position in a feed.
+type subscription struct {
+	feed     *feed
+	position uint64
+	live     bool // it has once caught up
+	average  int  // bytes of a message that was read from the store; 0 before the first
+	left     sync.Once
+}
+
+// Next implements Subscription.
+func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
+	for {
+		s.feed.mu.Lock()
+		ready, last, kept := s.feed.ready, s.feed.last, s.feed.messages
+		var changed <-chan struct{} = s.feed.changed
+		s.feed.mu.Unlock()
+		if ready && s.position < last {
+			position, moved := s.position, s.feed.tracked.movement()
+			messages, err := s.behind(ctx, last, kept)
+			s.live = s.live || s.position >= last
+			if err != nil || len(messages) > 0 {
+				return messages, err
+			}
+			if s.position > position { // what was between has been cleared
+				continue
+			}
+			changed = moved // the store has lost its tail, and will get it again
+		} else if ready {
+			s.live = true
+		}
+		select {
+		case <-changed:
+		case <-s.feed.feeds.stopped:
+			return nil, drainmark.Errorf(drainmark.KindUnavailable, "this backend is shutting down")
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// behind returns messages for a subscriber that lacks some: from memory, or from the store if they are older. It
+// returns none, and moves the position on, if they have been cleared.
+func (s *subscription) behind(ctx context.Context, last uint64, kept []drainmark.Message) ([]drainmark.Message, error) {
+	if s.live && last-s.position > s.feed.feeds.backend.limits.SubscriberLag {
+		return nil, ErrTooSlow
+	}
+	if len(kept) > 0 && s.position+1 >= kept[0].Position {
+		return s.take(kept[s.position+1-kept[0].Position:]), nil
+	}
+	limit := 1
+	if s.average > 0 {
+		limit = min(max(subscriptionBytes/s.average, 1), feedPage)
+	}
+	page, err := s.feed.feeds.backend.page(ctx, s.feed.log, s.position, limit)
+	if err != nil {
+		return nil, err
+	}
+	s.position = max(s.position, page.Log.ClearedThrough)
+	if n := len(page.Messages); n > 0 {
+		total := 0
+		for i := range page.Messages {
+			total += memoryOf(&page.Messages[i])
+		}
+		s.average = total / n
+	}
+	return s.take(page.Messages), nil
+}
+
+// take moves the position behind the first messages, about subscriptionBytes of them, and returns a copy: a part of the
+// array would keep all of it.
+func (s *subscription) take(messages []drainmark.Message) []drainmark.Message {
+	if len(messages) == 0 {
+		return nil
+	}
+	n, size := 1, memoryOf(&messages[0])
+	for n < min(len(messages), feedPage) {
+		if size += memoryOf(&messages[n]); size > subscriptionBytes {
+			break
+		}
+		n++
+	}
+	s.position = messages[n-1].Position
+	return slices.Clone(messages[:n])
+}
+
+// Close implements Subscription.
+func (s *subscription) Close() { s.left.Do(func() { s.feed.feeds.leave(s.feed) }) }

@@ -1,0 +1,82 @@
+package sqlite
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
+
+// schemaOne is the schema as version 1 made it.
+func schemaOne(t *testing.T) string {
+	t.Helper()
+	one := schema
+	for _, added := range []string{
+		"\trevision        INTEGER NOT NULL DEFAULT 0 -- of the partition, by the last commit that wrote to the log\n",
+		"CREATE INDEX logs_by_revision ON logs (partition, revision);\n",
+	} {
+		if !strings.Contains(one, added) {
+			t.Fatalf("the schema does not have %q any more", added)
+		}
+		one = strings.Replace(one, added, "", 1)
+	}
+	one = strings.Replace(one, "swept_through   INTEGER NOT NULL, --", "swept_through   INTEGER NOT NULL --", 1)
+	return fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = 1", one, applicationID)
+}
+
+// TestAFileOfTheFirstSchemaIsUpgraded says what becomes of a file that an older version has made: a store brings it up to
+// date, with all that it holds, and until then a reader says what it waits for and that it is worth trying again.
+func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "store.db")
+	c, err := connect(ctx, path, "rwc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, script := range []string{
+		schemaOne(t), "PRAGMA journal_mode = WAL", `INSERT INTO deployment VALUES (1, x'00000000000000000000000000000007', 1)`,
+		`INSERT INTO partitions VALUES (0, 'owner', 3, 9000000000000000, 5, '', 0)`,
+		`INSERT INTO logs (id, name, partition, last_position, cleared_through, swept_through) VALUES (1, 'old', 0, 2, 2, 2)`,
+	} {
+		if err := c.script(ctx, script); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+
+	r, err := OpenReader(ctx, path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Ping(ctx); err == nil || !strings.Contains(err.Error(), "schema version 1") {
+		t.Errorf("a reader of the old file says %v", err)
+	}
+	s, err := Open(ctx, path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	commit := store.Commit{Epoch: 3, Revision: 5, Now: time.Now(), Operations: []store.Operation{
+		{Kind: store.Append, Record: &drainmark.Record{Log: "new"}},
+	}}
+	if _, err := s.Commit(ctx, commit); err != nil {
+		t.Fatal(err)
+	}
+	written, err := r.Written(ctx, 0, 5, 10)
+	if err != nil || !slices.Equal(written.Logs, []string{"new"}) || written.Version != (drainmark.Version{Epoch: 3, Revision: 6}) {
+		t.Errorf("after the upgrade %+v was written to (%v)", written, err)
+	}
+	if page, err := r.Messages(context.Background(), "old", 0, 1); err != nil || page.Log.LastPosition != 2 {
+		t.Errorf("what was there before is %+v (%v)", page.Log, err)
+	}
+}
