@@ -63,6 +63,23 @@ func (a *accepted) thin() {
 	a.step *= 2
 }
 
+// unseen returns the first of this producer's confirmed records behind everything of it that the progress holds, and
+// since when it has been confirmed; 0 if there is none.
+func (a *accepted) unseen(progress drainmark.ProducerProgress) (first uint64, since time.Time) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	first = progress.Done.Max() + 1
+	if first > a.last {
+		return 0, time.Time{}
+	}
+	for _, s := range a.stretches {
+		if s.last >= first {
+			return first, s.since
+		}
+	}
+	return first, time.Time{} // the stretch was dropped when all of it was persisted, which it is not any more
+}
+
 // pending returns how many of this producer's confirmed records the progress does not hold, and since when the first of
 // them has been confirmed; the zero time if there are none. The progress must have been read before the call: then the
 // number is never less than what was missing at the time of the call.

@@ -244,14 +244,18 @@ func (p *publisher) sleep(ctx context.Context) bool {
 		return true
 	case <-timer.C:
 		if !unused && quiet <= 0 {
-			fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: p.now()}
-			// Nobody waits for it. If it can't be queued something else is, which serves as well.
-			_ = p.enqueue(&request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), done: make(chan struct{})})
+			p.sendFence()
 		}
 		return true
 	case <-ctx.Done():
 		return false
 	}
+}
+
+// sendFence publishes a fence that nobody waits for. If it can't be queued something else is, which serves as well.
+func (p *publisher) sendFence() {
+	fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: p.now()}
+	_ = p.enqueue(&request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), done: make(chan struct{})})
 }
 
 // take makes a batch of what waits, within the limits. It returns nil if nothing does.

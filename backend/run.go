@@ -79,6 +79,7 @@ func (b *Backend) Run(ctx context.Context) {
 		running.Go(func() { p.loop(work) })
 	}
 	running.Go(func() { b.tracker.loop(work) })
+	running.Go(func() { b.watchUnseen(work) })
 	running.Go(func() { b.feeds.loop(work) })
 	<-ctx.Done()
 	flush, stop := context.WithTimeout(work, flushTime)

@@ -13,6 +13,7 @@ type log struct {
 	entries []*entry // the i-th has the index i+1
 	stored  records
 	acked   uint64 // the highest acknowledged index
+	purged  uint64 // entries up to this index are not delivered any more
 }
 
 func newLog() *log { return &log{stored: records{}} }
@@ -35,9 +36,10 @@ func (l *log) open(r *receiver, from drainmark.Cursor) {
 	r.next = index + 1
 }
 
-func (l *log) take(r *receiver, max int) []broker.Delivery {
+func (l *log) take(r *receiver, most int) []broker.Delivery {
 	var out []broker.Delivery
-	for ; r.next <= uint64(len(l.entries)) && len(out) < max; r.next++ {
+	r.next = max(r.next, l.purged+1)
+	for ; r.next <= uint64(len(l.entries)) && len(out) < most; r.next++ {
 		d := l.entries[r.next-1].delivery()
 		d.Cursor = cursorAt(r.next)
 		out = append(out, d)
@@ -52,6 +54,8 @@ func (l *log) ack(_ *receiver, through broker.Delivery) {
 }
 
 func (l *log) release(*receiver) {}
+
+func (l *log) purge() { l.purged = uint64(len(l.entries)) }
 
 func (l *log) backlog(p drainmark.Progress) broker.Backlog {
 	b := broker.Backlog{Pending: broker.Count{Records: l.stored.missing(p), Exact: true}}

@@ -53,6 +53,7 @@ type keeper interface {
 	ack(r *receiver, through broker.Delivery)
 	release(r *receiver) // the receiver has ended: what it holds is given back
 	backlog(drainmark.Progress) broker.Backlog
+	purge() // what is not delivered yet is lost
 }
 
 // entry is a stored batch.
@@ -86,6 +87,18 @@ func NewServer(o Options) *Server {
 // Connect returns a new connection, as a process would have it.
 func (s *Server) Connect() *Client {
 	return &Client{server: s, receivers: map[*receiver]struct{}{}}
+}
+
+// Purge takes away what no receiver has been given yet, as an operator's purge or a damaged queue does: it is lost.
+func (s *Server) Purge(partition int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.partition(partition)
+	if err != nil {
+		return err
+	}
+	p.purge()
+	return nil
 }
 
 func (s *Server) partition(number int) (*partition, error) {

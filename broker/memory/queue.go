@@ -71,6 +71,8 @@ func (q *queue) release(r *receiver) {
 	}
 }
 
+func (q *queue) purge() { q.ready = nil }
+
 // backlog counts a record that is both held and ready, because it was published twice, as held.
 func (q *queue) backlog(p drainmark.Progress) broker.Backlog {
 	all, held := records{}, records{}

@@ -1,0 +1,99 @@
+package backend
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/consumer"
+	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// What a purge has taken is noticed by everybody while the backend lives that had accepted it, though that one is never
+// asked for anything again.
+func TestAPurgedQueueIsNoticedByOthers(t *testing.T) {
+	t.Parallel()
+	for _, replays := range []bool{false, true} {
+		t.Run(fmt.Sprint("the broker replays: ", replays), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := brokermemory.NewServer(brokermemory.Options{Ordered: true, Replays: replays})
+				db := storememory.NewDB()
+				d := drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: 1}
+				s := &system{T: t, db: db, server: server}
+				s.Backend = s.another(d)
+				other := s.another(d)
+				defer func() {
+					for _, stop := range s.stop {
+						stop()
+					}
+				}()
+				for range 150 {
+					s.append("log", "gone")
+				}
+				if err := server.Purge(0); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Minute)
+				if n := testutil.ToFloat64(s.metrics.markers); n != 0 {
+					t.Errorf("%v markers were sent while no consumer ran", n)
+				}
+				c := consumer.New(consumer.Config{Broker: server.Connect(), Store: db.Store(), Owner: "consumer", Partitions: 1, Logger: quiet()})
+				s.start(c.Run)
+				time.Sleep(time.Minute)
+				r, err := other.Barrier(t.Context(), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				status, err := other.Status(t.Context(), r, time.Minute)
+				if err != nil || status.State != Stalled || status.Missing != 150 {
+					t.Errorf("the other's barrier is %s, %d missing: %s (%v)", status.State, status.Missing, status.Reason, err)
+				}
+				time.Sleep(6 * time.Hour)
+				if n := testutil.ToFloat64(s.metrics.markers); n != 1 {
+					t.Errorf("%v markers were sent, not 1", n)
+				}
+			})
+		})
+	}
+}
+
+// another starts one more backend on the same broker and database.
+func (s *system) another(d drainmark.Deployment) *Backend {
+	s.Helper()
+	b, err := New(Config{Broker: s.server.Connect(), Reader: s.db.Reader(), Deployment: d, Logger: quiet()})
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.start(b.Run)
+	return b
+}
+
+// While all is well no marker is sent, however much there is; and while somebody holds the partition and persists
+// nothing, markers become rare.
+func TestMarkersAreFew(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{}, 1, func(s *system) {
+		s.drain()
+		for range 100 {
+			s.append("log", "a")
+			time.Sleep(3 * time.Second)
+		}
+		time.Sleep(time.Hour)
+		if n := testutil.ToFloat64(s.metrics.markers); n != 0 {
+			s.Errorf("%v markers were sent while all was well", n)
+		}
+	})
+	running(t, Limits{}, 1, func(s *system) {
+		c := consumer.New(consumer.Config{Broker: shutBroker{s.server.Connect()}, Store: s.db.Store(), Owner: "shut-out", Partitions: 1, Logger: quiet()})
+		s.start(c.Run)
+		s.append("log", "a")
+		time.Sleep(6 * time.Hour)
+		if n := testutil.ToFloat64(s.metrics.markers); n < 1 || n > 20 {
+			s.Errorf("%v markers were sent in six hours in which nothing was drained", n)
+		}
+	})
+}
