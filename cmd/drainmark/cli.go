@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	stdlog "log"
 	"log/slog"
 	"net"
 	"strings"
@@ -12,6 +13,8 @@ import (
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/backend/api"
 	"github.com/drainmark/drainmark/consumer"
+	"github.com/drainmark/drainmark/internal/httpserve"
+	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
 const description = "Drainmark stands between a service and its database: it accepts writes durably, persists them exactly once, " +
@@ -48,6 +51,14 @@ func (l logging) logger(to io.Writer) (*slog.Logger, error) {
 	return nil, badSetting("log-format", l.LogFormat, "it must be text or json")
 }
 
+// takeLibraryLogs has what libraries log without being given a logger formatted as everything else is, and no more of it
+// than of other lines that a peer can cause.
+func takeLibraryLogs(to *slog.Logger) {
+	slog.SetDefault(to)
+	stdlog.SetFlags(0)
+	stdlog.SetOutput(loglimit.New(to, slog.LevelWarn, "a library reports"))
+}
+
 // badSetting is the error of a setting that is wrong by itself.
 func badSetting(name string, value any, must string) error {
 	variable := "DRAINMARK_" + strings.ToUpper(strings.ReplaceAll(name, "-", "_"))
@@ -59,9 +70,40 @@ type admin struct {
 	AdminListen string `help:"Address of health, metrics and profiles." default:"127.0.0.1:9090"`
 }
 
+// adminConnections is how many connections the admin address takes. They are not among those of the API.
+const adminConnections = 64
+
+// connecting bounds the clients of the API and the page.
+type connecting struct {
+	Connections int `help:"Connections of clients at once; 0 for 10000. Fewer if the limit on open files leaves no more." default:"0" group:"Limits"`
+}
+
+func (c connecting) check() error {
+	if c.Connections < 0 {
+		return badSetting("connections", c.Connections, "it must be 0 or more")
+	}
+	return nil
+}
+
+// limit returns the number of connections, each of which needs so many file descriptors. It warns if there are too few
+// for what was asked for: then it is what there are enough for, because the broker and the store need some too.
+func (c connecting) limit(each int, log *slog.Logger) int {
+	wanted := c.Connections
+	if wanted == 0 {
+		wanted = httpserve.MostConnections
+	}
+	most := httpserve.FittingConnections(wanted, each)
+	if most < wanted {
+		log.Warn("the limit on open files (ulimit -n) is low for the connections of clients", "open_files", httpserve.Descriptors(),
+			"needed", httpserve.NeededDescriptors(wanted, each), "connections", most)
+	}
+	return most
+}
+
 // listening is where the HTTP API is served, and its limits.
 type listening struct {
-	Listen string `help:"Address of the HTTP API." default:"127.0.0.1:8080"`
+	Listen     string `help:"Address of the HTTP API." default:"127.0.0.1:8080"`
+	connecting `embed:""`
 
 	MessageBytes   int           `help:"Largest message." default:"262144" group:"Limits"`
 	RequestBytes   int           `help:"Largest request of many messages." default:"8388608" group:"Limits"`
@@ -93,7 +135,7 @@ func (l listening) check() error {
 			return badSetting(limit.name, limit.value, "it must be above 0")
 		}
 	}
-	return checkAddress("listen", l.Listen)
+	return firstError(l.connecting.check(), checkAddress("listen", l.Listen))
 }
 
 func checkAddress(name, value string) error {

@@ -15,6 +15,7 @@ type frontendCommand struct {
 	Listen        string        `help:"Address of the web page and the API." default:"127.0.0.1:8000"`
 	PathPrefix    string        `help:"Path under which clients see the page, if it is not /." placeholder:"/PATH"`
 	AnswerTimeout time.Duration `help:"How long a backend may take to answer: more than its --max-wait and --request-timeout together." default:"2m" group:"Limits"`
+	connecting    `embed:""`
 	admin         `embed:""`
 	logging       `embed:""`
 }
@@ -52,7 +53,7 @@ func (c *frontendCommand) check() ([]*url.URL, error) {
 	if c.AnswerTimeout <= 0 {
 		return nil, badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
 	}
-	return backends, checkAddress("listen", c.Listen)
+	return backends, firstError(c.connecting.check(), checkAddress("listen", c.Listen))
 }
 
 func (c *frontendCommand) start(r *role, backends []*url.URL) error {
@@ -70,5 +71,8 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 	}
 	r.health.set(f.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
-	return httpserve.Serve(r.ctx, listener, httpserve.Config{Name: "api", Handler: f, Logger: r.log})
+	return httpserve.Serve(r.ctx, listener, httpserve.Config{
+		Name: "api", Handler: f, Logger: r.log, Metrics: r.registry,
+		Connections: c.connecting.limit(2, r.log), BodyTime: c.AnswerTimeout,
+	})
 }

@@ -48,7 +48,13 @@ const programTimeout = 3 * time.Minute
 // start starts a process and waits until it serves what its role serves.
 func start(t testing.TB, arguments ...string) *program {
 	t.Helper()
-	p := launch(t, arguments...)
+	return startWith(t, func(*exec.Cmd) {}, arguments...)
+}
+
+// startWith does the same with a command that was changed before it is started.
+func startWith(t testing.TB, change func(*exec.Cmd), arguments ...string) *program {
+	t.Helper()
+	p := launchWith(t, change, arguments...)
 	for _, role := range []string{"up", "backend", "frontend", "empty"} {
 		if arguments[0] == role {
 			p.api = strings.TrimSuffix(p.find(`serving the API" url=(\S+)`), "/v1")
@@ -60,11 +66,17 @@ func start(t testing.TB, arguments ...string) *program {
 // launch starts a process, and reads what it says.
 func launch(t testing.TB, arguments ...string) *program {
 	t.Helper()
+	return launchWith(t, func(*exec.Cmd) {}, arguments...)
+}
+
+func launchWith(t testing.TB, change func(*exec.Cmd), arguments ...string) *program {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), programTimeout)
 	p := &program{t: t, cmd: exec.CommandContext(ctx, os.Args[0], arguments...), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), "DRAINMARK_TEST_PROCESS=1")
 	p.cmd.Stdout = nil
 	p.cmd.SysProcAttr = processAttributes()
+	change(p.cmd)
 	stderr, err := p.cmd.StderrPipe()
 	if err != nil {
 		t.Fatal(err)

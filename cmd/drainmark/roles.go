@@ -85,6 +85,7 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	if err != nil {
 		return nil, err
 	}
+	takeLibraryLogs(log)
 	if err := checkPlanted(log); err != nil {
 		return nil, err
 	}
@@ -99,7 +100,10 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	r := &role{Group: group, ctx: ctx, log: log, health: &health{}, registry: newRegistry()}
 	log.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
 	r.Go(func() error {
-		return httpserve.Serve(ctx, listener, httpserve.Config{Name: "admin", Handler: adminHandler(r.health, r.registry), Logger: log})
+		return httpserve.Serve(ctx, listener, httpserve.Config{
+			Name: "admin", Handler: adminHandler(r.health, r.registry), Logger: log, Metrics: r.registry,
+			Connections: adminConnections, Reserve: true,
+		})
 	})
 	return r, nil
 }
@@ -415,7 +419,10 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	registerBacklog(r, b)
 	r.health.set(b.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
-	err = httpserve.Serve(r.ctx, listener, httpserve.Config{Name: "api", Handler: handler, Logger: r.log})
+	err = httpserve.Serve(r.ctx, listener, httpserve.Config{
+		Name: "api", Handler: handler, Logger: r.log, Metrics: r.registry,
+		Connections: l.connecting.limit(1, r.log), BodyTime: l.RequestTimeout,
+	})
 	stop()
 	return errors.Join(err, parts.Wait())
 }

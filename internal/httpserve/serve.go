@@ -1,48 +1,129 @@
 // Package httpserve runs the HTTP servers of all roles: the API, the pages, and the admin address. It has what they
-// share and what no handler can do for itself: time limits, size limits, errors of net/http in the log, and the end.
+// share and what no handler can do for itself.
+//
+// listener.go bounds the connections, conn.go and handler.go the time and memory of requests whose header or body is
+// incomplete, and what becomes of a body that no handler reads. errors.go has net/http's errors in the log, and stop.go
+// the end.
 package httpserve
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
+	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
-// Limits of every server. A request's body and its answer have limits of their own in the handlers.
+// Limits of every server. An answer has limits of its own in the handlers.
 const (
-	headerTime = 10 * time.Second // for a request's header to arrive
-	idleTime   = 2 * time.Minute  // for a connection without a request
-	maxHeader  = 1 << 20          // bytes of a request's header
+	headerTime      = 10 * time.Second // for a request's header to arrive
+	idleTime        = 2 * time.Minute  // for a connection without a request
+	crowdedIdleTime = 20 * time.Second // the same when more than half of all connections are in use
+	maxHeader       = 64 << 10         // bytes of a request's header
+	allHeaders      = 64 << 20         // bytes of all headers that are not complete
 )
 
-// Config is what Serve needs. All fields must be set.
+// Config is what Serve needs. All fields must be set, unless they say otherwise.
 type Config struct {
-	Name    string // of the server in logs: "api", "admin"
+	Name    string // of the server in logs and metrics: "api", "admin"
 	Handler http.Handler
 	Logger  *slog.Logger
+	// Metrics is where the metrics go, which have the server's name as a label; nil for nowhere.
+	Metrics prometheus.Registerer
+	// Connections is how many there may be at once; further ones are refused. 0 for 10,000, or what the limit on
+	// file descriptors leaves.
+	Connections int
+	// BodyTime is how long a request's body may take to arrive, however large it is; 0 for 10 s. Small ones have less:
+	// 2 s, and a second for each KiB that has arrived.
+	BodyTime time.Duration
+	// HeaderBytes is how many bytes all headers may have that are not complete; 0 for 64 MiB.
+	HeaderBytes int64
+	// Reserve keeps some file descriptors back, so that this server has connections when others have used up all.
+	Reserve bool
+}
+
+// server is what the connections of a server share.
+type server struct {
+	name        string
+	log         *slog.Logger
+	connections int64
+	headerBytes int64
+	metrics     *metrics
+	errors      *errorWriter
+	refusing    *loglimit.Limiter
+	open        atomic.Int64 // connections now
+	headers     atomic.Int64 // bytes of headers that are not complete
+	cut         atomic.Bool  // nobody is waited for any more
 }
 
 // Serve serves until ctx ends. Then it lets open requests end, and cuts off those that take longer than StopTime. It
 // closes the listener, and returns nil if it ended because ctx did.
 func Serve(ctx context.Context, listener net.Listener, c Config) error {
-	server := &http.Server{
-		Handler: c.Handler, ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
-		ErrorLog: slog.NewLogLogger(c.Logger.Handler(), slog.LevelDebug),
+	s, err := newServer(c)
+	if err != nil {
+		_ = listener.Close()
+		return err
+	}
+	l := &limitListener{Listener: listener, server: s, places: make(chan struct{}, maxRefusals)}
+	if c.Reserve {
+		l.reserve = newReserve()
+		defer l.reserve.close()
+	}
+	hs := &http.Server{
+		Handler: Handler(c.Handler, cmp.Or(c.BodyTime, 10*time.Second)), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime,
+		MaxHeaderBytes: maxHeader, ErrorLog: log.New(s.errors, "", 0), ConnContext: withConn, ConnState: changed,
 	}
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		shutDown(ctx, server)
+		s.shutDown(ctx, hs)
 	})
-	err := server.Serve(listener)
+	err = hs.Serve(l)
 	if !stop() {
 		<-stopped
 	}
+	l.refusals.Wait()
 	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err
 }
+
+func newServer(c Config) (*server, error) {
+	s := &server{
+		name: c.Name, log: c.Logger.With("server", c.Name),
+		connections: int64(cmp.Or(c.Connections, FittingConnections(MostConnections, 1))), headerBytes: cmp.Or(c.HeaderBytes, allHeaders),
+	}
+	s.errors = newErrorWriter(s.log)
+	s.refusing = loglimit.New(s.log, slog.LevelWarn, "connections are refused")
+	var err error
+	s.metrics, err = newMetrics(c.Metrics, s)
+	return s, err
+}
+
+// refused notes that a connection was refused because a limit was reached.
+func (s *server) refused(limit string) {
+	s.metrics.refused[limit].Inc()
+	s.refusing.Log("limit", limit, "open", s.open.Load(), "most", s.connections)
+}
+
+func withConn(ctx context.Context, nc net.Conn) context.Context {
+	return context.WithValue(ctx, connKey{}, nc)
+}
+
+func changed(nc net.Conn, state http.ConnState) {
+	if c, ok := nc.(*conn); ok {
+		c.changed(state)
+	}
+}
+
+// crowded says whether more than half of all connections are in use.
+func (s *server) crowded() bool { return s.open.Load() > s.connections/2 }

@@ -1,12 +1,17 @@
 package httpserve
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 )
@@ -23,6 +28,12 @@ type started struct {
 // start starts a server on a free port of the loopback address.
 func start(t *testing.T, c Config) *started {
 	t.Helper()
+	return startOn(t, c, func(l net.Listener) net.Listener { return l })
+}
+
+// startOn starts one whose listener is another one around the real one.
+func startOn(t *testing.T, c Config, around func(net.Listener) net.Listener) *started {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -38,7 +49,7 @@ func start(t *testing.T, c Config) *started {
 	var result error
 	go func() {
 		defer close(ended)
-		result = Serve(ctx, listener, c)
+		result = Serve(ctx, around(listener), c)
 	}()
 	transport := &http.Transport{}
 	s := &started{address: listener.Addr().String(), client: &http.Client{Transport: transport}}
@@ -76,3 +87,99 @@ func TestAServerAnswersUntilItIsStopped(t *testing.T) {
 		t.Error("it is still listened on")
 	}
 }
+
+// patience is how long a test waits for what must come.
+const patience = time.Minute
+
+// dial opens a connection, on which everything must happen within patience.
+func (s *started) dial(t *testing.T) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(patience))
+	return c
+}
+
+// send writes to a connection.
+func send(t *testing.T, c net.Conn, text string) {
+	t.Helper()
+	if _, err := io.WriteString(c, text); err != nil {
+		t.Fatal("sending:", err)
+	}
+}
+
+// receive reads one answer.
+func receive(t *testing.T, from *bufio.Reader) (*http.Response, string) {
+	t.Helper()
+	answer, err := http.ReadResponse(from, nil)
+	if err != nil {
+		t.Fatal("reading the answer:", err)
+	}
+	body, err := io.ReadAll(answer.Body)
+	if err != nil {
+		t.Fatal("reading the answer's body:", err)
+	}
+	_ = answer.Body.Close()
+	return answer, string(body)
+}
+
+// expectEnd fails unless the connection ends in good order.
+func expectEnd(t *testing.T, from io.Reader) {
+	t.Helper()
+	if rest, err := io.ReadAll(from); err != nil || len(rest) > 0 {
+		t.Errorf("after the answer: %.200q, %v", rest, err)
+	}
+}
+
+// await waits until something is so.
+func await(t *testing.T, what string, is func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("waited in vain until ", what)
+		}
+	}
+}
+
+// reads is a handler that reads the body, and says what came of it.
+var reads = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	_, _ = w.Write(body)
+})
+
+// refuses is a handler that does not read the body.
+var refuses = http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	http.Error(w, "refused", http.StatusRequestEntityTooLarge)
+})
+
+// logBuffer is a log that several goroutines write.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) lines(with string) (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for line := range strings.Lines(l.b.String()) {
+		if strings.Contains(line, with) {
+			n++
+		}
+	}
+	return n
+}
+
+func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

@@ -10,10 +10,11 @@ import (
 const StopTime = 5 * time.Second
 
 // shutDown ends a server in good order, or by force when StopTime is over.
-func shutDown(ctx context.Context, server *http.Server) {
+func (s *server) shutDown(ctx context.Context, server *http.Server) {
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTime)
 	defer cancel()
 	if server.Shutdown(end) != nil {
+		s.cut.Store(true)
 		_ = server.Close()
 	}
 }

@@ -3,6 +3,7 @@
 package loglimit
 
 import (
+	"bytes"
 	"context"
 	"log/slog"
 	"sync"
@@ -79,4 +80,10 @@ func (l *Limiter) End(message string, args ...any) {
 	l.ongoing.Store(false)
 	l.mu.Unlock()
 	l.log.Info(message, args...)
+}
+
+// Write takes a line of a log.Logger as one event, for libraries that have no other way to say something.
+func (l *Limiter) Write(line []byte) (int, error) {
+	l.Log("text", string(bytes.TrimSpace(line)))
+	return len(line), nil
 }

@@ -2,6 +2,7 @@ package loglimit
 
 import (
 	"bytes"
+	"log"
 	"log/slog"
 	"slices"
 	"strings"
@@ -16,7 +17,7 @@ func limited(t *testing.T, test func(l *Limiter, lines func() []string)) {
 	t.Parallel()
 	synctest.Test(t, func(*testing.T) {
 		var buffer bytes.Buffer
-		log := slog.New(slog.NewTextHandler(&buffer, &slog.HandlerOptions{
+		to := slog.New(slog.NewTextHandler(&buffer, &slog.HandlerOptions{
 			ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
 				if a.Key == slog.TimeKey {
 					return slog.Attr{}
@@ -24,7 +25,7 @@ func limited(t *testing.T, test func(l *Limiter, lines func() []string)) {
 				return a
 			},
 		}))
-		test(New(log, slog.LevelWarn, "trouble"), func() []string {
+		test(New(to, slog.LevelWarn, "trouble"), func() []string {
 			defer buffer.Reset()
 			return strings.FieldsFunc(buffer.String(), func(c rune) bool { return c == '\n' })
 		})
@@ -104,5 +105,14 @@ func TestEventsFromManyGoroutinesAreAllCounted(t *testing.T) {
 		lines()
 		l.End("over")
 		expect(t, lines(), `level=INFO msg=over events=5000`)
+	})
+}
+
+func TestLinesOfALoggerAreEvents(t *testing.T) {
+	limited(t, func(l *Limiter, lines func() []string) {
+		old := log.New(l, "", 0)
+		old.Printf("says %q", "x")
+		old.Print("more")
+		expect(t, lines(), `level=WARN msg=trouble text="says \"x\""`)
 	})
 }

@@ -1,0 +1,95 @@
+package httpserve
+
+import (
+	"errors"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// maxRefusals is how many connections are told at once that there are too many. Others are closed without a word.
+const maxRefusals = 32
+
+// refusalTime is how long a client may take to accept that, and to end what it sends.
+const refusalTime = time.Second
+
+// limitListener accepts connections up to a limit, and refuses those above it, so that they are not left to wait.
+type limitListener struct {
+	net.Listener
+	server   *server
+	reserve  *reserve // nil for none
+	refusals sync.WaitGroup
+	places   chan struct{}
+}
+
+// Accept waits for a connection for which there is room.
+func (l *limitListener) Accept() (net.Conn, error) {
+	for {
+		nc, err := l.Listener.Accept()
+		if l.reserve != nil && outOfDescriptors(err) && l.reserve.give() {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		l.server.errors.accepting.End("connections are accepted again")
+		if l.server.admit() {
+			l.server.refusing.End("connections are taken again")
+			return &conn{Conn: nc, server: l.server, inHeader: true, reserve: l.reserve}, nil
+		}
+		l.server.refused(forConnections)
+		l.refuse(nc)
+	}
+}
+
+// admit counts a connection in, unless there are too many.
+func (s *server) admit() bool {
+	if s.open.Add(1) <= s.connections {
+		return true
+	}
+	s.open.Add(-1)
+	return false
+}
+
+// closed counts a connection out.
+func (s *server) closed() { s.open.Add(-1) }
+
+// refuse answers a connection for which there is no room, whatever it asks for, and closes it.
+func (l *limitListener) refuse(nc net.Conn) {
+	select {
+	case l.places <- struct{}{}:
+	default:
+		_ = nc.Close()
+		return
+	}
+	l.refusals.Go(func() {
+		defer func() { <-l.places }()
+		defer nc.Close()
+		_ = nc.SetDeadline(time.Now().Add(refusalTime))
+		if _, err := nc.Write(tooMany("all connections of this server are in use").raw()); err != nil {
+			return
+		}
+		if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
+			drop(nc, maxHeader)
+		}
+	})
+}
+
+// drop reads and drops up to so many bytes, until the client ends, or its time does.
+func drop(from net.Conn, left int) {
+	buffer := dropBuffers.Get().(*[dropBuffer]byte)
+	defer dropBuffers.Put(buffer)
+	for left > 0 {
+		n, err := from.Read(buffer[:])
+		if err != nil {
+			return
+		}
+		left -= n
+	}
+}
+
+// outOfDescriptors says whether the process, or the whole system, has no file descriptor left.
+func outOfDescriptors(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}

@@ -1,0 +1,267 @@
+package httpserve
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+func TestConnectionsAboveTheLimitAreRefused(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	registry := prometheus.NewRegistry()
+	s := start(t, Config{Handler: reads, Connections: 3, Metrics: registry, Logger: log.logger()})
+	var open []net.Conn
+	for range 3 {
+		conn := s.dial(t)
+		send(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		if answer, _ := receive(t, bufio.NewReader(conn)); answer.StatusCode != 200 {
+			t.Fatal(answer.Status)
+		}
+		open = append(open, conn)
+	}
+	for range 5 {
+		conn := s.dial(t)
+		send(t, conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+		answer, body := receive(t, bufio.NewReader(conn))
+		if answer.StatusCode != 503 || answer.Header.Get("Retry-After") == "" || !strings.Contains(body, "urn:drainmark:problem:too-many") {
+			t.Errorf("%s %q", answer.Status, body)
+		}
+		_ = conn.Close()
+	}
+	want := `# HELP drainmark_http_connections_refused_total Connections that were refused, by the limit that was reached: connections, or headers (bytes).
+# TYPE drainmark_http_connections_refused_total counter
+drainmark_http_connections_refused_total{limit="connections",server="test"} 5
+drainmark_http_connections_refused_total{limit="headers",server="test"} 0
+`
+	if err := testutil.GatherAndCompare(registry, strings.NewReader(want), "drainmark_http_connections_refused_total"); err != nil {
+		t.Error(err)
+	}
+	if n := log.lines("connections are refused"); n != 1 {
+		t.Errorf("%d lines in the log", n)
+	}
+	_ = open[0].Close()
+	await(t, "there is room again", func() bool {
+		conn := s.dial(t)
+		defer conn.Close()
+		send(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		answer, _ := receive(t, bufio.NewReader(conn))
+		return answer.StatusCode == 200
+	})
+}
+
+func TestClientsThatAreRefusedHoldNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Handler: reads, Connections: 1})
+	first := s.dial(t)
+	send(t, first, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	receive(t, bufio.NewReader(first))
+	for range 2 * maxRefusals { // none of them sends or reads anything
+		if _, err := io.Copy(io.Discard, s.dial(t)); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestHeadersThatDoNotEndAreBounded(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Handler: reads, HeaderBytes: 200_000})
+	part := "GET / HTTP/1.1\r\nHost: x\r\nA: " + strings.Repeat("a", 60_000)
+	var open []net.Conn
+	answers := make(chan string, 4)
+	for range 4 {
+		conn := s.dial(t)
+		send(t, conn, part)
+		open = append(open, conn)
+		go func() {
+			text, _ := io.ReadAll(conn)
+			answers <- string(text)
+		}()
+	}
+	if got := <-answers; !strings.HasPrefix(got, "HTTP/1.1 503 ") || !strings.Contains(got, "headers") {
+		t.Errorf("the first answer is %q", got)
+	}
+	for _, conn := range open {
+		_ = conn.Close()
+	}
+	for range 3 {
+		<-answers
+	}
+	await(t, "what was held is given back", func() bool {
+		conn := s.dial(t)
+		defer conn.Close()
+		send(t, conn, part+"\r\n\r\n")
+		answer, _ := receive(t, bufio.NewReader(conn))
+		return answer.StatusCode == 200
+	})
+}
+
+// failing is a listener that fails some times before it accepts.
+type failing struct {
+	net.Listener
+	left atomic.Int32
+}
+
+func (f *failing) Accept() (net.Conn, error) {
+	if f.left.Add(-1) >= 0 {
+		return nil, &net.OpError{Op: "accept", Err: syscall.EMFILE}
+	}
+	return f.Listener.Accept()
+}
+
+func TestErrorsOfAcceptAreInTheLog(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	s := startOn(t, Config{Handler: reads, Logger: log.logger()}, func(l net.Listener) net.Listener {
+		f := &failing{Listener: l}
+		f.left.Store(6)
+		return f
+	})
+	answer, err := s.client.Get("http://" + s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if n := log.lines(`level=WARN msg="connections cannot be accepted" server=test`); n != 1 {
+		t.Errorf("%d lines, not the first only", n)
+	}
+	if n := log.lines(`msg="connections are accepted again" server=test events=6`); n != 1 {
+		t.Errorf("%d lines say that it is over", n)
+	}
+}
+
+func TestAReserveGivesItsDescriptorsWhenThereIsNone(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	s := startOn(t, Config{Handler: reads, Logger: log.logger(), Reserve: true}, func(l net.Listener) net.Listener {
+		f := &failing{Listener: l}
+		f.left.Store(reservedDescriptors)
+		return f
+	})
+	answer, err := s.client.Get("http://" + s.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = answer.Body.Close()
+	if n := log.lines("cannot be accepted"); n != 0 {
+		t.Errorf("%d lines in the log", n)
+	}
+}
+
+func TestAReserveIsFilledAgain(t *testing.T) {
+	t.Parallel()
+	r := newReserve()
+	defer r.close()
+	for range reservedDescriptors {
+		if !r.give() {
+			t.Fatal("it has too few")
+		}
+	}
+	if r.give() {
+		t.Error("it gives what it does not have")
+	}
+	r.refill()
+	if !r.give() {
+		t.Error("it was not filled again")
+	}
+}
+
+func TestPanicsOfHandlersAreInTheLog(t *testing.T) {
+	t.Parallel()
+	var log logBuffer
+	s := start(t, Config{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic("ouch") }), Logger: log.logger()})
+	for range 20 {
+		if answer, err := s.client.Get("http://" + s.address); err == nil {
+			_ = answer.Body.Close()
+			t.Error("it was answered")
+		}
+	}
+	if n := log.lines("level=ERROR"); n != 1 || log.lines("ouch") != 1 || log.lines("listener_test.go") != 1 {
+		t.Errorf("%d lines", n)
+	}
+}
+
+func TestHowManyConnectionsFit(t *testing.T) {
+	t.Parallel()
+	for descriptors, want := range map[uint64]int{
+		0: 10_000, 1 << 20: 10_000, 10_200: 10_000, 10_199: 9_999, 1024: 824, 400: 200, 256: 128, 100: 50, 1: 1,
+	} {
+		if got := fitting(10_000, 1, descriptors); got != want {
+			t.Errorf("with %d descriptors %d, not %d", descriptors, got, want)
+		}
+	}
+}
+
+func TestAConnectionThatIsForwardedNeedsTwoDescriptors(t *testing.T) {
+	t.Parallel()
+	for descriptors, want := range map[uint64]int{0: 10_000, 20_200: 10_000, 20_000: 9_900, 1024: 412, 1: 1} {
+		if got := fitting(10_000, 2, descriptors); got != want {
+			t.Errorf("with %d descriptors %d, not %d", descriptors, got, want)
+		}
+	}
+}
+
+func TestFewConnectionsFitAlmostAlways(t *testing.T) {
+	t.Parallel()
+	for descriptors, want := range map[uint64]int{0: 100, 300: 100, 256: 100, 100: 50} {
+		if got := fitting(100, 1, descriptors); got != want {
+			t.Errorf("with %d descriptors %d, not %d", descriptors, got, want)
+		}
+	}
+}
+
+// idler is a connection that knows its deadlines.
+type idler struct {
+	net.Conn
+	read, write time.Time
+}
+
+func (i *idler) SetReadDeadline(t time.Time) error  { i.read = t; return nil }
+func (i *idler) SetWriteDeadline(t time.Time) error { i.write = t; return nil }
+func (i *idler) Write(p []byte) (int, error)        { return len(p), nil }
+
+func TestIdleConnectionsHaveLessTimeWhenThereAreMany(t *testing.T) {
+	t.Parallel()
+	under := &idler{}
+	c := &conn{Conn: under, server: &server{connections: 10}}
+	c.changed(http.StateIdle)
+	_ = c.SetReadDeadline(time.Now().Add(idleTime))
+	if left := time.Until(under.read); left < crowdedIdleTime {
+		t.Errorf("it has %v", left)
+	}
+	c.server.open.Store(6)
+	_ = c.SetReadDeadline(time.Now().Add(idleTime))
+	if left := time.Until(under.read); left > crowdedIdleTime {
+		t.Errorf("among many it has %v", left)
+	}
+	c.changed(http.StateActive)
+	_ = c.SetReadDeadline(time.Time{})
+	if !under.read.IsZero() {
+		t.Error("a request has a deadline that nobody has set")
+	}
+}
+
+func TestEveryWriteHasADeadline(t *testing.T) {
+	t.Parallel()
+	under := &idler{}
+	c := &conn{Conn: under, server: &server{}}
+	_, _ = c.Write(nil)
+	if left := time.Until(under.write); left <= 0 || left > writeTime {
+		t.Errorf("it has %v", left)
+	}
+	_ = c.SetWriteDeadline(time.Now().Add(time.Hour))
+	_, _ = c.Write(nil)
+	if left := time.Until(under.write); left < writeTime {
+		t.Errorf("the handler's own time is now %v", left)
+	}
+}

@@ -1,0 +1,46 @@
+package httpserve
+
+import (
+	"fmt"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Why something is refused here, before any handler.
+const (
+	forConnections = "connections"
+	forHeaders     = "headers"
+)
+
+// metrics is what a server counts.
+type metrics struct {
+	refused map[string]prometheus.Counter // by the limit that was reached
+}
+
+// newMetrics makes the metrics of a server, and registers them.
+func newMetrics(to prometheus.Registerer, s *server) (*metrics, error) {
+	m := &metrics{refused: map[string]prometheus.Counter{}}
+	collectors := []prometheus.Collector{prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drainmark_http_connections", ConstLabels: prometheus.Labels{"server": s.name},
+		Help: "Connections that are open now, by server: api, or admin.",
+	}, func() float64 { return float64(s.open.Load()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "drainmark_http_connections_limit", ConstLabels: prometheus.Labels{"server": s.name},
+		Help: "Connections that the server takes at once.",
+	}, func() float64 { return float64(s.connections) })}
+	for _, reason := range []string{forConnections, forHeaders} {
+		m.refused[reason] = prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "drainmark_http_connections_refused_total", ConstLabels: prometheus.Labels{"server": s.name, "limit": reason},
+			Help: "Connections that were refused, by the limit that was reached: connections, or headers (bytes).",
+		})
+		collectors = append(collectors, m.refused[reason])
+	}
+	if to == nil {
+		return m, nil
+	}
+	for _, c := range collectors {
+		if err := to.Register(c); err != nil {
+			return nil, fmt.Errorf("registering the metrics of the server %q: %w", s.name, err)
+		}
+	}
+	return m, nil
+}
