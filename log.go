@@ -1,9 +1,18 @@
 package drainmark
 
-import "hash/fnv"
+import (
+	"hash/fnv"
+	"strings"
+)
 
 // MaxLogName is the longest name of a log, in bytes.
 const MaxLogName = 128
+
+// IsTestLog says whether a log is one of "drainmark verify", going by its name. That makes dead letters on purpose, which
+// nobody is to be woken for.
+func IsTestLog(name string) bool {
+	return strings.HasPrefix(name, "drainmark-verify") || strings.HasPrefix(name, "drainmark-canary")
+}
 
 // CheckLogName says why a name cannot be a log's: it must match [a-z0-9][a-z0-9._-]{0,127}.
 func CheckLogName(name string) error {

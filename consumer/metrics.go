@@ -1,8 +1,10 @@
 package consumer
 
 import (
+	"strconv"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -11,7 +13,7 @@ type metrics struct {
 	persisted      prometheus.Counter
 	duplicates     prometheus.Counter
 	keyDuplicates  prometheus.Counter
-	setAside       prometheus.Counter
+	setAside       *prometheus.CounterVec
 	gaps           prometheus.Counter
 	missingRecords prometheus.Counter
 	lostRecords    prometheus.Counter
@@ -31,7 +33,6 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		persisted:      counter("persisted_messages_total", "Messages appended to the store."),
 		duplicates:     counter("duplicates_dropped_total", "Records that came again and were dropped by their marks."),
 		keyDuplicates:  counter("key_duplicates_dropped_total", "Appends that were dropped because their idempotency key was known."),
-		setAside:       counter("dead_letters_total", "Records set aside as dead letters."),
 		gaps:           counter("gaps_total", "Subscriptions that showed a gap in a producer's sequences."),
 		missingRecords: counter("missing_records_total", "Accepted records that the broker did not deliver and that were passed."),
 		lostRecords:    counter("lost_records_total", "Committed records that the store has lost, by a failover or a restore."),
@@ -50,6 +51,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "drainmark_consumer_claim_held", Help: "1 while this consumer holds the partition.",
 		}, []string{"partition"}),
 	}
+	m.setAside = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "drainmark_consumer_dead_letters_total",
+		Help: "Records set aside as dead letters; test is true for those of drainmark verify, which makes some on purpose.",
+	}, []string{"test"})
+	for _, test := range []bool{false, true} {
+		m.setAside.WithLabelValues(strconv.FormatBool(test)) // from 0, so that the first one is an increase
+	}
 	if r != nil {
 		r.MustRegister(m.persisted, m.duplicates, m.keyDuplicates, m.setAside, m.gaps, m.missingRecords, m.lostRecords,
 			m.fencedCommits, m.commitFailures, m.givenUp, m.commitDuration, m.commitRecords, m.held)
@@ -64,11 +72,11 @@ func (m *metrics) committed(took time.Duration, c *store.Commit, keyDuplicates i
 	m.keyDuplicates.Add(float64(keyDuplicates))
 	appended := -keyDuplicates
 	for i := range c.Operations {
-		switch c.Operations[i].Kind {
-		case store.Append:
+		switch op := &c.Operations[i]; {
+		case op.Kind == store.Append:
 			appended++
-		case store.SetAside:
-			m.setAside.Inc()
+		case op.Kind == store.SetAside && !op.Letter.Discarded:
+			m.setAside.WithLabelValues(strconv.FormatBool(drainmark.IsTestLog(op.Letter.Log))).Inc()
 		}
 	}
 	m.persisted.Add(float64(appended))

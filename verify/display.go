@@ -12,23 +12,26 @@ import (
 const (
 	refreshInPlace = 100 * time.Millisecond // how often a terminal's line is written anew
 	refreshPlain   = 5 * time.Second        // how often a line is added otherwise
+	longWait       = 10 * time.Second       // after which also a quiet display says what is waited for, and again that often
 )
 
-// display shows how a run is getting on: in one line that changes, on a terminal, or in a line every few seconds. It
-// may be used by many goroutines.
+// display shows how a run is getting on: in one line that changes, on a terminal, or in a line every few seconds. A quiet
+// one shows only what is waited for for long. It may be used by many goroutines.
 type display struct {
 	out     io.Writer // nil to show nothing
 	inPlace bool
+	quiet   bool
 
 	mu     sync.Mutex // guards what follows, and writing to out
 	head   string     // "3/6 append"
 	began  time.Time
 	status func() string // what is being counted; nil for nothing
 	noted  string        // what is being waited for
+	waited time.Time     // when that began, or was last said by a quiet display
 }
 
-func newDisplay(out io.Writer, inPlace bool) *display {
-	return &display{out: out, inPlace: inPlace}
+func newDisplay(out io.Writer, inPlace, quiet bool) *display {
+	return &display{out: out, inPlace: inPlace, quiet: quiet}
 }
 
 // start begins to refresh the line, and returns what ends that.
@@ -69,14 +72,18 @@ func (d *display) begin(number, of int, name string, status func() string) {
 func (d *display) note(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.noted = strings.TrimSpace(text)
+	text = strings.TrimSpace(text)
+	if d.noted == "" {
+		d.waited = time.Now()
+	}
+	d.noted = text
 }
 
 // say shows a line of its own, between those that say how the run is getting on.
 func (d *display) say(text string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.out == nil {
+	if d.out == nil || d.quiet {
 		return
 	}
 	if d.inPlace {
@@ -89,7 +96,12 @@ func (d *display) say(text string) {
 func (d *display) refresh() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.head != "" {
+	switch {
+	case d.head == "":
+	case !d.quiet:
+		d.line(false)
+	case d.noted != "" && time.Since(d.waited) >= longWait:
+		d.waited = time.Now()
 		d.line(false)
 	}
 }
@@ -101,7 +113,9 @@ func (d *display) end(err error) {
 	if err != nil {
 		d.noted = "failed"
 	}
-	d.line(true)
+	if !d.quiet {
+		d.line(true)
+	}
 	d.head = ""
 }
 

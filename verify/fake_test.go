@@ -131,7 +131,10 @@ func startFake(t testing.TB, f *fake) string {
 		defer f.mu.Unlock()
 		answer(w, http.StatusOK, map[string]any{"dead_letters": append([]letter{}, f.letters...)})
 	})
-	mux.HandleFunc("DELETE /v1/dead-letters/{id}", func(w http.ResponseWriter, _ *http.Request) {
+	mux.HandleFunc("DELETE /v1/dead-letters/{id}", func(w http.ResponseWriter, r *http.Request) {
+		f.mu.Lock()
+		f.letters = slices.DeleteFunc(f.letters, func(l letter) bool { return l.ID == r.PathValue("id") })
+		f.mu.Unlock()
 		answer(w, http.StatusAccepted, map[string]any{"receipt": receiptFor(0), "state": "accepted"})
 	})
 	server := httptest.NewServer(mux)

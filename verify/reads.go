@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
-	"net/http"
 	"sync"
 	"time"
 
@@ -398,40 +397,4 @@ func (r *runner) settle(ctx context.Context) error {
 		})
 	}
 	return asking.Wait()
-}
-
-// listLetters lists the dead letters of the run's logs, and discards the run's own.
-func (r *runner) listLetters(ctx context.Context) error {
-	byName := map[string]*log{}
-	for _, l := range r.logs {
-		byName[l.Name] = l
-	}
-	var own []string
-	err := r.retry(ctx, func(target *client.Client) error {
-		own = own[:0]
-		for d, err := range target.DeadLetters(ctx) {
-			if err != nil {
-				return err
-			}
-			if m, _ := history.Recognise(r.id, d.Body, d.ContentType); byName[d.Log] != nil && m != history.Nobody {
-				own = append(own, d.ID)
-				r.out.Write(history.Line{Letter: &history.Letter{Log: byName[d.Log].index, Message: m.String(), Reason: d.Reason}})
-			}
-		}
-		return nil
-	})
-	var failed *client.Error
-	if errors.As(err, &failed) && failed.Status == http.StatusNotFound {
-		return nil // something that only speaks the rest of the API
-	}
-	if err != nil {
-		return fmt.Errorf("listing the dead letters: %w", err)
-	}
-	for _, id := range own {
-		err := r.retry(ctx, func(target *client.Client) error { _, err := target.DiscardDeadLetter(ctx, id, 0); return err })
-		if err != nil && client.KindOf(err) != client.NotFound {
-			return fmt.Errorf("discarding the run's dead letter %s: %w", id, err)
-		}
-	}
-	return nil
 }

@@ -38,12 +38,13 @@ type runner struct {
 	asides   chan struct{} // has something in it for each read back that is under way
 	// incomplete is why the run cannot come to a verdict although it does all its steps: a fault that did not happen, or a
 	// barrier that is stalled. What was accepted may be missing all the same, which is found.
-	incomplete error
-	held       client.Receipt // of the clears, then of the last barriers that were reached: the final readings carry it
-	unsent     int            // messages that were due and not sent
-	inDoubt    bool           // of a clear of the first step it is not known whether it comes
-	readers    []int          // the targets that everything is read from in the end
-	tails      tails
+	incomplete               error
+	held                     client.Receipt // of the clears, then of the last barriers that were reached: the final readings carry it
+	unsent                   int            // messages that were due and not sent
+	inDoubt                  bool           // of a clear of the first step it is not known whether it comes
+	readers                  []int          // the targets that everything is read from in the end
+	tails                    tails
+	contacted, lettersListed bool // the deployment has answered; the run's dead letters have been listed and discarded
 
 	mu        sync.Mutex
 	unsettled []unsettled // receipts to be asked about in the end
@@ -77,7 +78,7 @@ func newRunner(c Config, out *history.Writer) (*runner, error) {
 	_, _ = rand.Read(id[:]) // never fails: it stops the program instead
 	r := &runner{
 		config: c, asides: make(chan struct{}, readsBack), id: hex.EncodeToString(id[:]), begun: time.Now(), out: out,
-		display: newDisplay(c.Out, c.Interactive), inForce: func() string { return "" },
+		display: newDisplay(c.Out, c.Interactive, c.Quiet), inForce: func() string { return "" },
 	}
 	r.pending.Store(-1)
 	run := history.Run{
@@ -183,6 +184,8 @@ func (r *runner) clear(ctx context.Context) error {
 	if err := r.contact(ctx); err != nil {
 		return err
 	}
+	r.contacted = true
+	r.discardOld(ctx)
 	for _, l := range r.logs {
 		err := r.retry(ctx, func(target *client.Client) error {
 			p, err := target.Messages(ctx, l.Name, client.ReadOptions{Limit: 1})
@@ -389,9 +392,13 @@ func (r *runner) retry(ctx context.Context, try func(*client.Client) error) erro
 	i := 0
 	for b := (backoff{}); ; i++ {
 		err := try(r.targets[i%len(r.targets)])
+		if err == nil && i > 0 {
+			r.display.note("")
+		}
 		if err == nil || !client.Retryable(err) && client.KindOf(err) != client.NotReached {
 			return err
 		}
+		r.display.note(err.Error())
 		if over := b.wait(ctx); over != nil {
 			return fmt.Errorf("%w; the last try: %w", over, err)
 		}

@@ -396,7 +396,7 @@ func TestProgress(t *testing.T) {
 	t.Run("stays in its place on a terminal", func(t *testing.T) {
 		t.Parallel()
 		var out bytes.Buffer
-		d := newDisplay(&out, true)
+		d := newDisplay(&out, true, false)
 		d.begin(4, 6, "barrier", nil)
 		d.note("stalled no consumer")
 		d.refresh()

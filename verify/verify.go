@@ -91,6 +91,7 @@ type Config struct {
 	Dir         string
 	Out         io.Writer // where progress is shown; nil for nowhere
 	Interactive bool      // Out is a terminal: progress is shown in place
+	Quiet       bool      // of the progress, only what is waited for for more than 10 s is shown
 }
 
 func (c Config) withDefaults() (Config, error) {
@@ -188,6 +189,7 @@ func Run(ctx context.Context, config Config) (check.Result, error) {
 	defer r.close()
 	stopDisplay := r.display.start()
 	failure := r.steps(ctx)
+	r.discardRest(context.WithoutCancel(ctx))
 	stopDisplay()
 	timedOut := failure != nil && errors.Is(context.Cause(ctx), errTimeout)
 	r.end(failure)

@@ -86,9 +86,7 @@ func (c *runCommand) config(a *app) (verify.Config, error) {
 		Rate: c.Rate, Concurrency: c.Concurrency, Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Dir: c.Report,
 		Patience: c.Patience, Settle: c.Settle, Timeout: c.Timeout, Contact: c.Contact, Interactive: isTerminal(a.stderr),
 	}
-	if c.Progress || config.Interactive {
-		config.Out = a.stderr
-	}
+	config.Out, config.Quiet = a.stderr, !c.Progress && !config.Interactive
 	return config, nil
 }
 

@@ -8,6 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/verify"
 )
 
 // A run leaves its history and its report, and the history is judged again with the same result.
@@ -104,6 +107,18 @@ func TestCanary(t *testing.T) {
 		var page struct{ Count int }
 		if p.want(200, "GET", "/v1/logs/"+log+"/messages", "").decode(t, &page); page.Count != 0 {
 			t.Errorf("%s is left with %d messages", log, page.Count)
+		}
+	}
+}
+
+// The dead letters of the test application's logs are told apart by the logs' names.
+func TestTheLogsOfVerifyAreTestLogs(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]bool{
+		verify.DefaultLog: true, verify.DefaultLog + "-2": true, verify.CanaryLog + "-cleared": true, "guestbook": false, "drainmark": false,
+	} {
+		if drainmark.IsTestLog(name) != want {
+			t.Errorf("%s is one of verify's: %v, want %v", name, !want, want)
 		}
 	}
 }

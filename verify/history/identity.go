@@ -79,7 +79,9 @@ func ParseSeen(text string) (s Seen, err error) {
 // over that and its payload:
 //
 //	drainmark-verify <run>/<client>/<number> <checksum>\n<payload>\n<run>/<client>/<number>
-const bodyMagic = "drainmark-verify "
+
+// BodyMagic is what the messages of all runs begin with.
+const BodyMagic = "drainmark-verify "
 
 // The content types of a run's messages.
 const (
@@ -109,8 +111,8 @@ func Body(run string, m Message, size int, random *rand.Rand) (body []byte, cont
 		}
 	}
 	identity := Identity(run, m)
-	body = make([]byte, 0, len(bodyMagic)+2*len(identity)+len(payload)+20)
-	body = append(append(body, bodyMagic...), identity...)
+	body = make([]byte, 0, len(BodyMagic)+2*len(identity)+len(payload)+20)
+	body = append(append(body, BodyMagic...), identity...)
 	body = fmt.Appendf(body, " %016x\n", checksum(identity, payload))
 	body = append(append(body, payload...), '\n')
 	return append(body, identity...), contentType
@@ -141,7 +143,7 @@ func Recognise(run string, body []byte, contentType string) (m Message, fault st
 	if i := bytes.LastIndexByte(rest, '\n'); i >= 0 {
 		payload, tail = rest[:i], rest[i+1:]
 	}
-	head = bytes.TrimPrefix(head, []byte(bodyMagic))
+	head = bytes.TrimPrefix(head, []byte(BodyMagic))
 	identity, sum, _ := bytes.Cut(head, []byte(" "))
 	first, second := parseIdentity(run, identity), parseIdentity(run, tail)
 	switch {
@@ -159,7 +161,7 @@ func Recognise(run string, body []byte, contentType string) (m Message, fault st
 	if want := fmt.Sprintf("%016x", checksum(string(identity), payload)); !bytes.Equal(sum, []byte(want)) {
 		return first, fmt.Sprintf("%d bytes with the checksum %s, which say that it is %.16q", len(body), want, sum)
 	}
-	if !bytes.HasPrefix(body, []byte(bodyMagic)) {
+	if !bytes.HasPrefix(body, []byte(BodyMagic)) {
 		return first, "a body with a damaged beginning"
 	}
 	if want := ContentType(first); contentType != want {
