@@ -50,6 +50,7 @@ func TestFailures(t *testing.T) {
 		{"a 404 of somebody else was not done", says(404, html), true, false, Error{Status: 404}, nil},
 		{"a 429 of somebody else was not done", says(429, html, "Retry-After: 2"), true, true, Error{Status: 429, RetryAfter: 2 * time.Second}, nil},
 		{"a 408 leaves it open", says(408, html), false, true, Error{Status: 408}, nil},
+		{"a 408 of a server that is stopping was not done", problem(408, Unavailable), true, true, Error{Kind: Unavailable, Status: 408}, nil},
 		{"a 499 leaves it open", says(499, html), false, false, Error{Status: 499}, nil},
 		{"a redirection is not followed", says(307, "", "Location: /elsewhere"), false, false, Error{Status: 307}, ErrProtocol},
 		{"not modified is no answer to an append", says(304, ""), false, false, Error{Status: 304}, ErrProtocol},

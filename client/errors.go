@@ -175,7 +175,9 @@ func provesNothingDone(status int, kind Kind) bool {
 	switch {
 	case status == http.StatusServiceUnavailable:
 		return kind == Unavailable || kind == BacklogFull || kind == TooMany
-	case status == http.StatusRequestTimeout, status == 499:
+	case status == http.StatusRequestTimeout: // a server that is stopping says so; a proxy may have passed it on
+		return kind == Unavailable
+	case status == 499:
 		return false
 	}
 	return status >= 400 && status < 500

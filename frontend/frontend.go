@@ -163,4 +163,8 @@ func (f *Frontend) Ready(ctx context.Context) error {
 }
 
 // Close closes the connections to backends that are not used. Call it when no request is under way any more.
-func (f *Frontend) Close() { f.pool.transport.CloseIdleConnections() }
+func (f *Frontend) Close() {
+	for _, b := range f.pool.backends {
+		b.transport.CloseIdleConnections()
+	}
+}

@@ -179,14 +179,14 @@ func TestABackendWithTLS(t *testing.T) {
 	if got := do(t, "POST", s.URL+messages, "hello").problem(t); got != "unavailable" {
 		t.Errorf("the problem is %s", got)
 	}
-	s.frontend.pool.transport.DialTLSContext = unconnected((&tls.Dialer{
+	s.frontend.pool.backends[0].transport.DialTLSContext = unconnected((&tls.Dialer{
 		Config: secure.Client().Transport.(*http.Transport).TLSClientConfig,
 	}).DialContext)
 	if a := do(t, "POST", s.URL+messages, "hello"); a.body != "hello" {
 		t.Errorf("%d %q", a.StatusCode, a.body)
 	}
-	var unsent dialError
-	if err := error(dialError{io.EOF}); !errors.As(err, &unsent) || !errors.Is(err, io.EOF) {
-		t.Error("a dialError hides its cause")
+	var unsent unsentError
+	if err := error(unsentError{io.EOF}); !errors.As(err, &unsent) || !errors.Is(err, io.EOF) {
+		t.Error("an unsentError hides its cause")
 	}
 }

@@ -36,7 +36,7 @@ func newMetrics(to prometheus.Registerer, backends []*backend) (*metrics, error)
 		}, func() float64 { return float64(b.outstanding.Load()) }),
 			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 				Name: "drainmark_frontend_backend_up", ConstLabels: labels,
-				Help: "1 if the backend has answered last, 0 if it has failed since.",
+				Help: "1 if the backend has answered last, 0 if it has failed since, or says that it is stopping.",
 			}, func() float64 {
 				if b.suspected() {
 					return 0

@@ -26,36 +26,42 @@ const (
 // maxAnswerHeader is how many bytes the header of a backend's answer may have.
 const maxAnswerHeader = 64 << 10
 
+// stoppingHeader is on the answers of a backend that is about to stop.
+const stoppingHeader = "Drainmark-Stopping"
+
 var (
 	errTouched   = errors.New("the request's body has been read in part, and cannot be sent again")
 	errUpgrade   = errors.New("the backend has switched protocols, for which nobody has asked")
 	errBadStatus = errors.New("the backend does not answer as an API")
+	errStopping  = errors.New("the backend is stopping, and has not received the request")
 )
 
 // pool is a http.RoundTripper that has one of the backends answer, the one with the fewest requests under way. What may
 // be sent again is decided here, and only here:
 //
-//   - a request of which no backend can have received anything, because there was no connection, goes to the next one;
+//   - a request that no backend can have received, because there was no connection, or because it closed one and says
+//     so, goes to the next one;
 //   - GET and HEAD go to the next one after any failure;
 //   - everything else may have been done, and that is the answer.
 //
 // It may be used concurrently.
 type pool struct {
-	backends  []*backend
-	transport *http.Transport
-	stopping  context.Context
-	turn      atomic.Uint32
+	backends []*backend
+	stopping context.Context
+	turn     atomic.Uint32
 }
 
 // backend is one backend, and how it does.
 type backend struct {
 	url         *url.URL
 	log         *slog.Logger
+	transport   *http.Transport
 	outstanding atomic.Int64 // requests whose answer has not ended
 
 	restUntil atomic.Int64 // in nanoseconds of the Unix time; 0: it answers
 	mu        sync.Mutex
 	rest      time.Duration // guarded by mu: the last rest, 0 if it answers
+	leaving   bool          // guarded by mu: it has said that it is stopping, and has not answered otherwise since
 
 	answers, refusals, failures interface{ Inc() }
 }
@@ -83,31 +89,35 @@ func newPool(urls []*url.URL, l Limits, log *slog.Logger, stopping context.Conte
 	if err := CheckBackends(urls); err != nil {
 		return nil, err
 	}
-	p := &pool{transport: newTransport(l, len(urls)), stopping: stopping}
+	p := &pool{stopping: stopping}
 	for _, u := range urls {
-		p.backends = append(p.backends, &backend{url: u, log: log.With("backend", u.Host)})
+		p.backends = append(p.backends, &backend{url: u, log: log.With("backend", u.Host), transport: newTransport(l)})
 	}
 	return p, nil
 }
 
-// newTransport makes the connections to the backends. They are given back sooner than a backend closes them, which it
-// does after two minutes, so that requests seldom meet a connection that is being closed.
-func newTransport(l Limits, backends int) *http.Transport {
+// newTransport makes the connections to a backend. They are given back sooner than it closes them, which it does after
+// two minutes, so that requests seldom meet a connection that is being closed.
+func newTransport(l Limits) *http.Transport {
 	dialer := &net.Dialer{Timeout: l.Dial}
 	secure := &tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12}}
 	return &http.Transport{
 		DialContext: unconnected(dialer.DialContext), DialTLSContext: unconnected(secure.DialContext),
-		MaxIdleConns: l.Idle * backends, MaxIdleConnsPerHost: l.Idle, IdleConnTimeout: time.Minute,
+		MaxIdleConnsPerHost: l.Idle, IdleConnTimeout: time.Minute,
 		ResponseHeaderTimeout: l.Answer, ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: maxAnswerHeader,
 		WriteBufferSize:    2 * smallBody,
 		DisableCompression: true, // what the client and the backend agree on passes unchanged
 	}
 }
 
-// dialError says that there was no connection, so nothing was sent.
-type dialError struct{ error }
+// unsentError says that no backend has received the request: there was no connection, or the backend has said so.
+type unsentError struct{ error }
 
-func (d dialError) Unwrap() error { return d.error }
+func (u unsentError) Unwrap() error { return u.error }
+
+// closedIdle is the text of net/http's error for a connection that the server had closed before anything of the request
+// was sent. The error itself is not exported.
+const closedIdle = "http: server closed idle connection"
 
 type dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -115,7 +125,7 @@ func unconnected(to dial) dial {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := to(ctx, network, address)
 		if err != nil {
-			return nil, dialError{err}
+			return nil, unsentError{err}
 		}
 		return conn, nil
 	}
@@ -152,8 +162,12 @@ func repeatable(r *http.Request, err error) bool {
 			return false
 		}
 	}
-	var unsent dialError
-	return errors.As(err, &unsent) || isRead(r)
+	return isUnsent(err) || isRead(r)
+}
+
+func isUnsent(err error) bool {
+	var unsent unsentError
+	return errors.As(err, &unsent)
 }
 
 // isRead says whether a request changes nothing, however often it is made.
@@ -161,6 +175,9 @@ func isRead(r *http.Request) bool { return r.Method == http.MethodGet || r.Metho
 
 // lost is the failure of a request that cannot be sent again.
 func lost(r *http.Request, err error) *failure {
+	if isUnsent(err) {
+		return &failure{unavailable, "the backend is stopping, and the request's body cannot be read again; nothing was done", err}
+	}
 	if isRead(r) {
 		return &failure{unavailable, "the backend's answer was lost", err}
 	}
@@ -205,22 +222,42 @@ func (p *pool) send(r *http.Request, b *backend) (*http.Response, error) {
 		out.Body = body
 	}
 	b.outstanding.Add(1)
-	answer, err := p.transport.RoundTrip(out)
-	if err == nil && answer.StatusCode == http.StatusSwitchingProtocols {
-		_ = answer.Body.Close()
-		err = errUpgrade
-	}
+	answer, err := b.exchange(out)
 	if err != nil {
 		b.outstanding.Add(-1)
 		b.failed(r, err)
 		return nil, err
 	}
-	b.answered()
+	b.answers.Inc()
 	body := &answerBody{ReadCloser: answer.Body, backend: b, request: r}
 	if strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream") {
 		body.unhook = context.AfterFunc(p.stopping, body.stop)
 	}
 	answer.Body = body
+	return answer, nil
+}
+
+// exchange sends the request and returns the answer to it.
+func (b *backend) exchange(r *http.Request) (*http.Response, error) {
+	answer, err := b.transport.RoundTrip(r)
+	switch {
+	case err != nil && err.Error() == closedIdle:
+		return nil, unsentError{err}
+	case err != nil:
+		return nil, err
+	case answer.StatusCode == http.StatusSwitchingProtocols:
+		_ = answer.Body.Close()
+		return nil, errUpgrade
+	case answer.Header.Get(stoppingHeader) == "":
+		b.answered()
+		return answer, nil
+	}
+	b.leave()
+	answer.Header.Del(stoppingHeader) // this server goes on
+	if answer.StatusCode == http.StatusRequestTimeout {
+		_ = answer.Body.Close()
+		return nil, unsentError{errStopping}
+	}
 	return answer, nil
 }
 
@@ -250,7 +287,6 @@ func (b *backend) suspected() bool { return b.restUntil.Load() != 0 }
 
 // answered notes that the backend answers.
 func (b *backend) answered() {
-	b.answers.Inc()
 	if !b.suspected() {
 		return
 	}
@@ -259,8 +295,21 @@ func (b *backend) answered() {
 	if b.rest != 0 {
 		b.log.Info("the backend answers again")
 	}
-	b.rest = 0
+	b.rest, b.leaving = 0, false
 	b.restUntil.Store(0)
+}
+
+// leave notes that the backend has answered, and has said that it is stopping. It gets no more requests as long as there
+// are others, and none on a connection that it may be about to close.
+func (b *backend) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.leaving {
+		b.log.Info("the backend is stopping")
+	}
+	b.leaving = true
+	b.restLonger()
+	b.transport.CloseIdleConnections()
 }
 
 // failed notes that a request has failed, unless that was the client's doing.
@@ -271,8 +320,7 @@ func (b *backend) failed(r *http.Request, err error) {
 	if body, ok := r.Body.(*requestBody); ok && body.failed.Load() {
 		return
 	}
-	var unsent dialError
-	if errors.As(err, &unsent) {
+	if isUnsent(err) {
 		b.refusals.Inc()
 	} else {
 		b.failures.Inc()
@@ -284,7 +332,7 @@ func (b *backend) failed(r *http.Request, err error) {
 func (b *backend) suspect(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.rest == 0 {
+	if b.rest == 0 && !b.leaving {
 		b.log.Warn("the backend does not answer", "error", err)
 	}
 	b.restLonger()

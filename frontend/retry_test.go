@@ -1,10 +1,17 @@
 package frontend
 
 import (
+	"context"
 	"encoding/json"
 	"io"
+	"log/slog"
+	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httptrace"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -60,6 +67,7 @@ func TestWhatIsRepeated(t *testing.T) {
 		lost  = "outcome-unknown"
 		large = "more than is held in memory before it is sent"
 		bad   = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: what\r\n\r\n"
+		gone  = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nDrainmark-Stopping: true\r\nContent-Length: 0\r\n\r\n"
 	)
 	for _, test := range []struct {
 		name         string
@@ -91,6 +99,9 @@ func TestWhatIsRepeated(t *testing.T) {
 		{"no answer in time: POST is not repeated", hangs, "POST", "hello", false, lost, 1},
 		{"another protocol: GET goes to the next backend", saysBytes(bad), "GET", "", false, other, 1},
 		{"another protocol: POST is not repeated", saysBytes(bad), "POST", "hello", false, lost, 1},
+		{"not received, because the backend is stopping: GET goes to the next backend", saysBytes(gone), "GET", "", false, other, 1},
+		{"not received, because the backend is stopping: POST goes to the next backend", saysBytes(gone), "POST", "hello", false, other, 1},
+		{"not received, because the backend is stopping: a streamed POST is known not to be done", saysBytes(gone), "POST", large, false, none, 1},
 		{"no HTTP: GET goes to the next backend", saysBytes("what?"), "GET", "", false, other, 1},
 		{"no HTTP: POST is not repeated", saysBytes("what?"), "POST", "hello", false, lost, 1},
 	} {
@@ -277,7 +288,7 @@ func TestRest(t *testing.T) {
 			p := newTestPool(t)
 			a := p.backends[0]
 			for range 20 { // many requests fail together, which is one failure
-				a.failed(request, dialError{io.EOF})
+				a.failed(request, unsentError{io.EOF})
 			}
 			rest := firstRest
 			for range 8 {
@@ -289,14 +300,14 @@ func TestRest(t *testing.T) {
 				if n := often(p); n != 1 {
 					t.Errorf("after its rest of %v it was chosen %d times", rest, n)
 				}
-				a.failed(request, dialError{io.EOF})
+				a.failed(request, unsentError{io.EOF})
 				rest = min(2*rest, longestRest)
 			}
 			a.answered()
 			if n := often(p); n != 50 {
 				t.Errorf("after it has answered it was chosen %d times", n)
 			}
-			a.failed(request, dialError{io.EOF})
+			a.failed(request, unsentError{io.EOF})
 			time.Sleep(firstRest)
 			if n := often(p); n != 1 {
 				t.Errorf("after a new rest it was chosen %d times", n)
@@ -307,9 +318,9 @@ func TestRest(t *testing.T) {
 		t.Parallel()
 		synctest.Test(t, func(t *testing.T) {
 			p := newTestPool(t)
-			p.backends[0].failed(request, dialError{io.EOF})
+			p.backends[0].failed(request, unsentError{io.EOF})
 			time.Sleep(firstRest / 2)
-			p.backends[1].failed(request, dialError{io.EOF})
+			p.backends[1].failed(request, unsentError{io.EOF})
 			if n := often(p); n != 100 {
 				t.Errorf("it was chosen %d times", n)
 			}
@@ -336,4 +347,123 @@ func TestABackendComesBack(t *testing.T) {
 		do(t, "GET", s.URL+messages, "")
 		return !first.suspected()
 	})
+}
+
+// A backend that says that it is stopping gets no more requests while there is another, is told about again when it
+// does not say so any more, and its client is told nothing.
+func TestABackendThatIsStopping(t *testing.T) {
+	t.Parallel()
+	var leaves atomic.Bool
+	var asked, connections atomic.Int64
+	first := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		asked.Add(1)
+		if leaves.Load() {
+			w.Header().Set(stoppingHeader, "true")
+		}
+		_, _ = io.WriteString(w, "first")
+	}))
+	first.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		switch state {
+		case http.StateNew:
+			connections.Add(1)
+		case http.StateClosed:
+			connections.Add(-1)
+		}
+	}
+	first.Start()
+	t.Cleanup(first.Close)
+	var log lockedBuffer
+	s := startSite(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, first.URL, echoes(t, "second").URL)
+	await(t, "a connection to the first is kept", func() bool {
+		do(t, "POST", s.URL+messages, "")
+		return connections.Load() > 0
+	})
+	leaves.Store(true)
+	await(t, "it says that it is stopping", func() bool {
+		if a := do(t, "POST", s.URL+messages, ""); a.Header.Get(stoppingHeader) != "" {
+			t.Error("the client is told")
+		}
+		return strings.Contains(log.String(), "the backend is stopping")
+	})
+	await(t, "its connections are closed", func() bool { return connections.Load() == 0 })
+	before := asked.Load()
+	const requests = 50
+	for range requests {
+		do(t, "POST", s.URL+messages, "")
+	}
+	if n := asked.Load() - before; n > requests/2 {
+		t.Errorf("it has got %d of %d requests", n, requests)
+	}
+	leaves.Store(false)
+	await(t, "it is asked again", func() bool {
+		do(t, "POST", s.URL+messages, "")
+		return strings.Contains(log.String(), "the backend answers again")
+	})
+	if strings.Contains(log.String(), "WARN") {
+		t.Errorf("it is said not to answer: %s", log.String())
+	}
+}
+
+// closing is a connection that tells when it is closed on this side.
+type closing struct {
+	net.Conn
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *closing) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// A connection that the backend has closed between two requests, which http.Transport notices when it has just chosen
+// it, is like one that was refused. It says so only in words.
+func TestAConnectionThatWasClosedBeforeTheRequestIsUnsent(t *testing.T) {
+	t.Parallel()
+	first := echoes(t, "first")
+	s := startSite(t, Config{}, first.URL, echoes(t, "second").URL)
+	p := s.frontend.pool
+	var made *closing
+	p.backends[0].transport.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
+		made = &closing{Conn: c, closed: make(chan struct{})}
+		return made, err
+	}
+	send := func(trace *httptrace.ClientTrace) string {
+		t.Helper()
+		p.turn.Store(1)
+		ctx := httptrace.WithClientTrace(t.Context(), trace)
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, messages, strings.NewReader("hello"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		a, err := p.RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer a.Body.Close()
+		body, err := io.ReadAll(a.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		return string(body)
+	}
+	put := make(chan error, 1)
+	if got := send(&httptrace.ClientTrace{PutIdleConn: func(err error) { put <- err }}); got != "firsthello" {
+		t.Fatalf("the first backend answers %q", got)
+	}
+	if err := <-put; err != nil {
+		t.Fatal(err)
+	}
+	reused := false
+	got := send(&httptrace.ClientTrace{GotConn: func(c httptrace.GotConnInfo) {
+		if c.Reused {
+			reused = true
+			first.CloseClientConnections()
+			<-made.closed
+		}
+	}})
+	if !reused || got != "secondhello" {
+		t.Errorf("on a used connection (%v) that was closed: %q", reused, got)
+	}
 }

@@ -18,8 +18,9 @@ import (
 
 // health says whether a role is ready, for /readyz.
 type health struct {
-	mu    sync.Mutex
-	check func(context.Context) error // nil while starting
+	stopping context.Context // ends when the role begins to stop: it is not ready from then on
+	mu       sync.Mutex
+	check    func(context.Context) error // nil while starting
 }
 
 func (h *health) set(check func(context.Context) error) {
@@ -29,6 +30,9 @@ func (h *health) set(check func(context.Context) error) {
 }
 
 func (h *health) ready(ctx context.Context) error {
+	if h.stopping.Err() != nil {
+		return errors.New("stopping")
+	}
 	h.mu.Lock()
 	check := h.check
 	h.mu.Unlock()

@@ -40,7 +40,7 @@ func (c *backlogCollector) Describe(descs chan<- *prometheus.Desc) {
 
 // Collect is for prometheus.Collector. While the store or the broker does not answer there are no values.
 func (c *backlogCollector) Collect(metrics chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(c.role.ctx, backlogTime)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.role.ctx), backlogTime) // also while the role stops
 	defer cancel()
 	partitions, err := c.backend.Backlog(ctx)
 	if err != nil {

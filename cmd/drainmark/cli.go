@@ -30,6 +30,10 @@ type cli struct {
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 }
 
+// shutdownDelayHelp is the help of the setting whose default depends on the role.
+const shutdownDelayHelp = "How long to go on serving after a signal to stop, and say so, before connections are refused: " +
+	"longer than others take to notice."
+
 // logging is how a role logs.
 type logging struct {
 	LogLevel  string `help:"Least severe level that is logged: debug, info, warn or error." default:"info"`

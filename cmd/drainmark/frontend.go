@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"net/url"
 	"time"
 
@@ -16,6 +17,7 @@ type frontendCommand struct {
 	PathPrefix    string        `help:"Path under which clients see the page, if it is not /." placeholder:"/PATH"`
 	AnswerTimeout time.Duration `help:"How long a backend may take to answer: more than its --max-wait and --request-timeout together." default:"2m" group:"Limits"`
 	connecting    `embed:""`
+	Delay         time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
 	admin         `embed:""`
 	logging       `embed:""`
 }
@@ -53,13 +55,15 @@ func (c *frontendCommand) check() ([]*url.URL, error) {
 	if c.AnswerTimeout <= 0 {
 		return nil, badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
 	}
-	return backends, firstError(c.connecting.check(), checkAddress("listen", c.Listen))
+	return backends, firstError(c.connecting.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen))
 }
 
 func (c *frontendCommand) start(r *role, backends []*url.URL) error {
+	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
+	defer leave()
 	f, err := frontend.New(frontend.Config{
 		Backends: backends, PathPrefix: c.PathPrefix, Logger: r.log.With("part", "frontend"), Metrics: r.registry,
-		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: r.ctx,
+		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: leaving,
 	})
 	if err != nil {
 		return err
@@ -71,8 +75,8 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 	}
 	r.health.set(f.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
-	return httpserve.Serve(r.ctx, listener, httpserve.Config{
-		Name: "api", Handler: f, Logger: r.log, Metrics: r.registry,
-		Connections: c.connecting.limit(2, r.log), BodyTime: c.AnswerTimeout,
+	return r.serve(listener, httpserve.Config{
+		Handler: f, Connections: c.connecting.limit(2, r.log), BodyTime: c.AnswerTimeout,
+		Stop: httpserve.Stop{Delay: c.Delay, Drain: c.AnswerTimeout, Leave: leave},
 	})
 }

@@ -205,7 +205,7 @@ func TestPageAndAPIInOnePlace(t *testing.T) {
 	if code != exitOK {
 		t.Errorf("with an open stream the frontend ends with exit code %d", code)
 	}
-	for lines.Scan() { // to the end of the stream: in good order, so that it was ended, and not cut off after shutdownTime
+	for lines.Scan() { // to the end of the stream: in good order, so that it was ended, and not cut off at last
 	}
 	if lines.Err() != nil || position != 2 {
 		t.Errorf("%v after the frontend was stopped: %v, at position %d", took, lines.Err(), position)

@@ -56,7 +56,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	ended := -1
 	parser, err := kong.New(&c, kong.Name("drainmark"), kong.Description(description), kong.UsageOnError(),
 		kong.Writers(stdout, stderr), kong.DefaultEnvars("DRAINMARK"), kong.Exit(func(code int) { ended = code }),
-		kong.Vars{"verify_log": verify.DefaultLog, "canary_log": verify.CanaryLog, "plans": strings.Join(fault.Names(), ", ")},
+		kong.Vars{"verify_log": verify.DefaultLog, "canary_log": verify.CanaryLog, "shutdown_delay": shutdownDelayHelp, "plans": strings.Join(fault.Names(), ", ")},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
 	if err != nil {
 		fmt.Fprintln(stderr, "drainmark:", err)

@@ -125,6 +125,12 @@ func (p *program) find(pattern string) string {
 	return found
 }
 
+// findAdmin waits until the process says where its admin address is.
+func (p *program) findAdmin() {
+	p.t.Helper()
+	p.admin = strings.TrimSuffix(p.find(`admin address" url=(\S+)`), "/readyz")
+}
+
 // await polls until a condition holds, at most for 30 seconds.
 func (p *program) await(what string, holds func() bool) {
 	p.t.Helper()
@@ -168,6 +174,7 @@ type answer struct {
 	status int
 	header http.Header
 	body   []byte
+	closes bool // the connection is not used again
 }
 
 func (a answer) decode(t testing.TB, into any) {
@@ -198,7 +205,7 @@ func (p *program) call(method, path, body string, header ...string) (answer, err
 	}
 	defer response.Body.Close()
 	read, err := io.ReadAll(response.Body)
-	return answer{response.StatusCode, response.Header, read}, err
+	return answer{response.StatusCode, response.Header, read, response.Close}, err
 }
 
 // want makes one request that must have a status.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -30,8 +31,9 @@ import (
 
 // upCommand runs everything in one process.
 type upCommand struct {
-	Data       string `help:"Directory of the data. It is made if need be." default:"drainmark-data"`
-	Partitions int    `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
+	Data       string        `help:"Directory of the data. It is made if need be." default:"drainmark-data"`
+	Partitions int           `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
+	Delay      time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"0s"`
 	listening  `embed:""`
 	admin      `embed:""`
 	draining   `embed:""`
@@ -43,9 +45,10 @@ type upCommand struct {
 
 // backendCommand runs the HTTP API.
 type backendCommand struct {
-	Broker    string   `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
-	Replica   []string `help:"URL of a replica of the store to read from: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." placeholder:"URL" sep:" "`
-	Store     string   `help:"URL of the store, for when there is no replica." placeholder:"URL"`
+	Broker    string        `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
+	Replica   []string      `help:"URL of a replica of the store to read from: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." placeholder:"URL" sep:" "`
+	Store     string        `help:"URL of the store, for when there is no replica." placeholder:"URL"`
+	Delay     time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
 	listening `embed:""`
 	admin     `embed:""`
 	storage   `embed:""`
@@ -73,7 +76,8 @@ const defaultPartitions = 4
 // role is what all roles have while they run.
 type role struct {
 	*errgroup.Group
-	ctx      context.Context // ends with the signal, or when a part of the role fails
+	ctx      context.Context // ends with the signal, or when a part of the role fails: the role begins to stop
+	endAdmin func()          // ends the admin address
 	log      *slog.Logger
 	health   *health
 	registry *prometheus.Registry
@@ -96,11 +100,14 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	if err != nil {
 		return nil, err
 	}
+	context.AfterFunc(a.ctx, func() { log.Info("stopping; a second signal ends the process at once") })
 	group, ctx := errgroup.WithContext(a.ctx)
-	r := &role{Group: group, ctx: ctx, log: log, health: &health{}, registry: newRegistry()}
+	r := &role{Group: group, ctx: ctx, log: log, health: &health{stopping: ctx}, registry: newRegistry()}
+	serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the role's end, to say that it is stopping
+	r.endAdmin = end
 	log.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
 	r.Go(func() error {
-		return httpserve.Serve(ctx, listener, httpserve.Config{
+		return httpserve.Serve(serving, listener, httpserve.Config{
 			Name: "admin", Handler: adminHandler(r.health, r.registry), Logger: log, Metrics: r.registry,
 			Connections: adminConnections, Reserve: true,
 		})
@@ -108,8 +115,27 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	return r, nil
 }
 
+// What a role's requests get at its end, besides the delay that its settings say.
+const (
+	// quietTime is how long a client must have been silent before its connection is closed: one that is busy has been
+	// told by then not to use it any more.
+	quietTime = time.Second
+	// writeTime is how long a client gets to take the answer that it is owed.
+	writeTime = 10 * time.Second
+)
+
+// serve serves what a role is for, until the role ends. c.Stop.Drain is how long a request takes at most; its client gets
+// time to take the answer besides.
+func (r *role) serve(l net.Listener, c httpserve.Config) error {
+	c.Name, c.Logger, c.Metrics = "api", r.log, r.registry
+	c.Stop.Quiet = quietTime
+	c.Stop.Drain += writeTime
+	return httpserve.Serve(r.ctx, l, c)
+}
+
 // end ends a role that could not begin, or waits for one that did, and returns the first error.
 func (r *role) end(err error) error {
+	r.endAdmin()
 	r.Go(func() error { return err })
 	if waited := r.Wait(); waited != nil && !errors.Is(waited, context.Canceled) {
 		return waited
@@ -128,7 +154,7 @@ func (c *upCommand) Run(a *app) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
-	err := firstError(c.listening.check(), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions))
+	err := firstError(c.listening.check(), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions))
 	if err != nil {
 		return err
 	}
@@ -170,7 +196,7 @@ func (c *upCommand) start(r *role) error {
 	defer queue.Close()
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
 	drain := newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), r)
-	return runBackend(r, queue, reader, deployment, c.listening, c.retention, c.company(r, drain))
+	return runBackend(r, queue, reader, deployment, c.Delay, c.listening, c.retention, c.company(r, drain))
 }
 
 // company is the consumer and the page, with a pause switch between them if it is enabled.
@@ -190,7 +216,7 @@ func (c *backendCommand) Run(a *app) error {
 	if len(c.Replica) == 0 {
 		c.Replica = []string{c.Store}
 	}
-	err := firstError(c.listening.check(), c.storage.check(), c.retention.check(),
+	err := firstError(c.listening.check(), checkDelay(c.Delay), c.storage.check(), c.retention.check(),
 		checkURL("broker", c.Broker, brokers, brokerSchemes), checkReplicas(c.Replica))
 	if err != nil {
 		return err
@@ -231,7 +257,7 @@ func (c *backendCommand) start(r *role) error {
 		return err
 	}
 	defer queue.Close()
-	return runBackend(r, queue, reader, deployment, c.listening, c.retention, company{})
+	return runBackend(r, queue, reader, deployment, c.Delay, c.listening, c.retention, company{})
 }
 
 // Run is called by kong.
@@ -326,6 +352,13 @@ func checkWait(n int) error {
 	return nil
 }
 
+func checkDelay(d time.Duration) error {
+	if d < 0 {
+		return badSetting("shutdown-delay", d, "it must be 0 or more")
+	}
+	return nil
+}
+
 func checkPartitions(n int) error {
 	if n < 0 || n > drainmark.MaxPartitions {
 		return badSetting("partitions", n, fmt.Sprintf("it must be between 1 and %d", drainmark.MaxPartitions))
@@ -386,7 +419,7 @@ type company struct {
 
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
 // goes first, so that everything that it has accepted is still carried out.
-func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.Deployment, l listening, keep retention, with company) error {
+func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.Deployment, delay time.Duration, l listening, keep retention, with company) error {
 	if room := queue.Traits().MaxPayload; l.MessageBytes+4096 > room {
 		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which 4096 are ours", room))
 	}
@@ -397,7 +430,9 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	if err != nil {
 		return err
 	}
-	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.log.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: r.ctx,
+	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
+	defer leave()
+	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.log.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: leaving,
 		Backend: b.ID().String()})
 	if err != nil {
 		return err
@@ -419,9 +454,9 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	registerBacklog(r, b)
 	r.health.set(b.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
-	err = httpserve.Serve(r.ctx, listener, httpserve.Config{
-		Name: "api", Handler: handler, Logger: r.log, Metrics: r.registry,
-		Connections: l.connecting.limit(1, r.log), BodyTime: l.RequestTimeout,
+	err = r.serve(listener, httpserve.Config{
+		Handler: handler, Connections: l.connecting.limit(1, r.log), BodyTime: l.RequestTimeout,
+		Stop: httpserve.Stop{Delay: delay, Drain: l.RequestTimeout, Leave: leave},
 	})
 	stop()
 	return errors.Join(err, parts.Wait())

@@ -9,7 +9,6 @@ package httpserve
 import (
 	"cmp"
 	"context"
-	"errors"
 	"log"
 	"log/slog"
 	"net"
@@ -48,6 +47,8 @@ type Config struct {
 	HeaderBytes int64
 	// Reserve keeps some file descriptors back, so that this server has connections when others have used up all.
 	Reserve bool
+	// Stop is how the server ends: at once if not set.
+	Stop Stop
 }
 
 // server is what the connections of a server share.
@@ -62,45 +63,54 @@ type server struct {
 	open        atomic.Int64 // connections now
 	headers     atomic.Int64 // bytes of headers that are not complete
 	cut         atomic.Bool  // nobody is waited for any more
+
+	http     *http.Server
+	ending   Stop
+	stopping atomic.Bool
+	served   chan struct{} // closed when nothing is accepted any more
+	watch    watch
 }
 
-// Serve serves until ctx ends. Then it lets open requests end, and cuts off those that take longer than StopTime. It
-// closes the listener, and returns nil if it ended because ctx did.
+// Serve serves until ctx ends, and then ends as c.Stop says. It closes the listener, and returns nil if it ended because
+// ctx did.
 func Serve(ctx context.Context, listener net.Listener, c Config) error {
 	s, err := newServer(c)
 	if err != nil {
 		_ = listener.Close()
 		return err
 	}
-	l := &limitListener{Listener: listener, server: s, places: make(chan struct{}, maxRefusals)}
+	l := &limitListener{Listener: watchedListener{listener}, server: s, places: make(chan struct{}, maxRefusals)}
 	if c.Reserve {
 		l.reserve = newReserve()
 		defer l.reserve.close()
 	}
-	hs := &http.Server{
-		Handler: Handler(c.Handler, cmp.Or(c.BodyTime, 10*time.Second)), ReadHeaderTimeout: headerTime, IdleTimeout: idleTime,
-		MaxHeaderBytes: maxHeader, ErrorLog: log.New(s.errors, "", 0), ConnContext: withConn, ConnState: changed,
+	s.http = &http.Server{
+		Handler:           s.stoppable(Handler(c.Handler, cmp.Or(c.BodyTime, 10*time.Second))),
+		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
+		ErrorLog: log.New(s.errors, "", 0), ConnContext: withConn, ConnState: s.changed,
 	}
 	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
+	unhook := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		s.shutDown(ctx, hs)
+		s.stop(ctx, listener)
 	})
-	err = hs.Serve(l)
-	if !stop() {
-		<-stopped
+	err = s.http.Serve(l)
+	close(s.served)
+	defer l.refusals.Wait()
+	if unhook() {
+		s.cut.Store(true)
+		_ = s.http.Close()
+		return err
 	}
-	l.refusals.Wait()
-	if errors.Is(err, http.ErrServerClosed) {
-		return nil
-	}
-	return err
+	<-stopped
+	return nil
 }
 
 func newServer(c Config) (*server, error) {
 	s := &server{
 		name: c.Name, log: c.Logger.With("server", c.Name),
 		connections: int64(cmp.Or(c.Connections, FittingConnections(MostConnections, 1))), headerBytes: cmp.Or(c.HeaderBytes, allHeaders),
+		ending: c.Stop, served: make(chan struct{}), watch: watch{all: map[*watched]struct{}{}},
 	}
 	s.errors = newErrorWriter(s.log)
 	s.refusing = loglimit.New(s.log, slog.LevelWarn, "connections are refused")
@@ -119,9 +129,10 @@ func withConn(ctx context.Context, nc net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, nc)
 }
 
-func changed(nc net.Conn, state http.ConnState) {
+func (s *server) changed(nc net.Conn, state http.ConnState) {
 	if c, ok := nc.(*conn); ok {
 		c.changed(state)
+		s.watch.changed(c.Conn, state)
 	}
 }
 
