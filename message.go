@@ -37,3 +37,6 @@ type DeadLetter struct {
 	Undecoded  bool   // Record.Body is a broker message that could not be decoded, not a body
 	Record     Record // what was to be appended; for an undecoded one only Body is set, to the whole broker message
 }
+
+// Records is how many records the letter stands for: one at least, also when its marks could not be read.
+func (l *DeadLetter) Records() uint64 { return l.Run.Last - l.Run.First + 1 }

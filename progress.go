@@ -35,6 +35,7 @@ type Progress struct {
 	Cursor    Cursor
 	Producers map[ProducerID]ProducerProgress
 	Rejected  uint64 // how many records have ever been set aside: while it stands still, no mark became rejected
+	SetAside  uint64 // how many records the dead letters stand for that are there in this state and not discarded
 }
 
 // Holds says whether all marks of a run (of this partition) are persisted.

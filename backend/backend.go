@@ -26,10 +26,26 @@ const (
 type Status struct {
 	Receipt drainmark.Receipt // to ask again with; a barrier's may be a new one
 	State   State
-	Reason  string // why it is rejected or stalled, for people
+	Reason  string // why it is rejected or stalled, or what is set aside; for people
+	Records uint64 // how many records it stands for, if all of them are accounted for
+
 	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being reached:
-	// everything else that was accepted before it is persisted.
+	// everything else that was accepted before it is persisted or set aside.
 	Missing uint64
+	// SetAside is of a barrier that is Persisted, or is not because of Missing alone: how many records of its partitions
+	// are dead letters that nobody has discarded, in the very state that holds its fences. All that was accepted before
+	// it is persisted except for them, and those that somebody has given up.
+	SetAside uint64
+	// Rejected is of a receipt that is Rejected: what of its records.
+	Rejected Rejections
+}
+
+// Rejections says which of some records are set aside.
+type Rejections struct {
+	Records uint64   // how many; at least so many if it is not Exact
+	Exact   bool     // whether all were looked for: up to 1,000 dead letters are
+	Letters []string // the ids of their dead letters, at most 100
+	Reason  string   // of one of them
 }
 
 // PartitionBacklog is what is accepted and not yet persisted in one partition.

@@ -55,9 +55,9 @@ func (r *countingReader) Written(ctx context.Context, partition int, since uint6
 	return written, err
 }
 
-func (r *countingReader) Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+func (r *countingReader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
 	r.rejected.Add(1)
-	return r.Reader.Rejected(ctx, partition, runs)
+	return r.Reader.Rejected(ctx, partition, runs, each)
 }
 
 // system is a backend and a consumer on memory adapters, in a bubble.

@@ -76,28 +76,20 @@ func (b *Backend) fence(ctx context.Context, partitions []int) (map[int]fence, e
 	return fences, nil
 }
 
-// recheck looks at a receipt whose marks are all held: if it is a barrier's, it returns the partitions that need
-// another fence, and the accepted records of its partitions that are missing.
-func (b *Backend) recheck(r drainmark.Receipt) (again []int, missing missingRuns) {
+// fencedAnew returns the partitions that need another fence, if the receipt, whose marks are all held, is a barrier's.
+func (b *Backend) fencedAnew(r drainmark.Receipt, now states) (again []int) {
 	for partition, epoch := range r.Epochs {
-		progress := b.tracker.partitions[partition].snapshot()
-		if !b.broker.Traits().Ordered && progress.Epoch != epoch {
+		if !b.broker.Traits().Ordered && now[partition].Epoch != epoch {
 			again = append(again, partition)
 		}
-		missing = append(missing, progress.Missing()...)
 	}
-	return again, missing
+	return again
 }
 
 // missingRuns are runs of accepted records that the broker did not deliver.
 type missingRuns []drainmark.Run
 
-func (m missingRuns) records() (n uint64) {
-	for _, run := range m {
-		n += run.Last - run.First + 1
-	}
-	return n
-}
+func (m missingRuns) records() uint64 { return records(m) }
 
 func (m missingRuns) reason() string {
 	return fmt.Sprintf("the broker did not deliver %d accepted records, in %d runs, the first of which is %s; see the dead letters", m.records(), len(m), m[0])

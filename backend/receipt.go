@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -34,62 +35,104 @@ func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Dur
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for {
-		letter, unasked, err := b.awaitHeld(waiting, r)
+		rejected, unasked, err := b.awaitHeld(waiting, r)
 		if err != nil {
 			return b.statusOf(ctx, r, err)
 		}
-		if len(unasked) > 0 || len(r.Epochs) > 0 {
+		if unasked || len(r.Epochs) > 0 {
 			if err := b.freshen(ctx, r.Runs); err != nil {
 				return Status{}, unavailable("reading progress", err)
 			}
-			if !b.holdsAll(r.Runs) { // the store has lost its tail, and will get it again
-				continue
-			}
 		}
-		if letter == nil {
-			if letter, err = b.findRejected(ctx, unasked); err != nil {
+		now := b.states(r.Runs)
+		if !now.hold(r.Runs) { // the store has lost its tail, and will get it again
+			continue
+		}
+		var rejections Rejections
+		if rejected || unasked {
+			if rejections, err = b.findRejected(ctx, r.Runs); err != nil {
 				return Status{}, err
 			}
 		}
-		again, missing := b.recheck(r)
-		switch {
-		case len(again) > 0:
+		again := b.fencedAnew(r, now)
+		if len(again) > 0 {
 			if r, err = b.fenceAgain(ctx, r, again); err != nil {
 				return Status{Receipt: r, State: Pending}, err
 			}
-		case missing != nil:
-			return Status{Receipt: r, State: Stalled, Reason: missing.reason(), Missing: missing.records()}, nil
-		case letter != nil:
-			return Status{Receipt: r, State: Rejected, Reason: letter.Reason}, nil
-		default:
-			return Status{Receipt: r, State: Persisted}, nil
+			continue
 		}
+		return held(r, now, rejections), nil
 	}
 }
 
-// awaitHeld waits until the progress that was read last holds all runs, at one moment. It returns a dead letter if one
-// of their marks was set aside meanwhile, and the runs for which it did not have to wait: of those it is not known
-// whether marks were set aside, and the progress may be some time old.
-func (b *Backend) awaitHeld(ctx context.Context, r drainmark.Receipt) (letter *drainmark.DeadLetter, unasked []drainmark.Run, err error) {
-	for i := 0; i < len(r.Runs); i++ {
-		if err := b.checkExpired(r, r.Runs[i]); err != nil {
-			return nil, nil, err
-		}
-		rejected, asked, err := b.tracker.partitions[r.Runs[i].Partition].wait(ctx, r.Runs[i])
-		if err != nil {
-			return nil, nil, err
-		}
-		if rejected != nil {
-			letter = rejected
-		}
-		if !asked {
-			unasked = append(unasked, r.Runs[i])
-		}
-		if i == len(r.Runs)-1 && !b.holdsAll(r.Runs) { // the store lost its tail meanwhile
-			i, unasked = -1, nil
+// held is the status of a receipt whose marks are all held by the states.
+func held(r drainmark.Receipt, now states, rejected Rejections) Status {
+	s := Status{Receipt: r, State: Persisted, Records: records(r.Runs), Rejected: rejected}
+	var missing missingRuns
+	for partition := range r.Epochs {
+		s.SetAside += now[partition].SetAside
+		missing = append(missing, now[partition].Missing()...)
+	}
+	s.Missing = missing.records()
+	switch {
+	case s.Missing > 0:
+		s.State, s.Reason = Stalled, missing.reason()
+	case rejected.Records > 0:
+		s.State, s.Reason = Rejected, rejected.Reason
+	case s.SetAside > 0:
+		s.Reason = fmt.Sprintf("%d accepted records are set aside and in no log; see the dead letters", s.SetAside)
+	}
+	return s
+}
+
+func records(runs []drainmark.Run) (n uint64) {
+	for _, run := range runs {
+		n += run.Last - run.First + 1
+	}
+	return n
+}
+
+// states are what was read last of some partitions.
+type states map[int]drainmark.Progress
+
+func (b *Backend) states(runs []drainmark.Run) states {
+	now := states{}
+	for _, run := range runs {
+		if _, ok := now[run.Partition]; !ok {
+			now[run.Partition] = b.tracker.partitions[run.Partition].snapshot()
 		}
 	}
-	return letter, unasked, nil
+	return now
+}
+
+func (s states) hold(runs []drainmark.Run) bool {
+	for _, run := range runs {
+		if !s[run.Partition].Holds(run) {
+			return false
+		}
+	}
+	return true
+}
+
+// awaitHeld waits until the progress that was read last holds all runs, at one moment. It says whether one of their
+// marks was set aside meanwhile, and whether there were runs for which it did not have to wait: of those it is not known
+// whether marks were set aside, and the progress may be some time old.
+func (b *Backend) awaitHeld(ctx context.Context, r drainmark.Receipt) (rejected, unasked bool, err error) {
+	for i := 0; i < len(r.Runs); i++ {
+		if err := b.checkExpired(r, r.Runs[i]); err != nil {
+			return false, false, err
+		}
+		letter, asked, err := b.tracker.partitions[r.Runs[i].Partition].wait(ctx, r.Runs[i])
+		if err != nil {
+			return false, false, err
+		}
+		rejected = rejected || letter != nil
+		unasked = unasked || !asked
+		if i == len(r.Runs)-1 && !b.states(r.Runs).hold(r.Runs) { // the store lost its tail meanwhile
+			i, unasked = -1, false
+		}
+	}
+	return rejected, unasked, nil
 }
 
 // freshen reads the progress of the runs' partitions anew, so that an answer is from a state after the question.
@@ -105,37 +148,47 @@ func (b *Backend) freshen(ctx context.Context, runs []drainmark.Run) error {
 	return nil
 }
 
-func (b *Backend) holdsAll(runs []drainmark.Run) bool {
+// How many dead letters are looked at to say what of a receipt is rejected, and how many of them are named.
+const (
+	maxRejected      = 1000
+	maxRejectedNamed = 100
+)
+
+// findRejected asks the reader which marks of the runs, sorted by partition, were set aside.
+func (b *Backend) findRejected(ctx context.Context, runs []drainmark.Run) (Rejections, error) {
+	found, left := Rejections{Exact: true}, maxRejected
 	for _, run := range runs {
-		if !b.tracker.partitions[run.Partition].snapshot().Holds(run) {
-			return false
+		if b.tracker.partitions[run.Partition].snapshot().Rejected == 0 {
+			continue
 		}
+		// A wait of no time at all still gets this answer: the read has its own limit.
+		read, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.limits.StallAfter)
+		letters, err := b.reader.Rejected(read, run.Partition, []drainmark.Run{run}, left+1)
+		cancel()
+		if err != nil {
+			return Rejections{}, unavailable("looking up rejected records", err)
+		}
+		for i := range letters[:min(left, len(letters))] {
+			found.add(&letters[i], run)
+		}
+		if len(letters) > left {
+			found.Exact = false
+			break
+		}
+		left -= len(letters)
 	}
-	return true
+	return found, nil
 }
 
-// findRejected asks the reader whether marks of the runs, sorted by partition, were set aside.
-func (b *Backend) findRejected(ctx context.Context, runs []drainmark.Run) (*drainmark.DeadLetter, error) {
-	for len(runs) > 0 {
-		partition, n := runs[0].Partition, 1
-		for n < len(runs) && runs[n].Partition == partition {
-			n++
-		}
-		if b.tracker.partitions[partition].snapshot().Rejected > 0 {
-			// A wait of no time at all still gets this answer: the read has its own limit.
-			read, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.limits.StallAfter)
-			letters, err := b.reader.Rejected(read, partition, runs[:n])
-			cancel()
-			if err != nil {
-				return nil, unavailable("looking up rejected records", err)
-			}
-			if len(letters) > 0 {
-				return &letters[0], nil
-			}
-		}
-		runs = runs[n:]
+// add counts the marks of the run that a letter stands for.
+func (r *Rejections) add(letter *drainmark.DeadLetter, run drainmark.Run) {
+	if r.Records == 0 {
+		r.Reason = letter.Reason
 	}
-	return nil, nil
+	r.Records += min(letter.Run.Last, run.Last) - max(letter.Run.First, run.First) + 1
+	if len(r.Letters) < maxRejectedNamed && !slices.Contains(r.Letters, letter.ID) {
+		r.Letters = append(r.Letters, letter.ID)
+	}
 }
 
 // checkExpired refuses a receipt whose producer's progress the store may have forgotten.

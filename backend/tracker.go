@@ -207,7 +207,7 @@ func (p *tracked) findRejected(ctx context.Context, woken []*waiter) {
 	for i, w := range woken {
 		runs[i] = w.run
 	}
-	letters, err := p.tracker.reader.Rejected(ctx, p.partition, runs)
+	letters, err := p.tracker.reader.Rejected(ctx, p.partition, runs, 1)
 	for _, w := range woken {
 		w.err = err
 		for i := range letters {

@@ -85,12 +85,9 @@ func (what *call) setKey(key string) {
 }
 
 func (c *Client) append(ctx context.Context, what *call, count int) (Status, error) {
-	var accepted struct {
-		Status
-		Count int `json:"count"`
-	}
+	var accepted Status
 	a, err := c.ask(ctx, what, &accepted)
-	if err == nil && accepted.Count != count {
+	if err == nil && accepted.Count != uint64(count) {
 		err = what.misunderstood(&a, "%d messages were sent and %d accepted", count, accepted.Count)
 	}
 	if err == nil {
@@ -99,7 +96,7 @@ func (c *Client) append(ctx context.Context, what *call, count int) (Status, err
 	if err != nil {
 		return Status{}, err
 	}
-	return accepted.Status, nil
+	return accepted, nil
 }
 
 // isManyType says whether a content type is that of a request of many.

@@ -36,18 +36,32 @@ const (
 	Persisted State = "persisted" // every write is in the database, and the backend that has answered shows it
 	Rejected  State = "rejected"  // at least one write can never be persisted, the rest is; see Client.DeadLetters
 	Stalled   State = "stalled"   // pending, and nothing moves
-	Reached   State = "reached"   // everything is persisted that was accepted before the barrier
+	Reached   State = "reached"   // everything accepted before the barrier is persisted, except for Status.SetAside
 )
 
 // Status is what is known of writes, or of a barrier.
 type Status struct {
 	Receipt Receipt `json:"receipt"` // to ask again with; a barrier's may change
 	State   State   `json:"state"`
-	Reason  string  `json:"reason"` // why it is rejected or stalled, for people
+	Reason  string  `json:"reason"` // why it is rejected or stalled, or what is set aside; for people
+	Count   uint64  `json:"count"`  // how many records it stands for; 0 if the answer does not say, as a barrier's
+	// Rejected is which of the records can never be persisted; nil unless the state is Rejected.
+	Rejected *RejectedRecords `json:"rejected"`
 	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being Reached:
-	// everything else that was accepted before it is persisted.
+	// everything else that was accepted before it is persisted or set aside.
 	Missing uint64 `json:"missing"`
-	Backend string `json:"-"` // the run of a backend that has answered; "" if it does not say
+	// SetAside is how many records of a barrier's partitions are dead letters that nobody has discarded: see
+	// Client.DeadLetters. It is of the same state as the answer, and known if the barrier is Reached, or Missing is not 0;
+	// otherwise it is nil.
+	SetAside *uint64 `json:"set_aside"`
+	Backend  string  `json:"-"` // the run of a backend that has answered; "" if it does not say
+}
+
+// RejectedRecords says which of a receipt's records can never be persisted.
+type RejectedRecords struct {
+	Count       uint64   `json:"count"` // how many; at least so many unless it is exact
+	Exact       bool     `json:"exact"`
+	DeadLetters []string `json:"dead_letters"` // ids of their dead letters, at most 100: those that their messages would have
 }
 
 // settled says whether asking again cannot bring anything new.
@@ -91,7 +105,9 @@ func (c *Client) Wait(ctx context.Context, receipt Receipt) (Status, error) {
 }
 
 // Barrier asks whether everything is persisted that was accepted before it, by whomever: in the named logs, or in all.
-// It waits for at most wait until it is: the state is Reached, or else Pending, or Stalled with a reason.
+// It waits for at most wait until it is: the state is Reached, or else Pending, or Stalled with a reason. What could not
+// be persisted does not keep a barrier from being reached: Status.SetAside counts it, for all logs that share a partition
+// with the named ones.
 func (c *Client) Barrier(ctx context.Context, wait time.Duration, logs ...string) (Status, error) {
 	path := "/v1/barriers"
 	if len(logs) > 0 {

@@ -189,7 +189,7 @@ func TestGap(t *testing.T) {
 			t.Errorf("%v is missing after it was declared lost", left)
 		}
 		lost := drainmark.Run{Producer: r.producer, First: 2, Last: 2}
-		rejected, err := r.reader.Rejected(context.Background(), 0, []drainmark.Run{lost})
+		rejected, err := r.reader.Rejected(context.Background(), 0, []drainmark.Run{lost}, 1)
 		if err != nil || len(rejected) != 1 || rejected[0].Run != lost || !rejected[0].Discarded {
 			t.Errorf("what was lost is reported as %+v (%v)", rejected, err)
 		}

@@ -119,9 +119,10 @@ type Reader interface {
 	// or they are more than limit, it says so.
 	Written(ctx context.Context, partition int, since uint64, limit int) (Written, error)
 
-	// Rejected returns, for those of the runs (all of one partition) of which any mark was set aside, a dead letter
-	// that says why, without its record. The result has at most one entry a run and keeps their order.
-	Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error)
+	// Rejected returns, for those of the runs (all of one partition) of which any mark was set aside, the dead letters
+	// that say why, discarded ones too, without their records: at most so many for each run, in any order. The result
+	// keeps the order of the runs.
+	Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error)
 
 	// DeadLetter returns the dead letter, discarded ones too. ErrNotFound if there is none.
 	DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error)
@@ -180,7 +181,9 @@ type Commit struct {
 	Now        time.Time
 	Operations []Operation
 
-	// What the progress becomes, besides its revision. Producers has only the entries that change, each whole.
+	// What the progress becomes, besides its revision and SetAside. Producers has only the entries that change, each
+	// whole. SetAside the store counts itself, from the dead letters that there are: Letter.Records of each that is not
+	// discarded.
 	Cursor    drainmark.Cursor
 	Producers map[drainmark.ProducerID]drainmark.ProducerProgress
 	Rejected  uint64

@@ -51,7 +51,7 @@ func (r *runner) readStrongly(ctx context.Context, by, target int, l *log) {
 		Call: history.Call{Client: by, Target: target, Start: r.since()}, Number: int(r.barriers.Add(1)), Logs: []int{l.index},
 	}
 	s, err := r.targets[target].Barrier(ctx, waitFor, l.Name)
-	b.End, b.State, b.Backend = r.since(), string(s.State), s.Backend
+	b.End, b.State, b.Backend, b.SetAside = r.since(), string(s.State), s.Backend, s.SetAside
 	if b.Outcome = history.Done; s.State != client.Reached {
 		b.Outcome = history.Unknown
 		if err != nil {

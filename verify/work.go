@@ -226,7 +226,7 @@ func (r *runner) barrier(ctx context.Context, target, by int, note func(string))
 			err = failed
 		}
 	}
-	b.End, b.State, b.Backend = r.since(), string(s.State), s.Backend
+	b.End, b.State, b.Backend, b.SetAside = r.since(), string(s.State), s.Backend, s.SetAside
 	if b.Outcome = history.Done; s.State != client.Reached {
 		b.Outcome = history.Unknown
 		if err != nil {

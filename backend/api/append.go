@@ -2,6 +2,8 @@ package api
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"net/http"
 	"strconv"
 	"time"
@@ -99,11 +101,11 @@ func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Re
 
 // acceptance is what is said of writes that are accepted.
 type acceptance struct {
-	count  int            // 0: not to be told
-	id     *drainmark.Run // the mark of the one message; nil: not to be told
-	done   int            // the status if they turn out to be persisted
-	state  string
-	reason string
+	count int            // 0: not to be told
+	id    *drainmark.Run // the mark of the one message; nil: not to be told
+	done  int            // the status if they turn out to be persisted
+	state string
+	now   backend.Status // after a wait: why they are rejected, and which
 }
 
 // accepted answers for writes that the broker has confirmed. It waits as the request prefers; whatever that brings,
@@ -118,17 +120,21 @@ func (h *handler) accepted(w http.ResponseWriter, r *request, receipt drainmark.
 		case now.State == backend.Persisted:
 			status, a.state = a.done, string(now.State)
 		case now.State == backend.Rejected:
-			a.state, a.reason = string(now.State), now.Reason
+			a.state, a.now = string(now.State), now
 		}
 	}
 	text := receipt.String()
 	w.Header().Set(receiptHeader, text)
-	h.respond(w, status, "application/json", a.json(text))
+	body, err := a.json(text)
+	if err != nil {
+		return err
+	}
+	h.respond(w, status, "application/json", body)
 	return nil
 }
 
-func (a *acceptance) json(receipt string) []byte {
-	b := make([]byte, 0, len(receipt)+len(a.reason)+160)
+func (a *acceptance) json(receipt string) ([]byte, error) {
+	b := make([]byte, 0, len(receipt)+len(a.now.Reason)+160)
 	b = appendString(append(b, `{"receipt":`...), receipt)
 	if a.count > 0 {
 		b = strconv.AppendInt(append(b, `,"count":`...), int64(a.count), 10)
@@ -138,10 +144,17 @@ func (a *acceptance) json(receipt string) []byte {
 		b = append(appendMark(append(b, `,"id":"`...), mark), '"')
 	}
 	b = appendString(append(b, `,"state":`...), a.state)
-	if a.reason != "" {
-		b = appendString(append(b, `,"reason":`...), a.reason)
+	if a.now.Reason != "" {
+		b = appendString(append(b, `,"reason":`...), a.now.Reason)
 	}
-	return append(b, '}', '\n')
+	if rejected := newRejected(a.now); rejected != nil {
+		which, err := json.Marshal(rejected)
+		if err != nil {
+			return nil, fmt.Errorf("writing which records are rejected: %w", err)
+		}
+		b = append(append(b, `,"rejected":`...), which...)
+	}
+	return append(b, '}', '\n'), nil
 }
 
 // status says where a receipt stands, after the wait that the request prefers.

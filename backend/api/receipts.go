@@ -11,12 +11,36 @@ import (
 	"github.com/drainmark/drainmark/backend"
 )
 
-// receiptJSON says where a receipt or a barrier stands.
+// receiptJSON says where a receipt stands.
 type receiptJSON struct {
-	Receipt string `json:"receipt"`
-	State   string `json:"state"`
-	Reason  string `json:"reason,omitempty"`
-	Missing uint64 `json:"missing,omitempty"` // a barrier's
+	Receipt  string        `json:"receipt"`
+	State    string        `json:"state"`
+	Reason   string        `json:"reason,omitempty"`
+	Count    uint64        `json:"count"`
+	Rejected *rejectedJSON `json:"rejected,omitempty"`
+}
+
+// rejectedJSON says which of a receipt's records are set aside; a lower bound unless it is exact.
+type rejectedJSON struct {
+	Count       uint64   `json:"count"`
+	Exact       bool     `json:"exact"`
+	DeadLetters []string `json:"dead_letters"`
+}
+
+func newRejected(now backend.Status) *rejectedJSON {
+	if now.State != backend.Rejected {
+		return nil
+	}
+	return &rejectedJSON{now.Rejected.Records, now.Rejected.Exact, append([]string{}, now.Rejected.Letters...)}
+}
+
+// barrierJSON says where a barrier stands.
+type barrierJSON struct {
+	Receipt  string  `json:"receipt"`
+	State    string  `json:"state"`
+	Reason   string  `json:"reason,omitempty"`
+	Missing  uint64  `json:"missing,omitempty"`
+	SetAside *uint64 `json:"set_aside,omitempty"` // left out where it is not known
 }
 
 // receipt answers what became of the writes of one or more receipts.
@@ -34,7 +58,8 @@ func (h *handler) receipt(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	return h.respondJSON(w, http.StatusOK, receiptJSON{Receipt: now.Receipt.String(), State: string(now.State), Reason: now.Reason})
+	answer := receiptJSON{now.Receipt.String(), string(now.State), now.Reason, recordsOf(now.Receipt), newRejected(now)}
+	return h.respondJSON(w, http.StatusOK, answer)
 }
 
 // barrier publishes fences and waits for them, or waits again for earlier ones.
@@ -53,6 +78,8 @@ func (h *handler) barrier(w http.ResponseWriter, r *request) error {
 		return err
 	case earlier != nil && len(logs) > 0:
 		return invalid("a barrier's receipt says itself which partitions it is of: it cannot be restricted to logs")
+	case earlier != nil && !isBarrier(*earlier):
+		return invalid("the receipt is one of writes: only a receipt that a barrier was answered with asks for that barrier again")
 	case earlier != nil:
 		now, err := h.status(r, *earlier)
 		if err != nil {
@@ -74,9 +101,30 @@ func (h *handler) barrier(w http.ResponseWriter, r *request) error {
 	return h.respondBarrier(w, now)
 }
 
+// isBarrier says whether all of a receipt is of fences. Only of those an epoch was noted before they were published.
+func isBarrier(r drainmark.Receipt) bool {
+	for _, run := range r.Runs {
+		if _, ok := r.Epochs[run.Partition]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// recordsOf is how many records a receipt stands for.
+func recordsOf(r drainmark.Receipt) (n uint64) {
+	for _, run := range r.Runs {
+		n += run.Last - run.First + 1
+	}
+	return n
+}
+
 // respondBarrier says reached only of fences that are all persisted, and of nothing else.
 func (h *handler) respondBarrier(w http.ResponseWriter, now backend.Status) error {
-	answer := receiptJSON{now.Receipt.String(), string(now.State), now.Reason, now.Missing}
+	answer := barrierJSON{Receipt: now.Receipt.String(), State: string(now.State), Reason: now.Reason, Missing: now.Missing}
+	if now.State == backend.Persisted || now.Missing > 0 {
+		answer.SetAside = &now.SetAside
+	}
 	status := http.StatusAccepted
 	switch now.State {
 	case backend.Persisted:

@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,47 @@ import (
 func failStatus(err error) func(context.Context, drainmark.Receipt, time.Duration) (backend.Status, error) {
 	return func(context.Context, drainmark.Receipt, time.Duration) (backend.Status, error) {
 		return backend.Status{}, err
+	}
+}
+
+// fencesOf is the text of a receipt as of a barrier's.
+func fencesOf(r drainmark.Receipt) string {
+	r.Epochs = map[int]uint64{}
+	for _, run := range r.Runs {
+		r.Epochs[run.Partition] = 7
+	}
+	return r.String()
+}
+
+func TestReceiptSaysWhatIsRejected(t *testing.T) {
+	t.Parallel()
+	status := backend.Status{Receipt: receiptBoth, State: backend.Rejected, Reason: "why", Rejected: backend.Rejections{
+		Records: 1, Exact: true, Letters: []string{"0-4bf90000000000000000000000000036-2"},
+	}}
+	s := serve(t, &fake{
+		status: func(context.Context, drainmark.Receipt, time.Duration) (backend.Status, error) { return status, nil },
+		append: func(context.Context, string, []drainmark.Record) (drainmark.Receipt, error) { return receiptBoth, nil },
+	})
+	for what, a := range map[string]answer{
+		"a receipt": s.do("GET", "/v1/receipts/"+receiptBoth.String(), ""),
+		"an append": s.do("POST", "/v1/logs/a/messages", "{\"body\":\"a\"}\n{\"body\":\"b\"}", "Content-Type: application/x-ndjson", "Prefer: wait=1"),
+	} {
+		var v struct {
+			Count    int
+			Reason   string
+			Rejected struct {
+				Count       int
+				Exact       bool
+				DeadLetters []string `json:"dead_letters"`
+			}
+		}
+		if err := json.Unmarshal(a.body, &v); err != nil {
+			t.Fatal(err)
+		}
+		if v.Count != 2 || v.Reason != "why" || v.Rejected.Count != 1 || !v.Rejected.Exact || !slices.Equal(v.Rejected.DeadLetters, status.Rejected.Letters) {
+			t.Errorf("%s: %s", what, a.body)
+		}
+		checkDocumented(t, a.Request, a)
 	}
 }
 
@@ -134,15 +176,49 @@ func TestBarrierThatIsNotSimple(t *testing.T) {
 	t.Run("an earlier barrier is asked for without a new one", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, &fake{status: says(backend.Persisted, "")}) // whose Barrier fails
-		v := s.do("POST", "/v1/barriers?receipt="+receiptOne.String()+"&receipt="+receiptTwo.String(), "").want(t, 200)
-		if v["state"] != "reached" || v["receipt"] != receiptBoth.String() {
+		one, two := fencesOf(receiptOne), fencesOf(receiptTwo)
+		v := s.do("POST", "/v1/barriers?receipt="+one+"&receipt="+two, "").want(t, 200)
+		if v["state"] != "reached" || v["receipt"] != fencesOf(receiptBoth) {
 			t.Errorf("the answer is %v", v)
+		}
+	})
+	t.Run("the receipt of writes asks for no barrier", func(t *testing.T) {
+		t.Parallel()
+		s := serve(t, &fake{status: says(backend.Persisted, "")})
+		s.do("POST", "/v1/barriers?receipt="+receiptOne.String(), "").wantProblem(t, drainmark.KindInvalid, "one of writes")
+		elsewhere := receiptOne
+		elsewhere.Runs = append(slices.Clone(elsewhere.Runs), drainmark.Run{Partition: 9, Producer: elsewhere.Runs[0].Producer, First: 1, Last: 1})
+		elsewhere.Epochs = map[int]uint64{receiptOne.Runs[0].Partition: 5}
+		s.do("POST", "/v1/barriers?receipt="+elsewhere.String(), "").wantProblem(t, drainmark.KindInvalid, "one of writes")
+	})
+	t.Run("a barrier says what is set aside, and where nothing is", func(t *testing.T) {
+		t.Parallel()
+		for _, test := range []struct {
+			status backend.Status
+			want   any
+		}{
+			{backend.Status{State: backend.Persisted, SetAside: 3, Reason: "why"}, 3.0},
+			{backend.Status{State: backend.Persisted}, 0.0},
+			{backend.Status{State: backend.Stalled, Missing: 2, SetAside: 1}, 1.0},
+			{backend.Status{State: backend.Stalled}, nil},
+			{backend.Status{State: backend.Pending}, nil},
+		} {
+			s := serve(t, &fake{status: func(_ context.Context, r drainmark.Receipt, _ time.Duration) (backend.Status, error) {
+				test.status.Receipt = r
+				return test.status, nil
+			}})
+			a := s.do("POST", "/v1/barriers?receipt="+fencesOf(receiptOne), "")
+			checkDocumented(t, a.Request, a)
+			var v map[string]any
+			if err := json.Unmarshal(a.body, &v); err != nil || v["set_aside"] != test.want {
+				t.Errorf("of %+v the answer is %s", test.status, a.body)
+			}
 		}
 	})
 	t.Run("an earlier barrier that cannot be asked for is an error", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, failing(drainmark.Errorf(drainmark.KindReceiptExpired, "old")))
-		s.do("POST", "/v1/barriers?receipt="+receiptOne.String(), "").wantProblem(t, drainmark.KindReceiptExpired)
+		s.do("POST", "/v1/barriers?receipt="+fencesOf(receiptOne), "").wantProblem(t, drainmark.KindReceiptExpired)
 	})
 	t.Run("an unknown outcome has its receipt", func(t *testing.T) {
 		t.Parallel()

@@ -50,7 +50,10 @@ export class Barrier {
       const now = await this.#once(receipt, wait, signal);
       receipt = now.receipt || receipt;
       if (now.state === "reached") {
-        return this.#say("good", "yes", `Everything accepted ${before} is persisted and visible here (after ${took()}).`);
+        const aside = now.set_aside || 0;
+        const all = aside > 0 ? "Everything else" : "Everything";
+        const but = aside > 0 ? ` ${aside === 1 ? "1 record is" : `${aside} records are`} set aside as dead letters, and in no log.` : "";
+        return this.#say("good", "yes", `${all} accepted ${before} is persisted and visible here (after ${took()}).${but}`);
       }
       if (now.state === "stalled") this.#say("bad", "stalled", `Not yet: ${now.reason}. Asking on …`);
       else if (now.state === "pending") this.#say("waiting", "not yet", `Something accepted ${before} is still on its way. Asking on …`);

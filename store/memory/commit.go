@@ -35,7 +35,9 @@ func (db *DB) commit(s *state, c store.Commit) (*state, store.Committed, error) 
 	if len(d.refused) > 0 {
 		return s, store.Committed{}, d.refusal()
 	}
+	setAside := d.partition.progress.SetAside
 	d.partition.progress = p.progress.With(c.Producers)
+	d.partition.progress.SetAside = setAside
 	d.partition.progress.Cursor = c.Cursor
 	d.partition.progress.Rejected = c.Rejected
 	d.partition.progress.Revision++
@@ -80,6 +82,7 @@ func (d *draft) apply(op *store.Operation) (reason string, refuse bool) {
 		d.setAside(op.Letter)
 	case store.Restore:
 		if ordinal, ok := d.partition.ordinals.get(op.Letter.ID); ok {
+			d.uncount(ordinal)
 			d.partition.letters = d.partition.letters.without(ordinal)
 			d.partition.ordinals = d.partition.ordinals.without(op.Letter.ID)
 		}
@@ -144,5 +147,16 @@ func (d *draft) setAside(letter *drainmark.DeadLetter) {
 		ordinal = d.partition.lastOrdinal
 		d.partition.ordinals = d.partition.ordinals.with(letter.ID, ordinal)
 	}
+	d.uncount(ordinal)
+	if !kept.Discarded {
+		d.partition.progress.SetAside += kept.Records()
+	}
 	d.partition.letters = d.partition.letters.with(ordinal, &kept)
+}
+
+// uncount takes the letter at an ordinal, if there is one, out of the count of those that are not discarded.
+func (d *draft) uncount(ordinal uint64) {
+	if letter, ok := d.partition.letters.get(ordinal); ok && !letter.Discarded {
+		d.partition.progress.SetAside -= letter.Records()
+	}
 }

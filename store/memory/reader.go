@@ -111,7 +111,7 @@ func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit
 }
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
 	s, err := r.state(ctx, "looking for rejected records")
 	if err != nil {
 		return nil, err
@@ -119,9 +119,7 @@ func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.R
 	p := s.partition(partition)
 	var rejected []drainmark.DeadLetter
 	for _, run := range runs {
-		if letter, ok := p.rejected(run); ok {
-			rejected = append(rejected, letter)
-		}
+		rejected = append(rejected, p.rejected(run, each)...)
 	}
 	return rejected, nil
 }

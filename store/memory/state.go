@@ -111,15 +111,19 @@ func (l *log) page(after uint64, limit int) []drainmark.Message {
 	return slices.Clone(messages)
 }
 
-// rejected returns the first dead letter that shares a mark with the run, without its record.
-func (p *partition) rejected(run drainmark.Run) (drainmark.DeadLetter, bool) {
+// rejected returns up to limit dead letters that share a mark with the run, without their records.
+func (p *partition) rejected(run drainmark.Run, limit int) []drainmark.DeadLetter {
+	var rejected []drainmark.DeadLetter
 	for _, letter := range p.letters.all() {
+		if len(rejected) >= limit {
+			break
+		}
 		r := letter.Run
 		if r.First > 0 && r.Producer == run.Producer && r.First <= run.Last && run.First <= r.Last {
 			found := *letter
 			found.Record = drainmark.Record{}
-			return found, true
+			rejected = append(rejected, found)
 		}
 	}
-	return drainmark.DeadLetter{}, false
+	return rejected
 }

@@ -99,7 +99,7 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 	}
 	s.follow(ctx)
 	at := s.names.of(claim.Partition)
-	c := newCall(scriptClaim, s.names.deployment, at.state, at.producers)
+	c := newCall(scriptClaim, s.names.deployment, at.state, at.producers, at.openLetters)
 	c.arg(d.text, claim.Owner).argNumber(claim.Epoch).argInt(ttl.Microseconds())
 	c.arg(s.names.channel, strconv.Itoa(claim.Partition))
 	return runSafely(ctx, s, doing, c, func(r reply) (drainmark.Progress, error) {
@@ -113,10 +113,11 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 	})
 }
 
-// readProgress reads epoch, revision, cursor and count of rejected records, and all producers.
+// readProgress reads epoch, revision, cursor, and the counts of rejected records and of those set aside, and all
+// producers.
 func readProgress(partition int, state, producers reply) (drainmark.Progress, error) {
 	p := drainmark.Progress{Partition: partition, Cursor: drainmark.Cursor(state.at(2).String())}
-	for i, into := range map[int]*uint64{0: &p.Epoch, 1: &p.Revision, 3: &p.Rejected} {
+	for i, into := range map[int]*uint64{0: &p.Epoch, 1: &p.Revision, 3: &p.Rejected, 4: &p.SetAside} {
 		n, err := state.at(i).number()
 		if err != nil {
 			return drainmark.Progress{}, err

@@ -35,9 +35,9 @@
 //
 //	drainmark:{all}:deployment      string      "<id> <number of partitions>"
 //	drainmark:{all}:owners          sorted set  owner, by the time until which it is known to be alive
-//	state                           hash        owner, epoch, until: the claim; revision, cursor, rejected: the progress;
-//	                                            ordinal: the last one given to a dead letter; written: behind and up to
-//	                                            which revision logs:written is complete
+//	state                           hash        owner, epoch, until: the claim; revision, cursor, rejected, set_aside: the
+//	                                            progress; ordinal: the last one given to a dead letter; written: behind and
+//	                                            up to which revision logs:written is complete
 //	producers                       hash        producer: "<time of its last record> <what is done, as in 1-500,502-900>"
 //	producers:ages                  sorted set  producer, by the time of its last record
 //	logs                            hash        log: "<last position> <cleared through> <swept through>"

@@ -142,7 +142,7 @@ func (r *Reader) Progress(ctx context.Context, partition int) (p drainmark.Progr
 	}
 	return use(ctx, r.client, "reading the progress", func(ctx context.Context, c conn) (drainmark.Progress, error) {
 		replies, err := c.transaction(ctx,
-			command("HMGET", at.state, "epoch", "revision", "cursor", "rejected"), command("HGETALL", at.producers))
+			command("HMGET", at.state, "epoch", "revision", "cursor", "rejected", "set_aside"), command("HGETALL", at.producers))
 		if err != nil {
 			return drainmark.Progress{}, err
 		}
@@ -316,12 +316,12 @@ func readLetters(found reply) (letters []store.DeadLetter, err error) {
 }
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run) (rejected []drainmark.DeadLetter, err error) {
+func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) (rejected []drainmark.DeadLetter, err error) {
 	at := r.names.of(partition)
 	if at == nil {
 		return nil, ctx.Err()
 	}
-	find := newCall(scriptRejected, at.marks, at.spans, at.letterHeads)
+	find := newCall(scriptRejected, at.marks, at.spans, at.letterHeads).argInt(int64(each))
 	for _, run := range runs {
 		find.arg(run.Producer.String(), fmt.Sprintf("%020d", max(run.First, 1)), fmt.Sprintf("%020d", run.Last))
 	}
@@ -334,12 +334,9 @@ func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.R
 	})
 }
 
-// readRejected reads id and head of each run's letter, or two nothings.
+// readRejected reads id and head of each letter.
 func readRejected(found reply) (rejected []drainmark.DeadLetter, err error) {
 	for i := 0; i+1 < len(found.list()); i += 2 {
-		if found.at(i).isNil() {
-			continue
-		}
 		letter, err := parseHead(found.at(i).String(), found.at(i+1))
 		if err != nil {
 			return nil, err

@@ -196,10 +196,10 @@ func (r *Reader) Logs(ctx context.Context, after string, limit int) ([]drainmark
 }
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
 	const doing = "looking for rejected records"
 	return aboutOne(ctx, r, doing, partition, func(ctx context.Context, m store.Reader) ([]drainmark.DeadLetter, error) {
-		return m.Rejected(ctx, partition, runs)
+		return m.Rejected(ctx, partition, runs, each)
 	})
 }
 

@@ -151,8 +151,8 @@ func (c *client) Logs(ctx context.Context, after string, limit int) ([]drainmark
 	return ask(ctx, c, "Logs", func(r store.Reader) ([]drainmark.LogInfo, error) { return r.Logs(ctx, after, limit) })
 }
 
-func (c *client) Rejected(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
-	return ask(ctx, c, "Rejected", func(r store.Reader) ([]drainmark.DeadLetter, error) { return r.Rejected(ctx, p, runs) })
+func (c *client) Rejected(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+	return ask(ctx, c, "Rejected", func(r store.Reader) ([]drainmark.DeadLetter, error) { return r.Rejected(ctx, p, runs, each) })
 }
 
 func (c *client) DeadLetter(ctx context.Context, p int, id string) (drainmark.DeadLetter, error) {

@@ -105,28 +105,28 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 	return letters, err
 }
 
-// findRejected finds a letter that shares a mark with a run: one whose last mark is in the run, or one of several marks
-// that begins in or before the run and ends behind it. Each half is a range of an index.
+// findRejected finds letters that share a mark with a run: those whose last mark is in the run, and those of several
+// marks that begin in or before the run and end behind it. Each half is a range of an index.
 const findRejected = `SELECT * FROM (
 	SELECT id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, undecoded FROM dead_letters
-	WHERE partition = ?1 AND producer = ?2 AND last BETWEEN ?3 AND ?4 ORDER BY last LIMIT 1)
+	WHERE partition = ?1 AND producer = ?2 AND last BETWEEN ?3 AND ?4 ORDER BY last LIMIT ?5)
 UNION ALL SELECT * FROM (
 	SELECT id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, undecoded FROM dead_letters
-	WHERE partition = ?1 AND producer = ?2 AND first <= ?4 AND last > ?4 AND first < last LIMIT 1)
-LIMIT 1`
+	WHERE partition = ?1 AND producer = ?2 AND first <= ?4 AND last > ?4 AND first < last LIMIT ?5)
+LIMIT ?5`
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
 	var rejected []drainmark.DeadLetter
 	err := r.readSnapshot(ctx, "looking for rejected records", func(c *conn) error {
 		for _, run := range runs {
 			first, last := max(1, min(run.First, math.MaxInt64)), min(run.Last, math.MaxInt64)
-			row, err := c.one(ctx, findRejected, partition, run.Producer[:], first, last)
+			err := c.each(ctx, findRejected, []any{partition, run.Producer[:], first, last, max(each, 0)}, func(row []driver.Value) error {
+				rejected = append(rejected, scanReason(row))
+				return nil
+			})
 			if err != nil {
 				return fmt.Errorf("run %s: %w", run, err)
-			}
-			if row != nil {
-				rejected = append(rejected, scanReason(row))
 			}
 		}
 		return nil

@@ -48,12 +48,12 @@ func parseRanges(s string) (drainmark.Ranges, error) {
 // readProgress reads the partition's progress, the zero one if it was never claimed. It is two queries.
 func readProgress(ctx context.Context, c *conn, partition int) (drainmark.Progress, error) {
 	p := drainmark.Progress{Partition: partition}
-	row, err := c.one(ctx, "SELECT epoch, revision, cursor, rejected FROM partitions WHERE partition = ?", partition)
+	row, err := c.one(ctx, "SELECT epoch, revision, cursor, rejected, set_aside FROM partitions WHERE partition = ?", partition)
 	if err != nil || row == nil {
 		return p, err
 	}
 	p.Version = drainmark.Version{Epoch: number(row[0]), Revision: number(row[1])}
-	p.Cursor, p.Rejected = drainmark.Cursor(text(row[2])), number(row[3])
+	p.Cursor, p.Rejected, p.SetAside = drainmark.Cursor(text(row[2])), number(row[3]), number(row[4])
 	p.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{}
 	const producers = `SELECT p.producer, g.done, g.last_at FROM progress g JOIN producers p ON p.id = g.producer WHERE g.partition = ?`
 	err = c.each(ctx, producers, []any{partition}, func(row []driver.Value) error {

@@ -10,13 +10,16 @@ import (
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 2          // PRAGMA user_version
+	schemaVersion = 3          // PRAGMA user_version
 )
 
 // upgrades makes a file of each schema version, from 1 on, one of the next.
 var upgrades = []string{
 	"ALTER TABLE logs ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; " +
 		"CREATE INDEX logs_by_revision ON logs (partition, revision);",
+	"ALTER TABLE partitions ADD COLUMN set_aside INTEGER NOT NULL DEFAULT 0; " +
+		"UPDATE partitions SET set_aside = (SELECT coalesce(sum(last - first + 1), 0) FROM dead_letters d " +
+		"WHERE d.partition = partitions.partition AND NOT d.discarded);" + countLetters,
 }
 
 // The limits that the messages' key sets.
@@ -48,7 +51,8 @@ CREATE TABLE partitions (
 	until     INTEGER NOT NULL, -- the end of the lease
 	revision  INTEGER NOT NULL,
 	cursor    TEXT NOT NULL,
-	rejected  INTEGER NOT NULL
+	rejected  INTEGER NOT NULL,
+	set_aside INTEGER NOT NULL DEFAULT 0 -- records of the dead letters that are not discarded: see countLetters
 ) STRICT;
 
 CREATE TABLE owners (
@@ -144,6 +148,20 @@ JOIN messages m ON m.id > (l.id << 40 | l.cleared_through) AND m.id < ((l.id + 1
 JOIN producers p ON p.id = m.producer;
 `
 
+// countLetters keeps partitions.set_aside right, whoever changes dead letters.
+const countLetters = `
+CREATE TRIGGER count_new_letter AFTER INSERT ON dead_letters WHEN NOT NEW.discarded BEGIN
+	UPDATE partitions SET set_aside = set_aside + NEW.last - NEW.first + 1 WHERE partition = NEW.partition;
+END;
+CREATE TRIGGER count_changed_letter AFTER UPDATE ON dead_letters BEGIN
+	UPDATE partitions SET set_aside = set_aside + (NOT NEW.discarded) * (NEW.last - NEW.first + 1)
+		- (NOT OLD.discarded) * (OLD.last - OLD.first + 1) WHERE partition = NEW.partition;
+END;
+CREATE TRIGGER count_removed_letter AFTER DELETE ON dead_letters WHEN NOT OLD.discarded BEGIN
+	UPDATE partitions SET set_aside = set_aside - (OLD.last - OLD.first + 1) WHERE partition = OLD.partition;
+END;
+`
+
 // checkSchema returns the schema version of the store in the file, 0 if there is nothing yet. Anything but a store that
 // this program knows is store.ErrMisconfigured.
 func checkSchema(ctx context.Context, c *conn) (version int64, err error) {
@@ -173,7 +191,7 @@ func createSchema(ctx context.Context, c *conn) error {
 		if err != nil || version == schemaVersion {
 			return err
 		}
-		script := schema
+		script := schema + countLetters
 		if version > 0 {
 			script = strings.Join(upgrades[version-1:], "\n")
 		}

@@ -17,16 +17,17 @@ import (
 func schemaOne(t *testing.T) string {
 	t.Helper()
 	one := schema
-	for _, added := range []string{
-		"\trevision        INTEGER NOT NULL DEFAULT 0 -- of the partition, by the last commit that wrote to the log\n",
-		"CREATE INDEX logs_by_revision ON logs (partition, revision);\n",
+	for _, change := range [][2]string{
+		{"\trevision        INTEGER NOT NULL DEFAULT 0 -- of the partition, by the last commit that wrote to the log\n", ""},
+		{"CREATE INDEX logs_by_revision ON logs (partition, revision);\n", ""},
+		{"swept_through   INTEGER NOT NULL, --", "swept_through   INTEGER NOT NULL --"},
+		{"rejected  INTEGER NOT NULL,\n\tset_aside INTEGER NOT NULL DEFAULT 0 --", "rejected  INTEGER NOT NULL --"},
 	} {
-		if !strings.Contains(one, added) {
-			t.Fatalf("the schema does not have %q any more", added)
+		if !strings.Contains(one, change[0]) {
+			t.Fatalf("the schema does not have %q any more", change[0])
 		}
-		one = strings.Replace(one, added, "", 1)
+		one = strings.Replace(one, change[0], change[1], 1)
 	}
-	one = strings.Replace(one, "swept_through   INTEGER NOT NULL, --", "swept_through   INTEGER NOT NULL --", 1)
 	return fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = 1", one, applicationID)
 }
 
@@ -44,6 +45,8 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 		schemaOne(t), "PRAGMA journal_mode = WAL", `INSERT INTO deployment VALUES (1, x'00000000000000000000000000000007', 1)`,
 		`INSERT INTO partitions VALUES (0, 'owner', 3, 9000000000000000, 5, '', 0)`,
 		`INSERT INTO logs (id, name, partition, last_position, cleared_through, swept_through) VALUES (1, 'old', 0, 2, 2, 2)`,
+		`INSERT INTO dead_letters SELECT NULL, 0, 'letter ' || column1, 0, x'00', 10, 14, '', '', 0, 1, column1, 0, 1, '', '', x'', '', '', '', 0
+			FROM (VALUES (0), (1))`, // the second one is discarded
 	} {
 		if err := c.script(ctx, script); err != nil {
 			t.Fatal(err)
@@ -66,6 +69,9 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
+	if p, err := r.Progress(ctx, 0); err != nil || p.SetAside != 5 {
+		t.Errorf("after the upgrade the progress is %+v (%v)", p, err)
+	}
 	commit := store.Commit{Epoch: 3, Revision: 5, Now: time.Now(), Operations: []store.Operation{
 		{Kind: store.Append, Record: &drainmark.Record{Log: "new"}},
 	}}

@@ -44,7 +44,7 @@ var aboutClosing = []promise{
 		w.fails("reading messages", err, store.ErrClosed)
 		_, err = closed.Logs(w.ctx, "", 1)
 		w.fails("listing the logs", err, store.ErrClosed)
-		_, err = closed.Rejected(w.ctx, 0, []drainmark.Run{run(0, 1, 1)})
+		_, err = closed.Rejected(w.ctx, 0, []drainmark.Run{run(0, 1, 1)}, 1)
 		w.fails("asking what is rejected", err, store.ErrClosed)
 		_, err = closed.DeadLetters(w.ctx, 0, 0, 1)
 		w.fails("listing the dead letters", err, store.ErrClosed)

@@ -114,6 +114,32 @@ var aboutLetters = []promise{
 		w.noLetter(0, "a")
 	}},
 
+	{"the progress counts the records of the dead letters that are there, and not of those discarded", func(w *world) {
+		s, other := w.hold(0), w.hold(1)
+		unknown := store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{ID: "unknown marks", SetAsideAt: w.now}}
+		for i, step := range []struct {
+			operations []store.Operation
+			want       uint64
+		}{
+			{nil, 0},
+			{[]store.Operation{setAside(0, "a", 1), setAside(0, "b", 2), setAside(0, "many", 10, 19), unknown}, 13},
+			{[]store.Operation{setAside(0, "b", 2), setAside(0, "many", 10, 15)}, 9}, // again, in the place of the ones before
+			{[]store.Operation{restore("a"), restore("no letter")}, 8},
+			{[]store.Operation{discard(0, "b", 2)}, 7},
+			{[]store.Operation{discard(0, "b", 2), restore("many")}, 1},
+			{[]store.Operation{restore("b"), discard(0, "lost", 30), setAside(0, "c", 31), discard(0, "c", 31)}, 1},
+			{[]store.Operation{setAside(0, "lost", 30)}, 2},
+		} {
+			s.commit(step.operations...)
+			w.equal(fmt.Sprintf("the records set aside after commit %d", i), w.progressOf(0).SetAside, step.want)
+		}
+		again, err := w.store.Claim(w.ctx, newClaim(0, s.claim.Owner), longLease)
+		w.must("claiming", err)
+		w.equal("the records set aside that a claim tells", again.SetAside, uint64(2))
+		other.commit()
+		w.equal("the records set aside in another partition", w.progressOf(1).SetAside, uint64(0))
+	}},
+
 	{"an ordinal is never given twice", func(w *world) {
 		s := w.hold(0)
 		s.commit(setAside(0, "a", 1), setAside(0, "b", 2))
@@ -149,13 +175,40 @@ var aboutLetters = []promise{
 		w.equal("what is rejected of 8 to 20", w.rejected(0, run(0, 8, 20)), []string{"1 to 10"})
 	}},
 
+	{"all that is rejected of a run is found, up to a limit", func(w *world) {
+		s := w.hold(0)
+		var operations []store.Operation
+		want := map[string]bool{"spans 90 to 99": true, "spans 190 to 210": true, "spans 120 to 121": true}
+		for i := uint64(1); i <= 300; i++ {
+			id := fmt.Sprint("single ", i)
+			operations = append(operations, setAside(0, id, i))
+			if i >= 99 && i <= 200 {
+				want[id] = true
+			}
+		}
+		s.commit(append(operations, setAside(0, "spans 90 to 99", 90, 99), setAside(0, "spans 120 to 121", 120, 121),
+			setAside(0, "spans 190 to 210", 190, 210), setAside(0, "spans 80 to 98", 80, 98))...)
+		letters, err := w.reader.Rejected(w.ctx, 0, []drainmark.Run{run(0, 99, 200), run(0, 400, 500), run(0, 1, 1)}, 1000)
+		w.must("asking what is rejected", err)
+		w.equal("how many are found", len(letters), len(want)+1)
+		w.equal("what is found of the last run", letters[len(want)].ID, "single 1")
+		got := map[string]bool{}
+		for _, letter := range letters[:len(want)] {
+			got[letter.ID] = true
+		}
+		w.equal("what is found of the first run", got, want)
+		letters, err = w.reader.Rejected(w.ctx, 0, []drainmark.Run{run(0, 1, 90), run(0, 120, 300)}, 70)
+		w.must("asking what is rejected", err)
+		w.equal("how many are found with a limit of 70 for each run", len(letters), 140)
+	}},
+
 	{"what is rejected of several runs comes in their order, one at most for each, without its record", func(w *world) {
 		s := w.hold(0)
 		s.commit(setAside(0, "1", 1), setAside(0, "2", 2), setAside(0, "9", 9))
 		asked := []drainmark.Run{run(0, 9, 12), run(0, 3, 8), run(0, 1, 1), run(0, 2, 2)}
 		w.equal("what is rejected", w.rejected(0, asked...), []string{"9", "1", "2"})
 		w.equal("what is rejected of one run with two", len(w.rejected(0, run(0, 1, 2))), 1)
-		letters, err := w.reader.Rejected(w.ctx, 0, asked[:1])
+		letters, err := w.reader.Rejected(w.ctx, 0, asked[:1], 1)
 		w.must("asking what is rejected", err)
 		w.equal("its reason", letters[0].Reason, "reason of 9")
 		w.equal("its run", letters[0].Run, run(0, 9, 9))
@@ -234,7 +287,7 @@ func (w *world) noLetter(partition int, id string) {
 // rejected returns the IDs of what Rejected returns.
 func (w *world) rejected(partition int, runs ...drainmark.Run) []string {
 	w.Helper()
-	letters, err := w.reader.Rejected(w.ctx, partition, runs)
+	letters, err := w.reader.Rejected(w.ctx, partition, runs, 1)
 	w.must("asking what is rejected", err)
 	var ids []string
 	for _, letter := range letters {

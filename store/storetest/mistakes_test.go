@@ -172,8 +172,8 @@ var wrongLetters = []mistake{
 	}), []string{"a discarded dead letter is not listed, and is found by those who ask for it"}},
 
 	{"a discarded dead letter rejects nobody", onReader(func(d *database, b *brokenReader) {
-		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
-			letters, err := b.Reader.Rejected(ctx, p, runs)
+		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+			letters, err := b.Reader.Rejected(ctx, p, runs, each)
 			return slices.DeleteFunc(letters, func(l drainmark.DeadLetter) bool { return l.Discarded }), err
 		}
 	}), []string{"a discarded dead letter is not listed, and is found by those who ask for it"}},
@@ -181,6 +181,23 @@ var wrongLetters = []mistake{
 	{"a restored record stays a dead letter", onCommit(func(d *database, c *store.Commit) {
 		c.Operations = slices.DeleteFunc(c.Operations, func(op store.Operation) bool { return op.Kind == store.Restore })
 	}), []string{"a restored record is no dead letter any more"}},
+
+	{"letters are counted, not their records", onReader(func(d *database, b *brokenReader) {
+		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
+			p, err := b.Reader.Progress(ctx, partition)
+			letters, _ := b.Reader.DeadLetters(ctx, partition, 0, 1000)
+			p.SetAside = uint64(len(letters))
+			return p, err
+		}
+	}), []string{"the progress counts the records of the dead letters that are there, and not of those discarded"}},
+
+	{"what was ever set aside counts as being there", onReader(func(d *database, b *brokenReader) {
+		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
+			p, err := b.Reader.Progress(ctx, partition)
+			p.SetAside = p.Rejected
+			return p, err
+		}
+	}), []string{"the progress counts the records of the dead letters that are there, and not of those discarded"}},
 
 	{"ordinals are counted in the list", onReader(func(d *database, b *brokenReader) {
 		b.letters = func(ctx context.Context, p int, after uint64, limit int) ([]store.DeadLetter, error) {
@@ -193,14 +210,20 @@ var wrongLetters = []mistake{
 	}), []string{"an ordinal is never given twice"}},
 
 	{"a run is rejected for its first mark only", onReader(func(d *database, b *brokenReader) {
-		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
+		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
 			runs = slices.Clone(runs)
 			for i := range runs {
 				runs[i].Last = runs[i].First
 			}
-			return b.Reader.Rejected(ctx, p, runs)
+			return b.Reader.Rejected(ctx, p, runs, each)
 		}
 	}), []string{"a run is rejected if any of its marks was set aside"}},
+
+	{"one letter is found for each run", onReader(func(d *database, b *brokenReader) {
+		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+			return b.Reader.Rejected(ctx, p, runs, 1)
+		}
+	}), []string{"all that is rejected of a run is found, up to a limit"}},
 
 	{"a dead letter counts for its last mark only", onLetters(func(l *drainmark.DeadLetter) {
 		l.Run.First = l.Run.Last
@@ -210,8 +233,8 @@ var wrongLetters = []mistake{
 	}},
 
 	{"what is rejected comes in any order", onReader(func(d *database, b *brokenReader) {
-		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
-			letters, err := b.Reader.Rejected(ctx, p, runs)
+		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+			letters, err := b.Reader.Rejected(ctx, p, runs, each)
 			slices.SortFunc(letters, func(a, b drainmark.DeadLetter) int { return strings.Compare(a.ID, b.ID) })
 			return letters, err
 		}

@@ -112,7 +112,7 @@ type brokenReader struct {
 	messages func(context.Context, string, uint64, int) (store.Page, error)
 	logs     func(context.Context, string, int) ([]drainmark.LogInfo, error)
 	written  func(context.Context, int, uint64, int) (store.Written, error)
-	rejected func(context.Context, int, []drainmark.Run) ([]drainmark.DeadLetter, error)
+	rejected func(context.Context, int, []drainmark.Run, int) ([]drainmark.DeadLetter, error)
 	letters  func(context.Context, int, uint64, int) ([]store.DeadLetter, error)
 	changes  func(context.Context) (<-chan struct{}, error)
 	close    func() error
@@ -138,8 +138,8 @@ func (b *brokenReader) Written(ctx context.Context, p int, since uint64, limit i
 	return b.written(ctx, p, since, limit)
 }
 
-func (b *brokenReader) Rejected(ctx context.Context, p int, runs []drainmark.Run) ([]drainmark.DeadLetter, error) {
-	return b.rejected(ctx, p, runs)
+func (b *brokenReader) Rejected(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+	return b.rejected(ctx, p, runs, each)
 }
 
 func (b *brokenReader) DeadLetters(ctx context.Context, p int, after uint64, limit int) ([]store.DeadLetter, error) {

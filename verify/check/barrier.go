@@ -4,13 +4,15 @@ import (
 	"cmp"
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/drainmark/drainmark/verify/history"
 )
 
 // checkBarrier checks P5: when a barrier is reached, everything that was accepted before it was asked for is shown, and
-// counted. And when the last one was, no receipt says that something is pending that is there.
+// counted; and what is set aside of it, the barrier has said. And when the last one was, no receipt says that something
+// is pending that is there.
 func (v *view) checkBarrier() Promise {
 	p, judged := newPromise("P5", "the barrier never lies"), 0
 	for i := range v.Reads {
@@ -23,6 +25,7 @@ func (v *view) checkBarrier() Promise {
 		v.checkReached(p, &v.logs[r.Log], r, b)
 	}
 	v.checkPending(p)
+	v.checkSetAside(p)
 	missing := ""
 	if judged == 0 {
 		missing = "no log was read from behind a barrier that was reached"
@@ -50,6 +53,47 @@ func (v *view) checkReached(p *Promise, l *logView, r *history.Read, b *history.
 			return l.of(history.Nobody, 0, r.End, fmt.Sprintf("a count from %d to %d behind barrier %d: that many had been accepted before it was "+
 				"asked for, and sent at all", least, most, b.Number), fmt.Sprintf("the count %d", r.Total))
 		})
+	}
+}
+
+// checkSetAside checks what reached barriers said to be set aside: at least the messages that had been accepted before
+// and were still dead letters when the run listed them in the end. Others may have discarded what is not listed, and may
+// have set aside more.
+func (v *view) checkSetAside(p *Promise) {
+	type accepted struct {
+		message history.Message
+		log     int
+		end     time.Duration
+	}
+	var letters []accepted
+	for m := range v.letters {
+		if a := v.AppendOf(m); a != nil && a.Outcome == history.Done && a.Attempts <= 1 {
+			letters = append(letters, accepted{m, a.Log, a.End})
+		}
+	}
+	slices.SortFunc(letters, func(a, b accepted) int {
+		return cmp.Or(cmp.Compare(a.end, b.end), cmp.Compare(a.message.String(), b.message.String()))
+	})
+	for i := range v.Barriers {
+		b := &v.Barriers[i]
+		if b.Outcome != history.Done || b.SetAside == nil {
+			continue
+		}
+		least, last := uint64(0), accepted{}
+		for _, l := range letters {
+			if l.end >= b.Start {
+				break
+			}
+			if len(b.Logs) == 0 || slices.Contains(b.Logs, l.log) {
+				least, last = least+1, l
+			}
+		}
+		if *b.SetAside < least {
+			p.broken(func() Violation {
+				return v.logs[last.log].of(last.message, 0, b.End, fmt.Sprintf("barrier %d, which was reached, to say that at least %d records are set aside, "+
+					"for so many accepted before it are dead letters", b.Number, least), fmt.Sprintf("it says %d", *b.SetAside))
+			})
+		}
 	}
 }
 

@@ -73,6 +73,28 @@ var otherCases = map[string]judged{
 		s.letter("0.2")
 		s.finish("0.1")
 	}},
+	"a barrier that was reached says that nothing is set aside, though a message before it is a dead letter": {broken: "P5", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.conflict(30, 40, "0.2")
+		s.barrier(50, 60).SetAside = new(uint64)
+		s.letter("0.2")
+		s.finish("0.1")
+	}},
+	"barriers that were reached say what is set aside": {tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.conflict(30, 40, "0.2")
+		s.conflict(55, 56, "0.3") // while it was asked for: it may be counted, or not
+		one, more := uint64(1), uint64(7)
+		s.barrier(50, 60).SetAside = &one
+		s.barrier(70, 80).SetAside = &more // somebody else's are among them
+		s.barrier(20, 25).SetAside = new(uint64)
+		s.barrier(90, 95) // a deployment that does not say
+		elsewhere := s.barrier(90, 95)
+		elsewhere.Logs, elsewhere.SetAside = []int{1}, new(uint64)
+		s.letter("0.2")
+		s.letter("0.3")
+		s.finish("0.1")
+	}},
 	"a conflicting append whose receipt says persisted": {broken: "P9", tell: func(s *story) {
 		s.append(done, 10, 20, "0.1")
 		s.settle(s.conflict(30, 40, "0.2"), "persisted")

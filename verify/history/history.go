@@ -167,6 +167,8 @@ type Barrier struct {
 	// Missing is how many accepted records the deployment says that its broker did not deliver, if that alone keeps the
 	// barrier from being reached: everything else that was accepted before it is persisted.
 	Missing uint64 `json:"missing,omitempty"`
+	// SetAside is how many records the deployment says to be dead letters, if it was reached; nil if it does not say.
+	SetAside *uint64 `json:"set_aside,omitempty"`
 	// Held says that all final readings carry its receipt.
 	Held bool `json:"held,omitempty"`
 }

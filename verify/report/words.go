@@ -16,7 +16,7 @@ var meanings = map[string]string{
 	"P2": "Each message that was accepted is in its list once. It is never there twice, whatever had to be sent again.",
 	"P3": "If your message was confirmed before I sent mine, then yours stands before mine.",
 	"P4": "The messages of a list are numbered 1, 2, 3 and so on. No number is missing, changes its message or is given again.",
-	"P5": "When the service says that everything up to now is stored, then all of it is there, and readers can see it.",
+	"P5": "When the service says that everything up to now is stored, then all of it is there, and readers can see it, except for what it says to be set aside.",
 	"P6": "Who asks with the receipt of a write gets an answer that contains this write, or is told to wait. No answer is from before it.",
 	"P7": "While the database is down, messages are still accepted, and those that are stored can still be read.",
 	"P8": "A database that comes back without its last writes is given them again: none is lost, none is doubled.",

@@ -20,7 +20,7 @@
 local call, K, A = redis.call, KEYS, ARGV
 local CHUNK = 500 -- how many arguments are given to one command
 
-local state = call('HMGET', K[1], 'owner', 'epoch', 'revision', 'ordinal', 'written')
+local state = call('HMGET', K[1], 'owner', 'epoch', 'revision', 'ordinal', 'written', 'set_aside')
 if not state[1] or state[1] == '' or state[2] ~= A[1] or state[3] ~= A[2] then return {'fenced'} end
 
 local producers = tonumber(A[11])
@@ -151,10 +151,16 @@ for _, command in ipairs(commands) do
 end
 -- From here on nothing fails.
 
-local ordinal = tonumber(state[4] or 0)
+local ordinal, aside = tonumber(state[4] or 0), tonumber(state[6] or 0)
+-- records says how many records a letter stands for, by the mark that it is found by.
+local function records(mark)
+	if mark == '' then return 1 end
+	return tonumber(string.sub(mark, 34, 53)) - tonumber(string.sub(mark, 55, 74)) + 1
+end
 local function unmark(id)
 	local head = call('HGET', K[12], id)
 	local mark = head and string.match(head, '^[^\n]*')
+	if mark and call('ZSCORE', K[10], id) then aside = aside - records(mark) end
 	if mark and mark ~= '' then
 		call('ZREM', K[14], mark)
 		call('ZREM', K[15], mark)
@@ -170,6 +176,7 @@ local function set_aside(at)
 		call('ZADD', K[9], given, id)
 	end
 	if A[at + 2] == '1' then
+		aside = aside + records(mark)
 		call('ZADD', K[10], given, id)
 		call('ZREM', K[11], id)
 	else
@@ -256,6 +263,6 @@ for at = 12, first_log - 1, 3 do
 	call('ZADD', K[3], A[at + 1], A[at])
 end
 call('HSET', K[1], 'revision', A[3], 'cursor', A[4], 'rejected', A[5], 'ordinal', string.format('%.0f', ordinal),
-	'written', from .. ' ' .. A[3])
+	'written', from .. ' ' .. A[3], 'set_aside', string.format('%.0f', aside))
 call('PUBLISH', A[6], A[7])
 return {'ok', tostring(duplicates)}
