@@ -103,3 +103,16 @@ func (a *accepted) pending(progress drainmark.ProducerProgress) (records uint64,
 	}
 	return records, since
 }
+
+// behind returns since when the first record behind a sequence has been confirmed, or one shortly before it; the zero
+// time if there is none.
+func (a *accepted) behind(sequence uint64) time.Time {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, s := range a.stretches {
+		if s.last > sequence {
+			return s.since
+		}
+	}
+	return time.Time{}
+}

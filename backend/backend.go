@@ -65,6 +65,17 @@ type DeadLetters struct {
 	Next    string
 }
 
+// Working says why something does not work now; nil for what does. KindUnavailable, KindBacklogFull.
+type Working struct {
+	Appends error // why appends are not accepted, in at least one partition
+	Reads   error // why nothing could be read
+	// Persisting is why what is accepted is not being persisted, in at least one partition: a record of this backend has
+	// waited for Limits.StallAfter while nothing was persisted, or no consumer holds the partition.
+	Persisting error
+	// PersistingUnknown says that the store could not be asked, or that a partition has only just lost its holder.
+	PersistingUnknown bool
+}
+
 // Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here; others are
 // internal. Everything may be called concurrently. Contexts bound every wait.
 type Service interface {
@@ -98,11 +109,10 @@ type Service interface {
 	// Backlog says what is accepted and not yet persisted, per partition.
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
 
-	// Working says why appends are not accepted now, in at least one partition, and why nothing could be read: nil for
-	// what works. Of appends it knows what the broker says and how this backend's own newest ones ended; where the last
-	// one failed some time ago, it publishes a fence to find out. It takes two seconds at most, also when nobody answers.
-	// KindUnavailable, KindBacklogFull.
-	Working(ctx context.Context) (appends, reads error)
+	// Working says what does not work now, and why. Of appends it knows what the broker says and how this backend's own
+	// newest ones ended; where the last one failed some time ago, it publishes a fence to find out. It takes two seconds
+	// at most, also when nobody answers.
+	Working(ctx context.Context) Working
 
 	// DeadLetters returns up to limit open dead letters behind the place after (empty, or a Next), fewer when their
 	// records are large (store.PageBytes).

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -70,6 +72,29 @@ type system struct {
 	reader  *countingReader
 	drain   func()
 	stop    []func()
+	logged  lines
+}
+
+// lines are the lines of a log.
+type lines struct {
+	mu  sync.Mutex
+	all []string
+}
+
+func (l *lines) Write(line []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.all = append(l.all, string(line))
+	return len(line), nil
+}
+
+// about returns the lines that have a text in them, and forgets all.
+func (l *lines) about(text string) []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := slices.DeleteFunc(l.all, func(line string) bool { return !strings.Contains(line, text) })
+	l.all = nil
+	return found
 }
 
 func running(t *testing.T, limits Limits, partitions int, test func(*system)) {
@@ -95,7 +120,7 @@ func runningOn(t *testing.T, options brokermemory.Options, limits Limits, test f
 		s.reader = &countingReader{Reader: s.replica.Reader()}
 		client := s.server.Connect()
 		var err error
-		s.Backend, err = New(Config{Broker: client, Reader: s.reader, Deployment: d, Limits: limits, Logger: quiet()})
+		s.Backend, err = New(Config{Broker: client, Reader: s.reader, Deployment: d, Limits: limits, Logger: slog.New(slog.NewTextHandler(&s.logged, nil))})
 		if err != nil {
 			t.Fatal(err)
 		}

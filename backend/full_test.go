@@ -75,7 +75,7 @@ func appending(b *Backend, log string, size int, patience time.Duration) error {
 // appendsWork checks what Working says of appends: that they work, for no reason, or why they do not.
 func appendsWork(t *testing.T, b *Backend, when, reason string) {
 	t.Helper()
-	appends, _ := b.Working(t.Context())
+	appends := b.Working(t.Context()).Appends
 	if (appends == nil) != (reason == "") || appends != nil && !strings.Contains(appends.Error(), reason) {
 		t.Errorf("%s Working says %v; want %q", when, appends, reason)
 	}
@@ -171,7 +171,7 @@ func TestWorkingKnowsAnEmbeddedBrokerThatIsFullUntilItIsDrained(t *testing.T) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for appends := errors.New("not asked"); appends != nil; <-tick.C {
-		if appends, _ = b.Working(ctx); ctx.Err() != nil {
+		if appends = b.Working(ctx).Appends; ctx.Err() != nil {
 			t.Fatalf("everything is persisted, and Working says %v", appends)
 		}
 	}

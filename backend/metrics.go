@@ -20,6 +20,7 @@ type metrics struct {
 	fencesAgain      prometheus.Counter
 	lostRecords      prometheus.Counter
 	markers          prometheus.Counter
+	notPersisting    prometheus.Gauge
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -41,6 +42,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		fencesAgain:      counter("barrier_fences_again_total", "Fences sent again because a partition was opened anew meanwhile."),
 		lostRecords:      counter("lost_records_total", "Records of this backend that were persisted and are not any more."),
 		markers:          counter("markers_total", "Fences sent behind accepted records that nobody delivered, so that a consumer sees whether they are lost."),
+		notPersisting:    gauge("not_persisting_seconds", "For how long records of this backend have waited in a partition of which nothing was persisted; the longest."),
 		publishDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "drainmark_backend_publish_duration_seconds", Help: "From handing a batch to the broker to its confirmation.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
@@ -52,7 +54,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.feedReads, m.feedBytes,
-			m.barriers, m.fencesAgain, m.lostRecords, m.markers, m.publishDuration, m.batchRecords)
+			m.barriers, m.fencesAgain, m.lostRecords, m.markers, m.notPersisting, m.publishDuration, m.batchRecords)
 	}
 	return m
 }

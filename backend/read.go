@@ -112,9 +112,9 @@ func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
 		ready := b.tracker.partitions[p].readySince(counted.Ready != nil && counted.Ready.Records > 0)
 		switch {
 		case counted.Pending.Records > 0:
-			backlogs[p].Stalled = b.stalled(ctx, p, counted.OldestAt)
+			backlogs[p].Stalled = b.stalled(ctx, p, b.age(counted.OldestAt))
 		case !ready.IsZero(): // others' records, and since when they wait only they know
-			backlogs[p].Stalled = b.stalled(ctx, p, ready)
+			backlogs[p].Stalled = b.stalled(ctx, p, time.Since(ready))
 		}
 	}
 	return backlogs, nil

@@ -214,42 +214,12 @@ func (b *Backend) statusOf(ctx context.Context, r drainmark.Receipt, err error) 
 		if b.tracker.partitions[run.Partition].snapshot().Holds(run) {
 			continue
 		}
-		if reason := b.stalled(ctx, run.Partition, r.IssuedAt); reason != "" {
+		if reason := b.stalled(ctx, run.Partition, b.age(r.IssuedAt)); reason != "" {
 			return Status{Receipt: r, State: Stalled, Reason: reason}, nil
 		}
 	}
 	return Status{Receipt: r, State: Pending}, nil
 }
-
-// stalled says why a partition in which something is pending since a time does not move, or "" if it does.
-func (b *Backend) stalled(ctx context.Context, partition int, since time.Time) string {
-	t := b.tracker.partitions[partition]
-	moved, claimed := t.quietSince()
-	quiet := time.Since(moved)
-	if quiet <= b.limits.StallAfter || time.Since(since) <= b.limits.StallAfter {
-		return ""
-	}
-	reason := fmt.Sprintf("partition %d has made no progress for %s", partition, quiet.Round(time.Second))
-	claims, err := b.reader.Claims(ctx)
-	if err != nil {
-		return reason + "; the store does not answer"
-	}
-	for _, c := range claims {
-		switch {
-		case c.Partition != partition:
-		case claimed > usualClaims:
-			return fmt.Sprintf("%s; it is held by %s, which has claimed it %d times meanwhile: its log and its /readyz say what fails",
-				reason, c.Owner, claimed)
-		default:
-			return reason + "; it is held by " + c.Owner
-		}
-	}
-	return reason + "; no consumer holds it"
-}
-
-// usualClaims is how often a partition may be claimed until something is committed while all is well: two claims a
-// subscription, and some consumers that come and go.
-const usualClaims = 6
 
 // fenceAgain publishes new fences to the partitions and returns the receipt with these in place of the old ones.
 func (b *Backend) fenceAgain(ctx context.Context, r drainmark.Receipt, partitions []int) (drainmark.Receipt, error) {

@@ -40,6 +40,7 @@ type Backend struct {
 	publishers []*publisher // by partition
 	tracker    *tracker
 	feeds      *feeds
+	watch      watch
 }
 
 var _ Service = (*Backend)(nil)
@@ -63,6 +64,7 @@ func New(c Config) (*Backend, error) {
 	}
 	b.tracker = newTracker(b)
 	b.feeds = newFeeds(b)
+	b.watch.unheld = make([]time.Time, c.Deployment.Partitions)
 	b.log.Info("backend made", "producer", producer, "partitions", c.Deployment.Partitions)
 	return b, nil
 }
@@ -81,6 +83,7 @@ func (b *Backend) Run(ctx context.Context) {
 	running.Go(func() { b.tracker.loop(work) })
 	running.Go(func() { b.watchUnseen(work) })
 	running.Go(func() { b.feeds.loop(work) })
+	running.Go(func() { b.watchPersisting(work) })
 	<-ctx.Done()
 	flush, stop := context.WithTimeout(work, flushTime)
 	for _, p := range b.publishers {

@@ -30,18 +30,23 @@ func (b *Backend) Ready(ctx context.Context) error {
 const workingTime = 2 * time.Second
 
 // Working implements Service.
-func (b *Backend) Working(ctx context.Context) (appends, reads error) {
+func (b *Backend) Working(ctx context.Context) (now Working) {
 	ctx, cancel := context.WithTimeout(ctx, workingTime)
 	defer cancel()
 	var asking sync.WaitGroup
 	asking.Go(func() { // because a ping would not show that something can be read
 		if _, err := b.Logs(ctx, "", 1); err != nil {
-			reads = err
+			now.Reads = err
 		}
 	})
-	appends = b.takesAppends(ctx)
+	asking.Go(func() {
+		var known bool
+		now.Persisting, known = b.persisting(ctx)
+		now.PersistingUnknown = !known
+	})
+	now.Appends = b.takesAppends(ctx)
 	asking.Wait()
-	return appends, reads
+	return now
 }
 
 // takesAppends says why appends are not accepted now, in at least one partition.

@@ -67,9 +67,18 @@ func (c *Client) Backlog(ctx context.Context) (Backlog, error) {
 
 // Working says what would work now, through the backend that has answered.
 type Working struct {
-	Appends Works  `json:"appends"`
-	Reads   Works  `json:"reads"`
-	Backend string `json:"-"` // the run of a backend that has answered; "" if it does not say
+	Appends Works `json:"appends"`
+	Reads   Works `json:"reads"`
+	// Persisting is whether what is accepted gets persisted, as far as that backend knows. It is nil if the answer does
+	// not say.
+	Persisting *Persisting `json:"persisting"`
+	Backend    string      `json:"-"` // the run of a backend that has answered; "" if it does not say
+}
+
+// Persisting says whether what is accepted gets persisted.
+type Persisting struct {
+	Working *bool   `json:"working"` // nil if it is not known
+	Reason  *string `json:"reason"`  // why it does not, or is not known; nil if it does
 }
 
 // Works says whether something would work now.
@@ -78,8 +87,8 @@ type Works struct {
 	Reason  *string `json:"reason"` // why it does not, nil if it does
 }
 
-// Working asks whether an append would be accepted now, and whether anything can be read. No error means that a backend
-// has answered, also when neither works.
+// Working asks whether an append would be accepted now, whether anything can be read, and whether what is accepted gets
+// persisted. No error means that a backend has answered, also when nothing works.
 func (c *Client) Working(ctx context.Context) (Working, error) {
 	var w Working
 	a, err := c.ask(ctx, &call{method: http.MethodGet, path: "/v1/status", repeatable: true}, &w)

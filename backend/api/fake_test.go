@@ -27,7 +27,7 @@ type fake struct {
 	messages    func(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (store.Page, error)
 	logs        func(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
 	backlog     func(ctx context.Context) ([]backend.PartitionBacklog, error)
-	working     func(ctx context.Context) (appends, reads error)
+	working     func(ctx context.Context) backend.Working
 	deadLetters func(ctx context.Context, after string, limit int) (backend.DeadLetters, error)
 	subscribe   func(ctx context.Context, log string, after uint64) (backend.Subscription, error)
 }
@@ -98,9 +98,9 @@ func (f *fake) Backlog(ctx context.Context) ([]backend.PartitionBacklog, error) 
 	return f.backlog(ctx)
 }
 
-func (f *fake) Working(ctx context.Context) (appends, reads error) {
+func (f *fake) Working(ctx context.Context) backend.Working {
 	if f.working == nil {
-		return errNotScripted, errNotScripted
+		return backend.Working{Appends: errNotScripted, Reads: errNotScripted, Persisting: errNotScripted}
 	}
 	return f.working(ctx)
 }

@@ -4,8 +4,9 @@ import "net/http"
 
 // statusJSON says what works now.
 type statusJSON struct {
-	Appends workingJSON `json:"appends"`
-	Reads   workingJSON `json:"reads"`
+	Appends    workingJSON    `json:"appends"`
+	Reads      workingJSON    `json:"reads"`
+	Persisting persistingJSON `json:"persisting"`
 }
 
 // workingJSON says whether something works now, and why not.
@@ -14,11 +15,22 @@ type workingJSON struct {
 	Reason  *string `json:"reason"` // null while it works
 }
 
-// working says whether appends and reads work now. The status is 200 also when neither does.
+// persistingJSON says whether what is accepted gets persisted now; null if that is not known.
+type persistingJSON struct {
+	Working *bool   `json:"working"`
+	Reason  *string `json:"reason"` // null while it works
+}
+
+// working says whether appends, reads and persisting work now. The status is 200 also when none does.
 func (h *handler) working(w http.ResponseWriter, r *request) error {
-	appends, reads := h.service.Working(r.Context())
+	now := h.service.Working(r.Context())
+	persists := newWorking(now.Persisting)
+	persisting := persistingJSON{&persists.Working, persists.Reason}
+	if now.PersistingUnknown {
+		persisting.Working = nil
+	}
 	w.Header().Set("Cache-Control", "no-store")
-	return h.respondJSON(w, http.StatusOK, statusJSON{newWorking(appends), newWorking(reads)})
+	return h.respondJSON(w, http.StatusOK, statusJSON{newWorking(now.Appends), newWorking(now.Reads), persisting})
 }
 
 func newWorking(err error) workingJSON {

@@ -1,0 +1,182 @@
+package backend
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/drainmark/drainmark"
+)
+
+// Whether what is accepted gets persisted, a backend knows from three things: what of its own records is not persisted
+// and since when it waits, when the partition's progress moved last, and who holds the partition. A claim is no
+// progress. All of it is measured with this process' own monotonic clock.
+
+// waitsFor says for how long something has waited in the partition while nothing of it was persisted. Besides this
+// backend's own records it is something that has waited for as long as age.
+func (b *Backend) waitsFor(partition int, age time.Duration) time.Duration {
+	t, p := b.tracker.partitions[partition], b.publishers[partition]
+	own := t.snapshot().Producers[p.producer]
+	if records, _ := p.accepted.pending(own); records > 0 {
+		// What is in a hole is missing, which is another trouble: it does not wait for a consumer.
+		if since := p.accepted.behind(own.Done.Max()); !since.IsZero() {
+			age = max(age, time.Since(since))
+		}
+	}
+	moved, _ := t.quietSince()
+	return min(age, time.Since(moved))
+}
+
+// age is how long ago a moment of a wall clock was, which may be another process' and ahead; 0 for the zero time.
+func (b *Backend) age(moment time.Time) time.Duration {
+	if moment.IsZero() {
+		return 0
+	}
+	return max(0, b.now().Sub(moment))
+}
+
+// stalled says why a partition does not move in which something, or a record of this backend, has waited for as long as
+// age; "" if it moves, or has not waited for long.
+func (b *Backend) stalled(ctx context.Context, partition int, age time.Duration) string {
+	waits := b.waitsFor(partition, age)
+	if waits <= b.limits.StallAfter {
+		return ""
+	}
+	reason := fmt.Sprintf("partition %d: something has waited for %s, and nothing was persisted", partition, waits.Round(time.Second))
+	claims, err := b.reader.Claims(ctx)
+	if err != nil {
+		return reason + "; the store does not answer"
+	}
+	_, claimed := b.tracker.partitions[partition].quietSince()
+	for _, c := range claims {
+		switch {
+		case c.Partition != partition:
+		case claimed > usualClaims:
+			return fmt.Sprintf("%s; it is held by %s, which has claimed it %d times meanwhile: its log and its /readyz say what fails",
+				reason, c.Owner, claimed)
+		default:
+			return reason + "; it is held by " + c.Owner
+		}
+	}
+	return reason + "; no consumer holds it"
+}
+
+// usualClaims is how often a partition may be claimed until something is committed while all is well: two claims a
+// subscription, and some consumers that come and go.
+const usualClaims = 6
+
+// watch is what a backend remembers of who holds the partitions, and of what it has said in the log.
+type watch struct {
+	mu       sync.Mutex
+	unheld   []time.Time // by partition: since when nobody has held it; zero while somebody does
+	warned   time.Time   // when it was last said that nothing is persisted; zero while that is not so
+	warnings int         // how often since it began
+}
+
+const (
+	warnAfter = 6                // times Limits.StallAfter is for how long something waits before a line is logged
+	warnAgain = 10 * time.Minute // between two lines of one trouble
+)
+
+// watchPersisting looks now and then who holds the partitions, and says in the log when nothing of what this backend
+// has accepted is persisted for long, until ctx ends.
+func (b *Backend) watchPersisting(ctx context.Context) {
+	tick := time.NewTicker(b.limits.StallAfter / 2)
+	defer tick.Stop()
+	for {
+		call, cancel := context.WithTimeout(ctx, workingTime)
+		_ = b.lookAtClaims(call) // a store that does not answer has changed nothing that is known
+		cancel()
+		b.warn()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// lookAtClaims notes which partitions nobody holds now.
+func (b *Backend) lookAtClaims(ctx context.Context) error {
+	claims, err := b.reader.Claims(ctx)
+	if err != nil {
+		return err
+	}
+	held := make([]bool, len(b.publishers))
+	for _, c := range claims {
+		if c.Partition >= 0 && c.Partition < len(held) {
+			held[c.Partition] = true
+		}
+	}
+	b.watch.mu.Lock()
+	defer b.watch.mu.Unlock()
+	for p := range held {
+		if held[p] {
+			b.watch.unheld[p] = time.Time{}
+		} else if b.watch.unheld[p].IsZero() {
+			b.watch.unheld[p] = time.Now()
+		}
+	}
+	return nil
+}
+
+// warn logs that nothing is persisted although something waits: when that has been so for long, every ten minutes as
+// long as it is, and when it is over.
+func (b *Backend) warn() {
+	var stuck []int
+	longest := time.Duration(0)
+	for p := range b.publishers {
+		waits := b.waitsFor(p, 0)
+		longest = max(longest, waits)
+		if waits > warnAfter*b.limits.StallAfter {
+			stuck = append(stuck, p)
+		}
+	}
+	b.metrics.notPersisting.Set(longest.Seconds())
+	b.watch.mu.Lock()
+	defer b.watch.mu.Unlock()
+	switch {
+	case len(stuck) == 0 && longest <= b.limits.StallAfter && !b.watch.warned.IsZero():
+		b.watch.warned = time.Time{}
+		b.log.Info("what waited is being persisted again")
+	case len(stuck) > 0 && (b.watch.warned.IsZero() || time.Since(b.watch.warned) >= warnAgain):
+		b.watch.warned = time.Now()
+		var unheld []int
+		for _, p := range stuck {
+			if !b.watch.unheld[p].IsZero() {
+				unheld = append(unheld, p)
+			}
+		}
+		b.log.Warn("nothing is being persisted of what waits: are there consumers, and do broker and store answer them?",
+			"waiting_for", longest.Round(time.Second), "partitions", stuck, "held_by_no_consumer", unheld)
+	}
+}
+
+// persisting says why what is accepted is not being persisted, nil if it is as far as this backend knows; or that it is
+// not known.
+func (b *Backend) persisting(ctx context.Context) (reason error, known bool) {
+	if err := b.lookAtClaims(ctx); err != nil {
+		return unavailable("reading who holds the partitions", err), false
+	}
+	for p := range b.publishers {
+		if reason := b.stalled(ctx, p, 0); reason != "" {
+			return drainmark.Errorf(drainmark.KindUnavailable, "%s", reason), true
+		}
+	}
+	b.watch.mu.Lock()
+	unheld := slices.Clone(b.watch.unheld)
+	b.watch.mu.Unlock()
+	for p, since := range unheld {
+		if since.IsZero() {
+			continue
+		}
+		reason := drainmark.Errorf(drainmark.KindUnavailable, "no consumer holds partition %d", p)
+		if time.Since(since) > b.limits.StallAfter {
+			return reason, true
+		}
+		return reason, false // it may be on its way from one to another
+	}
+	return nil, true
+}
