@@ -3,6 +3,7 @@
 import { ApiError, byId, pause, request, setText } from "./api.js";
 import { clockText, durationText } from "./flow-model.js";
 import { answer } from "./flow-view.js";
+import { waiting } from "./turns.js";
 
 const barrierWait = 5; // s that one question waits at the server
 
@@ -58,7 +59,7 @@ export class Barrier {
       if (now.state === "stalled") this.#say("bad", "stalled", `Not yet: ${now.reason}. Asking on …`);
       else if (now.state === "pending") this.#say("waiting", "not yet", `Something accepted ${before} is still on its way. Asking on …`);
       else this.#say("unknown", now.word, `${now.reason}. Asking on …`);
-      await pause(now.state === "pending" ? 100 : 1000, signal);
+      await pause(now.state === "pending" ? 300 : 1000, signal);
       signal.throwIfAborted();
     }
   }
@@ -67,7 +68,7 @@ export class Barrier {
   async #once(receipt, wait, signal) {
     try {
       const path = receipt ? `v1/barriers?receipt=${encodeURIComponent(receipt)}` : "v1/barriers";
-      return (await request(path, { method: "POST", wait, signal })).body;
+      return (await waiting(wait, (seconds) => request(path, { method: "POST", wait: seconds, signal }))).body;
     } catch (error) {
       if (!(error instanceof ApiError) || (error.status >= 400 && error.status < 500)) throw error;
       const word = error.status === 0 ? "no answer" : "not now";

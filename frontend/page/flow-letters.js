@@ -2,6 +2,7 @@
 
 import { ApiError, byId, element, pause, request, setText } from "./api.js";
 import { answer } from "./flow-view.js";
+import { waiting } from "./turns.js";
 
 const pageSize = 20; // letters that are shown at first, and that come with "Show more"
 const searchSize = 1000; // letters of a page at most; the server may cut it shorter
@@ -232,7 +233,7 @@ class LetterDialog {
     const path = `v1/dead-letters/${encodeURIComponent(id)}`;
     const [method, url] = this.#chosen === "retry" ? ["POST", `${path}/retry`] : ["DELETE", path];
     try {
-      return (await request(url, { method, wait: 5, signal })).body;
+      return (await waiting(5, (wait) => request(url, { method, wait, signal }))).body;
     } catch (error) {
       if (error.receipt) return { receipt: error.receipt, state: "pending" };
       throw error.refused ? new NotDone(error) : error;
@@ -255,7 +256,8 @@ class LetterDialog {
   // will never be one.
   async #ask(said, signal) {
     try {
-      return (await request(`v1/receipts/${encodeURIComponent(said.receipt)}`, { wait: 5, signal })).body;
+      const path = `v1/receipts/${encodeURIComponent(said.receipt)}`;
+      return (await waiting(5, (wait) => request(path, { wait, signal }))).body;
     } catch (error) {
       if (!(error instanceof ApiError) || error.lost) throw error;
       return said;

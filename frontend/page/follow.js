@@ -1,7 +1,9 @@
-// Following a log: an event stream where that works, asking again and again where it does not, and always from the
-// last position on, so that nothing is missed and nothing is seen twice.
+// Following a log: an event stream where that works, this page's or that of another page of the browser; asking again
+// and again where it does not; and always from the last position on, so that nothing is missed and nothing is seen twice.
 
 import { ApiError, Bell, request } from "./api.js";
+import { Share } from "./share.js";
+import { take } from "./turns.js";
 
 const endOfLog = Number.MAX_SAFE_INTEGER; // the API's highest position
 const firstPage = 50;    // messages that are shown at first
@@ -10,9 +12,10 @@ const askEvery = 2_000;  // ms, while there is no stream
 const checkEvery = 15_000; // ms, while there is one: that it is open does not say that the server can read the log
 const freshFor = 20_000; // ms for which "up to date" can be said after a check
 const openWithin = 10_000; // ms until a stream's first bytes
+const surelyOpen = 300;  // ms; a stream that refuses says so, and ends at once
 const silentFor = 40_000; // ms without a sign of life, which comes every 15 s
 const lagFor = 5_000;    // ms for which a stream may lack what asking has found
-const hiddenFor = 60_000; // ms after which a page that nobody looks at gives its connection back
+const hiddenFor = 5_000; // ms after which a page that nobody looks at gives its stream back, and rests
 const backFor = 20_000;  // ms for which answers may end before what was seen; a replica may lag, but not that long
 const shortLived = 2_000; // ms; a stream that ends sooner is no better than none
 
@@ -24,7 +27,7 @@ const now = () => performance.now();
 //   log({last, count}): how the log stands
 //   change(): something of mode, problem, position, or checkedAt has changed
 export class Follower {
-  mode = "connecting"; // a stream that has not begun yet; or "live", "asking", "offline"
+  mode = "connecting"; // a stream that has not begun yet, or rest; or "live", "asking", "offline"
   problem = ""; // why it is offline
   position = null; // of the newest message seen; null before the first answer
   checkedAt = null; // when it was last known that there was nothing behind the position, or null
@@ -37,12 +40,19 @@ export class Follower {
   #reads = Promise.resolve(true); // one at a time
   #askedAt = 0;
   #bell = new Bell();
-  #hiddenAt = null;
+  #hiddenAt = document.hidden ? now() : null;
   #again = null; // ends the stream, to be opened at another position
+  #share;
 
   constructor(log, handlers) {
     this.#log = log;
     this.#handlers = handlers;
+    this.#share = new Share(log, {
+      messages: (after, messages) => this.#handed(after, messages),
+      sign: (position) => this.#signed(position),
+      ended: () => this.#bell.ring(),
+    });
+    addEventListener("pagehide", () => this.#again && this.#share.end());
     addEventListener("online", () => this.#bell.ring());
     document.addEventListener("visibilitychange", () => {
       this.#hiddenAt = document.hidden ? now() : null;
@@ -61,23 +71,37 @@ export class Follower {
     let refused = 0; // streams in a row
     let streamAt = 0; // when to try a stream again
     for (;;) {
-      while (this.#hiddenLong()) await this.#bell.wait(hiddenFor);
-      if (!(await this.read())) {
+      await this.#rest();
+      if (this.#due() && !(await this.read())) {
         this.#become("offline");
         await this.#bell.wait(Math.min(1000 * 2 ** failed++, 15_000) * (0.5 + Math.random() / 2));
         continue;
       }
       failed = 0;
-      if (now() < streamAt) {
-        this.#become("asking");
+      const turn = now() < streamAt ? null : await take("stream", (lost) => this.#stream(lost));
+      if (!turn) {
+        this.#become(this.#share.fed ? "live" : "asking");
         await this.#bell.wait(askEvery);
         continue;
       }
-      const { worked, retryAfter } = await this.#stream();
+      const { worked, retryAfter } = turn.value;
       refused = worked ? 0 : refused + 1;
       streamAt = now() + (worked ? 200 + 500 * Math.random() : Math.max(retryAfter, Math.min(5000 * 2 ** (refused - 1), 60_000)));
       if (worked) await this.#bell.wait(streamAt - now());
     }
+  }
+
+  // rest waits while nobody looks at the page. Whoever looks again sees what has come since at once.
+  async #rest() {
+    while (this.#hiddenLong()) {
+      this.#become("connecting");
+      await this.#bell.wait(60_000);
+    }
+  }
+
+  // due says whether it is time to ask: always, unless another page hands on what its stream brings.
+  #due() {
+    return this.position === null || !this.#share.fed || now() - Math.max(this.checkedAt ?? 0, this.#askedAt) > checkEvery;
   }
 
   // read asks for what is behind the position, and returns whether there was an answer.
@@ -123,10 +147,10 @@ export class Follower {
     return found;
   }
 
-  // end returns how the log stands, from a state that has the writes of a receipt if there is one.
-  async end(receipt = "") {
+  // end returns how the log stands, from a state that has the writes of a receipt if there is one. It can wait for that, s.
+  async end(receipt = "", wait = 0) {
     const headers = receipt ? { "Drainmark-Receipt": receipt } : {};
-    const { body } = await request(`${this.#log}/messages?after=${endOfLog}&limit=1`, { headers, wait: receipt ? 5 : 0 });
+    const { body } = await request(`${this.#log}/messages?after=${endOfLog}&limit=1`, { headers, wait });
     return { last: body.last_position, count: body.count };
   }
 
@@ -216,6 +240,19 @@ export class Follower {
     this.#tell("messages", fresh);
   }
 
+  // handed takes what another page's stream has brought, unless something before it is missing here.
+  #handed(after, messages) {
+    if (this.position === null || after > this.position) return;
+    this.#take(messages);
+    this.#checked();
+  }
+
+  // signed notes how far another page's stream is. What is missing here is asked for.
+  #signed(position) {
+    if (this.mode === "asking" && !this.#hiddenLong()) this.#become("live");
+    if (this.position !== null && position > this.position && now() - this.#askedAt > 1000) this.read();
+  }
+
   #become(mode) {
     this.mode = mode;
     this.#tell("change");
@@ -235,18 +272,20 @@ export class Follower {
   }
 
   // stream follows an event stream until it ends, and returns whether it was of use.
-  async #stream() {
+  async #stream(lost) {
     const control = new AbortController();
     this.#become("connecting");
-    const stream = { openedAt: null, began: now(), heardAt: now(), position: this.position, laggedSince: null, useless: false };
+    const stream = {
+      openedAt: null, began: now(), heardAt: now(), position: this.position, laggedSince: null, useless: false, retryAfter: 0,
+    };
     this.#again = () => control.abort();
+    lost.addEventListener("abort", this.#again);
     const watch = setInterval(() => this.#watch(stream, control), 1000);
-    let retryAfter = 0;
     try {
       const answer = await fetch(`${this.#log}/events?after=${this.position}`, {
         headers: { Accept: "text/event-stream" }, cache: "no-store", signal: control.signal,
       });
-      retryAfter = 1000 * (parseInt(answer.headers.get("Retry-After") ?? "", 10) || 0);
+      stream.retryAfter = 1000 * (parseInt(answer.headers.get("Retry-After") ?? "", 10) || 0);
       if (answer.ok && answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
         await this.#events(answer.body.getReader(), stream);
       }
@@ -254,11 +293,14 @@ export class Follower {
       // cut, or given up: what there is behind the position is asked for either way
     } finally {
       clearInterval(watch);
+      clearTimeout(stream.settling);
       control.abort();
       this.#again = null;
+      this.#share.end();
       this.#become("connecting");
     }
-    return { worked: stream.openedAt !== null && !stream.useless && now() - stream.openedAt > shortLived, retryAfter };
+    const lived = stream.openedAt === null ? 0 : now() - stream.openedAt;
+    return { worked: !stream.useless && lived > shortLived, retryAfter: stream.retryAfter };
   }
 
   async #events(reader, stream) {
@@ -270,16 +312,30 @@ export class Follower {
       stream.heardAt = now();
       if (stream.openedAt === null) {
         stream.openedAt = now();
-        this.#become("live");
+        stream.settling = setTimeout(() => this.#settled(stream), surelyOpen);
       }
       const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
       rest = lines.pop();
+      const retry = lines.findLast((line) => line.startsWith("retry:"));
+      if (retry) stream.retryAfter = parseInt(retry.slice(6), 10) || 0;
       const messages = lines.filter((line) => line.startsWith("data:")).map((line) => JSON.parse(line.slice(5)));
-      if (messages.length === 0) continue;
-      stream.position = messages.at(-1).position;
-      this.#take(messages);
-      this.#checked();
+      if (messages.length > 0) this.#brought(stream, messages);
     }
+  }
+
+  #brought(stream, messages) {
+    this.#share.hand(stream.position, messages);
+    stream.position = messages.at(-1).position;
+    this.#take(messages);
+    this.#checked();
+    this.#settled(stream);
+  }
+
+  // settled says that the stream is a stream, and not a refusal.
+  #settled(stream) {
+    stream.settled = true;
+    if (this.mode !== "live") this.#become("live");
+    this.#share.sign(this.position);
   }
 
   // watch ends a stream that is of no use, and checks now and then that nothing is behind the position.
@@ -290,6 +346,7 @@ export class Follower {
     stream.useless ||= stream.laggedSince !== null && now() - stream.laggedSince > lagFor;
     const dead = open ? now() - stream.heardAt > silentFor : now() - stream.began > openWithin;
     if (dead || stream.useless || this.#hiddenLong()) return control.abort();
+    if (stream.settled) this.#share.sign(this.position);
     if (now() - Math.max(this.checkedAt ?? 0, this.#askedAt) > checkEvery) this.read();
   }
 }

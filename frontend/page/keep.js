@@ -1,5 +1,6 @@
 // What this person has written and is not settled, kept in the browser so that a reload loses nothing. Each message has
-// a key of its own: several tabs change theirs without a word to the others.
+// a key of its own: several tabs change theirs without a word to the others. Other versions of this page may have kept
+// something else under the same names. Only what is known to be right is read back, and the rest is left as it is.
 
 const prefix = `drainmark-guestbook:${new URL(".", location.href).pathname}:`;
 
@@ -28,7 +29,7 @@ export function kept() {
   try {
     for (let i = 0; i < localStorage.length; i++) {
       const name = localStorage.key(i);
-      if (name.startsWith(prefix)) found.push(parse(localStorage.getItem(name)));
+      if (name.startsWith(prefix)) found.push(parse(name, localStorage.getItem(name)));
     }
   } catch {
     // not allowed: there are none
@@ -40,16 +41,43 @@ export function kept() {
 export function onOtherTab(change, gone) {
   addEventListener("storage", ({ key, newValue, storageArea }) => {
     if (storageArea !== localStorage || !key?.startsWith(prefix)) return;
-    const message = parse(newValue);
+    const message = parse(key, newValue);
     if (message) change(message);
     else if (newValue === null) gone(key.slice(prefix.length));
   });
 }
 
-function parse(text) {
+const states = new Set(["sending", "refused", "checking", "accepted", "visible", "rejected", "unsettled"]);
+const latest = 8.64e15; // ms; the last moment of a Date
+
+const isTime = (n) => Number.isFinite(n) && Math.abs(n) <= latest;
+const isText = (text) => typeof text === "string";
+const isWord = (text) => isText(text) && /^[\w-]*$/.test(text); // it goes into headers and paths
+
+// parts says of each part of a message whether it is right, and which one it has if it is missing.
+const parts = {
+  key: [isWord],
+  text: [isText],
+  at: [isTime],
+  base: [(n) => Number.isSafeInteger(n) && n >= 0, () => 0],
+  triedAt: [isTime, (message) => message.at],
+  state: [(state) => states.has(state)],
+  receipt: [(receipt, { state }) => isWord(receipt) && (receipt !== "" || state !== "accepted"), () => ""],
+  id: [isText, () => ""],
+  maybe: [(maybe) => typeof maybe === "boolean", () => false],
+  reason: [isText, () => ""],
+};
+
+// parse returns the message that is kept under a name, or null if it is none.
+function parse(name, text) {
   try {
-    const m = JSON.parse(text);
-    return typeof m?.key === "string" && typeof m.text === "string" && Number.isFinite(m.at) && typeof m.state === "string" ? m : null;
+    const found = JSON.parse(text);
+    const message = {};
+    for (const [part, [isRight, otherwise]] of Object.entries(parts)) {
+      message[part] = found[part] ?? otherwise?.(message);
+      if (!isRight(message[part], message)) return null;
+    }
+    return prefix + message.key === name ? message : null;
   } catch {
     return null;
   }

@@ -3,6 +3,7 @@
 
 import { ApiError, Bell, newKey, request } from "./api.js";
 import { forget, keep, kept, onOtherTab } from "./keep.js";
+import { take, waiting } from "./turns.js";
 
 const mostOwn = 200; // messages on their way
 const mostCharacters = 1_000_000; // of them together: browsers keep some millions
@@ -16,6 +17,7 @@ const unfinished = new Set(["sending", "checking", "accepted"]);
 const open = new Set(["sending", "checking", "accepted", "visible"]); // states of what may come to stand in the log
 const askedTogether = 50; // receipts in one request
 const waitFor = 10; // s that the server may wait for a receipt
+const turnEvery = 300; // ms after which it is looked again whether another page has stopped sending
 const holdFor = 10_000; // ms for which a message is held back that may be this person's
 
 const now = () => Date.now();
@@ -133,8 +135,6 @@ export class Outbox {
     if (message.state === "visible") return forget(message);
     if (message.state === "sending") message.state = "checking"; // it may have been under way
     if (message.state === "checking") message.maybe = true;
-    message.triedAt ??= message.at;
-    message.id ??= "";
     this.#add(message);
   }
 
@@ -209,7 +209,7 @@ export class Outbox {
     for (;;) {
       const due = this.#mail.filter((m) => m.state === "sending" || m.state === "checking");
       const next = due.find((m) => m.sendAt <= now());
-      if (next) await this.#attempt(next);
+      if (next) (await take("send", () => this.#attempt(next))) || (await this.#toSend.wait(turnEvery));
       else await this.#toSend.wait(due.reduce((least, m) => Math.min(least, m.sendAt - now()), 60_000));
     }
   }
@@ -295,7 +295,8 @@ export class Outbox {
     const began = now();
     let least = 1000; // ms between two questions
     try {
-      const { body } = await request(`v1/receipts/${group.map((m) => m.receipt).join(",")}`, { wait, signal });
+      const path = `v1/receipts/${group.map((m) => m.receipt).join(",")}`;
+      const { body } = await waiting(wait, (seconds) => request(path, { wait: seconds, signal }));
       if (body.state === "persisted") {
         this.#together = Math.min(2 * this.#together, askedTogether);
         for (const message of group) await this.#persisted(message);
@@ -360,7 +361,7 @@ export class Outbox {
     await this.#follower.read();
     if (!this.#mail.includes(message)) return;
     try {
-      message.through ??= (await this.#follower.end(message.receipt)).last;
+      message.through ??= (await waiting(5, (seconds) => this.#follower.end(message.receipt, seconds))).last;
     } catch {
       return; // it is asked for again
     }

@@ -13,6 +13,7 @@ import (
 type door struct {
 	url   string
 	treat atomic.Pointer[treatment]
+	cut   func() // ends all connections
 }
 
 // treatment handles a request itself and says so, or leaves it to the server.
@@ -37,7 +38,7 @@ func startDoor(t testing.TB, server string) *door {
 			onward.ServeHTTP(w, r)
 		}
 	}))
-	d.url = listener.URL
+	d.url, d.cut = listener.URL, listener.CloseClientConnections
 	t.Cleanup(func() {
 		listener.CloseClientConnections()
 		listener.Close()

@@ -460,7 +460,7 @@ func testTabs(t *testing.T, b *browser) {
 	first := openGuestbook(t, b, "Ann", d.url)
 	first.write("mine")
 	first.shows("mine/checking")
-	second := first.newTab(d.url)
+	second := guest{first.newTab(d.url + "/")}
 	second.shows("mine/checking")
 	d.open()
 	for _, g := range []guest{first, second} {
@@ -471,17 +471,4 @@ func testTabs(t *testing.T, b *browser) {
 	if got := logged(t, up); !slices.Equal(got, []string{"mine"}) {
 		t.Errorf("the log has %q", got)
 	}
-}
-
-// newTab opens the page in another tab of the same person.
-func (g guest) newTab(page string) guest {
-	g.t.Helper()
-	ctx, cancel := chromedp.NewContext(g.ctx)
-	g.t.Cleanup(cancel)
-	tab := guest{&person{t: g.t, name: g.name + "'s other tab", ctx: ctx}}
-	if err := chromedp.Listen(ctx, tab.listen); err != nil {
-		g.t.Fatalf("opening a tab: %v", err)
-	}
-	tab.visit(page + "/")
-	return tab
 }

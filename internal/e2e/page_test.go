@@ -184,6 +184,7 @@ func TestGuestbook(t *testing.T) {
 		"a message that was rejected says why":                                     testRejected,
 		"a receipt that nobody can answer ends as not known":                       testReset,
 		"two tabs with the same unsettled message make one of it":                  testTabs,
+		"what another version of the page has kept costs only itself":              testKeptOtherwise,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
