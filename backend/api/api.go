@@ -13,11 +13,11 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/internal/budget"
 )
 
 // The headers of the API's own.
@@ -43,8 +43,8 @@ type Config struct {
 // New returns the API. It serves any number of requests at the same time, and starts no goroutines of its own. It
 // fails (KindMisconfigured) on limits that cannot be, or metrics that Metrics does not take.
 //
-// The server around it needs a ReadHeaderTimeout and an IdleTimeout, and no ReadTimeout or WriteTimeout: bodies have
-// their deadlines from here, and event streams last.
+// The server around it bounds the time of headers, of bodies and of idle connections (internal/httpserve does), and has
+// no ReadTimeout or WriteTimeout: event streams last.
 func New(c Config) (http.Handler, error) {
 	limits, err := c.Limits.withDefaults()
 	if err != nil {
@@ -57,7 +57,9 @@ func New(c Config) (http.Handler, error) {
 	h := &handler{
 		service: c.Service, limits: limits, metrics: metrics, mux: http.NewServeMux(),
 		log: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, backend: c.Backend,
+		bodies: budget.New(limits.Bodies + 1), // with the byte by which a body is found to be too large
 	}
+	h.lines = newLines(h.log)
 	if h.stopping == nil {
 		h.stopping = context.Background()
 	}
@@ -71,10 +73,11 @@ type handler struct {
 	limits   Limits
 	metrics  *metrics
 	log      *slog.Logger
+	lines    lines
 	stopping context.Context
 	backend  string
 	mux      *http.ServeMux
-	bodies   atomic.Int64 // bytes of request bodies in memory, or allowed to be
+	bodies   *budget.Budget // bytes of request bodies in memory
 }
 
 // route is one thing that can be asked for.

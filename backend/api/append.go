@@ -35,7 +35,7 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	common := drainmark.Record{
 		Kind: drainmark.Append, Log: log, Key: key, Trace: traceParent(r.Header["Traceparent"]),
 	}
-	records, release, err := read(w, r, common)
+	records, release, err := read(r, common)
 	defer release()
 	if err != nil {
 		return err
@@ -46,6 +46,7 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return afterPublish(receipt, err)
 	}
+	h.lines.accepted()
 	done := acceptance{count: len(records), done: http.StatusCreated}
 	if len(records) == 1 {
 		done.id = &receipt.Runs[0]
@@ -54,7 +55,7 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 }
 
 // readOne makes a record whose body is the request's.
-func (h *handler) readOne(w http.ResponseWriter, r *request, common drainmark.Record) ([]drainmark.Record, func(), error) {
+func (h *handler) readOne(r *request, common drainmark.Record) ([]drainmark.Record, func(), error) {
 	common.ContentType = drainmark.DefaultContentType
 	if given, ok := r.Header["Content-Type"]; ok {
 		common.ContentType = given[0]
@@ -62,14 +63,14 @@ func (h *handler) readOne(w http.ResponseWriter, r *request, common drainmark.Re
 			return nil, func() {}, err
 		}
 	}
-	body, release, err := h.readBody(w, r, h.limits.Message, "the message")
+	body, release, err := h.readBody(r, h.limits.Message, "the message")
 	common.Body = body
 	return []drainmark.Record{common}, release, err
 }
 
 // readMany makes a record of each line, or none if there is a fault in any.
-func (h *handler) readMany(w http.ResponseWriter, r *request, common drainmark.Record) ([]drainmark.Record, func(), error) {
-	body, release, err := h.readBody(w, r, h.limits.Many, "the request of many messages")
+func (h *handler) readMany(r *request, common drainmark.Record) ([]drainmark.Record, func(), error) {
+	body, release, err := h.readBody(r, h.limits.Many, "the request of many messages")
 	if err != nil {
 		return nil, release, err
 	}

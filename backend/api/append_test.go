@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/internal/budget"
 )
 
 const messagesPath = "/v1/logs/guestbook/messages"
@@ -369,7 +371,7 @@ func TestBodiesThatDoNotArrive(t *testing.T) {
 		})
 		t.Run(fmt.Sprintf("%s %s does not hold more bodies than the limit", rt.method, rt.path), func(t *testing.T) {
 			t.Parallel()
-			s := serve(t, &fake{}, func(c *Config) { c.Limits = Limits{Bodies: 1000, Message: 1000, Many: 1000} })
+			s := serve(t, &fake{}, func(c *Config) { c.Limits = Limits{Bodies: 1001, Message: 1000, Many: 1000} })
 			release := s.holdBody(1000)
 			s.wantRawProblem(rt, "Content-Length: 1\r\n\r\na", false, drainmark.KindTooMany)
 			release()
@@ -416,7 +418,7 @@ func (s *server) holdBody(size int) (release func()) {
 	if _, err := writer.Write(make([]byte, size-1)); err != nil {
 		s.t.Fatal(err)
 	}
-	s.wantHeld(int64(size))
+	s.wantHeld(int64(size) + 1)
 	return func() {
 		if _, err := writer.Write([]byte{'x'}); err != nil {
 			s.t.Error(err)
@@ -431,12 +433,74 @@ func (s *server) holdBody(size int) (release func()) {
 // wantHeld waits until the API holds bodies of so many bytes.
 func (s *server) wantHeld(bytes int64) {
 	s.t.Helper()
-	h := s.http.Config.Handler.(*handler)
-	for deadline := time.Now().Add(10 * time.Second); h.bodies.Load() != bytes; {
+	for deadline := time.Now().Add(time.Minute); s.api.bodies.Used() != bytes; {
 		if time.Now().After(deadline) {
-			s.t.Fatalf("the API holds %d bytes of bodies, want %d", h.bodies.Load(), bytes)
+			s.t.Fatalf("the API holds %d bytes of bodies, want %d", s.api.bodies.Used(), bytes)
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// What a client says that it will send costs others nothing.
+func TestBodiesThatAreOnlyAnnounced(t *testing.T) {
+	t.Parallel()
+	const many = 40 // each of which would have 8 MiB, of 256
+	for _, length := range []string{"Content-Length: 8388608", "Transfer-Encoding: chunked"} {
+		t.Run(length, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, accepts(func(string, []drainmark.Record) {}), func(c *Config) { c.Limits.Request = time.Minute })
+			const most = 2 << 20
+			s.api.bodies = budget.New(most)
+			for range many {
+				connection, err := net.Dial("tcp", s.http.Listener.Addr().String())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer connection.Close()
+				first := strings.Repeat("x", 6000)
+				if length != "Content-Length: 8388608" {
+					first = "1770\r\n" + first
+				}
+				_, err = fmt.Fprintf(connection, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: %s\r\n%s\r\n\r\n%s", messagesPath, manyType, length, first)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			s.wantHeld(many * 4 * firstBuffer)
+			for range 20 {
+				s.do("POST", messagesPath, "hello").want(t, 202)
+			}
+		})
+	}
+}
+
+// A body for which there is no more room is refused while it comes, and the status says that appends are.
+func TestBodiesThatGrowBeyondTheBudget(t *testing.T) {
+	t.Parallel()
+	var log lockedBuffer
+	service := accepts(func(string, []drainmark.Record) {})
+	service.working = func(context.Context) backend.Working { return backend.Working{} }
+	s := serve(t, service, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	const held = 1000
+	s.api.bodies = budget.New(2*firstBuffer + 2)
+	large := strings.Repeat("x", 2*firstBuffer)
+	release := s.holdBody(held)
+	for range 50 {
+		s.do("POST", messagesPath, large).wantProblem(t, drainmark.KindTooMany, "body-bytes")
+	}
+	wantStatus := func(working bool) {
+		t.Helper()
+		appends, _ := s.do("GET", "/v1/status", "").want(t, 200)["appends"].(map[string]any)
+		if appends["working"] != working || !working && !strings.Contains(fmt.Sprint(appends["reason"]), "body-bytes") {
+			t.Errorf("the status is %v", appends)
+		}
+	}
+	wantStatus(false)
+	release()
+	wantStatus(true)
+	s.do("POST", messagesPath, large[:firstBuffer]).want(t, 202)
+	if n := strings.Count(log.String(), "level=WARN"); n != 1 {
+		t.Errorf("%d warnings: %s", n, log.String())
 	}
 }
 

@@ -58,7 +58,7 @@ func (h *handler) events(w http.ResponseWriter, r *request) error {
 	s := stream{w: w, control: http.NewResponseController(w), limit: h.limits.Write}
 	if end, err := s.follow(ctx, subscription, h.limits.Heartbeat); end != "" {
 		if end == endFailed {
-			h.log.Warn("an event stream ended", "error", err)
+			h.lines.streams.Log("error", err)
 		}
 		s.buffer = append(s.buffer[:0], end...)
 		_ = s.flush() // if it fails the client sees the end of the stream all the same

@@ -242,7 +242,7 @@ func TestEventsOverHTTP2(t *testing.T) {
 	http2.EnableHTTP2 = true
 	http2.StartTLS()
 	t.Cleanup(http2.Close)
-	l := (&server{t, http2}).listen(eventsPath)
+	l := (&server{t: t, http: http2}).listen(eventsPath)
 	if l.response.ProtoMajor != 2 {
 		t.Fatalf("it is %s", l.response.Proto)
 	}
@@ -279,7 +279,7 @@ func TestEventsEnd(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &server{t, startWith(t, h, base)}
+		s := &server{t: t, http: startWith(t, h, base)}
 		l := s.listen(eventsPath)
 		stop()
 		l.want(": the server is stopping; resume with Last-Event-ID")

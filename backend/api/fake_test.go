@@ -15,6 +15,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/internal/httpserve"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -166,6 +167,7 @@ func message(position uint64, body string) drainmark.Message {
 type server struct {
 	t    *testing.T
 	http *httptest.Server
+	api  *handler
 }
 
 // serve starts an API with the configuration as changed.
@@ -175,11 +177,12 @@ func serve(t *testing.T, service backend.Service, change ...func(*Config)) *serv
 	for _, f := range change {
 		f(&c)
 	}
-	handler, err := New(c)
+	h, err := New(c)
 	if err != nil {
 		t.Fatalf("making the API: %v", err)
 	}
-	s := &server{t, httptest.NewServer(handler)}
+	api := h.(*handler)
+	s := &server{t, httptest.NewServer(httpserve.Handler(api, api.limits.Request)), api}
 	t.Cleanup(s.http.Close)
 	return s
 }

@@ -24,7 +24,7 @@ type Limits struct {
 	Message int   // bytes of one message; 256 KiB
 	Many    int   // bytes of a request of many messages; 8 MiB
 	Lines   int   // messages of such a request; 10,000
-	Bodies  int64 // bytes of request bodies held in memory at once; 256 MiB
+	Bodies  int64 // bytes that buffers of request bodies may have at once; 256 MiB
 	Page    int   // things on a page when the request names no limit; 100
 	MaxPage int   // things on a page at most; 1,000
 	Named   int   // receipts, or logs, that one request may name; 1,000

@@ -106,9 +106,7 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 		err = drainmark.Errorf(drainmark.KindUnavailable, "no answer within the request's time (limit %v): %w", h.limits.Request, err)
 	}
 	p := ProblemOf(err)
-	if p.Status == http.StatusInternalServerError {
-		h.log.Error("a request failed", "route", route, "error", err)
-	}
+	h.lines.refused(route, p.Status, err)
 	var unknown unknownOutcome
 	if errors.As(err, &unknown) {
 		p.Receipt = unknown.receipt

@@ -142,7 +142,7 @@ func (h *handler) barrierLogs(w http.ResponseWriter, r *request, logs []string) 
 	if err := checkEncoding(w, r); err != nil {
 		return nil, err
 	}
-	body, release, err := h.readBody(w, r, maxSmallBody, "the body")
+	body, release, err := h.readBody(r, maxSmallBody, "the body")
 	defer release()
 	if err != nil {
 		return nil, err

@@ -70,7 +70,7 @@ func (h *handler) instrument(rt route) http.Handler {
 func (h *handler) run(rt route, w http.ResponseWriter, r *http.Request, began time.Time) error {
 	req := &request{Request: r, began: began}
 	if rt.options&reads == 0 {
-		if err := h.dropBody(w, req); err != nil {
+		if err := h.dropBody(req); err != nil {
 			return err
 		}
 	}
@@ -98,7 +98,7 @@ func (h *handler) recovered(rt route, w *recorder, r *http.Request) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(http.ErrAbortHandler)
 	}
-	h.log.Error("a request made its handler panic", "route", rt.path, "panic", p, "stack", string(debug.Stack()))
+	h.lines.panicked.Log("route", rt.path, "panic", p, "stack", string(debug.Stack()))
 	if w.status != 0 {
 		panic(http.ErrAbortHandler) // so that the client sees that its answer is cut off
 	}
@@ -139,59 +139,83 @@ func (h *handler) respondJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// readBody reads a request's whole body, of at most limit bytes, which must arrive within Limits.Request. It fails
-// before it reads anything if the request says that there is more. The caller calls release when the body is not
-// needed any more, also after an error.
-func (h *handler) readBody(w http.ResponseWriter, r *request, limit int, what string) (body []byte, release func(), err error) {
-	release = func() {}
+// readBody reads a request's whole body, of at most limit bytes; the server around the API bounds how long it may take.
+// It fails before it reads anything if the request says that there is more. The caller calls release when the body is
+// not needed any more, also after an error.
+func (h *handler) readBody(r *request, limit int, what string) (body []byte, release func(), err error) {
 	size := int64(limit)
 	if r.ContentLength >= 0 {
 		size = r.ContentLength
 	}
-	if size == 0 || r.Body == http.NoBody {
-		return nil, release, nil
+	switch {
+	case size == 0 || r.Body == http.NoBody:
+		return nil, func() {}, nil
+	case size > int64(limit):
+		return nil, func() {}, tooLarge("%s is over %d bytes, the limit", what, limit)
 	}
-	// It is also for what net/http reads to get at the next request, and net/http takes it back after the body.
-	_ = http.NewResponseController(w).SetReadDeadline(r.began.Add(h.limits.Request))
-	if size > int64(limit) {
-		return nil, release, tooLarge("%s is over %d bytes, the limit", what, limit)
-	}
-	if held := h.bodies.Add(size); held > h.limits.Bodies {
-		h.bodies.Add(-size)
-		return nil, release, tooMany("the requests under way hold %d bytes of bodies, the limit", h.limits.Bodies)
-	}
-	release = func() { h.bodies.Add(-size) }
-	if body, err = readAll(r.Body, int(size)); err != nil {
-		return nil, release, invalid("reading the request's body, for which it has %v: %w", h.limits.Request, err)
-	}
-	if len(body) > int(size) {
+	body, err = h.readAll(r.Body, int(size))
+	held := int64(cap(body))
+	release = func() { h.bodies.Give(held) }
+	switch {
+	case err != nil:
+		return nil, release, err
+	case len(body) > int(size):
 		return nil, release, tooLarge("%s is over %d bytes, the limit", what, limit)
 	}
 	return body, release, nil
 }
 
-// readAll reads up to size+1 bytes. It holds no more than twice of what has really arrived.
-func readAll(from io.Reader, size int) ([]byte, error) {
-	body := make([]byte, 0, min(size, 64<<10)+1)
+// A body's buffer has firstBuffer bytes before anything has arrived. It grows by a factor of 4 up to fastGrowth, and then
+// of 2.
+const (
+	firstBuffer = 4 << 10
+	fastGrowth  = 64 << 10
+)
+
+// readAll reads up to size+1 bytes. It holds, and takes from the budget of all bodies, no more than a few times of what
+// has arrived, or firstBuffer: what a client only says that it will send costs others nothing. The buffer is returned with
+// an error too, because it is charged.
+func (h *handler) readAll(from io.Reader, size int) (body []byte, err error) {
 	for {
-		n, err := from.Read(body[len(body):cap(body)])
-		body = body[:len(body)+n]
-		switch {
-		case err == io.EOF:
-			return body, nil
-		case err != nil:
-			return nil, err
-		case len(body) > size:
-			return body, nil
-		case len(body) == cap(body):
-			body = append(make([]byte, 0, min(2*cap(body), size+1)), body...)
+		if body, err = h.grow(body, size+1); err != nil {
+			return body, err
+		}
+		for len(body) < cap(body) {
+			n, err := from.Read(body[len(body):cap(body)])
+			body = body[:len(body)+n]
+			switch {
+			case err == io.EOF:
+				return body, nil
+			case err != nil:
+				return body, invalid("reading the request's body: %w", err)
+			case len(body) > size:
+				return body, nil
+			}
 		}
 	}
 }
 
+// grow returns a body's buffer with more room, up to most bytes, if the budget of all bodies has it.
+func (h *handler) grow(body []byte, most int) ([]byte, error) {
+	factor := 2
+	if cap(body) < fastGrowth {
+		factor = 4
+	}
+	size := min(max(factor*cap(body), firstBuffer), most)
+	if !h.bodies.Grow(int64(cap(body)), int64(size)) {
+		return body, h.bodiesFull()
+	}
+	return append(make([]byte, 0, size), body...), nil
+}
+
+// bodiesFull is the error of a body for which there is no memory.
+func (h *handler) bodiesFull() error {
+	return tooMany("the requests under way hold %d bytes of bodies; the limit (body-bytes) is %d", h.bodies.Used(), h.limits.Bodies)
+}
+
 // dropBody reads what a client sent where nothing is wanted, within bounds, so that the connection can go on.
-func (h *handler) dropBody(w http.ResponseWriter, r *request) error {
-	_, release, err := h.readBody(w, r, maxSmallBody, "the body, which is not used here,")
+func (h *handler) dropBody(r *request) error {
+	_, release, err := h.readBody(r, maxSmallBody, "the body, which is not used here,")
 	release()
 	return err
 }

@@ -24,6 +24,9 @@ type persistingJSON struct {
 // working says whether appends, reads and persisting work now. The status is 200 also when none does.
 func (h *handler) working(w http.ResponseWriter, r *request) error {
 	now := h.service.Working(r.Context())
+	if now.Appends == nil && h.bodies.Full() {
+		now.Appends = h.bodiesFull()
+	}
 	persists := newWorking(now.Persisting)
 	persisting := persistingJSON{&persists.Working, persists.Reason}
 	if now.PersistingUnknown {

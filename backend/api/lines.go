@@ -1,0 +1,39 @@
+package api
+
+import (
+	"log/slog"
+	"net/http"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/internal/loglimit"
+)
+
+// lines are log lines that any request can cause, of which there are so few that they cannot fill a disk.
+type lines struct {
+	failed, panicked, full, many, streams *loglimit.Limiter
+}
+
+func newLines(to *slog.Logger) lines {
+	return lines{
+		failed:   loglimit.New(to, slog.LevelError, "a request failed"),
+		panicked: loglimit.New(to, slog.LevelError, "a request made its handler panic"),
+		full:     loglimit.New(to, slog.LevelWarn, "appends are refused"),
+		many:     loglimit.New(to, slog.LevelWarn, "requests are refused, because there are too many"),
+		streams:  loglimit.New(to, slog.LevelWarn, "an event stream ended"),
+	}
+}
+
+// refused logs why a request failed, if that is for who runs this to know.
+func (l *lines) refused(route string, status int, err error) {
+	switch kind := drainmark.KindOf(err); {
+	case kind == drainmark.KindBacklogFull:
+		l.full.Log("route", route, "error", err)
+	case kind == drainmark.KindTooMany:
+		l.many.Log("route", route, "error", err)
+	case status == http.StatusInternalServerError:
+		l.failed.Log("route", route, "error", err)
+	}
+}
+
+// accepted notes that an append was accepted.
+func (l *lines) accepted() { l.full.End("appends are accepted again") }
