@@ -63,6 +63,19 @@ type PartitionBacklog struct {
 type DeadLetters struct {
 	Letters []drainmark.DeadLetter
 	Next    string
+	Held
+}
+
+// Page is a page of a log.
+type Page struct {
+	store.Page
+	Held
+}
+
+// Logs is a part of the list of logs.
+type Logs struct {
+	Infos []drainmark.LogInfo
+	Held
 }
 
 // Working says why something does not work now; nil for what does. KindUnavailable, KindBacklogFull.
@@ -77,7 +90,8 @@ type Working struct {
 }
 
 // Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here; others are
-// internal. Everything may be called concurrently. Contexts bound every wait.
+// internal. Everything may be called concurrently. Contexts bound every wait. What is Held is counted until its Release,
+// which the caller must call; where there is no room for more, the error is of KindTooMany.
 type Service interface {
 	// Append stamps the records (all of kind Append, one log, checked by the caller) with the time at which they were
 	// accepted, publishes them and returns when the broker
@@ -101,10 +115,10 @@ type Service interface {
 
 	// Messages returns a page of a log. With a receipt, the page is from a state that holds all its writes, for which
 	// it waits at most wait: KindNotReached. KindNotFound for a log that nobody has written to.
-	Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (store.Page, error)
+	Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (Page, error)
 
 	// Logs returns up to limit logs behind the name after.
-	Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
+	Logs(ctx context.Context, after string, limit int) (Logs, error)
 
 	// Backlog says what is accepted and not yet persisted, per partition.
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
@@ -125,7 +139,9 @@ type Service interface {
 // Subscription follows one log. It is used by one goroutine.
 type Subscription interface {
 	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order, up to
-	// about 64 KiB of it. A call that ended with its context may be repeated. ErrTooSlow when the subscriber has fallen so far behind the others that it must begin again where it is.
+	// about 64 KiB of it. What it returned before must not be used any more. It waits too while all subscribers together
+	// hold as much as they may (Limits.StreamBytes). A call that ended with its context may be repeated. ErrTooSlow when
+	// the subscriber has fallen so far behind the others that it must begin again where it is.
 	Next(ctx context.Context) ([]drainmark.Message, error)
 	// Close ends the subscription.
 	Close()

@@ -14,6 +14,8 @@ type Limits struct {
 	FeedMessages   int           // newest messages of each followed log that are kept in memory; 4,096
 	FeedBytes      int           // the same, in bytes; 4 MiB
 	FeedsBytes     int           // what all followed logs together keep in memory; 64 MiB
+	AnswerBytes    int64         // bytes of pages and lists that are being answered with, from 16 MiB; 256 MiB
+	StreamBytes    int64         // bytes that all event streams hold to be sent, from 1 MiB; 64 MiB
 	Poll           time.Duration // how often to look for changes, in case a notification was lost; 1 s
 	StallAfter     time.Duration // no progress for so long, with something pending, is a stall; 5 s
 
@@ -33,6 +35,8 @@ func (l Limits) withDefaults() Limits {
 	set(&l.FeedMessages, 4096)
 	set(&l.FeedBytes, 4<<20)
 	set(&l.FeedsBytes, 64<<20)
+	set(&l.AnswerBytes, 256<<20)
+	set(&l.StreamBytes, 64<<20)
 	set(&l.Poll, time.Second)
 	set(&l.StallAfter, 5*time.Second)
 	set(&l.ProducerRetention, 7*24*time.Hour)

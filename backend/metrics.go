@@ -16,6 +16,7 @@ type metrics struct {
 	subscribers      prometheus.Gauge
 	feedReads        prometheus.Counter
 	feedBytes        prometheus.Gauge
+	answerBytes      prometheus.Gauge
 	barriers         prometheus.Counter
 	fencesAgain      prometheus.Counter
 	lostRecords      prometheus.Counter
@@ -38,6 +39,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		subscribers:      gauge("subscribers", "Open event streams."),
 		feedReads:        counter("feed_reads_total", "Reads of the store's reader for followed logs."),
 		feedBytes:        gauge("feed_bytes", "Bytes that the followed logs keep in memory."),
+		answerBytes:      gauge("answer_bytes", "Bytes of pages and lists that are being answered with."),
 		barriers:         counter("barriers_total", "Barriers asked for."),
 		fencesAgain:      counter("barrier_fences_again_total", "Fences sent again because a partition was opened anew meanwhile."),
 		lostRecords:      counter("lost_records_total", "Records of this backend that were persisted and are not any more."),
@@ -54,7 +56,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.feedReads, m.feedBytes,
-			m.barriers, m.fencesAgain, m.lostRecords, m.markers, m.notPersisting, m.publishDuration, m.batchRecords)
+			m.answerBytes, m.barriers, m.fencesAgain, m.lostRecords, m.markers, m.notPersisting, m.publishDuration, m.batchRecords)
 	}
 	return m
 }

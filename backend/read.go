@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,7 +13,7 @@ import (
 )
 
 // Messages implements Service.
-func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (store.Page, error) {
+func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (Page, error) {
 	if need == nil {
 		return b.page(ctx, log, after, limit)
 	}
@@ -24,29 +23,40 @@ func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit 
 	for {
 		if _, _, err := b.awaitHeld(waiting, *need); err != nil {
 			if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-				return store.Page{}, drainmark.Errorf(drainmark.KindNotReached, "the reader does not show the receipt's writes yet")
+				return Page{}, drainmark.Errorf(drainmark.KindNotReached, "the reader does not show the receipt's writes yet")
 			}
-			return store.Page{}, err
+			return Page{}, err
 		}
 		before := t.snapshot()
 		if !holdsOf(before, need.Runs) {
 			continue
 		}
 		page, err := b.page(ctx, log, after, limit)
-		if err != nil && drainmark.KindOf(err) != drainmark.KindNotFound {
-			return store.Page{}, err
+		if err != nil { // also that there is no such log
+			return Page{}, err
 		}
-		// A page of the same line of states as the progress, and not older, shows what that progress holds.
-		if err != nil || page.Version.Includes(before.Version) {
-			return page, err
-		}
-		if err := t.refresh(ctx); err != nil {
-			return store.Page{}, unavailable("reading progress", err)
-		}
-		if now := t.snapshot(); page.Version.Includes(now.Version) && holdsOf(now, need.Runs) {
+		shows, err := t.shows(ctx, page.Version, before, need.Runs)
+		if shows {
 			return page, nil
 		}
+		page.Release()
+		if err != nil {
+			return Page{}, err
+		}
 	}
+}
+
+// shows says whether a page of a version shows the writes of the runs, which a progress that was read before held. A page
+// of the same line of states as the progress, and not older, does; else a newer progress has to tell.
+func (p *tracked) shows(ctx context.Context, page drainmark.Version, before drainmark.Progress, runs []drainmark.Run) (bool, error) {
+	if page.Includes(before.Version) {
+		return true, nil
+	}
+	if err := p.refresh(ctx); err != nil {
+		return false, unavailable("reading progress", err)
+	}
+	now := p.snapshot()
+	return page.Includes(now.Version) && holdsOf(now, runs), nil
 }
 
 // holdsOf says whether the progress holds those of the runs that are of its partition.
@@ -59,7 +69,25 @@ func holdsOf(p drainmark.Progress, runs []drainmark.Run) bool {
 	return true
 }
 
-func (b *Backend) page(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+// page reads a page and counts it.
+func (b *Backend) page(ctx context.Context, log string, after uint64, limit int) (Page, error) {
+	done, err := b.answers.reading(ctx)
+	if err != nil {
+		return Page{}, unavailable("reading messages", err)
+	}
+	defer done()
+	page, err := b.read(ctx, log, after, limit)
+	if err != nil {
+		return Page{}, err
+	}
+	held, err := b.answers.hold(memoryOfPage(&page))
+	if err != nil {
+		return Page{}, err
+	}
+	return Page{page, held}, nil
+}
+
+func (b *Backend) read(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
 	page, err := b.reader.Messages(ctx, log, after, limit)
 	if errors.Is(err, store.ErrNotFound) {
 		return page, drainmark.Errorf(drainmark.KindNotFound, "log %q: nothing was ever written to it", log)
@@ -71,12 +99,25 @@ func (b *Backend) page(ctx context.Context, log string, after uint64, limit int)
 }
 
 // Logs implements Service.
-func (b *Backend) Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
-	logs, err := b.reader.Logs(ctx, after, limit)
+func (b *Backend) Logs(ctx context.Context, after string, limit int) (Logs, error) {
+	done, err := b.answers.reading(ctx)
 	if err != nil {
-		return nil, unavailable("reading the list of logs", err)
+		return Logs{}, unavailable("reading the list of logs", err)
 	}
-	return logs, nil
+	defer done()
+	infos, err := b.reader.Logs(ctx, after, limit)
+	if err != nil {
+		return Logs{}, unavailable("reading the list of logs", err)
+	}
+	size := 0
+	for i := range infos {
+		size += memoryOfLog(&infos[i])
+	}
+	held, err := b.answers.hold(size)
+	if err != nil {
+		return Logs{}, err
+	}
+	return Logs{infos, held}, nil
 }
 
 // Backlog implements Service. It reads the progress first and asks the broker second, so that what is said to be
@@ -124,71 +165,6 @@ func sortedMissing(p drainmark.Progress) []drainmark.Run {
 	missing := p.Missing()
 	slices.SortFunc(missing, func(a, b drainmark.Run) int { return strings.Compare(a.String(), b.String()) })
 	return missing
-}
-
-// reasonMissing is the reason of what is listed as a dead letter although no record was ever seen.
-const reasonMissing = "missing: accepted, and not delivered by the broker although later records of the same producer were; it may still come. Discard it to declare it lost"
-
-// DeadLetters implements Service. A partition's list is the records that were set aside, then the runs of records that
-// are missing. A place in it is "<partition>.<ordinal>", and "<partition>.m<index>" among the missing.
-func (b *Backend) DeadLetters(ctx context.Context, after string, limit int) (DeadLetters, error) {
-	partition, ordinal, missing, err := b.parsePlace(after)
-	if err != nil {
-		return DeadLetters{}, err
-	}
-	var list DeadLetters
-	size := 0 // of the records' bodies
-	for ; partition < len(b.publishers); partition, ordinal, missing = partition+1, 0, -1 {
-		for missing < 0 {
-			letters, err := b.reader.DeadLetters(ctx, partition, ordinal, limit-len(list.Letters)+1)
-			if err != nil {
-				return DeadLetters{}, unavailable("reading dead letters", err)
-			}
-			if len(letters) == 0 {
-				missing = 0
-			}
-			for _, l := range letters {
-				if len(list.Letters) == limit || size > 0 && size+len(l.Record.Body) > store.PageBytes {
-					list.Next = fmt.Sprintf("%d.%d", partition, ordinal)
-					return list, nil
-				}
-				list.Letters = append(list.Letters, l.DeadLetter)
-				size += len(l.Record.Body)
-				ordinal = l.Ordinal
-			}
-		}
-		progress, err := b.reader.Progress(ctx, partition)
-		if err != nil {
-			return DeadLetters{}, unavailable("reading progress", err)
-		}
-		runs := sortedMissing(progress)
-		for ; missing < len(runs); missing++ {
-			if len(list.Letters) == limit {
-				list.Next = fmt.Sprintf("%d.m%d", partition, missing)
-				return list, nil
-			}
-			list.Letters = append(list.Letters, drainmark.DeadLetter{ID: runs[missing].String(), Run: runs[missing], Reason: reasonMissing})
-		}
-	}
-	return list, nil
-}
-
-func (b *Backend) parsePlace(after string) (partition int, ordinal uint64, missing int, err error) {
-	if after == "" {
-		return 0, 0, -1, nil
-	}
-	first, second, _ := strings.Cut(after, ".")
-	partition, err = strconv.Atoi(first)
-	missing = -1
-	if index, ok := strings.CutPrefix(second, "m"); ok && err == nil {
-		missing, err = strconv.Atoi(index)
-	} else if err == nil {
-		ordinal, err = strconv.ParseUint(second, 10, 64)
-	}
-	if err != nil || partition < 0 || partition >= len(b.publishers) || missing < -1 {
-		return 0, 0, 0, drainmark.Errorf(drainmark.KindInvalid, "after: %q is not a place in the list of dead letters", after)
-	}
-	return partition, ordinal, missing, nil
 }
 
 // checkLetter finds the partition of the dead letter that a Retry or Discard names, and refuses what cannot work.

@@ -41,6 +41,7 @@ type Backend struct {
 	tracker    *tracker
 	feeds      *feeds
 	watch      watch
+	answers    *answers
 }
 
 var _ Service = (*Backend)(nil)
@@ -57,6 +58,11 @@ func New(c Config) (*Backend, error) {
 	if n := c.Deployment.Partitions; n < 1 || n > drainmark.MaxPartitions {
 		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "partitions: %d is not between 1 and %d", n, drainmark.MaxPartitions)
 	}
+	if l := b.limits; l.AnswerBytes < 2*store.PageBytes || l.StreamBytes < minStreamBytes {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "answer-bytes is %d and stream-bytes %d: they must be %d and %d at least",
+			l.AnswerBytes, l.StreamBytes, 2*store.PageBytes, minStreamBytes)
+	}
+	b.answers = newAnswers(&b.limits, b.metrics)
 	b.budget.limit = b.limits.WaitingBytes
 	producer := drainmark.NewProducerID()
 	for p := range c.Deployment.Partitions {

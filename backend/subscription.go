@@ -20,13 +20,16 @@ const subscriptionBytes = 64 << 10
 type subscription struct {
 	feed     *feed
 	position uint64
-	live     bool // it has once caught up
-	average  int  // bytes of a message that was read from the store; 0 before the first
+	live     bool  // it has once caught up
+	average  int   // bytes of a message that was read from the store; 0 before the first
+	largest  int   // bytes that were more than it had room for
+	held     int64 // of the room that all subscribers have
 	left     sync.Once
 }
 
 // Next implements Subscription.
 func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
+	s.release() // who waits holds nothing
 	for {
 		s.feed.mu.Lock()
 		ready, last, kept := s.feed.ready, s.feed.last, s.feed.messages
@@ -34,7 +37,7 @@ func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
 		s.feed.mu.Unlock()
 		if ready && s.position < last {
 			position, moved := s.position, s.feed.tracked.movement()
-			messages, err := s.behind(ctx, last, kept)
+			messages, err := s.counted(ctx, last, kept)
 			s.live = s.live || s.position >= last
 			if err != nil || len(messages) > 0 {
 				return messages, err
@@ -56,6 +59,39 @@ func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
 	}
 }
 
+// counted is behind, within the room that all subscribers have. It does not wait while it holds messages: if they need
+// more than it has, it drops them, waits for as much, and reads them again.
+func (s *subscription) counted(ctx context.Context, last uint64, kept []drainmark.Message) ([]drainmark.Message, error) {
+	a := s.feed.feeds.backend.answers
+	for {
+		room := min(int64(max(s.largest, subscriptionBytes)+answerBuffer), a.room)
+		if err := a.streams.Acquire(ctx, room); err != nil {
+			return nil, err
+		}
+		s.held = room
+		position := s.position
+		messages, err := s.behind(ctx, last, kept)
+		size := 0
+		for i := range messages {
+			size += memoryOf(&messages[i])
+		}
+		if len(messages) > 0 && (size+answerBuffer <= int(room) || room == a.room) {
+			return messages, nil
+		}
+		s.release()
+		if err != nil || len(messages) == 0 {
+			return nil, err
+		}
+		s.position, s.largest = position, size
+	}
+}
+
+// release gives back the room of what was returned last.
+func (s *subscription) release() {
+	s.feed.feeds.backend.answers.streams.Release(s.held)
+	s.held = 0
+}
+
 // behind returns messages for a subscriber that lacks some: from memory, or from the store if they are older. It
 // returns none, and moves the position on, if they have been cleared.
 func (s *subscription) behind(ctx context.Context, last uint64, kept []drainmark.Message) ([]drainmark.Message, error) {
@@ -69,7 +105,13 @@ func (s *subscription) behind(ctx context.Context, last uint64, kept []drainmark
 	if s.average > 0 {
 		limit = min(max(subscriptionBytes/s.average, 1), feedPage)
 	}
-	page, err := s.feed.feeds.backend.page(ctx, s.feed.log, s.position, limit)
+	b := s.feed.feeds.backend
+	done, err := b.answers.reading(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	page, err := b.read(ctx, s.feed.log, s.position, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -102,4 +144,9 @@ func (s *subscription) take(messages []drainmark.Message) []drainmark.Message {
 }
 
 // Close implements Subscription.
-func (s *subscription) Close() { s.left.Do(func() { s.feed.feeds.leave(s.feed) }) }
+func (s *subscription) Close() {
+	s.left.Do(func() {
+		s.release()
+		s.feed.feeds.leave(s.feed)
+	})
+}

@@ -3,8 +3,11 @@ package frontend
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 )
 
 // kind is a kind of error. The types, titles and statuses are those of the API, so that a client needs to know one set.
@@ -23,6 +26,21 @@ var (
 
 // retryAfter is what Retry-After says, in seconds.
 const retryAfter = "1"
+
+// wantsEvents says whether a client wants an event stream and nothing else, as an EventSource does.
+func wantsEvents(r *http.Request) bool {
+	return r.Method == http.MethodGet && strings.Contains(strings.ToLower(r.Header.Get("Accept")), "text/event-stream")
+}
+
+// putOff answers with a stream that is over at once, which says when to come back, as backends do: after an error an
+// EventSource would give up for ever.
+func putOff(w http.ResponseWriter, detail string) {
+	header := w.Header()
+	header.Set("Content-Type", "text/event-stream")
+	header.Set("Cache-Control", "no-store")
+	header.Set("X-Content-Type-Options", "nosniff")
+	_, _ = fmt.Fprintf(w, ": %s\nretry: %d\n\n", detail, 2000+rand.IntN(4000)) // if it fails there is nobody to tell
+}
 
 // failure is why a request was not answered by a backend. What its cause says stays here: it names hosts.
 type failure struct {
@@ -46,6 +64,10 @@ func (f *Frontend) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	f.log.Debug("a request was not answered by a backend", "method", r.Method, "problem", why.kind.name, "error", err)
 	f.metrics.problems.WithLabelValues(why.kind.name).Inc()
+	if why.kind.retry && wantsEvents(r) {
+		putOff(w, why.detail)
+		return
+	}
 	body, _ := json.Marshal(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`

@@ -182,6 +182,10 @@ func TestNoBackendAnswers(t *testing.T) {
 		}
 	}
 	down := startSite(t, Config{}, dead(t), dead(t))
+	events := do(t, "GET", down.URL+"/v1/logs/guestbook/events", "", "Accept", "text/event-stream")
+	if events.StatusCode != 200 || events.Header.Get("Content-Type") != "text/event-stream" || !strings.Contains(events.body, "\nretry: ") {
+		t.Errorf("who wants events, and would give up for ever after an error, gets %d %q", events.StatusCode, events.body)
+	}
 	for range 3 {
 		if got := do(t, "POST", down.URL+messages, "hello").problem(t); got != "unavailable" {
 			t.Errorf("POST to backends that are down: %s", got)

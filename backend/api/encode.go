@@ -5,33 +5,28 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"strconv"
-	"sync"
 	"time"
 	"unicode/utf8"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/store"
 )
 
-// buffers keeps the memory of answers for the next ones.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-// maxKeptBuffer is the largest buffer that is kept.
-const maxKeptBuffer = 1 << 20
-
-func getBuffer() *[]byte { return buffers.Get().(*[]byte) }
-
-func putBuffer(b *[]byte) {
-	if cap(*b) <= maxKeptBuffer {
-		*b = (*b)[:0]
-		buffers.Put(b)
-	}
-}
-
-// encoder appends messages as JSON.
+// encoder appends messages and the like as JSON.
 type encoder struct {
+	// full, if set, takes what has been appended whenever that is a piece, and returns what to go on with.
+	full   func([]byte) []byte
 	second int64  // the second since 1970 of date
 	date   []byte // its text: the times of messages that follow each other are mostly of one second
+}
+
+// room hands over what has been appended if it is a piece.
+func (e *encoder) room(dst []byte) []byte {
+	if e.full == nil || len(dst) < pieceBytes {
+		return dst
+	}
+	return e.full(dst)
 }
 
 // page appends a page.
@@ -42,27 +37,114 @@ func (e *encoder) page(dst []byte, p *store.Page) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = e.message(dst, &p.Messages[i])
+		dst = e.room(e.message(dst, &p.Messages[i]))
 	}
 	dst = strconv.AppendUint(append(dst, `],"last_position":`...), p.Log.LastPosition, 10)
 	dst = strconv.AppendUint(append(dst, `,"count":`...), p.Log.Count(), 10)
-	return append(dst, '}', '\n')
+	return append(dst, '}')
 }
 
 // message appends a message in one line.
 func (e *encoder) message(dst []byte, m *drainmark.Message) []byte {
 	dst = strconv.AppendUint(append(dst, `{"position":`...), m.Position, 10)
 	dst = append(appendMark(append(dst, `,"id":"`...), m.Mark), '"')
-	if isText(m.Body) {
-		dst = appendString(append(dst, `,"body":`...), m.Body)
-	} else {
-		dst = base64.StdEncoding.AppendEncode(append(dst, `,"body_base64":"`...), m.Body)
-		dst = append(dst, '"')
-	}
+	dst = e.body(append(dst, ','), m.Body)
 	dst = appendString(append(dst, `,"content_type":`...), m.ContentType)
 	dst = e.time(append(dst, `,"accepted_at":`...), m.AcceptedAt)
 	dst = e.time(append(dst, `,"persisted_at":`...), m.PersistedAt)
 	return append(dst, '}')
+}
+
+// logs appends a list of logs.
+func (e *encoder) logs(dst []byte, infos []drainmark.LogInfo) []byte {
+	dst = append(dst, `{"logs":[`...)
+	for i := range infos {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = appendString(append(dst, `{"name":`...), infos[i].Name)
+		dst = strconv.AppendUint(append(dst, `,"last_position":`...), infos[i].LastPosition, 10)
+		dst = strconv.AppendUint(append(dst, `,"count":`...), infos[i].Count(), 10)
+		dst = e.room(append(dst, '}'))
+	}
+	return append(dst, "]}"...)
+}
+
+// letters appends a list of dead letters.
+func (e *encoder) letters(dst []byte, list *backend.DeadLetters) []byte {
+	dst = append(dst, `{"dead_letters":[`...)
+	for i := range list.Letters {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = e.room(e.letter(dst, &list.Letters[i]))
+	}
+	dst = append(dst, ']')
+	if list.Next != "" {
+		dst = appendString(append(dst, `,"next":`...), list.Next)
+	}
+	return append(dst, '}')
+}
+
+// letter appends a dead letter. What is not known, because it could not be read or never came, is null or left out.
+func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter) []byte {
+	dst = appendString(append(dst, `{"id":`...), l.ID)
+	dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(l.Run.Partition), 10)
+	dst = appendString(append(dst, `,"log":`...), l.Log)
+	dst = appendString(append(dst, `,"reason":`...), l.Reason)
+	dst = append(dst, `,"set_aside_at":`...)
+	if l.SetAsideAt.IsZero() {
+		dst = append(dst, "null"...)
+	} else {
+		dst = e.time(dst, l.SetAsideAt)
+	}
+	dst = strconv.AppendInt(append(dst, `,"attempts":`...), int64(l.Attempts), 10)
+	if l.Run.First > 0 {
+		dst = append(hex.AppendEncode(append(dst, `,"producer":"`...), l.Run.Producer[:]), '"')
+		dst = strconv.AppendUint(append(dst, `,"first":`...), l.Run.First, 10)
+		dst = strconv.AppendUint(append(dst, `,"last":`...), l.Run.Last, 10)
+	} else {
+		dst = append(dst, `,"producer":null,"first":null,"last":null`...)
+	}
+	if l.Record.Body != nil || !l.Record.AcceptedAt.IsZero() { // there is a record to show
+		dst = e.body(append(dst, ','), l.Record.Body)
+	}
+	if l.Record.ContentType != "" {
+		dst = appendString(append(dst, `,"content_type":`...), l.Record.ContentType)
+	}
+	if !l.Record.AcceptedAt.IsZero() {
+		dst = e.time(append(dst, `,"accepted_at":`...), l.Record.AcceptedAt)
+	}
+	if l.Record.Key != "" {
+		dst = appendString(append(dst, `,"key":`...), l.Record.Key)
+	}
+	return append(strconv.AppendBool(append(dst, `,"undecoded":`...), l.Undecoded), '}')
+}
+
+// bodyPart is how many bytes of a body are appended at once: six times as many at most. Base64 needs a multiple of three.
+const bodyPart = 3 << 11
+
+// body appends a body as a member, part by part, so that a large one is never whole in memory a second time.
+func (e *encoder) body(dst, body []byte) []byte {
+	text := isText(body)
+	if text {
+		dst = append(dst, `"body":"`...)
+	} else {
+		dst = append(dst, `"body_base64":"`...)
+	}
+	for len(body) > 0 {
+		n := min(bodyPart, len(body))
+		for text && n < len(body) && !utf8.RuneStart(body[n]) {
+			n--
+		}
+		if text {
+			dst = appendEscaped(dst, body[:n])
+		} else {
+			dst = base64.StdEncoding.AppendEncode(dst, body[:n])
+		}
+		dst, body = e.room(dst), body[n:]
+	}
+	return append(dst, '"')
 }
 
 // isText says whether a body can be shown as text: valid UTF-8 without NUL, which many readers cannot hold.
@@ -93,8 +175,12 @@ func appendMark(dst []byte, m drainmark.Mark) []byte {
 
 // appendString appends a JSON string exactly as encoding/json does when it is told to leave HTML alone.
 func appendString[T ~string | ~[]byte](dst []byte, text T) []byte {
+	return append(appendEscaped(append(dst, '"'), text), '"')
+}
+
+// appendEscaped appends what stands between the quotes of a JSON string.
+func appendEscaped[T ~string | ~[]byte](dst []byte, text T) []byte {
 	const digits = "0123456789abcdef"
-	dst = append(dst, '"')
 	s := []byte(text) // does not escape: no copy is made of what is read only
 	for len(s) > 0 {
 		n := plain(s)
@@ -118,7 +204,7 @@ func appendString[T ~string | ~[]byte](dst []byte, text T) []byte {
 		}
 		s = s[size:]
 	}
-	return append(dst, '"')
+	return dst
 }
 
 // appendEscape appends an ASCII character that does not stand for itself.

@@ -104,7 +104,7 @@ func TestEncodePage(t *testing.T) {
 		want.Messages = append(want.Messages, out)
 	}
 	var e encoder
-	if got := string(e.page(nil, &page)); got != plainJSON(t, want) {
+	if got := string(e.page(nil, &page)) + "\n"; got != plainJSON(t, want) {
 		t.Errorf("got  %s\nwant %s", got, plainJSON(t, want))
 	}
 }

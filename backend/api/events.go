@@ -3,25 +3,24 @@ package api
 import (
 	"context"
 	"errors"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
 )
 
-// eventChunk is how many bytes of events are written at once, so that each write has its own time.
-const eventChunk = 64 << 10
-
 // reconnectAfter is how long a client shall wait before it comes back, in milliseconds.
-const reconnectAfter = "2000"
+const reconnectAfter = 2000
 
 // How an event stream ends, as comments: for people, because clients only see that it ends, and come back.
 const (
-	endTooSlow  = ": dropped, too slow; resume with Last-Event-ID\n\n"
-	endStopping = ": the server is stopping; resume with Last-Event-ID\n\n"
-	endFailed   = ": the server cannot go on; resume with Last-Event-ID\n\n"
+	endTooSlow  = ": dropped, too slow; resume with Last-Event-ID\n"
+	endStopping = ": the server is stopping; resume with Last-Event-ID\n"
+	endFailed   = ": the server cannot go on; resume with Last-Event-ID\n"
 )
 
 // events follows a log with server-sent events.
@@ -32,38 +31,76 @@ func (h *handler) events(w http.ResponseWriter, r *request) error {
 	}
 	after, err := h.followFrom(r, log)
 	if err != nil {
-		return err
+		return h.putOff(w, r, "", err)
 	}
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(h.stopping, cancel)()
-	var subscription backend.Subscription
-	if r.Method != http.MethodHead {
-		if subscription, err = h.service.Subscribe(ctx, log, after); err != nil {
-			return err
-		}
-		defer subscription.Close()
+	id := "id: " + strconv.FormatUint(after, 10) + "\n"
+	if r.Method == http.MethodHead {
+		beginEvents(w)
+		return nil
 	}
+	subscription, err := h.service.Subscribe(ctx, log, after)
+	if err != nil {
+		return h.putOff(w, r, id, err)
+	}
+	defer subscription.Close()
+	beginEvents(w)
+	h.metrics.subscribers.Inc()
+	defer h.metrics.subscribers.Dec()
+	s := stream{w: w, control: http.NewResponseController(w), limit: h.limits.Write}
+	s.encoder.full = s.write
+	// With the id, who loses the stream before its first event comes back to where it began.
+	begin := "retry: " + strconv.Itoa(reconnectAfter) + "\n" + id + "\n"
+	if end, err := s.follow(ctx, begin, subscription, h.limits.Heartbeat); end != "" {
+		if end == endFailed {
+			h.lines.streams.Log("error", err)
+		}
+		s.say(end + comeBack() + "\n") // if it fails the client sees the end of the stream all the same
+	}
+	return nil
+}
+
+// beginEvents begins an answer that is an event stream.
+func beginEvents(w http.ResponseWriter) {
 	header := w.Header()
 	header.Set("Content-Type", "text/event-stream")
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Accel-Buffering", "no")
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)
-	if subscription == nil {
-		return nil
+}
+
+// comeBack tells a client when to come back: not all at the same time.
+func comeBack() string {
+	return "retry: " + strconv.Itoa(reconnectAfter+rand.IntN(2*reconnectAfter)) + "\n"
+}
+
+// putOff answers instead of a stream that cannot be begun now. A browser's EventSource gives up for ever when its answer
+// is an error. So who wants nothing but events, and may come back, gets a stream that is over at once: the reason as a
+// comment, when to come back, and, where it is known, from where.
+func (h *handler) putOff(w http.ResponseWriter, r *request, id string, err error) error {
+	err = h.interpreted(err)
+	if !problems[drainmark.KindOf(err)].retry || r.Method == http.MethodHead || !acceptsEvents(r.Header["Accept"]) {
+		return err
 	}
-	h.metrics.subscribers.Inc()
-	defer h.metrics.subscribers.Dec()
+	h.metrics.putOff.Inc()
+	beginEvents(w)
 	s := stream{w: w, control: http.NewResponseController(w), limit: h.limits.Write}
-	if end, err := s.follow(ctx, subscription, h.limits.Heartbeat); end != "" {
-		if end == endFailed {
-			h.lines.streams.Log("error", err)
-		}
-		s.buffer = append(s.buffer[:0], end...)
-		_ = s.flush() // if it fails the client sees the end of the stream all the same
-	}
+	s.say(": " + strings.NewReplacer("\r", " ", "\n", " ").Replace(err.Error()) + "\n" + comeBack() + id + "\n")
 	return nil
+}
+
+// acceptsEvents says whether an Accept header names event streams.
+func acceptsEvents(accept []string) bool {
+	for _, one := range names(accept) {
+		kind, _, _ := strings.Cut(one, ";")
+		if strings.EqualFold(strings.TrimSpace(kind), "text/event-stream") {
+			return true
+		}
+	}
+	return false
 }
 
 // followFrom returns the position behind which to begin: that of the client's last event, or of the parameter after,
@@ -82,45 +119,42 @@ func (h *handler) followFrom(r *request, log string) (uint64, error) {
 	ctx, cancel := context.WithDeadline(r.Context(), r.began.Add(h.limits.Request))
 	defer cancel()
 	page, err := h.service.Messages(ctx, log, maxPosition, 1, nil, 0)
+	defer page.Release()
 	if drainmark.KindOf(err) == drainmark.KindNotFound {
 		return 0, nil // nobody has written to it yet: whatever comes is new
 	}
 	return page.Log.LastPosition, err
 }
 
-// stream writes events to one client. Each write has its own deadline.
+// stream writes events to one client. Each write has its own deadline. While it waits for events it holds no buffer.
 type stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	limit   time.Duration
 	encoder encoder
-	buffer  []byte
+	failed  error // of a write
 }
 
 // follow writes what comes, and comments when nothing does, until something ends it. It returns what is left to tell
 // the client, which is nothing when the client is gone or does not read.
-func (s *stream) follow(ctx context.Context, from backend.Subscription, heartbeat time.Duration) (end string, err error) {
-	s.buffer = append(s.buffer, "retry: "+reconnectAfter+"\n\n"...)
-	for {
-		if err := s.flush(); err != nil {
-			return "", err
-		}
+func (s *stream) follow(ctx context.Context, begin string, from backend.Subscription, heartbeat time.Duration) (end string, err error) {
+	s.say(begin)
+	for s.failed == nil {
 		messages, err := nextWithin(ctx, from, heartbeat)
 		switch {
 		case err == nil:
-			if err := s.events(messages); err != nil {
-				return "", err
-			}
+			s.events(messages)
 		case errors.Is(err, backend.ErrTooSlow):
 			return endTooSlow, err
 		case ctx.Err() != nil:
 			return endStopping, err
 		case errors.Is(err, context.DeadlineExceeded):
-			s.buffer = append(s.buffer, ": heartbeat\n\n"...)
+			s.say(": heartbeat\n\n")
 		default:
 			return endFailed, err
 		}
 	}
+	return "", s.failed
 }
 
 func nextWithin(ctx context.Context, from backend.Subscription, limit time.Duration) ([]drainmark.Message, error) {
@@ -129,40 +163,40 @@ func nextWithin(ctx context.Context, from backend.Subscription, limit time.Durat
 	return from.Next(ctx)
 }
 
-// events writes messages as events, and leaves the last ones in the buffer for the flush.
-func (s *stream) events(messages []drainmark.Message) error {
+// events writes messages as events.
+func (s *stream) events(messages []drainmark.Message) {
+	buffer := getBuffer()
+	defer putBuffer(buffer)
+	dst := (*buffer)[:0]
 	for i := range messages {
-		s.buffer = strconv.AppendUint(append(s.buffer, "id: "...), messages[i].Position, 10)
-		s.buffer = append(s.buffer, "\nevent: message\ndata: "...)
-		s.buffer = s.encoder.message(s.buffer, &messages[i])
-		s.buffer = append(s.buffer, "\n\n"...)
-		if len(s.buffer) < eventChunk {
-			continue
-		}
-		if err := s.write(); err != nil {
-			return err
-		}
+		dst = strconv.AppendUint(append(dst, "id: "...), messages[i].Position, 10)
+		dst = append(dst, "\nevent: message\ndata: "...)
+		dst = append(s.encoder.message(dst, &messages[i]), "\n\n"...)
+		dst = s.encoder.room(dst)
 	}
-	return nil
+	*buffer = s.write(dst)
+	s.flush()
 }
 
-// write hands the buffer over within the time that a client has.
-func (s *stream) write() error {
-	_ = s.control.SetWriteDeadline(time.Now().Add(s.limit)) // see respond
-	_, err := s.w.Write(s.buffer)
-	if cap(s.buffer) > maxKeptBuffer {
-		s.buffer = nil
+// say writes a few lines.
+func (s *stream) say(lines string) {
+	s.write([]byte(lines))
+	s.flush()
+}
+
+// write hands a piece over within the time that a client has, and returns the buffer for the next one.
+func (s *stream) write(piece []byte) []byte {
+	if s.failed == nil {
+		_ = s.control.SetWriteDeadline(time.Now().Add(s.limit)) // see respond
+		_, s.failed = s.w.Write(piece)
 	}
-	s.buffer = s.buffer[:0]
-	return err
+	return piece[:0]
 }
 
 // flush sends everything to the client.
-func (s *stream) flush() error {
-	if err := s.write(); err != nil {
-		return err
+func (s *stream) flush() {
+	if s.failed == nil {
+		s.failed = s.control.Flush()
+		_ = s.control.SetWriteDeadline(time.Time{}) // HTTP/2 ends a stream whose deadline passes while it is silent
 	}
-	err := s.control.Flush()
-	_ = s.control.SetWriteDeadline(time.Time{}) // HTTP/2 ends a stream whose deadline passes while it is silent
-	return err
 }

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -18,6 +20,9 @@ import (
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/store"
 )
+
+// beginning is what a stream begins with.
+var beginning = regexp.MustCompile(`^retry: 2000\nid: [0-9]+$`)
 
 const eventsPath = "/v1/logs/guestbook/events"
 
@@ -82,7 +87,9 @@ func (s *server) listen(path string, headers ...string) *listener {
 	s.t.Cleanup(func() { response.Body.Close() })
 	checkDocumented(s.t, r, answer{response, nil})
 	l := &listener{s.t, response, bufio.NewReader(response.Body)}
-	l.want("retry: 2000")
+	if begin := l.block(); !beginning.MatchString(begin) {
+		s.t.Fatalf("the stream begins with %q", begin)
+	}
 	return l
 }
 
@@ -107,6 +114,16 @@ func (l *listener) want(block string) {
 	if got := l.block(); got != block {
 		l.t.Fatalf("got %q, want %q", got, block)
 	}
+}
+
+// wantLast fails the test unless the stream ends with a comment and when to come back.
+func (l *listener) wantLast(comment string) {
+	l.t.Helper()
+	said, retry, _ := strings.Cut(l.block(), "\nretry: ")
+	if after, err := strconv.Atoi(retry); said != comment || err != nil || after < reconnectAfter || after >= 3*reconnectAfter {
+		l.t.Fatalf("the stream ends with %q, and to come back after %q", said, retry)
+	}
+	l.wantEnd()
 }
 
 func (l *listener) wantEnd() {
@@ -219,6 +236,50 @@ func TestEventsBegin(t *testing.T) {
 	})
 }
 
+// An EventSource gives up for ever when it is answered with an error. So it is answered with the end of a stream where the
+// reason passes by itself, and comes back.
+func TestEventsPutOff(t *testing.T) {
+	t.Parallel()
+	const accept = "Accept: text/event-stream"
+	tooMany := drainmark.Errorf(drainmark.KindTooMany, "10000\nsubscribers")
+	down := drainmark.Errorf(drainmark.KindUnavailable, "the store is down")
+	for _, test := range []struct {
+		name, path string
+		err        error
+		want       string
+	}{
+		{"when there are too many streams, behind where it begins", eventsPath + "?after=5", tooMany, `^: 10000 subscribers\nretry: [2-5][0-9]{3}\nid: 5\n\n$`},
+		{"when the store does not answer where the log ends", eventsPath, down, `^: the store is down\nretry: [2-5][0-9]{3}\n\n$`},
+		{"when nothing answers in time", eventsPath + "?after=5", context.DeadlineExceeded, `^: no answer within .*\nretry: [2-5][0-9]{3}\nid: 5\n\n$`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			s := serve(t, failing(test.err))
+			a := s.do("GET", test.path, "", accept)
+			if a.StatusCode != 200 || a.Header.Get("Content-Type") != "text/event-stream" || !regexp.MustCompile(test.want).Match(a.body) {
+				t.Errorf("status %d, %q; want %s", a.StatusCode, a.body, test.want)
+			}
+			for _, other := range []string{"Accept: */*", "Accept: text/html", ""} {
+				if a := s.do("GET", test.path, "", other); a.StatusCode != 503 {
+					t.Errorf("with %q the status is %d", other, a.StatusCode)
+				}
+			}
+			if a := s.do("HEAD", eventsPath, "", accept); a.StatusCode == 200 && strings.Contains(test.path, "events?") == false {
+				t.Errorf("HEAD has status %d", a.StatusCode)
+			}
+		})
+	}
+	t.Run("but not when the reason stays", func(t *testing.T) {
+		t.Parallel()
+		for path, kind := range map[string]drainmark.Kind{
+			eventsPath + "?after=x": drainmark.KindInvalid, eventsPath: drainmark.KindMisconfigured,
+		} {
+			s := serve(t, failing(drainmark.Errorf(drainmark.KindMisconfigured, "no such table")))
+			s.do("GET", path, "", accept).wantProblem(t, kind)
+		}
+	})
+}
+
 func TestEventsHeartbeat(t *testing.T) {
 	t.Parallel()
 	f := newFeed()
@@ -257,8 +318,7 @@ func TestEventsEnd(t *testing.T) {
 		f := newFeed()
 		l := serve(t, f.service()).listen(eventsPath)
 		f.steps <- step{err: backend.ErrTooSlow}
-		l.want(": dropped, too slow; resume with Last-Event-ID")
-		l.wantEnd()
+		l.wantLast(": dropped, too slow; resume with Last-Event-ID")
 		wait(t, f.closed, "the subscription is closed")
 	})
 	t.Run("when the server stops", func(t *testing.T) {
@@ -267,8 +327,7 @@ func TestEventsEnd(t *testing.T) {
 		f := newFeed()
 		l := serve(t, f.service(), func(c *Config) { c.Stopping = stopping }).listen(eventsPath)
 		stop()
-		l.want(": the server is stopping; resume with Last-Event-ID")
-		l.wantEnd()
+		l.wantLast(": the server is stopping; resume with Last-Event-ID")
 		wait(t, f.closed, "the subscription is closed")
 	})
 	t.Run("when the context of all requests ends", func(t *testing.T) {
@@ -282,16 +341,14 @@ func TestEventsEnd(t *testing.T) {
 		s := &server{t: t, http: startWith(t, h, base)}
 		l := s.listen(eventsPath)
 		stop()
-		l.want(": the server is stopping; resume with Last-Event-ID")
-		l.wantEnd()
+		l.wantLast(": the server is stopping; resume with Last-Event-ID")
 	})
 	t.Run("when the service fails", func(t *testing.T) {
 		t.Parallel()
 		f := newFeed()
 		l := serve(t, f.service()).listen(eventsPath)
 		f.steps <- step{err: errNotScripted}
-		l.want(": the server cannot go on; resume with Last-Event-ID")
-		l.wantEnd()
+		l.wantLast(": the server cannot go on; resume with Last-Event-ID")
 	})
 	t.Run("when the client does not read", func(t *testing.T) {
 		t.Parallel()
@@ -327,7 +384,7 @@ func TestEventsStartAtTheLastPositionWithoutReadingMuch(t *testing.T) {
 		if !reflect.DeepEqual([]any{after, limit, wait}, []any{uint64(maxPosition), 1, time.Duration(0)}) || need != nil {
 			t.Errorf("asked for %d messages behind %d within %v", limit, after, wait)
 		}
-		return holds(0, 10).Messages(ctx, log, after, limit, nil, 0)
+		return holds(0, 10).messages(ctx, log, after, limit, nil, 0)
 	}
 	serve(t, service).listen(eventsPath).response.Body.Close()
 	wait(t, f.closed, "the subscription is closed")

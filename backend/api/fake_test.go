@@ -78,18 +78,20 @@ func (f *fake) Status(ctx context.Context, r drainmark.Receipt, wait time.Durati
 	return f.status(ctx, r, wait)
 }
 
-func (f *fake) Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (store.Page, error) {
+func (f *fake) Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (backend.Page, error) {
 	if f.messages == nil {
-		return store.Page{}, errNotScripted
+		return backend.Page{}, errNotScripted
 	}
-	return f.messages(ctx, log, after, limit, need, wait)
+	page, err := f.messages(ctx, log, after, limit, need, wait)
+	return backend.Page{Page: page}, err
 }
 
-func (f *fake) Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
+func (f *fake) Logs(ctx context.Context, after string, limit int) (backend.Logs, error) {
 	if f.logs == nil {
-		return nil, errNotScripted
+		return backend.Logs{}, errNotScripted
 	}
-	return f.logs(ctx, after, limit)
+	infos, err := f.logs(ctx, after, limit)
+	return backend.Logs{Infos: infos}, err
 }
 
 func (f *fake) Backlog(ctx context.Context) ([]backend.PartitionBacklog, error) {

@@ -1,27 +1,15 @@
 package api
 
 import (
-	"bytes"
 	"net/http"
 	"net/url"
 	"strconv"
-	"time"
 
 	"github.com/drainmark/drainmark"
 )
 
 // maxPlace is how long the place in a list of dead letters, or the id of one, may be.
 const maxPlace = 255
-
-type logsJSON struct {
-	Logs []logJSON `json:"logs"`
-}
-
-type logJSON struct {
-	Name         string `json:"name"`
-	LastPosition uint64 `json:"last_position"`
-	Count        uint64 `json:"count"`
-}
 
 // logs lists the logs in order of their names.
 func (h *handler) logs(w http.ResponseWriter, r *request) error {
@@ -39,44 +27,19 @@ func (h *handler) logs(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	infos, err := h.service.Logs(r.Context(), after, limit+1) // one more tells whether there are more
+	logs, err := h.service.Logs(r.Context(), after, limit+1) // one more tells whether there are more
 	if err != nil {
 		return err
 	}
+	defer logs.Release()
+	infos := logs.Infos
 	if len(infos) > limit {
 		infos = infos[:limit]
 		linkNext(w, r.URL.EscapedPath(), url.Values{"after": {infos[limit-1].Name}, "limit": {strconv.Itoa(limit)}})
 	}
-	list := logsJSON{Logs: make([]logJSON, len(infos))}
-	for i, info := range infos {
-		list.Logs[i] = logJSON{info.Name, info.LastPosition, info.Count()}
-	}
 	w.Header().Set("Cache-Control", "no-cache")
-	return h.respondJSON(w, http.StatusOK, list)
-}
-
-type deadLettersJSON struct {
-	DeadLetters []deadLetterJSON `json:"dead_letters"`
-	Next        string           `json:"next,omitempty"`
-}
-
-// deadLetterJSON is a dead letter. What is not known, because it could not be read or never came, is null or left out.
-type deadLetterJSON struct {
-	ID          string  `json:"id"`
-	Partition   int     `json:"partition"`
-	Log         string  `json:"log"`
-	Reason      string  `json:"reason"`
-	SetAsideAt  *string `json:"set_aside_at"`
-	Attempts    int     `json:"attempts"`
-	Producer    *string `json:"producer"`
-	First       *uint64 `json:"first"`
-	Last        *uint64 `json:"last"`
-	Body        *string `json:"body,omitempty"`
-	BodyBase64  *[]byte `json:"body_base64,omitempty"`
-	ContentType string  `json:"content_type,omitempty"`
-	AcceptedAt  *string `json:"accepted_at,omitempty"`
-	Key         string  `json:"key,omitempty"`
-	Undecoded   bool    `json:"undecoded"`
+	h.respondLong(w, func(e *encoder, dst []byte) []byte { return e.logs(dst, infos) })
+	return nil
 }
 
 // deadLetters lists the dead letters that are open.
@@ -96,46 +59,13 @@ func (h *handler) deadLetters(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	defer letters.Release()
 	if letters.Next != "" {
 		linkNext(w, r.URL.EscapedPath(), url.Values{"after": {letters.Next}, "limit": {strconv.Itoa(limit)}})
 	}
-	list := deadLettersJSON{DeadLetters: make([]deadLetterJSON, len(letters.Letters)), Next: letters.Next}
-	for i := range letters.Letters {
-		list.DeadLetters[i] = newDeadLetter(&letters.Letters[i])
-	}
 	w.Header().Set("Cache-Control", "no-store")
-	return h.respondJSON(w, http.StatusOK, list)
-}
-
-func newDeadLetter(l *drainmark.DeadLetter) deadLetterJSON {
-	out := deadLetterJSON{
-		ID: l.ID, Partition: l.Run.Partition, Log: l.Log, Reason: l.Reason, SetAsideAt: timeText(l.SetAsideAt),
-		Attempts: l.Attempts, ContentType: l.Record.ContentType, AcceptedAt: timeText(l.Record.AcceptedAt), Key: l.Record.Key,
-		Undecoded: l.Undecoded,
-	}
-	if l.Run.First > 0 {
-		producer := l.Run.Producer.String()
-		out.Producer, out.First, out.Last = &producer, &l.Run.First, &l.Run.Last
-	}
-	switch {
-	case l.Record.Body == nil && out.AcceptedAt == nil: // there is no record to show
-	case isText(l.Record.Body):
-		body := string(l.Record.Body)
-		out.Body = &body
-	default:
-		out.BodyBase64 = &l.Record.Body
-	}
-	return out
-}
-
-// timeText returns a time as a page has it, nil for none.
-func timeText(t time.Time) *string {
-	if t.IsZero() {
-		return nil
-	}
-	var e encoder
-	text := string(bytes.Trim(e.time(nil, t), `"`))
-	return &text
+	h.respondLong(w, func(e *encoder, dst []byte) []byte { return e.letters(dst, &letters) })
+	return nil
 }
 
 // retry has a dead letter tried again.

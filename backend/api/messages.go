@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -33,13 +34,14 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	page, err := waiting(h, r, func(ctx context.Context, wait time.Duration) (store.Page, error) {
+	page, err := waiting(h, r, func(ctx context.Context, wait time.Duration) (backend.Page, error) {
 		return h.service.Messages(ctx, log, after, limit, need, wait)
 	})
 	if err != nil {
 		return err
 	}
-	tag := pageTag(log, after, limit, &page)
+	defer page.Release()
+	tag := pageTag(log, after, limit, &page.Page)
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "no-cache")
 	if matches(r.Header["If-None-Match"], tag) {
@@ -49,16 +51,8 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 	if n := len(page.Messages); n > 0 && page.Messages[n-1].Position < page.Log.LastPosition {
 		linkNext(w, r.URL.EscapedPath(), nextPage(page.Messages[n-1].Position, limit, q["receipt"]))
 	}
-	h.respondPage(w, &page)
+	h.respondLong(w, func(e *encoder, dst []byte) []byte { return e.page(dst, &page.Page) })
 	return nil
-}
-
-func (h *handler) respondPage(w http.ResponseWriter, page *store.Page) {
-	buffer := getBuffer()
-	defer putBuffer(buffer)
-	var e encoder
-	*buffer = e.page(*buffer, page)
-	h.respond(w, http.StatusOK, "application/json", *buffer)
 }
 
 // pageTag returns the weak tag of a page. Messages never change, so it is what was asked for and how far the log goes

@@ -131,7 +131,7 @@ func TestMessagesWithTag(t *testing.T) {
 		"a newer log":        tag(holds(2, 11), messagesPath+"?after=3&limit=4"),
 		"a log that cleared": tag(holds(3, 10), messagesPath+"?after=3&limit=4"),
 		"another epoch": tag(&fake{messages: func(context.Context, string, uint64, int, *drainmark.Receipt, time.Duration) (store.Page, error) {
-			page, err := holds(2, 10).Messages(t.Context(), "guestbook", 3, 4, nil, 0)
+			page, err := holds(2, 10).messages(t.Context(), "guestbook", 3, 4, nil, 0)
 			page.Version.Epoch++
 			return page, err
 		}}, messagesPath+"?after=3&limit=4"),
@@ -180,7 +180,7 @@ func TestMessagesWithReceipt(t *testing.T) {
 					t.Errorf("needs %q within %v", got, wait)
 				}
 				wantDeadline(t, ctx, began, 10*time.Second+test.wait)
-				return holds(0, 3).Messages(ctx, log, after, limit, nil, 0)
+				return holds(0, 3).messages(ctx, log, after, limit, nil, 0)
 			}}
 			serve(t, service).do("GET", messagesPath+test.query, "", test.headers...).want(t, 200)
 		})

@@ -16,6 +16,7 @@ type metrics struct {
 	duration    *prometheus.HistogramVec // by route and method, event streams left out
 	inFlight    prometheus.Gauge         // event streams left out
 	subscribers prometheus.Gauge
+	putOff      prometheus.Counter
 }
 
 func newMetrics(to prometheus.Registerer) (*metrics, error) {
@@ -37,11 +38,15 @@ func newMetrics(to prometheus.Registerer) (*metrics, error) {
 			Name: "drainmark_http_event_subscribers",
 			Help: "Event streams that are open now.",
 		}),
+		putOff: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "drainmark_http_event_streams_put_off_total",
+			Help: "Event streams that could not be begun, and whose clients were told to come back.",
+		}),
 	}
 	if to == nil {
 		return m, nil
 	}
-	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.subscribers} {
+	for _, c := range []prometheus.Collector{m.requests, m.duration, m.inFlight, m.subscribers, m.putOff} {
 		if err := to.Register(c); err != nil {
 			return nil, drainmark.Errorf(drainmark.KindMisconfigured, "registering the API's metrics: %w", err)
 		}

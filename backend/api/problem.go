@@ -102,9 +102,7 @@ func isBareContextError(err error) bool {
 
 // fail answers with the problem that an error is. No answer has begun.
 func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
-	if isBareContextError(err) {
-		err = drainmark.Errorf(drainmark.KindUnavailable, "no answer within the request's time (limit %v): %w", h.limits.Request, err)
-	}
+	err = h.interpreted(err)
 	p := ProblemOf(err)
 	h.lines.refused(route, p.Status, err)
 	var unknown unknownOutcome
@@ -121,6 +119,14 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	if errors.Is(r.Context().Err(), context.Canceled) {
 		w.status = statusClientClosed // most likely nobody has read that
 	}
+}
+
+// interpreted says what it means that a context ended, where nobody has.
+func (h *handler) interpreted(err error) error {
+	if isBareContextError(err) {
+		return drainmark.Errorf(drainmark.KindUnavailable, "no answer within the request's time (limit %v): %w", h.limits.Request, err)
+	}
+	return err
 }
 
 // seconds writes a duration in whole seconds, rounded up.

@@ -121,6 +121,8 @@ type listening struct {
 	Waiters        int           `help:"Requests that wait for a receipt or a barrier." default:"10000" group:"Limits"`
 	Subscribers    int           `help:"Open event streams." default:"10000" group:"Limits"`
 	FeedBytes      int           `help:"Newest messages of followed logs that are kept in memory, in bytes." default:"67108864" group:"Limits"`
+	AnswerBytes    int64         `help:"Pages and lists that are being answered with, in bytes." default:"268435456" group:"Limits"`
+	StreamBytes    int64         `help:"What all event streams hold to be sent, in bytes." default:"67108864" group:"Limits"`
 	StallAfter     time.Duration `help:"No progress for so long, with something pending, is a stall." default:"5s" group:"Limits"`
 }
 
@@ -133,6 +135,7 @@ func (l listening) check() error {
 		{"body-bytes", l.BodyBytes}, {"page-messages", int64(l.PageMessages)}, {"max-wait", int64(l.MaxWait)},
 		{"request-timeout", int64(l.RequestTimeout)}, {"waiting-bytes", l.WaitingBytes}, {"batch-records", int64(l.BatchRecords)},
 		{"waiters", int64(l.Waiters)}, {"subscribers", int64(l.Subscribers)}, {"feed-bytes", int64(l.FeedBytes)},
+		{"answer-bytes", l.AnswerBytes}, {"stream-bytes", l.StreamBytes},
 		{"stall-after", int64(l.StallAfter)},
 	} {
 		if limit.value <= 0 {
@@ -159,7 +162,7 @@ func (l listening) apiLimits() api.Limits {
 func (l listening) backendLimits(r retention) backend.Limits {
 	return backend.Limits{
 		BatchRecords: l.BatchRecords, WaitingBytes: l.WaitingBytes, Waiters: l.Waiters, Subscribers: l.Subscribers,
-		FeedsBytes: l.FeedBytes, StallAfter: l.StallAfter, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
+		FeedsBytes: l.FeedBytes, AnswerBytes: l.AnswerBytes, StreamBytes: l.StreamBytes, StallAfter: l.StallAfter, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
 	}
 }
 

@@ -181,7 +181,8 @@ func (s service) page(log string, limit int, need *drainmark.Receipt) store.Page
 	if err != nil && drainmark.KindOf(err) != drainmark.KindNotFound {
 		s.Fatal(err)
 	}
-	return page
+	page.Release()
+	return page.Page
 }
 
 // read returns the bodies of the log's messages, joined.

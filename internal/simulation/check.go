@@ -69,7 +69,7 @@ func (w *World) checkRepaired(ctx context.Context) {
 	}
 	time.Sleep(time.Minute)
 	for _, log := range logNames {
-		page, err := w.backends[0].Messages(ctx, log, 0, 1000, nil, 0)
+		page, err := read(ctx, w.backends[0], log, nil, 0)
 		if err == nil {
 			w.checkShows("P8: a minute after the last fault", log, page, time.Now())
 		}
@@ -82,7 +82,7 @@ func (w *World) checkEnd(ctx context.Context) {
 	for _, b := range w.backends {
 		settled := w.settleAll(ctx, b)
 		for _, log := range logNames {
-			page, err := b.Messages(ctx, log, 0, 1000, nil, 0)
+			page, err := read(ctx, b, log, nil, 0)
 			if drainmark.KindOf(err) == drainmark.KindNotFound {
 				page, err = store.Page{}, nil
 			}
@@ -265,7 +265,7 @@ func (w *World) checkRejected(ctx context.Context, b *backendProcess, letters ma
 func (w *World) checkFates(ctx context.Context, b *backendProcess, fate map[string]drainmark.RecordKind) {
 	shown := map[string]bool{}
 	for _, log := range logNames {
-		page, err := b.Messages(ctx, log, 0, 1000, nil, 0)
+		page, err := read(ctx, b, log, nil, 0)
 		if err != nil && drainmark.KindOf(err) != drainmark.KindNotFound {
 			w.violation("liveness: reading at the end: %v", err)
 			return
@@ -293,4 +293,11 @@ func (op *Op) String() string {
 		what = "clear"
 	}
 	return fmt.Sprintf("%s-%s client %d %s %v key %q via %q outcome %d %s", clock(op.start), clock(op.end), op.client, what+" "+op.log, op.contents, op.key, op.via, op.outcome, op.receipt.Runs)
+}
+
+// read reads a page from the beginning of a log.
+func read(ctx context.Context, b backend.Service, log string, need *drainmark.Receipt, wait time.Duration) (store.Page, error) {
+	page, err := b.Messages(ctx, log, 0, 1000, need, wait)
+	page.Release() // what it counts for is over
+	return page.Page, err
 }

@@ -155,7 +155,7 @@ func (w *World) barrier(ctx context.Context, place string) {
 			continue
 		}
 		for _, log := range logNames {
-			page, err := b.Messages(call, log, 0, 1000, nil, 0)
+			page, err := read(call, b, log, nil, 0)
 			if drainmark.KindOf(err) == drainmark.KindNotFound {
 				page, err = store.Page{}, nil
 			}
@@ -179,7 +179,7 @@ func (w *World) readBack(ctx context.Context, place string, op *Op) {
 	b := w.anyBackend(place + " backend")
 	call, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	page, err := b.Messages(call, op.log, 0, 1000, &op.receipt, w.dice.duration(place+" waits", 6*time.Second))
+	page, err := read(call, b, op.log, &op.receipt, w.dice.duration(place+" waits", 6*time.Second))
 	if err != nil {
 		return
 	}

@@ -1,0 +1,147 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/store"
+)
+
+// pieceWriter notes how large what is written is.
+type pieceWriter struct {
+	*httptest.ResponseRecorder
+	largest int
+}
+
+func (w *pieceWriter) Write(p []byte) (int, error) {
+	w.largest = max(w.largest, len(p))
+	return w.ResponseRecorder.Write(p)
+}
+
+// bodiesOf are bodies of all kinds, and so large that they are written in parts.
+func bodiesOf(random *rand.Rand) []string {
+	var bodies []string
+	for _, of := range []string{"\x01", "a", "ü", "€uro", "😀", "\"\\\n\u2028", "\x00", "\xff\xfe", "<&>"} {
+		for _, about := range []int{0, 1, bodyPart - 2, bodyPart, 3 * bodyPart, 256 << 10} {
+			bodies = append(bodies, strings.Repeat(of, (about+random.IntN(5))/len(of)))
+		}
+	}
+	return bodies
+}
+
+func TestLargeAnswersAreWrittenInPieces(t *testing.T) {
+	t.Parallel()
+	page := store.Page{Log: drainmark.LogInfo{Name: "guestbook"}}
+	letters := backend.DeadLetters{Next: "1.2"}
+	for i, body := range bodiesOf(rand.New(rand.NewPCG(1, 2))) {
+		page.Messages = append(page.Messages, message(uint64(i+1), body))
+		letters.Letters = append(letters.Letters, drainmark.DeadLetter{ID: "x", Reason: body[:min(len(body), 100)],
+			Record: drainmark.Record{Body: []byte(body), AcceptedAt: time.Now()}})
+	}
+	page.Log.LastPosition = uint64(len(page.Messages))
+	service := &fake{
+		messages: func(context.Context, string, uint64, int, *drainmark.Receipt, time.Duration) (store.Page, error) {
+			return page, nil
+		},
+		deadLetters: func(context.Context, string, int) (backend.DeadLetters, error) { return letters, nil },
+		logs: func(context.Context, string, int) ([]drainmark.LogInfo, error) {
+			infos := make([]drainmark.LogInfo, 1000)
+			for i := range infos {
+				infos[i].Name = strings.Repeat("l", 128)
+			}
+			return infos, nil
+		},
+	}
+	h := mustNew(t, Config{Service: service})
+	for _, path := range []string{"/v1/logs/guestbook/messages", "/v1/dead-letters", "/v1/logs?limit=1000"} {
+		w := &pieceWriter{ResponseRecorder: httptest.NewRecorder()}
+		h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
+		var got struct {
+			Messages, DeadLetters []struct {
+				Body   *string
+				Base64 []byte `json:"body_base64"`
+			}
+			Letters []struct {
+				Body   *string
+				Base64 []byte `json:"body_base64"`
+			} `json:"dead_letters"`
+			Logs []struct{ Name string }
+		}
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+			t.Fatalf("%s is no JSON: %v", path, err)
+		}
+		if w.largest > 2*pieceBytes {
+			t.Errorf("%s: %d bytes were written at once", path, w.largest)
+		}
+		bodies := append(got.Messages, got.Letters...)
+		if len(bodies)+len(got.Logs) != map[bool]int{true: 1000, false: len(page.Messages)}[path == "/v1/logs?limit=1000"] {
+			t.Errorf("%s has %d entries", path, len(bodies)+len(got.Logs))
+		}
+		for i, b := range bodies {
+			body := b.Base64
+			if b.Body != nil {
+				body = []byte(*b.Body)
+			}
+			if !bytes.Equal(body, page.Messages[i].Body) {
+				t.Errorf("%s: body %d is %.40q instead of %.40q", path, i, body, page.Messages[i].Body)
+			}
+		}
+	}
+}
+
+func TestHeadOfALongAnswer(t *testing.T) {
+	t.Parallel()
+	page := store.Page{Messages: []drainmark.Message{message(1, strings.Repeat("x", 4*pieceBytes))}}
+	s := serve(t, &fake{messages: func(context.Context, string, uint64, int, *drainmark.Receipt, time.Duration) (store.Page, error) {
+		return page, nil
+	}})
+	if a := s.do("HEAD", "/v1/logs/guestbook/messages", ""); a.StatusCode != 200 || len(a.body) > 0 {
+		t.Errorf("status %d with %d bytes", a.StatusCode, len(a.body))
+	}
+}
+
+// A client that does not read a long answer is cut off, and one that has read a part of it sees that it is not whole.
+func TestLongAnswersThatNobodyReads(t *testing.T) {
+	t.Parallel()
+	page := store.Page{Log: drainmark.LogInfo{Name: "guestbook", LastPosition: 100}}
+	for i := range 100 {
+		page.Messages = append(page.Messages, message(uint64(i+1), strings.Repeat("\x01", 256<<10)))
+	}
+	service := &fake{messages: func(context.Context, string, uint64, int, *drainmark.Receipt, time.Duration) (store.Page, error) {
+		return page, nil
+	}}
+	closed := make(chan struct{}, 1)
+	server := httptest.NewUnstartedServer(mustNew(t, Config{Service: service, Limits: Limits{Write: 50 * time.Millisecond}}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateClosed {
+			closed <- struct{}{}
+		}
+	}
+	server.Start()
+	defer server.Close()
+	var d net.Dialer
+	connection, err := d.DialContext(t.Context(), "tcp", server.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer connection.Close()
+	if _, err := io.WriteString(connection, "GET /v1/logs/guestbook/messages HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, closed, "the connection of a client that does not read is closed")
+	rest, _ := io.ReadAll(connection)
+	if bytes.HasSuffix(rest, []byte("0\r\n\r\n")) || !bytes.Contains(rest, []byte("chunked")) {
+		t.Errorf("the answer looks whole: it ends with %q", rest[max(0, len(rest)-20):])
+	}
+}
