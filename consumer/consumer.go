@@ -26,7 +26,8 @@ type Limits struct {
 	HandOver          time.Duration // how soon a partition that another consumer gives up is taken; 200 ms, a third of Lease at most
 	CommitRecords     int           // a commit takes whole batches until it has so many records; 2,000
 	CommitBytes       int           // or so many bytes; 8 MiB
-	CommitTimeout     time.Duration // of one attempt to commit, claim, read or subscribe; 10 s
+	CommitTimeout     time.Duration // of one attempt to commit, claim or read; 10 s
+	OpenTimeout       time.Duration // of one attempt to subscribe, which includes the broker's finding a new leader; 20 s
 	Drain             time.Duration // for what is in hand when Run is to end; 5 s
 	GapTries          int           // openings in a row that show the same gap before it is passed; 5
 	GapWait           time.Duration // the longest wait between two of them; 1 s
@@ -40,6 +41,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.CommitRecords, 2000)
 	set(&l.CommitBytes, 8<<20)
 	set(&l.CommitTimeout, 10*time.Second)
+	set(&l.OpenTimeout, 20*time.Second)
 	set(&l.Drain, 5*time.Second)
 	set(&l.GapTries, 5)
 	set(&l.GapWait, time.Second)

@@ -40,6 +40,7 @@ type drain struct {
 	mu       sync.Mutex
 	receiver broker.Receiver // changed with mu held; nil while there is none
 	openedAt time.Time       // when the receiver was opened
+	opening  bool            // the broker has been asked for one and has not answered yet
 	plight   plight
 
 	epoch  uint64
@@ -113,7 +114,7 @@ func (d *drain) interrupt() {
 func (d *drain) subscribe(r broker.Receiver) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.receiver, d.openedAt = r, time.Now()
+	d.receiver, d.openedAt, d.opening = r, time.Now(), false
 }
 
 // note notes why nothing is drained, or with nil that something was.
@@ -134,15 +135,16 @@ func (d *drain) stuck(long time.Duration) error {
 	return d.plight.lasts(long)
 }
 
-// stuckAtBroker is the same for what the broker is the cause of, and another consumer may be able to drain.
-func (d *drain) stuckAtBroker(long time.Duration) error {
-	why := d.stuck(long)
+// stuckAtBroker is the same for what the broker is the cause of, and another consumer may be able to drain. It also says
+// whether the broker is being asked right now, and may yet answer.
+func (d *drain) stuckAtBroker(long time.Duration) (why error, asking bool) {
+	why = d.stuck(long)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !d.plight.ofBroker {
-		return nil
+		return nil, false
 	}
-	return why
+	return why, d.opening && time.Since(d.plight.since) < d.limits.OpenTimeout
 }
 
 // drains says whether the partition is subscribed to and nothing fails.
@@ -156,6 +158,7 @@ func (d *drain) drains() bool {
 func (d *drain) subscribing() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.opening = true
 	if d.plight.why == nil || !d.plight.ofBroker {
 		d.plight.note(errSubscribing, true)
 	}
@@ -194,10 +197,11 @@ func (d *drain) claim(ctx context.Context) state {
 func (d *drain) open(ctx context.Context) state {
 	claimed := d.progress.Cursor
 	d.subscribing()
-	call, cancel := context.WithTimeout(ctx, d.limits.CommitTimeout)
+	call, cancel := context.WithTimeout(ctx, d.limits.OpenTimeout)
 	receiver, err := d.broker.Open(call, d.partition, d.cursor())
 	cancel()
 	if err != nil {
+		d.subscribe(nil)
 		return d.trouble(ctx, "subscribing to the partition", true, err)
 	}
 	d.subscribe(receiver)

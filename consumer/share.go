@@ -28,7 +28,7 @@ func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) (again ti
 	}
 	c.interruptStale(before, group)
 	alone := len(group.Owners) <= 1
-	if !alone && c.giveUpStuck() {
+	if !alone && c.giveUpStuck(ctx) {
 		return again
 	}
 	take, give := fairShare(c.owner, c.partitions, group, c.choice(group, alone))

@@ -164,14 +164,13 @@ func (c *Consumer) reconsider(ctx context.Context, a absence) absence {
 	call, cancel := context.WithTimeout(ctx, c.limits.Lease)
 	defer cancel()
 	err := c.broker.Ping(call)
-	answers := err == nil || errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrMisconfigured)
 	now := time.Now()
 	switch {
 	case ctx.Err() != nil:
-	case answers && !now.Before(a.rest), !now.Before(a.trial):
+	case answers(err) && !now.Before(a.rest), !now.Before(a.trial):
 		c.log.Info("taking part in the sharing of partitions")
 		return absence{tries: a.tries}
-	case !answers:
+	case !answers(err):
 		a.rest = now
 		a.why = fmt.Errorf("the broker does not answer: %w", err)
 		c.log.Debug("staying away", "error", a.why)
@@ -191,34 +190,31 @@ func (c *Consumer) leave(ctx context.Context) bool {
 }
 
 // giveUpStuck gives up, for others to take, the partitions that could not be drained for a lease because of the broker.
-// If those are all, this consumer leaves the group, and giveUpStuck returns true.
-func (c *Consumer) giveUpStuck() (left bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	stuck, running := map[int]error{}, 0
-	for p, d := range c.draining {
-		if d.givenUp {
-			continue
-		}
-		running++
-		if why := d.stuckAtBroker(c.limits.Lease); why != nil {
-			stuck[p] = why
-		} else if d.drains() {
-			delete(c.standing.shunned, p)
-			c.standing.absence.tries = 0
-		}
+// If those are all, this consumer leaves the group, and giveUpStuck returns true. An attempt that is under way is not
+// disturbed while the broker answers otherwise: a queue that has lost its leader needs longer than a lease to find
+// another, and who asks again begins anew.
+func (c *Consumer) giveUpStuck(ctx context.Context) (left bool) {
+	stuck, asking, running := c.stuck()
+	if len(asking) > 0 && c.isCutOff(ctx) {
+		maps.Copy(stuck, asking)
 	}
 	if len(stuck) == 0 {
 		return false
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	now := time.Now()
 	for p, why := range stuck {
+		d := c.draining[p]
+		if d == nil {
+			continue // it has ended meanwhile
+		}
 		tries := c.standing.shunned[p].tries
 		c.standing.shunned[p] = shun{why: why, until: now.Add(c.rest(tries)), tries: tries + 1}
 		delete(c.standing.adopted, p)
 		c.metrics.givenUp.Inc()
-		c.draining[p].givenUp = true
-		c.draining[p].stop()
+		d.givenUp = true
+		d.stop()
 	}
 	some := slices.Min(slices.Collect(maps.Keys(stuck)))
 	why := fmt.Errorf("partition %d: %w", some, stuck[some])
@@ -233,6 +229,43 @@ func (c *Consumer) giveUpStuck() (left bool) {
 		why: why, rest: now.Add(c.rest(tries)), trial: now.Add(trialAfter * c.limits.Lease), tries: tries + 1,
 	}
 	return true
+}
+
+// stuck returns why which partitions could not be drained for a lease because of the broker, apart for those that the
+// broker is being asked for, and how many partitions are drained or tried in all.
+func (c *Consumer) stuck() (stuck, asking map[int]error, running int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	stuck, asking = map[int]error{}, map[int]error{}
+	for p, d := range c.draining {
+		if d.givenUp {
+			continue
+		}
+		running++
+		why, asks := d.stuckAtBroker(c.limits.Lease)
+		switch {
+		case why != nil && asks:
+			asking[p] = why
+		case why != nil:
+			stuck[p] = why
+		case d.drains():
+			delete(c.standing.shunned, p)
+			c.standing.absence.tries = 0
+		}
+	}
+	return stuck, asking, running
+}
+
+// isCutOff says whether the broker does not answer this consumer. It asks for so short a time that the lease lasts.
+func (c *Consumer) isCutOff(ctx context.Context) bool {
+	call, cancel := context.WithTimeout(ctx, c.limits.Lease/3)
+	defer cancel()
+	return !answers(c.broker.Ping(call)) && ctx.Err() == nil
+}
+
+// answers says whether the broker has answered a ping, be it with a refusal.
+func answers(err error) bool {
+	return err == nil || errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrMisconfigured)
 }
 
 // choice says which partitions this consumer does not take, takes out of turn, and keeps. One that is alone takes

@@ -26,7 +26,8 @@ type gate struct {
 	silent bool // what is cut off is not refused but never answered
 	cut    bool
 	shut   map[int]bool
-	opens  int // attempts to open
+	slow   time.Duration // of each attempt to open
+	opens  int           // attempts to open
 }
 
 var errCut = errors.New("cut off")
@@ -70,6 +71,11 @@ func (g *gate) Ping(ctx context.Context) error {
 func (g *gate) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
 	if err := g.pass(ctx, partition); err != nil {
 		return nil, err
+	}
+	select {
+	case <-time.After(g.slow):
+	case <-ctx.Done():
+		return nil, ctx.Err()
 	}
 	return g.Broker.Open(ctx, partition, from)
 }
@@ -368,4 +374,23 @@ func (r *refusing) Heartbeat(ctx context.Context, owner string, ttl time.Duratio
 		return store.Group{}, errors.New("NOPERM this user has no permissions")
 	}
 	return r.Store.Heartbeat(ctx, owner, ttl)
+}
+
+// A queue that elects a leader takes longer than a lease to answer. Whoever asks is left alone, because who begins anew
+// waits anew.
+func TestAnAttemptThatTakesLongIsLeftAlone(t *testing.T) {
+	slow := func(g []*gate) {
+		for i := range g {
+			g[i].slow = 12 * time.Second
+		}
+	}
+	crowded(t, 2, slow, func(c *crowd) {
+		c.publish()
+		c.drained(15 * time.Second)
+		for i, g := range c.gates {
+			if n := g.count(); n > 4 { // the first was alone for a moment
+				t.Errorf("consumer %d has tried to open %d times", i, n)
+			}
+		}
+	})
 }
