@@ -79,8 +79,8 @@ func appendsWork(t *testing.T, b *Backend, when, reason string) {
 	if (appends == nil) != (reason == "") || appends != nil && !strings.Contains(appends.Error(), reason) {
 		t.Errorf("%s Working says %v; want %q", when, appends, reason)
 	}
-	if ready := b.Ready(t.Context()); ready != nil {
-		t.Errorf("%s it is not ready: %v", when, ready)
+	if ready := b.Ready(t.Context()); (ready == nil) != (b.unconfirmed(time.Now()) == nil) {
+		t.Errorf("%s readiness is %v", when, ready)
 	}
 }
 

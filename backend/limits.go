@@ -6,7 +6,7 @@ import "time"
 type Limits struct {
 	BatchRecords   int           // records in one broker message; 1,000
 	WaitingBytes   int64         // bytes of records that wait to be published, in all partitions; 64 MiB
-	PublishAttempt time.Duration // for one attempt to publish a batch, which is then in doubt; 5 s
+	PublishAttempt time.Duration // for one attempt to publish a batch, which is then in doubt; 5 s. Longer than the broker needs to find a new leader
 	KeepAlive      time.Duration // a quiet producer sends a fence so often; 24 h. Far less than ProducerRetention
 	Waiters        int           // requests that wait for a receipt or a barrier; 10,000
 	Subscribers    int           // event streams; 10,000

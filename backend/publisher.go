@@ -42,7 +42,8 @@ type publisher struct {
 	fence   *request   // the waiting fence that barriers share; nil if there is none
 	next    uint64     // the sequence that the next record gets
 	sentAt  time.Time  // when the last batch was stored
-	tried   tried      // for Working
+	tried   tried      // for Working and Ready
+	refuses error      // what whoever comes is told at once, while a batch is in doubt and the broker takes nothing; or nil
 	closed  bool
 	flying  *batch
 	wake    chan struct{} // has something in it when there is work
@@ -124,6 +125,9 @@ func (p *publisher) enqueue(r *request) error {
 	defer p.mu.Unlock()
 	if p.closed {
 		return drainmark.Errorf(drainmark.KindUnavailable, "this backend is shutting down")
+	}
+	if p.refuses != nil {
+		return p.refuses
 	}
 	if !p.budget.take(r.bytes) {
 		return p.budget.refusal()
@@ -347,25 +351,41 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 			p.metrics.published(time.Since(start), int(last-b.first+1))
 			p.retry.Reset()
 			p.accepted.confirmed(last, time.Now()) // before anybody is told
+			p.refuse(nil)
 			p.confirm(b)
 			return true
 		}
 		p.metrics.publishFailures.Inc()
 		p.log.Warn("publishing a batch failed", "first", b.first, "last", last, "error", err)
-		certain := errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrNotSent)
-		if certain && !inDoubt && p.takeApart(b, errors.Is(err, broker.ErrFull)) {
-			return errors.Is(err, broker.ErrFull) || p.retry.Wait(ctx) == nil
+		refusal := refusalOf(err)
+		if isCertain(err) && !inDoubt && p.takeApart(b) {
+			p.refuse(refusal)
+			p.refuse(nil) // whoever comes next finds out anew
+			return refusal != nil || p.retry.Wait(ctx) == nil
 		}
-		if !certain {
-			inDoubt = true
-		}
-		if errors.Is(err, broker.ErrFull) {
-			p.refuseWaiting()
-		}
+		inDoubt = inDoubt || !isCertain(err)
+		p.refuse(refusal)
 		if p.retry.Wait(ctx) != nil {
 			return false
 		}
 	}
+}
+
+// isCertain says whether a batch was certainly not stored.
+func isCertain(err error) bool {
+	return errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrNotSent)
+}
+
+// refusalOf is what those are told that are in no batch, when the broker has said that it takes nothing; nil if trying
+// again may help.
+func refusalOf(err error) error {
+	switch {
+	case errors.Is(err, broker.ErrFull):
+		return errBacklogFull
+	case errors.Is(err, broker.ErrMisconfigured):
+		return drainmark.Errorf(drainmark.KindMisconfigured, "%w", err)
+	}
+	return nil
 }
 
 // attempt publishes a batch once, and remembers what came of it.
@@ -403,14 +423,13 @@ func (p *publisher) finish(r *request, err error) {
 	close(r.done)
 }
 
-// takeApart puts the records of a batch that was certainly not stored back into the queue, with no sequence; if the
-// broker is full it fails them, and all that waits. It does nothing and returns false if a receipt of one of them has
-// been handed out: the batch must then be stored as it is.
-func (p *publisher) takeApart(b *batch, full bool) bool {
+// takeApart puts the records of a batch that was certainly not stored back into the queue, with no sequence. It does
+// nothing and returns false if a receipt of one of them has been handed out: the batch must then be stored as it is.
+func (p *publisher) takeApart(b *batch) bool {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	for _, part := range b.parts {
 		if part.request.handedOut {
-			p.mu.Unlock()
 			return false
 		}
 	}
@@ -425,28 +444,27 @@ func (p *publisher) takeApart(b *batch, full bool) bool {
 		}
 	}
 	p.next = b.first
-	p.mu.Unlock()
-	if full {
-		p.refuseWaiting()
-	}
 	return true
 }
 
 var errBacklogFull = drainmark.Errorf(drainmark.KindBacklogFull, "the broker takes nothing more until something has been persisted: its backlog limit (backlog-bytes) or its disk is full")
 
-// refuseWaiting fails what is in no batch, because the broker takes nothing more.
-func (p *publisher) refuseWaiting() {
+// refuse fails what is in no batch, and whatever comes, because the broker takes nothing; with nil it ends that.
+func (p *publisher) refuse(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.refuses = why; why == nil {
+		return
+	}
 	var kept []*request
 	for _, r := range p.waiting {
 		switch {
 		case r.handedOut || r.taken > r.stored: // its sequences are given away, or partly in flight
 			kept = append(kept, r)
 		case r.stored > 0:
-			p.finish(r, drainmark.Errorf(drainmark.KindOutcomeUnknown, "the first %d of %d records are stored, the others are not: the broker's backlog limit is reached", r.stored, len(r.records)))
+			p.finish(r, drainmark.Errorf(drainmark.KindOutcomeUnknown, "the first %d of %d records are stored, the others are not: %w", r.stored, len(r.records), why))
 		default:
-			p.finish(r, errBacklogFull)
+			p.finish(r, why)
 		}
 	}
 	p.waiting = kept

@@ -88,6 +88,7 @@ func (b *Backend) Run(ctx context.Context) {
 	}
 	running.Go(func() { b.tracker.loop(work) })
 	running.Go(func() { b.watchUnseen(work) })
+	running.Go(func() { b.watchSlow(work) })
 	running.Go(func() { b.feeds.loop(work) })
 	running.Go(func() { b.watchPersisting(work) })
 	<-ctx.Done()

@@ -16,14 +16,41 @@ import (
 // never come by itself while nobody appends. So after a while, when it is asked for, the publisher tries again, with a
 // fence.
 
-// Ready returns nil when the broker answers. It may be full: that is a reason to refuse appends, and they are told so,
-// but none to take this backend out of service. The others have the same broker; so that would leave nobody to say why
-// appends are refused, and end the reads, which go on.
+// Ready returns nil when the broker answers, and confirms. It may be full: that is a reason to refuse appends, and they
+// are told so, but none to take this backend out of service. The others have the same broker; so that would leave nobody
+// to say why appends are refused, and end the reads, which go on. But one whose batches nobody confirms, in any
+// partition, may be connected to the wrong part of a broker that has come apart.
 func (b *Backend) Ready(ctx context.Context) error {
-	if err := b.broker.Ping(ctx); !errors.Is(err, broker.ErrFull) {
-		return err
+	err := b.broker.Ping(ctx)
+	if errors.Is(err, broker.ErrFull) {
+		return nil
 	}
-	return nil
+	return cmp.Or(err, b.unconfirmed(time.Now()))
+}
+
+// unconfirmedTime is how long batches may be in doubt, with none confirmed meanwhile, until a backend is not ready.
+const unconfirmedTime = 5 * time.Second
+
+// unconfirmed says since when nothing is confirmed, if that is too long.
+func (b *Backend) unconfirmed(now time.Time) error {
+	var doubt, confirmed time.Time
+	partition := 0
+	for i, p := range b.publishers {
+		p.mu.Lock()
+		since, sent := p.tried.doubt, p.sentAt
+		p.mu.Unlock()
+		if sent.After(confirmed) {
+			confirmed = sent
+		}
+		if !since.IsZero() && (doubt.IsZero() || since.Before(doubt)) {
+			doubt, partition = since, i
+		}
+	}
+	if doubt.IsZero() || confirmed.After(doubt) || now.Sub(doubt) <= unconfirmedTime {
+		return nil
+	}
+	return drainmark.Errorf(drainmark.KindUnavailable, "the broker has confirmed nothing for %v, in partition %d or any other",
+		now.Sub(doubt).Round(100*time.Millisecond), partition)
 }
 
 // workingTime is how long Working waits for broker and store, which it asks at the same time.
@@ -116,11 +143,18 @@ type tried struct {
 	err   error     // of the last one that ended; nil if it stored its batch
 	at    time.Time // when that ended
 	since time.Time // when the first of the failures ended that no success has followed
+	doubt time.Time // when the first attempt began whose outcome is not known; zero if all are
 }
 
-func (t *tried) begin(now time.Time) { t.began = now }
+func (t *tried) begin(now time.Time) {
+	t.began = now
+	t.doubt = cmp.Or(t.doubt, now)
+}
 
 func (t *tried) end(now time.Time, err error) {
+	if err == nil || isCertain(err) {
+		t.doubt = time.Time{}
+	}
 	if t.err == nil {
 		t.since = now
 	}
@@ -132,6 +166,8 @@ func (t *tried) failure(now time.Time) error {
 	switch {
 	case errors.Is(t.err, broker.ErrFull):
 		return errBacklogFull
+	case errors.Is(t.err, broker.ErrMisconfigured):
+		return refusalOf(t.err)
 	case t.err != nil:
 		return unanswered("publishing", "the broker", t.err)
 	case !t.began.IsZero() && now.Sub(t.began) > slowAttempt:

@@ -72,6 +72,9 @@ func (d *drain) trouble(ctx context.Context, doing string, ofBroker bool, err er
 	if ctx.Err() != nil {
 		return nil
 	}
+	if ofBroker {
+		d.metrics.brokerTroubles.Inc()
+	}
 	d.note(fmt.Errorf("%s: %w", doing, err), ofBroker)
 	switch {
 	case errors.Is(err, store.ErrHeld):
@@ -133,6 +136,13 @@ func (d *drain) stuck(long time.Duration) error {
 		d.plight.note(nil, false)
 	}
 	return d.plight.lasts(long)
+}
+
+// failing returns why nothing is drained, however short that has been so, or nil.
+func (d *drain) failing() error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.plight.why
 }
 
 // stuckAtBroker is the same for what the broker is the cause of, and another consumer may be able to drain. It also says

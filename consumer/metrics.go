@@ -20,6 +20,7 @@ type metrics struct {
 	fencedCommits  prometheus.Counter
 	commitFailures prometheus.Counter
 	givenUp        prometheus.Counter
+	brokerTroubles prometheus.Counter
 	commitDuration prometheus.Histogram
 	commitRecords  prometheus.Histogram
 	held           *prometheus.GaugeVec
@@ -38,6 +39,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		lostRecords:    counter("lost_records_total", "Committed records that the store has lost, by a failover or a restore."),
 		fencedCommits:  counter("fenced_commits_total", "Commits that the store fenced."),
 		commitFailures: counter("commit_failures_total", "Attempts to commit that the store did not answer properly."),
+		brokerTroubles: counter("broker_troubles_total", "Subscriptions that could not be made, or ended, or delivered nothing though something was ready."),
 		givenUp:        counter("given_up_total", "Partitions given up, for other consumers to take, because the broker did not let them be drained."),
 		commitDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "drainmark_consumer_commit_duration_seconds", Help: "Duration of successful commits.",
@@ -60,7 +62,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.persisted, m.duplicates, m.keyDuplicates, m.setAside, m.gaps, m.missingRecords, m.lostRecords,
-			m.fencedCommits, m.commitFailures, m.givenUp, m.commitDuration, m.commitRecords, m.held)
+			m.fencedCommits, m.commitFailures, m.givenUp, m.brokerTroubles, m.commitDuration, m.commitRecords, m.held)
 	}
 	return m
 }

@@ -111,7 +111,11 @@ func (c *Consumer) Ready() error {
 		return fmt.Errorf("this consumer takes no partitions: %w", why)
 	}
 	for _, p := range slices.Sorted(maps.Keys(c.draining)) {
-		if err := c.draining[p].stuck(long); err != nil {
+		err := c.draining[p].stuck(long)
+		if now := c.draining[p].failing(); err == nil && errors.Is(now, broker.ErrMisconfigured) {
+			err = now // that does not pass by itself
+		}
+		if err != nil {
 			return fmt.Errorf("partition %d is not drained: %w", p, err)
 		}
 	}
