@@ -57,6 +57,9 @@ func (r *Record) EncodedBound() int {
 	return recordOverhead + len(r.Log) + len(r.ContentType) + len(r.Body) + len(r.Key) + len(r.Target) + len(r.Trace)
 }
 
+// MostRecords returns how many records a batch of so many bytes can have at most, decoded or not.
+func MostRecords(bytes int) uint64 { return uint64(min(bytes/minRecordLength, MaxBatchRecords)) }
+
 // Batch is the unit that travels: consecutive records of one producer in one partition. The i-th has the sequence
 // First+i.
 type Batch struct {
@@ -147,9 +150,19 @@ func appendUnlessSame(dst []byte, s, before string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))+1), s...)
 }
 
-// DecodeBatch reads what EncodeBatch wrote. The records' bodies share data's memory. Any other input gives an error
-// of KindInvalid and never more memory than a small multiple of its own length.
+// MaxBatchBytes is how long a batch's encoding is at most, and MaxBatchRecords how many records it has at most. Whatever
+// else is in a broker is not decoded.
+const (
+	MaxBatchBytes   = 8 << 20
+	MaxBatchRecords = 100_000
+)
+
+// DecodeBatch reads what EncodeBatch wrote. The records' bodies share data's memory. Any other input, and what is over
+// the limits of a batch, gives an error of KindInvalid and never more memory than a small multiple of its own length.
 func DecodeBatch(data []byte) (*Batch, error) {
+	if len(data) > MaxBatchBytes {
+		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: the limit is %d", len(data), MaxBatchBytes)
+	}
 	if len(data) < len(batchMagic)+crc32.Size || string(data[:3]) != batchMagic[:3] {
 		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: it does not begin as a batch does", len(data))
 	}
@@ -165,6 +178,9 @@ func DecodeBatch(data []byte) (*Batch, error) {
 	copy(b.Producer[:], d.take(uint64(len(b.Producer))))
 	b.First = d.uvarint(math.MaxInt64)
 	count := d.uvarint(uint64(len(d.rest) / minRecordLength))
+	if count > MaxBatchRecords {
+		return nil, Errorf(KindInvalid, "decoding a batch of %d records: the limit is %d", count, MaxBatchRecords)
+	}
 	if d.bad || count == 0 || b.First == 0 || b.First-1 > math.MaxInt64-count {
 		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: its head is malformed", len(data))
 	}

@@ -240,6 +240,26 @@ const (
 )
 
 // FuzzDecodeBatch decodes any bytes, as they are and with the right checksum behind them.
+func TestBatchesOverTheLimitsAreNotDecoded(t *testing.T) {
+	t.Parallel()
+	one := drainmark.Batch{Producer: producerA, First: 1, Records: []drainmark.Record{{Kind: drainmark.Append, Log: "a", Body: make([]byte, drainmark.MaxBatchBytes)}}}
+	if _, err := drainmark.DecodeBatch(drainmark.EncodeBatch(nil, &one)); drainmark.KindOf(err) != drainmark.KindInvalid {
+		t.Errorf("over %d bytes: %v", drainmark.MaxBatchBytes, err)
+	}
+	many := drainmark.Batch{Producer: producerA, First: 1, Records: make([]drainmark.Record, drainmark.MaxBatchRecords+1)}
+	for i := range many.Records {
+		many.Records[i].Kind = drainmark.Fence
+	}
+	data := drainmark.EncodeBatch(nil, &many)
+	if _, err := drainmark.DecodeBatch(data); drainmark.KindOf(err) != drainmark.KindInvalid || len(data) > drainmark.MaxBatchBytes {
+		t.Errorf("over %d records, in %d bytes: %v", drainmark.MaxBatchRecords, len(data), err)
+	}
+	many.Records = many.Records[:drainmark.MaxBatchRecords]
+	if b, err := drainmark.DecodeBatch(drainmark.EncodeBatch(nil, &many)); err != nil || len(b.Records) != drainmark.MaxBatchRecords {
+		t.Errorf("at the limit: %v", err)
+	}
+}
+
 func FuzzDecodeBatch(f *testing.F) {
 	golden := drainmark.EncodeBatch(nil, goldenBatch())
 	f.Add(golden)

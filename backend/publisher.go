@@ -267,12 +267,13 @@ func (p *publisher) take() *batch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	b := &batch{first: p.next, bytes: drainmark.BatchOverhead}
-	maxBytes := p.broker.Traits().MaxPayload
+	maxBytes := min(p.broker.Traits().MaxPayload, drainmark.MaxBatchBytes)
+	maxRecords := min(p.limits.BatchRecords, drainmark.MaxBatchRecords)
 	records := 0
-	for len(p.waiting) > 0 && records < p.limits.BatchRecords {
+	for len(p.waiting) > 0 && records < maxRecords {
 		r := p.waiting[0]
 		n := 0
-		for i := r.taken; i < len(r.records) && records+n < p.limits.BatchRecords; i++ {
+		for i := r.taken; i < len(r.records) && records+n < maxRecords; i++ {
 			size := r.records[i].EncodedBound()
 			if b.bytes+size > maxBytes && records+n > 0 {
 				break

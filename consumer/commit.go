@@ -130,12 +130,28 @@ func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor dr
 	}
 }
 
-// logLetters says which records a commit has set aside.
+// logLetters says in one line at most what a commit has set aside, and that not for every commit: one client can have
+// thousands set aside in a moment, and they are all listed.
 func (d *drain) logLetters(c *store.Commit) {
+	var first *drainmark.DeadLetter
+	setAside, discarded := 0, 0
 	for i := range c.Operations {
-		if l := c.Operations[i].Letter; c.Operations[i].Kind == store.SetAside {
-			d.log.Warn("set aside as a dead letter", "id", l.ID, "log", l.Log, "reason", l.Reason, "attempts", l.Attempts, "discarded", l.Discarded)
+		l := c.Operations[i].Letter
+		switch {
+		case c.Operations[i].Kind != store.SetAside:
+			continue
+		case l.Discarded:
+			discarded++
+		default:
+			setAside++
 		}
+		if first == nil {
+			first = l
+		}
+	}
+	if first != nil {
+		d.letters.Add(setAside+discarded, "partition", d.partition, "set_aside", setAside, "discarded", discarded,
+			"first", first.ID, "log", first.Log, "reason", first.Reason, "attempts", first.Attempts)
 	}
 }
 

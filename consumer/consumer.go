@@ -16,6 +16,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -80,6 +81,7 @@ type Consumer struct {
 	limits     Limits
 	log        *slog.Logger
 	metrics    *metrics
+	letters    *loglimit.Limiter
 	now        func() time.Time
 
 	mu       sync.Mutex
@@ -105,10 +107,10 @@ func New(c Config) *Consumer {
 	if now == nil {
 		now = time.Now
 	}
-	limits := c.Limits.withDefaults()
+	limits, log := c.Limits.withDefaults(), c.Logger.With("owner", c.Owner)
 	return &Consumer{
 		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: limits,
-		log: c.Logger.With("owner", c.Owner), metrics: newMetrics(c.Metrics), now: now, draining: map[int]*drain{},
+		log: log, letters: loglimit.New(log, slog.LevelWarn, "records were set aside as dead letters, or discarded"), metrics: newMetrics(c.Metrics), now: now, draining: map[int]*drain{},
 		ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
 	}
 }

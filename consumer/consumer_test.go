@@ -1,6 +1,7 @@
 package consumer
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -29,6 +30,7 @@ type rig struct {
 	wrap     func(broker.Broker) broker.Broker // the consumer's broker, if set
 	producer drainmark.ProducerID
 	stop     func()
+	logged   bytes.Buffer // by consumers; to be read when none runs
 }
 
 // bubble runs a test with a rig that has one partition. begin starts the consumer.
@@ -51,7 +53,7 @@ func (r *rig) begin() {
 	if r.wrap != nil {
 		client = r.wrap(client)
 	}
-	r.consumer = New(Config{Broker: client, Store: r.db.Store(), Owner: "one", Partitions: 1, Logger: slog.New(slog.DiscardHandler)})
+	r.consumer = New(Config{Broker: client, Store: r.db.Store(), Owner: "one", Partitions: 1, Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -347,6 +349,55 @@ func TestUndecodableBatch(t *testing.T) {
 		r.wait(time.Second)
 		if left := r.letters(); len(left) != 2 {
 			t.Errorf("after a discard and a retry that fails, left are %+v", left)
+		}
+	})
+}
+
+func TestOneCommitOfManyDeadLettersIsOneLine(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.db.Refuse = func(op store.Operation) (string, bool) { return "no", op.Kind == store.Append }
+		records := make([]drainmark.Record, 500)
+		for i := range records {
+			records[i] = message("x")
+		}
+		r.publish(1, records...)
+		r.publish(501, records...)
+		r.begin()
+		r.wait(time.Minute)
+		if p := r.progress(); p.SetAside != 1000 {
+			t.Fatalf("%d records are set aside", p.SetAside)
+		}
+		r.stop()
+		if n := strings.Count(r.logged.String(), "set_aside="); n != 1 || !strings.Contains(r.logged.String(), "set_aside=1000") {
+			t.Errorf("%d lines about them:\n%s", n, r.logged.String())
+		}
+	})
+}
+
+func TestMarksOfABrokerMessageAreBelievedOnlyIfItCanHaveSoMany(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true, MaxPayload: 32 << 20}, func(r *rig) {
+		r.begin()
+		r.publish(1, message("a"))
+		r.publishRaw(broker.Header{Producer: r.producer, First: 2, Last: 1_000_000}, []byte("eleven byte"))
+		r.publishRaw(broker.Header{Producer: r.producer, First: 2, Last: 3}, []byte("eleven byte!"[:11]))
+		huge := make([]byte, drainmark.MaxBatchBytes+1)
+		r.publishRaw(broker.Header{Producer: r.producer, First: 2, Last: 2}, huge)
+		r.publish(2, message("b"), message("c"))
+		r.wait(time.Second)
+		r.expect("a", "b", "c")
+		letters := r.letters()
+		if len(letters) != 2 { // the first two are the same message
+			t.Fatalf("%d dead letters", len(letters))
+		}
+		for _, l := range letters {
+			if (l.Run != drainmark.Run{}) || !l.Undecoded {
+				t.Errorf("the marks of %s were believed: %s", l.ID, l.Run)
+			}
+		}
+		if l := letters[1]; len(l.Record.Body) != 0 || !strings.Contains(l.Reason, "SHA-256") || !strings.Contains(l.Reason, "limit is 8388608") {
+			t.Errorf("of the huge message %d bytes are kept; the reason is %q", len(l.Record.Body), l.Reason)
 		}
 	})
 }

@@ -114,26 +114,32 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 	}
 }
 
-// marks returns the marks that the broker's headers name, or the zero Run if they are of no use.
+// marks returns the marks that the broker's headers name, or the zero Run if they are of no use: they are believed only
+// of a batch that could have so many records, because what they name is never applied again.
 func (d *drain) marks(delivery *broker.Delivery) drainmark.Run {
 	run := delivery.Run()
-	if run.First == 0 || run.Last < run.First || run.Partition != d.partition {
+	plausible := run.First > 0 && run.Last >= run.First && run.Last-run.First < drainmark.MostRecords(len(delivery.Payload))
+	if !plausible || len(delivery.Payload) > drainmark.MaxBatchBytes || run.Partition != d.partition {
 		return drainmark.Run{}
 	}
 	return run
 }
 
-// undecodable makes the entry that sets a whole broker message aside. Its marks are those of the broker's headers.
+// undecodable makes the entry that sets a whole broker message aside. Its marks are those of the broker's headers. One
+// that is larger than any batch is not kept, only what it was.
 func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
 	run := d.marks(delivery)
-	id := run.String()
+	id, reason, payload := run.String(), why.Error(), delivery.Payload
 	if run.First == 0 {
-		sum := sha256.Sum256(delivery.Payload)
+		sum := sha256.Sum256(payload)
 		id = fmt.Sprintf("%d-undecoded-%s", d.partition, hex.EncodeToString(sum[:16]))
+		if len(payload) > drainmark.MaxBatchBytes {
+			reason, payload = fmt.Sprintf("%s; it is not kept; its SHA-256 is %x", reason, sum), nil
+		}
 	}
 	letter := &drainmark.DeadLetter{
-		ID: id, Run: run, Reason: why.Error(), SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
-		Record: drainmark.Record{Kind: drainmark.Append, Body: delivery.Payload, AcceptedAt: delivery.StoredAt},
+		ID: id, Run: run, Reason: reason, SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
+		Record: drainmark.Record{Kind: drainmark.Append, Body: payload, AcceptedAt: delivery.StoredAt},
 	}
 	return entry{run: run, ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 }

@@ -420,7 +420,7 @@ type company struct {
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
 // goes first, so that everything that it has accepted is still carried out.
 func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.Deployment, delay time.Duration, l listening, keep retention, with company) error {
-	if room := queue.Traits().MaxPayload; l.MessageBytes+4096 > room {
+	if room := min(queue.Traits().MaxPayload, drainmark.MaxBatchBytes); l.MessageBytes+4096 > room {
 		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which 4096 are ours", room))
 	}
 	b, err := backend.New(backend.Config{
