@@ -66,6 +66,10 @@ func rewrite(p *httputil.ProxyRequest) {
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // also a malformed one: the backend says what is wrong with it
 	p.Out.Header.Del("Connection")         // the API has nothing to upgrade to
 	p.Out.Header.Del("Upgrade")
+	// Whether a page may ask is decided before: to a backend, whose host is another, every page is one of another site.
+	for _, name := range [...]string{"Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User"} {
+		delete(p.Out.Header, name)
+	}
 	// http.Transport sends requests with such a header again by itself, although they may have been received: a clear,
 	// for which the API ignores it, would then take with it what was appended in between. It does not find it in
 	// lower case, and to the backend that is the same header.

@@ -7,10 +7,13 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
+	"strconv"
 	"sync"
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend/api"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -49,8 +52,8 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// adminHandler serves /livez, /readyz, /metrics and /debug/pprof/.
-func adminHandler(h *health, registry *prometheus.Registry) http.Handler {
+// adminHandler serves /livez, /readyz, /metrics, and /debug/pprof/ if there are profiles.
+func adminHandler(h *health, registry *prometheus.Registry, profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	answer := func(w http.ResponseWriter, status int, body map[string]string) {
 		w.Header().Set("Content-Type", "application/json")
@@ -70,19 +73,53 @@ func adminHandler(h *health, registry *prometheus.Registry) http.Handler {
 		answer(w, http.StatusOK, map[string]string{"status": "ready"})
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
-	mux.HandleFunc("/debug/pprof/", pprof.Index)
-	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	if profiles {
+		mux.Handle("/debug/pprof/", briefly(pprof.Index)) // not the command line, in which there may be passwords
+		mux.Handle("/debug/pprof/profile", briefly(pprof.Profile))
+		mux.Handle("/debug/pprof/symbol", briefly(pprof.Symbol))
+		mux.Handle("/debug/pprof/trace", briefly(pprof.Trace))
+	}
 	return mux
 }
 
-// listen opens the address of a setting.
+// maxProfile is for how many seconds a profile may be taken: meanwhile nobody else can take one.
+const maxProfile = 60
+
+// briefly refuses profiles that would take too long.
+func briefly(profile http.HandlerFunc) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if text := r.FormValue("seconds"); text != "" {
+			if seconds, err := strconv.ParseFloat(text, 64); err != nil || !(seconds >= 0 && seconds <= maxProfile) {
+				writeProblem(w, api.ProblemOf(drainmark.Errorf(drainmark.KindInvalid, "seconds %.20q: it must be between 0 and %d", text, maxProfile)))
+				return
+			}
+		}
+		profile(w, r)
+	})
+}
+
+// listen opens the address of a setting. An IP address is listened on in its own version only: 0.0.0.0 is not IPv6 too,
+// and [::] not IPv4. An empty host is both.
 func listen(name, address string) (net.Listener, error) {
-	listener, err := net.Listen("tcp", address)
+	listener, err := net.Listen(networkOf(address), address)
 	if err != nil {
 		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--%s: %w", name, err)
 	}
 	return listener, nil
+}
+
+// networkOf returns the network that fits the host of an address.
+func networkOf(address string) string {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return "tcp"
+	}
+	ip, err := netip.ParseAddr(host)
+	switch {
+	case err != nil:
+		return "tcp"
+	case ip.Unmap().Is4():
+		return "tcp4"
+	}
+	return "tcp6"
 }

@@ -71,7 +71,22 @@ func badSetting(name string, value any, must string) error {
 
 // admin is where health, metrics and profiles are served.
 type admin struct {
-	AdminListen string `help:"Address of health, metrics and profiles." default:"127.0.0.1:9090"`
+	AdminListen string   `help:"Address of health, metrics and profiles." default:"127.0.0.1:9090"`
+	Profiles    string   `help:"Whether the admin address has profiles (/debug/pprof/): on, off, or auto, which is on if it is a loopback address." default:"auto" placeholder:"auto|on|off"`
+	AllowedHost []string `help:"Host name by which clients may ask for an address that is a loopback one, besides localhost: for behind a proxy. Repeated, or several with commas between them; * for any." placeholder:"NAME,…"`
+}
+
+func (a admin) check() error {
+	switch a.Profiles {
+	case "auto", "on", "off":
+		return checkAddress("admin-listen", a.AdminListen)
+	}
+	return badSetting("profiles", a.Profiles, "it must be auto, on or off")
+}
+
+// profiles says whether those who can reach an address get profiles.
+func (a admin) profiles(at net.Addr) bool {
+	return a.Profiles == "on" || a.Profiles == "auto" && isLoopback(at.String())
 }
 
 // adminConnections is how many connections the admin address takes. They are not among those of the API.
@@ -108,6 +123,7 @@ func (c connecting) limit(each int, log *slog.Logger) int {
 type listening struct {
 	Listen     string `help:"Address of the HTTP API." default:"127.0.0.1:8080"`
 	connecting `embed:""`
+	browsing   `embed:""`
 
 	MessageBytes   int           `help:"Largest message." default:"262144" group:"Limits"`
 	RequestBytes   int           `help:"Largest request of many messages." default:"8388608" group:"Limits"`
@@ -142,7 +158,7 @@ func (l listening) check() error {
 			return badSetting(limit.name, limit.value, "it must be above 0")
 		}
 	}
-	return firstError(l.connecting.check(), checkAddress("listen", l.Listen))
+	return firstError(l.connecting.check(), l.browsing.check(), checkAddress("listen", l.Listen))
 }
 
 func checkAddress(name, value string) error {

@@ -18,6 +18,7 @@ type frontendCommand struct {
 	AnswerTimeout time.Duration `help:"How long a backend may take to answer: more than its --max-wait and --request-timeout together." default:"2m" group:"Limits"`
 	connecting    `embed:""`
 	Delay         time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
+	browsing      `embed:""`
 	admin         `embed:""`
 	logging       `embed:""`
 }
@@ -55,7 +56,7 @@ func (c *frontendCommand) check() ([]*url.URL, error) {
 	if c.AnswerTimeout <= 0 {
 		return nil, badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
 	}
-	return backends, firstError(c.connecting.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen))
+	return backends, firstError(c.connecting.check(), c.browsing.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen))
 }
 
 func (c *frontendCommand) start(r *role, backends []*url.URL) error {
@@ -75,7 +76,7 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 	}
 	r.health.set(f.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
-	return r.serve(listener, httpserve.Config{
+	return r.serve(listener, c.browsing, httpserve.Config{
 		Handler: f, Connections: c.connecting.limit(2, r.log), BodyTime: c.AnswerTimeout,
 		Stop: httpserve.Stop{Delay: c.Delay, Drain: c.AnswerTimeout, Leave: leave},
 	})

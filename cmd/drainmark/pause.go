@@ -185,30 +185,15 @@ func readPause(w http.ResponseWriter, r *http.Request) (paused bool, err error) 
 // pauseTime is how long a client may take to send a request to the pause switch, or to take its answer.
 const pauseTime = 10 * time.Second
 
-// beside serves the switch at its path, and everything else with a handler of its own. Requests that a page of another
-// site has a browser make are refused: those that say so, and, if only loopback is listened on, those for any other host
-// name, because whoever owns such a name may let it lead here.
-func (s *pauseSwitch) beside(other http.Handler, listen string) http.Handler {
-	protection := http.NewCrossOriginProtection()
-	protection.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		refuse(w, "the request comes from a page of another site")
-	}))
-	protected := protection.Handler(s)
+// beside serves the switch at its path, and everything else with a handler of its own.
+func (s *pauseSwitch) beside(other http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path != pausePath:
-			other.ServeHTTP(w, r)
-		case isLoopback(listen) && !isLoopback(r.Host):
-			refuse(w, "the request is for another host than localhost or a loopback address")
-		default:
-			protected.ServeHTTP(w, r)
+		if r.URL.Path == pausePath {
+			s.ServeHTTP(w, r)
+			return
 		}
+		other.ServeHTTP(w, r)
 	})
-}
-
-// refuse answers a request that must not be made.
-func refuse(w http.ResponseWriter, why string) {
-	writeProblem(w, api.Problem{Type: "about:blank", Title: "Forbidden", Status: http.StatusForbidden, Detail: why})
 }
 
 func writeProblem(w http.ResponseWriter, p api.Problem) {

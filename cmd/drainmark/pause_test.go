@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
@@ -190,7 +191,11 @@ func TestPauseSwitchOverHTTP(t *testing.T) {
 				r.Header.Set(test.header[i], test.header[i+1])
 			}
 			w := httptest.NewRecorder()
-			s.beside(other, value(test.listen, "127.0.0.1:8080")).ServeHTTP(w, r)
+			at, err := net.ResolveTCPAddr("tcp", value(test.listen, "127.0.0.1:8080"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			newGuard(s.beside(other), at, nil, nil, false).ServeHTTP(w, r)
 			if w.Code != test.status || !strings.Contains(w.Body.String(), test.says) || s.state().Paused != test.paused {
 				t.Errorf("%d %s, paused %v", w.Code, w.Body, s.state().Paused)
 			}

@@ -79,6 +79,7 @@ type role struct {
 	ctx      context.Context // ends with the signal, or when a part of the role fails: the role begins to stop
 	endAdmin func()          // ends the admin address
 	log      *slog.Logger
+	hosts    []string // names under which the role is known, besides those of loopback
 	health   *health
 	registry *prometheus.Registry
 }
@@ -93,7 +94,7 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	if err := checkPlanted(log); err != nil {
 		return nil, err
 	}
-	if err := checkAddress("admin-listen", adm.AdminListen); err != nil {
+	if err := adm.check(); err != nil {
 		return nil, err
 	}
 	listener, err := listen("admin-listen", adm.AdminListen)
@@ -102,13 +103,14 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	}
 	context.AfterFunc(a.ctx, func() { log.Info("stopping; a second signal ends the process at once") })
 	group, ctx := errgroup.WithContext(a.ctx)
-	r := &role{Group: group, ctx: ctx, log: log, health: &health{stopping: ctx}, registry: newRegistry()}
+	r := &role{Group: group, ctx: ctx, log: log, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: newRegistry()}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the role's end, to say that it is stopping
 	r.endAdmin = end
+	r.warnOpen("admin-listen", listener.Addr(), "anybody who reaches this address can read the metrics, and the profiles if they are on")
 	log.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
 	r.Go(func() error {
 		return httpserve.Serve(serving, listener, httpserve.Config{
-			Name: "admin", Handler: adminHandler(r.health, r.registry), Logger: log, Metrics: r.registry,
+			Name: "admin", Handler: newGuard(adminHandler(r.health, r.registry, adm.profiles(listener.Addr())), listener.Addr(), r.hosts, nil, true), Logger: log, Metrics: r.registry,
 			Connections: adminConnections, Reserve: true,
 		})
 	})
@@ -124,13 +126,22 @@ const (
 	writeTime = 10 * time.Second
 )
 
-// serve serves what a role is for, until the role ends. c.Stop.Drain is how long a request takes at most; its client gets
+// serve serves what a role is for, until the role ends, and keeps browsers from misusing it. c.Stop.Drain is how long a request takes at most; its client gets
 // time to take the answer besides.
-func (r *role) serve(l net.Listener, c httpserve.Config) error {
+func (r *role) serve(l net.Listener, b browsing, c httpserve.Config) error {
+	r.warnOpen("listen", l.Addr(), "anybody who reaches this address can read, write and clear everything")
+	c.Handler = newGuard(c.Handler, l.Addr(), r.hosts, b.AllowedOrigin, false)
 	c.Name, c.Logger, c.Metrics = "api", r.log, r.registry
 	c.Stop.Quiet = quietTime
 	c.Stop.Drain += writeTime
 	return httpserve.Serve(r.ctx, l, c)
+}
+
+// warnOpen warns of an address that others than this machine can reach: there is no login.
+func (r *role) warnOpen(setting string, at net.Addr, what string) {
+	if !isLoopback(at.String()) {
+		r.log.Warn(what, "setting", "--"+setting, "address", at.String())
+	}
 }
 
 // end ends a role that could not begin, or waits for one that did, and returns the first error.
@@ -207,7 +218,7 @@ func (c *upCommand) company(r *role, drain *consumer.Consumer) company {
 	pause := newPauseSwitch(r.log.With("part", "pause switch"))
 	return company{
 		consumer: func(ctx context.Context) { pause.run(ctx, drain.Run) },
-		page:     func(api http.Handler) http.Handler { return pause.beside(frontend.WithPage(api), c.Listen) },
+		page:     func(api http.Handler) http.Handler { return pause.beside(frontend.WithPage(api)) },
 	}
 }
 
@@ -454,7 +465,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.D
 	registerBacklog(r, b)
 	r.health.set(b.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
-	err = r.serve(listener, httpserve.Config{
+	err = r.serve(listener, l.browsing, httpserve.Config{
 		Handler: handler, Connections: l.connecting.limit(1, r.log), BodyTime: l.RequestTimeout,
 		Stop: httpserve.Stop{Delay: delay, Drain: l.RequestTimeout, Leave: leave},
 	})

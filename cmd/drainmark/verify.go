@@ -154,7 +154,7 @@ func (c *runCommand) canary(a *app, config verify.Config) error {
 	if c.Report != "" {
 		return badSetting("report", c.Report, "a canary keeps no history")
 	}
-	r, err := newRole(a, c.logging, admin{AdminListen: c.AdminListen})
+	r, err := newRole(a, c.logging, admin{AdminListen: c.AdminListen, Profiles: "auto"})
 	if err != nil {
 		return err
 	}
