@@ -122,8 +122,20 @@ func (b *Backend) Logs(ctx context.Context, after string, limit int) (Logs, erro
 
 // Backlog implements Service. It reads the progress first and asks the broker second, so that what is said to be
 // pending is never less than what was missing when it was asked. Where the broker cannot count, what this backend itself
-// has accepted is a lower bound, and the whole if it is the only one.
+// has accepted is a lower bound, and the whole if it is the only one. All who ask while it is read, or within backlogEvery
+// of its beginning, get one answer: the next.
 func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
+	backlogs, err := b.backlogs.ask(ctx, b.readBacklog)
+	if err != nil && errors.Is(err, ctx.Err()) {
+		return nil, unavailable("asking for the backlog", err)
+	}
+	return backlogs, err
+}
+
+// backlogEvery is the time between two reads of the backlog, at least: each asks store and broker for every partition.
+const backlogEvery = 200 * time.Millisecond
+
+func (b *Backend) readBacklog(ctx context.Context) ([]PartitionBacklog, error) {
 	claims, err := b.reader.Claims(ctx)
 	if err != nil {
 		return nil, unavailable("reading claims", err)

@@ -42,6 +42,7 @@ type Backend struct {
 	feeds      *feeds
 	watch      watch
 	answers    *answers
+	backlogs   shared[[]PartitionBacklog]
 }
 
 var _ Service = (*Backend)(nil)
@@ -62,6 +63,7 @@ func New(c Config) (*Backend, error) {
 		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "answer-bytes is %d and stream-bytes %d: they must be %d and %d at least",
 			l.AnswerBytes, l.StreamBytes, 2*store.PageBytes, minStreamBytes)
 	}
+	b.backlogs = newShared[[]PartitionBacklog](backlogEvery)
 	b.answers = newAnswers(&b.limits, b.metrics)
 	b.budget.limit = b.limits.WaitingBytes
 	producer := drainmark.NewProducerID()

@@ -32,9 +32,7 @@ type tracked struct {
 	tracker   *tracker
 	partition int
 
-	refreshing chan struct{} // holds one at a time, so that progress never goes back to an older read
-	begun      atomic.Uint64 // how many refreshes have begun
-	refreshed  uint64        // the number of the last one that succeeded; who refreshes has it
+	reads shared[struct{}] // of the progress, one at a time, so that it never goes back to an older one
 
 	mu       sync.Mutex
 	progress drainmark.Progress
@@ -62,7 +60,7 @@ func newTracker(b *Backend) *tracker {
 	}
 	for p := range b.deployment.Partitions {
 		t.partitions = append(t.partitions, &tracked{
-			tracker: t, partition: p, movedAt: time.Now(), moved: make(chan struct{}), refreshing: make(chan struct{}, 1),
+			tracker: t, partition: p, movedAt: time.Now(), moved: make(chan struct{}), reads: newShared[struct{}](0),
 			waiters: map[drainmark.ProducerID]*waiterHeap{},
 		})
 	}
@@ -111,22 +109,8 @@ func (t *tracker) follow(ctx context.Context, retry *backoff.Backoff) error {
 // refresh reads the partition's progress and wakes those whose marks it holds. When it returns nil, the progress is
 // from a read that began after the call; calls that wait for each other share one.
 func (p *tracked) refresh(ctx context.Context) error {
-	wanted := p.begun.Load() + 1
-	select {
-	case p.refreshing <- struct{}{}:
-		defer func() { <-p.refreshing }()
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	if p.refreshed >= wanted {
-		return nil
-	}
-	number := p.begun.Add(1)
-	if err := p.read(ctx); err != nil {
-		return err
-	}
-	p.refreshed = number
-	return nil
+	_, err := p.reads.ask(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.read(ctx) })
+	return err
 }
 
 func (p *tracked) read(ctx context.Context) error {
