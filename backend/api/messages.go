@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/store"
 )
@@ -49,7 +50,7 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 		return nil
 	}
 	if n := len(page.Messages); n > 0 && page.Messages[n-1].Position < page.Log.LastPosition {
-		linkNext(w, r.URL.EscapedPath(), nextPage(page.Messages[n-1].Position, limit, q["receipt"]))
+		linkNext(w, r.URL.EscapedPath(), nextPage(page.Messages[n-1].Position, limit, q.Has("receipt"), need))
 	}
 	h.respondLong(w, func(e *encoder, dst []byte) []byte { return e.page(dst, &page.Page) })
 	return nil
@@ -61,11 +62,12 @@ func pageTag(log string, after uint64, limit int, page *store.Page) string {
 	return fmt.Sprintf(`W/"%s/%d/%d/%d/%d/%x"`, log, after, limit, page.Log.LastPosition, page.Log.ClearedThrough, page.Version.Epoch)
 }
 
-// nextPage returns the parameters of the page behind a position. Receipts go along: another backend may answer.
-func nextPage(after uint64, limit int, receipts []string) url.Values {
+// nextPage returns the parameters of the page behind a position. Receipts that the query has go along, because another
+// backend may answer, and as one, because a header has its limits.
+func nextPage(after uint64, limit int, receipts bool, need *drainmark.Receipt) url.Values {
 	q := url.Values{"after": {strconv.FormatUint(after, 10)}, "limit": {strconv.Itoa(limit)}}
-	if len(receipts) > 0 {
-		q["receipt"] = receipts
+	if receipts && need != nil {
+		q["receipt"] = []string{need.String()}
 	}
 	return q
 }

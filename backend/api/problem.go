@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/drainmark/drainmark"
 )
@@ -58,11 +59,27 @@ func ProblemOf(err error) Problem {
 		kind = drainmark.KindInternal
 		known = problems[kind]
 	}
-	p := Problem{Type: ProblemPrefix + string(kind), Title: known.title, Status: known.status, Detail: err.Error()}
+	p := Problem{Type: ProblemPrefix + string(kind), Title: known.title, Status: known.status, Detail: cut(err.Error())}
 	if kind == drainmark.KindInternal {
 		p.Detail = "an internal error; the server's log has more"
 	}
 	return p
+}
+
+// maxDetail is how many bytes of an error are told. What caused it may be a client's, and of any length.
+const maxDetail = 200
+
+// cut shortens a text to maxDetail bytes, at the end of a character.
+func cut(text string) string {
+	if len(text) <= maxDetail {
+		return text
+	}
+	const more = "…"
+	end := maxDetail - len(more)
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
+	}
+	return text[:end] + more
 }
 
 // Err is the way back: the error that the problem was made of, for a client.

@@ -406,6 +406,27 @@ func TestProblemsAndBack(t *testing.T) {
 	}
 }
 
+// What a client has sent may be in an error, and is not sent back whole.
+func TestDetailsAreShort(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		strings.Repeat("x", 200):       strings.Repeat("x", 200),
+		strings.Repeat("x", 201):       strings.Repeat("x", 197) + "…",
+		strings.Repeat("é", 101):       strings.Repeat("é", 98) + "…",
+		strings.Repeat("x", 9_000_000): strings.Repeat("x", 197) + "…",
+		strings.Repeat("\x80", 300):    "…",
+	} {
+		if got := ProblemOf(drainmark.Errorf(drainmark.KindInvalid, "%s", text)).Detail; got != want {
+			t.Errorf("%d bytes are %q", len(text), got)
+		}
+	}
+	s := serve(t, &fake{})
+	a := s.do("POST", messagesPath, `{"body":`+strings.Repeat("9", 1_000_000)+"}\n", "Content-Type: "+manyType)
+	if a.wantProblem(t, drainmark.KindInvalid); len(a.body) > 1000 {
+		t.Errorf("the problem has %d bytes", len(a.body))
+	}
+}
+
 func TestNoCORS(t *testing.T) {
 	t.Parallel()
 	a := serve(t, holds(0, 1)).do("GET", messagesPath, "", "Origin: https://elsewhere.example")
