@@ -12,6 +12,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
 // publisher is STEP 1 for one partition: it gives records their sequences and does group commit. It takes all that
@@ -29,6 +30,7 @@ type publisher struct {
 	limits    Limits
 	budget    *budget
 	log       *slog.Logger
+	failing   *loglimit.Limiter
 	metrics   *metrics
 	now       func() time.Time // stamps fences
 
@@ -79,9 +81,10 @@ type part struct {
 func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *publisher {
 	idle := make(chan struct{})
 	close(idle)
+	log := b.log.With("partition", partition)
 	return &publisher{
 		partition: partition, producer: producer, broker: b.broker, limits: b.limits, budget: &b.budget,
-		log: b.log.With("partition", partition), metrics: b.metrics, now: b.now,
+		log: log, failing: loglimit.New(log, slog.LevelWarn, "publishing a batch failed"), metrics: b.metrics, now: b.now,
 		retry: backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
 		next:  1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
 	}
@@ -351,13 +354,14 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		if err == nil {
 			p.metrics.published(time.Since(start), int(last-b.first+1))
 			p.retry.Reset()
+			p.failing.End("batches are published again")
 			p.accepted.confirmed(last, time.Now()) // before anybody is told
 			p.refuse(nil)
 			p.confirm(b)
 			return true
 		}
 		p.metrics.publishFailures.Inc()
-		p.log.Warn("publishing a batch failed", "first", b.first, "last", last, "error", err)
+		p.failing.Log("first", b.first, "last", last, "error", err)
 		refusal := refusalOf(err)
 		if isCertain(err) && !inDoubt && p.takeApart(b) {
 			p.refuse(refusal)

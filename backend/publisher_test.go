@@ -1,9 +1,12 @@
 package backend
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +15,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
 // scripted is a broker whose answers a test gives, one at a time. It keeps what was stored.
@@ -214,6 +218,28 @@ func TestAFullBrokerRefusesAtOnceAndTheSequencesAreUsedAgain(t *testing.T) {
 		c := putting(p, time.Minute, 1)
 		s.answer(nil)
 		expect(t, "c", c, "1..1 ")
+	})
+}
+
+// A full disk must not be filled with lines about it.
+func TestAFullBrokerIsAFewLinesInTheLog(t *testing.T) {
+	t.Parallel()
+	publishing(t, Limits{}, func(t *testing.T, p *publisher, s *scripted) {
+		var logged bytes.Buffer
+		p.failing = loglimit.New(slog.New(slog.NewTextHandler(&logged, nil)), slog.LevelWarn, "failing")
+		for range 2000 { // 20 seconds
+			a := putting(p, time.Minute, 1)
+			s.answer(broker.ErrFull)
+			expect(t, "a", a, "0..0 backlog-full")
+			time.Sleep(10 * time.Millisecond)
+		}
+		a := putting(p, time.Minute, 1)
+		s.answer(nil)
+		expect(t, "a", a, "1..1 ")
+		lines := strings.Split(strings.TrimSpace(logged.String()), "\n")
+		if len(lines) > 4 || !strings.Contains(lines[len(lines)-1], "published again") {
+			t.Errorf("%d lines, of which the last is %s", len(lines), lines[len(lines)-1])
+		}
 	})
 }
 
