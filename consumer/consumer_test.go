@@ -21,16 +21,17 @@ import (
 
 // rig is one consumer on memory adapters, in a bubble of virtual time.
 type rig struct {
-	t        *testing.T
-	server   *brokermemory.Server
-	client   *brokermemory.Client
-	db       *storememory.DB
-	reader   store.Reader
-	consumer *Consumer
-	wrap     func(broker.Broker) broker.Broker // the consumer's broker, if set
-	producer drainmark.ProducerID
-	stop     func()
-	logged   bytes.Buffer // by consumers; to be read when none runs
+	t         *testing.T
+	server    *brokermemory.Server
+	client    *brokermemory.Client
+	db        *storememory.DB
+	reader    store.Reader
+	consumer  *Consumer
+	wrap      func(broker.Broker) broker.Broker // the consumer's broker, if set
+	producer  drainmark.ProducerID
+	stop      func()
+	logged    bytes.Buffer                  // by consumers; to be read when none runs
+	wrapStore func(store.Store) store.Store // the consumer's store, if set
 }
 
 // bubble runs a test with a rig that has one partition. begin starts the consumer.
@@ -53,7 +54,11 @@ func (r *rig) begin() {
 	if r.wrap != nil {
 		client = r.wrap(client)
 	}
-	r.consumer = New(Config{Broker: client, Store: r.db.Store(), Owner: "one", Partitions: 1, Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
+	var master store.Store = r.db.Store()
+	if r.wrapStore != nil {
+		master = r.wrapStore(master)
+	}
+	r.consumer = New(Config{Broker: client, Store: master, Owner: "one", Partitions: 1, Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -199,6 +204,37 @@ func TestGap(t *testing.T) {
 		r.wait(time.Second)
 		r.expect("1", "4", "3") // declared lost is lost
 	})
+}
+
+// A gap is counted once, when it has been passed, and not with each attempt to commit what is behind it.
+func TestAGapIsCountedOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		fenced := 0
+		r.wrapStore = func(s store.Store) store.Store {
+			return fencing{s, func() bool { fenced++; return fenced <= 3 }}
+		}
+		r.publish(3, message("3"))
+		r.begin()
+		r.wait(time.Minute)
+		r.expect("3")
+		if n := testutil.ToFloat64(r.consumer.metrics.missingRecords); n != 2 || fenced < 4 {
+			t.Errorf("after %d commits %v records are counted as missing, not 2", fenced, n)
+		}
+	})
+}
+
+// fencing fences commits while fences says so.
+type fencing struct {
+	store.Store
+	fences func() bool
+}
+
+func (f fencing) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+	if f.fences() {
+		return store.Committed{}, store.ErrFenced
+	}
+	return f.Store.Commit(ctx, c)
 }
 
 // Two producers have lost something, as all have when a broker has lost its disk: one search after the other ends.
@@ -410,7 +446,7 @@ func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 			ID: b.Run().String(), Run: b.Run(), Reason: "of a newer version", Undecoded: true, Attempts: 1,
 			Record: drainmark.Record{Body: drainmark.EncodeBatch(nil, &b)},
 		}
-		master := r.db.Store()
+		var master store.Store = r.db.Store()
 		if _, err := master.Claim(context.Background(), store.Claim{Owner: "setup", Epoch: 1}, time.Minute); err != nil {
 			t.Fatal(err)
 		}

@@ -261,6 +261,7 @@ func (d *drain) persist(ctx context.Context) state {
 		if err := d.commit(work, ctx, plan); err != nil {
 			return d.trouble(ctx, "committing", false, err)
 		}
+		d.reportPassed(plan)
 		through := deliveries[len(deliveries)-1]
 		if err := d.receiver.Ack(work, through); err != nil {
 			return d.trouble(ctx, "acknowledging", true, err)

@@ -16,6 +16,7 @@ type plan struct {
 	entries []entry
 	cursor  drainmark.Cursor // behind the last delivery
 	newest  time.Time        // the latest accepted_at
+	passed  []drainmark.Run  // missing records that are passed
 }
 
 // entry is one record, or something that takes a record's place: what it does, and the marks that it accounts for.
@@ -49,7 +50,7 @@ func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 		if !seen {
 			has = d.progress.Producers[run.Producer].Done
 		}
-		if err := d.checkGap(run, has); err != nil {
+		if err := d.checkGap(p, run, has); err != nil {
 			return nil, err
 		}
 		if err != nil {
@@ -65,7 +66,7 @@ func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 }
 
 // checkGap fails if records of the producer are missing before the run, unless that gap has stayed for long enough.
-func (d *drain) checkGap(run drainmark.Run, has drainmark.Ranges) error {
+func (d *drain) checkGap(p *plan, run drainmark.Run, has drainmark.Ranges) error {
 	next := has.Max() + 1
 	if run.First <= next {
 		return nil
@@ -74,9 +75,17 @@ func (d *drain) checkGap(run drainmark.Run, has drainmark.Ranges) error {
 	if !d.toleratesGap(missing) {
 		return &gap{missing: missing}
 	}
-	d.metrics.missingRecords.Add(float64(missing.Last - missing.First + 1))
-	d.log.Error("passing a gap: accepted records were not delivered by the broker; they are listed with the dead letters", "missing", missing)
+	p.passed = append(p.passed, missing)
 	return nil
+}
+
+// reportPassed reports the missing records that a plan has passed, when it has been committed: each once, however often
+// the commit was tried.
+func (d *drain) reportPassed(p *plan) {
+	for _, missing := range p.passed {
+		d.metrics.missingRecords.Add(float64(missing.Last - missing.First + 1))
+		d.log.Error("passing a gap: accepted records were not delivered by the broker; they are listed with the dead letters", "missing", missing)
+	}
 }
 
 // addBatch adds the batch's records that are not done yet.
