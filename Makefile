@@ -10,6 +10,8 @@ FUZZTIME   ?= 3000x
 SCHEDULES  ?= 2000
 LASTS      ?= 30m
 BROKER     ?= rabbitmq
+PLANS      ?= local,harsh
+DISKS      ?= yes
 RATE       ?= 200
 
 .PHONY: help run build test e2e needs check fmt vet lint fuzz cluster campaign screenshots bench simulate clean
@@ -67,10 +69,12 @@ simulate: ## play SCHEDULES schedules of the simulation (2000)
 cluster: ## run the tests on a NATS cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run Cluster -timeout 30m -v ./broker/jetstream
 
-# LASTS, BROKER (rabbitmq or nats), RATE (messages a second) and REPORT (a folder that does not exist yet) can be set.
-campaign: needs ## break a whole deployment on a plan for LASTS (30m) while verify checks it
+# LASTS, BROKER (rabbitmq or nats), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
+# takes root) and REPORT (a folder that does not exist yet) can be set.
+campaign: needs ## break a whole deployment on plans for LASTS (30m) while verify checks it
 	$(GO) test -tags campaign -run '^TestCampaign$$' -count=1 -timeout 0 -v ./internal/e2e -campaign $(LASTS) \
-		-campaign-broker $(BROKER) -campaign-rate $(RATE) -campaign-dir "$(REPORT)"
+		-campaign-broker $(BROKER) -campaign-rate $(RATE) -campaign-dir "$(REPORT)" \
+		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true)
 
 screenshots: needs ## take the pictures of the web pages in docs/screenshots
 	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./internal/e2e -screenshots '$(CURDIR)/docs/screenshots'

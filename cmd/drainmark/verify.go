@@ -37,7 +37,7 @@ type runCommand struct {
 	Batch       int           `help:"Messages in a request. One mostly, and 2 to 20 in every eighth, if not set." placeholder:"N"`
 	Size        int           `help:"Bytes of random payload of a message." default:"100"`
 	Seed        uint64        `help:"What the clients do follows from it, as far as they decide. Random if not set." placeholder:"N"`
-	Plan        string        `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}." placeholder:"FILE"`
+	Plan        []string      `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}. Repeated for several." placeholder:"FILE"`
 	Fault       []string      `help:"One fault more, such as 'name=kill-redis every=20s for=5s run=\"…\" heal=\"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
 	Report      string        `help:"Folder for the history and the report. It must not have a history yet." placeholder:"DIR"`
 	Patience    time.Duration `help:"How long to try for one append before its outcome is left open." default:"1m"`
@@ -92,17 +92,12 @@ func (c *runCommand) config(a *app) (verify.Config, error) {
 
 // plan returns the faults of --plan and --fault.
 func (c *runCommand) plan() (plan fault.Plan, err error) {
-	if c.Plan != "" {
-		plan, err = fault.Ready(c.Plan)
+	for _, name := range c.Plan {
+		p, err := readPlan(name)
 		if err != nil {
-			var text []byte
-			if text, err = os.ReadFile(c.Plan); err != nil {
-				return plan, badSetting("plan", c.Plan, "it is not one of the plans that come with the program, and no file: "+err.Error())
-			}
-			if plan, err = fault.ParsePlan(string(text)); err != nil {
-				return plan, badSetting("plan", c.Plan, err.Error())
-			}
+			return plan, badSetting("plan", name, err.Error())
 		}
+		plan = fault.Join(plan, p)
 	}
 	for _, text := range c.Fault {
 		f, err := fault.Parse(text)
@@ -118,6 +113,18 @@ func (c *runCommand) plan() (plan fault.Plan, err error) {
 		return plan, badSetting("fault", c.Fault, err.Error())
 	}
 	return plan, nil
+}
+
+// readPlan returns the plan of a name that comes with the program, or else that of a file.
+func readPlan(name string) (fault.Plan, error) {
+	if plan, err := fault.Ready(name); err == nil {
+		return plan, nil
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return fault.Plan{}, fmt.Errorf("it is not one of the plans that come with the program, and no file: %w", err)
+	}
+	return fault.ParsePlan(string(text))
 }
 
 func (c *runCommand) print(a *app, result check.Result) error {

@@ -5,11 +5,15 @@ package e2e
 import (
 	"flag"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/verify/fault"
 )
 
 var (
@@ -17,9 +21,14 @@ var (
 	campaignBroker = flag.String("campaign-broker", "rabbitmq", "the campaign's broker: rabbitmq or nats")
 	campaignDir    = flag.String("campaign-dir", "", "where the campaign's report is left; a folder that goes away if not set")
 	campaignRate   = flag.Int("campaign-rate", 200, "messages a second")
+	campaignPlans  = flag.String("campaign-plans", "local,harsh", "ready plans of what is broken, separated by commas")
+	campaignDisks  = flag.Bool("campaign-disks", true, "whether disks fill up, for which the campaign mounts some, as root")
 )
 
-// TestCampaign lets verify check a whole deployment while its own plan breaks it.
+// diskSize is that of each server's disk, in bytes of memory as far as it is used.
+const diskSize = 1 << 30
+
+// TestCampaign lets verify check a whole deployment while its own plans break it.
 func TestCampaign(t *testing.T) {
 	processLifetime = *campaign + 10*time.Minute
 	o := startTopology(t, *campaignBroker, "")
@@ -27,34 +36,60 @@ func TestCampaign(t *testing.T) {
 	if dir == "" {
 		dir = filepath.Join(t.TempDir(), "report")
 	}
-	said, code := o.verify(processLifetime, "--report", dir, "--duration", campaign.String(), "--rate", fmt.Sprint(*campaignRate), "--plan", "local", "--progress")
+	said, code := o.verify(processLifetime, "--report", dir, "--duration", campaign.String(), "--rate", fmt.Sprint(*campaignRate),
+		"--plan", campaignPlan(t), "--progress")
 	t.Logf("%s", said)
 	if code != 0 {
 		t.Errorf("verify ended with %d", code)
 	}
 }
 
+// campaignPlan writes the plan of a campaign: all of some ready plans that can be done here.
+func campaignPlan(t *testing.T) (path string) {
+	t.Helper()
+	var plans []fault.Plan
+	for name := range strings.SplitSeq(*campaignPlans, ",") {
+		plan, err := fault.Ready(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plans = append(plans, plan)
+	}
+	plan := fault.Join(plans...)
+	if !*campaignDisks {
+		plan.Faults = slices.DeleteFunc(plan.Faults, func(f fault.Fault) bool { return strings.HasPrefix(f.Name, "fill-") })
+	}
+	path = filepath.Join(t.TempDir(), "campaign.plan")
+	if err := os.WriteFile(path, []byte(plan.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
 // startTopology starts three backends and three consumers on a broker, a Redis master with two replicas, and Sentinels.
-// A commit counts when one of the replicas has it. All may break a promise on purpose.
+// Each program has a wire of its own to the broker, and each Redis has one to everybody. A commit counts when one of the
+// replicas has it. All may break a promise on purpose.
 func startTopology(t testing.TB, broker, planted string) *topology {
 	t.Helper()
 	o := newTopology(t)
-	s := setup{planted: planted, broker: o.startBroker(broker), backends: 3, consumers: 3, consumerFlags: []string{"--store-wait-replicas", "1"}}
-	redis := map[string]*servers.Redis{"redis-master": servers.StartRedis(t, servers.RedisOptions{})}
+	url := o.startBroker(broker, o.disk("broker"))
+	s := setup{
+		planted: planted, broker: url, backends: 3, consumers: 3, consumerFlags: []string{"--store-wait-replicas", "1"}, clocks: true,
+		brokerOf: func(program string) string { return o.wireTo(url, program) },
+	}
+	redis := map[string]*servers.Redis{"redis-master": o.startRedis("redis-master", nil)}
 	for i := range 2 {
-		redis[fmt.Sprint("redis-replica-", i)] = servers.StartRedis(t, servers.RedisOptions{ReplicaOf: redis["redis-master"]})
+		name := fmt.Sprint("redis-replica-", i)
+		redis[name] = o.startRedis(name, redis["redis-master"])
 	}
 	sentinels := servers.StartSentinels(t, 3, "drainmark", redis["redis-master"])
-	for name, r := range redis {
-		o.addServer(name, r.Process)
-	}
 	for i, p := range sentinels.Processes {
 		o.addServer(fmt.Sprint("sentinel-", i), p)
 	}
 	o.master = func() string {
 		port := sentinels.Master()
 		for name, r := range redis {
-			if r.Port == port {
+			if r.Public == port {
 				return name
 			}
 		}
@@ -63,4 +98,27 @@ func startTopology(t testing.TB, broker, planted string) *topology {
 	s.store, s.replicas = sentinels.URL(), [][]string{{sentinels.URL()}}
 	o.deploy(s)
 	return o
+}
+
+// startRedis starts a Redis server with a disk and a wire of its own. Its file is kept small, for the disk is.
+func (o *topology) startRedis(name string, master *servers.Redis) *servers.Redis {
+	o.t.Helper()
+	r := servers.StartRedis(o.t, servers.RedisOptions{
+		ReplicaOf: master, Dir: o.disk(name), Through: o.wireBefore(name),
+		Settings: []string{"auto-aof-rewrite-percentage 100", "auto-aof-rewrite-min-size 64mb"},
+	})
+	o.addServer(name, r.Process)
+	return r
+}
+
+// disk makes a disk of a limited size for a server, and returns its directory: "" if no disks are to fill up.
+func (o *topology) disk(name string) (dir string) {
+	o.t.Helper()
+	if !*campaignDisks {
+		return ""
+	}
+	dir = filepath.Join(o.t.TempDir(), "disk")
+	mountDisk(o.t, dir, diskSize)
+	o.disks[name] = dir
+	return dir
 }

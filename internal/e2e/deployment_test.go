@@ -21,6 +21,9 @@ type setup struct {
 	backendFlags  []string
 	consumerFlags []string
 	planted       string // the promise that all programs break on purpose; empty for none
+	clocks        bool   // the clocks of the programs can be set wrong, which only some builds can do
+	// brokerOf returns where a program, such as consumer-0, finds the broker; nil for where all find it.
+	brokerOf func(program string) (url string)
 }
 
 // deployment is a running Drainmark.
@@ -38,14 +41,18 @@ type deployment struct {
 func deploy(t testing.TB, s setup) *deployment {
 	t.Helper()
 	d := &deployment{t: t, http: newHTTPClient(t)}
+	if s.brokerOf == nil {
+		s.brokerOf = func(string) string { return s.broker }
+	}
 	for i := range s.consumers {
 		d.consumers = append(d.consumers, newProgram(t, fmt.Sprint("consumer ", i), append([]string{
-			"consumer", "--broker", s.broker, "--store", s.store, "--admin-listen", servers.Host + ":0",
+			"consumer", "--broker", s.brokerOf(fmt.Sprint("consumer-", i)), "--store", s.store, "--admin-listen", servers.Host + ":0",
 		}, s.consumerFlags...)...))
 	}
 	for i := range s.backends {
 		listen := fmt.Sprintf("%s:%d", servers.Host, servers.Port(t))
-		arguments := append([]string{"backend", "--broker", s.broker, "--listen", listen, "--admin-listen", servers.Host + ":0"}, s.backendFlags...)
+		broker := s.brokerOf(fmt.Sprint("backend-", i))
+		arguments := append([]string{"backend", "--broker", broker, "--listen", listen, "--admin-listen", servers.Host + ":0"}, s.backendFlags...)
 		if len(s.replicas) == 0 {
 			arguments = append(arguments, "--store", s.store)
 		} else {
@@ -64,7 +71,7 @@ func deploy(t testing.TB, s setup) *deployment {
 		d.url = "http://" + listen
 	}
 	for _, p := range d.programs() {
-		p.planted, p.store = s.planted, s.store
+		p.planted, p.store, p.clocks = s.planted, s.store, s.clocks
 		p.start()
 	}
 	for _, p := range d.consumers {

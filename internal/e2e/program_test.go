@@ -23,6 +23,8 @@ type program struct {
 	arguments []string
 	planted   string // the promise that it breaks on purpose, as the package planted has it; empty for none
 	store     string // the master, for some of the planted faults
+	clocks    bool   // its clock can be set wrong
+	clock     string // by how much the clock is wrong from the next start on: a duration; empty for not at all
 	dir       string // of its logs, one file a start
 	starts    atomic.Int64
 	cmd       *exec.Cmd
@@ -64,7 +66,7 @@ func (p *program) start() {
 		return
 	}
 	path, err := binary()
-	if p.planted != "" {
+	if p.planted != "" || p.clocks {
 		path, err = plantedBinary()
 	}
 	if err != nil {
@@ -78,8 +80,12 @@ func (p *program) start() {
 	ctx, cancel := context.WithTimeout(context.Background(), processLifetime)
 	p.cmd = exec.CommandContext(ctx, path, p.arguments...)
 	p.cmd.Stderr = log
+	p.cmd.Env = os.Environ()
 	if p.planted != "" {
-		p.cmd.Env = append(os.Environ(), "DRAINMARK_PLANTED="+p.planted, "DRAINMARK_STORE="+p.store)
+		p.cmd.Env = append(p.cmd.Env, "DRAINMARK_PLANTED="+p.planted, "DRAINMARK_STORE="+p.store)
+	}
+	if p.clock != "" {
+		p.cmd.Env = append(p.cmd.Env, "DRAINMARK_CLOCK_OFFSET="+p.clock)
 	}
 	p.cmd.SysProcAttr = processAttributes()
 	if err := p.cmd.Start(); err != nil {

@@ -21,7 +21,7 @@ type proxy struct {
 	stuck bool
 }
 
-// startProxy starts a proxy to a server's address. It ends with the test.
+// startProxy starts a proxy to a server's address, which may not listen yet. It ends with the test.
 func startProxy(t testing.TB, server string) *proxy {
 	t.Helper()
 	listener, err := net.Listen("tcp", servers.Host+":0")
@@ -47,17 +47,22 @@ func (p *proxy) accept() {
 		if err != nil {
 			return
 		}
-		server, err := net.Dial("tcp", p.server)
-		if err != nil {
-			_ = client.Close()
-			continue
-		}
-		if !p.add(client, server) {
-			continue
-		}
-		p.running.Go(func() { p.carry(server, client) })
-		p.running.Go(func() { p.carry(client, server) })
+		p.running.Go(func() { p.connect(client) })
 	}
+}
+
+// connect leads a client to the server, until either hangs up.
+func (p *proxy) connect(client net.Conn) {
+	server, err := net.DialTimeout("tcp", p.server, patience)
+	if err != nil {
+		_ = client.Close()
+		return
+	}
+	if !p.add(client, server) {
+		return
+	}
+	p.running.Go(func() { p.carry(server, client) })
+	p.carry(client, server)
 }
 
 // add notes a connection's two ends, or closes them while the wire is cut.

@@ -19,22 +19,25 @@ import (
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
-// topology is a whole deployment that commands from outside can break and mend, as the plan "local" of verify does: a
-// directory that has a file NAME.pid for each process, and two commands, "start NAME" and "master".
+// topology is a whole deployment that commands from outside can break and mend, as the plans "local" and "harsh" of verify
+// do: a directory as docs/faults.md describes it.
 type topology struct {
 	*deployment
 	t        testing.TB
 	dir      string
 	listener net.Listener
 	parts    map[string]part
-	master   func() string // the name of the server that is the master now
+	wires    map[string]wire
+	disks    map[string]string // by the server's name: where its limited disk is
+	master   func() string     // the name of the server that is the master now
 	asked    chan question
 }
 
 // part is one process of a topology.
 type part struct {
-	start func() // starts it if it does not run, and returns when it answers
-	pid   func() int
+	start   func() // starts it if it does not run, and returns when it answers
+	pid     func() int
+	program *program // nil for a server
 }
 
 // question is a command's line, and where its answer goes.
@@ -49,26 +52,28 @@ func startSmallTopology(t testing.TB, broker, planted string) *topology {
 	t.Helper()
 	o := newTopology(t)
 	o.deploy(setup{
-		broker: o.startBroker(broker), store: "sqlite:" + filepath.Join(t.TempDir(), "store.db"), backends: 2, consumers: 2,
+		broker: o.startBroker(broker, ""), store: "sqlite:" + filepath.Join(t.TempDir(), "store.db"), backends: 2, consumers: 2,
 		backendFlags: []string{"--stall-after", "2s"}, consumerFlags: []string{"--lease", "500ms"}, planted: planted,
 	})
 	return o
 }
 
 func newTopology(t testing.TB) *topology {
-	return &topology{t: t, dir: t.TempDir(), parts: map[string]part{}, asked: make(chan question)}
+	return &topology{
+		t: t, dir: t.TempDir(), parts: map[string]part{}, wires: map[string]wire{}, disks: map[string]string{}, asked: make(chan question),
+	}
 }
 
-// startBroker starts a broker and returns its URL.
-func (o *topology) startBroker(name string) (url string) {
+// startBroker starts a broker in a directory, or in one of its own if that is empty, and returns its URL.
+func (o *topology) startBroker(name, dir string) (url string) {
 	o.t.Helper()
 	switch name {
 	case "rabbitmq":
-		server := servers.StartRabbitMQ(o.t, servers.RabbitMQOptions{})
+		server := servers.StartRabbitMQ(o.t, servers.RabbitMQOptions{Dir: dir})
 		o.addServer("broker", server.Process)
 		return server.URL()
 	case "nats":
-		server := servers.StartNATS(o.t, servers.NATSOptions{})
+		server := servers.StartNATS(o.t, servers.NATSOptions{Dir: dir})
 		o.addServer("broker", server.Process)
 		return server.URL()
 	}
@@ -100,7 +105,7 @@ func (o *topology) addServer(name string, p *servers.Process) {
 func (o *topology) addProgram(name string, p *program) {
 	o.parts[name] = part{
 		pid:   func() int { return p.cmd.Process.Pid },
-		start: func() { p.kill(); p.start() },
+		start: func() { p.kill(); p.start() }, program: p,
 	}
 }
 
@@ -118,7 +123,9 @@ func (o *topology) serve() {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	for name, arguments := range map[string]string{"start": `start "$1"`, "master": "master"} {
+	for name, arguments := range map[string]string{
+		"start": `start "$@"`, "master": "master", "clock": `clock "$1"`, "wire": `wire "$@"`,
+	} {
 		script := fmt.Sprintf("#!/bin/sh\nexec '%s' -control '%s' %s\n", self, socket, arguments)
 		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(script), 0o755); err != nil {
 			o.t.Fatal(err)
@@ -126,6 +133,12 @@ func (o *topology) serve() {
 	}
 	for name := range o.parts {
 		o.writePID(name)
+	}
+	for name := range o.wires {
+		o.writeFile(name+".wire", "")
+	}
+	for name, dir := range o.disks {
+		o.writeFile(name+".disk", dir+"\n")
 	}
 	go o.listen() // ends when the listener is closed
 }
@@ -191,27 +204,41 @@ func (o *topology) handle(done <-chan struct{}) {
 
 // answer does what a command asks for. The answer begins with "ok ", or is an error.
 func (o *topology) answer(line string) string {
-	command, name, _ := strings.Cut(line, " ")
+	words := append(strings.Fields(line), "", "", "")
+	command, name, change := words[0], words[1], words[2]
 	p, known := o.parts[name]
+	w, wired := o.wires[name]
 	switch {
 	case command == "master" && o.master != nil:
 		return "ok " + o.master()
-	case command == "start" && known:
+	case command == "start" && known && (change == "" || p.program != nil && p.program.clocks):
+		if p.program != nil {
+			p.program.clock = change
+		}
 		p.start()
 		o.writePID(name)
 		return "ok"
+	case command == "clock" && known && p.program != nil:
+		return "ok " + p.program.clockNow()
+	case command == "wire" && wired:
+		return w.do(change)
 	}
-	return fmt.Sprintf("there is no %q; there are %v", line, slices.Sorted(maps.Keys(o.parts)))
+	return fmt.Sprintf("there is no %q; there are %v and %v", line, slices.Sorted(maps.Keys(o.parts)), slices.Sorted(maps.Keys(o.wires)))
 }
 
 func (o *topology) writePID(name string) {
-	path := filepath.Join(o.dir, name+".pid")
-	err := os.WriteFile(path+".new", fmt.Appendf(nil, "%d\n", o.parts[name].pid()), 0o644)
+	o.writeFile(name+".pid", fmt.Sprintln(o.parts[name].pid()))
+}
+
+// writeFile writes one of the directory's files in one step.
+func (o *topology) writeFile(name, text string) {
+	path := filepath.Join(o.dir, name)
+	err := os.WriteFile(path+".new", []byte(text), 0o644)
 	if err == nil {
 		err = os.Rename(path+".new", path)
 	}
 	if err != nil {
-		o.t.Errorf("writing the id of %s: %v", name, err)
+		o.t.Errorf("writing %s: %v", name, err)
 	}
 }
 

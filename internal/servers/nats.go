@@ -17,8 +17,9 @@ import (
 
 // NATSOptions is how a NATS server is set up. The zero value will do.
 type NATSOptions struct {
-	MaxPayload   int   // bytes of a message at most; 0 for the server's default, 1 MiB
-	MaxFileStore int64 // bytes that JetStream may store; 0 for what the server finds free
+	MaxPayload   int    // bytes of a message at most; 0 for the server's default, 1 MiB
+	MaxFileStore int64  // bytes that JetStream may store; 0 for what the server finds free
+	Dir          string // of its files; empty for one that ends with the test
 }
 
 // NATS is a NATS server with JetStream, which syncs each message to the disk before it confirms it.
@@ -37,7 +38,7 @@ func StartNATS(t T, o NATSOptions) *NATS {
 		t.Fatalf("building nats-server: %v", err)
 		return nil
 	}
-	dir := t.TempDir()
+	dir := directory(t, o.Dir)
 	n := &NATS{Process: newProcess(t, "nats-server", path), Port: Port(t), StoreDir: filepath.Join(dir, "store")}
 	settings := filepath.Join(dir, "nats.conf")
 	write(t, settings, o.settings(n.Port, n.StoreDir))

@@ -28,12 +28,13 @@ type RabbitMQOptions struct {
 	// CA, Certificate and Key are the paths of PEM files; with them, it also listens with TLS, and asks clients for
 	// certificates.
 	CA, Certificate, Key string
+	Dir                  string // of its files; empty for one that ends with the test
 }
 
 // StartRabbitMQ starts a broker that ends with the test.
 func StartRabbitMQ(t T, o RabbitMQOptions) *RabbitMQ {
 	t.Helper()
-	dir := t.TempDir()
+	dir := directory(t, o.Dir)
 	r := &RabbitMQ{Port: Port(t), User: "guestbook", Password: "s3cret-of-the-broker"}
 	r.Process = newProcess(t, "rabbitmq-server", program(t, "/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"))
 	r.ctl = program(t, "/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmq-server")

@@ -25,6 +25,11 @@ type RedisOptions struct {
 	AppendFsync string
 	// User and Password are wanted from clients: none if both are empty, the default user's if User is empty.
 	User, Password string
+	// Dir is the directory of its files; empty for one that ends with the test.
+	Dir string
+	// Through starts a proxy to the server's address and returns the proxy's port, as which the server makes itself known
+	// to Sentinels, replicas and clients; nil for none.
+	Through func(address string) (port int)
 	// Settings are further lines of redis.conf. They stand behind the others, and so override them.
 	Settings []string
 }
@@ -32,7 +37,8 @@ type RedisOptions struct {
 // Redis is a Redis server, with a directory of its own. What is in its append-only file survives a Kill.
 type Redis struct {
 	*Process
-	Port    int
+	Port    int // where it listens
+	Public  int // where others meet it: Port, or that of the proxy before it
 	options RedisOptions
 	linked  atomic.Bool // a replica has been up to date once
 }
@@ -45,13 +51,25 @@ func StartRedis(t T, o RedisOptions) *Redis {
 		r.options.User, r.options.Password = master.options.User, master.options.Password
 	}
 	r.Process = newProcess(t, fmt.Sprintf("redis-server on port %d", r.Port), program(t, "redis-server", "redis-server"))
-	r.dir = t.TempDir()
+	r.Public = r.Port
+	if o.Through != nil {
+		r.Public = o.Through(address(r.Port))
+	}
+	r.dir = directory(t, o.Dir)
 	config := filepath.Join(r.dir, "redis.conf")
 	write(t, config, strings.Join(r.config(), "\n")+"\n")
 	r.args = []string{config}
 	r.ready = r.answers
 	r.Start()
 	return r
+}
+
+// directory returns a server's directory: the one that it was given, or one that ends with the test.
+func directory(t T, given string) string {
+	if given != "" {
+		return given
+	}
+	return t.TempDir()
 }
 
 // config returns the lines of redis.conf. A replica and its master have the same credentials, so that each can take the
@@ -75,7 +93,10 @@ func (r *Redis) config() []string {
 		lines = append(lines, "requirepass "+o.Password, "masterauth "+o.Password)
 	}
 	if o.ReplicaOf != nil {
-		lines = append(lines, fmt.Sprintf("replicaof %s %d", Host, o.ReplicaOf.Port))
+		lines = append(lines, fmt.Sprintf("replicaof %s %d", Host, o.ReplicaOf.Public))
+	}
+	if r.Public != r.Port {
+		lines = append(lines, "replica-announce-ip "+Host, "replica-announce-port "+strconv.Itoa(r.Public))
 	}
 	return append(lines, o.Settings...)
 }
@@ -99,8 +120,8 @@ func (r *Redis) answers(ctx context.Context) error {
 	return nil
 }
 
-// Address returns the server's host and port.
-func (r *Redis) Address() string { return address(r.Port) }
+// Address returns the host and port where others meet the server.
+func (r *Redis) Address() string { return address(r.Public) }
 
 // URL returns redis://127.0.0.1:PORT, without credentials.
 func (r *Redis) URL() string { return "redis://" + r.Address() }

@@ -43,7 +43,7 @@ func StartSentinels(t T, n int, name string, master *Redis) *Sentinels {
 func sentinelConfig(port int, dir, name string, quorum int, master *Redis) []string {
 	lines := []string{
 		"bind " + Host, "port " + strconv.Itoa(port), "dir " + dir, "daemonize no",
-		fmt.Sprintf("sentinel monitor %s %s %d %d", name, Host, master.Port, quorum),
+		fmt.Sprintf("sentinel monitor %s %s %d %d", name, Host, master.Public, quorum),
 		fmt.Sprintf("sentinel down-after-milliseconds %s 1000", name),
 		fmt.Sprintf("sentinel failover-timeout %s 3000", name),
 		fmt.Sprintf("sentinel parallel-syncs %s 8", name),

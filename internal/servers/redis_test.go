@@ -2,7 +2,11 @@ package servers
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -84,5 +88,52 @@ func TestRedisFsync(t *testing.T) {
 	r.Start()
 	if value := r.Do("GET", "key"); value != "value" {
 		t.Errorf("the server has %v after it was killed", value)
+	}
+}
+
+// forwarder is a proxy that does nothing but forward, and ends with the test.
+func forwarder(t *testing.T) func(address string) int {
+	return func(address string) int {
+		listener, err := net.Listen("tcp", net.JoinHostPort(Host, "0"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var running sync.WaitGroup
+		forward := func(client net.Conn) {
+			defer client.Close()
+			server, err := net.Dial("tcp", address)
+			if err != nil {
+				return
+			}
+			running.Go(func() { _, _ = io.Copy(client, server); _ = client.Close() })
+			_, _ = io.Copy(server, client)
+			_ = server.Close()
+		}
+		running.Go(func() {
+			for {
+				client, err := listener.Accept()
+				if err != nil {
+					return
+				}
+				running.Go(func() { forward(client) })
+			}
+		})
+		t.Cleanup(func() { _ = listener.Close(); running.Wait() })
+		return listener.Addr().(*net.TCPAddr).Port
+	}
+}
+
+// Servers behind proxies are known to everybody by those, also after a failover.
+func TestRedisBehindProxies(t *testing.T) {
+	t.Parallel()
+	master := StartRedis(t, RedisOptions{Through: forwarder(t)})
+	replica := StartRedis(t, RedisOptions{ReplicaOf: master, Through: forwarder(t)})
+	sentinels := StartSentinels(t, 1, "the-master", master)
+	if port := sentinels.Master(); port != master.Public || master.Public == master.Port || !strings.HasSuffix(master.URL(), fmt.Sprint(port)) {
+		t.Errorf("the master is on port %d, behind one on %d, and the Sentinel names %d", master.Port, master.Public, port)
+	}
+	master.Kill()
+	if heir := awaitOther(t, sentinels, master.Public); heir != replica.Public {
+		t.Errorf("the heir is on port %d and not %d", heir, replica.Public)
 	}
 }

@@ -55,6 +55,16 @@ type Plan struct {
 	Overlap bool          // faults may be done while others are in force
 }
 
+// Join returns a plan that has the faults of all plans. Each of its settings is the largest that one of them has.
+func Join(plans ...Plan) (all Plan) {
+	for _, p := range plans {
+		all.Faults = append(all.Faults, p.Faults...)
+		all.Settle, all.Jitter = max(all.Settle, p.Settle), max(all.Jitter, p.Jitter)
+		all.Overlap = all.Overlap || p.Overlap
+	}
+	return all
+}
+
 var validName = regexp.MustCompile(`^[a-z0-9-]+$`)
 
 // Check says what is wrong with a plan, if anything is. The error names the fault, the field and the value.

@@ -190,3 +190,15 @@ func FuzzParsePlan(f *testing.F) {
 		}
 	})
 }
+
+func TestJoin(t *testing.T) {
+	t.Parallel()
+	a, b := Plan{Faults: []Fault{{Name: "a"}}, Settle: 5, Jitter: 20}, Plan{Faults: []Fault{{Name: "b"}}, Settle: 9, Overlap: true}
+	want := Plan{Faults: []Fault{{Name: "a"}, {Name: "b"}}, Settle: 9, Jitter: 20, Overlap: true}
+	if got := Join(a, b); !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if len(a.Faults) != 1 || !reflect.DeepEqual(Join(), Plan{}) {
+		t.Error("joining changes what it joins, or makes something of nothing")
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,10 +17,10 @@ import (
 
 func TestReadyPlans(t *testing.T) {
 	t.Parallel()
-	if names := Names(); !slices.Equal(names, []string{"kubernetes", "local"}) {
+	if names := Names(); !slices.Equal(names, []string{"harsh", "kubernetes", "local"}) {
 		t.Errorf("the ready plans are %v", names)
 	}
-	if _, err := Ready("moon"); err == nil || err.Error() != `there is no ready plan "moon": they are kubernetes, local` {
+	if _, err := Ready("moon"); err == nil || err.Error() != `there is no ready plan "moon": they are harsh, kubernetes, local` {
 		t.Error(err)
 	}
 	for _, name := range Names() {
@@ -101,6 +102,85 @@ func TestLocalPlan(t *testing.T) {
 	if !slices.Equal(servers, strings.Fields("broker redis redis sentinel")) ||
 		!slices.Equal(ours, strings.Fields("backend backend consumer consumer frontend")) {
 		t.Errorf("everything was started again as %v", all)
+	}
+}
+
+// disturb is the commands of a topology that write down what they are to do, and whose state are files.
+var disturb = map[string]string{
+	"master": "#!/bin/sh\necho redis-replica-0\n",
+	"start": `#!/bin/sh
+cd "${0%/*}" || exit 1
+echo "start $1${2:+ AT $2}" >>log
+echo ${2:-0s} >$1.clock
+sleep 1000 >/dev/null 2>&1 &
+echo $! >$1.pid
+`,
+	"clock": "#!/bin/sh\ncd \"${0%/*}\" && cat $1.clock\n",
+	"wire": `#!/bin/sh
+cd "${0%/*}" || exit 1
+[ -e $1.wire ] || exit 1
+[ $# = 1 ] && { [ "$(cat $1.wire)" = open ]; exit; }
+echo "wire $1 $2" >>log
+echo $2 >$1.wire
+`,
+}
+
+// All faults of the harsh plan but those of disks, which can only be filled if they are limited, each once.
+func TestHarshPlan(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "a topology")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range disturb {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { killAll(t, dir) })
+	for _, name := range strings.Fields("backend-0 broker consumer-0 redis-replica-0") {
+		if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "start"), name).CombinedOutput(); err != nil {
+			t.Fatalf("starting %s: %v: %s", name, err, out)
+		}
+	}
+	for _, name := range strings.Fields("broker-of-backend-0 broker-of-consumer-0 redis-replica-0") {
+		if err := os.WriteFile(filepath.Join(dir, name+".wire"), []byte("open\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	touch(t, dir, "log")
+	plan, err := Ready("harsh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Faults = slices.DeleteFunc(plan.Faults, func(f Fault) bool { return strings.HasPrefix(f.Name, "fill-disk") })
+	for i := range plan.Faults {
+		f := &plan.Faults[i]
+		f.Every, f.At, f.For = 0, time.Duration(i)*time.Millisecond, time.Millisecond
+	}
+	if _, err := play(t, plan.String(), Options{Env: []string{"DRAINMARK_TOPOLOGY=" + dir}}); err != nil {
+		t.Fatal(err)
+	}
+	log := regexp.MustCompile(`AT -?\d+[hm]`).ReplaceAllString(read(t, dir, "log"), "AT t")
+	want := `start consumer-0 AT t
+start consumer-0
+start backend-0 AT t
+start backend-0
+wire broker-of-consumer-0 cut
+wire broker-of-consumer-0 open
+wire broker-of-consumer-0 frozen
+wire broker-of-consumer-0 open
+wire broker-of-backend-0 frozen
+wire broker-of-backend-0 open
+wire broker-of-backend-0 frozen
+wire broker-of-consumer-0 frozen
+wire broker-of-backend-0 open
+wire broker-of-consumer-0 open
+wire redis-replica-0 frozen
+wire redis-replica-0 open
+`
+	if log != want {
+		t.Errorf("the topology was told to\n%swant\n%s", log, want)
 	}
 }
 

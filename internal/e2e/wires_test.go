@@ -1,0 +1,135 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/internal/servers"
+)
+
+// wire is a way to a server, which can be disturbed, and asked whether anything comes through.
+type wire struct {
+	*proxy
+	hello string // what has the server say something
+}
+
+// What has a server say something. NATS does so by itself.
+var hellos = map[string]string{"nats": "", "amqp": "AMQP\x00\x00\x09\x01", "redis": "PING\r\n"}
+
+// answerWithin is how long a server may take to say something to somebody who asks on a wire.
+const answerWithin = 2 * time.Second
+
+// do changes the wire: frozen forwards nothing and closes nothing, cut closes everything and lets nobody in, and open
+// works. Without a change it says whether the server answers through it. The answer is that of a topology.
+func (w wire) do(change string) string {
+	switch change {
+	case "":
+		return w.ask()
+	case "open":
+		w.set(false, false)
+	case "frozen":
+		w.set(false, true)
+	case "cut":
+		w.set(true, false)
+	default:
+		return fmt.Sprintf("a wire can be open, frozen or cut, and not %s", change)
+	}
+	return "ok"
+}
+
+// ask says whether the server answers through the wire.
+func (w wire) ask() string {
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", servers.Host, w.port()), answerWithin)
+	if err != nil {
+		return err.Error()
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(answerWithin))
+	if _, err := c.Write([]byte(w.hello)); err != nil {
+		return err.Error()
+	}
+	if _, err := c.Read(make([]byte, 1)); err != nil {
+		return err.Error()
+	}
+	return "ok"
+}
+
+// wireTo puts a wire before a broker's URL for one program, and returns the URL that leads through it.
+func (o *topology) wireTo(broker, program string) string {
+	o.t.Helper()
+	u, err := url.Parse(broker)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	w := wire{startProxy(o.t, u.Host), hellos[u.Scheme]}
+	o.wires["broker-of-"+program] = w
+	u.Host = fmt.Sprintf("%s:%d", servers.Host, w.port())
+	return u.String()
+}
+
+// wireBefore returns what starts a wire before a Redis server. Everybody meets the server through it.
+func (o *topology) wireBefore(name string) func(address string) (port int) {
+	return func(address string) int {
+		w := wire{startProxy(o.t, address), hellos["redis"]}
+		o.wires[name] = w
+		return w.port()
+	}
+}
+
+// clockNow says by how much the running program's clock is wrong, by its own word.
+func (p *program) clockNow() string {
+	if p.clock == "" {
+		return "0s"
+	}
+	return p.find(`wall clock is wrong on purpose".* by=(\S+)`)
+}
+
+// A topology's wires and clocks can be disturbed, and be mended again.
+func TestTopology(t *testing.T) {
+	t.Parallel()
+	o := newTopology(t)
+	broker := servers.StartNATS(t, servers.NATSOptions{})
+	o.addServer("broker", broker.Process)
+	redis := servers.StartRedis(t, servers.RedisOptions{Through: o.wireBefore("redis-master")})
+	through := o.wireTo(broker.URL(), "consumer-0")
+	o.deploy(setup{
+		broker: broker.URL(), store: redis.URL(), backends: 1, consumers: 1, clocks: true,
+		brokerOf: func(program string) string {
+			if program == "consumer-0" {
+				return through
+			}
+			return broker.URL()
+		},
+	})
+	says := func(command, want string) {
+		t.Helper()
+		if got := o.answer(command); got != want {
+			t.Errorf("%s is answered with %q, not %q", command, got, want)
+		}
+	}
+	for _, name := range []string{"broker-of-consumer-0", "redis-master"} {
+		for _, change := range []string{"frozen", "cut"} {
+			says("wire "+name, "ok")
+			says("wire "+name+" "+change, "ok")
+			if got := o.answer("wire " + name); got == "ok" {
+				t.Errorf("%s is %s, and answers", name, change)
+			}
+			says("wire "+name+" open", "ok")
+		}
+	}
+	receipt := o.appendTo(o.url, "guestbook", "one")
+	o.readAll(o.url, "guestbook", receipt)
+	says("clock consumer-0", "ok 0s")
+	says("start consumer-0 -192h", "ok")
+	says("clock consumer-0", "ok -192h0m0s")
+	says("start consumer-0", "ok")
+	says("clock consumer-0", "ok 0s")
+	for _, nonsense := range []string{"start broker 5m", "clock broker", "wire broker open", "wire redis-master slow", ""} {
+		if got := o.answer(nonsense); got == "ok" {
+			t.Errorf("%q is answered with %q", nonsense, got)
+		}
+	}
+}
