@@ -37,7 +37,7 @@ func TestAnswersHaveOneLimit(t *testing.T) {
 				return p.Held, err
 			},
 			"dead letters": func() (Held, error) {
-				l, err := s.DeadLetters(s.Context(), "", 100)
+				l, err := s.DeadLetters(s.Context(), LetterFilter{}, "", 100)
 				return l.Held, err
 			},
 		}

@@ -3,6 +3,7 @@ package backend
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -68,7 +69,7 @@ func TestBarrierSaysWhatIsSetAside(t *testing.T) {
 		if b := s.barrier(other); b.State != Persisted || b.SetAside != 0 {
 			s.Errorf("of the other partition: %+v", b)
 		}
-		list, err := s.DeadLetters(s.Context(), "", 10)
+		list, err := s.DeadLetters(s.Context(), LetterFilter{}, "", 10)
 		if err != nil || len(list.Letters) != 2 {
 			s.Fatalf("%+v, %v", list, err)
 		}
@@ -110,4 +111,74 @@ func TestReceiptSaysWhichRecordsAreRejected(t *testing.T) {
 func markOf(r drainmark.Receipt, index uint64) string {
 	run := r.Runs[0]
 	return drainmark.Mark{Partition: run.Partition, Producer: run.Producer, Sequence: run.First + index}.String()
+}
+
+func TestDeadLettersAreSettledInBulk(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{}, 4, func(s *system) {
+		s.db.Refuse = func(op store.Operation) (string, bool) {
+			return "too bad", op.Kind == store.Append && strings.HasPrefix(string(op.Record.Body), "bad")
+		}
+		s.drain()
+		logs := map[string]int{}
+		for i := range 8 {
+			name := fmt.Sprint("log-", i)
+			logs[name] = 30
+			s.append(name, slices.Repeat([]string{"bad"}, 30)...)
+		}
+		s.keyed("key", "one", "two")
+		s.barrier()
+		count := func(f LetterFilter, want int) {
+			s.Helper()
+			if counted, err := s.CountLetters(s.Context(), f); err != nil || counted.Letters != want || counted.Records != uint64(want) {
+				s.Errorf("of %+v there are %+v (%v), not %d", f, counted, err, want)
+			}
+		}
+		count(LetterFilter{}, 241)
+		count(LetterFilter{Log: "log-3"}, 30)
+		count(LetterFilter{Reason: "idempotency-key-reused"}, 1)
+		count(LetterFilter{Before: time.Now().Add(-time.Hour)}, 0)
+		count(LetterFilter{Log: "log", Reason: "too bad"}, 0)
+
+		one, err := s.Settle(s.Context(), drainmark.Discard, LetterFilter{Log: "log-3"}, "", 20)
+		if err != nil || one.Letters != 20 || one.Next == "" {
+			s.Fatalf("the first 20 of a log: %+v, %v", one, err)
+		}
+		two, err := s.Settle(s.Context(), drainmark.Discard, LetterFilter{Log: "log-3"}, one.Next, 20)
+		if err != nil || two.Letters != 10 {
+			s.Fatalf("the rest of it: %+v, %v", two, err)
+		}
+		s.barrier()
+		count(LetterFilter{Log: "log-3"}, 0)
+		count(LetterFilter{}, 211)
+
+		s.db.Refuse = nil
+		found, calls := 0, 0
+		for after := ""; ; calls++ {
+			settled, err := s.Settle(s.Context(), drainmark.Retry, LetterFilter{Reason: "too bad"}, after, 1000)
+			if err != nil {
+				s.Fatal(err)
+			}
+			found += settled.Letters
+			if after = settled.Next; after == "" {
+				break
+			}
+		}
+		if b := s.barrier(); found != 210 || calls > 4 || b.SetAside != 1 {
+			s.Errorf("%d were tried again in %d calls, and %d records are left", found, calls, b.SetAside)
+		}
+		page, err := s.Messages(s.Context(), "log-5", 0, 100, nil, 0)
+		if err != nil || len(page.Messages) != 30 {
+			s.Errorf("%d messages stand in the log (%v)", len(page.Messages), err)
+		}
+		page.Release()
+		list, err := s.DeadLetters(s.Context(), LetterFilter{Reason: "too"}, "", 10)
+		if err != nil || len(list.Letters) != 0 {
+			s.Errorf("left of those: %+v, %v", list, err)
+		}
+		list.Release()
+		if _, err := s.Settle(s.Context(), drainmark.Retry, LetterFilter{}, "9.9", 1); drainmark.KindOf(err) != drainmark.KindInvalid {
+			s.Errorf("a place that is none: %v", err)
+		}
+	})
 }

@@ -129,9 +129,17 @@ type Service interface {
 	// at most, also when nobody answers.
 	Working(ctx context.Context) Working
 
-	// DeadLetters returns up to limit open dead letters behind the place after (empty, or a Next), fewer when their
+	// DeadLetters returns up to limit open dead letters that f means behind the place after (empty, or a Next), fewer when their
 	// records are large (store.PageBytes).
-	DeadLetters(ctx context.Context, after string, limit int) (DeadLetters, error)
+	DeadLetters(ctx context.Context, f LetterFilter, after string, limit int) (DeadLetters, error)
+
+	// Settle publishes a Retry or a Discard for up to limit of the dead letters that f means, behind the place after, all
+	// of one partition. Missing records are not among them. One call at a time is served: KindTooMany. Otherwise errors
+	// are as with Publish.
+	Settle(ctx context.Context, kind drainmark.RecordKind, f LetterFilter, after string, limit int) (Settled, error)
+
+	// CountLetters counts all dead letters that Settle would find.
+	CountLetters(ctx context.Context, f LetterFilter) (Settled, error)
 
 	// Subscribe follows a log behind a position, which may lie in the future and need not exist yet. KindTooMany.
 	Subscribe(ctx context.Context, log string, after uint64) (Subscription, error)

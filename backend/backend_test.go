@@ -215,7 +215,7 @@ func TestReceiptOfRejectedAndItsRetry(t *testing.T) {
 		if state := s.state(good, 10*time.Second); state != Persisted {
 			s.Errorf("the good one is %s", state)
 		}
-		list, err := s.DeadLetters(s.Context(), "", 10)
+		list, err := s.DeadLetters(s.Context(), LetterFilter{}, "", 10)
 		if err != nil || len(list.Letters) != 1 || list.Next != "" {
 			s.Fatalf("dead letters: %+v (%v)", list, err)
 		}
@@ -253,7 +253,7 @@ func TestDeadLettersArePagedOverPartitions(t *testing.T) {
 		seen := map[string]bool{}
 		pages := 0
 		for after := ""; ; pages++ {
-			list, err := s.DeadLetters(s.Context(), after, 7)
+			list, err := s.DeadLetters(s.Context(), LetterFilter{}, after, 7)
 			if err != nil {
 				s.Fatal(err)
 			}
@@ -268,7 +268,7 @@ func TestDeadLettersArePagedOverPartitions(t *testing.T) {
 			s.Errorf("%d dead letters on %d pages, not 40 on 6", len(seen), pages+1)
 		}
 		for _, after := range []string{"x", "4.0", "-1.0", "0.x", "0.m-5", "0.mx"} {
-			if _, err := s.DeadLetters(s.Context(), after, 7); drainmark.KindOf(err) != drainmark.KindInvalid {
+			if _, err := s.DeadLetters(s.Context(), LetterFilter{}, after, 7); drainmark.KindOf(err) != drainmark.KindInvalid {
 				s.Errorf("after %q: %v", after, err)
 			}
 		}
@@ -427,7 +427,7 @@ func TestBarrierIsNotReachedOverAHole(t *testing.T) {
 		if err != nil || status.State != Stalled || status.Missing != 3 || !strings.Contains(status.Reason, "did not deliver 3") {
 			s.Fatalf("the barrier is %+v (%v)", status, err)
 		}
-		list, err := s.DeadLetters(s.Context(), "", 10)
+		list, err := s.DeadLetters(s.Context(), LetterFilter{}, "", 10)
 		if err != nil || len(list.Letters) != 1 || list.Letters[0].Run.First != 2 || list.Letters[0].Run.Last != 4 {
 			s.Fatalf("the dead letters are %+v (%v)", list, err)
 		}

@@ -14,8 +14,8 @@ import (
 const reasonMissing = "missing: accepted, and not delivered by the broker although later records of the same producer were; it may still come. Discard it to declare it lost"
 
 // DeadLetters implements Service.
-func (b *Backend) DeadLetters(ctx context.Context, after string, limit int) (DeadLetters, error) {
-	l := letterList{backend: b, limit: limit}
+func (b *Backend) DeadLetters(ctx context.Context, f LetterFilter, after string, limit int) (DeadLetters, error) {
+	l := letterList{backend: b, filter: f, limit: limit}
 	if err := l.goTo(after); err != nil {
 		return DeadLetters{}, err
 	}
@@ -42,6 +42,7 @@ func (b *Backend) DeadLetters(ctx context.Context, after string, limit int) (Dea
 // the missing.
 type letterList struct {
 	backend *Backend
+	filter  LetterFilter
 	limit   int
 	list    DeadLetters
 	size    int // of the records' bodies
@@ -75,6 +76,10 @@ func (l *letterList) readLetters(ctx context.Context) (full bool, err error) {
 		l.missing = 0
 	}
 	for _, letter := range letters {
+		if !l.filter.fits(&letter.DeadLetter) {
+			l.ordinal = letter.Ordinal
+			continue
+		}
 		if len(l.list.Letters) == l.limit || l.size > 0 && l.size+len(letter.Record.Body) > store.PageBytes {
 			l.list.Next = fmt.Sprintf("%d.%d", l.partition, l.ordinal)
 			return true, nil
@@ -96,8 +101,10 @@ func (l *letterList) readMissing(ctx context.Context) (full bool, err error) {
 			l.list.Next = fmt.Sprintf("%d.m%d", l.partition, l.missing)
 			return true, nil
 		}
-		run := runs[l.missing]
-		l.list.Letters = append(l.list.Letters, drainmark.DeadLetter{ID: run.String(), Run: run, Reason: reasonMissing})
+		letter := drainmark.DeadLetter{ID: runs[l.missing].String(), Run: runs[l.missing], Reason: reasonMissing}
+		if l.filter.Before.IsZero() && l.filter.fits(&letter) { // when they went missing nobody knows
+			l.list.Letters = append(l.list.Letters, letter)
+		}
 	}
 	return false, nil
 }

@@ -41,6 +41,7 @@ type Backend struct {
 	tracker    *tracker
 	feeds      *feeds
 	watch      watch
+	settling   sync.Mutex // while dead letters are settled in bulk
 	answers    *answers
 	backlogs   shared[[]PartitionBacklog]
 }

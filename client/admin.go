@@ -152,10 +152,37 @@ func orZero[T any](value *T) (zero T) {
 	return zero
 }
 
+// DeadLetterFilter says which dead letters are meant: those that fit all that is set.
+type DeadLetterFilter struct {
+	Log    string    // of this log
+	Reason string    // with a reason that begins so
+	Before time.Time // set aside before
+}
+
+func (f DeadLetterFilter) query() url.Values {
+	q := url.Values{}
+	if f.Log != "" {
+		q.Set("log", f.Log)
+	}
+	if f.Reason != "" {
+		q.Set("reason", f.Reason)
+	}
+	if !f.Before.IsZero() {
+		q.Set("before", f.Before.UTC().Format(time.RFC3339Nano))
+	}
+	return q
+}
+
 // DeadLetters gives the open dead letters. An error is the last thing that it gives.
 func (c *Client) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
+	return c.DeadLettersOf(ctx, DeadLetterFilter{})
+}
+
+// DeadLettersOf gives those of the open dead letters that are meant. An error is the last thing that it gives.
+func (c *Client) DeadLettersOf(ctx context.Context, f DeadLetterFilter) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
-		for path := "/v1/dead-letters"; ; {
+		q := f.query()
+		for path := pathWith("/v1/dead-letters", q); ; {
 			var list struct {
 				DeadLetters []deadLetterJSON `json:"dead_letters"`
 				Next        string           `json:"next"`
@@ -172,8 +199,66 @@ func (c *Client) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
 			if list.Next == "" {
 				return
 			}
-			path = "/v1/dead-letters?after=" + url.QueryEscape(list.Next)
+			q.Set("after", list.Next)
+			path = pathWith("/v1/dead-letters", q)
 		}
+	}
+}
+
+func pathWith(path string, q url.Values) string {
+	if len(q) == 0 {
+		return path
+	}
+	return path + "?" + q.Encode()
+}
+
+// Settled is what was done with several dead letters at once.
+type Settled struct {
+	DeadLetters uint64 `json:"dead_letters"` // how many
+	Records     uint64 `json:"records"`      // how many records they stand for
+}
+
+// CountDeadLetters counts the dead letters that RetryDeadLetters and DiscardDeadLetters would settle. Something of the
+// filter must be set; a Before of now means all. Missing records are not among them.
+func (c *Client) CountDeadLetters(ctx context.Context, f DeadLetterFilter) (Settled, error) {
+	q := f.query()
+	q.Set("dry_run", "true")
+	var s Settled
+	_, err := c.ask(ctx, &call{method: http.MethodDelete, path: pathWith("/v1/dead-letters", q), repeatable: true}, &s)
+	return s, err
+}
+
+// RetryDeadLetters has all dead letters tried again that are meant. It goes on from request to request, each of which
+// waits for a while until what it settled is done, so that other writes come through. It returns how many it has had
+// accepted, also with an error. progress, if it is not nil, is told that after each request.
+func (c *Client) RetryDeadLetters(ctx context.Context, f DeadLetterFilter, progress func(Settled)) (Settled, error) {
+	return c.settle(ctx, http.MethodPost, f, progress)
+}
+
+// DiscardDeadLetters gives all dead letters up that are meant, as RetryDeadLetters has them tried again.
+func (c *Client) DiscardDeadLetters(ctx context.Context, f DeadLetterFilter, progress func(Settled)) (Settled, error) {
+	return c.settle(ctx, http.MethodDelete, f, progress)
+}
+
+func (c *Client) settle(ctx context.Context, method string, f DeadLetterFilter, progress func(Settled)) (Settled, error) {
+	var all Settled
+	for q := f.query(); ; {
+		var part struct {
+			Settled
+			Next *string `json:"next"`
+		}
+		if _, err := c.ask(ctx, &call{method: method, path: pathWith("/v1/dead-letters", q), wait: step}, &part); err != nil {
+			return all, err
+		}
+		all.DeadLetters += part.DeadLetters
+		all.Records += part.Records
+		if progress != nil {
+			progress(all)
+		}
+		if part.Next == nil {
+			return all, nil
+		}
+		q.Set("after", *part.Next)
 	}
 }
 

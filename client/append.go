@@ -19,7 +19,8 @@ func messagesPath(log string) string { return "/v1/logs/" + url.PathEscape(log) 
 
 // Append appends one message to a log, which comes to be with its first one. When it returns without an error, the
 // message is on the durable queue, and the Status has its receipt: the state is Accepted, or after a wait Persisted if
-// it is in the database by then, or Rejected if it can never be.
+// it is in the database by then. If it turns out within the wait that the message can never be, there is a
+// *RejectedError in the chain of the error, and the Status too says Rejected. Without a wait nobody knows yet: see Wait.
 //
 // If calls are made again (Config.Retry), a message without a key gets a random one, so that it is appended once
 // however often it is sent. Without retries it gets none.
@@ -95,6 +96,9 @@ func (c *Client) append(ctx context.Context, what *call, count int) (Status, err
 	}
 	if err != nil {
 		return Status{}, err
+	}
+	if accepted.State == Rejected {
+		return accepted, what.rejected(&a, accepted)
 	}
 	return accepted, nil
 }

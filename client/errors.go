@@ -101,6 +101,29 @@ func (e *Error) Unwrap() []error {
 	return all
 }
 
+// RejectedError is in the chain of the error of an append that was accepted, and of which it was known before the wait
+// was over that some of its messages, or all, can never be persisted. The others are. They are among the dead letters,
+// where somebody may have them tried again; sending them again the same way will not help.
+type RejectedError struct {
+	Status Status // with the reason, and which messages
+}
+
+// Error says how many messages are rejected, and why.
+func (e *RejectedError) Error() string {
+	if which := e.Status.Rejected; which != nil && e.Status.Count > 1 {
+		least := map[bool]string{false: "at least "}[which.Exact]
+		return fmt.Sprintf("%s%d of %d messages are rejected: %.300s", least, which.Count, e.Status.Count, e.Status.Reason)
+	}
+	return fmt.Sprintf("the message is rejected: %.300s", e.Status.Reason)
+}
+
+// rejected is the error of an append that was accepted and then rejected.
+func (what *call) rejected(a *answer, s Status) *Error {
+	return &Error{
+		Method: what.method, Path: what.shown(), Status: a.status, Receipt: s.Receipt, Attempts: 1, Err: &RejectedError{s},
+	}
+}
+
 // KindOf returns the kind of problem that a call failed with, "" if it was none of the API's.
 func KindOf(err error) Kind {
 	var e *Error

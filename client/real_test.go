@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -161,9 +162,35 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	d, here, there := newDeployment(t, client.DefaultRetry)
 	poison := []client.Message{{Body: []byte("poison 1"), ContentType: "text/plain", Key: "k1"}, {Body: []byte("poison \xff")}}
-	s := must(here.AppendMany(t.Context(), "log", poison, patience))(t)
-	if s.State != client.Rejected || s.Reason == "" {
+	s, err := here.AppendMany(t.Context(), "log", append(poison[:2:2], client.Message{Body: []byte("good")}), patience)
+	var rejected *client.RejectedError
+	if !errors.As(err, &rejected) || rejected.Status.State != client.Rejected || client.NothingDone(err) || client.Retryable(err) ||
+		!strings.Contains(err.Error(), "2 of 3 messages are rejected: it is poison") {
+		t.Fatalf("the error is %v", err)
+	}
+	if s.State != client.Rejected || s.Reason == "" || s.Count != 3 || s.Rejected == nil || s.Rejected.Count != 2 || len(s.Rejected.DeadLetters) != 2 {
 		t.Fatalf("it is %+v", s)
+	}
+	if _, err := here.Append(t.Context(), "log", client.Message{Body: []byte("poison 3")}, 0); err != nil {
+		t.Fatalf("without a wait: %v", err)
+	}
+	reached := must(here.WaitBarrier(t.Context()))(t)
+	if reached.SetAside == nil || *reached.SetAside != 3 {
+		t.Fatalf("the barrier is %+v", reached)
+	}
+	bulk := client.DeadLetterFilter{Log: "log", Reason: "it is", Before: time.Now().Add(time.Hour)}
+	if counted := must(here.CountDeadLetters(t.Context(), bulk))(t); counted.DeadLetters != 3 || counted.Records != 3 {
+		t.Fatalf("counted are %+v", counted)
+	}
+	third := ""
+	for letter, err := range there.DeadLettersOf(t.Context(), bulk) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		third = letter.ID
+	}
+	if _, err := there.DiscardDeadLetter(t.Context(), third, patience); err != nil {
+		t.Fatal(err)
 	}
 	if s := must(there.Wait(t.Context(), s.Receipt))(t); s.State != client.Rejected {
 		t.Fatalf("it is %+v", s)
@@ -196,10 +223,14 @@ func TestDeadLetters(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	}
+	told := 0
+	if all, err := there.DiscardDeadLetters(t.Context(), bulk, func(client.Settled) { told++ }); err != nil || all.DeadLetters != 0 || told != 1 {
+		t.Errorf("there is nothing left to discard: %+v, told %d times, %v", all, told, err)
+	}
 	if _, err := there.RetryDeadLetter(t.Context(), letters[0].ID, 0); client.KindOf(err) != client.NotFound || !client.NothingDone(err) {
 		t.Errorf("one that is open no more: %v", err)
 	}
-	if texts := d.texts(t, there, "log", client.ReadOptions{}); fmt.Sprint(texts) != "[1 poison 1]" {
+	if texts := d.texts(t, there, "log", client.ReadOptions{}); fmt.Sprint(texts) != "[1 good 2 poison 1]" {
 		t.Errorf("the log has %q", texts)
 	}
 }

@@ -176,10 +176,17 @@ func (w *writer) conflict(ctx context.Context, l *log, key string) error {
 
 // post sends messages once.
 func (r *runner) post(ctx context.Context, target int, l *log, messages []client.Message, wait time.Duration) (client.Status, error) {
+	var s client.Status
+	var err error
 	if len(messages) == 1 {
-		return r.targets[target].Append(ctx, l.Name, messages[0], wait)
+		s, err = r.targets[target].Append(ctx, l.Name, messages[0], wait)
+	} else {
+		s, err = r.targets[target].AppendMany(ctx, l.Name, messages, wait)
 	}
-	return r.targets[target].AppendMany(ctx, l.Name, messages, wait)
+	if errors.As(err, new(*client.RejectedError)) {
+		err = nil // it was accepted, which is what is asked here; the state says the rest
+	}
+	return s, err
 }
 
 // send sends an append, to one target after the other, until it is accepted, or ctx or the patience ends, and notes in it

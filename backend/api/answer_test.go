@@ -54,7 +54,9 @@ func TestLargeAnswersAreWrittenInPieces(t *testing.T) {
 		messages: func(context.Context, string, uint64, int, *drainmark.Receipt, time.Duration) (store.Page, error) {
 			return page, nil
 		},
-		deadLetters: func(context.Context, string, int) (backend.DeadLetters, error) { return letters, nil },
+		deadLetters: func(context.Context, backend.LetterFilter, string, int) (backend.DeadLetters, error) {
+			return letters, nil
+		},
 		logs: func(context.Context, string, int) ([]drainmark.LogInfo, error) {
 			infos := make([]drainmark.LogInfo, 1000)
 			for i := range infos {

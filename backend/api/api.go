@@ -112,6 +112,8 @@ func routes() []route {
 		{"GET", "/v1/backlog", (*handler).backlog, 0},
 		{"GET", "/v1/status", (*handler).working, 0},
 		{"GET", "/v1/dead-letters", (*handler).deadLetters, 0},
+		{"DELETE", "/v1/dead-letters", (*handler).discardAll, waits},
+		{"POST", "/v1/dead-letters", (*handler).retryAll, waits},
 		{"POST", "/v1/dead-letters/{id}/retry", (*handler).retry, waits},
 		{"DELETE", "/v1/dead-letters/{id}", (*handler).discard, waits},
 	}

@@ -381,7 +381,11 @@ func TestBodiesThatDoNotArrive(t *testing.T) {
 
 // realPath returns a path of the route with names in the places of the placeholders.
 func (rt route) realPath() string {
-	return strings.NewReplacer("{log}", "guestbook", "{receipt}", receiptOne.String(), "{id}", "0-x-1").Replace(rt.path)
+	path := strings.NewReplacer("{log}", "guestbook", "{receipt}", receiptOne.String(), "{id}", "0-x-1").Replace(rt.path)
+	if name := rt.method + " " + path; name == "DELETE /v1/dead-letters" || name == "POST /v1/dead-letters" {
+		path += "?log=guestbook"
+	}
+	return path
 }
 
 func (s *server) wantRawProblem(rt route, rest string, end bool, kind drainmark.Kind) {

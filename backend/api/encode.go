@@ -71,13 +71,13 @@ func (e *encoder) logs(dst []byte, infos []drainmark.LogInfo) []byte {
 }
 
 // letters appends a list of dead letters.
-func (e *encoder) letters(dst []byte, list *backend.DeadLetters) []byte {
+func (e *encoder) letters(dst []byte, list *backend.DeadLetters, bodies bool) []byte {
 	dst = append(dst, `{"dead_letters":[`...)
 	for i := range list.Letters {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = e.room(e.letter(dst, &list.Letters[i]))
+		dst = e.room(e.letter(dst, &list.Letters[i], bodies))
 	}
 	dst = append(dst, ']')
 	if list.Next != "" {
@@ -86,8 +86,8 @@ func (e *encoder) letters(dst []byte, list *backend.DeadLetters) []byte {
 	return append(dst, '}')
 }
 
-// letter appends a dead letter. What is not known, because it could not be read or never came, is null or left out.
-func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter) []byte {
+// letter appends a dead letter. What is not known, because it could not be read or never came, is null or left out, and bodies are if nobody has asked for them.
+func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byte {
 	dst = appendString(append(dst, `{"id":`...), l.ID)
 	dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(l.Run.Partition), 10)
 	dst = appendString(append(dst, `,"log":`...), l.Log)
@@ -106,7 +106,7 @@ func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter) []byte {
 	} else {
 		dst = append(dst, `,"producer":null,"first":null,"last":null`...)
 	}
-	if l.Record.Body != nil || !l.Record.AcceptedAt.IsZero() { // there is a record to show
+	if bodies && (l.Record.Body != nil || !l.Record.AcceptedAt.IsZero()) { // there is a record to show
 		dst = e.body(append(dst, ','), l.Record.Body)
 	}
 	if l.Record.ContentType != "" {

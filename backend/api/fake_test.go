@@ -29,7 +29,9 @@ type fake struct {
 	logs        func(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
 	backlog     func(ctx context.Context) ([]backend.PartitionBacklog, error)
 	working     func(ctx context.Context) backend.Working
-	deadLetters func(ctx context.Context, after string, limit int) (backend.DeadLetters, error)
+	deadLetters func(ctx context.Context, f backend.LetterFilter, after string, limit int) (backend.DeadLetters, error)
+	settle      func(kind drainmark.RecordKind, f backend.LetterFilter, after string, limit int) (backend.Settled, error)
+	count       func(f backend.LetterFilter) (backend.Settled, error)
 	subscribe   func(ctx context.Context, log string, after uint64) (backend.Subscription, error)
 }
 
@@ -108,11 +110,25 @@ func (f *fake) Working(ctx context.Context) backend.Working {
 	return f.working(ctx)
 }
 
-func (f *fake) DeadLetters(ctx context.Context, after string, limit int) (backend.DeadLetters, error) {
+func (f *fake) DeadLetters(ctx context.Context, letters backend.LetterFilter, after string, limit int) (backend.DeadLetters, error) {
 	if f.deadLetters == nil {
 		return backend.DeadLetters{}, errNotScripted
 	}
-	return f.deadLetters(ctx, after, limit)
+	return f.deadLetters(ctx, letters, after, limit)
+}
+
+func (f *fake) Settle(_ context.Context, kind drainmark.RecordKind, letters backend.LetterFilter, after string, limit int) (backend.Settled, error) {
+	if f.settle == nil {
+		return backend.Settled{}, errNotScripted
+	}
+	return f.settle(kind, letters, after, limit)
+}
+
+func (f *fake) CountLetters(_ context.Context, letters backend.LetterFilter) (backend.Settled, error) {
+	if f.count == nil {
+		return backend.Settled{}, errNotScripted
+	}
+	return f.count(letters)
 }
 
 func (f *fake) Subscribe(ctx context.Context, log string, after uint64) (backend.Subscription, error) {

@@ -55,16 +55,30 @@ func (h *handler) deadLetters(w http.ResponseWriter, r *request) error {
 	if after := q.Get("after"); len(after) > maxPlace {
 		return invalid("after has %d characters; the limit is %d", len(after), maxPlace)
 	}
-	letters, err := h.service.DeadLetters(r.Context(), q.Get("after"), limit)
+	filter, err := letterFilter(q)
+	if err != nil {
+		return err
+	}
+	bodies, err := truth(q, "body", true)
+	if err != nil {
+		return err
+	}
+	letters, err := h.service.DeadLetters(r.Context(), filter, q.Get("after"), limit)
 	if err != nil {
 		return err
 	}
 	defer letters.Release()
 	if letters.Next != "" {
-		linkNext(w, r.URL.EscapedPath(), url.Values{"after": {letters.Next}, "limit": {strconv.Itoa(limit)}})
+		next := url.Values{"after": {letters.Next}, "limit": {strconv.Itoa(limit)}}
+		for _, name := range []string{"log", "reason", "before", "body"} {
+			if q.Has(name) {
+				next.Set(name, q.Get(name))
+			}
+		}
+		linkNext(w, r.URL.EscapedPath(), next)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	h.respondLong(w, func(e *encoder, dst []byte) []byte { return e.letters(dst, &letters) })
+	h.respondLong(w, func(e *encoder, dst []byte) []byte { return e.letters(dst, &letters, bodies) })
 	return nil
 }
 
@@ -83,7 +97,11 @@ func (h *handler) settle(w http.ResponseWriter, r *request, kind drainmark.Recor
 	if err := checkText("the dead letter's id", id, maxPlace); err != nil {
 		return err
 	}
-	return h.publish(w, r, drainmark.Record{Kind: kind, Target: id})
+	if err := h.publish(w, r, drainmark.Record{Kind: kind, Target: id}); err != nil {
+		return err
+	}
+	h.log.Info("a dead letter is settled", "how", kind.String(), "by", r.RemoteAddr, "dead_letter", id)
+	return nil
 }
 
 // index says what there is.

@@ -11,8 +11,10 @@ import (
 	"github.com/drainmark/drainmark/backend"
 )
 
-func failDeadLetters(err error) func(context.Context, string, int) (backend.DeadLetters, error) {
-	return func(context.Context, string, int) (backend.DeadLetters, error) { return backend.DeadLetters{}, err }
+func failDeadLetters(err error) func(context.Context, backend.LetterFilter, string, int) (backend.DeadLetters, error) {
+	return func(context.Context, backend.LetterFilter, string, int) (backend.DeadLetters, error) {
+		return backend.DeadLetters{}, err
+	}
 }
 
 func TestLogs(t *testing.T) {
@@ -92,7 +94,7 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	t.Run("each has what is known of it", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, &fake{deadLetters: func(_ context.Context, after string, limit int) (backend.DeadLetters, error) {
+		s := serve(t, &fake{deadLetters: func(_ context.Context, _ backend.LetterFilter, after string, limit int) (backend.DeadLetters, error) {
 			if after != "" || limit != 100 {
 				t.Errorf("asked for %d behind %q", limit, after)
 			}
@@ -130,7 +132,7 @@ func TestDeadLetters(t *testing.T) {
 	})
 	t.Run("a list that goes on says where", func(t *testing.T) {
 		t.Parallel()
-		s := serve(t, &fake{deadLetters: func(_ context.Context, after string, limit int) (backend.DeadLetters, error) {
+		s := serve(t, &fake{deadLetters: func(_ context.Context, _ backend.LetterFilter, after string, limit int) (backend.DeadLetters, error) {
 			if after != "1 & 2" || limit != 7 {
 				t.Errorf("asked for %d behind %q", limit, after)
 			}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -227,7 +228,11 @@ func failing(err error) *fake {
 		logs:        func(context.Context, string, int) ([]drainmark.LogInfo, error) { return nil, err },
 		backlog:     failBacklog(err),
 		deadLetters: failDeadLetters(err),
-		subscribe:   failSubscribe(err),
+		settle: func(drainmark.RecordKind, backend.LetterFilter, string, int) (backend.Settled, error) {
+			return backend.Settled{}, err
+		},
+		count:     func(backend.LetterFilter) (backend.Settled, error) { return backend.Settled{}, err },
+		subscribe: failSubscribe(err),
 	}
 }
 
@@ -245,7 +250,7 @@ func (rt route) kindsOf() []drainmark.Kind {
 		return asking
 	case "POST /v1/barriers":
 		return slices.Concat(publishing, asking)
-	case "POST /v1/logs/{log}/messages", "DELETE /v1/logs/{log}/messages":
+	case "POST /v1/logs/{log}/messages", "DELETE /v1/logs/{log}/messages", "DELETE /v1/dead-letters", "POST /v1/dead-letters":
 		return publishing
 	case "POST /v1/dead-letters/{id}/retry", "DELETE /v1/dead-letters/{id}":
 		return append(publishing, drainmark.KindNotFound, drainmark.KindConflict)

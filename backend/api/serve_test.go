@@ -59,7 +59,7 @@ func TestMethodsThatThereAreNot(t *testing.T) {
 	for path, allow := range map[string]string{
 		"/v1": "GET, HEAD", "/v1/openapi.json": "GET, HEAD", "/v1/logs": "GET, HEAD", messagesPath: "DELETE, GET, HEAD, POST",
 		eventsPath: "GET, HEAD", "/v1/receipts/x": "GET, HEAD", "/v1/barriers": "POST", "/v1/backlog": "GET, HEAD",
-		"/v1/dead-letters": "GET, HEAD", "/v1/dead-letters/x": "DELETE", "/v1/dead-letters/x/retry": "POST",
+		"/v1/dead-letters": "DELETE, GET, HEAD, POST", "/v1/dead-letters/x": "DELETE", "/v1/dead-letters/x/retry": "POST",
 	} {
 		for _, method := range []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW"} {
 			if slices.Contains(strings.Split(allow, ", "), method) {

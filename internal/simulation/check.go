@@ -202,7 +202,7 @@ func (w *World) checkSightings() {
 // checkDeadLetters checks that exactly what the store refused is among the dead letters and is reported as rejected,
 // and that it can be tried again or discarded (P9).
 func (w *World) checkDeadLetters(ctx context.Context, b *backendProcess) {
-	list, err := b.DeadLetters(ctx, "", 1000)
+	list, err := b.DeadLetters(ctx, backend.LetterFilter{}, "", 1000)
 	if err != nil {
 		w.violation("liveness: reading the dead letters: %v", err)
 		return
@@ -280,7 +280,7 @@ func (w *World) checkFates(ctx context.Context, b *backendProcess, fate map[stri
 			w.violation("P9: after its %s, dead letter %s is in its log: %v", kind, content, shown[content])
 		}
 	}
-	list, err := b.DeadLetters(ctx, "", 1000)
+	list, err := b.DeadLetters(ctx, backend.LetterFilter{}, "", 1000)
 	if err != nil || len(list.Letters) != 0 {
 		w.violation("P9: %d dead letters are left after all were retried or discarded (%v)", len(list.Letters), err)
 	}
