@@ -2,7 +2,9 @@ package frontend
 
 import (
 	"bytes"
+	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httputil"
@@ -10,6 +12,10 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/drainmark/drainmark/internal/budget"
+	"github.com/drainmark/drainmark/internal/httpserve"
+	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
 // copyBuffer is how many bytes of an answer are moved at once. Most pages are smaller.
@@ -32,22 +38,27 @@ func (b *buffers) Put(buffer []byte) { b.pool.Put((*[copyBuffer]byte)(buffer)) }
 func (f *Frontend) newProxy() *httputil.ReverseProxy {
 	p := &httputil.ReverseProxy{
 		Rewrite: rewrite, Transport: f.pool, BufferPool: &buffers{}, ErrorHandler: f.fail,
-		ErrorLog: slog.NewLogLogger(f.log.Handler(), slog.LevelDebug),
-	}
-	if f.prefix != "" {
-		p.ModifyResponse = f.prefixLinks
+		ErrorLog:       log.New(loglimit.New(f.log, slog.LevelWarn, "an answer of a backend was not passed on whole"), "", 0),
+		ModifyResponse: f.adapt,
 	}
 	return p
 }
 
+// maxQuery is how many bytes a query may have. Backends take 64 KiB of header in all, to which something is added here.
+const maxQuery = 32 << 10
+
 // forward has a backend answer a request.
 func (f *Frontend) forward(w http.ResponseWriter, r *http.Request) {
 	to := &patientWriter{ResponseWriter: w, control: http.NewResponseController(w), limit: f.limits.Client}
+	if size := len(r.URL.RawQuery); size > maxQuery {
+		f.fail(to, r, &failure{tooLong, fmt.Sprintf("the query is over %d bytes, the limit", maxQuery), fmt.Errorf("it has %d", size)})
+		return
+	}
 	if r.ContentLength != 0 && r.Body != nil {
-		body := &requestBody{from: r.Body, control: to.control, limit: f.limits.Client}
-		defer body.over.Store(true)
+		body := &requestBody{from: r.Body, bodies: f.bodies}
+		defer body.end()
 		if err := body.hold(r); err != nil {
-			f.fail(to, r, &failure{invalid, incompleteBody, err})
+			f.fail(to, r, err)
 			return
 		}
 		r = r.WithContext(r.Context()) // a copy, because the server's request must not be changed
@@ -85,50 +96,89 @@ func rewrite(p *httputil.ProxyRequest) {
 	}
 }
 
-// prefixLinks makes the paths in Link headers those that the client sees.
-func (f *Frontend) prefixLinks(r *http.Response) error {
+// adapt makes the paths in Link headers those that the client sees, and leaves out what the server adds to every answer.
+func (f *Frontend) adapt(r *http.Response) error {
+	httpserve.DropDefaults(r.Header)
+	if f.prefix == "" {
+		return nil
+	}
 	for i, link := range r.Header["Link"] {
 		r.Header["Link"][i] = strings.ReplaceAll(link, "</v1/", "<"+f.prefix+"/v1/")
 	}
 	return nil
 }
 
-// smallBody is how many bytes a request's body may have to be read before the request is sent. Header and body then go
-// out in one piece, and can be sent again; and a backend does not wait for a client. Larger ones are streamed.
+// smallBody is how many bytes of a request's body are read before the request is sent. If that is all of it, header and
+// body go out in one piece, and can be sent again. Larger ones are streamed. Neither takes anything of a backend before
+// the client has really begun to send.
 const smallBody = 4 << 10
+
+// streamed is how many bytes of memory a body costs that is streamed.
+const streamed = 64 << 10
 
 // incompleteBody is what a client is told that has not sent a body to its end.
 const incompleteBody = "the request's body did not arrive whole, or too slowly"
 
 // requestBody is a request's body. It knows whether it can still be sent from its beginning, and outlives the attempts
-// to send it, so closing it does nothing.
+// to send it, so closing it does nothing. The server around the frontend bounds how long it may take to arrive.
 type requestBody struct {
 	from    io.Reader
-	control *http.ResponseController
-	limit   time.Duration
-	held    []byte      // all of it, if it is small
-	touched atomic.Bool // something of it has been read
-	failed  atomic.Bool // the client has not sent it to its end, or not in time
-	over    atomic.Bool // the handler has returned, and the body is net/http's again
+	bodies  *budget.Budget // of the memory for all bodies
+	taken   int64          // of it
+	held    []byte         // its beginning
+	whole   bool           // held is all of it
+	touched atomic.Bool    // something behind its beginning has been read
+	failed  atomic.Bool    // the client has not sent it to its end, or not in time
+	over    atomic.Bool    // the handler has returned, and the body is net/http's again
 }
 
-// hold reads the body of a request if it is small, unless the client waits for a backend to ask for it.
+// hold reads the beginning of a request's body, unless the client waits for a backend to ask for it.
 func (b *requestBody) hold(r *http.Request) error {
-	if r.ContentLength < 0 || r.ContentLength > smallBody || len(r.Header["Expect"]) > 0 {
-		return nil
+	if len(r.Header["Expect"]) > 0 {
+		return b.take(streamed)
 	}
-	b.held = make([]byte, r.ContentLength)
-	_, err := io.ReadFull(b, b.held)
-	return err
+	size := smallBody
+	if r.ContentLength > 0 && r.ContentLength < smallBody {
+		size = int(r.ContentLength)
+	}
+	if err := b.take(int64(size)); err != nil {
+		return err
+	}
+	b.held = make([]byte, size)
+	n, err := io.ReadFull(b.from, b.held)
+	b.held = b.held[:n]
+	switch {
+	case err == nil && int64(n) == r.ContentLength, r.ContentLength < 0 && (err == io.EOF || err == io.ErrUnexpectedEOF):
+		b.whole = true
+		return nil
+	case err != nil:
+		b.failed.Store(true)
+		return &failure{invalid, incompleteBody, err}
+	}
+	return b.take(streamed)
 }
 
-// Read waits for the client for so long as it may be silent. net/http takes the deadline back after the body.
+// take takes memory for the body.
+func (b *requestBody) take(n int64) error {
+	if !b.bodies.Take(n) {
+		return &failure{tooMany, "the requests under way hold as much of bodies as they may", errBodies}
+	}
+	b.taken += n
+	return nil
+}
+
+// end gives back what the body has taken. Nobody reads it any more.
+func (b *requestBody) end() {
+	b.over.Store(true)
+	b.bodies.Give(b.taken)
+}
+
+// Read reads what is behind the beginning.
 func (b *requestBody) Read(p []byte) (int, error) {
 	if b.over.Load() {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	b.touched.Store(true)
-	_ = b.control.SetReadDeadline(time.Now().Add(b.limit)) // what knows no deadlines is not a connection
 	n, err := b.from.Read(p)
 	if err != nil && err != io.EOF {
 		b.failed.Store(true)
@@ -142,12 +192,12 @@ func (b *requestBody) Close() error { return nil }
 // sends a request on another connection if it wrote nothing to the first one.
 func (b *requestBody) again() (io.ReadCloser, error) {
 	switch {
-	case b.held != nil:
+	case b.whole:
 		return io.NopCloser(bytes.NewReader(b.held)), nil // which http.Transport knows to be in memory
 	case b.touched.Load():
 		return nil, errTouched
 	}
-	return b, nil
+	return io.NopCloser(io.MultiReader(bytes.NewReader(b.held), b)), nil
 }
 
 // patientWriter gives the client its time for each write of the answer.

@@ -5,14 +5,19 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/http/httptrace"
 	"net/textproto"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/drainmark/drainmark/internal/httpserve"
 )
 
 func TestARequestArrivesAsItWas(t *testing.T) {
@@ -127,7 +132,7 @@ func TestABodyIsStreamed(t *testing.T) {
 	t.Parallel()
 	first := make(chan string, 1)
 	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
-		part := make([]byte, 4)
+		part := make([]byte, smallBody)
 		_, _ = io.ReadFull(r.Body, part)
 		first <- string(part)
 		rest, err := io.Copy(io.Discard, r.Body)
@@ -136,8 +141,9 @@ func TestABodyIsStreamed(t *testing.T) {
 	s := startSite(t, Config{}, backend.URL)
 	body, to := io.Pipe()
 	go func() {
-		_, _ = io.WriteString(to, "part")
-		if got := <-first; got != "part" { // it has arrived, and the client has not sent the rest
+		part := strings.Repeat("part", smallBody/4)
+		_, _ = io.WriteString(to, part)
+		if got := <-first; got != part { // it has arrived, and the client has not sent the rest
 			t.Errorf("the first part is %q", got)
 		}
 		_, _ = to.Write(make([]byte, 1<<20))
@@ -352,8 +358,8 @@ func TestAnAnswerThatBreaksOffIsCutOff(t *testing.T) {
 	if a, err := try("GET", s.URL+messages, ""); err == nil {
 		t.Errorf("%d %q passes for whole", a.StatusCode, a.body)
 	}
-	if b := s.frontend.pool.backends[0]; !b.suspected() {
-		t.Error("the backend is not suspected")
+	if b := s.frontend.pool.backends[0]; b.suspected() {
+		t.Error("the backend is suspected, though clients that read slowly can have it do that")
 	} else {
 		await(t, "nothing is under way", func() bool { return b.outstanding.Load() == 0 })
 	}
@@ -367,5 +373,85 @@ func TestAHeaderThatIsTooLarge(t *testing.T) {
 	s := startSite(t, Config{}, backend.URL)
 	if got := do(t, "GET", s.URL+messages, "").problem(t); got != "unavailable" {
 		t.Errorf("the problem is %s", got)
+	}
+}
+
+// A client that only says that a body follows gets no backend to wait for it, and no memory.
+func TestABodyThatIsOnlyAnnounced(t *testing.T) {
+	t.Parallel()
+	var asked atomic.Int32
+	backend := startBackend(t, func(_ http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
+	s := startSite(t, Config{Limits: Limits{Bodies: 3*smallBody + 5}}, backend.URL)
+	for range 3 {
+		_, _ = io.WriteString(dialSite(t, s), "POST "+messages+" HTTP/1.1\r\nHost: x\r\nContent-Length: 8000000\r\n\r\nbegin")
+	}
+	await(t, "the three have their memory", func() bool { return s.frontend.bodies.Used() == 3*smallBody })
+	do(t, "POST", s.URL+messages, "hello")
+	if a := do(t, "POST", s.URL+messages, "hello!"); a.problem(t) != "too-many" || a.StatusCode != http.StatusServiceUnavailable {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+	await(t, "their memory is given back", func() bool { return s.frontend.bodies.Used() == 0 })
+	if n := asked.Load(); n != 1 {
+		t.Errorf("%d requests reached the backend", n)
+	}
+}
+
+func TestAQueryThatIsTooLong(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, Config{}, says(t, "fine").URL)
+	if a := do(t, "GET", s.URL+messages+"?"+strings.Repeat("a", maxQuery), ""); a.StatusCode != http.StatusOK {
+		t.Error(a.Status)
+	}
+	a := do(t, "GET", s.URL+messages+"?"+strings.Repeat("a", maxQuery+1), "")
+	if a.StatusCode != http.StatusRequestURITooLong || a.problem(t) != "too-large" {
+		t.Errorf("%s %s", a.Status, a.body)
+	}
+}
+
+// One client can ask for an answer that cannot be read. That says nothing of the backend, which answers others.
+func TestAnAnswerThatCannotBeRead(t *testing.T) {
+	t.Parallel()
+	large := strings.Repeat("x", maxAnswerHeader)
+	backend := startBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.RawQuery != "" {
+			w.Header().Set("Link", large)
+		}
+		_, _ = io.WriteString(w, "fine")
+	})
+	var log lockedBuffer
+	s := startSite(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, backend.URL)
+	b := s.frontend.pool.backends[0]
+	do(t, "GET", s.URL+messages, "")
+	for range 20 {
+		if a := do(t, "GET", s.URL+messages+"?large", ""); a.problem(t) != "unavailable" {
+			t.Errorf("%s %s", a.Status, a.body)
+		}
+		if b.suspected() {
+			t.Fatal("the backend is suspected")
+		}
+	}
+	if strings.Contains(log.String(), "WARN") {
+		t.Errorf("the log has %s", log.String())
+	}
+	b.answeredAt.Store(0) // it has not answered anybody for long
+	do(t, "GET", s.URL+messages+"?large", "")
+	if !b.suspected() {
+		t.Error("what answers nobody so that it can be read is not suspected")
+	}
+}
+
+// A header that the server adds to every answer is not there twice.
+func TestHeadersForBrowsersAreThereOnce(t *testing.T) {
+	t.Parallel()
+	backend := httptest.NewServer(httpserve.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}), time.Minute))
+	t.Cleanup(backend.Close)
+	a := do(t, "GET", startSite(t, Config{}, backend.URL).URL+messages, "")
+	for _, name := range []string{"Content-Security-Policy", "Cross-Origin-Resource-Policy", "X-Content-Type-Options"} {
+		if values := a.Header.Values(name); len(values) != 1 {
+			t.Errorf("%s: %q", name, values)
+		}
 	}
 }

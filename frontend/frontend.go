@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/drainmark/drainmark/internal/budget"
 )
 
 // MaxBackends is how many backends a frontend can have.
@@ -43,33 +45,35 @@ type Limits struct {
 	// Answer is how long a backend may take to begin its answer. It must be above the longest that a backend takes:
 	// its --max-wait and --request-timeout, together 70 s if they are not set; 2 min.
 	Answer time.Duration
-	// Client is how long the client may be silent within a request's body, and how long it may take to accept one write
-	// of the answer; 10 s, as for a backend's clients.
+	// Client is how long the client may take to accept one write of the answer; 10 s, as for a backend's clients.
 	Client time.Duration
-	Idle   int // connections to one backend that are kept open though they are not used; 256
+	Bodies int64 // bytes of memory for request bodies; 256 MiB
+	Idle   int   // connections to one backend that are kept open though they are not used; 256
 }
 
 func (l Limits) withDefaults() (Limits, error) {
-	if l.Dial < 0 || l.Answer < 0 || l.Client < 0 || l.Idle < 0 {
+	if l.Dial < 0 || l.Answer < 0 || l.Client < 0 || l.Idle < 0 || l.Bodies < 0 {
 		return l, fmt.Errorf("the frontend's limits are %+v: none can be below 0", l)
 	}
 	return Limits{
 		Dial: cmp.Or(l.Dial, 2*time.Second), Answer: cmp.Or(l.Answer, 2*time.Minute),
 		Client: cmp.Or(l.Client, 10*time.Second), Idle: cmp.Or(l.Idle, 256),
+		Bodies: cmp.Or(l.Bodies, 256<<20),
 	}, nil
 }
 
 // Frontend is the web page and the API in one handler. It serves any number of requests at the same time, and starts
 // no goroutines that outlive a request besides those of its idle connections: see Close.
 //
-// The server around it needs a ReadHeaderTimeout and an IdleTimeout, and no ReadTimeout or WriteTimeout: it has
-// deadlines of its own for each read and write, and event streams last.
+// The server around it bounds the time of headers, of bodies and of idle connections (internal/httpserve does), and has
+// no ReadTimeout or WriteTimeout: there are deadlines here for each write, and event streams last.
 type Frontend struct {
 	log     *slog.Logger
 	metrics *metrics
 	limits  Limits
 	prefix  string
 	pool    *pool
+	bodies  *budget.Budget // bytes of memory for request bodies
 	proxy   *httputil.ReverseProxy
 	handler http.Handler
 }
@@ -107,6 +111,7 @@ func New(c Config) (*Frontend, error) {
 	if f.metrics, err = newMetrics(c.Metrics, f.pool.backends); err != nil {
 		return nil, err
 	}
+	f.bodies = budget.New(limits.Bodies)
 	f.proxy = f.newProxy()
 	f.handler = WithPage(http.HandlerFunc(f.forward))
 	return f, nil

@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/drainmark/drainmark/internal/httpserve"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -49,7 +51,7 @@ func startSite(t testing.TB, c Config, backends ...string) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{httptest.NewServer(f), f}
+	s := &site{httptest.NewServer(httpserve.Handler(f, f.limits.Answer)), f}
 	t.Cleanup(func() {
 		s.CloseClientConnections()
 		s.Close()

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
 // A backend that has failed is passed over for firstRest, and then gets one request to prove itself with; each time that
@@ -33,6 +35,7 @@ var (
 	errTouched   = errors.New("the request's body has been read in part, and cannot be sent again")
 	errUpgrade   = errors.New("the backend has switched protocols, for which nobody has asked")
 	errBadStatus = errors.New("the backend does not answer as an API")
+	errBodies    = errors.New("there is no memory for more bodies")
 	errStopping  = errors.New("the backend is stopping, and has not received the request")
 )
 
@@ -57,6 +60,8 @@ type backend struct {
 	log         *slog.Logger
 	transport   *http.Transport
 	outstanding atomic.Int64 // requests whose answer has not ended
+	answeredAt  atomic.Int64 // when it last answered, in nanoseconds of the Unix time
+	trouble     *loglimit.Limiter
 
 	restUntil atomic.Int64 // in nanoseconds of the Unix time; 0: it answers
 	mu        sync.Mutex
@@ -91,7 +96,10 @@ func newPool(urls []*url.URL, l Limits, log *slog.Logger, stopping context.Conte
 	}
 	p := &pool{stopping: stopping}
 	for _, u := range urls {
-		p.backends = append(p.backends, &backend{url: u, log: log.With("backend", u.Host), transport: newTransport(l)})
+		to := log.With("backend", u.Host)
+		p.backends = append(p.backends, &backend{
+			url: u, log: to, transport: newTransport(l), trouble: loglimit.New(to, slog.LevelWarn, "the backend does not answer"),
+		})
 	}
 	return p, nil
 }
@@ -229,7 +237,7 @@ func (p *pool) send(r *http.Request, b *backend) (*http.Response, error) {
 		return nil, err
 	}
 	b.answers.Inc()
-	body := &answerBody{ReadCloser: answer.Body, backend: b, request: r}
+	body := &answerBody{ReadCloser: answer.Body, backend: b}
 	if strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream") {
 		body.unhook = context.AfterFunc(p.stopping, body.stop)
 	}
@@ -249,6 +257,7 @@ func (b *backend) exchange(r *http.Request) (*http.Response, error) {
 		_ = answer.Body.Close()
 		return nil, errUpgrade
 	case answer.Header.Get(stoppingHeader) == "":
+		b.answeredAt.Store(time.Now().UnixNano())
 		b.answered()
 		return answer, nil
 	}
@@ -292,8 +301,11 @@ func (b *backend) answered() {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.rest != 0 {
+	switch {
+	case b.leaving:
 		b.log.Info("the backend answers again")
+	case b.rest != 0:
+		b.trouble.End("the backend answers again")
 	}
 	b.rest, b.leaving = 0, false
 	b.restUntil.Store(0)
@@ -325,7 +337,20 @@ func (b *backend) failed(r *http.Request, err error) {
 	} else {
 		b.failures.Inc()
 	}
-	b.suspect(err)
+	if isSilence(err) || time.Now().UnixNano()-b.answeredAt.Load() > int64(justAnswered) {
+		b.suspect(err)
+	}
+}
+
+// justAnswered is for how long an answer shows that a backend works, though it gives one that cannot be read.
+const justAnswered = 10 * time.Second
+
+// isSilence says whether a failure is one of the network or of time. Anything else is an answer that cannot be read: the
+// backend is there, and perhaps somebody has asked for that answer.
+func isSilence(err error) bool {
+	var network net.Error
+	return isUnsent(err) || errors.As(err, &network) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+		errors.Is(err, errUpgrade)
 }
 
 // suspect lets the backend rest, unless it does already: many requests fail together.
@@ -333,7 +358,7 @@ func (b *backend) suspect(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.rest == 0 && !b.leaving {
-		b.log.Warn("the backend does not answer", "error", err)
+		b.trouble.Log("error", err)
 	}
 	b.restLonger()
 }
@@ -363,13 +388,13 @@ func (b *backend) restLonger() {
 type answerBody struct {
 	io.ReadCloser
 	backend *backend
-	request *http.Request
 	unhook  func() bool // nil, or takes back what happens when the server stops
 	stopped atomic.Bool
 	closed  atomic.Bool
 }
 
-// Read ends an event stream in good order when the server stops: clients come back, elsewhere.
+// Read ends an event stream in good order when the server stops: clients come back, elsewhere. An answer that ends too
+// soon is not held against the backend: it cuts off who reads too slowly, and if it is gone the next request finds out.
 func (a *answerBody) Read(p []byte) (int, error) {
 	n, err := a.ReadCloser.Read(p)
 	if err == nil || err == io.EOF {
@@ -378,7 +403,6 @@ func (a *answerBody) Read(p []byte) (int, error) {
 	if a.stopped.Load() {
 		return n, io.EOF
 	}
-	a.backend.failed(a.request, err)
 	return n, err
 }
 

@@ -20,6 +20,8 @@ type kind struct {
 
 var (
 	invalid        = &kind{"invalid", http.StatusBadRequest, "The request is malformed or out of range", false}
+	tooLong        = &kind{"too-large", http.StatusRequestURITooLong, "A size is over its limit", false}
+	tooMany        = &kind{"too-many", http.StatusServiceUnavailable, "Too much is going on at once", true}
 	unavailable    = &kind{"unavailable", http.StatusServiceUnavailable, "The broker or the store does not answer", true}
 	outcomeUnknown = &kind{"outcome-unknown", http.StatusGatewayTimeout, "It may or may not have been done", false}
 )

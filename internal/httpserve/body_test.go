@@ -262,3 +262,28 @@ func TestConnectionsAreUsedAgain(t *testing.T) {
 		}
 	}
 }
+
+func TestAnswersHaveHeadersForBrowsers(t *testing.T) {
+	t.Parallel()
+	s := start(t, Config{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/page" {
+			w.Header().Set("Content-Security-Policy", "a page's own")
+		}
+	})})
+	for path, policy := range map[string]string{"/": "default-src 'none'; frame-ancestors 'none'", "/page": "a page's own"} {
+		for range 2 { // what a handler sets for one answer is not there in the next
+			answer, err := s.client.Get("http://" + s.address + path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = answer.Body.Close()
+			for name, want := range map[string]string{
+				"Content-Security-Policy": policy, "Cross-Origin-Resource-Policy": "same-origin", "X-Content-Type-Options": "nosniff",
+			} {
+				if got := answer.Header.Values(name); len(got) != 1 || got[0] != want {
+					t.Errorf("%s: %s is %q", path, name, got)
+				}
+			}
+		}
+	}
+}
