@@ -2,12 +2,14 @@ package frontend
 
 import (
 	"bytes"
+	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"io/fs"
 	"net/http"
 	"path"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -31,6 +33,7 @@ var contentTypes = map[string]string{
 type pageFile struct {
 	contentType, tag string
 	content          []byte
+	packed           []byte // the same with gzip; nil if that is not smaller
 }
 
 // page serves the files of the pages by their paths. Each is asked for again at every visit, and mostly not sent again.
@@ -49,7 +52,7 @@ func newPage() page {
 		}
 		sum := sha256.Sum256(content)
 		contentType := contentTypes[path.Ext(name)]
-		file := pageFile{contentType, `"` + hex.EncodeToString(sum[:8]) + `"`, content}
+		file := pageFile{contentType, hex.EncodeToString(sum[:8]), content, pack(content)}
 		name = strings.TrimPrefix(name, "page")
 		p[name] = file
 		if short, ok := strings.CutSuffix(name, ".html"); ok {
@@ -58,6 +61,29 @@ func newPage() page {
 		return nil
 	})
 	return p
+}
+
+// pack returns what gzip makes of a file, nil if that is not smaller.
+func pack(content []byte) []byte {
+	var packed bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // it is a level
+	_, _ = z.Write(content)                                    // memory takes everything
+	if z.Close() != nil || packed.Len() >= len(content) {
+		return nil
+	}
+	return packed.Bytes()
+}
+
+// acceptsGzip says whether an Accept-Encoding allows gzip.
+func acceptsGzip(header string) bool {
+	for coding := range strings.SplitSeq(header, ",") {
+		name, weight, _ := strings.Cut(strings.ToLower(strings.ReplaceAll(coding, " ", "")), ";")
+		q, err := strconv.ParseFloat(strings.TrimPrefix(weight, "q="), 64)
+		if name == "gzip" {
+			return weight == "" || err == nil && q > 0
+		}
+	}
+	return false
 }
 
 func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -75,9 +101,15 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	header.Set("Content-Type", file.contentType)
-	header.Set("ETag", file.tag)
+	header.Set("Vary", "Accept-Encoding")
+	tag, content := file.tag, file.content
+	if file.packed != nil && acceptsGzip(strings.Join(r.Header.Values("Accept-Encoding"), ",")) {
+		tag, content = tag+"-gzip", file.packed
+		header.Set("Content-Encoding", "gzip")
+	}
+	header.Set("ETag", `"`+tag+`"`)
 	header.Set("Cache-Control", "no-cache")
 	header.Set("Content-Security-Policy", policy)                                        // an image that is opened by itself is a document too
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(10 * time.Second)) // net/http takes it back
-	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(file.content))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 }

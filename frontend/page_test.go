@@ -1,6 +1,8 @@
 package frontend
 
 import (
+	"compress/gzip"
+	"io"
 	"net/http"
 	"path"
 	"regexp"
@@ -45,6 +47,55 @@ func TestThePage(t *testing.T) {
 	} {
 		if a := do(t, "GET", s.URL+path, ""); a.body != want {
 			t.Errorf("%s: %d %q", path, a.StatusCode, a.body)
+		}
+	}
+}
+
+// A page's files are sent compressed to who takes that, each form with a tag of its own.
+func TestThePageIsCompressed(t *testing.T) {
+	t.Parallel()
+	s := startSite(t, Config{}, says(t, "the API").URL)
+	const file = "/vendor/uplot/uPlot.esm.js"
+	plain := do(t, "GET", s.URL+file, "", "Accept-Encoding", "identity")
+	tags := map[bool]string{false: plain.Header.Get("ETag")}
+	for accept, packed := range map[string]bool{
+		"gzip": true, "GZIP": true, "br, gzip": true, "deflate, gzip; q=0.5": true, "gzip;q=1.0, *;q=0": true,
+		"": false, "br": false, "gzip;q=0": false, "gzip; q=0.0": false, "xgzip": false, "gzip;q=x": false, "*": false,
+	} {
+		a := do(t, "GET", s.URL+file, "", "Accept-Encoding", accept)
+		if got := a.Header.Get("Content-Encoding") == "gzip"; got != packed || a.Header.Get("Vary") != "Accept-Encoding" || a.StatusCode != http.StatusOK {
+			t.Errorf("%q: %d %v", accept, a.StatusCode, a.Header)
+			continue
+		}
+		if tags[packed] == "" {
+			tags[packed] = a.Header.Get("ETag")
+		}
+		if a.Header.Get("ETag") != tags[packed] || tags[packed] == tags[!packed] {
+			t.Errorf("%q: the tags are %v", accept, tags)
+		}
+		text := a.body
+		if packed {
+			if len(text) > len(plain.body)/3 {
+				t.Errorf("%d bytes are sent of %d", len(text), len(plain.body))
+			}
+			z, err := gzip.NewReader(strings.NewReader(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			all, err := io.ReadAll(z)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = string(all)
+		}
+		if text != plain.body {
+			t.Errorf("%q: another file comes out", accept)
+		}
+		for is, tag := range tags {
+			again := do(t, "GET", s.URL+file, "", "Accept-Encoding", accept, "If-None-Match", tag)
+			if (again.StatusCode == http.StatusNotModified) != (is == packed) {
+				t.Errorf("%q with the tag of packed %v: %d", accept, is, again.StatusCode)
+			}
 		}
 	}
 }

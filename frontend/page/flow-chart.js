@@ -2,7 +2,7 @@
 // seen, with gaps where it has seen nothing.
 
 import { byId, setText } from "./api.js";
-import { clockText, known, rateText, shortText } from "./flow-model.js";
+import { clockText, rateText, shortText } from "./flow-model.js";
 import uPlot from "./vendor/uplot/uPlot.esm.js";
 
 const span = 300; // s that are kept
@@ -67,9 +67,10 @@ export class Chart {
     const last = times.at(-1);
     if (last >= now) this.#forget(() => true); // the clock was set back
     if (last < now - gap) this.#push(last + gap / 2, null, null, null);
-    this.#push(now, known(backlog.pending), rates.accepted, rates.persisted);
+    this.#push(now, backlog.pending.records, rates.accepted, rates.persisted);
     this.#forget((time) => time < now - span - gap);
     this.#exact = backlog.pending.exact;
+    setText(byId("chart-backlog"), this.#exact ? "backlog, writes" : "backlog, at least so many writes");
     if (now - this.#describedAt > 10) this.#describe(now);
   }
 

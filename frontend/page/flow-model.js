@@ -81,14 +81,16 @@ export class Rates {
   }
 }
 
-// known returns a count, or null for the 0 of one that is not exact, which says nothing.
-export const known = (count) => (count.exact || count.records > 0 ? count.records : null);
+// countText writes a count: 12, or at least 12. At least 0 is all that is known where the asked backend knows of none.
+export const countText = ({ records, exact }) => `${exact ? "" : "at least "}${records.toLocaleString("en")}`;
 
-// countText writes a count: 12, at least 12, or unknown.
-export function countText(count) {
-  const records = known(count);
-  if (records === null) return "unknown";
-  return `${count.exact ? "" : "at least "}${records.toLocaleString("en")}`;
+// readyText writes what a broker that cannot count says itself: how many batches lie ready. Nothing if it says nothing.
+export function readyText({ pending, ready }) {
+  if (pending.exact) return "";
+  const counted = "as one backend counts it";
+  if (ready === null || ready === undefined) return counted;
+  const batches = `${ready.records.toLocaleString("en")} ${ready.records === 1 ? "batch lies" : "batches lie"}`;
+  return `${counted}; ${batches} ready in the queue`;
 }
 
 // rateText writes a rate; about says that it was made of counts that are not exact.
@@ -108,9 +110,10 @@ export function durationText(seconds) {
 }
 
 // oldestText writes the age of what waits longest, and none only where it is exact that nothing waits.
-export function oldestText(counts, none) {
-  if (counts.oldest_pending_seconds !== null) return durationText(counts.oldest_pending_seconds);
-  return counts.pending.exact && counts.pending.records === 0 ? none : "unknown";
+export function oldestText({ pending, oldest_pending_seconds: oldest }, none) {
+  if (oldest !== null) return durationText(oldest);
+  if (pending.records > 0) return "unknown";
+  return pending.exact ? none : "none known";
 }
 
 // clockText writes a time of the day.
@@ -231,6 +234,10 @@ export function sentenceOf(stations, { status, backlog }, now) {
     case "incomplete": return `Some partitions wait for a consumer${reason(consumer)}`;
     case "starting …": return "The consumer starts again.";
   }
-  if (store.state === "good") return "All is well: writes are accepted, taken to the database, and can be read.";
-  return "Writes are accepted and can be read.";
+  const missing = backlog.value.partitions.reduce((sum, p) => sum + p.missing.length, 0);
+  if (missing > 0) return "Accepted writes are missing: the broker did not deliver them. The partitions and the dead letters below say which.";
+  if (store.state !== "good") return "Writes are accepted and can be read.";
+  if (backlog.value.pending.exact) return "All is well: writes are accepted, taken to the database, and can be read.";
+  return "Writes are accepted, a consumer works on each partition, and what it has persisted can be read. "
+    + "This broker cannot count what waits: only a barrier tells whether everything is persisted.";
 }

@@ -2,7 +2,7 @@
 // does.
 
 import { byId, element, setText } from "./api.js";
-import { clockText, countText, durationText, known, levelOf, oldestText, rateText, shortText } from "./flow-model.js";
+import { clockText, countText, durationText, levelOf, oldestText, rateText, readyText, shortText } from "./flow-model.js";
 
 const spriteSpace = "http://www.w3.org/2000/svg";
 
@@ -55,10 +55,8 @@ export function showPath(stations, pipes, { backlog }, now) {
     if (pipes[name]) showPipe(station.querySelector(".pipe"), pipes[name]);
   }
   const pending = backlog.value?.pending;
-  const records = pending ? known(pending) : null;
-  const text = records === null ? "?" : `${pending.exact ? "" : "≥ "}${shortText(records)}`;
-  setText(byId("tank-count"), text);
-  byId("tank-level").style.transform = `scaleY(${records === null ? 0 : levelOf(records)})`;
+  setText(byId("tank-count"), pending ? `${pending.exact ? "" : "≥ "}${shortText(pending.records)}` : "?");
+  byId("tank-level").style.transform = `scaleY(${pending ? levelOf(pending.records) : 0})`;
   if (stations.broker.detail === "" && pending) {
     const old = ageText(backlog, now);
     setText(byId("station-broker").querySelector(".detail"), `${waitText(pending)}${old && ` (${old})`}`);
@@ -66,9 +64,9 @@ export function showPath(stations, pipes, { backlog }, now) {
 }
 
 function waitText(pending) {
-  const records = known(pending);
-  if (records === null) return "unknown how many wait";
-  return records === 0 ? "nothing waits" : `${countText(pending)} ${records === 1 && pending.exact ? "waits" : "wait"}`;
+  const { records, exact } = pending;
+  if (records === 0) return exact ? "nothing waits" : "none is known to wait";
+  return `${countText(pending)} ${records === 1 && exact ? "waits" : "wait"}`;
 }
 
 function showPipe(pipe, { state, rate, text }) {
@@ -94,7 +92,7 @@ export function showNumbers({ backlog, rates }, now) {
   const counted = fresh && about ? "as one backend counts it" : "";
   showTile("accepted", fresh ? rateText(rates.accepted, about) : "unknown", counted);
   showTile("persisted", fresh ? rateText(rates.persisted) : "unknown");
-  showTile("backlog", counts ? countText(counts.pending) : "unknown", old);
+  showTile("backlog", counts ? countText(counts.pending) : "unknown", old || (fresh ? readyText(counts) : ""));
   showTile("oldest", oldest ?? "unknown", oldest === "unknown" ? "" : old);
 }
 
@@ -153,9 +151,8 @@ function partitionState(p, fresh) {
   if (p.missing.length > 0) return ["bad", "records missing", "see the dead letters"];
   if (p.owner === null) return ["waiting", "waits", "no consumer holds it"];
   if (p.stalled !== null) return ["bad", "stalled", p.stalled];
-  const records = known(p.pending);
-  if (records === 0) return ["good", "drained", ""];
-  return records === null ? ["unknown", "unknown", "how much waits is not known"] : ["good", "draining", ""];
+  if (p.pending.records > 0) return ["good", "draining", ""];
+  return p.pending.exact ? ["good", "drained", ""] : ["good", "held", "none is known to wait"];
 }
 
 // Announcer says what has changed in a live region: not numbers, and never more often than every five seconds.

@@ -11,6 +11,7 @@ const slow = 3000; // ms after which it is worth saying that messages are waitin
 
 const form = byId("form");
 const field = byId("text");
+const touch = matchMedia("(hover: none) and (pointer: coarse)"); // a keyboard on the screen has one key for a new line
 
 // What a screen reader says: not more than something now and then.
 let news = 0;
@@ -68,6 +69,7 @@ form.addEventListener("submit", (event) => {
 });
 field.addEventListener("keydown", (event) => {
   if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  if (touch.matches && !event.ctrlKey && !event.metaKey) return;
   event.preventDefault();
   send();
 });
@@ -103,6 +105,13 @@ function connection() {
   }
 }
 
+function fitKeyboard() {
+  field.enterKeyHint = touch.matches ? "enter" : "send";
+}
+
+touch.addEventListener("change", fitKeyboard);
+fitKeyboard();
+field.disabled = byId("send").disabled = false; // without this script, what is written would lead nowhere
 setInterval(status, 1000);
 outbox.start();
 follower.run();

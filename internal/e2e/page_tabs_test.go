@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/chromedp/cdproto/cdp"
 	cdppage "github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 )
@@ -205,10 +203,7 @@ func (p *person) newTab(url string) *person {
 // beforehand has a script run before those of every page.
 func (p *person) beforehand(script string) {
 	p.t.Helper()
-	p.do(chromedp.Func(func(ctx context.Context, window *chromedp.Target) error {
-		_, err := cdp.Call(ctx, window, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: script})
-		return err
-	}))
+	command(p, cdppage.AddScriptToEvaluateOnNewDocument, cdppage.AddScriptToEvaluateOnNewDocumentParams{Source: script})
 }
 
 // testKeptOtherwise has the browser keep what other versions of the page may have left.

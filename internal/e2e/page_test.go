@@ -185,6 +185,8 @@ func TestGuestbook(t *testing.T) {
 		"a receipt that nobody can answer ends as not known":                       testReset,
 		"two tabs with the same unsettled message make one of it":                  testTabs,
 		"what another version of the page has kept costs only itself":              testKeptOtherwise,
+		"a browser that cannot run the page is told so, and nothing is lost":       testOldBrowser,
+		"on a phone, Enter begins a new line, and nothing is too wide":             testPhone,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
