@@ -157,6 +157,61 @@ func TestOpenAPIDocument(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	t.Run("no two components have the same name, of whatever kind, which generators of code do not take", func(t *testing.T) {
+		t.Parallel()
+		var document struct{ Components map[string]map[string]any }
+		if err := json.Unmarshal(openAPIDocument, &document); err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]string{}
+		for kind, all := range document.Components {
+			for name := range all {
+				if other, ok := seen[strings.ToLower(name)]; ok {
+					t.Errorf("%s: one is in %s, another in %s", name, kind, other)
+				}
+				seen[strings.ToLower(name)] = kind
+				if !bytes.Contains(openAPIDocument, []byte(`"#/components/`+kind+"/"+name+`"`)) {
+					t.Errorf("%s/%s is used nowhere", kind, name)
+				}
+			}
+		}
+	})
+	t.Run("every operation has a name of its own", func(t *testing.T) {
+		t.Parallel()
+		names := map[string]bool{}
+		for path, item := range document().Paths.Map() {
+			for method, operation := range item.Operations() {
+				if operation.OperationID == "" || names[operation.OperationID] {
+					t.Errorf("%s %s: operation id %q", method, path, operation.OperationID)
+				}
+				names[operation.OperationID] = true
+			}
+		}
+	})
+	t.Run("it has a licence, says that there is no authentication, and has examples that its schemas take", func(t *testing.T) {
+		t.Parallel()
+		if document().Info.License == nil || document().Security == nil || len(document().Security) != 0 {
+			t.Errorf("licence %+v, security %v", document().Info.License, document().Security)
+		}
+		examples := 0
+		for path, item := range document().Paths.Map() {
+			for method, operation := range item.Operations() {
+				for status, response := range operation.Responses.Map() {
+					content := response.Value.Content["application/json"]
+					if content == nil || content.Example == nil {
+						continue
+					}
+					examples++
+					if err := content.Schema.Value.VisitJSON(content.Example, openapi3.EnableJSONSchema2020()); err != nil {
+						t.Errorf("%s %s %s: %v", method, path, status, err)
+					}
+				}
+			}
+		}
+		if examples < 10 {
+			t.Errorf("there are %d examples", examples)
+		}
+	})
 	t.Run("every route is documented, and every documented operation is a route", func(t *testing.T) {
 		t.Parallel()
 		var have, documented []string

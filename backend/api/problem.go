@@ -60,10 +60,31 @@ func ProblemOf(err error) Problem {
 		known = problems[kind]
 	}
 	p := Problem{Type: ProblemPrefix + string(kind), Title: known.title, Status: known.status, Detail: cut(err.Error())}
-	if kind == drainmark.KindInternal {
+	switch kind {
+	case drainmark.KindInternal:
 		p.Detail = "an internal error; the server's log has more"
+	case drainmark.KindUnavailable:
+		p.Detail = withoutCause(err)
 	}
 	return p
+}
+
+// withoutCause is what an error says that was being done, without what broker or store, or the way to them, said of it:
+// that names hosts, queues and ports, which are for the log and not for clients.
+func withoutCause(err error) string {
+	said, cause := err.Error(), err
+	for e := (*drainmark.Error)(nil); cause != nil && errors.As(cause, &e); {
+		cause = e.Err
+	}
+	if cause == nil {
+		return said
+	}
+	doing, found := strings.CutSuffix(said, cause.Error())
+	doing = strings.TrimRight(doing, ": ")
+	if !found || doing == "" {
+		return "the broker or the store does not answer; the server's log has more"
+	}
+	return doing + ": no answer, or an error; the server's log has more"
 }
 
 // maxDetail is how many bytes of an error are told. What caused it may be a client's, and of any length.

@@ -1,6 +1,10 @@
 package api
 
-import "net/http"
+import (
+	"net/http"
+
+	"github.com/drainmark/drainmark"
+)
 
 // statusJSON says what works now.
 type statusJSON struct {
@@ -26,6 +30,11 @@ func (h *handler) working(w http.ResponseWriter, r *request) error {
 	now := h.service.Working(r.Context())
 	if now.Appends == nil && h.bodies.Full() {
 		now.Appends = h.bodiesFull()
+	}
+	for _, err := range []error{now.Appends, now.Reads} {
+		if drainmark.KindOf(err) == drainmark.KindUnavailable {
+			h.lines.away.Log("route", "/v1/status", "error", err)
+		}
 	}
 	persists := newWorking(now.Persisting)
 	persisting := persistingJSON{&persists.Working, persists.Reason}

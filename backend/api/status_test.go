@@ -1,9 +1,12 @@
 package api
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"log/slog"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/drainmark/drainmark"
@@ -44,6 +47,27 @@ func TestStatus(t *testing.T) {
 			}
 		})
 	}
+	t.Run("hosts and ports are for the log", func(t *testing.T) {
+		t.Parallel()
+		dial := errors.New("connecting to RabbitMQ at 127.0.0.1:22582: connection refused")
+		inner := drainmark.Errorf(drainmark.KindUnavailable, "publishing: %w", dial)
+		now := backend.Working{
+			Appends: drainmark.Errorf(drainmark.KindUnavailable, "partition 0: %w", inner),
+			Reads:   drainmark.Errorf(drainmark.KindUnavailable, "%w", dial),
+		}
+		var out bytes.Buffer
+		service := &fake{working: func(context.Context) backend.Working { return now }, backlog: failBacklog(now.Appends)}
+		s := serve(t, service, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+		for _, path := range []string{"/v1/status", "/v1/backlog"} {
+			a := s.do("GET", path, "")
+			if bytes.Contains(a.body, []byte("127.0.0.1")) || !bytes.Contains(a.body, []byte("partition 0: publishing: no answer")) {
+				t.Errorf("%s: %s", path, a.body)
+			}
+		}
+		if !strings.Contains(out.String(), "127.0.0.1:22582") {
+			t.Errorf("the log says %q", out.String())
+		}
+	})
 	t.Run("a status that panics is a problem", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, &fake{working: func(context.Context) backend.Working { panic("ouch") }})

@@ -62,7 +62,7 @@ type consumerCommand struct {
 	Store      string `help:"URL of the store's master: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
 	Wait       int    `name:"store-wait-replicas" help:"How many replicas of the store must have a commit before it counts (Redis: WAIT)." default:"0" placeholder:"N"`
 	Partitions int    `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
-	Owner      string `help:"Name of this consumer in claims. No two may have the same. Made up from host and process if not set." placeholder:"NAME"`
+	Owner      string `help:"Name of this consumer in claims. No two may have the same. Clients see it. Made up at random if not set." placeholder:"NAME"`
 	admin      `embed:""`
 	draining   `embed:""`
 	storage    `embed:""`
@@ -279,8 +279,7 @@ func (c *consumerCommand) Run(a *app) error {
 		return err
 	}
 	if c.Owner == "" {
-		host, _ := os.Hostname() // an empty one will do
-		c.Owner = fmt.Sprintf("%s-%d-%08x", host, os.Getpid(), rand.Uint32())
+		c.Owner = fmt.Sprintf("consumer-%08x", rand.Uint32()) // clients see it, so it names no host
 	}
 	r, err := newRole(a, c.logging, c.admin)
 	if err != nil {
@@ -307,7 +306,8 @@ func (c *consumerCommand) start(r *role) error {
 		}
 		return drain.Ready()
 	})
-	r.log.Info("consumer is running", "owner", c.Owner, "partitions", deployment.Partitions)
+	host, _ := os.Hostname() // an empty one will do
+	r.log.Info("consumer is running", "owner", c.Owner, "host", host, "pid", os.Getpid(), "partitions", deployment.Partitions)
 	drain.Run(r.ctx)
 	return nil
 }
