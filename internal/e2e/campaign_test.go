@@ -25,8 +25,12 @@ var (
 	campaignDisks  = flag.Bool("campaign-disks", true, "whether disks fill up, for which the campaign mounts some, as root")
 )
 
-// diskSize is that of each server's disk, in bytes of memory as far as it is used.
-const diskSize = 1 << 30
+// diskSize is that of each server's disk, in bytes of memory as far as it is used. NATS gives three quarters of its own
+// away, and has to have room for the whole backlog.
+const (
+	diskSize    = 1 << 30
+	mostBacklog = diskSize / 2
+)
 
 // TestCampaign lets verify check a whole deployment while its own plans break it.
 func TestCampaign(t *testing.T) {
@@ -73,8 +77,10 @@ func startTopology(t testing.TB, broker, planted string) *topology {
 	t.Helper()
 	o := newTopology(t)
 	url := o.startBroker(broker, o.disk("broker"))
+	limits := []string{"--backlog-bytes", fmt.Sprint(mostBacklog)}
 	s := setup{
-		planted: planted, broker: url, backends: 3, consumers: 3, consumerFlags: []string{"--store-wait-replicas", "1"}, clocks: true,
+		planted: planted, broker: url, backends: 3, consumers: 3, clocks: true,
+		backendFlags: limits, consumerFlags: append([]string{"--store-wait-replicas", "1"}, limits...),
 		brokerOf: func(program string) string { return o.wireTo(url, program) },
 	}
 	redis := map[string]*servers.Redis{"redis-master": o.startRedis("redis-master", nil)}
