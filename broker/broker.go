@@ -18,7 +18,8 @@ import (
 // properly, the outcome is unknown, try again.
 var (
 	// ErrFull: the batch was certainly not stored, because a limit of the broker is reached or its disk is full.
-	ErrFull = errors.New("the broker's backlog limit is reached")
+	// The text behind it says which.
+	ErrFull = errors.New("the broker takes nothing more, because a limit is reached")
 	// ErrNotSent: the batch was certainly not stored, because there was no connection to send it over.
 	ErrNotSent = errors.New("the broker is not connected")
 	// ErrMisconfigured: it will not work until somebody changes something; the text says what.

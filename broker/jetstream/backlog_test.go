@@ -78,7 +78,7 @@ func TestTheBacklogIsRightAgainAfterTheServerWasStartedAgain(t *testing.T) {
 	if got := pendingRecords(t, b, persisted("", nil)); got != 3 {
 		t.Fatalf("%d records pending, want 3", got)
 	}
-	if err := errors.Join(e.process.stop(), e.process.start()); err != nil {
+	if err := errors.Join(e.process.stop(stopTimeout), e.process.start()); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"sync"
 	"time"
 
@@ -28,6 +29,8 @@ type connection struct {
 	whole     context.Context // ends when the connection of now breaks, because of errInterrupted, and with ctx
 	interrupt context.CancelCauseFunc
 	reason    error // why it is not connected, or nil
+	denied    error // the newest permission that NATS has said we lack, or nil
+	deniedAt  time.Time
 }
 
 // Why what waited for NATS does not wait any longer. The outcome is unknown.
@@ -40,8 +43,30 @@ const (
 	reconnectWait   = 100 * time.Millisecond
 	reconnectJitter = 100 * time.Millisecond
 	pingInterval    = 10 * time.Second // two without an answer, and the connection counts as broken
-	writeTimeout    = 10 * time.Second
+	writeTimeout    = 5 * time.Second  // how long a peer may not read
 )
+
+// boundedConn is a connection on which every write ends in time. The client library flushes when it closes a connection, and
+// a peer that does not read would hold it for ever.
+type boundedConn struct{ net.Conn }
+
+func (c boundedConn) Write(b []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(b)
+}
+
+// boundedDialer makes bounded connections.
+type boundedDialer struct{ net.Dialer }
+
+func (d boundedDialer) Dial(network, address string) (net.Conn, error) {
+	conn, err := d.Dialer.Dial(network, address)
+	if err != nil {
+		return nil, err
+	}
+	return boundedConn{conn}, nil
+}
 
 // connect returns at once; whether there is a connection is seen later.
 func connect(log *slog.Logger, servers string, options ...nats.Option) (*connection, error) {
@@ -56,6 +81,7 @@ func connect(log *slog.Logger, servers string, options ...nats.Option) (*connect
 		nats.PingInterval(pingInterval),
 		nats.Timeout(firstConnect),
 		nats.FlusherTimeout(writeTimeout),
+		nats.SetCustomDialer(boundedDialer{net.Dialer{Timeout: firstConnect}}),
 		// What is published while there is no connection must fail at once, and not be sent some day.
 		nats.ReconnectBufSize(-1),
 		// A wrong password can be put right on the server.
@@ -93,6 +119,9 @@ func (c *connection) connected(nc *nats.Conn) {
 func (c *connection) failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if errors.Is(err, nats.ErrPermissionViolation) {
+		c.denied, c.deniedAt = err, time.Now()
+	}
 	if err == nil || c.reason != nil && c.reason.Error() == err.Error() {
 		return
 	}
@@ -122,10 +151,22 @@ func (c *connection) now() context.Context {
 // connection of now breaks or is closed.
 func (c *connection) during(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	whole := c.now()
+	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(whole, func() { cancel(context.Cause(whole)) })
-	ctx, end := context.WithTimeoutCause(ctx, timeout, errUnanswered)
-	return ctx, func() { stop(); end(); cancel(nil) }
+	timer := time.AfterFunc(timeout, func() { cancel(c.unanswered(began)) })
+	return ctx, func() { stop(); timer.Stop(); cancel(nil) }
+}
+
+// unanswered says why a question that began at a time may have got no answer: NATS drops what one may not ask, and says
+// so beside.
+func (c *connection) unanswered(began time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.denied == nil || c.deniedAt.Before(began) {
+		return errUnanswered
+	}
+	return misconfigured("NATS does not let us (%v): give the user this permission", c.denied)
 }
 
 // because returns err with the reason why the context is over, if that is what ended it.

@@ -1,10 +1,12 @@
 package jetstream
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +19,8 @@ func TestAFullDisk(t *testing.T) {
 	for name, phase := range map[string]string{
 		"publishing stops before the disk is full, and goes on when what is persisted has been purged": "reserve",
 		"the server recovers when a write has failed and there is room again":                          "full",
+		"publishing goes on after others have filled the disk while what is persisted was purged":      "filled",
+		"a server that hangs is given up, and does not keep anybody from closing":                      "hung",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -45,12 +49,20 @@ var diskRole = register("disk", runDisk)
 // runDisk has a small disk of its own, which nobody else sees: it is mounted in a name space of this process.
 func runDisk() {
 	disk := &smallDisk{dir: os.Getenv("DIR")}
-	disk.check(syscall.Mount("tmpfs", disk.dir, "tmpfs", 0, "size=24m"))
+	size := "size=24m"
+	if phase := os.Getenv("PHASE"); phase == "filled" || phase == "hung" {
+		size = "size=260m"
+	}
+	disk.check(syscall.Mount("tmpfs", disk.dir, "tmpfs", 0, size))
 	switch os.Getenv("PHASE") {
 	case "reserve":
 		disk.reserve()
 	case "full":
 		disk.full()
+	case "filled":
+		disk.filled()
+	case "hung":
+		disk.hung()
 	}
 	fmt.Println("done")
 }
@@ -162,4 +174,92 @@ func (d *smallDisk) full() {
 	d.publishAgain()
 	d.receiveAll(1)
 	d.check(d.b.Close())
+}
+
+// fillBeside has much to purge when something else fills the disk to its last byte, and purges then. It
+// returns the receiver and the file that fills the disk.
+func (d *smallDisk) fillBeside(purgeRoom int64) (r broker.Receiver, filler string) {
+	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	b, err := Embed(background(), EmbedConfig{Dir: d.dir, Options: Options{
+		Partitions: 1, MaxBytes: 8 << 20, PurgeInterval: time.Hour, Logger: log,
+	}})
+	d.check(err)
+	d.b = b
+	b.process.margin = purgeRoom
+	r, err = b.Open(background(), 0, "")
+	d.check(err)
+	for range 1000 {
+		d.check(d.passOne(r))
+	}
+	filler = filepath.Join(d.dir, "filler")
+	d.check(fill(filler))
+	ctx, cancel := context.WithTimeout(background(), 5*time.Second)
+	defer cancel()
+	if err := b.partitions[0].purge(ctx); err != nil {
+		fmt.Println("purging on a full disk:", err)
+	}
+	return r, filler
+}
+
+func (d *smallDisk) filled() {
+	r, filler := d.fillBeside(purgeRoom)
+	err := d.passOne(r)
+	d.must(errors.Is(err, broker.ErrFull), "on a full disk: %v", err)
+	d.check(os.Remove(filler))
+	fmt.Println("errors until it went on:", len(d.publishAgain()))
+	d.check(d.b.Close())
+}
+
+// hung lets the server purge on a full disk, in which nats-server 2.15 locks itself up.
+func (d *smallDisk) hung() {
+	_, filler := d.fillBeside(-1)
+	deadline := time.After(2 * time.Minute)
+	for hung := false; !hung; {
+		d.b.process.suspect() // as a publish does that nobody answers
+		select {
+		case err := <-d.b.process.broken:
+			fmt.Println("given up:", err)
+			hung = true
+		case <-time.After(100 * time.Millisecond):
+		case <-deadline:
+			fatal("the server is not given up")
+		}
+	}
+	d.check(os.Remove(filler))
+	closed := make(chan error, 1)
+	go func() { closed <- d.b.Close() }()
+	select {
+	case <-closed:
+	case <-deadline:
+		fatal("the broker does not close")
+	}
+}
+
+// passOne publishes a batch, receives and acknowledges it.
+func (d *smallDisk) passOne(r broker.Receiver) error {
+	if err := d.b.Publish(background(), 0, single(1, d.confirmed+1, 2_000)); err != nil {
+		return err
+	}
+	d.confirmed++
+	all, err := r.Receive(background(), 10)
+	d.check(err)
+	return r.Ack(background(), all[len(all)-1])
+}
+
+// fill writes a file until the disk has no byte left.
+func fill(name string) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for size := 1 << 20; size > 0; {
+		switch _, err := f.Write(make([]byte, size)); {
+		case errors.Is(err, syscall.ENOSPC):
+			size /= 2
+		case err != nil:
+			return err
+		}
+	}
+	return nil
 }

@@ -16,9 +16,12 @@ type EmbedConfig struct {
 	MinFree int64
 }
 
-// Embed starts the server, which takes some milliseconds, and connects to it. The Broker's Close stops it. Fails with
-// broker.ErrMisconfigured if the configuration cannot work, for example because another process uses the directory.
-func Embed(ctx context.Context, c EmbedConfig) (*Broker, error) {
+// Server is a NATS server within this process, for when the number of partitions is not known yet: ask its Registry.
+type Server struct{ process *process }
+
+// Start starts the server, which takes some milliseconds. Fails with broker.ErrMisconfigured if the configuration
+// cannot work, for example because another process uses the directory.
+func Start(c EmbedConfig) (*Server, error) {
 	c, err := c.resolved()
 	if err != nil {
 		return nil, err
@@ -27,9 +30,30 @@ func Embed(ctx context.Context, c EmbedConfig) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := p.connect(ctx)
+	return &Server{p}, nil
+}
+
+// Broker connects to the server as a broker of so many partitions, whatever Options.Partitions was.
+func (s *Server) Broker(ctx context.Context, partitions int) (*Broker, error) {
+	return s.process.connect(ctx, partitions)
+}
+
+// Broken gets an error when the server can neither be used nor be started again in this process, because it holds a lock
+// for ever: end the process, and start another. Nothing that was confirmed is lost by that.
+func (s *Server) Broken() <-chan error { return s.process.broken }
+
+// Close stops the server. What is connected to it is to be closed before.
+func (s *Server) Close() error { return s.process.close() }
+
+// Embed starts the server and connects to it, with Options.Partitions. The Broker's Close stops it. Fails like Start.
+func Embed(ctx context.Context, c EmbedConfig) (*Broker, error) {
+	s, err := Start(c)
 	if err != nil {
-		p.close()
+		return nil, err
+	}
+	b, err := s.Broker(ctx, c.Partitions)
+	if err != nil {
+		_ = s.Close()
 		return nil, err
 	}
 	b.owner = true
@@ -48,13 +72,31 @@ func (c EmbedConfig) resolved() (EmbedConfig, error) {
 	if c.MaxPayload > largestPayload {
 		return c, misconfigured("MaxPayload is %d bytes: at most %d", c.MaxPayload, largestPayload)
 	}
-	c.MaxPayload = c.Options.maxPayload(int64(c.MaxPayload) + headerRoom)
 	c.MinFree = orDefault(c.MinFree, 64<<20)
 	return c, nil
 }
 
 // connect makes a broker on a connection of its own to the embedded server.
-func (p *process) connect(ctx context.Context) (*Broker, error) {
+func (p *process) connect(ctx context.Context, partitions int) (*Broker, error) {
+	o := p.config.Options
+	o.Partitions = partitions
+	if err := o.checkPartitions(); err != nil {
+		return nil, err
+	}
+	conn, err := p.dial(ctx)
+	if err != nil {
+		return nil, err
+	}
+	b := newBroker(o, conn, streamConfig(o, 1), o.maxPayload(int64(p.config.MaxPayload)+headerRoom), p)
+	if err := b.prepare(ctx); err != nil {
+		_ = b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// dial connects to the embedded server.
+func (p *process) dial(ctx context.Context) (*connection, error) {
 	conn, err := connect(p.config.Logger, "", nats.InProcessServer(p))
 	if err != nil {
 		return nil, err
@@ -63,5 +105,5 @@ func (p *process) connect(ctx context.Context) (*Broker, error) {
 		conn.close()
 		return nil, err
 	}
-	return newBroker(p.config.Options, conn, streamConfig(p.config.Options, 1), p.config.MaxPayload, p), nil
+	return conn, nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -50,22 +51,19 @@ func TestAStreamWithOtherSettingsIsRefusedAndSaysWhatToDo(t *testing.T) {
 			if _, err := admin.conn.js.CreateStream(bounded(t), c); err != nil {
 				t.Fatal(err)
 			}
-			b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Prefix: prefix, MaxBytes: 64 << 20}, URL: e.url})
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer b.Close()
-			err = b.Publish(bounded(t), 0, single(1, 1, 10))
-			if !errors.Is(err, broker.ErrMisconfigured) || !errors.Is(err, broker.ErrNotSent) || !strings.Contains(err.Error(), test.says) {
-				t.Errorf("Publish: %v", err)
-			}
-			if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrMisconfigured) {
-				t.Errorf("Ping: %v", err)
+			config := Config{Options: Options{Partitions: 1, Prefix: prefix, MaxBytes: 64 << 20}, URL: e.url}
+			if _, err := Open(bounded(t), config); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), test.says) {
+				t.Errorf("Open: %v", err)
 			}
 			if err := admin.conn.js.DeleteStream(bounded(t), c.Name); err != nil {
 				t.Fatal(err)
 			}
-			publish(t, b, 1, 1, 1, 10) // what was wrong has been put right
+			b, err := Open(bounded(t), config) // what was wrong has been put right
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer b.Close()
+			publish(t, b, 1, 1, 1, 10)
 		})
 	}
 }
@@ -73,14 +71,18 @@ func TestAStreamWithOtherSettingsIsRefusedAndSaysWhatToDo(t *testing.T) {
 func TestAStreamThatFitsIsTakenAsItIs(t *testing.T) {
 	t.Parallel()
 	e := startExternal(t, Options{})
-	b := e.open(t)
-	stream, err := b.conn.js.CreateStream(bounded(t), natsjs.StreamConfig{
-		Name: "drainmark-p0", Subjects: []string{"drainmark.p0.*"}, Discard: natsjs.DiscardNew, MaxBytes: 1 << 20,
+	stream, err := e.open(t).conn.js.CreateStream(bounded(t), natsjs.StreamConfig{
+		Name: "own-p0", Subjects: []string{"own.p0.*"}, Discard: natsjs.DiscardNew, MaxBytes: 1 << 20,
 		Compression: natsjs.S2Compression,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Prefix: "own"}, URL: e.url})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
 	publish(t, b, 1, 1, 3, 10)
 	expect(t, open(t, b, ""), 1, 2, 3)
 	if info, err := stream.Info(bounded(t)); err != nil || info.Config.MaxBytes != 1<<20 {
@@ -92,27 +94,60 @@ func TestFewerReplicasThanDemandedAreRefused(t *testing.T) {
 	t.Parallel()
 	e := startExternal(t, Options{})
 	publish(t, e.open(t), 1, 1, 1, 10)
-	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1}, URL: e.url + "?replicas=3"})
-	if err != nil {
+	_, err := Open(bounded(t), Config{Options: Options{Partitions: 1}, URL: e.url + "?replicas=3"})
+	if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "at least 3 replicas") {
+		t.Errorf("Open: %v", err)
+	}
+}
+
+func TestMoreBytesThanNATSMayStoreAreRefusedWithTheSum(t *testing.T) {
+	t.Parallel()
+	// There is room for three of the four streams.
+	e := startNATS(t, natsSettings{MaxStore: 3 << 30}, Options{})
+	_, err := Open(bounded(t), Config{Options: Options{Partitions: 4, MaxBytes: 4 << 30}, URL: e.url})
+	if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), fmt.Sprint(4<<30+registryBytes)) {
+		t.Errorf("Open: %v", err)
+	}
+}
+
+func TestAStreamThatIsChangedWhileInUseIsNotReady(t *testing.T) {
+	t.Parallel()
+	e := startExternal(t, Options{})
+	b := e.open(t)
+	if err := b.Ping(bounded(t)); err != nil {
 		t.Fatal(err)
 	}
-	defer b.Close()
-	if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "at least 3 replicas") {
+	config := b.partitions[1].config
+	config.MaxMsgs = 10
+	if _, err := b.conn.js.UpdateStream(bounded(t), config); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "drainmark-p1") {
 		t.Errorf("Ping: %v", err)
 	}
 }
 
-func TestMoreBytesThanNATSMayStoreAreRefused(t *testing.T) {
+func TestAMissingPermissionIsNamed(t *testing.T) {
 	t.Parallel()
-	e := startExternal(t, Options{})
-	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, MaxBytes: 1 << 60}, URL: e.url})
+	e := startNATS(t, natsSettings{User: "someone", Password: "s3cret", Deny: "$JS.API.STREAM.INFO.drainmark-p1"}, Options{})
+	url := strings.Replace(e.url, "nats://", "nats://someone:s3cret@", 1)
+	_, err := Open(bounded(t), Config{Options: Options{Partitions: 2}, URL: url})
+	if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(strings.ToLower(err.Error()), "stream.info.drainmark-p1") {
+		t.Errorf("Open without a permission: %v", err)
+	}
+	e = startNATS(t, natsSettings{User: "someone", Password: "s3cret", Deny: "drainmark.p1.>"}, Options{})
+	url = strings.Replace(e.url, "nats://", "nats://someone:s3cret@", 1)
+	b, err := Open(bounded(t), Config{Options: Options{Partitions: 2}, URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "lower MaxBytes") {
-		t.Errorf("Ping: %v", err)
+	batch := single(1, 1, 10)
+	batch.Partition = 1
+	if err := b.Publish(bounded(t), 1, batch); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "drainmark.p1.") {
+		t.Errorf("Publish without the permission: %v", err)
 	}
+	publish(t, b, 1, 1, 1, 10)
 }
 
 func TestAServerWithoutJetStreamIsNamed(t *testing.T) {

@@ -82,7 +82,7 @@ func (e *embedded) start(t brokertest.T) {
 func (e *embedded) connect(t brokertest.T) *Broker {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	b, err := e.process.connect(context.Background())
+	b, err := e.process.connect(context.Background(), e.config.Partitions)
 	if err != nil {
 		t.Fatalf("connecting: %v", err)
 	}

@@ -25,11 +25,12 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
 )
 
 // Options are what an external and an embedded broker have in common. Zero values mean the defaults.
 type Options struct {
-	Partitions        int           // how many the deployment has: 1 to drainmark.MaxPartitions; required
+	Partitions        int           // how many the deployment has: 1 to drainmark.MaxPartitions; required, except for a registry
 	Prefix            string        // what streams and subjects begin with: letters, digits, - and _; "drainmark"
 	MaxBytes          int64         // how much all partitions together may store; 10 GiB
 	ReplayWindow      time.Duration // how long what has been acknowledged is kept, if there is room; 1 h
@@ -54,9 +55,6 @@ var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // withDefaults returns the options with their zero values filled in.
 func (o Options) withDefaults() (Options, error) {
-	if o.Partitions < 1 || o.Partitions > drainmark.MaxPartitions {
-		return o, misconfigured("%d partitions: there must be 1 to %d", o.Partitions, drainmark.MaxPartitions)
-	}
 	o.Prefix = orDefault(o.Prefix, "drainmark")
 	if !prefixPattern.MatchString(o.Prefix) {
 		return o, misconfigured("prefix %q: it must have 1 to 64 letters, digits, - or _", o.Prefix)
@@ -69,13 +67,21 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if o.partitionBytes() < minPartitionBytes {
-		return o, misconfigured("MaxBytes is %d: it must be at least %d for each of the %d partitions", o.MaxBytes, minPartitionBytes, o.Partitions)
-	}
 	if min(o.ReplayWindow, o.ProducerRetention, o.Timeout, o.PurgeInterval) < 0 {
 		return o, misconfigured("a duration is negative: ReplayWindow, ProducerRetention, Timeout or PurgeInterval")
 	}
 	return o, nil
+}
+
+// checkPartitions is for those that need them: a registry does not.
+func (o Options) checkPartitions() error {
+	if o.Partitions < 1 || o.Partitions > drainmark.MaxPartitions {
+		return misconfigured("%d partitions: there must be 1 to %d", o.Partitions, drainmark.MaxPartitions)
+	}
+	if o.MaxBytes = orDefault(o.MaxBytes, defaultMaxBytes); o.partitionBytes() < minPartitionBytes {
+		return misconfigured("MaxBytes is %d: it must be at least %d for each of the %d partitions", o.MaxBytes, minPartitionBytes, o.Partitions)
+	}
+	return nil
 }
 
 func orDefault[V comparable](v, otherwise V) V {
@@ -137,15 +143,25 @@ func newBroker(o Options, conn *connection, config natsjs.StreamConfig, maxPaylo
 // Traits implements broker.Broker.
 func (b *Broker) Traits() broker.Traits { return b.traits }
 
-// Ping implements broker.Broker: it asks the first partition's stream how it is.
+// Ping implements broker.Broker: it asks every partition's stream how it is, and whether it is as it must be.
 func (b *Broker) Ping(ctx context.Context) error {
 	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
 	defer cancel()
-	_, err := b.partitions[0].info(ctx)
+	group, ctx := errgroup.WithContext(ctx)
+	for _, p := range b.partitions {
+		group.Go(func() error {
+			info, err := p.info(ctx)
+			if err != nil {
+				return because(ctx, err)
+			}
+			return p.check(info.Config)
+		})
+	}
+	err := group.Wait()
 	if err == nil && b.process != nil {
 		err = b.process.room(0)
 	}
-	return b.explain("asking whether NATS is well", because(ctx, err))
+	return b.explain("asking whether NATS is well", err)
 }
 
 // partition returns one of the partitions while the broker is open.
@@ -209,25 +225,63 @@ func answered(err error, code natsjs.ErrorCode) bool {
 // on trying in the background: the broker can be made while NATS is down. Fails with broker.ErrMisconfigured if the
 // configuration cannot work.
 func Open(ctx context.Context, c Config) (*Broker, error) {
-	c, err := c.resolved()
-	if err != nil {
+	if err := c.checkPartitions(); err != nil {
 		return nil, err
 	}
-	if c.Options, err = c.Options.withDefaults(); err != nil {
-		return nil, err
-	}
-	conn, err := connect(c.Logger, c.servers, append(c.natsOptions(), nats.Name(c.Prefix))...)
+	c, conn, err := dial(ctx, c)
 	if err != nil {
-		return nil, misconfigured("connecting to NATS: %v", err)
-	}
-	if err := conn.wait(ctx, firstConnect); err != nil {
-		c.Logger.Warn("NATS does not answer; trying on", "error", err)
+		return nil, err
 	}
 	message := int64(defaultMaxPayload + headerRoom)
 	if conn.IsConnected() {
 		message = conn.MaxPayload()
 	}
-	return newBroker(c.Options, conn, streamConfig(c.Options, c.Replicas), c.maxPayload(message), nil), nil
+	b := newBroker(c.Options, conn, streamConfig(c.Options, c.Replicas), c.maxPayload(message), nil)
+	if err := b.prepare(ctx); err != nil {
+		_ = b.Close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// prepare makes and checks the streams of all partitions. What is wrong with them is better said now than by the first
+// append to one. NATS need not answer: then it is said later.
+func (b *Broker) prepare(ctx context.Context) error {
+	if !b.conn.IsConnected() {
+		return nil
+	}
+	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
+	defer cancel()
+	for _, p := range b.partitions {
+		_, err := p.ready(ctx)
+		if errors.Is(err, broker.ErrMisconfigured) {
+			return err
+		}
+		if err != nil {
+			b.options.Logger.Warn("a partition's stream is not known to be there yet", "partition", p.number, "error", because(ctx, err))
+			return nil
+		}
+	}
+	return nil
+}
+
+// dial returns the configuration with its defaults, and a connection that need not be up yet.
+func dial(ctx context.Context, c Config) (Config, *connection, error) {
+	c, err := c.resolved()
+	if err != nil {
+		return c, nil, err
+	}
+	if c.Options, err = c.Options.withDefaults(); err != nil {
+		return c, nil, err
+	}
+	conn, err := connect(c.Logger, c.servers, append(c.natsOptions(), nats.Name(c.Prefix))...)
+	if err != nil {
+		return c, nil, misconfigured("connecting to NATS: %v", err)
+	}
+	if err := conn.wait(ctx, firstConnect); err != nil {
+		c.Logger.Warn("NATS does not answer; trying on", "error", err)
+	}
+	return c, conn, nil
 }
 
 // firstConnect is how long Open waits for the connection.

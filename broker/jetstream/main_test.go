@@ -43,6 +43,8 @@ type natsSettings struct {
 	CertFile, KeyFile, CAs string // TLS, if set; with CAs, clients must show a certificate
 	NoJetStream            bool
 	MaxPayload             int32
+	MaxStore               int64
+	Deny                   string // a subject that the user may not publish to
 	Name                   string
 	Routes                 []string // of a cluster: all of its members'
 	ClusterPort            int
@@ -60,6 +62,15 @@ func runNATS() {
 		ServerName: s.Name, Host: "127.0.0.1", Port: s.Port, NoSigs: true, NoLog: true,
 		JetStream: !s.NoJetStream, StoreDir: s.Dir, SyncAlways: true, MaxPayload: s.MaxPayload,
 		Username: s.User, Password: s.Password,
+	}
+	if s.MaxStore > 0 {
+		o.JetStreamMaxStore = s.MaxStore
+	}
+	if s.Deny != "" {
+		o.Users = []*server.User{{Username: s.User, Password: s.Password, Permissions: &server.Permissions{
+			Publish: &server.SubjectPermission{Deny: []string{s.Deny}},
+		}}}
+		o.Username, o.Password = "", ""
 	}
 	if s.CertFile != "" {
 		config, err := server.GenTLSConfig(&server.TLSConfigOpts{

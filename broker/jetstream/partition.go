@@ -19,6 +19,8 @@ import (
 const (
 	codeNotEnabledForAccount natsjs.ErrorCode = 10039
 	codeNoStorageLeft        natsjs.ErrorCode = 10047 // what the server may store is promised to streams already
+	codeTooManyStreams       natsjs.ErrorCode = 10027
+	codeNoPeers              natsjs.ErrorCode = 10005 // no member of the cluster can take it now
 	codeStoreFailed          natsjs.ErrorCode = 10077
 	codeAccountFull          natsjs.ErrorCode = 10002
 	codeServerFull           natsjs.ErrorCode = 10023
@@ -79,8 +81,12 @@ func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
 	if stream != nil {
 		return stream, nil
 	}
+	began := time.Now()
 	stream, err := p.find(ctx)
 	for err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		if denied := p.b.conn.unanswered(began); denied != errUnanswered {
+			return nil, fmt.Errorf("preparing the stream %s: %w", p.config.Name, denied)
+		}
 		stream, err = p.find(ctx) // a cluster does not answer when it has no leader, or is just making the stream
 	}
 	if err != nil {
@@ -97,13 +103,7 @@ func (p *partition) find(ctx context.Context) (natsjs.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
 	js := p.b.conn.js
-	stream, err := js.Stream(ctx, p.config.Name)
-	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, p.config)
-		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) { // somebody else was faster
-			stream, err = js.Stream(ctx, p.config.Name)
-		}
-	}
+	stream, err := obtain(ctx, js, p.config)
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,18 @@ func (p *partition) find(ctx context.Context) (natsjs.Stream, error) {
 }
 
 const findTimeout = time.Second
+
+// obtain returns the stream of that name, which it creates if there is none.
+func obtain(ctx context.Context, js natsjs.JetStream, config natsjs.StreamConfig) (natsjs.Stream, error) {
+	stream, err := js.Stream(ctx, config.Name)
+	if errors.Is(err, natsjs.ErrStreamNotFound) {
+		stream, err = js.CreateStream(ctx, config)
+		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) { // somebody else was faster
+			stream, err = js.Stream(ctx, config.Name)
+		}
+	}
+	return stream, err
+}
 
 // forget makes the next call look for the stream again.
 func (p *partition) forget() {
@@ -160,12 +172,19 @@ func (p *partition) check(c natsjs.StreamConfig) error {
 }
 
 // hint says what to do about errors that will not go away.
-func (p *partition) hint(err error) error {
+func (p *partition) hint(err error) error { return hint(err, p.config, p.b.options) }
+
+func hint(err error, config natsjs.StreamConfig, o Options) error {
 	switch {
+	case err == nil:
+		return nil
 	case answered(err, codeNotEnabledForAccount):
 		return misconfigured("%v: enable JetStream for this NATS account", err)
-	case answered(err, codeNoStorageLeft):
-		return misconfigured("%v: NATS may not store the %d bytes of this stream's limit; raise its max_file_store, or lower MaxBytes", err, p.config.MaxBytes)
+	case answered(err, codeNoStorageLeft), answered(err, codeAccountFull), answered(err, codeTooManyStreams),
+		answered(err, codeNoPeers) && strings.Contains(err.Error(), "insufficient storage"):
+		return misconfigured("%v: the stream %s reserves %d bytes, and all %d partitions together %d bytes on each of %d servers; let NATS "+
+			"(max_file_store, and the account's limits) store that much and have that many streams, or lower backlog-bytes",
+			err, config.Name, config.MaxBytes, o.Partitions, o.partitionBytes()*int64(o.Partitions)+registryBytes, config.Replicas)
 	case errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
 		return fmt.Errorf("JetStream does not answer; is it enabled in this NATS? %w", err)
 	}

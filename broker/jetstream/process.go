@@ -22,7 +22,10 @@ type process struct {
 	lock   *filelock.Lock
 	log    *serverLog
 	wake   chan struct{} // asks for a look at how the server is
+	broken chan error    // gets why the server can neither be used nor started again in this process
+	margin int64         // purgeRoom, but for tests
 
+	ctx     context.Context // ends with close
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
@@ -34,6 +37,8 @@ type process struct {
 const (
 	startTimeout     = 30 * time.Second
 	stopTimeout      = 20 * time.Second
+	healthTimeout    = 10 * time.Second       // for an answer that takes microseconds. A false alarm costs a restart
+	hungStopTimeout  = 5 * time.Second        // of a server that has not answered for so long
 	firstRestartWait = 100 * time.Millisecond // doubled with each restart that follows soon
 	lastRestartWait  = 30 * time.Second
 	restartsAreRare  = time.Minute
@@ -47,14 +52,14 @@ func startProcess(c EmbedConfig) (*process, error) {
 	if err != nil {
 		return nil, misconfigured("the broker's directory: %v", err)
 	}
-	p := &process{config: c, lock: lock, wake: make(chan struct{}, 1)}
+	p := &process{config: c, lock: lock, wake: make(chan struct{}, 1), broken: make(chan error, 1), margin: purgeRoom}
+	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.log = &serverLog{log: c.Logger.With("part", "nats"), trouble: p.suspect}
 	if err := p.start(); err != nil {
+		p.cancel()
 		return nil, errors.Join(err, lock.Release())
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	p.cancel = cancel
-	p.running.Go(func() { p.supervise(ctx) })
+	p.running.Go(func() { p.supervise(p.ctx) })
 	return p, nil
 }
 
@@ -69,7 +74,7 @@ func (p *process) start() error {
 		SyncAlways:         true,
 		JetStreamMaxStore:  maxServerStore,
 		JetStreamMaxMemory: maxServerMemory,
-		MaxPayload:         int32(p.config.MaxPayload + headerRoom),
+		MaxPayload:         int32(largestPayload + headerRoom),
 		MaxPending:         maxServerPending,
 	})
 	if err != nil {
@@ -94,8 +99,9 @@ const (
 	maxServerPending = 256 << 20
 )
 
-// stop shuts the server down, and waits for at most stopTimeout.
-func (p *process) stop() error {
+// stop shuts the server down, and waits for so long at most. A server that holds a lock for ever does not end; what waits
+// for it then stays behind until the process ends.
+func (p *process) stop(timeout time.Duration) error {
 	p.mu.Lock()
 	s := p.server
 	p.server = nil
@@ -112,8 +118,8 @@ func (p *process) stop() error {
 	select {
 	case <-done:
 		return nil
-	case <-time.After(stopTimeout):
-		return fmt.Errorf("the embedded NATS server has not shut down within %v", stopTimeout)
+	case <-time.After(timeout):
+		return fmt.Errorf("the embedded NATS server has not shut down within %v", timeout)
 	}
 }
 
@@ -125,7 +131,11 @@ func (p *process) InProcessConn() (net.Conn, error) {
 	if s == nil {
 		return nil, errStopped
 	}
-	return s.InProcessConn()
+	conn, err := s.InProcessConn()
+	if err != nil {
+		return nil, err
+	}
+	return boundedConn{conn}, nil
 }
 
 // suspect asks for a look at how the server is.
@@ -147,14 +157,26 @@ func (p *process) fault() string {
 	case !s.JetStreamEnabled():
 		return "JetStream has been disabled: " + p.log.lastError()
 	}
-	for _, e := range s.Healthz(&server.HealthzOptions{Details: true}).Errors {
-		// Other errors do not last (a stream that is just being made cannot be found), or come again.
-		if e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") {
-			return e.Error
+	answer := make(chan []server.HealthzError, 1)
+	go func() { answer <- s.Healthz(&server.HealthzOptions{Details: true}).Errors }() // waits for the locks of all streams
+	select {
+	case faults := <-answer:
+		for _, e := range faults {
+			// Other errors do not last (a stream that is just being made cannot be found), or come again.
+			if e.Type == server.HealthzErrorStream && strings.Contains(e.Error, "write error") {
+				return e.Error
+			}
 		}
+	case <-time.After(healthTimeout):
+		return faultHung
+	case <-p.ctx.Done():
 	}
 	return ""
 }
+
+// faultHung is the fault of a server that holds a lock for ever. nats-server 2.15 does so when it meets a write error
+// in the middle of a purge.
+const faultHung = "it does not say how it is: it hangs"
 
 // supervise starts the server again whenever it is found broken.
 func (p *process) supervise(ctx context.Context) {
@@ -173,8 +195,12 @@ func (p *process) supervise(ctx context.Context) {
 			wait = firstRestartWait
 		}
 		p.config.Logger.Error("the embedded NATS server is broken; starting it again", "fault", fault, "wait", wait)
-		if err := p.stop(); err != nil {
-			p.config.Logger.Error("the embedded NATS server cannot be started again in this process", "error", err)
+		timeout := stopTimeout
+		if fault == faultHung {
+			timeout = hungStopTimeout
+		}
+		if err := p.stop(timeout); err != nil {
+			p.broken <- fmt.Errorf("the embedded NATS server is broken (%s) and cannot be started again in this process: %w", fault, err)
 			return
 		}
 		select {
@@ -190,12 +216,22 @@ func (p *process) supervise(ctx context.Context) {
 	}
 }
 
+// purgeRoom is what must be free on the disk before anything is purged: a purge writes, and the server does not survive
+// that it cannot.
+const purgeRoom = 4 << 20
+
+// purges says whether there is room for a purge.
+func (p *process) purges() bool {
+	free, known := freeBytes(p.config.Dir)
+	return !known || free >= p.margin
+}
+
 // room returns broker.ErrFull unless the disk has room for so many bytes more. NATS must never see a full disk if that
 // can be avoided, and purging needs some room, too.
 func (p *process) room(size int) error {
 	free, known := freeBytes(p.config.Dir)
 	if need := p.config.MinFree + int64(size); known && free < need {
-		return fmt.Errorf("%w: its disk has %d bytes left, and needs %d (MinFree is %d)", broker.ErrFull, free, need, p.config.MinFree)
+		return fmt.Errorf("%w: its disk has %d bytes left, and must have %d (MinFree is %d)", broker.ErrFull, free, need, p.config.MinFree)
 	}
 	return nil
 }
@@ -210,7 +246,7 @@ func (p *process) short() bool {
 func (p *process) close() error {
 	p.cancel()
 	p.running.Wait()
-	err := p.stop()
+	err := p.stop(stopTimeout)
 	return errors.Join(err, p.lock.Release())
 }
 

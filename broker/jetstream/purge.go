@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -87,7 +88,7 @@ func (b *Broker) purgeRegularly() {
 			return
 		}
 		for _, p := range b.partitions {
-			if err := p.purge(ctx); err != nil && ctx.Err() == nil {
+			if err := p.purge(ctx); err != nil && err != errNoPurgeRoom && ctx.Err() == nil {
 				b.options.Logger.Warn("purging what is persisted", "partition", p.number, "error", err)
 			}
 		}
@@ -189,8 +190,14 @@ func (p *partition) purgeProducers(ctx context.Context, t *tail, subjects map[st
 	return nil
 }
 
+// errNoPurgeRoom is nothing to be logged: publishing says more of a full disk.
+var errNoPurgeRoom = errors.New("nothing is purged while the disk is full")
+
 // purgeSubject deletes a subject's messages up to and including the sequence.
 func (p *partition) purgeSubject(ctx context.Context, subject string, through uint64) error {
+	if p.b.process != nil && !p.b.process.purges() {
+		return errNoPurgeRoom
+	}
 	stream, err := p.ready(ctx)
 	if err != nil {
 		return err

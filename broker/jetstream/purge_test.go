@@ -182,7 +182,7 @@ func TestWhatWasNotAcknowledgedIsNeverPurged(t *testing.T) {
 			publish(t, b, 1, 1, 5, 10)
 		},
 		"the server is started again": func(t *testing.T, e *embedded, b *Broker, _ *receiver) {
-			if err := errors.Join(e.process.stop(), e.process.start()); err != nil {
+			if err := errors.Join(e.process.stop(stopTimeout), e.process.start()); err != nil {
 				t.Fatal(err)
 			}
 			eventually(t, func() string {

@@ -91,7 +91,7 @@ func TestAReceiverFailsRatherThanSkip(t *testing.T) {
 		want    error
 	}{
 		"the server is started again": {func(t *testing.T, e *embedded, _ *receiver) {
-			if err := errors.Join(e.process.stop(), e.process.start()); err != nil {
+			if err := errors.Join(e.process.stop(stopTimeout), e.process.start()); err != nil {
 				t.Fatal(err)
 			}
 		}, nil},

@@ -36,6 +36,7 @@ type Server struct {
 
 	mu         sync.Mutex // guards everything reachable from here; nobody waits while holding it
 	partitions []*partition
+	enrolled   *broker.Enrollment // what is recorded, or nil
 }
 
 // partition is its batches and the signal that something about it has changed.
