@@ -60,6 +60,9 @@ type Store interface {
 	// Init records the deployment if the store is new, and returns the recorded one: check that it is the wanted one.
 	Init(ctx context.Context, d drainmark.Deployment) (drainmark.Deployment, error)
 
+	// Deployment returns what Init recorded. ErrNotFound from a store that is still empty, which stays so.
+	Deployment(ctx context.Context) (drainmark.Deployment, error)
+
 	// Heartbeat records that an owner is alive for ttl from now, extends every claim that it holds, and says who is
 	// alive and who holds what. An owner that is not heard of for its ttl is not listed any more.
 	Heartbeat(ctx context.Context, owner string, ttl time.Duration) (Group, error)

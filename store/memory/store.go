@@ -55,6 +55,18 @@ func (s *Store) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Dep
 	return recorded, nil
 }
 
+// Deployment implements store.Store.
+func (s *Store) Deployment(ctx context.Context) (recorded drainmark.Deployment, err error) {
+	err = s.update(ctx, "reading the deployment", func(current *state) (*state, error) {
+		if current.deployment == nil {
+			return nil, store.ErrNotFound
+		}
+		recorded = *current.deployment
+		return current, nil
+	})
+	return recorded, err
+}
+
 // Heartbeat implements store.Store.
 func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
 	var group store.Group

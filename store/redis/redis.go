@@ -200,17 +200,31 @@ func (s *Store) known(ctx context.Context, doing string) (*deployment, error) {
 	if d := s.deployment.Load(); d != nil && !s.client.closed() {
 		return d, nil
 	}
-	d, err := use(ctx, s.client, doing, func(ctx context.Context, c conn) (*deployment, error) {
+	d, err := s.recorded(ctx, doing)
+	if err == nil {
+		s.deployment.CompareAndSwap(nil, d)
+	}
+	return d, err
+}
+
+// recorded reads the deployment from the master.
+func (s *Store) recorded(ctx context.Context, doing string) (*deployment, error) {
+	return use(ctx, s.client, doing, func(ctx context.Context, c conn) (*deployment, error) {
 		r, err := c.do(ctx, "GET", s.names.deployment)
 		if err != nil {
 			return nil, err
 		}
 		return readDeployment(r)
 	})
-	if err == nil {
-		s.deployment.CompareAndSwap(nil, d)
+}
+
+// Deployment implements store.Store.
+func (s *Store) Deployment(ctx context.Context) (drainmark.Deployment, error) {
+	d, err := s.recorded(ctx, "reading the deployment")
+	if err != nil {
+		return drainmark.Deployment{}, err
 	}
-	return d, err
+	return d.Deployment, nil
 }
 
 // changed says what it means that another deployment is recorded than the one that we work for, or none.

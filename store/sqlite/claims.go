@@ -28,6 +28,18 @@ func (s *Store) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Dep
 	return recorded, nil
 }
 
+// Deployment implements store.Store.
+func (s *Store) Deployment(ctx context.Context) (recorded drainmark.Deployment, err error) {
+	err = s.run(ctx, "reading the deployment", false, func(c *conn) (err error) {
+		recorded, err = readDeployment(context.Background(), c)
+		return err
+	})
+	if err != nil {
+		return drainmark.Deployment{}, err
+	}
+	return recorded, nil
+}
+
 func readDeployment(ctx context.Context, c *conn) (d drainmark.Deployment, err error) {
 	row, err := c.one(ctx, "SELECT id, partitions FROM deployment")
 	if err != nil {

@@ -25,6 +25,13 @@ var aboutClaims = []promise{
 		w.equal("what the reader shows", got, w.deployment)
 	}},
 
+	{"the master tells the deployment, and none of a new store", func(w *world) {
+		w.fails("reading the deployment of a new store", w.empty, store.ErrNotFound)
+		got, err := w.openStore().Deployment(w.ctx)
+		w.must("reading the deployment", err)
+		w.equal("what the master tells", got, w.deployment)
+	}},
+
 	{"a free partition can be claimed and begins with an empty progress", func(w *world) {
 		s := w.hold(2)
 		w.sameProgress(s.progress, drainmark.Progress{Version: drainmark.Version{Epoch: s.claim.Epoch}})

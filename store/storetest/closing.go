@@ -20,6 +20,8 @@ var aboutClosing = []promise{
 		w.fails("heartbeat", err, store.ErrClosed)
 		_, err = closed.Init(w.ctx, w.deployment)
 		w.fails("Init", err, store.ErrClosed)
+		_, err = closed.Deployment(w.ctx)
+		w.fails("reading the deployment", err, store.ErrClosed)
 		_, err = closed.DeadLetter(w.ctx, 0, "id")
 		w.fails("looking for a dead letter", err, store.ErrClosed)
 		_, err = closed.Sweep(w.ctx, store.Sweep{})

@@ -84,6 +84,12 @@ var wrongClaims = []mistake{
 		}
 	}), []string{"the first deployment is recorded and returned to every later Init"}},
 
+	{"the master makes a deployment up", onStore(func(d *database, b *brokenStore) {
+		b.deployment = func(ctx context.Context) (drainmark.Deployment, error) {
+			return b.Store.Init(ctx, drainmark.Deployment{ID: drainmark.DeploymentID{9}, Partitions: 4})
+		}
+	}), []string{"the master tells the deployment, and none of a new store"}},
+
 	{"a claim ignores the lease", onStore(func(d *database, b *brokenStore) {
 		b.claim = func(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
 			group, _ := b.Store.Heartbeat(ctx, "thief", time.Nanosecond)

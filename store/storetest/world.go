@@ -29,6 +29,7 @@ type world struct {
 	store      store.Store
 	reader     store.Reader
 	deployment drainmark.Deployment
+	empty      error // what Deployment of the new store gave
 	now        time.Time
 	patience   time.Duration
 	names      int
@@ -41,6 +42,7 @@ func newWorld(t T, h Harness) *world {
 	w.patience = cmp.Or(h.Patience, 20*time.Second)
 	w.deployment = drainmark.Deployment{ID: drainmark.DeploymentID{1, 2, 3}, Partitions: partitions}
 	w.store = w.openStore()
+	_, w.empty = w.store.Deployment(ctx)
 	if _, err := w.store.Init(ctx, w.deployment); err != nil {
 		t.Fatalf("Init: %v", err)
 	}

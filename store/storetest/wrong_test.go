@@ -59,19 +59,24 @@ func wrong(options ...func(*database)) storetest.Harness {
 // brokenStore is a Store whose methods can be replaced.
 type brokenStore struct {
 	store.Store
-	init      func(context.Context, drainmark.Deployment) (drainmark.Deployment, error)
-	heartbeat func(context.Context, string, time.Duration) (store.Group, error)
-	claim     func(context.Context, store.Claim, time.Duration) (drainmark.Progress, error)
-	release   func(context.Context, string, int) error
-	leave     func(context.Context, string) error
-	commit    func(context.Context, store.Commit) (store.Committed, error)
-	letter    func(context.Context, int, string) (drainmark.DeadLetter, error)
-	sweep     func(context.Context, store.Sweep) (bool, error)
-	close     func() error
+	init       func(context.Context, drainmark.Deployment) (drainmark.Deployment, error)
+	deployment func(context.Context) (drainmark.Deployment, error)
+	heartbeat  func(context.Context, string, time.Duration) (store.Group, error)
+	claim      func(context.Context, store.Claim, time.Duration) (drainmark.Progress, error)
+	release    func(context.Context, string, int) error
+	leave      func(context.Context, string) error
+	commit     func(context.Context, store.Commit) (store.Committed, error)
+	letter     func(context.Context, int, string) (drainmark.DeadLetter, error)
+	sweep      func(context.Context, store.Sweep) (bool, error)
+	close      func() error
 }
 
 func (b *brokenStore) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Deployment, error) {
 	return b.init(ctx, d)
+}
+
+func (b *brokenStore) Deployment(ctx context.Context) (drainmark.Deployment, error) {
+	return b.deployment(ctx)
 }
 
 func (b *brokenStore) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
@@ -157,7 +162,7 @@ func onStore(breakIt func(d *database, b *brokenStore)) func(*database) {
 	return func(d *database) {
 		d.store = func(d *database, s store.Store) store.Store {
 			b := &brokenStore{
-				Store: s, init: s.Init, heartbeat: s.Heartbeat, claim: s.Claim, release: s.Release, leave: s.Leave,
+				Store: s, init: s.Init, deployment: s.Deployment, heartbeat: s.Heartbeat, claim: s.Claim, release: s.Release, leave: s.Leave,
 				commit: s.Commit, letter: s.DeadLetter, sweep: s.Sweep, close: s.Close,
 			}
 			breakIt(d, b)
