@@ -1,0 +1,178 @@
+package rabbitmq
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/backoff"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// registry implements broker.Registry in a queue of its own, "drainmark.deployment". The first message in it is the
+// deployment, and a second one says that a store has been made for it. AMQP has no way to publish only into an empty
+// queue. So who enrolls publishes its own deployment and then reads the queue from its beginning: everybody finds the
+// same message first. It acknowledges its own messages unless they say something new, never another's, who may still
+// look for them. The rest goes back in order. Only one reads at a time: the queue has a single active consumer.
+type registry struct {
+	b      *Broker // never opened: only for connecting
+	queue  string
+	closed atomic.Bool
+}
+
+// headerStored marks the message that says that a store has been made.
+const headerStored = "Drainmark-Stored"
+
+// OpenRegistry opens the record of the deployment. RabbitMQ need not answer yet. Fails with broker.ErrMisconfigured if
+// the configuration cannot work. Config.Partitions is not needed.
+func OpenRegistry(_ context.Context, c Config) (broker.Registry, error) {
+	c.Partitions, c.MaxBytes = 1, 0 // any will do
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	endpoints, err := parseURL(c.URL)
+	if err != nil {
+		return nil, err
+	}
+	return &registry{b: &Broker{config: c, endpoints: endpoints}, queue: c.Prefix + ".deployment"}, nil
+}
+
+// Close implements broker.Registry.
+func (r *registry) Close() error {
+	r.closed.Store(true)
+	return nil
+}
+
+// Enroll implements broker.Registry. It makes a connection of its own.
+func (r *registry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enrollment, error) {
+	recorded, err := broker.Enrollment{}, e.Check()
+	if r.closed.Load() {
+		err = broker.ErrClosed
+	}
+	if err == nil {
+		recorded, err = r.enroll(ctx, e)
+	}
+	if err != nil {
+		return broker.Enrollment{}, fmt.Errorf("recording the deployment in the queue %s: %w", r.queue, err)
+	}
+	return recorded, nil
+}
+
+func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded broker.Enrollment, err error) {
+	ctx, cancel := context.WithTimeout(ctx, connectTime*r.b.config.Timeout)
+	defer cancel()
+	s, err := r.b.connect(ctx, "enrolling")
+	if err != nil {
+		return recorded, err
+	}
+	defer s.close()
+	doing := "declaring it"
+	err = s.guard(ctx, func() error {
+		if err := r.b.declare(s, r.queue); err != nil {
+			return err
+		}
+		ch, err := s.conn.Channel()
+		if err != nil {
+			return err
+		}
+		doing = "publishing to it"
+		own, err := r.publish(ctx, ch, e)
+		if err == nil {
+			doing = "reading it"
+			recorded, err = r.read(ctx, ch, own)
+		}
+		return errors.Join(err, ignoreClosed(ch.Close()))
+	})
+	if err != nil {
+		err = fmt.Errorf("%s: %w", doing, err)
+	}
+	if hasCode(err, amqp.AccessRefused) {
+		err = misconfigured("%v: enrolling takes permission to configure and read the queue, and to write to amq.default", err)
+	}
+	return recorded, err
+}
+
+// publish puts the deployment behind what is in the queue, and that it has a store if it has, and returns the IDs of
+// the messages when they are confirmed.
+func (r *registry) publish(ctx context.Context, ch *amqp.Channel, e broker.Enrollment) (own []string, err error) {
+	if err := ch.Confirm(false); err != nil {
+		return nil, err
+	}
+	for _, stored := range []bool{false, true} {
+		if stored && !e.Stored {
+			break
+		}
+		id := drainmark.NewProducerID().String() // 128 random bits
+		own = append(own, id)
+		if err := r.publishOne(ctx, ch, amqp.Publishing{
+			DeliveryMode: amqp.Persistent, ContentType: "application/json", AppId: "drainmark", MessageId: id, Timestamp: time.Now(),
+			Headers: amqp.Table{headerStored: stored}, Body: e.Encode(),
+		}); err != nil {
+			return nil, err
+		}
+	}
+	return own, nil
+}
+
+// publishOne publishes until it is confirmed. A queue that is just being made, and has no leader yet, refuses (nack).
+func (r *registry) publishOne(ctx context.Context, ch *amqp.Channel, m amqp.Publishing) error {
+	retry := backoff.Backoff{First: 50 * time.Millisecond, Max: time.Second}
+	for {
+		confirmation, err := ch.PublishWithDeferredConfirm("", r.queue, true, false, m)
+		if err != nil {
+			return err
+		}
+		confirmed, err := confirmation.WaitContext(ctx)
+		switch {
+		case err != nil:
+			return fmt.Errorf("waiting for the confirmation: %w", err)
+		case confirmed:
+			return nil
+		case ch.IsClosed():
+			return errors.New("the channel ended before the confirmation")
+		case retry.Wait(ctx) != nil:
+			return errors.New("RabbitMQ refuses it (nack)")
+		}
+	}
+}
+
+// read reads the queue from its beginning to the last of its own messages, and returns what is recorded. What it does not
+// acknowledge goes back when the channel is closed.
+func (r *registry) read(ctx context.Context, ch *amqp.Channel, own []string) (recorded broker.Enrollment, err error) {
+	deliveries, err := ch.ConsumeWithContext(ctx, r.queue, "", false, false, false, false, nil)
+	if err != nil {
+		return recorded, err
+	}
+	for number := 0; ; number++ {
+		d, open := <-deliveries // guard ends it with the context
+		if !open {
+			return recorded, errors.New("the delivery ended too early")
+		}
+		e, err := broker.DecodeEnrollment(d.Body)
+		if number == 0 {
+			recorded = e
+			if err != nil {
+				return recorded, err
+			}
+		}
+		stored, _ := d.Headers[headerStored].(bool)
+		news := number == 0
+		if stored && err == nil && !recorded.Stored && e.Deployment == recorded.Deployment {
+			recorded.Stored, news = true, true
+		}
+		if !news && slices.Contains(own, d.MessageId) {
+			if err := d.Ack(false); err != nil {
+				return recorded, err
+			}
+		}
+		if d.MessageId == own[len(own)-1] {
+			return recorded, nil
+		}
+	}
+}
