@@ -67,7 +67,11 @@ func (b *Backend) fence(ctx context.Context, partitions []int) (map[int]fence, e
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, drainmark.Errorf(drainmark.KindUnavailable, "publishing a fence: %w", err)
+		kind := drainmark.KindUnavailable
+		if drainmark.KindOf(err) == drainmark.KindMisconfigured {
+			kind = drainmark.KindMisconfigured
+		}
+		return nil, drainmark.Errorf(kind, "publishing a fence: %w", err)
 	}
 	fences := make(map[int]fence, len(partitions))
 	for i, partition := range partitions {

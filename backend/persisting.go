@@ -45,6 +45,9 @@ func (b *Backend) stalled(ctx context.Context, partition int, age time.Duration)
 		return ""
 	}
 	reason := fmt.Sprintf("partition %d: something has waited for %s, and nothing was persisted", partition, waits.Round(time.Second))
+	if why := b.unmade.reason(); why != "" {
+		return reason + "; " + why
+	}
 	claims, err := b.reader.Claims(ctx)
 	if err != nil {
 		return reason + "; the store does not answer"

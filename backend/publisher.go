@@ -386,7 +386,7 @@ func isCertain(err error) bool {
 func refusalOf(err error) error {
 	switch {
 	case errors.Is(err, broker.ErrFull):
-		return errBacklogFull
+		return drainmark.Errorf(drainmark.KindBacklogFull, "nothing more is accepted now: %w", err)
 	case errors.Is(err, broker.ErrMisconfigured):
 		return drainmark.Errorf(drainmark.KindMisconfigured, "%w", err)
 	}
@@ -451,8 +451,6 @@ func (p *publisher) takeApart(b *batch) bool {
 	p.next = b.first
 	return true
 }
-
-var errBacklogFull = drainmark.Errorf(drainmark.KindBacklogFull, "the broker takes nothing more until something has been persisted: its backlog limit (backlog-bytes) or its disk is full")
 
 // refuse fails what is in no batch, and whatever comes, because the broker takes nothing; with nil it ends that.
 func (p *publisher) refuse(why error) {

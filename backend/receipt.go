@@ -218,7 +218,7 @@ func (b *Backend) statusOf(ctx context.Context, r drainmark.Receipt, err error) 
 			return Status{Receipt: r, State: Stalled, Reason: reason}, nil
 		}
 	}
-	return Status{Receipt: r, State: Pending}, nil
+	return Status{Receipt: r, State: Pending, Reason: b.unmade.reason()}, nil
 }
 
 // fenceAgain publishes new fences to the partitions and returns the receipt with these in place of the old ones.

@@ -17,7 +17,8 @@ import (
 type Config struct {
 	Broker     broker.Broker
 	Reader     store.Reader
-	Deployment drainmark.Deployment // as Reader.Deployment says
+	Deployment drainmark.Deployment // as Reader.Deployment says, or will say
+	Unmade     bool                 // the store may be empty still; a consumer will make it
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
@@ -31,6 +32,7 @@ type Backend struct {
 	broker     broker.Broker
 	reader     store.Reader
 	deployment drainmark.Deployment
+	unmade     *unmade // the reader, if the store was empty at the start; else nil
 	limits     Limits
 	log        *slog.Logger
 	metrics    *metrics
@@ -66,6 +68,10 @@ func New(c Config) (*Backend, error) {
 	}
 	b.backlogs = newShared[[]PartitionBacklog](backlogEvery)
 	b.answers = newAnswers(&b.limits, b.metrics)
+	if c.Unmade {
+		b.unmade = &unmade{Reader: c.Reader, deployment: c.Deployment, log: c.Logger}
+		b.reader = b.unmade
+	}
 	b.budget.limit = b.limits.WaitingBytes
 	producer := drainmark.NewProducerID()
 	for p := range c.Deployment.Partitions {
@@ -154,5 +160,9 @@ func unanswered(doing, whom string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return drainmark.Errorf(drainmark.KindUnavailable, "%s: %s did not answer in time", doing, whom)
 	}
-	return drainmark.Errorf(drainmark.KindUnavailable, "%s: %w", doing, err)
+	kind := drainmark.KindUnavailable
+	if errors.Is(err, broker.ErrMisconfigured) || errors.Is(err, store.ErrMisconfigured) {
+		kind = drainmark.KindMisconfigured // trying again is of no use
+	}
+	return drainmark.Errorf(kind, "%s: %w", doing, err)
 }

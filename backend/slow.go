@@ -44,7 +44,7 @@ func (b *Backend) watchSlow(ctx context.Context) {
 		}
 		for _, p := range slow {
 			if p.isSlow(time.Now()) { // still
-				p.refuse(errBacklogFull)
+				p.refuse(refusalOf(err))
 			}
 		}
 	}

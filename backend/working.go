@@ -163,11 +163,9 @@ func (t *tried) end(now time.Time, err error) {
 
 // failure says why a batch would not be stored now, as far as the attempts show.
 func (t *tried) failure(now time.Time) error {
-	switch {
-	case errors.Is(t.err, broker.ErrFull):
-		return errBacklogFull
-	case errors.Is(t.err, broker.ErrMisconfigured):
-		return refusalOf(t.err)
+	switch refusal := refusalOf(t.err); {
+	case refusal != nil:
+		return refusal
 	case t.err != nil:
 		return unanswered("publishing", "the broker", t.err)
 	case !t.began.IsZero() && now.Sub(t.began) > slowAttempt:
