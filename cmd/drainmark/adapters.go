@@ -39,6 +39,21 @@ var brokers = map[string]func(ctx context.Context, url string, s brokerSettings)
 	"amqps": openRabbitMQ,
 }
 
+var registries = map[string]func(ctx context.Context, url string, s brokerSettings) (broker.Registry, error){
+	"nats":  natsRegistry,
+	"tls":   natsRegistry,
+	"amqp":  rabbitMQRegistry,
+	"amqps": rabbitMQRegistry,
+}
+
+func natsRegistry(ctx context.Context, url string, s brokerSettings) (broker.Registry, error) {
+	return jetstream.OpenRegistry(ctx, jetstream.Config{Options: s.jetstream(), URL: url})
+}
+
+func rabbitMQRegistry(ctx context.Context, url string, s brokerSettings) (broker.Registry, error) {
+	return rabbitmq.OpenRegistry(ctx, rabbitmq.Config{URL: url, Logger: s.log.With("part", "broker")})
+}
+
 func openNATS(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
 	return jetstream.Open(ctx, jetstream.Config{Options: s.jetstream(), URL: url})
 }

@@ -31,16 +31,16 @@ import (
 
 // upCommand runs everything in one process.
 type upCommand struct {
-	Data       string        `help:"Directory of the data. It is made if need be." default:"drainmark-data"`
-	Partitions int           `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
-	Delay      time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"0s"`
-	listening  `embed:""`
-	admin      `embed:""`
-	draining   `embed:""`
-	pausing    `embed:""`
-	storage    `embed:""`
-	retention  `embed:""`
-	logging    `embed:""`
+	Data      string `help:"Directory of the data. It is made if need be." default:"drainmark-data"`
+	founding  `embed:""`
+	Delay     time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"0s"`
+	listening `embed:""`
+	admin     `embed:""`
+	draining  `embed:""`
+	pausing   `embed:""`
+	storage   `embed:""`
+	retention `embed:""`
+	logging   `embed:""`
 }
 
 // backendCommand runs the HTTP API.
@@ -49,6 +49,7 @@ type backendCommand struct {
 	Replica   []string      `help:"URL of a replica of the store to read from: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." placeholder:"URL" sep:" "`
 	Store     string        `help:"URL of the store, for when there is no replica." placeholder:"URL"`
 	Delay     time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
+	counting  `embed:""`
 	listening `embed:""`
 	admin     `embed:""`
 	storage   `embed:""`
@@ -58,20 +59,17 @@ type backendCommand struct {
 
 // consumerCommand drains partitions.
 type consumerCommand struct {
-	Broker     string `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
-	Store      string `help:"URL of the store's master: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
-	Wait       int    `name:"store-wait-replicas" help:"How many replicas of the store must have a commit before it counts (Redis: WAIT)." default:"0" placeholder:"N"`
-	Partitions int    `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
-	Owner      string `help:"Name of this consumer in claims. No two may have the same. Clients see it. Made up at random if not set." placeholder:"NAME"`
-	admin      `embed:""`
-	draining   `embed:""`
-	storage    `embed:""`
-	retention  `embed:""`
-	logging    `embed:""`
+	Broker    string `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
+	Store     string `help:"URL of the store's master: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
+	Wait      int    `name:"store-wait-replicas" help:"How many replicas of the store must have a commit before it counts (Redis: WAIT)." default:"0" placeholder:"N"`
+	founding  `embed:""`
+	Owner     string `help:"Name of this consumer in claims. No two may have the same. Clients see it. Made up at random if not set." placeholder:"NAME"`
+	admin     `embed:""`
+	draining  `embed:""`
+	storage   `embed:""`
+	retention `embed:""`
+	logging   `embed:""`
 }
-
-// defaultPartitions is how many partitions a deployment gets if nobody says.
-const defaultPartitions = 4
 
 // role is what all roles have while they run.
 type role struct {
@@ -165,7 +163,7 @@ func (c *upCommand) Run(a *app) error {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(memoryLimit)
 	}
-	err := firstError(c.listening.check(), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions))
+	err := firstError(c.listening.check(), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), c.founding.check())
 	if err != nil {
 		return err
 	}
@@ -189,17 +187,23 @@ func (c *upCommand) start(r *role) error {
 		return err
 	}
 	defer master.Close()
-	deployment, err := initialize(r.ctx, master, c.Partitions)
-	if err != nil {
-		return err
-	}
 	reader, err := openReader(r.ctx, []string{path}, r)
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
-	settings := brokerSettings{c.storage, c.retention, deployment.Partitions, r.log}
-	embedded, err := jetstream.Embed(r.ctx, jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
+	settings := brokerSettings{storage: c.storage, retention: c.retention, log: r.log}
+	server, err := jetstream.Start(jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
+	if err != nil {
+		return opening("broker", err)
+	}
+	defer server.Close()
+	r.Go(func() error { return brokenServer(r.ctx, server.Broken(), r.log) })
+	deployment, err := c.settle(r, master, func(ctx context.Context) (broker.Registry, error) { return server.Registry(ctx) })
+	if err != nil {
+		return err
+	}
+	embedded, err := server.Broker(r.ctx, deployment.Partitions)
 	if err != nil {
 		return opening("broker", err)
 	}
@@ -207,7 +211,18 @@ func (c *upCommand) start(r *role) error {
 	defer queue.Close()
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
 	drain := newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), r)
-	return runBackend(r, queue, reader, deployment, c.Delay, c.listening, c.retention, c.company(r, drain))
+	return runBackend(r, queue, reader, found{Deployment: deployment}, c.Delay, c.listening, c.retention, c.company(r, drain))
+}
+
+// brokenServer ends the process, with exit code 1, when the embedded server cannot be used any more.
+func brokenServer(ctx context.Context, broken <-chan error, log *slog.Logger) error {
+	select {
+	case err := <-broken:
+		log.Error("this process ends, because only another one can go on: whoever supervises it should start it again", "error", err)
+		return err
+	case <-ctx.Done():
+		return nil
+	}
 }
 
 // company is the consumer and the page, with a pause switch between them if it is enabled.
@@ -227,7 +242,7 @@ func (c *backendCommand) Run(a *app) error {
 	if len(c.Replica) == 0 {
 		c.Replica = []string{c.Store}
 	}
-	err := firstError(c.listening.check(), checkDelay(c.Delay), c.storage.check(), c.retention.check(),
+	err := firstError(c.counting.check(), c.listening.check(), checkDelay(c.Delay), c.storage.check(), c.retention.check(),
 		checkURL("broker", c.Broker, brokers, brokerSchemes), checkReplicas(c.Replica))
 	if err != nil {
 		return err
@@ -259,21 +274,26 @@ func (c *backendCommand) start(r *role) error {
 		return err
 	}
 	defer reader.Close()
-	deployment, err := awaitDeployment(r, reader)
+	found, err := c.find(r, reader, c.registry(r))
 	if err != nil {
 		return err
 	}
-	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, deployment.Partitions, r.log})
+	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, found.Partitions, r.log})
 	if err != nil {
 		return err
 	}
 	defer queue.Close()
-	return runBackend(r, queue, reader, deployment, c.Delay, c.listening, c.retention, company{})
+	return runBackend(r, queue, reader, found, c.Delay, c.listening, c.retention, company{})
+}
+
+// registry opens the broker's record of the deployment.
+func (c *backendCommand) registry(r *role) openRegistry {
+	return registryAt(c.Broker, brokerSettings{storage: c.storage, retention: c.retention, log: r.log})
 }
 
 // Run is called by kong.
 func (c *consumerCommand) Run(a *app) error {
-	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), checkPartitions(c.Partitions),
+	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(),
 		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes), checkWait(c.Wait))
 	if err != nil {
 		return err
@@ -289,11 +309,16 @@ func (c *consumerCommand) Run(a *app) error {
 }
 
 func (c *consumerCommand) start(r *role) error {
-	master, deployment, err := c.awaitStore(r)
+	master, err := c.awaitStore(r)
 	if err != nil {
 		return err
 	}
 	defer master.Close()
+	settings := brokerSettings{storage: c.storage, retention: c.retention, log: r.log}
+	deployment, err := c.settle(r, master, registryAt(c.Broker, settings))
+	if err != nil {
+		return err
+	}
 	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, deployment.Partitions, r.log})
 	if err != nil {
 		return err
@@ -314,7 +339,7 @@ func (c *consumerCommand) start(r *role) error {
 
 // awaitReader opens the reader of the replicas, and waits until one of them answers.
 func (c *backendCommand) awaitReader(r *role) (store.Reader, error) {
-	return await(r, func() (store.Reader, error) {
+	return await(r, "store", func() (store.Reader, error) {
 		ctx, cancel := context.WithTimeout(r.ctx, openTime)
 		defer cancel()
 		return openReader(ctx, c.Replica, r)
@@ -322,34 +347,26 @@ func (c *backendCommand) awaitReader(r *role) (store.Reader, error) {
 }
 
 // awaitStore opens the store's master and waits until it answers.
-func (c *consumerCommand) awaitStore(r *role) (master store.Store, d drainmark.Deployment, err error) {
-	master, err = await(r, func() (store.Store, error) {
+func (c *consumerCommand) awaitStore(r *role) (store.Store, error) {
+	return await(r, "store", func() (store.Store, error) {
 		ctx, cancel := context.WithTimeout(r.ctx, openTime)
 		defer cancel()
-		opened, err := openStore(ctx, c.Store, storeSettings{c.Wait, r.log})
-		if err != nil {
-			return nil, err
-		}
-		if d, err = initialize(ctx, opened, c.Partitions); err != nil {
-			_ = opened.Close()
-		}
-		return opened, err
+		return openStore(ctx, c.Store, storeSettings{c.Wait, r.log})
 	})
-	return master, d, err
 }
 
 // openTime is how long one attempt to open a store or a replica may take.
 const openTime = 15 * time.Second
 
 // await opens something that may not answer yet, again and again until it does, or says that it never will.
-func await[S any](r *role, open func() (S, error)) (S, error) {
+func await[S any](r *role, whom string, open func() (S, error)) (S, error) {
 	var retry backoff.Backoff
 	for {
 		opened, err := open()
 		if err == nil || drainmark.KindOf(err) != drainmark.KindUnavailable {
 			return opened, err
 		}
-		r.log.Warn("the store does not answer; trying on", "error", err)
+		r.log.Warn("the "+whom+" does not answer; trying on", "error", err)
 		if retry.Wait(r.ctx) != nil {
 			return opened, r.ctx.Err()
 		}
@@ -370,51 +387,6 @@ func checkDelay(d time.Duration) error {
 	return nil
 }
 
-func checkPartitions(n int) error {
-	if n < 0 || n > drainmark.MaxPartitions {
-		return badSetting("partitions", n, fmt.Sprintf("it must be between 1 and %d", drainmark.MaxPartitions))
-	}
-	return nil
-}
-
-// initialize makes the deployment if the store is new, and refuses another number of partitions than it has.
-func initialize(ctx context.Context, master store.Store, partitions int) (drainmark.Deployment, error) {
-	wanted := drainmark.Deployment{Partitions: partitions}
-	if partitions == 0 {
-		wanted.Partitions = defaultPartitions
-	}
-	id := drainmark.NewProducerID()
-	copy(wanted.ID[:], id[:])
-	d, err := master.Init(ctx, wanted)
-	switch {
-	case errors.Is(err, store.ErrMisconfigured):
-		return d, opening("store", err)
-	case err != nil:
-		return d, drainmark.Errorf(drainmark.KindUnavailable, "reading the deployment: %w", err)
-	case partitions != 0 && partitions != d.Partitions:
-		return d, badSetting("partitions", partitions, fmt.Sprintf("this deployment has %d, which can't be changed: leave the setting out, or begin with a new store and broker", d.Partitions))
-	}
-	return d, nil
-}
-
-// awaitDeployment waits until the reader shows a deployment.
-func awaitDeployment(r *role, reader store.Reader) (drainmark.Deployment, error) {
-	var retry backoff.Backoff
-	for {
-		d, err := reader.Deployment(r.ctx)
-		if err == nil {
-			return d, nil
-		}
-		if errors.Is(err, store.ErrMisconfigured) {
-			return d, opening("replica", err)
-		}
-		r.log.Warn("the store shows no deployment yet; waiting for a consumer to make it", "error", err)
-		if retry.Wait(r.ctx) != nil {
-			return d, r.ctx.Err()
-		}
-	}
-}
-
 func newConsumer(queue broker.Broker, master store.Store, owner string, d drainmark.Deployment, l consumer.Limits, r *role) *consumer.Consumer {
 	return consumer.New(consumer.Config{
 		Broker: queue, Store: master, Owner: owner, Partitions: d.Partitions, Limits: l,
@@ -430,12 +402,12 @@ type company struct {
 
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
 // goes first, so that everything that it has accepted is still carried out.
-func runBackend(r *role, queue broker.Broker, reader store.Reader, d drainmark.Deployment, delay time.Duration, l listening, keep retention, with company) error {
+func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, delay time.Duration, l listening, keep retention, with company) error {
 	if room := min(queue.Traits().MaxPayload, drainmark.MaxBatchBytes); l.MessageBytes+4096 > room {
 		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which 4096 are ours", room))
 	}
 	b, err := backend.New(backend.Config{
-		Broker: queue, Reader: reader, Deployment: d, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
+		Broker: queue, Reader: reader, Deployment: d.Deployment, Unmade: d.unmade, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
 		Now: wallClock(),
 	})
 	if err != nil {

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/store"
+)
+
+// Which deployment a role works for is recorded twice: in the store, and in the broker. Whoever comes first, a backend
+// or a consumer, records it in the broker. The consumer makes the store for that deployment, and notes that in the
+// broker. So a store or a broker that has been emptied, or is another deployment's, is noticed at the start.
+
+// counting is how many partitions a deployment gets.
+type counting struct {
+	Partitions int `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
+}
+
+// founding is how a consumer makes a store.
+type founding struct {
+	counting `embed:""`
+	NewStore bool `help:"Make the store anew although the broker knows that one had been made. What was persisted in that one is gone, except for what the broker still has."`
+}
+
+// defaultPartitions is how many partitions a deployment gets if nobody says.
+const defaultPartitions = 4
+
+func (c counting) check() error {
+	if c.Partitions < 0 || c.Partitions > drainmark.MaxPartitions {
+		return badSetting("partitions", c.Partitions, fmt.Sprintf("it must be between 1 and %d", drainmark.MaxPartitions))
+	}
+	return nil
+}
+
+// fits refuses another number of partitions than the deployment has.
+func (c counting) fits(d drainmark.Deployment) error {
+	if c.Partitions != 0 && c.Partitions != d.Partitions {
+		return badSetting("partitions", c.Partitions, fmt.Sprintf("this deployment has %d, which can't be changed: leave the setting out, or begin with a new store and broker", d.Partitions))
+	}
+	return nil
+}
+
+// wanted makes a deployment up, for when nothing is recorded yet.
+func (c counting) wanted() broker.Enrollment {
+	wanted := drainmark.Deployment{Partitions: c.Partitions}
+	if c.Partitions == 0 {
+		wanted.Partitions = defaultPartitions
+	}
+	id := drainmark.NewProducerID()
+	copy(wanted.ID[:], id[:])
+	return broker.Enrollment{Deployment: wanted}
+}
+
+// openRegistry opens the broker's record of the deployment.
+type openRegistry func(ctx context.Context) (broker.Registry, error)
+
+func registryAt(url string, s brokerSettings) openRegistry {
+	scheme, _, _ := strings.Cut(url, ":")
+	return func(ctx context.Context) (broker.Registry, error) { return registries[scheme](ctx, url, s) }
+}
+
+// enroll enrolls once, within that time.
+func (open openRegistry) enroll(ctx context.Context, e broker.Enrollment, within time.Duration) (broker.Enrollment, error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	registry, err := open(ctx)
+	if err != nil {
+		return e, opening("broker", err)
+	}
+	defer registry.Close()
+	recorded, err := registry.Enroll(ctx, e)
+	return recorded, opening("broker", err)
+}
+
+// awaitEnrolled enrolls as soon as the broker answers.
+func (open openRegistry) awaitEnrolled(r *role, e broker.Enrollment) (broker.Enrollment, error) {
+	return await(r, "broker", func() (broker.Enrollment, error) { return open.enroll(r.ctx, e, openTime) })
+}
+
+// confirmTime is how long the start of a role with a store is held up by a broker that does not answer.
+const confirmTime = 5 * time.Second
+
+// confirm records in the broker that there is a store of this deployment, and checks that the broker knows no other. If
+// the broker does not answer now, that is done when it does: it may be the record alone that does not work, and a role
+// that knows its deployment from the store needs nothing of it. Then the role ends if they do not agree.
+func (open openRegistry) confirm(r *role, d drainmark.Deployment) error {
+	enrollment := broker.Enrollment{Deployment: d, Stored: true}
+	recorded, err := open.enroll(r.ctx, enrollment, confirmTime)
+	switch {
+	case err == nil:
+		return agree(recorded, d)
+	case drainmark.KindOf(err) != drainmark.KindUnavailable:
+		return err
+	}
+	r.log.Warn("the broker does not answer; its record of the deployment is checked later", "error", err)
+	r.Go(func() error {
+		recorded, err := open.awaitEnrolled(r, enrollment)
+		switch {
+		case r.ctx.Err() != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		return agree(recorded, d)
+	})
+	return nil
+}
+
+// agree checks that the store's deployment is the broker's.
+func agree(recorded broker.Enrollment, d drainmark.Deployment) error {
+	if recorded.Deployment == d {
+		return nil
+	}
+	return drainmark.Errorf(drainmark.KindMisconfigured, "the store is of deployment %x with %d partitions, and the broker's queues are of %x with %d: "+
+		"give each deployment its own store, and its own vhost or prefix in the broker. If nothing in these queues is needed, delete "+
+		"them, and what records the deployment beside them (RabbitMQ: the queue drainmark.deployment; NATS: the stream drainmark-deployment)",
+		d.ID, d.Partitions, recorded.ID, recorded.Partitions)
+}
+
+// deploymentOf returns the deployment that a store or reader shows: the zero one of an empty store.
+func deploymentOf(ctx context.Context, s interface {
+	Deployment(context.Context) (drainmark.Deployment, error)
+}) (drainmark.Deployment, error) {
+	d, err := s.Deployment(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		return drainmark.Deployment{}, nil
+	}
+	return d, opening("store", err)
+}
+
+// settle returns the deployment of a store's master, which it makes if it is empty, and records it in the broker.
+func (c founding) settle(r *role, master store.Store, open openRegistry) (drainmark.Deployment, error) {
+	d, err := await(r, "store", func() (drainmark.Deployment, error) { return deploymentOf(r.ctx, master) })
+	if err == nil && d.Partitions == 0 {
+		d, err = c.found(r, master, open)
+	}
+	if err == nil {
+		err = c.fits(d)
+	}
+	if err != nil {
+		return d, err
+	}
+	return d, open.confirm(r, d)
+}
+
+// found makes an empty store one of the broker's deployment.
+func (c founding) found(r *role, master store.Store, open openRegistry) (drainmark.Deployment, error) {
+	recorded, err := open.awaitEnrolled(r, c.wanted())
+	if err != nil {
+		return recorded.Deployment, err
+	}
+	if err := c.fits(recorded.Deployment); err != nil {
+		return recorded.Deployment, err
+	}
+	if recorded.Stored {
+		if !c.NewStore {
+			return recorded.Deployment, errEmptied
+		}
+		r.log.Warn("the store is made anew: what was persisted in the one before is gone, except for what the broker still has",
+			"deployment", fmt.Sprintf("%x", recorded.ID))
+	}
+	return await(r, "store", func() (drainmark.Deployment, error) {
+		d, err := master.Init(r.ctx, recorded.Deployment)
+		return d, opening("store", err)
+	})
+}
+
+var errEmptied = drainmark.Errorf(drainmark.KindMisconfigured, "the store is empty, though the broker knows that one had been made for "+
+	"its deployment: check that this is the right store, or bring its data back from a replica or a backup. If it is gone for good, "+
+	"start a consumer (or up) once with --new-store")
+
+// found is the deployment that a backend works for.
+type found struct {
+	drainmark.Deployment
+	unmade bool // no consumer has made the store yet
+}
+
+// find returns the deployment that the reader shows or, while the store is empty, the broker's.
+func (c *backendCommand) find(r *role, reader store.Reader, open openRegistry) (found, error) {
+	d, err := await(r, "store", func() (drainmark.Deployment, error) { return deploymentOf(r.ctx, reader) })
+	if err != nil {
+		return found{}, err
+	}
+	if d.Partitions == 0 {
+		return c.findUnmade(r, reader, open)
+	}
+	if err := c.fits(d); err != nil {
+		return found{}, err
+	}
+	return found{Deployment: d}, open.confirm(r, d)
+}
+
+// findUnmade is find while the store is empty. If one had been made, a replica may still be about to show it.
+func (c *backendCommand) findUnmade(r *role, reader store.Reader, open openRegistry) (found, error) {
+	recorded, err := open.awaitEnrolled(r, c.wanted())
+	if err == nil {
+		err = c.fits(recorded.Deployment)
+	}
+	if err != nil {
+		return found{}, err
+	}
+	var retry backoff.Backoff
+	for since := time.Now(); recorded.Stored; {
+		switch d, err := deploymentOf(r.ctx, reader); {
+		case err == nil && d.Partitions != 0:
+			return found{Deployment: d}, agree(recorded, d)
+		case time.Since(since) > openTime:
+			return found{}, errEmptied
+		}
+		r.log.Warn("the store is empty, though one had been made; looking again")
+		if err := retry.Wait(r.ctx); err != nil {
+			return found{}, err
+		}
+	}
+	r.log.Warn("no consumer has made the store yet: appends are accepted, and nothing is persisted until one does",
+		"partitions", recorded.Partitions)
+	return found{Deployment: recorded.Deployment, unmade: true}, nil
+}
