@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/drainmark/drainmark"
+	budgets "github.com/drainmark/drainmark/internal/budget"
 	"github.com/drainmark/drainmark/store"
 	"golang.org/x/sync/semaphore"
 )
@@ -22,8 +23,7 @@ const (
 // answers bounds the memory of what is read to be answered with. What is being read is bounded by the number of reads,
 // because nobody knows how large it is before; what has been read, in bytes.
 type answers struct {
-	limit   int64
-	held    atomic.Int64
+	held    *budgets.Budget
 	reads   chan struct{}       // has something in it for each read under way
 	streams *semaphore.Weighted // the same in bytes, for event streams: who finds no room waits
 	room    int64               // of streams
@@ -32,7 +32,7 @@ type answers struct {
 
 func newAnswers(l *Limits, m *metrics) *answers {
 	return &answers{
-		limit: l.AnswerBytes, reads: make(chan struct{}, largeReads), metrics: m,
+		held: budgets.New(l.AnswerBytes), reads: make(chan struct{}, largeReads), metrics: m,
 		streams: semaphore.NewWeighted(l.StreamBytes), room: l.StreamBytes,
 	}
 }
@@ -50,13 +50,11 @@ func (a *answers) reading(ctx context.Context) (done func(), err error) {
 // hold counts an answer that is made of so many bytes.
 func (a *answers) hold(bytes int) (Held, error) {
 	n := int64(bytes + min(6*bytes, answerBuffer)) // a character becomes six of JSON at most
-	now := a.held.Add(n)
-	if now > a.limit {
-		a.held.Add(-n)
+	if !a.held.Take(n) {
 		return Held{}, drainmark.Errorf(drainmark.KindTooMany,
-			"the answers under way hold %d bytes, and this one needs %d; the limit (answer-bytes) is %d", now-n, n, a.limit)
+			"the answers under way hold %d bytes, and this one needs %d; the limit (answer-bytes) is %d", a.held.Used(), n, a.held.Limit())
 	}
-	a.metrics.answerBytes.Set(float64(now))
+	a.metrics.answerBytes.Set(float64(a.held.Used()))
 	return Held{&hold{answers: a, bytes: n}}, nil
 }
 
@@ -73,7 +71,8 @@ type hold struct {
 func (h Held) Release() {
 	if h.hold != nil && h.hold.over.CompareAndSwap(false, true) {
 		a := h.hold.answers
-		a.metrics.answerBytes.Set(float64(a.held.Add(-h.hold.bytes)))
+		a.held.Give(h.hold.bytes)
+		a.metrics.answerBytes.Set(float64(a.held.Used()))
 	}
 }
 

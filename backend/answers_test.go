@@ -63,7 +63,7 @@ func TestAnswersHaveOneLimit(t *testing.T) {
 			}
 			second.Release()
 			third.Release()
-			if held := s.answers.held.Load(); held != 0 {
+			if held := s.answers.held.Used(); held != 0 {
 				t.Fatalf("%s: all are released, and %d bytes are held", name, held)
 			}
 		}
