@@ -29,6 +29,8 @@ func TestTail(t *testing.T) {
 		{"an event without its blank line is not given", []http.HandlerFunc{streams(m1, m2[:len(m2)-1]), streams(m2, m3)}, []int{1, 2, 3}, nil, []string{"0", "1"}},
 		{"refused and cut off, it comes back", []http.HandlerFunc{problem(503, TooMany), cut(""), says(502, ""), streams(m1 + m2 + m3)}, []int{1, 2, 3}, nil,
 			[]string{"0", "0", "0", "0"}},
+		{"put off by a stream that is over at once, it comes back", []http.HandlerFunc{streams(": 10000 event streams are open\nretry: 7\nid: 0\n\n"),
+			streams("retry: 7\nid: 0\n\n" + m1 + m2 + m3)}, []int{1, 2, 3}, nil, []string{"0", "0"}},
 		{"comments, retry, a mark at the beginning and other events are passed over", []http.HandlerFunc{streams("\ufeffretry: 7\n\n: heartbeat\n\n",
 			"event: other\ndata: {}\n\n", m1, ":\n\nid: 77\n\nnonsense\n", m2, "event: x\n\n", m3)}, []int{1, 2, 3}, nil, []string{"0"}},
 		{"lines may end with CR LF", []http.HandlerFunc{streams(strings.ReplaceAll(m1+m2+": comment\n\n"+m3, "\n", "\r\n"))}, []int{1, 2, 3}, nil, []string{"0"}},
