@@ -182,3 +182,46 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 		}
 	})
 }
+
+func TestPlacesOfAReceiptsMessages(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{}, 1, func(s *system) {
+		s.drain()
+		early := s.append("log", "a")
+		s.append("other", "b")
+		r := s.append("log", "c", "d", "e")
+		s.append("log", slices.Repeat([]string{"x"}, 250)...)
+		s.barrier()
+		places := func(log string, r drainmark.Receipt) (positions []uint64) {
+			s.Helper()
+			found, err := s.Places(s.Context(), log, r)
+			if err != nil {
+				s.Fatal(err)
+			}
+			for i, p := range found {
+				positions = append(positions, p.Position)
+				if p.Mark.String() != markOf(r, uint64(i)) {
+					s.Errorf("at %d stands %s", p.Position, p.Mark)
+				}
+			}
+			return positions
+		}
+		for what, test := range map[string]struct{ got, want []uint64 }{
+			"three in a row":             {places("log", r), []uint64{2, 3, 4}},
+			"one at the beginning":       {places("log", early), []uint64{1}},
+			"in another log":             {places("other", r), nil},
+			"in a log that there is not": {places("nowhere", r), nil},
+			"of a receipt of very many":  {places("log", s.append("log", slices.Repeat([]string{"y"}, 101)...)), nil},
+			"that are not persisted":     {places("log", drainmark.NewReceipt(r.Deployment, r.IssuedAt, drainmark.Run{Producer: r.Runs[0].Producer, First: 9000, Last: 9000})), nil},
+		} {
+			if !slices.Equal(test.got, test.want) {
+				s.Errorf("%s: %v, want %v", what, test.got, test.want)
+			}
+		}
+		s.append("log", slices.Repeat([]string{"z"}, 1000)...)
+		s.barrier()
+		if got := places("log", r); got != nil {
+			s.Errorf("far behind: %v", got)
+		}
+	})
+}

@@ -117,6 +117,10 @@ type Service interface {
 	// it waits at most wait: KindNotReached. KindNotFound for a log that nobody has written to.
 	Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (Page, error)
 
+	// Places says where those messages of a receipt stand in a log that are among its newest 1,000, in order of position.
+	// Of a receipt of more than 100 records it says nothing.
+	Places(ctx context.Context, log string, r drainmark.Receipt) ([]Place, error)
+
 	// Logs returns up to limit logs behind the name after.
 	Logs(ctx context.Context, after string, limit int) (Logs, error)
 

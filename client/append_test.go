@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"reflect"
 	"testing"
 	"unicode/utf8"
 )
@@ -46,7 +47,7 @@ func TestAppendRequests(t *testing.T) {
 			} else {
 				status, err = c.Append(t.Context(), "a.log", test.messages[0], 0)
 			}
-			if err != nil || status != (Status{Receipt: "R1", State: Accepted, Count: uint64(len(test.messages))}) {
+			if err != nil || !reflect.DeepEqual(status, Status{Receipt: "R1", State: Accepted, Count: uint64(len(test.messages))}) {
 				t.Fatalf("%+v: %v", status, err)
 			}
 			r := s.got()[0]

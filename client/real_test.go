@@ -174,6 +174,11 @@ func TestDeadLetters(t *testing.T) {
 	if _, err := here.Append(t.Context(), "log", client.Message{Body: []byte("poison 3")}, 0); err != nil {
 		t.Fatalf("without a wait: %v", err)
 	}
+	one := must(here.Append(t.Context(), "log", client.Message{Body: []byte("better")}, 0))(t)
+	if s := must(there.StatusIn(t.Context(), "log", one.Receipt, patience))(t); one.ID == "" || len(s.Messages) != 1 ||
+		s.Messages[0] != (client.Placed{Log: "log", Position: 2, ID: one.ID}) {
+		t.Fatalf("of %s it is said %+v", one.ID, s)
+	}
 	reached := must(here.WaitBarrier(t.Context()))(t)
 	if reached.SetAside == nil || *reached.SetAside != 3 {
 		t.Fatalf("the barrier is %+v", reached)
@@ -230,7 +235,7 @@ func TestDeadLetters(t *testing.T) {
 	if _, err := there.RetryDeadLetter(t.Context(), letters[0].ID, 0); client.KindOf(err) != client.NotFound || !client.NothingDone(err) {
 		t.Errorf("one that is open no more: %v", err)
 	}
-	if texts := d.texts(t, there, "log", client.ReadOptions{}); fmt.Sprint(texts) != "[1 good 2 poison 1]" {
+	if texts := d.texts(t, there, "log", client.ReadOptions{}); fmt.Sprint(texts) != "[1 good 2 better 3 poison 1]" {
 		t.Errorf("the log has %q", texts)
 	}
 }

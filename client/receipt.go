@@ -45,6 +45,10 @@ type Status struct {
 	State   State   `json:"state"`
 	Reason  string  `json:"reason"` // why it is rejected or stalled, or what is set aside; for people
 	Count   uint64  `json:"count"`  // how many records it stands for; 0 if the answer does not say, as a barrier's
+	// ID is what the one message of an append is called in its log, unless it had been accepted before, with the same key.
+	ID string `json:"id"`
+	// Messages is where the writes' messages stand, if StatusIn has asked for it, and they are found.
+	Messages []Placed `json:"messages"`
 	// Rejected is which of the records can never be persisted; nil unless the state is Rejected.
 	Rejected *RejectedRecords `json:"rejected"`
 	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being Reached:
@@ -55,6 +59,13 @@ type Status struct {
 	// otherwise it is nil.
 	SetAside *uint64 `json:"set_aside"`
 	Backend  string  `json:"-"` // the run of a backend that has answered; "" if it does not say
+}
+
+// Placed is where a message stands.
+type Placed struct {
+	Log      string `json:"log"`
+	Position uint64 `json:"position"`
+	ID       string `json:"id"`
 }
 
 // RejectedRecords says which of a receipt's records can never be persisted.
@@ -95,6 +106,13 @@ func (c *Client) status(ctx context.Context, what *call) (Status, error) {
 // until they are persisted or rejected. Of a merged receipt it tells as of one, and answers with a shorter one.
 func (c *Client) Status(ctx context.Context, receipt Receipt, wait time.Duration) (Status, error) {
 	path := "/v1/receipts/" + url.PathEscape(string(receipt))
+	return c.status(ctx, &call{method: http.MethodGet, path: path, wait: wait, repeatable: true})
+}
+
+// StatusIn is Status that also says where the receipt's messages stand in a log, once they are persisted. It finds
+// those that are among the newest 1,000 messages of the log, of a receipt of at most 100 records.
+func (c *Client) StatusIn(ctx context.Context, log string, receipt Receipt, wait time.Duration) (Status, error) {
+	path := "/v1/receipts/" + url.PathEscape(string(receipt)) + "?" + url.Values{"log": {log}}.Encode()
 	return c.status(ctx, &call{method: http.MethodGet, path: path, wait: wait, repeatable: true})
 }
 

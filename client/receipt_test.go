@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 )
@@ -19,7 +20,7 @@ func TestWait(t *testing.T) {
 			s := startScript(t, says(200, stateOf("R1", Pending)), says(200, stateOf("R2", Stalled)), says(200, stateOf("R2", end)))
 			status, err := newClient(t, Config{URL: s.URL, Retry: quick(1)}).Wait(t.Context(), "R0")
 			got := s.got()
-			if err != nil || status != (Status{Receipt: "R2", State: end, Reason: "why"}) || len(got) != 3 {
+			if err != nil || !reflect.DeepEqual(status, Status{Receipt: "R2", State: end, Reason: "why"}) || len(got) != 3 {
 				t.Fatalf("%+v after %d requests: %v", status, len(got), err)
 			}
 			if got[0].RequestURI != "/v1/receipts/R0" || got[2].RequestURI != "/v1/receipts/R2" || got[0].Header.Get("Prefer") != "wait=5" {
@@ -33,7 +34,7 @@ func TestWait(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 		defer cancel()
 		status, err := newClient(t, Config{URL: s.URL}).Wait(ctx, "R0")
-		if !errors.Is(err, context.DeadlineExceeded) || status != (Status{Receipt: "R1", State: Stalled, Reason: "why"}) {
+		if !errors.Is(err, context.DeadlineExceeded) || !reflect.DeepEqual(status, Status{Receipt: "R1", State: Stalled, Reason: "why"}) {
 			t.Errorf("%+v: %v", status, err)
 		}
 	})
@@ -60,7 +61,7 @@ func TestWaitBarrier(t *testing.T) {
 	t.Parallel()
 	s := startScript(t, says(202, stateOf("B1", Pending)), says(202, stateOf("B2", Stalled)), says(200, stateOf("B2", Reached)))
 	status, err := newClient(t, Config{URL: s.URL, Retry: quick(1)}).WaitBarrier(t.Context(), "a", "b")
-	if err != nil || status != (Status{Receipt: "B2", State: Reached, Reason: "why"}) {
+	if err != nil || !reflect.DeepEqual(status, Status{Receipt: "B2", State: Reached, Reason: "why"}) {
 		t.Errorf("%+v: %v", status, err)
 	}
 	for i, want := range []string{"/v1/barriers?log=a&log=b", "/v1/barriers?receipt=B1", "/v1/barriers?receipt=B2"} {

@@ -30,6 +30,7 @@ type fake struct {
 	backlog     func(ctx context.Context) ([]backend.PartitionBacklog, error)
 	working     func(ctx context.Context) backend.Working
 	deadLetters func(ctx context.Context, f backend.LetterFilter, after string, limit int) (backend.DeadLetters, error)
+	places      func(log string, r drainmark.Receipt) ([]backend.Place, error)
 	settle      func(kind drainmark.RecordKind, f backend.LetterFilter, after string, limit int) (backend.Settled, error)
 	count       func(f backend.LetterFilter) (backend.Settled, error)
 	subscribe   func(ctx context.Context, log string, after uint64) (backend.Subscription, error)
@@ -115,6 +116,13 @@ func (f *fake) DeadLetters(ctx context.Context, letters backend.LetterFilter, af
 		return backend.DeadLetters{}, errNotScripted
 	}
 	return f.deadLetters(ctx, letters, after, limit)
+}
+
+func (f *fake) Places(_ context.Context, log string, r drainmark.Receipt) ([]backend.Place, error) {
+	if f.places == nil {
+		return nil, errNotScripted
+	}
+	return f.places(log, r)
 }
 
 func (f *fake) Settle(_ context.Context, kind drainmark.RecordKind, letters backend.LetterFilter, after string, limit int) (backend.Settled, error) {

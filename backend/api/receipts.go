@@ -18,6 +18,14 @@ type receiptJSON struct {
 	Reason   string        `json:"reason,omitempty"`
 	Count    uint64        `json:"count"`
 	Rejected *rejectedJSON `json:"rejected,omitempty"`
+	Messages []placeJSON   `json:"messages,omitempty"`
+}
+
+// placeJSON is where a message stands.
+type placeJSON struct {
+	Log      string `json:"log"`
+	Position uint64 `json:"position"`
+	ID       string `json:"id"`
 }
 
 // rejectedJSON says which of a receipt's records are set aside; a lower bound unless it is exact.
@@ -43,8 +51,18 @@ type barrierJSON struct {
 	SetAside *uint64 `json:"set_aside,omitempty"` // left out where it is not known
 }
 
-// receipt answers what became of the writes of one or more receipts.
+// receipt answers what became of the writes of one or more receipts, and where they stand in a log.
 func (h *handler) receipt(w http.ResponseWriter, r *request) error {
+	q, err := r.query()
+	if err != nil {
+		return err
+	}
+	log := q.Get("log")
+	if q.Has("log") {
+		if err := drainmark.CheckLogName(log); err != nil {
+			return err
+		}
+	}
 	texts := names([]string{r.PathValue("receipt")})
 	receipt, err := h.parseReceipts(texts)
 	if err != nil {
@@ -58,7 +76,18 @@ func (h *handler) receipt(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	answer := receiptJSON{now.Receipt.String(), string(now.State), now.Reason, recordsOf(now.Receipt), newRejected(now)}
+	answer := receiptJSON{
+		Receipt: now.Receipt.String(), State: string(now.State), Reason: now.Reason, Count: recordsOf(now.Receipt), Rejected: newRejected(now),
+	}
+	if log != "" && (now.State == backend.Persisted || now.State == backend.Rejected) {
+		places, err := h.service.Places(r.Context(), log, now.Receipt)
+		if err != nil {
+			return err
+		}
+		for _, p := range places {
+			answer.Messages = append(answer.Messages, placeJSON{log, p.Position, p.Mark.String()})
+		}
+	}
 	return h.respondJSON(w, http.StatusOK, answer)
 }
 

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,6 +26,24 @@ func fencesOf(r drainmark.Receipt) string {
 		r.Epochs[run.Partition] = 7
 	}
 	return r.String()
+}
+
+func TestReceiptSaysWhereMessagesStand(t *testing.T) {
+	t.Parallel()
+	asked := ""
+	s := serve(t, &fake{status: says(backend.Persisted, ""), places: func(log string, r drainmark.Receipt) ([]backend.Place, error) {
+		asked = log + " " + r.String()
+		return []backend.Place{{Position: 7, Mark: drainmark.Mark{Partition: 1, Producer: producer, Sequence: 1}}}, nil
+	}})
+	v := s.do("GET", "/v1/receipts/"+receiptOne.String()+"?log=guestbook", "").want(t, 200)
+	want := []any{map[string]any{"log": "guestbook", "position": 7.0, "id": "1-4bf90000000000000000000000000036-1"}}
+	if got := v["messages"]; !reflect.DeepEqual(got, want) || asked != "guestbook "+receiptOne.String() {
+		t.Errorf("asked for %q, the answer is %v", asked, v)
+	}
+	if v := s.do("GET", "/v1/receipts/"+receiptOne.String(), "").want(t, 200); v["messages"] != nil {
+		t.Errorf("nobody has asked, the answer is %v", v)
+	}
+	s.do("GET", "/v1/receipts/"+receiptOne.String()+"?log=A", "").wantProblem(t, drainmark.KindInvalid, "log name")
 }
 
 func TestReceiptSaysWhatIsRejected(t *testing.T) {
