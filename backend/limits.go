@@ -17,7 +17,7 @@ type Limits struct {
 	AnswerBytes    int64         // bytes of pages and lists that are being answered with, from 16 MiB; 256 MiB
 	StreamBytes    int64         // bytes that all event streams hold to be sent, from 1 MiB; 64 MiB
 	Poll           time.Duration // how often to look for changes, in case a notification was lost; 1 s
-	StallAfter     time.Duration // no progress for so long, with something pending, is a stall; 5 s
+	StallAfter     time.Duration // something waits for so long, and nothing is persisted: a stall; 5 s
 
 	// ProducerRetention is for how long after its last record the store keeps a producer's progress; 7 days. An older
 	// receipt of a producer that the progress does not know is expired.
