@@ -234,6 +234,9 @@ export function sentenceOf(stations, { status, backlog }, now) {
     case "incomplete": return `Some partitions wait for a consumer${reason(consumer)}`;
     case "starting …": return "The consumer starts again.";
   }
+  const { persisting } = status.value;
+  if (persisting?.working === false) return `Writes are accepted and can be read, but do not get into the database${reason({ detail: persisting.reason })}`;
+  if (persisting?.working === null) return `Writes are accepted and can be read. Whether they get into the database is not known${reason({ detail: persisting.reason })}`;
   const missing = backlog.value.partitions.reduce((sum, p) => sum + p.missing.length, 0);
   if (missing > 0) return "Accepted writes are missing: the broker did not deliver them. The partitions and the dead letters below say which.";
   if (store.state !== "good") return "Writes are accepted and can be read.";

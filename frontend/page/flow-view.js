@@ -35,10 +35,11 @@ const ageText = (source, now) => (source.at > 0 && !source.fresh(now) ? `${durat
 export function showHealth(stations, { status }, now) {
   const { backend } = stations;
   setBadge(byId("health-live"), backend.state, backend.state === "good" ? "live" : backend.word);
-  for (const [id, part] of [["health-appends", "appends"], ["health-reads", "reads"]]) {
-    const working = status.fresh(now) ? status.value[part].working : null;
-    if (working === null) setBadge(byId(id), "unknown", "unknown");
-    else setBadge(byId(id), working ? "good" : "bad", working ? "work" : "do not work");
+  for (const [part, yes, no] of [["appends", "work", "do not work"], ["reads", "work", "do not work"], ["persisting", "works", "does not work"]]) {
+    const badge = byId(`health-${part}`);
+    const working = status.fresh(now) ? status.value[part]?.working ?? null : null; // an older backend does not say
+    if (working === null) setBadge(badge, "unknown", "unknown");
+    else setBadge(badge, working ? "good" : "bad", working ? yes : no);
   }
 }
 

@@ -60,7 +60,7 @@ func testPhone(t *testing.T, b *browser) {
 	}
 	p.do(chromedp.Click("#send"))
 	g.shows("one\ntwo/visible")
-	for _, width := range []int64{320, 342} {
+	for _, width := range []int64{240, 280, 320, 342} {
 		p.do(chromedp.EmulateViewport(width, 600))
 		if wide := evaluate[int64](p, `document.documentElement.scrollWidth`); wide > width {
 			t.Errorf("at a width of %d the page is %d wide", width, wide)
@@ -129,4 +129,29 @@ func TestFlowWhereTheBrokerCannotCount(t *testing.T) {
 	p.fits()
 	backlog(strings.ReplaceAll(asRabbitMQ, `"missing":[]`, `"missing":[{"producer":"p","first":1,"last":2}]`))
 	p.shows("#sentence", "^Accepted writes are missing")
+}
+
+// What the backend says of persisting and of what is set aside is part of the answers.
+func TestFlowOfWhatIsNotPersisted(t *testing.T) {
+	t.Parallel()
+	_, up := startUp(t)
+	d := startDoor(t, up)
+	answers := map[string]string{
+		"/v1/status": `{"appends":{"working":true,"reason":null},"reads":{"working":true,"reason":null},
+			"persisting":{"working":false,"reason":"something has waited for 41s"}}`,
+		"/v1/barriers": `{"receipt":"r","state":"reached","set_aside":2}`,
+	}
+	d.set(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		answer, ok := answers[r.URL.Path]
+		if ok {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, answer)
+		}
+		return ok
+	})
+	p := startBrowser(t).visitFlow("Hal", d.url)
+	p.shows("#health-persisting", "does not work")
+	p.shows("#sentence", "^Writes are accepted and can be read, but do not get into the database: something has waited for 41s")
+	p.do(chromedp.Click("#barrier-ask"))
+	p.shows("#barrier-answer", "Everything else[^]*2 records are set aside as dead letters")
 }
