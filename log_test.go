@@ -1,9 +1,11 @@
 package drainmark_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"regexp"
 	"strings"
 	"testing"
@@ -173,6 +175,23 @@ func TestKinds(t *testing.T) {
 	} {
 		if got := drainmark.KindOf(c.err); got != c.want {
 			t.Errorf("KindOf(%v) is %q, want %q", c.err, got, c.want)
+		}
+	}
+}
+
+// What is logged as JSON is for people too: ids are their texts.
+func TestIDsInLogs(t *testing.T) {
+	t.Parallel()
+	producer := drainmark.NewProducerID()
+	run := drainmark.Run{Partition: 1, Producer: producer, First: 2, Last: 3}
+	for name, handler := range map[string]func(*bytes.Buffer) slog.Handler{
+		"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
+		"json": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
+	} {
+		var b bytes.Buffer
+		slog.New(handler(&b)).Info("x", "producer", producer, "run", run, "runs", []drainmark.Run{run})
+		if n := strings.Count(b.String(), producer.String()); n != 3 {
+			t.Errorf("%s: %s", name, b.String())
 		}
 	}
 }

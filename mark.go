@@ -32,6 +32,9 @@ func ParseProducerID(s string) (ProducerID, error) {
 
 func (p ProducerID) String() string { return hex.EncodeToString(p[:]) }
 
+// MarshalText has logs show the text, in every format.
+func (p ProducerID) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
+
 // Mark is one record's place: the Sequence-th record (from 1) of a producer in a partition.
 type Mark struct {
 	Partition int
@@ -88,6 +91,9 @@ func RunOf(m Mark) Run {
 func (r Run) String() string {
 	return fmt.Sprintf("%d-%s-%d..%d", r.Partition, r.Producer, r.First, r.Last)
 }
+
+// MarshalText has logs show the text, in every format.
+func (r Run) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
 // ParseRun reads what Run.String wrote.
 func ParseRun(s string) (Run, error) {

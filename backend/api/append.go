@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -14,6 +15,12 @@ import (
 
 // manyType is the content type of a request of many messages.
 const manyType = "application/x-ndjson"
+
+// manyTypes are the names that are in use for it: there is no registered one.
+var manyTypes = []string{
+	manyType, "application/ndjson", "application/jsonl", "application/x-jsonl", "application/jsonlines", "application/x-jsonlines",
+	"application/json-lines", "application/x-json-lines",
+}
 
 // append takes one message in, or many.
 func (h *handler) append(w http.ResponseWriter, r *request) error {
@@ -28,8 +35,12 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	types := r.Header["Content-Type"]
+	if len(types) > 1 {
+		return invalid("there are %d Content-Type headers: there can be one", len(types))
+	}
 	read := h.readOne
-	if hasType(r.Header.Get("Content-Type"), manyType) {
+	if len(types) == 1 && slices.ContainsFunc(manyTypes, func(many string) bool { return hasType(types[0], many) }) {
 		read = h.readMany
 	}
 	common := drainmark.Record{

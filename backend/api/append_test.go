@@ -35,7 +35,7 @@ func TestAppendOne(t *testing.T) {
 		"without a content type it is bytes":            {"hello", nil, drainmark.Record{Body: []byte("hello"), ContentType: "application/octet-stream"}},
 		"it may be empty":                               {"", nil, drainmark.Record{ContentType: "application/octet-stream"}},
 		"it may have every byte":                        {"\x00\xff\r\n\xc3", nil, drainmark.Record{Body: []byte("\x00\xff\r\n\xc3"), ContentType: "application/octet-stream"}},
-		"JSON is a message like any other":              {`{"body":"x"}`, []string{"Content-Type: application/jsonl"}, drainmark.Record{Body: []byte(`{"body":"x"}`), ContentType: "application/jsonl"}},
+		"JSON is a message like any other":              {`{"body":"x"}`, []string{"Content-Type: application/json"}, drainmark.Record{Body: []byte(`{"body":"x"}`), ContentType: "application/json"}},
 		"a content type need not be one":                {"x", []string{"Content-Type: whatever, really"}, drainmark.Record{Body: []byte("x"), ContentType: "whatever, really"}},
 		"the identity coding is none":                   {"x", []string{"Content-Encoding: identity"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream"}},
 		"an idempotency key goes along":                 {"x", []string{`Idempotency-Key: "k 1"`}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Key: "k 1"}},
@@ -85,6 +85,7 @@ func TestAppendRefuses(t *testing.T) {
 			drainmark.KindInvalid, []string{"Content-Type", "255"}},
 		"an empty content type":          {messagesPath, "x", []string{"Content-Type: "}, drainmark.KindInvalid, []string{"Content-Type"}},
 		"a content type beyond ASCII":    {messagesPath, "x", []string{"Content-Type: te\xe4t"}, drainmark.KindInvalid, []string{"Content-Type"}},
+		"two content types":              {messagesPath, "x", []string{"Content-Type: text/plain", "Content-Type: text/html"}, drainmark.KindInvalid, []string{"2 Content-Type headers"}},
 		"a content coding":               {messagesPath, "x", []string{"Content-Encoding: gzip"}, drainmark.KindMediaType, []string{"gzip", "identity"}},
 		"a second content coding":        {messagesPath, "x", []string{"Content-Encoding: identity, br"}, drainmark.KindMediaType, []string{"br"}},
 		"a key that is none":             {messagesPath, "x", []string{`Idempotency-Key: ""`}, drainmark.KindInvalid, []string{"Idempotency-Key", "255"}},
@@ -547,3 +548,19 @@ type sink struct {
 func (s *sink) Header() http.Header         { return s.header }
 func (s *sink) WriteHeader(status int)      { s.status = status }
 func (s *sink) Write(p []byte) (int, error) { return len(p), nil }
+
+func TestTheNamesOfNDJSON(t *testing.T) {
+	t.Parallel()
+	for name, many := range map[string]bool{
+		"application/x-ndjson": true, "application/ndjson": true, "application/jsonl": true, "application/x-jsonlines": true,
+		"application/json-lines; charset=utf-8": true, "Application/NDJSON": true,
+		"application/json": false, "text/plain": false, "application/x-ndjsonx": false,
+	} {
+		got := 0
+		s := serve(t, accepts(func(_ string, records []drainmark.Record) { got = len(records) }))
+		s.do("POST", messagesPath, `{"body":"a"}`+"\n"+`{"body":"b"}`, "Content-Type: "+name).want(t, 202)
+		if (got == 2) != many {
+			t.Errorf("%s is %d messages", name, got)
+		}
+	}
+}

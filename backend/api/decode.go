@@ -14,6 +14,9 @@ import (
 // textType is the content type of a message whose line has "body" and names none.
 const textType = "text/plain; charset=utf-8"
 
+// byteOrderMark is what some programs write before UTF-8.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // many decodes a request of many messages: one JSON object a line. Memory is taken for the request, not for a line:
 // bodies lie in the request's own, keys in one string.
 type many struct {
@@ -36,6 +39,7 @@ func (m *many) decode(data []byte) ([]drainmark.Record, error) {
 	m.records = make([]drainmark.Record, 0, capacity)
 	m.ends = make([]int, 0, capacity)
 	m.decoded = nil
+	data = bytes.TrimPrefix(data, byteOrderMark)
 	var line []byte
 	for number := 1; len(data) > 0; number++ {
 		if line, data = cutLine(data); len(line) == 0 {

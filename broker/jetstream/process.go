@@ -54,7 +54,7 @@ func startProcess(c EmbedConfig) (*process, error) {
 	}
 	p := &process{config: c, lock: lock, wake: make(chan struct{}, 1), broken: make(chan error, 1), margin: purgeRoom}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.log = &serverLog{log: c.Logger.With("part", "nats"), trouble: p.suspect}
+	p.log = &serverLog{log: c.Logger.With("library", "nats-server"), trouble: p.suspect}
 	if err := p.start(); err != nil {
 		p.cancel()
 		return nil, errors.Join(err, lock.Release())

@@ -281,7 +281,8 @@ func wrongPassword(t *testing.T, server *servers.RabbitMQ) {
 		"http://guestbook:" + secret + "@" + address + "/":                                     true,
 		"amqp://guestbook:" + secret + "@,/":                                                   true,
 		fmt.Sprintf("amqp://guestbook:%s@%s:%d/", secret, servers.Host, servers.Port(t)):       false, // nobody listens
-		fmt.Sprintf("amqps://guestbook:%s@%s/", secret, address):                               false, // no TLS there
+		fmt.Sprintf("amqps://guestbook:%s@%s/", secret, address):                               true,  // no TLS there
+		fmt.Sprintf("amqp://guestbook:%s@%s/?heartbeats=%s", secret, address, secret):          true,  // no such parameter
 	} {
 		c := Config{URL: url, Partitions: 1, Timeout: 4 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))}
 		b, err := Open(t.Context(), c)

@@ -256,11 +256,14 @@ const silentClose = 2 * time.Second
 // explainDial tells apart what somebody has to change from what may pass.
 func explainDial(err error, took time.Duration) error {
 	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
 	switch {
 	case errors.Is(err, amqp.ErrCredentials) && took < silentClose:
 		return errors.New("the connection ended during the login")
 	case errors.Is(err, amqp.ErrCredentials), errors.Is(err, amqp.ErrSASL), errors.Is(err, amqp.ErrVhost), hasCode(err, amqp.AccessRefused, amqp.NotAllowed):
 		return misconfigured("RabbitMQ refuses us: %v: check user, password, vhost and permissions", err)
+	case errors.As(err, &record):
+		return misconfigured("RabbitMQ does not speak TLS on this port: use amqp:// or another port")
 	case errors.As(err, &certificate):
 		return misconfigured("%v: check cacertfile and server_name_indication", err)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):

@@ -2,10 +2,16 @@ package rabbitmq
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
+
+// parameters are what a URL can have behind the question mark: those of the client library.
+var parameters = []string{
+	"heartbeat", "connection_timeout", "channel_max", "auth_mechanism", "cacertfile", "certfile", "keyfile", "server_name_indication",
+}
 
 // parseURL splits a URL with several hosts into URLs with one. Its errors show nothing of the URL but what cannot be a
 // password: net/url's own quote all of it.
@@ -35,6 +41,11 @@ func parseURL(from string) ([]endpoint, error) {
 		}
 		if _, err := amqp.ParseURI(one); err != nil {
 			return nil, misconfigured("the broker's URL for host %s can't be read: check port, vhost and query", parsed.Host)
+		}
+		for name := range parsed.Query() {
+			if !slices.Contains(parameters, name) {
+				return nil, misconfigured("the broker's URL has %.40q: there are only the parameters %s", name, strings.Join(parameters, ", "))
+			}
 		}
 		if parsed.Query().Get("heartbeat") == "0" {
 			return nil, misconfigured("the broker's URL has heartbeat=0: without heartbeats a dead peer is never noticed")

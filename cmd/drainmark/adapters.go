@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"unicode"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
@@ -27,7 +28,7 @@ type brokerSettings struct {
 
 func (s brokerSettings) jetstream() jetstream.Options {
 	return jetstream.Options{
-		Partitions: s.partitions, MaxBytes: s.BacklogBytes, ReplayWindow: s.ReplayWindow,
+		Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes), ReplayWindow: s.ReplayWindow,
 		ProducerRetention: s.brokerRetention(), Logger: s.log.With("part", "broker"),
 	}
 }
@@ -60,7 +61,7 @@ func openNATS(ctx context.Context, url string, s brokerSettings) (broker.Broker,
 
 func openRabbitMQ(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
 	return rabbitmq.Open(ctx, rabbitmq.Config{
-		URL: url, Partitions: s.partitions, MaxBytes: s.BacklogBytes, Logger: s.log.With("part", "broker"),
+		URL: url, Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes), Logger: s.log.With("part", "broker"),
 	})
 }
 
@@ -164,6 +165,9 @@ const (
 // password in it.
 func checkURL[T any](name, url string, table map[string]T, schemes string) error {
 	scheme, rest, ok := strings.Cut(url, ":")
+	if strings.ContainsFunc(url, unicode.IsControl) {
+		return badSetting(name, "(not shown)", "it has a line break or another control character in it, which may be at the end of a secret")
+	}
 	if _, known := table[scheme]; !ok || !known || rest == "" {
 		shown := "(not shown)"
 		switch {

@@ -28,6 +28,8 @@ type cli struct {
 	Consumer consumerCommand `cmd:"" help:"Drain partitions of the broker into the store."`
 	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
+
+	ShowVersion versionFlag `name:"version" env:"-" help:"Print the version."`
 }
 
 // shutdownDelayHelp is the help of the setting whose default depends on the role.
@@ -125,20 +127,20 @@ type listening struct {
 	connecting `embed:""`
 	browsing   `embed:""`
 
-	MessageBytes   int           `help:"Largest message." default:"262144" group:"Limits"`
-	RequestBytes   int           `help:"Largest request of many messages." default:"8388608" group:"Limits"`
+	MessageBytes   size          `help:"Largest message." default:"262144" group:"Limits"`
+	RequestBytes   size          `help:"Largest request of many messages." default:"8388608" group:"Limits"`
 	RequestLines   int           `help:"Most messages in one request." default:"10000" group:"Limits"`
-	BodyBytes      int64         `help:"Request bodies held in memory at once." default:"268435456" group:"Limits"`
+	BodyBytes      size          `help:"Request bodies held in memory at once." default:"268435456" group:"Limits"`
 	PageMessages   int           `help:"Most messages on a page." default:"1000" group:"Limits"`
 	MaxWait        time.Duration `help:"Longest wait that a request can ask for." default:"60s" group:"Limits"`
 	RequestTimeout time.Duration `help:"How long a request takes at most, besides its wait." default:"10s" group:"Limits"`
-	WaitingBytes   int64         `help:"Records that wait to be published, in bytes." default:"67108864" group:"Limits"`
+	WaitingBytes   size          `help:"Records that wait to be published, in bytes." default:"67108864" group:"Limits"`
 	BatchRecords   int           `help:"Records in one broker message." default:"1000" group:"Limits"`
 	Waiters        int           `help:"Requests that wait for a receipt or a barrier." default:"10000" group:"Limits"`
 	Subscribers    int           `help:"Open event streams." default:"10000" group:"Limits"`
-	FeedBytes      int           `help:"Newest messages of followed logs that are kept in memory, in bytes." default:"67108864" group:"Limits"`
-	AnswerBytes    int64         `help:"Pages and lists that are being answered with, in bytes." default:"268435456" group:"Limits"`
-	StreamBytes    int64         `help:"What all event streams hold to be sent, in bytes." default:"67108864" group:"Limits"`
+	FeedBytes      size          `help:"Newest messages of followed logs that are kept in memory, in bytes." default:"67108864" group:"Limits"`
+	AnswerBytes    size          `help:"Pages and lists that are being answered with, in bytes." default:"268435456" group:"Limits"`
+	StreamBytes    size          `help:"What all event streams hold to be sent, in bytes." default:"67108864" group:"Limits"`
 	StallAfter     time.Duration `help:"No progress for so long, with something pending, is a stall." default:"5s" group:"Limits"`
 }
 
@@ -148,10 +150,10 @@ func (l listening) check() error {
 		value int64
 	}{
 		{"message-bytes", int64(l.MessageBytes)}, {"request-bytes", int64(l.RequestBytes)}, {"request-lines", int64(l.RequestLines)},
-		{"body-bytes", l.BodyBytes}, {"page-messages", int64(l.PageMessages)}, {"max-wait", int64(l.MaxWait)},
-		{"request-timeout", int64(l.RequestTimeout)}, {"waiting-bytes", l.WaitingBytes}, {"batch-records", int64(l.BatchRecords)},
+		{"body-bytes", int64(l.BodyBytes)}, {"page-messages", int64(l.PageMessages)}, {"max-wait", int64(l.MaxWait)},
+		{"request-timeout", int64(l.RequestTimeout)}, {"waiting-bytes", int64(l.WaitingBytes)}, {"batch-records", int64(l.BatchRecords)},
 		{"waiters", int64(l.Waiters)}, {"subscribers", int64(l.Subscribers)}, {"feed-bytes", int64(l.FeedBytes)},
-		{"answer-bytes", l.AnswerBytes}, {"stream-bytes", l.StreamBytes},
+		{"answer-bytes", int64(l.AnswerBytes)}, {"stream-bytes", int64(l.StreamBytes)},
 		{"stall-after", int64(l.StallAfter)},
 	} {
 		if limit.value <= 0 {
@@ -170,15 +172,15 @@ func checkAddress(name, value string) error {
 
 func (l listening) apiLimits() api.Limits {
 	return api.Limits{
-		Message: l.MessageBytes, Many: l.RequestBytes, Lines: l.RequestLines, Bodies: l.BodyBytes, MaxPage: l.PageMessages,
+		Message: int(l.MessageBytes), Many: int(l.RequestBytes), Lines: l.RequestLines, Bodies: int64(l.BodyBytes), MaxPage: l.PageMessages,
 		Wait: l.MaxWait, Request: l.RequestTimeout,
 	}
 }
 
 func (l listening) backendLimits(r retention) backend.Limits {
 	return backend.Limits{
-		BatchRecords: l.BatchRecords, WaitingBytes: l.WaitingBytes, Waiters: l.Waiters, Subscribers: l.Subscribers,
-		FeedsBytes: l.FeedBytes, AnswerBytes: l.AnswerBytes, StreamBytes: l.StreamBytes, StallAfter: l.StallAfter, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
+		BatchRecords: l.BatchRecords, WaitingBytes: int64(l.WaitingBytes), Waiters: l.Waiters, Subscribers: l.Subscribers,
+		FeedsBytes: int(l.FeedBytes), AnswerBytes: int64(l.AnswerBytes), StreamBytes: int64(l.StreamBytes), StallAfter: l.StallAfter, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
 	}
 }
 
@@ -221,14 +223,14 @@ func (r retention) brokerRetention() time.Duration { return r.ProducerRetention 
 
 // storage is what the broker may keep.
 type storage struct {
-	BacklogBytes int64         `help:"What the broker stores at most, for all partitions. Above it, appends are refused." default:"10737418240" group:"Limits"`
+	BacklogBytes size          `help:"What the broker stores at most, for all partitions. Above it, appends are refused." default:"10737418240" group:"Limits"`
 	ReplayWindow time.Duration `help:"How long a broker that keeps its log keeps what is persisted, if there is room." default:"1h" group:"Limits"`
 }
 
 func (s storage) check() error {
 	switch {
 	case s.BacklogBytes < 16<<20:
-		return badSetting("backlog-bytes", s.BacklogBytes, "it must be 16777216 or more")
+		return badSetting("backlog-bytes", s.BacklogBytes, "it must be 16777216 (16MiB) or more")
 	case s.ReplayWindow <= 0:
 		return badSetting("replay-window", s.ReplayWindow, "it must be above 0")
 	}

@@ -19,7 +19,7 @@ import (
 
 // counting is how many partitions a deployment gets.
 type counting struct {
-	Partitions int `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
+	Partitions *int `help:"Number of partitions of a new deployment: 4 if not set. It can't be changed later." placeholder:"N"`
 }
 
 // founding is how a consumer makes a store.
@@ -32,25 +32,25 @@ type founding struct {
 const defaultPartitions = 4
 
 func (c counting) check() error {
-	if c.Partitions < 0 || c.Partitions > drainmark.MaxPartitions {
-		return badSetting("partitions", c.Partitions, fmt.Sprintf("it must be between 1 and %d", drainmark.MaxPartitions))
+	if c.Partitions != nil && (*c.Partitions < 1 || *c.Partitions > drainmark.MaxPartitions) {
+		return badSetting("partitions", *c.Partitions, fmt.Sprintf("it must be between 1 and %d", drainmark.MaxPartitions))
 	}
 	return nil
 }
 
 // fits refuses another number of partitions than the deployment has.
 func (c counting) fits(d drainmark.Deployment) error {
-	if c.Partitions != 0 && c.Partitions != d.Partitions {
-		return badSetting("partitions", c.Partitions, fmt.Sprintf("this deployment has %d, which can't be changed: leave the setting out, or begin with a new store and broker", d.Partitions))
+	if c.Partitions != nil && *c.Partitions != d.Partitions {
+		return badSetting("partitions", *c.Partitions, fmt.Sprintf("this deployment has %d, which can't be changed: leave the setting out, or begin with a new store and broker", d.Partitions))
 	}
 	return nil
 }
 
 // wanted makes a deployment up, for when nothing is recorded yet.
 func (c counting) wanted() broker.Enrollment {
-	wanted := drainmark.Deployment{Partitions: c.Partitions}
-	if c.Partitions == 0 {
-		wanted.Partitions = defaultPartitions
+	wanted := drainmark.Deployment{Partitions: defaultPartitions}
+	if c.Partitions != nil {
+		wanted.Partitions = *c.Partitions
 	}
 	id := drainmark.NewProducerID()
 	copy(wanted.ID[:], id[:])

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -76,6 +77,7 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 	}
 	r.health.set(f.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
+	r.log.Info("open the page in a browser", "url", pageURL(listener.Addr())+strings.TrimPrefix(c.PathPrefix, "/"))
 	return r.serve(listener, c.browsing, httpserve.Config{
 		Handler: f, Connections: c.connecting.limit(2, r.log), BodyTime: c.AnswerTimeout,
 		Stop: httpserve.Stop{Delay: c.Delay, Drain: c.AnswerTimeout, Leave: leave},

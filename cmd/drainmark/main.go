@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -36,6 +37,7 @@ func main() {
 		<-ctx.Done()
 		stop() // from now on a second signal ends the process at once
 	}()
+	forgetEmpty()
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
@@ -43,6 +45,7 @@ func main() {
 type app struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
+	unknown        []string // environment variables that look like settings, and are none
 }
 
 // exitError carries the exit code of a command that has said everything already.
@@ -55,22 +58,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	ended := -1
 	parser, err := kong.New(&c, kong.Name("drainmark"), kong.Description(description), kong.UsageOnError(),
-		kong.Writers(stdout, stderr), kong.DefaultEnvars("DRAINMARK"), kong.Exit(func(code int) { ended = code }),
+		kong.Writers(stdout, stderr), kong.DefaultEnvars(prefix), durations, kong.Exit(func(code int) { ended = code }),
 		kong.Vars{"verify_log": verify.DefaultLog, "canary_log": verify.CanaryLog, "shutdown_delay": shutdownDelayHelp, "plans": strings.Join(fault.Names(), ", ")},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
 	if err != nil {
 		fmt.Fprintln(stderr, "drainmark:", err)
 		return exitFailed
 	}
+	if len(args) > 1 && args[0] == "verify" && strings.HasPrefix(args[1], "-") {
+		args = slices.Insert(slices.Clone(args), 1, "run") // or --help would show no settings
+	}
 	command, err := parser.Parse(args)
-	if ended >= 0 { // --help
+	if ended >= 0 { // --help or --version
 		return ended
 	}
-	if err != nil {
-		fmt.Fprintf(stderr, "drainmark: %s\n", err)
+	if err != nil { // it shows arguments
+		fmt.Fprintf(stderr, "drainmark: %s\n", withoutURLs(err.Error()))
 		return exitUsage
 	}
-	err = command.Run(&app{ctx: ctx, stdout: stdout, stderr: stderr})
+	err = command.Run(&app{ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ())})
 	var exit exitError
 	switch {
 	case err == nil:

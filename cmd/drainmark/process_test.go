@@ -16,17 +16,20 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drainmark/drainmark/internal/servers"
 )
 
 // TestMain lets the test binary be the program itself, so that tests start real processes of what is being tested.
 func TestMain(m *testing.M) {
-	if os.Getenv("DRAINMARK_TEST_PROCESS") == "1" {
+	if os.Getenv("TEST_PROCESS_OF_DRAINMARK") == "1" {
 		if os.Args[1] == "empty" {
 			serveEmpty()
 		}
 		main()
 		return
 	}
+	servers.ForgetSettings()
 	os.Exit(m.Run())
 }
 
@@ -73,7 +76,7 @@ func launchWith(t testing.TB, change func(*exec.Cmd), arguments ...string) *prog
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), programTimeout)
 	p := &program{t: t, cmd: exec.CommandContext(ctx, os.Args[0], arguments...), exited: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), "DRAINMARK_TEST_PROCESS=1")
+	p.cmd.Env = append(os.Environ(), "TEST_PROCESS_OF_DRAINMARK=1")
 	p.cmd.Stdout = nil
 	p.cmd.SysProcAttr = processAttributes()
 	change(p.cmd)

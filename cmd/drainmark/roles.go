@@ -89,6 +89,10 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 		return nil, err
 	}
 	takeLibraryLogs(log)
+	slog.SetDefault(log) // for what libraries say
+	for _, name := range a.unknown {
+		log.Warn("this environment variable is not a setting", "variable", name)
+	}
 	if err := checkPlanted(log); err != nil {
 		return nil, err
 	}
@@ -133,6 +137,15 @@ func (r *role) serve(l net.Listener, b browsing, c httpserve.Config) error {
 	c.Stop.Quiet = quietTime
 	c.Stop.Drain += writeTime
 	return httpserve.Serve(r.ctx, l, c)
+}
+
+// pageURL is where people open the page that is served at an address.
+func pageURL(at net.Addr) string {
+	host, port, err := net.SplitHostPort(at.String())
+	if ip := net.ParseIP(host); err == nil && ip != nil && (ip.IsUnspecified() || ip.IsLoopback()) {
+		host = "localhost"
+	}
+	return "http://" + net.JoinHostPort(host, port) + "/"
 }
 
 // warnOpen warns of an address that others than this machine can reach: there is no login.
@@ -182,7 +195,7 @@ func (c *upCommand) Run(a *app) error {
 // start opens broker and store and runs backend and consumer on them until the role ends.
 func (c *upCommand) start(r *role) error {
 	path := "sqlite:" + filepath.Join(c.Data, "store.db")
-	master, err := openStore(r.ctx, path, storeSettings{log: r.log})
+	master, err := awaitStore(r, path, 0, lockTime)
 	if err != nil {
 		return err
 	}
@@ -239,8 +252,12 @@ func (c *upCommand) company(r *role, drain *consumer.Consumer) company {
 
 // Run is called by kong.
 func (c *backendCommand) Run(a *app) error {
+	c.Broker, c.Store = strings.TrimSpace(c.Broker), strings.TrimSpace(c.Store) // secrets often end with a line break
 	if len(c.Replica) == 0 {
 		c.Replica = []string{c.Store}
+	}
+	for i := range c.Replica {
+		c.Replica[i] = strings.TrimSpace(c.Replica[i])
 	}
 	err := firstError(c.counting.check(), c.listening.check(), checkDelay(c.Delay), c.storage.check(), c.retention.check(),
 		checkURL("broker", c.Broker, brokers, brokerSchemes), checkReplicas(c.Replica))
@@ -293,6 +310,7 @@ func (c *backendCommand) registry(r *role) openRegistry {
 
 // Run is called by kong.
 func (c *consumerCommand) Run(a *app) error {
+	c.Broker, c.Store = strings.TrimSpace(c.Broker), strings.TrimSpace(c.Store) // see backendCommand
 	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(),
 		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes), checkWait(c.Wait))
 	if err != nil {
@@ -309,7 +327,7 @@ func (c *consumerCommand) Run(a *app) error {
 }
 
 func (c *consumerCommand) start(r *role) error {
-	master, err := c.awaitStore(r)
+	master, err := awaitStore(r, c.Store, c.Wait, openTime)
 	if err != nil {
 		return err
 	}
@@ -346,14 +364,17 @@ func (c *backendCommand) awaitReader(r *role) (store.Reader, error) {
 	})
 }
 
-// awaitStore opens the store's master and waits until it answers.
-func (c *consumerCommand) awaitStore(r *role) (store.Store, error) {
+// awaitStore opens the store's master and waits until it answers. Each attempt may take so long.
+func awaitStore(r *role, url string, wait int, within time.Duration) (store.Store, error) {
 	return await(r, "store", func() (store.Store, error) {
-		ctx, cancel := context.WithTimeout(r.ctx, openTime)
+		ctx, cancel := context.WithTimeout(r.ctx, within)
 		defer cancel()
-		return openStore(ctx, c.Store, storeSettings{c.Wait, r.log})
+		return openStore(ctx, url, storeSettings{wait, r.log})
 	})
 }
+
+// lockTime is how long "up" waits for another process's lock on its file before it says so.
+const lockTime = 2 * time.Second
 
 // openTime is how long one attempt to open a store or a replica may take.
 const openTime = 15 * time.Second
@@ -403,7 +424,7 @@ type company struct {
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
 // goes first, so that everything that it has accepted is still carried out.
 func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, delay time.Duration, l listening, keep retention, with company) error {
-	if room := min(queue.Traits().MaxPayload, drainmark.MaxBatchBytes); l.MessageBytes+4096 > room {
+	if room := min(queue.Traits().MaxPayload, drainmark.MaxBatchBytes); int(l.MessageBytes)+4096 > room {
 		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which 4096 are ours", room))
 	}
 	b, err := backend.New(backend.Config{
@@ -437,6 +458,9 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	registerBacklog(r, b)
 	r.health.set(b.Ready)
 	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
+	if with.page != nil {
+		r.log.Info("open the page in a browser", "url", pageURL(listener.Addr()))
+	}
 	err = r.serve(listener, l.browsing, httpserve.Config{
 		Handler: handler, Connections: l.connecting.limit(1, r.log), BodyTime: l.RequestTimeout,
 		Stop: httpserve.Stop{Delay: delay, Drain: l.RequestTimeout, Leave: leave},

@@ -40,7 +40,7 @@ func TestVerifyGoesOnWhenNobodyReads(t *testing.T) {
 	_ = reader.Close()
 	defer writer.Close()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "verify", "--url", p.api, "--messages", "50", "--workload", "appends", "--progress", "--report", report)
-	cmd.Env, cmd.Stderr = append(os.Environ(), "DRAINMARK_TEST_PROCESS=1"), writer
+	cmd.Env, cmd.Stderr = append(os.Environ(), "TEST_PROCESS_OF_DRAINMARK=1"), writer
 	if err := cmd.Run(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}

@@ -17,6 +17,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	servers.ForgetSettings()
 	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
 		servers.Cleanup()
 		if binaryDir != "" {

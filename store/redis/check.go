@@ -21,7 +21,7 @@ func checkServer(ctx context.Context, c conn, replicated bool) (warnings []strin
 	case err != nil:
 		return nil, err
 	default:
-		if err := checkInfo(parseInfo(info)); err != nil {
+		if err := checkInfo(parseInfo(info), replicated); err != nil {
 			return nil, err
 		}
 	}
@@ -48,7 +48,7 @@ func parseInfo(text string) map[string]string {
 }
 
 // checkInfo checks what cannot work. Valkey calls itself Redis 7.2.4 for those who ask.
-func checkInfo(info map[string]string) error {
+func checkInfo(info map[string]string, replicated bool) error {
 	version := info["redis_version"]
 	major, _, _ := strings.Cut(version, ".")
 	if n, err := strconv.Atoi(major); err != nil || n < 7 {
@@ -56,6 +56,10 @@ func checkInfo(info map[string]string) error {
 	}
 	if info["redis_mode"] == "cluster" {
 		return fmt.Errorf("%w: the server runs in cluster mode, which is not supported: use one server, or replicas and Sentinels",
+			store.ErrMisconfigured)
+	}
+	if info["role"] == "slave" && !replicated { // Sentinels may just have made it one
+		return fmt.Errorf("%w: the server is a replica, which cannot be written to: the URL must be the master's, or one with Sentinels",
 			store.ErrMisconfigured)
 	}
 	if policy := info["maxmemory_policy"]; info["maxmemory"] != "0" && info["maxmemory"] != "" && policy != "noeviction" {

@@ -232,10 +232,15 @@ func TestUnfitServers(t *testing.T) {
 	})
 	t.Run("a server from before 7.0 is refused, and Valkey is not", func(t *testing.T) {
 		t.Parallel()
-		fails(t, checkInfo(map[string]string{"redis_version": "6.2.14"}), store.ErrMisconfigured, "7.0 or later")
-		fails(t, checkInfo(map[string]string{}), store.ErrMisconfigured, "7.0 or later")
+		fails(t, checkInfo(map[string]string{"redis_version": "6.2.14"}, false), store.ErrMisconfigured, "7.0 or later")
+		fails(t, checkInfo(map[string]string{}, false), store.ErrMisconfigured, "7.0 or later")
+		replica := map[string]string{"redis_version": "7.0.15", "role": "slave"}
+		fails(t, checkInfo(replica, false), store.ErrMisconfigured, "the server is a replica")
+		if err := checkInfo(replica, true); err != nil {
+			t.Errorf("a server that Sentinels may just have replaced: %v", err)
+		}
 		for _, info := range []map[string]string{{"redis_version": "7.2.4", "server_name": "valkey", "valkey_version": "8.1.0"}, {"redis_version": "8.2.1"}} {
-			if err := checkInfo(info); err != nil {
+			if err := checkInfo(info, false); err != nil {
 				t.Error(err)
 			}
 		}

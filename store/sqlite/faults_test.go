@@ -478,3 +478,29 @@ func TestACommitToARemovedFileFails(t *testing.T) {
 		t.Errorf("reading the file that is there instead: %d messages, error %v", len(page.Messages), err)
 	}
 }
+
+// Whoever waits in vain for another process's lock is told that this is why.
+func TestALockIsNamed(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "store.db")
+	s := openStore(t, path, sqlite.Options{})
+	if _, err := s.Init(t.Context(), drainmark.Deployment{Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	shell := openShell(t, path)
+	run(t, shell, "BEGIN IMMEDIATE")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err := s.Heartbeat(ctx, "x", time.Second); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "another process has the file locked") {
+		t.Errorf("a heartbeat: %v", err)
+	}
+	opening, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if other, err := sqlite.Open(opening, path, sqlite.Options{}); err == nil {
+		_ = other.Close()
+		t.Error("it is opened")
+	} else if !strings.Contains(err.Error(), "another process has the file locked") {
+		t.Errorf("opening: %v", err)
+	}
+	run(t, shell, "ROLLBACK")
+}

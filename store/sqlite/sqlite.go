@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/drainmark/drainmark/store"
@@ -50,6 +51,7 @@ type Store struct {
 	now     func() time.Time
 	hub     *hub
 	jobs    chan *job
+	locked  atomic.Bool // the writer waits for another process's lock
 
 	closing context.Context // has ended when Close has been called
 	close   func() error
@@ -123,14 +125,17 @@ func (s *Store) prepare(ctx context.Context, c *conn) error {
 
 // retry runs do again while all that is wrong is that the file is locked.
 func retry(ctx context.Context, do func() error) error {
-	for {
+	for locked := false; ; locked = true {
 		err := do()
-		if !busy(err) {
+		switch {
+		case locked && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+			return fmt.Errorf("another process has the file locked: %w", err)
+		case !busy(err):
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for the file's lock: %w", ctx.Err())
+			return fmt.Errorf("another process has the file locked: %w", ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

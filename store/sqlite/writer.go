@@ -41,7 +41,7 @@ func (s *Store) submit(ctx context.Context, j *job) error {
 	select {
 	case s.jobs <- j:
 	case <-ctx.Done():
-		return ctx.Err()
+		return s.late(ctx)
 	case <-s.closing.Done():
 		return store.ErrClosed
 	}
@@ -49,8 +49,16 @@ func (s *Store) submit(ctx context.Context, j *job) error {
 	case err := <-j.done:
 		return err
 	case <-ctx.Done():
-		return j.abandon(ctx.Err())
+		return j.abandon(s.late(ctx))
 	}
+}
+
+// late returns why a job was not done in time, as far as that is known.
+func (s *Store) late(ctx context.Context) error {
+	if s.locked.Load() {
+		return fmt.Errorf("another process has the file locked: %w", ctx.Err())
+	}
+	return ctx.Err()
 }
 
 // abandon ends the wait for a job, for a reason, unless it has an outcome by now.
@@ -214,6 +222,7 @@ func (w *writer) begin(batch []*job) error {
 		if err == nil {
 			_, err = w.conn.exec(context.Background(), "BEGIN IMMEDIATE")
 		}
+		w.store.locked.Store(busy(err))
 		if !busy(err) {
 			return err
 		}
