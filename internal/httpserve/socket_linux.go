@@ -11,8 +11,9 @@ import (
 )
 
 const (
-	// handshakeTime is how long a client gets to complete a connection that it has begun.
-	handshakeTime = 200 * time.Millisecond
+	// handshakeTime is how long a client gets to complete a connection that it has begun. A busy machine needs tens of
+	// milliseconds for each of the packets.
+	handshakeTime = 500 * time.Millisecond
 	// acceptTime is how long accepting the last connections may take. When a limit of connections is reached, they wait.
 	acceptTime = 5 * time.Second
 )
