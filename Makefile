@@ -14,7 +14,7 @@ PLANS      ?= local,harsh
 DISKS      ?= yes
 RATE       ?= 200
 
-.PHONY: help run build test e2e needs check fmt vet lint fuzz cluster campaign screenshots bench simulate clean
+.PHONY: help run build test e2e needs check fmt vet lint fuzz cluster rabbitcluster campaign screenshots bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -46,7 +46,7 @@ fmt:
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags cluster ./broker/jetstream
+	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq
 	$(GO) vet -tags campaign,screenshots ./internal/e2e
 	$(GO) vet -tags planted ./cmd/drainmark
 	$(GO) mod verify
@@ -68,6 +68,9 @@ simulate: ## play SCHEDULES schedules of the simulation (2000)
 
 cluster: ## run the tests on a NATS cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run Cluster -timeout 30m -v ./broker/jetstream
+
+rabbitcluster: ## run the tests on a RabbitMQ cluster of three: some minutes, and more than two cores can do at once
+	$(GO) test -tags cluster -run TestCluster -timeout 30m -v ./broker/rabbitmq
 
 # LASTS, BROKER (rabbitmq or nats), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
 # takes root) and REPORT (a folder that does not exist yet) can be set.

@@ -18,6 +18,7 @@ type RabbitMQ struct {
 	TLSPort  int // of AMQP over TLS; 0 without RabbitMQOptions.CA
 	User     string
 	Password string
+	Node     string // its Erlang name
 	ctl      string
 }
 
@@ -29,13 +30,50 @@ type RabbitMQOptions struct {
 	// certificates.
 	CA, Certificate, Key string
 	Dir                  string // of its files; empty for one that ends with the test
+
+	cluster *rabbitCluster // it is a member
 }
+
+// rabbitCluster is what the members of a cluster have in common.
+type rabbitCluster struct {
+	mapper int      // the port of the Erlang port mapper
+	ports  []int    // of AMQP, one a member
+	cookie string   // who knows it may join
+	nodes  []string // the members' names
+}
+
+// StartRabbitMQCluster starts a cluster of so many brokers, one after the other, that ends with the test.
+func StartRabbitMQCluster(t T, size int) []*RabbitMQ {
+	t.Helper()
+	c := &rabbitCluster{mapper: startPortMapper(t), cookie: fmt.Sprintf("drainmark%d", Port(t))}
+	for range size {
+		port := Port(t)
+		c.ports = append(c.ports, port)
+		c.nodes = append(c.nodes, nodeName(port))
+	}
+	settings := []string{"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config"}
+	for i, node := range c.nodes {
+		settings = append(settings, fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s", i+1, node))
+	}
+	var members []*RabbitMQ
+	for i := range size {
+		members = append(members, startRabbitMQ(t, RabbitMQOptions{Settings: settings, cluster: c}, c.ports[i]))
+	}
+	return members
+}
+
+func nodeName(port int) string { return fmt.Sprintf("drainmark%d@localhost", port) }
 
 // StartRabbitMQ starts a broker that ends with the test.
 func StartRabbitMQ(t T, o RabbitMQOptions) *RabbitMQ {
 	t.Helper()
+	return startRabbitMQ(t, o, Port(t))
+}
+
+func startRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
+	t.Helper()
 	dir := directory(t, o.Dir)
-	r := &RabbitMQ{Port: Port(t), User: "guestbook", Password: "s3cret-of-the-broker"}
+	r := &RabbitMQ{Port: port, User: "guestbook", Password: "s3cret-of-the-broker", Node: nodeName(port)}
 	r.Process = newProcess(t, "rabbitmq-server", program(t, "/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"))
 	r.ctl = program(t, "/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmq-server")
 	conf := []string{
@@ -56,11 +94,17 @@ func StartRabbitMQ(t T, o RabbitMQOptions) *RabbitMQ {
 	write(t, filepath.Join(dir, "advanced.config"), o.Advanced)
 	write(t, filepath.Join(dir, "enabled_plugins"), "[].\n")
 	write(t, filepath.Join(dir, "rabbitmq-env.conf"), "")
-	mapper := startPortMapper(t)
+	var mapper int
+	if o.cluster == nil {
+		mapper = startPortMapper(t)
+	} else {
+		mapper = o.cluster.mapper
+		write(t, filepath.Join(dir, ".erlang.cookie"), o.cluster.cookie)
+	}
 	r.dir = dir
 	r.env = []string{
 		"HOME=" + dir, fmt.Sprintf("ERL_EPMD_PORT=%d", mapper), "ERL_EPMD_ADDRESS=" + Host,
-		fmt.Sprintf("RABBITMQ_NODENAME=drainmark%d@localhost", r.Port), fmt.Sprintf("RABBITMQ_DIST_PORT=%d", Port(t)),
+		"RABBITMQ_NODENAME=" + r.Node, fmt.Sprintf("RABBITMQ_DIST_PORT=%d", Port(t)),
 		"RABBITMQ_CONF_ENV_FILE=" + filepath.Join(dir, "rabbitmq-env.conf"),
 		"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq.conf"),
 		"RABBITMQ_ADVANCED_CONFIG_FILE=" + filepath.Join(dir, "advanced.config"),
