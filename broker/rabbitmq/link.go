@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,13 +21,14 @@ import (
 )
 
 // link keeps the connection for publishing up: when it has ended, for whatever reason, another is made, with backoff and
-// jitter, and begins with declaring the queues.
+// jitter. Each lane declares its queue on it before it publishes, so that a queue that cannot be declared stops no other.
 type link struct {
 	b *Broker
 
 	mu      sync.Mutex
 	current *session      // nil while there is none
 	why     error         // why there is none; nil while it is not known yet
+	avoid   string        // the host that confirmed nothing any more: the others are tried first
 	changed chan struct{} // closed at each change
 }
 
@@ -55,20 +57,27 @@ func (l *link) keep() {
 func (l *link) connect() (*session, error) {
 	ctx, cancel := context.WithTimeout(l.b.ctx, connectTime*l.b.config.Timeout)
 	defer cancel()
-	s, err := l.b.connect(ctx, "publishing")
-	if err != nil {
-		return nil, err
-	}
-	if err := s.guard(ctx, func() error { return l.b.declareAll(s) }); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
+	l.mu.Lock()
+	avoid := l.avoid
+	l.avoid = ""
+	l.mu.Unlock()
+	return l.b.connect(ctx, "publishing", avoid)
 }
 
-// connectTime is how many answers of RabbitMQ may be waited for until a connection has been made and has declared all
+// connectTime is how many answers of RabbitMQ may be waited for until a connection has been made, or has declared all
 // queues.
 const connectTime = 3
+
+// leave cuts a connection over which nothing is confirmed any more, and has another host tried first: this one may be in
+// the minority of a cluster that has come apart.
+func (l *link) leave(s *session) {
+	l.mu.Lock()
+	l.avoid = s.host
+	l.mu.Unlock()
+	l.b.config.Logger.Warn("RabbitMQ confirms nothing over this connection; it is cut, and another host is tried first",
+		"host", s.host, "hosts", len(l.b.endpoints))
+	s.cut()
+}
 
 func (l *link) set(s *session, why error) {
 	l.mu.Lock()
@@ -115,15 +124,27 @@ func (l *link) await(ctx context.Context) (*session, error) {
 
 // session is one connection while it lasts.
 type session struct {
-	conn    *amqp.Connection
-	raw     net.Conn
-	blocked atomic.Pointer[string] // why RabbitMQ takes no publishes now, or nil
+	conn        *amqp.Connection
+	raw         net.Conn
+	host        string
+	blocked     atomic.Pointer[string] // why RabbitMQ takes no publishes now, or nil
+	unconfirmed atomic.Int64           // publishes that were given up since something was confirmed
 }
 
-// connect tries the members of the cluster, in random order.
-func (b *Broker) connect(ctx context.Context, purpose string) (*session, error) {
+// connect tries the members of the cluster, in random order, and one that is to be avoided last.
+func (b *Broker) connect(ctx context.Context, purpose, avoid string) (*session, error) {
+	order := rand.Perm(len(b.endpoints))
+	slices.SortStableFunc(order, func(i, k int) int {
+		switch last, other := b.endpoints[i].host == avoid, b.endpoints[k].host == avoid; {
+		case last == other:
+			return 0
+		case last:
+			return 1
+		}
+		return -1
+	})
 	var first error
-	for _, i := range rand.Perm(len(b.endpoints)) {
+	for _, i := range order {
 		s, err := b.dial(ctx, b.endpoints[i], purpose)
 		if err == nil {
 			return s, nil
@@ -136,7 +157,7 @@ func (b *Broker) connect(ctx context.Context, purpose string) (*session, error) 
 }
 
 func (b *Broker) dial(ctx context.Context, to endpoint, purpose string) (*session, error) {
-	s := &session{}
+	s := &session{host: to.host}
 	stop := func() bool { return true }
 	dialer := net.Dialer{Timeout: b.config.Timeout, KeepAlive: 15 * time.Second}
 	properties := amqp.NewConnectionProperties()

@@ -17,6 +17,7 @@ import (
 type lane struct {
 	queue    string
 	session  *session
+	declared time.Time // when the queue was declared last, over that session
 	ch       *amqp.Channel
 	returned chan amqp.Return
 }
@@ -43,7 +44,7 @@ func (b *Broker) publish(ctx context.Context, lane *lane, batch broker.Batch) er
 		err = s.full()
 	}
 	if err == nil {
-		err = lane.open(ctx, s)
+		err = b.openLane(ctx, lane, s)
 	}
 	if err != nil {
 		return err
@@ -61,22 +62,38 @@ func (b *Broker) publish(ctx context.Context, lane *lane, batch broker.Batch) er
 	if err != nil {
 		// Closing the channel makes the broker forget what it could not store yet, so that retries do not pile up.
 		lane.abandon(b)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) && s.unconfirmed.Add(1) >= unconfirmedLimit {
+			b.publishing.leave(s)
+		}
 		return fmt.Errorf("waiting for the confirmation: %w", err)
 	}
-	return lane.outcome(acked, message.MessageId)
+	return b.outcome(ctx, lane, acked, message.MessageId)
 }
 
-// open makes sure that the lane has a channel of the session.
-func (l *lane) open(ctx context.Context, s *session) error {
-	if l.session == s && l.ch != nil && !l.ch.IsClosed() {
+// unconfirmedLimit is after how many publishes that nobody confirmed, with none confirmed between them, a connection is
+// given up. A queue that finds a new leader fails one at most; a node in the minority fails all.
+const unconfirmedLimit = 2
+
+// open makes sure that the lane has a channel of the session, and that its queue is there.
+func (b *Broker) openLane(ctx context.Context, l *lane, s *session) error {
+	stale := l.session != s || time.Since(l.declared) > redeclareAfter*b.config.Timeout
+	if !stale && l.ch != nil && !l.ch.IsClosed() {
 		for len(l.returned) > 0 {
 			<-l.returned
 		}
 		return nil
 	}
+	if l.session == s && l.ch != nil {
+		l.abandon(b)
+	}
 	l.ch = nil // one that does not confirm must never be published on
 	var ch *amqp.Channel
 	err := s.guard(ctx, func() (err error) {
+		if stale {
+			if err := b.declare(s, l.queue); err != nil {
+				return err
+			}
+		}
 		if ch, err = s.conn.Channel(); err != nil {
 			return err
 		}
@@ -85,9 +102,16 @@ func (l *lane) open(ctx context.Context, s *session) error {
 	if err != nil {
 		return fmt.Errorf("%w: opening a channel: %w", broker.ErrNotSent, err)
 	}
+	if stale {
+		l.declared = time.Now()
+	}
 	l.session, l.ch, l.returned = s, ch, ch.NotifyReturn(make(chan amqp.Return, lateReturns))
 	return nil
 }
+
+// redeclareAfter is after how many times the answering time a queue is declared again when something is published. A
+// queue of another type that somebody has put in its place would confirm what it does not keep.
+const redeclareAfter = 6
 
 // abandon closes the lane's channel in the background; the next publish opens another.
 func (l *lane) abandon(b *Broker) {
@@ -98,20 +122,33 @@ func (l *lane) abandon(b *Broker) {
 
 // outcome says what became of a publish that RabbitMQ has answered, or will never answer. An unroutable message is
 // returned first and then confirmed all the same.
-func (l *lane) outcome(acked bool, id string) error {
+func (b *Broker) outcome(ctx context.Context, l *lane, acked bool, id string) error {
 	for len(l.returned) > 0 {
 		if r := <-l.returned; r.MessageId == id {
-			l.session.cut() // the next connection declares the queue again
+			l.abandon(b)
+			l.session = nil // the next publish declares the queue again
 			return fmt.Errorf("RabbitMQ returned the batch: %s (%d): the queue was deleted, and with it what was in it", r.ReplyText, r.ReplyCode)
 		}
 	}
 	switch {
 	case acked:
+		l.session.unconfirmed.Store(0)
 		return nil
 	case l.ch.IsClosed():
 		return errors.New("the connection ended before the confirmation")
+	case b.mayBeFull(ctx, l.queue):
+		return fmt.Errorf("%w: RabbitMQ refused the batch (nack)", broker.ErrFull)
 	}
-	return fmt.Errorf("%w: RabbitMQ refused the batch (nack)", broker.ErrFull)
+	return errors.New("RabbitMQ refused the batch (nack), and does not say that the queue holds anything: " +
+		"the queue may have lost the majority of its members")
+}
+
+// mayBeFull says whether a queue that refuses a batch can have reached its limit. RabbitMQ does not give its reason. But
+// a queue that has nothing ready is not full unless all that it holds is in the hands of a consumer, which takes so much
+// and no more; so it cannot reach its leader.
+func (b *Broker) mayBeFull(ctx context.Context, queue string) bool {
+	ready, err := b.count(ctx, queue)
+	return err == nil && ready > 0 || b.config.MaxBytes/int64(b.config.Partitions) <= prefetch*maxPayload
 }
 
 // The headers of a batch. They say what it holds to people who look with RabbitMQ's tools.

@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"context"
 	"errors"
 	"regexp"
 	"strconv"
@@ -24,15 +25,19 @@ func (b *Broker) arguments(maxBytes int64) amqp.Table {
 	}
 }
 
-// declareAll declares every partition's queue. It has a channel for each, because RabbitMQ closes the channel when it
-// refuses something.
-func (b *Broker) declareAll(s *session) error {
-	for p := range b.config.Partitions {
-		if err := b.declare(s, b.queue(p)); err != nil {
-			return err
+// declareAll declares every partition's queue, to see at the start what would not work. The lanes declare theirs again on
+// each connection. It has a channel for each, because RabbitMQ closes the channel when it refuses something.
+func (b *Broker) declareAll(ctx context.Context, s *session) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTime*b.config.Timeout)
+	defer cancel()
+	return s.guard(ctx, func() error {
+		for p := range b.config.Partitions {
+			if err := b.declare(s, b.queue(p)); err != nil {
+				return err
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 func (b *Broker) declare(s *session, name string) error {

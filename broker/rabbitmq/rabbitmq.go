@@ -42,6 +42,11 @@ type Config struct {
 	Logger     *slog.Logger  // nil discards
 }
 
+// PublishAttempt is how long one Publish should be given. RabbitMQ's own queue client needs up to nine seconds to find a
+// queue's new leader, and then the batch is confirmed after all. Whoever gives up sooner and publishes again, over a new
+// channel, begins with the old leader, for as long as that one hangs.
+const PublishAttempt = 15 * time.Second
+
 const (
 	defaultMaxBytes = 10 << 30
 	defaultTimeout  = 5 * time.Second
@@ -53,6 +58,9 @@ const (
 	// heartbeat is how often the peers show that they live. Two that fail to come end the connection, so a peer that
 	// hangs is noticed after about six seconds, a lease's time. RabbitMQ's default is a minute.
 	heartbeat = 3 * time.Second
+	// openTime bounds making a subscription. RabbitMQ's own queue client needs up to nine seconds to find a new leader, and
+	// whoever begins anew begins with the old one.
+	openTime = 15 * time.Second
 )
 
 var prefixPattern = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
@@ -126,13 +134,26 @@ func Open(ctx context.Context, c Config) (*Broker, error) {
 	}
 	b.publishing = &link{b: b, changed: make(chan struct{})}
 	b.start(b.publishing.keep)
-	ctx, cancel := context.WithTimeout(ctx, c.Timeout)
-	defer cancel()
-	if _, err := b.publishing.await(ctx); errors.Is(err, broker.ErrMisconfigured) {
+	err = b.tryOut(ctx)
+	if errors.Is(err, broker.ErrMisconfigured) {
 		_ = b.Close()
 		return nil, err
 	}
+	if err != nil {
+		c.Logger.Warn("RabbitMQ could not be checked; it is tried further", "error", err)
+	}
 	return b, nil
+}
+
+// tryOut connects, and declares all queues.
+func (b *Broker) tryOut(ctx context.Context) error {
+	connecting, cancel := context.WithTimeout(ctx, b.config.Timeout)
+	defer cancel()
+	s, err := b.publishing.await(connecting)
+	if err != nil {
+		return err
+	}
+	return b.declareAll(ctx, s)
 }
 
 // queue returns the name of a partition's queue.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
@@ -22,7 +23,10 @@ type receiver struct {
 
 	mu      sync.Mutex
 	waiting []amqp.Delivery
-	err     error // why it is of no use any more
+	came    uint64 // the tag of the newest delivery
+	acked   uint64 // the highest tag that was acknowledged
+	warned  bool   // that batches come again and again
+	err     error  // why it is of no use any more
 }
 
 // Open implements broker.Broker. The cursor is ignored: RabbitMQ forgets what is acknowledged. Another receiver of the
@@ -39,10 +43,10 @@ func (b *Broker) Open(ctx context.Context, partition int, _ drainmark.Cursor) (b
 }
 
 func (b *Broker) open(ctx context.Context, partition int) (*receiver, error) {
-	ctx, cancel := context.WithTimeout(ctx, b.config.Timeout)
+	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	defer context.AfterFunc(b.ctx, cancel)()
-	s, err := b.connect(ctx, fmt.Sprintf("receiving %d", partition))
+	s, err := b.connect(ctx, fmt.Sprintf("receiving %d", partition), "")
 	if err != nil {
 		return nil, err
 	}
@@ -84,8 +88,71 @@ func (b *Broker) add(r *receiver, deliveries <-chan amqp.Delivery) bool {
 	}
 	b.receivers[r] = struct{}{}
 	b.running.Go(func() { r.pump(deliveries) })
+	b.running.Go(r.watch)
 	return true
 }
+
+const (
+	// idleCheck is the part of the answering time after which a receiver that holds nothing asks whether anything is ready
+	// for it.
+	idleCheck = 0.4
+	// idleChecks is how many answers in a row, with nothing delivered between them, show that the subscription is dead.
+	idleChecks = 4
+)
+
+// watch ends a subscription that RabbitMQ has forgotten, as it can when a cluster comes apart and together again: the queue
+// says that batches are ready, and delivers none, though the receiver holds none. (A receiver whose turn it is not yet
+// sees the same. It loses nothing by asking anew.)
+func (r *receiver) watch() {
+	tick := time.NewTicker(time.Duration(idleCheck * float64(r.b.config.Timeout)))
+	defer tick.Stop()
+	for suspicious, before := 0, uint64(0); ; {
+		select {
+		case <-tick.C:
+		case <-r.pumped:
+			return
+		}
+		came, idle := r.idle()
+		if !idle {
+			suspicious = 0
+			continue
+		}
+		ready, err := r.ready()
+		switch {
+		case err != nil:
+			r.end(fmt.Errorf("asking the queue whether anything is ready: %w", err))
+			return
+		case ready == 0 || came != before:
+			suspicious = 0
+		default:
+			suspicious++
+		}
+		if before = came; suspicious == idleChecks {
+			r.b.config.Logger.Warn("the queue has batches ready and delivers none; the subscription is made again",
+				"queue", r.b.queue(r.partition), "ready", ready)
+			r.end(fmt.Errorf("the queue has %d batches ready and delivers none", ready))
+			return
+		}
+	}
+}
+
+// idle returns the newest delivery's tag, and whether the receiver waits for more with nothing in hand.
+func (r *receiver) idle() (came uint64, idle bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.came, r.err == nil && r.acked == r.came
+}
+
+// ready asks how many batches are ready, over the receiver's own connection. If there is no answer that ends.
+func (r *receiver) ready() (n int, err error) {
+	ctx, cancel := context.WithTimeout(r.b.ctx, r.b.config.Timeout)
+	defer cancel()
+	err = r.session.guard(ctx, func() (err error) { n, err = countOn(r.session, r.b.queue(r.partition)); return err })
+	return n, err
+}
+
+// manyDeliveries is after how many deliveries of one batch the log warns.
+const manyDeliveries = 4
 
 // pump takes what arrives until the channel ends. The client library does the same with a queue of its own, but hands
 // out one at a time, so that Receive could not tell what is at hand.
@@ -97,7 +164,15 @@ func (r *receiver) pump(deliveries <-chan amqp.Delivery) {
 		if r.err == nil {
 			r.waiting = append(r.waiting, d)
 		}
+		r.came = d.DeliveryTag
+		again, _ := d.Headers["x-delivery-count"].(int64)
+		warn := again >= manyDeliveries && !r.warned
+		r.warned = r.warned || warn
 		r.mu.Unlock()
+		if warn {
+			r.b.config.Logger.Warn("batches come again and again; a policy with a delivery limit would have RabbitMQ drop them",
+				"queue", r.b.queue(r.partition), "redelivered", again)
+		}
 		r.signal()
 	}
 	err := errors.New("RabbitMQ cancelled the consumer: the queue was deleted, or its leader has moved")
@@ -175,6 +250,9 @@ func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
 	if err != nil {
 		return r.b.explain("acknowledging to queue "+r.b.queue(r.partition), err)
 	}
+	r.mu.Lock()
+	r.acked = max(r.acked, through.Tag)
+	r.mu.Unlock()
 	return nil
 }
 

@@ -67,7 +67,7 @@ func (r *registry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enro
 func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded broker.Enrollment, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTime*r.b.config.Timeout)
 	defer cancel()
-	s, err := r.b.connect(ctx, "enrolling")
+	s, err := r.b.connect(ctx, "enrolling", "")
 	if err != nil {
 		return recorded, err
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"time"
 	"unicode"
 
 	"github.com/drainmark/drainmark"
@@ -63,6 +64,14 @@ func openRabbitMQ(ctx context.Context, url string, s brokerSettings) (broker.Bro
 	return rabbitmq.Open(ctx, rabbitmq.Config{
 		URL: url, Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes), Logger: s.log.With("part", "broker"),
 	})
+}
+
+// publishAttempt is how long one attempt to publish should last with a broker, or 0 for the usual time.
+func publishAttempt(url string) time.Duration {
+	if scheme, _, _ := strings.Cut(url, ":"); scheme == "amqp" || scheme == "amqps" {
+		return rabbitmq.PublishAttempt
+	}
+	return 0
 }
 
 // storeSettings are for the stores that know such things.

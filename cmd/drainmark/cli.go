@@ -141,6 +141,7 @@ type listening struct {
 	FeedBytes      size          `help:"Newest messages of followed logs that are kept in memory, in bytes." default:"67108864" group:"Limits"`
 	AnswerBytes    size          `help:"Pages and lists that are being answered with, in bytes." default:"268435456" group:"Limits"`
 	StreamBytes    size          `help:"What all event streams hold to be sent, in bytes." default:"67108864" group:"Limits"`
+	PublishAttempt time.Duration `help:"How long a batch may stay unconfirmed until it is published again. If not set, 5s, and 15s with RabbitMQ." placeholder:"DURATION" group:"Limits"`
 	StallAfter     time.Duration `help:"No progress for so long, with something pending, is a stall." default:"5s" group:"Limits"`
 }
 
@@ -159,6 +160,9 @@ func (l listening) check() error {
 		if limit.value <= 0 {
 			return badSetting(limit.name, limit.value, "it must be above 0")
 		}
+	}
+	if l.PublishAttempt < 0 {
+		return badSetting("publish-attempt", l.PublishAttempt, "it must be above 0")
 	}
 	return firstError(l.connecting.check(), l.browsing.check(), checkAddress("listen", l.Listen))
 }
@@ -180,7 +184,8 @@ func (l listening) apiLimits() api.Limits {
 func (l listening) backendLimits(r retention) backend.Limits {
 	return backend.Limits{
 		BatchRecords: l.BatchRecords, WaitingBytes: int64(l.WaitingBytes), Waiters: l.Waiters, Subscribers: l.Subscribers,
-		FeedsBytes: int(l.FeedBytes), AnswerBytes: int64(l.AnswerBytes), StreamBytes: int64(l.StreamBytes), StallAfter: l.StallAfter, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
+		FeedsBytes: int(l.FeedBytes), AnswerBytes: int64(l.AnswerBytes), StreamBytes: int64(l.StreamBytes),
+		StallAfter: l.StallAfter, PublishAttempt: l.PublishAttempt, ProducerRetention: r.ProducerRetention, KeepAlive: r.ProducerRetention / 7,
 	}
 }
 

@@ -300,6 +300,9 @@ func (c *backendCommand) start(r *role) error {
 		return err
 	}
 	defer queue.Close()
+	if c.PublishAttempt == 0 {
+		c.PublishAttempt = publishAttempt(c.Broker)
+	}
 	return runBackend(r, queue, reader, found, c.Delay, c.listening, c.retention, company{})
 }
 

@@ -1,0 +1,241 @@
+package rabbitmq
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/servers"
+)
+
+// TestTrouble has what the adapter must get out of by itself, or say plainly.
+func TestTrouble(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+	for _, c := range []struct {
+		name string
+		run  func(*testing.T, *servers.RabbitMQ)
+	}{
+		{"a connection over which nothing is confirmed is cut, and another host is tried", leavesANodeThatDoesNotConfirm},
+		{"a receiver that is given nothing though something is ready ends", noticesThatNothingComes},
+		{"a receiver of an empty queue, and one that holds something, stay", idleReceiversStay},
+		{"a refusal is called full only if the queue says that it holds something", refusalsAreTold},
+		{"a queue of another type that was put in a queue's place is noticed", replacedQueue},
+		{"a queue that cannot be declared stops no other partition", oneBadQueue},
+		{"a limit on the user's connections is said to be a misconfiguration", connectionLimit},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.run(t, server) })
+	}
+}
+
+// leader is the Erlang process of a queue's only member.
+func leader(queue string) string { return fmt.Sprintf("whereis('%%2F_%s')", queue) }
+
+func leavesANodeThatDoesNotConfirm(t *testing.T, server *servers.RabbitMQ) {
+	one := server.URL()
+	two := strings.Replace(one, servers.Host, servers.Host+fmt.Sprintf(":%d,localhost", server.Port), 1)
+	b := settings{URL: two}.open(t, server)
+	publish(t, b, 1, 1)
+	before, err := b.publishing.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Control("eval", "sys:suspend("+leader(b.queue(0))+").")
+	for range unconfirmedLimit {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		if err := b.Publish(ctx, 0, batchOf(self, 0, 2, 2)); err == nil || errors.Is(err, broker.ErrNotSent) || errors.Is(err, broker.ErrFull) {
+			t.Fatalf("a queue that hangs: %v", err)
+		}
+		cancel()
+	}
+	server.Control("eval", "sys:resume("+leader(b.queue(0))+").")
+	eventually(t, "publishing again", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		return b.Publish(ctx, 0, batchOf(self, 0, 2, 2))
+	})
+	after, err := b.publishing.get()
+	if err != nil || after.host == before.host {
+		t.Errorf("the connection is to the same host, %s (%v)", before.host, err)
+	}
+}
+
+// eventually tries until it works.
+func eventually(t *testing.T, what string, try func() error) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(20 * time.Millisecond) {
+		err := try()
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%s, after a minute: %v", what, err)
+		}
+	}
+}
+
+func noticesThatNothingComes(t *testing.T, server *servers.RabbitMQ) {
+	log := &logged{}
+	b := settings{Timeout: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(log, nil))}.open(t, server)
+	// Another consumer is the active one, and holds one batch: RabbitMQ gives us nothing, as when it has forgotten us.
+	other := channel(t, server)
+	if err := other.Qos(1, 0, false); err != nil {
+		t.Fatal(err)
+	}
+	held, err := other.Consume(b.queue(0), "", false, false, false, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, b, 1, 5)
+	<-held
+	r := subscribe(t, b)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if got, err := r.Receive(ctx, 1); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "delivers none") {
+		t.Fatalf("%d batches, %v", len(got), err)
+	}
+	if !strings.Contains(log.String(), "delivers none") {
+		t.Errorf("the log says nothing of it:\n%s", log)
+	}
+	_ = r.Close()
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, subscribe(t, b), 1, 5)
+}
+
+// logged is a log that can be read while it is written.
+type logged struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buffer.Write(p)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buffer.String()
+}
+
+func idleReceiversStay(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{Timeout: 2 * time.Second}.open(t, server)
+	r := subscribe(t, b)
+	stays := func(what string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // twice as long as one that is forgotten lasts
+		defer cancel()
+		if got, err := r.Receive(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("%s: %d batches, %v", what, len(got), err)
+		}
+	}
+	stays("an empty queue")
+	publish(t, b, 1, prefetch+10)
+	got := expect(t, r, 1, prefetch) // it holds all that it may, and ten are ready
+	stays("a receiver that holds something")
+	if err := r.Ack(t.Context(), got[len(got)-1]); err != nil {
+		t.Fatal(err)
+	}
+	expect(t, r, prefetch+1, prefetch+10)
+}
+
+// A node that is gone cannot be had with one node: so RabbitMQ's own refusal is of a full queue, and what tells it from
+// another is asked for apart.
+func refusalsAreTold(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{}.open(t, server)
+	if b.mayBeFull(t.Context(), b.queue(0)) {
+		t.Error("an empty queue may be full")
+	}
+	server.Control("set_policy", "nothing", "^"+b.config.Prefix+"[.]", `{"max-length":0}`, "--apply-to", "queues")
+	defer server.Control("clear_policy", "nothing")
+	eventually(t, "being refused", func() error {
+		err := b.Publish(t.Context(), 0, batchOf(self, 0, 1, 1))
+		switch {
+		case err == nil:
+			return errors.New("it is stored")
+		case !errors.Is(err, broker.ErrFull):
+			t.Fatalf("a full queue refuses, and that is %v", err)
+		}
+		return nil
+	})
+	server.Control("eval", "sys:suspend("+leader(b.queue(0))+").")
+	if b.mayBeFull(t.Context(), b.queue(0)) {
+		t.Error("a queue whose leader does not answer is taken for full")
+	}
+	server.Control("eval", "sys:resume("+leader(b.queue(0))+").")
+}
+
+func replacedQueue(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{Timeout: time.Second}.open(t, server)
+	publish(t, b, 1, 1)
+	ch := channel(t, server)
+	if _, err := ch.QueueDelete(b.queue(0), false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare(b.queue(0), true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		err := b.Publish(t.Context(), 0, batchOf(self, 0, 2, 2))
+		if errors.Is(err, broker.ErrMisconfigured) && errors.Is(err, broker.ErrNotSent) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("publishing to a queue of another type: %v", err)
+		}
+	}
+	if _, err := b.Open(t.Context(), 0, ""); !errors.Is(err, broker.ErrMisconfigured) {
+		t.Errorf("subscribing to it: %v", err)
+	}
+}
+
+func oneBadQueue(t *testing.T, server *servers.RabbitMQ) {
+	c := Config{URL: server.URL(), Partitions: 2, Timeout: time.Second, Prefix: fmt.Sprintf("test%d", prefixes.Add(1))}
+	b := open(t, c)
+	t.Cleanup(func() { _ = b.Close() })
+	ch := channel(t, server)
+	if _, err := ch.QueueDelete(b.queue(1), false, false, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ch.QueueDeclare(b.queue(1), true, false, false, false, nil); err != nil {
+		t.Fatal(err)
+	}
+	s, err := b.publishing.get()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cut()
+	eventually(t, "publishing to the other queue", func() error { return b.Publish(t.Context(), 0, batchOf(self, 0, 1, 1)) })
+	if err := b.Publish(t.Context(), 1, batchOf(self, 1, 1, 1)); !errors.Is(err, broker.ErrMisconfigured) {
+		t.Errorf("publishing to the bad one: %v", err)
+	}
+	if err := b.Ping(t.Context()); err != nil {
+		t.Errorf("Ping: %v", err)
+	}
+}
+
+func connectionLimit(t *testing.T, server *servers.RabbitMQ) {
+	server.Control("add_user", "limited", "limited")
+	server.Control("set_permissions", "limited", ".*", ".*", ".*")
+	server.Control("set_user_limits", "limited", `{"max-connections": 1}`)
+	url := fmt.Sprintf("amqp://limited:limited@%s:%d/", servers.Host, server.Port)
+	b := settings{URL: url}.open(t, server)
+	publish(t, b, 1, 1)
+	var refused error
+	if _, refused = b.Open(t.Context(), 0, ""); !errors.Is(refused, broker.ErrMisconfigured) || strings.Contains(refused.Error(), "limited:") {
+		t.Errorf("subscribing over a second connection: %v", refused)
+	}
+	server.Control("clear_user_limits", "limited", "max-connections")
+	expect(t, subscribe(t, b), 1, 1)
+}
