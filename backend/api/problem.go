@@ -88,7 +88,8 @@ func withoutCause(err error) string {
 }
 
 // maxDetail is how many bytes of an error are told. What caused it may be a client's, and of any length.
-const maxDetail = 200
+// Our own errors fit: the limit that was reached is named at the end of some.
+const maxDetail = 400
 
 // cut shortens a text to maxDetail bytes, at the end of a character.
 func cut(text string) string {

@@ -410,11 +410,11 @@ func TestProblemsAndBack(t *testing.T) {
 func TestDetailsAreShort(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		strings.Repeat("x", 200):       strings.Repeat("x", 200),
-		strings.Repeat("x", 201):       strings.Repeat("x", 197) + "…",
-		strings.Repeat("é", 101):       strings.Repeat("é", 98) + "…",
-		strings.Repeat("x", 9_000_000): strings.Repeat("x", 197) + "…",
-		strings.Repeat("\x80", 300):    "…",
+		strings.Repeat("x", 400):       strings.Repeat("x", 400),
+		strings.Repeat("x", 401):       strings.Repeat("x", 397) + "…",
+		strings.Repeat("é", 201):       strings.Repeat("é", 198) + "…",
+		strings.Repeat("x", 9_000_000): strings.Repeat("x", 397) + "…",
+		strings.Repeat("\x80", 500):    "…",
 	} {
 		if got := ProblemOf(drainmark.Errorf(drainmark.KindInvalid, "%s", text)).Detail; got != want {
 			t.Errorf("%d bytes are %q", len(text), got)
