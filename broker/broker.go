@@ -105,6 +105,10 @@ type Delivery struct {
 	Cursor   drainmark.Cursor // resume behind this delivery; empty from a broker that forgets
 	StoredAt time.Time        // when the broker stored it, or zero
 	Tag      uint64           // the adapter's own, for Ack
+	// Lost says, in place of a batch, why something that was stored here is gone before it was read: it was purged or
+	// deleted, or the partition is not the one that the cursor is of. The delivery then has only Cursor and Tag besides.
+	// A broker that forgets cannot tell.
+	Lost string
 }
 
 // Traits are what brokers differ in. Each is asserted both ways by brokertest: what is claimed must hold, and what is

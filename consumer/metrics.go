@@ -16,6 +16,7 @@ type metrics struct {
 	setAside       *prometheus.CounterVec
 	gaps           prometheus.Counter
 	missingRecords prometheus.Counter
+	brokerLosses   prometheus.Counter
 	lostRecords    prometheus.Counter
 	fencedCommits  prometheus.Counter
 	commitFailures prometheus.Counter
@@ -36,6 +37,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		keyDuplicates:  counter("key_duplicates_dropped_total", "Appends that were dropped because their idempotency key was known."),
 		gaps:           counter("gaps_total", "Subscriptions that showed a gap in a producer's sequences."),
 		missingRecords: counter("missing_records_total", "Accepted records that the broker did not deliver and that were passed."),
+		brokerLosses:   counter("broker_losses_total", "Times that the broker had lost what it had stored, before it was read: purged, deleted, or a partition made anew."),
 		lostRecords:    counter("lost_records_total", "Committed records that the store has lost, by a failover or a restore."),
 		fencedCommits:  counter("fenced_commits_total", "Commits that the store fenced."),
 		commitFailures: counter("commit_failures_total", "Attempts to commit that the store did not answer properly."),
@@ -61,7 +63,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.setAside.WithLabelValues(strconv.FormatBool(test)) // from 0, so that the first one is an increase
 	}
 	if r != nil {
-		r.MustRegister(m.persisted, m.duplicates, m.keyDuplicates, m.setAside, m.gaps, m.missingRecords, m.lostRecords,
+		r.MustRegister(m.persisted, m.duplicates, m.keyDuplicates, m.setAside, m.gaps, m.missingRecords, m.brokerLosses, m.lostRecords,
 			m.fencedCommits, m.commitFailures, m.givenUp, m.brokerTroubles, m.commitDuration, m.commitRecords, m.held)
 	}
 	return m

@@ -17,6 +17,7 @@ type plan struct {
 	cursor  drainmark.Cursor // behind the last delivery
 	newest  time.Time        // the latest accepted_at
 	passed  []drainmark.Run  // missing records that are passed
+	lost    []string         // why the broker does not have any more what it had stored
 }
 
 // entry is one record, or something that takes a record's place: what it does, and the marks that it accounts for.
@@ -34,6 +35,11 @@ func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 	done := map[drainmark.ProducerID]drainmark.Ranges{}
 	for i := range deliveries {
 		delivery := &deliveries[i]
+		if delivery.Lost != "" {
+			p.lost = append(p.lost, delivery.Lost)
+			p.entries = append(p.entries, d.lost(delivery))
+			continue
+		}
 		batch, err := drainmark.DecodeBatch(delivery.Payload)
 		if err == nil && batch.Partition != d.partition {
 			err = fmt.Errorf("the batch belongs to partition %d", batch.Partition)
@@ -86,6 +92,22 @@ func (d *drain) reportPassed(p *plan) {
 		d.metrics.missingRecords.Add(float64(missing.Last - missing.First + 1))
 		d.log.Error("passing a gap: accepted records were not delivered by the broker; they are listed with the dead letters", "missing", missing)
 	}
+	for _, why := range p.lost {
+		d.metrics.brokerLosses.Inc()
+		d.log.Error("the broker has lost what it had stored; a dead letter says so, for it is not known which records that were", "reason", why)
+	}
+}
+
+// lost makes the entry that sets a dead letter in place of what the broker does not have any more. So barriers and the
+// list of dead letters tell of it, until somebody discards it.
+func (d *drain) lost(delivery *broker.Delivery) entry {
+	reason := "lost by the broker: " + delivery.Lost
+	sum := sha256.Sum256([]byte(reason))
+	letter := &drainmark.DeadLetter{
+		ID: fmt.Sprintf("%d-lost-%s", d.partition, hex.EncodeToString(sum[:16])), Reason: reason, SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
+		Record: drainmark.Record{Kind: drainmark.Append},
+	}
+	return entry{ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 }
 
 // addBatch adds the batch's records that are not done yet.

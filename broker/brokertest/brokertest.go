@@ -56,6 +56,9 @@ type Server struct {
 	Reconnects bool
 	// Foreign puts a message into a partition that no adapter has published, as a person with the broker's tools does.
 	Foreign func(t T, partition int, payload []byte)
+	// Purge removes everything that is stored in a partition, as a person with the broker's tools does. Only for a broker
+	// that keeps its log.
+	Purge func(t T, partition int)
 	// Disorder makes the server deliver one producer's batches in another order than they were published in, and
 	// returns them in the order in which they came. Only for a broker that does not claim Traits.Ordered, where giving
 	// back what a closed receiver held is not enough to show it.
@@ -128,6 +131,10 @@ func forgets(_ *Server, traits broker.Traits) bool  { return !traits.Replays }
 func canKill(s *Server, _ broker.Traits) bool       { return s.Kill != nil }
 func canReconnect(s *Server, _ broker.Traits) bool  { return s.Kill != nil && s.Reconnects }
 func hasForeigners(s *Server, _ broker.Traits) bool { return s.Foreign != nil }
+
+func replaysAndCanPurge(s *Server, traits broker.Traits) bool {
+	return replays(s, traits) && s.Purge != nil
+}
 
 func replaysAndCanKill(s *Server, traits broker.Traits) bool {
 	return replays(s, traits) && canKill(s, traits)

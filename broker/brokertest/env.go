@@ -137,7 +137,11 @@ func (c *C) receive(r broker.Receiver, n int) []broker.Delivery {
 		if len(got) == 0 || len(got) > limit {
 			c.Fatalf("Receive(max = %d) returned %d batches", limit, len(got))
 		}
-		all = append(all, got...)
+		for _, d := range got {
+			if d.Lost == "" {
+				all = append(all, d)
+			}
+		}
 	}
 	return all
 }

@@ -72,6 +72,7 @@ func (s *server) describe() *Server {
 		Kill:       func(T) { s.setDead(true) },
 		Revive:     func(T) { s.setDead(false) },
 		Reconnects: true,
+		Purge:      func(_ T, partition int) { s.memory.Purge(partition) },
 		Foreign: func(t T, partition int, payload []byte) {
 			if s.foreign != nil {
 				s.foreign(s)

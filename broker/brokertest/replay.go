@@ -12,6 +12,39 @@ var replayCases = []testCase{
 	{name: "a cursor that the broker does not know is the beginning", run: unknownCursor, needs: replays},
 	{name: "receivers of one partition do not disturb each other", run: independentReceivers, needs: replays},
 	{name: "cursors are still good after the server was killed", run: cursorAfterKill, needs: replaysAndCanKill, kills: true},
+	{name: "what is gone before it was read is told once, and nothing else is", run: purgedIsTold, needs: replaysAndCanPurge},
+}
+
+func purgedIsTold(c *C) {
+	b := c.connect()
+	c.publish(b, singles(1, 5)...)
+	all := c.expect(c.open(b, 0, ""), singles(1, 5)...)
+	c.Purge(c.T, 0)
+	c.publish(b, batch(1, 6, 6))
+	for read, d := range all {
+		from := d.Cursor
+		told := 0
+		for came := false; !came; {
+			got, err := c.tryReceive(c.open(b, 0, from), 1)
+			switch {
+			case err != nil || len(got) != 1:
+				c.Fatalf("receiving behind %d of 5 batches that were purged: %d batches, %v", read+1, len(got), err)
+			case got[0].Lost != "":
+				told++
+			case got[0].First != 6:
+				c.Fatalf("received %v, want 6", got[0].Run())
+			default:
+				came = true
+			}
+			from = got[0].Cursor
+			if told > 1 {
+				break
+			}
+		}
+		if want := min(4-read, 1); told != want {
+			c.Fatalf("behind %d of 5 batches that were purged a loss is told %d times, want %d", read+1, told, want)
+		}
+	}
 }
 
 func openBehindCursor(c *C) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -70,6 +71,16 @@ var replayFaults = []fault{
 			return shared, err
 		}}
 	}},
+	{"does not tell what was purged", "what is gone before it was read is told once, and nothing else is",
+		changesDeliveries(func(got []broker.Delivery) []broker.Delivery {
+			return slices.DeleteFunc(got, func(d broker.Delivery) bool { return d.Lost != "" })
+		})},
+	{"tells what was purged again and again", "what is gone before it was read is told once, and nothing else is",
+		changesEachDelivery(func(d *broker.Delivery) {
+			if d.Lost != "" {
+				d.Cursor = "1"
+			}
+		})},
 	{"forgets cursors when it is killed", "cursors are still good after the server was killed", func() *adapter {
 		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
 			if c.killed > 0 {

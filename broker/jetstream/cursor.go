@@ -9,6 +9,7 @@ import (
 
 // cursor is the place of a message, "<created>:<sequence>:<stored at>". The times, in nanoseconds since 1970, say which
 // stream and which message it was: a stream that was created anew, or has lost its end, counts from the same numbers.
+// The sequence 0 is the beginning of a stream of which it is not known what has been read.
 type cursor struct {
 	created  int64 // the stream's creation
 	sequence uint64
@@ -31,7 +32,7 @@ func parseCursor(text drainmark.Cursor) (c cursor, ok bool) {
 	created, err1 := strconv.ParseInt(parts[0], 10, 64)
 	sequence, err2 := strconv.ParseUint(parts[1], 10, 64)
 	storedAt, err3 := strconv.ParseInt(parts[2], 10, 64)
-	if err1 != nil || err2 != nil || err3 != nil || sequence == 0 {
+	if err1 != nil || err2 != nil || err3 != nil {
 		return c, false
 	}
 	c = cursor{created: created, sequence: sequence, storedAt: storedAt}

@@ -119,7 +119,23 @@ func (e *embedded) describe() *brokertest.Server {
 			defer nc.Close()
 			publishForeign(t, nc, partition, payload)
 		},
+		Purge: func(t brokertest.T, partition int) {
+			if err := purgeAll(e.connect(t), partition); err != nil {
+				t.Fatalf("purging: %v", err)
+			}
+		},
 	}
+}
+
+// purgeAll purges a partition as a person with NATS's tools does.
+func purgeAll(b *Broker, partition int) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	stream, err := b.partitions[partition].ready(ctx)
+	if err != nil {
+		return err
+	}
+	return stream.Purge(ctx)
 }
 
 func drop(_ brokertest.T, b broker.Broker) { b.(*Broker).conn.Conn.Close() }
@@ -199,6 +215,11 @@ func (e *external) describe() *brokertest.Server {
 			}
 			defer nc.Close()
 			publishForeign(t, nc, partition, payload)
+		},
+		Purge: func(t brokertest.T, partition int) {
+			if err := purgeAll(e.open(t), partition); err != nil {
+				t.Fatalf("purging: %v", err)
+			}
 		},
 	}
 }

@@ -18,7 +18,10 @@ type receiver struct {
 	p       *partition
 	created time.Time // the stream's creation
 	feed    *feed
-	failed  error           // why the feed has ended, or nil
+	failed  error // why the feed has ended, or nil
+	ready   []broker.Delivery
+	read    uint64          // everything up to here has been delivered, by this receiver or before it
+	knows   bool            // read is known: otherwise holes are what was purged when it was persisted
 	ctx     context.Context // ends with Close, because of broker.ErrClosed
 	cancel  context.CancelCauseFunc
 
@@ -57,10 +60,15 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor) (*receiver,
 	if err != nil {
 		return nil, err
 	}
+	r := &receiver{p: p, created: info.Created, read: at, knows: at > 0 || from == ""}
 	if why != "" {
 		p.b.options.Logger.Warn("reading a partition from the beginning", "partition", p.number, "reason", why)
+		r.ready = append(r.ready, broker.Delivery{
+			Lost:   why + "; what was accepted there and not persisted is gone, unless it is still in the stream",
+			Cursor: cursor{created: info.Created.UnixNano()}.encode(),
+		})
 	}
-	r := &receiver{p: p, created: info.Created}
+	r.skip(info.State.FirstSeq)
 	r.ctx, r.cancel = context.WithCancelCause(p.b.conn.ctx)
 	r.feed, err = newFeed(ctx, r.ctx, p.b.conn, p.config.Name, natsjs.ConsumerConfig{
 		DeliverPolicy: natsjs.DeliverByStartSequencePolicy,
@@ -84,6 +92,8 @@ func (p *partition) locate(ctx context.Context, from drainmark.Cursor, info *nat
 	}
 	c, ok := parseCursor(from)
 	switch {
+	case ok && c.sequence == 0 && c.created == info.Created.UnixNano(): // the beginning, after one of the following was told
+		return 0, "", nil
 	case !ok:
 		return 0, "the cursor is not one of this broker", nil
 	case c.created != info.Created.UnixNano():
@@ -121,21 +131,40 @@ func (r *receiver) receive(ctx context.Context, limit int) ([]broker.Delivery, e
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
-	var deliveries []broker.Delivery
-	for r.failed == nil && len(deliveries) < max(limit, 1) {
-		m, meta, err := r.feed.receive(ctx, len(deliveries) == 0)
+	limit = max(limit, 1)
+	for r.failed == nil && len(r.ready) < limit {
+		m, meta, err := r.feed.receive(ctx, len(r.ready) == 0)
 		if err != nil && err == ctx.Err() {
 			return nil, err // nothing has been taken yet
 		}
 		if r.failed = err; m == nil {
 			break
 		}
-		deliveries = append(deliveries, r.delivery(m, meta))
+		r.skip(meta.Sequence.Stream)
+		r.read = meta.Sequence.Stream
+		r.ready = append(r.ready, r.delivery(m, meta))
 	}
-	if len(deliveries) == 0 {
+	if len(r.ready) == 0 {
 		return nil, r.failed
 	}
+	deliveries := r.ready[:min(limit, len(r.ready))]
+	r.ready = append([]broker.Delivery(nil), r.ready[len(deliveries):]...)
 	return deliveries, nil
+}
+
+// skip notes that the stream goes on at next. What lies between that and what has been read was never delivered, and is
+// gone.
+func (r *receiver) skip(next uint64) {
+	if !r.knows || next <= r.read+1 {
+		return
+	}
+	through := cursor{created: r.created.UnixNano(), sequence: next - 1}
+	r.ready = append(r.ready, broker.Delivery{
+		Lost: fmt.Sprintf("the messages %d to %d of the stream %s, which was made at %s, were purged or deleted before they had been read",
+			r.read+1, next-1, r.p.config.Name, r.created.UTC().Format(time.RFC3339)),
+		Cursor: through.encode(), Tag: next - 1,
+	})
+	r.read = next - 1
 }
 
 func (r *receiver) delivery(m *nats.Msg, meta *nats.MsgMetadata) broker.Delivery {

@@ -5,13 +5,16 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
+	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 func TestACursorOfAStreamThatWasCreatedAnewIsTheBeginning(t *testing.T) {
@@ -218,5 +221,77 @@ func TestHeadersThatAreWrongGiveTheZeroHeader(t *testing.T) {
 		if got := p.header(h); got != (broker.Header{}) {
 			t.Errorf("%s: %+v", name, got)
 		}
+	}
+}
+
+// TestWhatIsGoneBeforeItWasReadIsTold has one case for each way to take something away, and one in which nothing is gone.
+func TestWhatIsGoneBeforeItWasReadIsTold(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		read  int // how many of the six batches before it happens
+		gone  func(t *testing.T, b *Broker)
+		lost  string // what is told, or nothing
+		comes []uint64
+	}{
+		"all of them, never read":       {0, func(t *testing.T, b *Broker) { purgeThrough(t, b, 6) }, "messages 1 to 6", nil},
+		"what stands behind the cursor": {2, func(t *testing.T, b *Broker) { purgeThrough(t, b, 4) }, "messages 3 to 4", []uint64{5, 6}},
+		"all behind the cursor":         {2, func(t *testing.T, b *Broker) { purgeThrough(t, b, 6) }, "messages 3 to 6", nil},
+		"one in the middle": {2, func(t *testing.T, b *Broker) {
+			stream, err := b.partitions[0].ready(bounded(t))
+			if err == nil {
+				err = stream.DeleteMsg(bounded(t), 5)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}, "messages 5 to 5", []uint64{3, 4, 6}},
+		"what has been read": {4, func(t *testing.T, b *Broker) { purgeThrough(t, b, 4) }, "", []uint64{5, 6}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b := startEmbedded(t, EmbedConfig{}).connect(t)
+			publish(t, b, 1, 1, 6, 10)
+			at := drainmark.Cursor("")
+			if test.read > 0 {
+				at = receive(t, open(t, b, ""), test.read)[test.read-1].Cursor
+			}
+			test.gone(t, b)
+			publish(t, b, 1, 7, 7, 10)
+			said, comes := "", []uint64(nil)
+			r := open(t, b, at)
+			for len(comes) == 0 || comes[len(comes)-1] < 7 {
+				got, err := r.Receive(bounded(t), 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if d := got[0]; d.Lost != "" {
+					said += d.Lost
+					at = d.Cursor
+				} else {
+					comes = append(comes, d.First)
+				}
+			}
+			if (test.lost == "") != (said == "") || !strings.Contains(said, test.lost) {
+				t.Errorf("it was told %q, want %q", said, test.lost)
+			}
+			if want := append(test.comes, 7); !slices.Equal(comes, want) {
+				t.Errorf("received %v, want %v", comes, want)
+			}
+			if again, err := open(t, b, at).Receive(bounded(t), 1); test.lost != "" && (err != nil || again[0].Lost != "") {
+				t.Errorf("behind it: %+v, %v", again, err) // it is told once
+			}
+		})
+	}
+}
+
+// purgeThrough purges as a person with NATS's tools does.
+func purgeThrough(t *testing.T, b *Broker, sequence uint64) {
+	t.Helper()
+	stream, err := b.partitions[0].ready(bounded(t))
+	if err == nil {
+		err = stream.Purge(bounded(t), natsjs.WithPurgeSequence(sequence+1))
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }

@@ -51,6 +51,11 @@ func serve(server *memory.Server) *brokertest.Server {
 			}
 		},
 		Revive: func(brokertest.T) {},
+		Purge: func(t brokertest.T, partition int) {
+			if err := server.Purge(partition); err != nil {
+				t.Fatalf("purging: %v", err)
+			}
+		},
 		Foreign: func(t brokertest.T, partition int, payload []byte) {
 			if err := server.Connect().Publish(t.Context(), partition, broker.Batch{Payload: payload}); err != nil {
 				t.Fatalf("publishing a message without a header: %v", err)

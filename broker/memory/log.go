@@ -1,6 +1,7 @@
 package memory
 
 import (
+	"fmt"
 	"strconv"
 	"time"
 
@@ -38,7 +39,13 @@ func (l *log) open(r *receiver, from drainmark.Cursor) {
 
 func (l *log) take(r *receiver, most int) []broker.Delivery {
 	var out []broker.Delivery
-	r.next = max(r.next, l.purged+1)
+	if r.next <= l.purged {
+		out = append(out, broker.Delivery{
+			Lost:   fmt.Sprintf("the batches %d to %d were purged", r.next, l.purged),
+			Cursor: cursorAt(l.purged), Tag: l.purged,
+		})
+		r.next = l.purged + 1
+	}
 	for ; r.next <= uint64(len(l.entries)) && len(out) < most; r.next++ {
 		d := l.entries[r.next-1].delivery()
 		d.Cursor = cursorAt(r.next)

@@ -6,6 +6,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
 )
 
 // pieces are a broker and a store, on which a test starts processes.
@@ -166,4 +169,36 @@ func TestUpWithAnEmptiedStore(t *testing.T) {
 	if got := bodies(p.readAll("log")); got != "kept" {
 		t.Errorf("the log has %q", got)
 	}
+}
+
+// What somebody purges before it was read is told by every backend's barrier, though nobody knows which records it was.
+func TestPurgedBeforeItWasRead(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	d := pieces{t, startNATS(t, filepath.Join(dir, "nats")), filepath.Join(dir, "store.db")}
+	a := d.backend("--partitions", "1")
+	for i := range 3 {
+		a.want(202, "POST", "/v1/logs/log/messages", fmt.Sprint("gone ", i))
+	}
+	a.kill()
+	nc, err := nats.Connect(d.broker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	if _, err := nc.Request("$JS.API.STREAM.PURGE.drainmark-p0", nil, 10*time.Second); err != nil {
+		t.Fatal(err)
+	}
+	c := d.consumer()
+	b := d.backend()
+	b.want(202, "POST", "/v1/logs/log/messages", "kept")
+	reached := string(b.want(200, "POST", "/v1/barriers", "", "Prefer", "wait=30").body)
+	if !strings.Contains(reached, `"reached"`) || !strings.Contains(reached, `"set_aside":1`) {
+		t.Errorf("the barrier: %s", reached)
+	}
+	letters := string(b.want(200, "GET", "/v1/dead-letters", "").body)
+	if !strings.Contains(letters, "messages 1 to 3 of the stream drainmark-p0") {
+		t.Errorf("the dead letters: %s", letters)
+	}
+	c.find("(the broker has lost what it had stored)")
 }
