@@ -64,3 +64,38 @@ func relay(done chan struct{}, shells [2]*sql.Conn) error {
 		}
 	}
 }
+
+// TestTheWriteAheadLogShrinksWhenAReaderLetsGo has a reader pin it while it grows, so that it cannot be emptied then.
+func TestTheWriteAheadLogShrinksWhenAReaderLetsGo(t *testing.T) {
+	t.Parallel()
+	path := newFile(t)
+	f := newFiller(t, openStore(t, path, sqlite.Options{}), 0)
+	f.must(f.next(1))
+	shell := openShell(t, path)
+	run := func(query string) {
+		t.Helper()
+		if _, err := shell.ExecContext(t.Context(), query); err != nil {
+			t.Fatal(err)
+		}
+	}
+	size := func() int64 {
+		info, err := os.Stat(path + "-wal")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	run("BEGIN")
+	run("SELECT count(*) FROM logs")
+	const peak = 24 << 20
+	for size() < peak {
+		f.must(large(f.next(100), 4096))
+	}
+	run("COMMIT")
+	for deadline := time.Now().Add(time.Minute); size() >= peak; { // small commits, as heartbeats are
+		if time.Now().After(deadline) {
+			t.Fatalf("the write-ahead log still has %d bytes", size())
+		}
+		f.must(f.next(1))
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/drainmark/drainmark/store"
 )
@@ -99,8 +100,9 @@ func (j *job) waitedFor() bool {
 // partitions, share a transaction, and so the wait for the disk.
 type writer struct {
 	store *Store
-	conn  *conn // nil after it broke
-	limit int64 // the size of the write-ahead log at which trim does something
+	conn  *conn     // nil after it broke
+	limit int64     // the size of the write-ahead log at which trim does something
+	again time.Time // when it does so in any case
 }
 
 // run does jobs until the store is closed.
@@ -181,14 +183,18 @@ func (w *writer) together(batch []*job) []error {
 // it into the file every thousand pages and begins it anew. It cannot while readers overlap without a pause.
 const maxWAL = 16 << 20
 
+// trimAgain is how long a write-ahead log that could not be emptied is left alone if it does not grow.
+const trimAgain = 2 * time.Second
+
 // trim empties the write-ahead log if it has become too large. For that it waits until the reads under way have ended.
-// If one of them takes too long, it tries again when the log has grown by another quarter of maxWAL.
+// If one of them takes too long, it tries again when the log has grown by another quarter of maxWAL, and after a while:
+// SQLite begins the file anew from its start, so that it need not grow any more.
 func (w *writer) trim() {
 	info, err := os.Stat(w.store.path + "-wal")
-	if err != nil || info.Size() < max(w.limit, maxWAL) || w.conn == nil {
+	if err != nil || info.Size() < maxWAL || w.conn == nil || info.Size() < w.limit && time.Now().Before(w.again) {
 		return
 	}
-	w.limit = info.Size() + maxWAL/4
+	w.limit, w.again = info.Size()+maxWAL/4, time.Now().Add(trimAgain)
 	row, err := w.conn.one(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
 	if err == nil && row != nil && integer(row[0]) == 0 {
 		w.limit = maxWAL
