@@ -23,8 +23,8 @@ func (v Version) Includes(earlier Version) bool {
 
 // ProducerProgress is what is persisted of one producer's records in a partition.
 type ProducerProgress struct {
-	Done   Ranges    // appended, cleared, fenced or set aside: it will never be applied again
-	LastAt time.Time // when its newest record was committed; progress is forgotten a retention time after that
+	Done   Ranges        // appended, cleared, fenced or set aside: it will never be applied again
+	LastAt time.Duration // Progress.Clock when its newest record was committed; it is forgotten a retention time after that
 }
 
 // Progress is what a store has persisted of one partition, in the same transaction as the data itself. It is a
@@ -36,6 +36,10 @@ type Progress struct {
 	Producers map[ProducerID]ProducerProgress
 	Rejected  uint64 // how many records have ever been set aside: while it stands still, no mark became rejected
 	SetAside  uint64 // how many records the dead letters stand for that are there in this state and not discarded
+	// Clock is the partition's own time since it was created, in whole microseconds. Only commits move it, never faster
+	// than real time passes and never back, so that no process' wall clock decides what is old. It goes back with the data
+	// when the store loses its tail.
+	Clock time.Duration
 }
 
 // Holds says whether all marks of a run (of this partition) are persisted.
@@ -46,6 +50,13 @@ func (p Progress) Holds(r Run) bool {
 // Next returns how the sequences of a producer go on: one more than the highest that is persisted.
 func (p Progress) Next(producer ProducerID) uint64 {
 	return p.Producers[producer].Done.Max() + 1
+}
+
+// Forgets says whether a producer that is not in the progress any more, and was as told before, has been forgotten
+// because it was silent for longer than the retention. Otherwise its records are lost.
+func (p Progress) Forgets(producer ProducerID, before ProducerProgress, retention time.Duration) bool {
+	_, known := p.Producers[producer]
+	return !known && p.Clock-before.LastAt > retention
 }
 
 // With returns a progress in which the given producers' entries are replaced. The receiver stays as it is.

@@ -13,7 +13,7 @@ import (
 // MaxReceiptRuns is how many runs a receipt holds at most; MaxReceiptText is how long its text is at most, in bytes.
 const (
 	MaxReceiptRuns = 64
-	MaxReceiptText = 5600
+	MaxReceiptText = 6200
 )
 
 // DeploymentID names a deployment: 64 random bits, made when its store is created. It is in every receipt.
@@ -28,6 +28,9 @@ type Receipt struct {
 	// Epochs is set on a barrier's receipt: per partition, the epoch that was in force before the fence was published.
 	// See the barrier in the backend. Every partition named here has a run.
 	Epochs map[int]uint64
+	// Clocks has what Progress.Clock was, in whole seconds, when the receipt was issued, per partition; only where that was
+	// known. It tells how old the receipt is without any process' wall clock. Every partition named here has a run.
+	Clocks map[int]time.Duration
 }
 
 // NewReceipt returns the receipt of the runs, which may come in any order. Neighbouring runs become one.
@@ -63,7 +66,36 @@ func (r Receipt) Merge(other Receipt) (Receipt, error) {
 			merged.Epochs[partition] = epoch
 		}
 	}
+	merged.Clocks = mergeClocks(r, other)
 	return merged, nil
+}
+
+// mergeClocks keeps the later of two clocks of a partition, and none where one of the receipts does not know it: a receipt
+// is as young as its youngest part.
+func mergeClocks(a, b Receipt) map[int]time.Duration {
+	var merged map[int]time.Duration
+	for _, r := range []Receipt{a, b} {
+		for partition, clock := range r.Clocks {
+			if !a.dates(partition) || !b.dates(partition) {
+				continue
+			}
+			if merged == nil {
+				merged = map[int]time.Duration{}
+			}
+			merged[partition] = max(merged[partition], clock)
+		}
+	}
+	return merged
+}
+
+// dates says whether the receipt knows how old its marks of a partition are, if it has any.
+func (r Receipt) dates(partition int) bool {
+	_, known := r.Clocks[partition]
+	return known || !r.names(partition)
+}
+
+func (r Receipt) names(partition int) bool {
+	return slices.ContainsFunc(r.Runs, func(run Run) bool { return run.Partition == partition })
 }
 
 // compareRuns orders by partition, producer and first sequence.
@@ -99,10 +131,12 @@ func foldRuns(runs []Run, join func(last, next Run) bool) []Run {
 //	version (1 byte), deployment (8 bytes), issued at (Unix seconds, uvarint), number of runs (uvarint)
 //	per run: partition (uvarint), flags (1 byte), producer (16 bytes, unless sameProducer), first (uvarint), last-first (uvarint)
 //	number of epochs (uvarint), per epoch: partition (uvarint), epoch (8 bytes)
+//	number of clocks (uvarint), per clock: partition (uvarint), seconds (uvarint)
 //	CRC-32C of all before (4 bytes)
 const (
-	receiptVersion = 1
-	sameProducer   = 1 // flag: the producer is that of the run before
+	receiptVersion = 2
+	maxSeconds     = 1 << 40 // since 1970, or of a partition's clock
+	sameProducer   = 1       // flag: the producer is that of the run before
 )
 
 func (r Receipt) String() string {
@@ -125,11 +159,16 @@ func (r Receipt) String() string {
 		b = binary.AppendUvarint(b, uint64(partition))
 		b = binary.LittleEndian.AppendUint64(b, r.Epochs[partition])
 	}
+	b = binary.AppendUvarint(b, uint64(len(r.Clocks)))
+	for _, partition := range sortedKeys(r.Clocks) {
+		b = binary.AppendUvarint(b, uint64(partition))
+		b = binary.AppendUvarint(b, uint64(r.Clocks[partition]/time.Second))
+	}
 	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-func sortedKeys(m map[int]uint64) []int {
+func sortedKeys[V any](m map[int]V) []int {
 	keys := make([]int, 0, len(m))
 	for k := range m {
 		keys = append(keys, k)
@@ -155,12 +194,13 @@ func ParseReceipt(s string) (Receipt, error) {
 	}
 	r := Receipt{Deployment: DeploymentID(body[1:9])}
 	d := decoder{rest: body[9:]}
-	r.IssuedAt = time.Unix(int64(d.uvarint(1<<40)), 0).UTC()
+	r.IssuedAt = time.Unix(int64(d.uvarint(maxSeconds)), 0).UTC()
 	r.Runs = make([]Run, d.uvarint(MaxReceiptRuns))
 	for i := range r.Runs {
 		d.run(r.Runs, i)
 	}
 	d.epochs(&r)
+	d.clocks(&r)
 	if d.bad || len(d.rest) != 0 || len(r.Runs) == 0 || !slices.Equal(r.Runs, joinRuns(r.Runs)) {
 		return Receipt{}, malformed
 	}
@@ -176,7 +216,7 @@ func (d *decoder) epochs(r *Receipt) {
 		partition := int(d.uvarint(math.MaxInt32))
 		epoch := d.take(8)
 		// Check then covers the epochs' partitions too, and Merge cannot gather more of them than runs.
-		d.bad = d.bad || !slices.ContainsFunc(r.Runs, func(run Run) bool { return run.Partition == partition })
+		d.bad = d.bad || !r.names(partition)
 		if d.bad {
 			return
 		}
@@ -184,6 +224,19 @@ func (d *decoder) epochs(r *Receipt) {
 			r.Epochs = map[int]uint64{}
 		}
 		r.Epochs[partition] = binary.LittleEndian.Uint64(epoch)
+	}
+}
+
+func (d *decoder) clocks(r *Receipt) {
+	for n := d.uvarint(MaxReceiptRuns); n > 0 && !d.bad; n-- {
+		partition, seconds := int(d.uvarint(math.MaxInt32)), d.uvarint(maxSeconds)
+		if d.bad = d.bad || seconds > math.MaxInt64/uint64(time.Second) || !r.names(partition); d.bad {
+			return
+		}
+		if r.Clocks == nil {
+			r.Clocks = map[int]time.Duration{}
+		}
+		r.Clocks[partition] = time.Duration(seconds) * time.Second
 	}
 }
 

@@ -31,15 +31,16 @@ func receiptOf(runs ...drainmark.Run) drainmark.Receipt {
 func goldenReceipt() drainmark.Receipt {
 	r := receiptOf(run(3, producerA, 300, 305), run(0, producerA, 1, 1), run(3, producerB, 7, 7), run(3, producerA, 310, 400))
 	r.Epochs = map[int]uint64{3: 0x0102030405060708, 0: 42}
+	r.Clocks = map[int]time.Duration{3: 1000 * time.Hour, 0: time.Second}
 	return r
 }
 
-const goldenReceiptText = "AQECAwQFBgcIqZjgzwYEAACgAQIDBAUGBwgJCgsMDQ4PAQADAawCBQMBtgJaAwCwAAAAAAAAAAAAAAAAAAAABwACACoAAAAAAAAAAwgHBgUEAwIBDukrEQ"
+const goldenReceiptText = "AgECAwQFBgcIqZjgzwYEAACgAQIDBAUGBwgJCgsMDQ4PAQADAawCBQMBtgJaAwCwAAAAAAAAAAAAAAAAAAAABwACACoAAAAAAAAAAwgHBgUEAwIBAgABA4Dd2wEhTXTi"
 
 func TestReceiptTextNeverChanges(t *testing.T) {
 	t.Parallel()
 	if got := goldenReceipt().String(); got != goldenReceiptText {
-		t.Errorf("the text of version 1 has changed:\n got %s\nwant %s", got, goldenReceiptText)
+		t.Errorf("the text of version 2 has changed:\n got %s\nwant %s", got, goldenReceiptText)
 	}
 	parsed, err := drainmark.ParseReceipt(goldenReceiptText)
 	if err != nil {
@@ -81,6 +82,12 @@ func genReceipt() *rapid.Generator[drainmark.Receipt] {
 					r.Epochs = map[int]uint64{}
 				}
 				r.Epochs[run.Partition] = rapid.Uint64().Draw(t, "epoch")
+			}
+			if rapid.Bool().Draw(t, "dated") {
+				if r.Clocks == nil {
+					r.Clocks = map[int]time.Duration{}
+				}
+				r.Clocks[run.Partition] = time.Duration(rapid.IntRange(0, 1e9).Draw(t, "clock")) * time.Second
 			}
 		}
 		return r
@@ -199,13 +206,36 @@ func TestMerge(t *testing.T) {
 	})
 }
 
+func TestMergedClocks(t *testing.T) {
+	t.Parallel()
+	dated := func(r drainmark.Receipt, clocks map[int]time.Duration) drainmark.Receipt {
+		r.Clocks = clocks
+		return r
+	}
+	both := receiptOf(run(0, producerA, 1, 1), run(1, producerA, 1, 1))
+	other := receiptOf(run(0, producerB, 1, 1))
+	for name, c := range map[string]struct{ a, b, want map[int]time.Duration }{
+		"the later one of both counts":                       {map[int]time.Duration{0: time.Hour, 1: time.Minute}, map[int]time.Duration{0: 2 * time.Hour}, map[int]time.Duration{0: 2 * time.Hour, 1: time.Minute}},
+		"one of a partition that the other knows not counts": {map[int]time.Duration{1: time.Minute}, map[int]time.Duration{0: time.Hour}, map[int]time.Duration{1: time.Minute}},
+		"none is known": {nil, nil, nil},
+	} {
+		for _, pair := range [][2]drainmark.Receipt{{dated(both, c.a), dated(other, c.b)}, {dated(other, c.b), dated(both, c.a)}} {
+			merged, err := pair[0].Merge(pair[1])
+			if err != nil || !reflect.DeepEqual(merged.Clocks, c.want) {
+				t.Errorf("%s: %v, error %v, want %v", name, merged.Clocks, err, c.want)
+			}
+		}
+	}
+}
+
 func TestMaxReceiptTextBoundsTheLargestReceipt(t *testing.T) {
 	t.Parallel()
-	largest := drainmark.Receipt{Deployment: deployment, IssuedAt: time.Unix(1<<40, 0).UTC(), Epochs: map[int]uint64{}}
+	largest := drainmark.Receipt{Deployment: deployment, IssuedAt: time.Unix(1<<40, 0).UTC(), Epochs: map[int]uint64{}, Clocks: map[int]time.Duration{}}
 	for i := range drainmark.MaxReceiptRuns {
 		partition := math.MaxInt32 - drainmark.MaxReceiptRuns + 1 + i
 		largest.Runs = append(largest.Runs, run(partition, drainmark.ProducerID{byte(i)}, 1<<62, math.MaxInt64))
 		largest.Epochs[partition] = math.MaxUint64
+		largest.Clocks[partition] = (math.MaxInt64 / time.Second) * time.Second
 	}
 	text := largest.String()
 	if len(text) > drainmark.MaxReceiptText {
@@ -215,7 +245,7 @@ func TestMaxReceiptTextBoundsTheLargestReceipt(t *testing.T) {
 		t.Errorf("the largest receipt does not come back: error %v", err)
 	}
 	if _, err := drainmark.ParseReceipt(strings.Repeat("A", drainmark.MaxReceiptText+1)); drainmark.KindOf(err) != drainmark.KindInvalidReceipt ||
-		!strings.Contains(err.Error(), "at most 5600") {
+		!strings.Contains(err.Error(), "at most 6200") {
 		t.Errorf("a longer text: error %v, want one of KindInvalidReceipt that names the limit", err)
 	}
 }
@@ -256,8 +286,8 @@ func TestDamagedReceiptsAreRefused(t *testing.T) {
 
 // receiptText is the text of a receipt with these bytes behind its version, deployment and time.
 func receiptText(rest ...byte) string {
-	body := append(append([]byte{1}, deployment[:]...), 100)
-	return base64.RawURLEncoding.EncodeToString(withSum(append(body, rest...)))
+	body := append(append([]byte{2}, deployment[:]...), 100)
+	return base64.RawURLEncoding.EncodeToString(withSum(append(append(body, rest...), 0)))
 }
 
 func TestMalformedReceiptsWithARightChecksumAreRefused(t *testing.T) {
@@ -286,6 +316,8 @@ func TestMalformedReceiptsWithARightChecksumAreRefused(t *testing.T) {
 		"an epoch of a partition without a run":   append(append(runs(1, one), 1, 1), 1, 0, 0, 0, 0, 0, 0, 0),
 		"an epoch that is cut off":                append(append(runs(1, one), 1, 0), 1, 0, 0),
 		"two epochs of one partition":             append(append(runs(1, one), 2, 0, 1, 0, 0, 0, 0, 0, 0, 0), 0, 1, 0, 0, 0, 0, 0, 0, 0),
+		"a clock of a partition without a run":    append(append(runs(1, one), 0, 1, 1), 7),
+		"two clocks of one partition":             append(runs(1, one), 0, 2, 0, 7, 0),
 		"a last sequence above the highest":       append(runs(1, append(binary.AppendUvarint(append([]byte{0, 0}, producerA[:]...), math.MaxInt64), 1)), 0),
 		"more epochs than a receipt can have":     append(runs(1, one), 65),
 		"a partition above 2^31-1":                append(runs(1, append(append([]byte{0xff, 0xff, 0xff, 0xff, 0x0f, 0}, producerA[:]...), 7, 0)), 0),

@@ -279,6 +279,7 @@ func TestForeignAndExpiredReceipts(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{ProducerRetention: time.Hour, KeepAlive: 10 * time.Minute}, 1, func(s *system) {
 		s.drain()
+		synctest.Wait() // it has read the progress
 		r := s.append("log", "a")
 		foreign := r
 		foreign.Deployment = drainmark.DeploymentID{8}
@@ -287,6 +288,7 @@ func TestForeignAndExpiredReceipts(t *testing.T) {
 		}
 		time.Sleep(2 * time.Hour)
 		stranger := drainmark.NewReceipt(r.Deployment, r.IssuedAt, drainmark.Run{Producer: drainmark.NewProducerID(), First: 1, Last: 1})
+		stranger.Clocks = r.Clocks
 		if _, err := s.Status(s.Context(), stranger, 0); drainmark.KindOf(err) != drainmark.KindReceiptExpired {
 			s.Errorf("an old receipt of an unknown producer: %v", err)
 		}

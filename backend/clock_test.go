@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -59,4 +60,36 @@ func checkStamp(t *testing.T, d broker.Delivery, kind drainmark.RecordKind, at t
 	if r := batch.Records[0]; r.Kind != kind || !r.AcceptedAt.Equal(at) {
 		t.Errorf("a %s was accepted at %s, and should be a %s of %s", r.Kind, r.AcceptedAt, kind, at)
 	}
+}
+
+// Whether a receipt is too old is told by the partition's clock, and not by the clock of the backend that is asked or of
+// the one that has issued it.
+func TestNoWallClockMakesAReceiptExpire(t *testing.T) {
+	t.Parallel()
+	const keep = time.Hour
+	running(t, Limits{ProducerRetention: keep, KeepAlive: 10 * time.Minute}, 1, func(s *system) {
+		s.drain()
+		synctest.Wait() // it has read the progress
+		r := s.append("log", "a")
+		if state := s.state(r, time.Minute); state != Persisted {
+			s.Fatalf("it is %s", state)
+		}
+		stranger := drainmark.Run{Producer: drainmark.NewProducerID(), First: 1, Last: 1}
+		for _, issued := range []time.Time{time.Now().Add(-400 * 24 * time.Hour), time.Now(), time.Now().Add(400 * 24 * time.Hour)} {
+			young := drainmark.NewReceipt(r.Deployment, issued, stranger)
+			young.Clocks = r.Clocks
+			if status, err := s.Status(s.Context(), young, 0); err != nil || status.State == Persisted {
+				s.Errorf("a receipt of what is not persisted yet, issued at %s, is %s: %v", issued, status.State, err)
+			}
+		}
+		time.Sleep(2 * keep)
+		synctest.Wait()
+		for _, issued := range []time.Time{time.Now().Add(-400 * 24 * time.Hour), time.Now().Add(400 * 24 * time.Hour)} {
+			old := drainmark.NewReceipt(r.Deployment, issued, stranger)
+			old.Clocks = r.Clocks
+			if _, err := s.Status(s.Context(), old, 0); drainmark.KindOf(err) != drainmark.KindReceiptExpired {
+				s.Errorf("a receipt of a producer that was forgotten, issued at %s: %v", issued, err)
+			}
+		}
+	})
 }

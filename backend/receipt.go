@@ -191,12 +191,13 @@ func (r *Rejections) add(letter *drainmark.DeadLetter, run drainmark.Run) {
 	}
 }
 
-// checkExpired refuses a receipt whose producer's progress the store may have forgotten.
+// checkExpired refuses a receipt whose producer's progress the store has forgotten. The partition's clock says so, which
+// is in the receipt and in the progress, and no process' wall clock: what has not been persisted yet must not be called
+// forgotten.
 func (b *Backend) checkExpired(r drainmark.Receipt, run drainmark.Run) error {
-	if !b.tracker.partitions[run.Partition].forgot(run.Producer) {
-		return nil
-	}
-	if time.Since(r.IssuedAt) > b.limits.ProducerRetention {
+	issued, dated := r.Clocks[run.Partition]
+	asOf := drainmark.ProducerProgress{LastAt: issued}
+	if dated && b.tracker.partitions[run.Partition].snapshot().Forgets(run.Producer, asOf, b.limits.ProducerRetention) {
 		return drainmark.Errorf(drainmark.KindReceiptExpired, "the receipt is from %s; what became of a record is known for %s after its producer's last one", r.IssuedAt.UTC().Format(time.RFC3339), b.limits.ProducerRetention)
 	}
 	return nil
@@ -228,9 +229,10 @@ func (b *Backend) fenceAgain(ctx context.Context, r drainmark.Receipt, partition
 	if err != nil {
 		return r, err
 	}
-	renewed := drainmark.Receipt{Deployment: r.Deployment, IssuedAt: r.IssuedAt, Runs: r.Runs, Epochs: maps.Clone(r.Epochs)}
+	renewed := drainmark.Receipt{Deployment: r.Deployment, IssuedAt: r.IssuedAt, Runs: r.Runs, Epochs: maps.Clone(r.Epochs), Clocks: maps.Clone(r.Clocks)}
 	for _, f := range fences {
 		renewed.Epochs[f.run.Partition] = f.epoch
+		b.date(&renewed, f.run.Partition)
 	}
 	// The old fences are held already; the new ones stand for them.
 	runs := make([]drainmark.Run, 0, len(r.Runs))

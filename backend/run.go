@@ -120,7 +120,24 @@ func (b *Backend) publisherOf(log string) *publisher {
 
 // receipt makes the receipt of runs.
 func (b *Backend) receipt(runs ...drainmark.Run) drainmark.Receipt {
-	return drainmark.NewReceipt(b.deployment.ID, b.now(), runs...)
+	r := drainmark.NewReceipt(b.deployment.ID, b.now(), runs...)
+	for _, run := range r.Runs {
+		b.date(&r, run.Partition)
+	}
+	return r
+}
+
+// date notes in a receipt what the partition's clock shows now, if that is known.
+func (b *Backend) date(r *drainmark.Receipt, partition int) {
+	clock, known := b.tracker.partitions[partition].clock()
+	if !known {
+		delete(r.Clocks, partition)
+		return
+	}
+	if r.Clocks == nil {
+		r.Clocks = map[int]time.Duration{}
+	}
+	r.Clocks[partition] = clock.Truncate(time.Second)
 }
 
 // Append implements Service.

@@ -151,7 +151,11 @@ func (p *tracked) read(ctx context.Context) error {
 // records only, so that each loss is reported by one.
 func (p *tracked) reportLost(before, now drainmark.Progress) {
 	t := p.tracker
-	for _, was := range before.Producers[t.producer].Done {
+	own := before.Producers[t.producer]
+	if now.Forgets(t.producer, own, t.limits.ProducerRetention) {
+		return
+	}
+	for _, was := range own.Done {
 		for _, lost := range now.Producers[t.producer].Done.Minus(was.First, was.Last) {
 			run := drainmark.Run{Partition: p.partition, Producer: t.producer, First: lost.First, Last: lost.Last}
 			t.metrics.lostRecords.Add(float64(lost.Last - lost.First + 1))
@@ -214,12 +218,11 @@ func (p *tracked) snapshot() drainmark.Progress {
 	return p.progress
 }
 
-// forgot says whether the reader has answered and its progress does not know the producer (any more, or yet).
-func (p *tracked) forgot(producer drainmark.ProducerID) bool {
+// clock returns the partition's clock as it was read last, if it was.
+func (p *tracked) clock() (clock time.Duration, known bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	_, has := p.progress.Producers[producer]
-	return p.known && !has
+	return p.progress.Clock, p.known
 }
 
 // movement returns a channel that is closed when the progress changes.

@@ -36,9 +36,6 @@ func (d *drain) commit(work, ctx context.Context, p *plan) error {
 			break
 		}
 	}
-	if micros := p.newest.UnixMicro(); micros > d.acceptedMicros.Load() {
-		d.acceptedMicros.Store(micros)
-	}
 	return nil
 }
 
@@ -162,6 +159,8 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{}, Rejected: d.progress.Rejected,
 		Operations: make([]store.Operation, 0, len(entries)),
 	}
+	d.clock.see(entries)
+	c.Clock = d.clock.now(d.progress)
 	add := func(run drainmark.Run) {
 		if run.Last == 0 {
 			return
@@ -170,7 +169,7 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 		if !ok {
 			has = d.progress.Producers[run.Producer]
 		}
-		c.Producers[run.Producer] = drainmark.ProducerProgress{Done: has.Done.Add(run.First, run.Last), LastAt: c.Now}
+		c.Producers[run.Producer] = drainmark.ProducerProgress{Done: has.Done.Add(run.First, run.Last), LastAt: c.Clock}
 	}
 	var pending drainmark.Run // neighbouring entries' runs, joined
 	for i := range entries {
@@ -194,7 +193,7 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 	add(pending)
 	next := d.progress.With(c.Producers)
 	next.Revision++
-	next.Cursor, next.Rejected = cursor, c.Rejected
+	next.Cursor, next.Rejected, next.Clock = cursor, c.Rejected, c.Clock
 	return c, next
 }
 

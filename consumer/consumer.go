@@ -33,6 +33,7 @@ type Limits struct {
 	GapTries          int           // openings in a row that show the same gap before it is passed; 5
 	GapWait           time.Duration // the longest wait between two of them; 1 s
 	Sweep             time.Duration // between two sweeps of the store; 5 s
+	KeyRetention      time.Duration // so long an idempotency key is kept after its commit; 25 h, for keys are good for 24 h
 	ProducerRetention time.Duration // after its last record a producer's progress is kept so long; 7 days
 }
 
@@ -47,6 +48,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.GapTries, 5)
 	set(&l.GapWait, time.Second)
 	set(&l.Sweep, 5*time.Second)
+	set(&l.KeyRetention, 25*time.Hour)
 	set(&l.ProducerRetention, 7*24*time.Hour)
 	return l
 }
@@ -209,9 +211,6 @@ func (c *Consumer) start(ctx context.Context, partition int, running *sync.WaitG
 	})
 }
 
-// keySlack is added to how long idempotency keys are kept, for clocks of backends that differ.
-const keySlack = time.Hour
-
 // sweep lets the store delete what nobody can see any more, of the partitions that are held, until ctx ends.
 func (c *Consumer) sweep(ctx context.Context) {
 	tick := time.NewTicker(c.limits.Sweep)
@@ -236,19 +235,14 @@ func (c *Consumer) sweep(ctx context.Context) {
 	}
 }
 
-// sweeps says what can go, per partition held. Keys and producers age by the records' own clock, so that a long backlog
-// does not let a key be forgotten before its retry has been seen, or a producer before its next record.
+// sweeps says what can go, per partition held. How old something is, the store tells by the partition's own clock: see
+// partitionClock.
 func (c *Consumer) sweeps() []store.Sweep {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var sweeps []store.Sweep
-	for p, d := range c.draining {
-		s := store.Sweep{Partition: p}
-		if accepted := time.UnixMicro(d.acceptedMicros.Load()); accepted.UnixMicro() > 0 {
-			s.Keys = accepted.Add(-store.KeysKept - keySlack)
-			s.Producers = accepted.Add(-c.limits.ProducerRetention)
-		}
-		sweeps = append(sweeps, s)
+	for p := range c.draining {
+		sweeps = append(sweeps, store.Sweep{Partition: p, Keys: c.limits.KeyRetention, Producers: c.limits.ProducerRetention})
 	}
 	return sweeps
 }

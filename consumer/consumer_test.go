@@ -29,6 +29,8 @@ type rig struct {
 	consumer  *Consumer
 	wrap      func(broker.Broker) broker.Broker // the consumer's broker, if set
 	producer  drainmark.ProducerID
+	now       func() time.Time // the consumer's wall clock, if set
+	limits    Limits           // the consumer's
 	stop      func()
 	logged    bytes.Buffer                  // by consumers; to be read when none runs
 	wrapStore func(store.Store) store.Store // the consumer's store, if set
@@ -58,7 +60,8 @@ func (r *rig) begin() {
 	if r.wrapStore != nil {
 		master = r.wrapStore(master)
 	}
-	r.consumer = New(Config{Broker: client, Store: master, Owner: "one", Partitions: 1, Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
+	r.consumer = New(Config{Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits,
+		Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -450,7 +453,7 @@ func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 		if _, err := master.Claim(context.Background(), store.Claim{Owner: "setup", Epoch: 1}, time.Minute); err != nil {
 			t.Fatal(err)
 		}
-		done := map[drainmark.ProducerID]drainmark.ProducerProgress{r.producer: {Done: drainmark.Ranges{{First: 1, Last: 3}}, LastAt: time.Now()}}
+		done := map[drainmark.ProducerID]drainmark.ProducerProgress{r.producer: {Done: drainmark.Ranges{{First: 1, Last: 3}}, LastAt: 0}}
 		commit := store.Commit{Epoch: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: &letter}}}
 		if _, err := master.Commit(context.Background(), commit); err != nil {
 			t.Fatal(err)
@@ -557,32 +560,5 @@ func TestStopsByGivingUpItsClaims(t *testing.T) {
 			t.Errorf("after the stop the claims are %v (%v)", claims, err)
 		}
 		r.expect("a")
-	})
-}
-
-func TestSweepsWithTheRecordsClock(t *testing.T) {
-	t.Parallel()
-	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-		r.begin()
-		r.publish(1, message("a"))
-		r.wait(time.Second)
-		r.consumer.mu.Lock()
-		accepted := time.UnixMicro(r.consumer.draining[0].acceptedMicros.Load())
-		r.consumer.mu.Unlock()
-		sweeps := r.consumer.sweeps()
-		if len(sweeps) != 1 || !sweeps[0].Keys.Equal(accepted.Add(-store.KeysKept-keySlack)) {
-			t.Errorf("the sweeps are %+v after a record accepted at %s", sweeps, accepted)
-		}
-		r.wait(8 * 24 * time.Hour)
-		if p := r.progress(); len(p.Producers) != 1 { // it may have records in the queue that wait since then
-			t.Errorf("with no record that is newer, the progress knows %d producers", len(p.Producers))
-		}
-		old := r.producer
-		r.producer = drainmark.NewProducerID()
-		r.publish(1, message("b"))
-		r.wait(time.Minute)
-		if p := r.progress(); len(p.Producers) != 1 || p.Next(old) != 1 {
-			t.Errorf("a week of records after its last one, the producer's progress is %v", p.Producers[old])
-		}
 	})
 }

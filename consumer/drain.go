@@ -28,11 +28,11 @@ import (
 type drain struct {
 	*Consumer
 	*memory
-	partition      int
-	stop           context.CancelFunc
-	givenUp        bool // because it was stuck; it is about to end. Guarded by Consumer.mu
-	log            *slog.Logger
-	acceptedMicros atomic.Int64 // the latest accepted_at that was committed, Unix microseconds
+	partition int
+	stop      context.CancelFunc
+	givenUp   bool // because it was stuck; it is about to end. Guarded by Consumer.mu
+	log       *slog.Logger
+	clock     partitionClock // of this claim
 
 	revision atomic.Uint64 // the progress's
 	claimed  atomic.Bool   // it holds the claim, as far as it knows
@@ -186,7 +186,7 @@ func (d *drain) takeClaim(ctx context.Context) error {
 		return err
 	}
 	d.reportLostTail(progress)
-	d.progress = progress
+	d.progress, d.clock = progress, newPartitionClock(progress)
 	d.revision.Store(progress.Revision)
 	d.claimed.Store(true)
 	return nil
@@ -368,10 +368,10 @@ func (d *drain) toleratesGap(missing drainmark.Run) bool {
 // reportLostTail compares what the store says now with what this consumer has committed before.
 func (d *drain) reportLostTail(now drainmark.Progress) {
 	for producer, before := range d.progress.Producers {
-		after, known := now.Producers[producer]
-		if !known && time.Since(before.LastAt) > d.limits.ProducerRetention {
-			continue // swept
+		if now.Forgets(producer, before, d.limits.ProducerRetention) {
+			continue
 		}
+		after := now.Producers[producer]
 		for _, r := range before.Done {
 			for _, lost := range after.Done.Minus(r.First, r.Last) {
 				run := drainmark.Run{Partition: d.partition, Producer: producer, First: lost.First, Last: lost.Last}

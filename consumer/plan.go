@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
@@ -15,7 +14,6 @@ import (
 type plan struct {
 	entries []entry
 	cursor  drainmark.Cursor // behind the last delivery
-	newest  time.Time        // the latest accepted_at
 	passed  []drainmark.Run  // missing records that are passed
 	lost    []string         // why the broker does not have any more what it had stored
 }
@@ -137,9 +135,6 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 			if err := drainmark.CheckLogName(r.Log); err != nil {
 				e = d.setAside(e, err.Error())
 			}
-		}
-		if r.AcceptedAt.After(p.newest) {
-			p.newest = r.AcceptedAt
 		}
 		p.entries = append(p.entries, e)
 	}

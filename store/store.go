@@ -55,7 +55,8 @@ const ReasonKeyReused = "idempotency-key-reused: the key was used before for a d
 
 // Store is the master: claims and commits. Its methods may be called concurrently, and by several processes. No method
 // blocks for longer than its context lasts. Errors never contain a password or a connection URL. Leases run on one
-// clock, the store's own.
+// clock, the store's own. It may be wrong and may be set: no lease that the store finds lasts for longer than its ttl from
+// the next heartbeat, whoever sends that.
 type Store interface {
 	// Init records the deployment if the store is new, and returns the recorded one: check that it is the wanted one.
 	Init(ctx context.Context, d drainmark.Deployment) (drainmark.Deployment, error)
@@ -89,8 +90,10 @@ type Store interface {
 	DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error)
 
 	// Sweep deletes a bounded number of things of the partition that nobody can see any more: messages that were
-	// cleared, keys of records accepted before s.Keys, and the progress and discarded dead letters of producers whose
-	// last record was committed before s.Producers. It says whether there is more. It needs no claim.
+	// cleared, keys that are older than s.Keys, the progress of producers whose last record is older than s.Producers,
+	// and discarded dead letters of such producers. What is old is told by the progress's Clock, in the same step: a store
+	// that has lost its tail deletes nothing that only the lost part made old. It says whether there is more. It needs no
+	// claim.
 	Sweep(ctx context.Context, s Sweep) (more bool, err error)
 
 	// Close ends what is under way and frees everything. A second call does nothing.
@@ -190,6 +193,7 @@ type Commit struct {
 	Cursor    drainmark.Cursor
 	Producers map[drainmark.ProducerID]drainmark.ProducerProgress
 	Rejected  uint64
+	Clock     time.Duration // in whole microseconds
 }
 
 // OperationKind is what an operation does.
@@ -197,9 +201,9 @@ type OperationKind uint8
 
 const (
 	// Append appends Record to its log, which comes to be if there is none, at the next position, persisted at the
-	// commit's Now. If the record has a key: when the log has seen that key from a record accepted less than KeysKept
-	// before this one, nothing is appended if content type and body are the same, and the operation is refused with
-	// ReasonKeyReused if they are not.
+	// commit's Now. If the record has a key that the log knows, nothing is appended if content type and body are those of
+	// the record that it is known from, and the operation is refused with ReasonKeyReused if they are not. A key is known
+	// from the commit that first had it, whose Clock says how old it is, until Sweep deletes it.
 	Append OperationKind = iota + 1
 	// Clear removes every message of the log, which comes to be if there is none; positions go on behind the last.
 	Clear
@@ -208,9 +212,6 @@ const (
 	// Restore removes the dead letter with the ID Letter.ID, because it has been persisted after all.
 	Restore
 )
-
-// KeysKept is for how long an idempotency key is remembered, from accepting to accepting.
-const KeysKept = 24 * time.Hour
 
 // Operation is one step of a commit. Its pointers are read and never changed or kept.
 type Operation struct {
@@ -225,11 +226,11 @@ type Committed struct {
 	KeyDuplicates int // appends that were dropped because their key was known
 }
 
-// Sweep says what can go.
+// Sweep says what can go: what is older than so much, by the partition's Clock. 0 keeps everything.
 type Sweep struct {
 	Partition int
-	Keys      time.Time
-	Producers time.Time
+	Keys      time.Duration
+	Producers time.Duration
 }
 
 // Page is a part of a log, and the state that it was read from.

@@ -268,7 +268,7 @@ func persisted(cursor drainmark.Cursor, batches ...broker.Batch) drainmark.Progr
 	p := drainmark.Progress{Cursor: cursor, Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{}}
 	for _, b := range batches {
 		done := p.Producers[b.Producer].Done.Add(b.First, b.Last)
-		p.Producers[b.Producer] = drainmark.ProducerProgress{Done: done, LastAt: time.Now()}
+		p.Producers[b.Producer] = drainmark.ProducerProgress{Done: done, LastAt: time.Hour}
 	}
 	return p
 }

@@ -133,7 +133,7 @@ func (p *partition) purge(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return p.purgeProducers(ctx, t, subjects, a.through)
+	return p.purgeProducers(ctx, t, subjects, a.through, info.TimeStamp)
 }
 
 // purgeTimeout bounds one round.
@@ -172,14 +172,15 @@ func (p *partition) purgeAcknowledged(ctx context.Context, info *natsjs.StreamIn
 }
 
 // purgeProducers purges the newest message of each producer that has not published anything for the retention time,
-// if it is acknowledged; but never the newest of all, which shows where the stream ends.
-func (p *partition) purgeProducers(ctx context.Context, t *tail, subjects map[string]newest, through uint64) error {
+// if it is acknowledged; but never the newest of all, which shows where the stream ends. now is the server's time, as
+// that of the messages is: what this process' clock shows does not matter.
+func (p *partition) purgeProducers(ctx context.Context, t *tail, subjects map[string]newest, through uint64, now time.Time) error {
 	last := uint64(0)
 	for _, n := range subjects {
 		last = max(last, n.sequence)
 	}
 	for subject, n := range subjects {
-		if n.sequence > through || n.sequence == last || time.Since(n.at) < p.b.options.ProducerRetention {
+		if n.sequence > through || n.sequence == last || now.Sub(n.at) < p.b.options.ProducerRetention {
 			continue
 		}
 		if err := p.purgeSubject(ctx, subject, n.sequence); err != nil {

@@ -25,7 +25,7 @@ func replaced(t *testing.T, first, second store.Store, reader store.Reader) stri
 			Record: &drainmark.Record{Kind: drainmark.Append, Log: log, Body: []byte("a"), AcceptedAt: time.Now()},
 		}},
 		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{
-			{1}: {Done: drainmark.Ranges{}.Add(1, 1), LastAt: time.Now()},
+			{1}: {Done: drainmark.Ranges{}.Add(1, 1), LastAt: time.Hour},
 		},
 	}
 	if _, err := first.Claim(ctx, store.Claim{Owner: "first", Epoch: 1}, time.Minute); err != nil {

@@ -3,6 +3,7 @@ package planted
 import (
 	"context"
 	"errors"
+	"maps"
 	"math"
 	"time"
 
@@ -70,7 +71,7 @@ func (s direct) commit(ctx context.Context, master store.Store, partition int, r
 	_, err = master.Commit(ctx, store.Commit{
 		Partition: partition, Epoch: progress.Epoch, Revision: progress.Revision, Now: time.Now(),
 		Operations: []store.Operation{{Kind: store.Clear, Record: r}},
-		Cursor:     progress.Cursor, Rejected: progress.Rejected,
+		Cursor:     progress.Cursor, Rejected: progress.Rejected, Clock: progress.Clock,
 	})
 	return err
 }
@@ -88,6 +89,7 @@ func (s first) Barrier(ctx context.Context, logs []string) (drainmark.Receipt, e
 	r.Runs = r.Runs[:1]
 	partition := r.Runs[0].Partition
 	r.Epochs = map[int]uint64{partition: r.Epochs[partition]}
+	maps.DeleteFunc(r.Clocks, func(p int, _ time.Duration) bool { return p != partition })
 	return r, nil
 }
 

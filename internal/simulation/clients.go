@@ -47,7 +47,7 @@ func (w *World) client(ctx context.Context, number, count int) {
 	place := fmt.Sprint("client ", number)
 	var mine []*Op
 	for i := 0; i < count && ctx.Err() == nil; i++ {
-		time.Sleep(w.dice.duration(place+" thinks", 3*time.Second))
+		time.Sleep(w.dice.duration(place+" thinks", w.thinks))
 		switch n := w.dice.intn(place+" does", 100); {
 		case n < 55 || len(mine) == 0:
 			mine = append(mine, w.append(ctx, number, place, i))
@@ -114,7 +114,7 @@ func (w *World) settle(op *Op, b *backendProcess, receipt drainmark.Receipt, err
 func (op *Op) records() []drainmark.Record {
 	records := make([]drainmark.Record, len(op.contents))
 	for i, content := range op.contents {
-		records[i] = drainmark.Record{Kind: drainmark.Append, Log: op.log, Body: []byte(content), AcceptedAt: time.Now()}
+		records[i] = drainmark.Record{Kind: drainmark.Append, Log: op.log, Body: []byte(content)}
 		if op.key != "" {
 			records[i].Key = fmt.Sprint(op.key, "/", i)
 		}
@@ -128,7 +128,7 @@ func (w *World) clear(ctx context.Context, number int, place string) {
 	b := w.anyBackend(place + " backend")
 	call, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	receipt, err := b.Publish(call, drainmark.Record{Kind: drainmark.Clear, Log: op.log, AcceptedAt: time.Now()})
+	receipt, err := b.Publish(call, drainmark.Record{Kind: drainmark.Clear, Log: op.log})
 	w.settle(op, b, receipt, err, false)
 }
 

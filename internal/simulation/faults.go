@@ -37,6 +37,7 @@ var errInjected = errors.New("injected fault")
 type process struct {
 	world  *World
 	name   string
+	clock  *wall
 	dead   chan struct{}
 	die    sync.Once
 	paused atomic.Int64 // until this virtual time, Unix nanoseconds

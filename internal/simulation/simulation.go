@@ -9,8 +9,8 @@ import (
 
 // Run plays one schedule and returns the violations that it found. It must be called in a testing/synctest bubble.
 // With logs, everything that the system says goes there.
-func Run(seed uint64, bug Bug, logs io.Writer) []string {
-	w := newWorld(seed, bug, logs)
+func Run(seed uint64, kind Kind, bug Bug, logs io.Writer) []string {
+	w := newWorld(seed, kind, bug, logs)
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	w.faulty.Store(true)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 var (
 	schedules = flag.Int("schedules", 1000, "how many schedules to play")
 	firstSeed = flag.Uint64("seed", 1, "the first schedule's seed")
+	kind      = flag.String("kind", "", "the kind of broker: replaying, ordered or unordered; all of them if empty")
 	logged    = flag.Bool("logged", false, "print what the system logs")
 )
 
@@ -22,18 +24,21 @@ func play(t *testing.T, seed uint64, bug Bug) (violations []string) {
 	if *logged {
 		logs = os.Stderr
 	}
-	synctest.Test(t, func(*testing.T) { violations = Run(seed, bug, logs) })
+	synctest.Test(t, func(*testing.T) { violations = Run(seed, Kind(*kind), bug, logs) })
 	return violations
 }
 
 func TestSchedules(t *testing.T) {
 	const workers = 4
+	if !slices.Contains([]Kind{AnyKind, Replaying, Ordered, Unordered}, Kind(*kind)) {
+		t.Fatalf("-kind %q: it is replaying, ordered or unordered", *kind)
+	}
 	for n := range uint64(workers) {
 		t.Run(fmt.Sprint("worker ", n), func(t *testing.T) {
 			t.Parallel()
 			for seed := *firstSeed + n; seed < *firstSeed+uint64(*schedules); seed += workers {
 				for _, v := range play(t, seed, NoBug) {
-					t.Errorf("%s\nreplay: go test ./internal/simulation -run TestSchedules -schedules 1 -logged -seed %d", v, seed)
+					t.Errorf("%s\nreplay: go test ./internal/simulation -run TestSchedules -schedules 1 -logged -kind %q -seed %d", v, *kind, seed)
 				}
 				if t.Failed() {
 					return

@@ -27,17 +27,21 @@ type World struct {
 	log     *slog.Logger
 	running sync.WaitGroup
 
-	server     *brokermemory.Server
-	replays    bool
-	ordered    bool
-	brokerDown atomic.Bool
-	db         *storememory.DB
-	storeDown  atomic.Bool
-	poisoned   atomic.Bool   // the store refuses bodies that begin with "poison"
-	rollbacks  bool          // this schedule loses the store's tail now and then
-	handOver   time.Duration // the consumers' limit; 0 for their default
-	rolledBack atomic.Int64
-	deployment drainmark.Deployment
+	server      *brokermemory.Server
+	replays     bool
+	ordered     bool
+	brokerDown  atomic.Bool
+	db          *storememory.DB
+	storeDown   atomic.Bool
+	poisoned    atomic.Bool   // the store refuses bodies that begin with "poison"
+	rollbacks   bool          // this schedule loses the store's tail now and then
+	handOver    time.Duration // the consumers' limit; 0 for their default
+	wrongClocks bool
+	clocks      []*wall       // of the servers and of every process that was ever started
+	retention   time.Duration // of producers; 0 for the default, which no schedule outlasts
+	thinks      time.Duration // a client's longest pause
+	rolledBack  atomic.Int64
+	deployment  drainmark.Deployment
 
 	mu        sync.Mutex
 	backends  []*backendProcess
@@ -62,15 +66,29 @@ type consumerProcess struct {
 
 const partitions = 2
 
+// Kind is what the broker of a schedule can do.
+type Kind string
+
+// The kinds. AnyKind is as the seed decides.
+const (
+	AnyKind   Kind = ""
+	Replaying Kind = "replaying" // keeps its log
+	Ordered   Kind = "ordered"   // forgets what is acknowledged, and delivers again in order
+	Unordered Kind = "unordered" // forgets what is acknowledged, and delivers again behind the rest
+)
+
 // newWorld makes a world as the seed decides, with two backends and two consumers.
-func newWorld(seed uint64, bug Bug, logs io.Writer) *World {
+func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
 	w := &World{dice: newDice(seed), bug: bug}
 	w.log = slog.New(slog.DiscardHandler)
 	if logs != nil {
 		w.log = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
-	w.replays = w.dice.chance("replays", 50)
-	w.ordered = w.replays || w.dice.chance("ordered", 40)
+	if kind == AnyKind {
+		kind = []Kind{Replaying, Replaying, Replaying, Ordered, Unordered}[w.dice.intn("kind", 5)]
+	}
+	w.replays = kind == Replaying
+	w.ordered = kind != Unordered
 	w.rollbacks = w.replays && w.dice.chance("rollbacks", 50)
 	w.handOver = time.Hour // with fewer heartbeats, a schedule is played several times as fast
 	if w.dice.chance("hands over at once", 10) {
@@ -78,8 +96,18 @@ func newWorld(seed uint64, bug Bug, logs io.Writer) *World {
 	}
 	level := float64(w.dice.intn("level", 4)) // no, few, some or many faults at the calls
 	w.rates = rates{before: 2 * level, after: 2 * level, late: level, twice: level}
-	w.server = brokermemory.NewServer(brokermemory.Options{Partitions: partitions, Replays: w.replays, Ordered: w.ordered})
+	w.wrongClocks = w.dice.chance("wrong clocks", 60)
+	w.thinks = 3 * time.Second
+	if w.dice.chance("forgets", 30) {
+		w.retention, w.thinks = time.Minute+w.dice.duration("retention", time.Minute), 20*time.Second
+	}
+	server, db := w.newWall("broker"), w.newWall("store")
+	w.clocks = append(w.clocks, server, db)
+	w.server = brokermemory.NewServer(brokermemory.Options{
+		Partitions: partitions, Replays: w.replays, Ordered: w.ordered, Now: server.Now,
+	})
 	w.db = storememory.NewDB()
+	w.db.Now = db.Now
 	w.db.RefuseBlindly = w.dice.chance("refuses blindly", 50)
 	w.db.Refuse = func(op store.Operation) (string, bool) {
 		return "poison", op.Kind == store.Append && w.poisoned.Load() && strings.HasPrefix(string(op.Record.Body), "poison")
@@ -98,7 +126,10 @@ func newWorld(seed uint64, bug Bug, logs io.Writer) *World {
 
 func (w *World) newProcess(kind string) *process {
 	w.number++
-	return &process{world: w, name: fmt.Sprintf("%s-%d", kind, w.number), dead: make(chan struct{})}
+	name := fmt.Sprintf("%s-%d", kind, w.number)
+	clock := w.newWall(name)
+	w.clocks = append(w.clocks, clock)
+	return &process{world: w, name: name, clock: clock, dead: make(chan struct{})}
 }
 
 func (w *World) startBackend() {
@@ -109,7 +140,8 @@ func (w *World) startBackend() {
 	client := w.server.Connect()
 	b, err := backend.New(backend.Config{
 		Broker: faultyBroker{client, p}, Reader: faultyReader{replica.Reader(), p}, Deployment: w.deployment,
-		Logger: w.log.With("process", p.name), Limits: backend.Limits{PublishAttempt: 2 * time.Second},
+		Logger: w.log.With("process", p.name), Now: p.clock.Now,
+		Limits: backend.Limits{PublishAttempt: 2 * time.Second, ProducerRetention: w.retention, KeepAlive: w.retention / 7},
 	})
 	if err != nil {
 		panic(err) // the configuration is this package's own
@@ -129,8 +161,10 @@ func (w *World) startConsumer() {
 	client := w.server.Connect()
 	c := consumer.New(consumer.Config{
 		Broker: faultyBroker{client, p}, Store: faultyStore{w.db.Store(), p, &sync.Map{}}, Owner: p.name, Partitions: partitions,
-		Logger: w.log.With("process", p.name),
-		Limits: consumer.Limits{CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second, HandOver: w.handOver},
+		Logger: w.log.With("process", p.name), Now: p.clock.Now,
+		Limits: consumer.Limits{
+			CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second, HandOver: w.handOver, ProducerRetention: w.retention,
+		},
 	})
 	ctx, stop := context.WithCancel(context.Background())
 	w.consumers = append(w.consumers, &consumerProcess{p, stop})
@@ -156,7 +190,11 @@ func (w *World) chaos(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		switch w.dice.intn("chaos kind", 10) {
+		kinds := 10
+		if w.wrongClocks {
+			kinds = 12
+		}
+		switch w.dice.intn("chaos kind", kinds) {
 		case 0:
 			w.killConsumer(w.dice.chance("graceful", 40))
 		case 1:
@@ -195,6 +233,11 @@ func (w *World) chaos(ctx context.Context) {
 				w.rolledBack.Add(1)
 				w.log.Info("the store has lost its tail")
 			}
+		case 10, 11:
+			w.mu.Lock()
+			c := w.clocks[w.dice.intn("whose clock", len(w.clocks))]
+			w.mu.Unlock()
+			c.jump()
 		}
 	}
 }

@@ -40,6 +40,7 @@ func (db *DB) commit(s *state, c store.Commit) (*state, store.Committed, error) 
 	d.partition.progress.SetAside = setAside
 	d.partition.progress.Cursor = c.Cursor
 	d.partition.progress.Rejected = c.Rejected
+	d.partition.progress.Clock = c.Clock
 	d.partition.progress.Revision++
 	next := s.withPartition(c.Partition, d.partition)
 	for name, l := range d.logs {
@@ -100,15 +101,14 @@ func (d *draft) append(op *store.Operation) (reason string, refuse bool) {
 	}
 	body := bytes.Clone(r.Body)
 	if r.Key != "" {
-		use, known := l.keys.get(r.Key)
-		if known && r.AcceptedAt.Sub(use.acceptedAt) < store.KeysKept {
+		if use, known := l.keys.get(r.Key); known {
 			if use.contentType != r.ContentType || !bytes.Equal(use.body, r.Body) {
 				return store.ReasonKeyReused, true
 			}
 			d.committed.KeyDuplicates++
 			return "", false
 		}
-		l.keys = l.keys.with(r.Key, keyUse{acceptedAt: r.AcceptedAt, contentType: r.ContentType, body: body})
+		l.keys = l.keys.with(r.Key, keyUse{at: d.commit.Clock, contentType: r.ContentType, body: body})
 	}
 	l.LastPosition++
 	l.messages = append(l.messages, drainmark.Message{
@@ -137,15 +137,15 @@ func (d *draft) log(name string) (l *log, reason string) {
 	return l, ""
 }
 
-func (d *draft) setAside(letter *drainmark.DeadLetter) {
-	kept := *letter
-	kept.Record.Body = bytes.Clone(letter.Record.Body)
-	kept.SetAsideAt = stored(letter.SetAsideAt)
-	ordinal, ok := d.partition.ordinals.get(letter.ID)
+func (d *draft) setAside(l *drainmark.DeadLetter) {
+	kept := letter{DeadLetter: *l, at: d.commit.Clock}
+	kept.Record.Body = bytes.Clone(l.Record.Body)
+	kept.SetAsideAt = stored(l.SetAsideAt)
+	ordinal, ok := d.partition.ordinals.get(l.ID)
 	if !ok {
 		d.partition.lastOrdinal++
 		ordinal = d.partition.lastOrdinal
-		d.partition.ordinals = d.partition.ordinals.with(letter.ID, ordinal)
+		d.partition.ordinals = d.partition.ordinals.with(l.ID, ordinal)
 	}
 	d.uncount(ordinal)
 	if !kept.Discarded {

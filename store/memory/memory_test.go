@@ -19,14 +19,26 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-type database struct{ db *memory.DB }
+type database struct {
+	db    *memory.DB
+	clock *storetest.Clock
+}
+
+func newDatabase() database {
+	d := database{memory.NewDB(), &storetest.Clock{}}
+	d.db.Now = d.clock.Now
+	return d
+}
 
 func (d database) Store(storetest.T) store.Store   { return d.db.Store() }
 func (d database) Reader(storetest.T) store.Reader { return d.db.Reader() }
 func (d database) Restart(storetest.T)             {} // it lives as long as the process
 
+// SetBack sets the clock back.
+func (d database) SetBack(_ storetest.T, by time.Duration) { d.clock.SetBack(by) }
+
 func TestConformance(t *testing.T) {
-	storetest.Run(t, storetest.Harness{New: func(storetest.T) storetest.Database { return database{memory.NewDB()} }})
+	storetest.Run(t, storetest.Harness{New: func(storetest.T) storetest.Database { return newDatabase() }})
 }
 
 const log = "guestbook"

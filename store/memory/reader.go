@@ -152,7 +152,7 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 		}
 		if !letter.Discarded {
 			size += len(letter.Record.Body)
-			letters = append(letters, store.DeadLetter{DeadLetter: *letter, Ordinal: ordinal})
+			letters = append(letters, store.DeadLetter{DeadLetter: letter.DeadLetter, Ordinal: ordinal})
 		}
 	}
 	return letters, nil

@@ -12,18 +12,40 @@ import (
 // published; a change makes a new state that shares what stays the same.
 type state struct {
 	deployment *drainmark.Deployment
-	owners     tree[string, time.Time] // until when each is alive
+	owners     tree[string, lease] // of those known to be alive
 	partitions tree[int, *partition]
 	logs       tree[string, *log]
 }
 
 type partition struct {
 	owner       string // who holds it; empty if nobody does
-	until       time.Time
+	lease       lease
 	progress    drainmark.Progress
-	letters     tree[uint64, *drainmark.DeadLetter] // by ordinal
-	ordinals    tree[string, uint64]                // by the letter's ID
+	letters     tree[uint64, *letter] // by ordinal
+	ordinals    tree[string, uint64]  // by the letter's ID
 	lastOrdinal uint64
+}
+
+// letter is a dead letter, and the partition's clock when it was set aside.
+type letter struct {
+	drainmark.DeadLetter
+	at time.Duration
+}
+
+// lease ends at a time. One that is further away than the lease is long was made before the clock was set back.
+type lease struct {
+	until time.Time
+	ttl   time.Duration
+}
+
+func newLease(now time.Time, ttl time.Duration) lease { return lease{until: now.Add(ttl), ttl: ttl} }
+
+// believable returns the lease, no longer than it can be.
+func (l lease) believable(now time.Time) lease {
+	if l.until.Sub(now) > l.ttl {
+		return newLease(now, l.ttl)
+	}
+	return l
 }
 
 type log struct {
@@ -39,13 +61,13 @@ type log struct {
 
 // keyUse is what an idempotency key stands for.
 type keyUse struct {
-	acceptedAt  time.Time
+	at          time.Duration // the partition's clock when it was committed
 	contentType string
 	body        []byte
 }
 
 // held says whether the claim is in force.
-func (p *partition) held(now time.Time) bool { return p.owner != "" && now.Before(p.until) }
+func (p *partition) held(now time.Time) bool { return p.owner != "" && now.Before(p.lease.until) }
 
 // unshared returns the same state with arrays of its own, so that appending to it does not write into those of states
 // that were newer.
@@ -75,7 +97,7 @@ func (s *state) withPartition(number int, p partition) *state {
 func (s *state) claims(now time.Time) []store.Claim {
 	var claims []store.Claim
 	for number, p := range s.partitions.all() {
-		if p.held(now) {
+		if p.held(now) && p.lease == p.lease.believable(now) {
 			claims = append(claims, store.Claim{Partition: number, Owner: p.owner, Epoch: p.progress.Epoch, Revision: p.progress.Revision})
 		}
 	}
@@ -90,7 +112,7 @@ func (s *state) letter(partition int, id string) (drainmark.DeadLetter, error) {
 		return drainmark.DeadLetter{}, store.ErrNotFound
 	}
 	letter, _ := p.letters.get(ordinal)
-	return *letter, nil
+	return letter.DeadLetter, nil
 }
 
 // page returns what Reader.Messages does.
@@ -120,7 +142,7 @@ func (p *partition) rejected(run drainmark.Run, limit int) []drainmark.DeadLette
 		}
 		r := letter.Run
 		if r.First > 0 && r.Producer == run.Producer && r.First <= run.Last && run.First <= r.Last {
-			found := *letter
+			found := letter.DeadLetter
 			found.Record = drainmark.Record{}
 			rejected = append(rejected, found)
 		}

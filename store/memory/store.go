@@ -73,18 +73,20 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 	err := s.update(ctx, "sending a heartbeat", func(before *state) (*state, error) {
 		now := s.db.Now()
 		next := *before
-		for other, until := range before.owners.all() {
-			if !now.Before(until) {
+		for other, lease := range before.owners.all() {
+			next.owners = next.owners.with(other, lease.believable(now))
+			if !now.Before(lease.until) {
 				next.owners = next.owners.without(other)
 			}
 		}
-		next.owners = next.owners.with(owner, now.Add(ttl))
+		next.owners = next.owners.with(owner, newLease(now, ttl))
 		for number, p := range before.partitions.all() {
+			changed := *p
+			changed.lease = p.lease.believable(now)
 			if p.owner == owner {
-				extended := *p
-				extended.until = now.Add(ttl)
-				next.partitions = next.partitions.with(number, &extended)
+				changed.lease = newLease(now, ttl)
 			}
+			next.partitions = next.partitions.with(number, &changed)
 		}
 		for other := range next.owners.all() {
 			group.Owners = append(group.Owners, other)
@@ -105,7 +107,7 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 		if p.held(now) && p.owner != claim.Owner {
 			return nil, store.ErrHeld
 		}
-		p.owner, p.until = claim.Owner, now.Add(ttl)
+		p.owner, p.lease = claim.Owner, newLease(now, ttl)
 		p.progress.Epoch = claim.Epoch
 		progress = p.progress
 		return before.withPartition(claim.Partition, p), nil

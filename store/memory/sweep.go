@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/drainmark/drainmark/store"
 )
@@ -14,7 +15,7 @@ const sweepStep = 500
 func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err error) {
 	doing := fmt.Sprintf("sweeping partition %d", sweep.Partition)
 	err = s.update(ctx, doing, func(before *state) (*state, error) {
-		w := sweeper{Sweep: sweep, left: sweepStep, state: *before}
+		w := sweeper{Sweep: sweep, left: sweepStep, state: *before, clock: before.partition(sweep.Partition).progress.Clock}
 		w.logs()
 		if p, ok := before.partitions.get(sweep.Partition); ok {
 			w.partition = *p
@@ -35,7 +36,13 @@ type sweeper struct {
 	store.Sweep
 	state     state
 	partition partition
-	left      int // how many things it may still delete
+	clock     time.Duration // the partition's
+	left      int           // how many things it may still delete
+}
+
+// old says whether something of that time is older than a limit.
+func (w *sweeper) old(at, limit time.Duration) bool {
+	return limit > 0 && w.clock-at > limit
 }
 
 // logs drops cleared messages and old keys.
@@ -50,7 +57,7 @@ func (w *sweeper) logs() {
 		next.dropped += uint64(drop)
 		w.left -= drop
 		for key, use := range l.keys.all() {
-			if w.left > 0 && use.acceptedAt.Before(w.Keys) {
+			if w.left > 0 && w.old(use.at, w.Keys) {
 				next.keys = next.keys.without(key)
 				w.left--
 			}
@@ -65,11 +72,11 @@ func (w *sweeper) letters() {
 		if w.left == 0 {
 			return
 		}
-		last := letter.SetAsideAt
+		last := letter.at
 		if producer, ok := w.partition.progress.Producers[letter.Run.Producer]; ok {
 			last = producer.LastAt
 		}
-		if letter.Discarded && last.Before(w.Producers) {
+		if letter.Discarded && w.old(last, w.Producers) {
 			w.partition.letters = w.partition.letters.without(ordinal)
 			w.partition.ordinals = w.partition.ordinals.without(letter.ID)
 			w.left--
@@ -81,7 +88,7 @@ func (w *sweeper) letters() {
 func (w *sweeper) producers() {
 	progress := w.partition.progress.With(nil)
 	for id, producer := range w.partition.progress.Producers {
-		if w.left > 0 && producer.LastAt.Before(w.Producers) {
+		if w.left > 0 && w.old(producer.LastAt, w.Producers) {
 			delete(progress.Producers, id)
 			w.left--
 		}

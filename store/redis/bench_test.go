@@ -68,7 +68,7 @@ func (f *filler) next(n, size int) store.Commit {
 	return store.Commit{
 		Epoch: f.progress.Epoch, Revision: f.progress.Revision, Now: now, Operations: operations,
 		Cursor:    drainmark.Cursor(fmt.Sprint(f.progress.Revision)),
-		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{f.producer: {Done: done, LastAt: now}},
+		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{f.producer: {Done: done, LastAt: time.Hour}},
 	}
 }
 

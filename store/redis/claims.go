@@ -113,17 +113,19 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 	})
 }
 
-// readProgress reads epoch, revision, cursor, and the counts of rejected records and of those set aside, and all
-// producers.
+// readProgress reads epoch, revision, cursor, and the counts of rejected records and of those set aside, clock,
+// and all producers.
 func readProgress(partition int, state, producers reply) (drainmark.Progress, error) {
 	p := drainmark.Progress{Partition: partition, Cursor: drainmark.Cursor(state.at(2).String())}
-	for i, into := range map[int]*uint64{0: &p.Epoch, 1: &p.Revision, 3: &p.Rejected, 4: &p.SetAside} {
+	var clock uint64 // microseconds
+	for i, into := range map[int]*uint64{0: &p.Epoch, 1: &p.Revision, 3: &p.Rejected, 4: &p.SetAside, 5: &clock} {
 		n, err := state.at(i).number()
 		if err != nil {
 			return drainmark.Progress{}, err
 		}
 		*into = n
 	}
+	p.Clock = time.Duration(clock) * time.Microsecond
 	n := len(producers.list())
 	p.Producers = make(map[drainmark.ProducerID]drainmark.ProducerProgress, n/2)
 	for i := 0; i+1 < n; i += 2 {
@@ -172,8 +174,8 @@ func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err er
 		return false, s.ready(ctx)
 	}
 	c := newCall(scriptSweep, at.producers, at.producerAges, at.logs, at.cleared, at.keys, at.keyAges, at.letters, at.discardedLetters,
-		at.letterHeads, at.letterRecords, at.marks, at.spans)
-	c.arg(at.stream).argInt(sweepStep).argInt(sweep.Keys.UnixMicro()).argInt(sweep.Producers.UnixMicro())
+		at.letterHeads, at.letterRecords, at.marks, at.spans, at.state)
+	c.arg(at.stream).argInt(sweepStep).argInt(sweep.Keys.Microseconds()).argInt(sweep.Producers.Microseconds())
 	left, err := run(ctx, s, doing, c, reply.number)
 	return left > 0, err
 }

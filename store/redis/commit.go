@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
-	"strconv"
 	"sync"
 
 	"github.com/drainmark/drainmark"
@@ -114,11 +113,11 @@ func (e *encoder) encode(all *names, at *partitionNames, c *store.Commit, partit
 		e.keys = append(e.keys, at.stream+log)
 	}
 	e.argNumber(c.Epoch).argNumber(c.Revision).argNumber(c.Revision + 1).arg(string(c.Cursor)).argNumber(c.Rejected)
-	e.arg(all.channel).argInt(int64(c.Partition)).argInt(store.KeysKept.Microseconds()).argNumber(positionLimit)
+	e.arg(all.channel).argInt(int64(c.Partition)).argInt(c.Clock.Microseconds()).argNumber(positionLimit)
 	e.argInt(store.WrittenKept)
 	e.argInt(int64(len(c.Producers)))
 	for id, p := range c.Producers {
-		e.arg(id.String()).argInt(p.LastAt.UnixMicro())
+		e.arg(id.String()).argInt(p.LastAt.Microseconds())
 		e.scratch = appendRanges(e.scratch[:0], p.Done)
 		e.argBytes(e.scratch)
 	}
@@ -211,7 +210,7 @@ func (e *encoder) keyed(op *store.Operation, index int, now int64) {
 	r := op.Record
 	e.arg("k").argInt(int64(e.logs[r.Log])).argInt(int64(index))
 	e.scratch = append(append(append(e.scratch[:0], r.Log...), '/'), r.Key...)
-	e.argBytes(e.scratch).argInt(r.AcceptedAt.UnixMicro())
+	e.argBytes(e.scratch)
 	e.digests = digest(e.digests[:0], r)
 	e.argBytes(e.digests)
 	e.message(op, now)
@@ -231,7 +230,7 @@ func digest(dst []byte, r *drainmark.Record) []byte {
 }
 
 func (e *encoder) setAside(l *drainmark.DeadLetter) {
-	e.arg("s", l.ID, truthText(!l.Discarded), strconv.FormatInt(l.SetAsideAt.UnixMicro(), 10))
+	e.arg("s", l.ID, truthText(!l.Discarded))
 	e.scratch = appendHead(e.scratch[:0], l)
 	e.argBytes(e.scratch)
 	e.scratch = appendRecord(e.scratch[:0], &l.Record)

@@ -3,6 +3,7 @@ package redis
 import (
 	"fmt"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -53,6 +54,28 @@ func (d database) Reader(t storetest.T) store.Reader {
 func (d database) Restart(storetest.T) {
 	d.master.Kill()
 	d.master.Start()
+}
+
+// SetBack moves the ends of all leases away, for the server's clock cannot be set: it is the same.
+func (d database) SetBack(t storetest.T, by time.Duration) {
+	n := newNames(d.options.Prefix)
+	later := func(text string) int64 {
+		end, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			t.Fatalf("the end of a lease: %v", err)
+		}
+		return end + by.Microseconds()
+	}
+	for _, p := range n.partitions {
+		if end, ok := d.master.Do("HMGET", p.state, "until").([]any)[0].(string); ok {
+			d.master.Do("HSET", p.state, "until", fmt.Sprint(later(end)))
+		}
+	}
+	owners, _ := d.master.Do("HGETALL", n.owners).([]any)
+	for i := 0; i+1 < len(owners); i += 2 {
+		end, ttl, _ := strings.Cut(owners[i+1].(string), " ")
+		d.master.Do("HSET", n.owners, owners[i].(string), fmt.Sprint(later(end), " ", ttl))
+	}
 }
 
 func startTrio(t servers.T) (master *servers.Redis, replicas []*servers.Redis) {

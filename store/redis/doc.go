@@ -31,15 +31,16 @@
 // # Keys
 //
 // All keys of partition N begin with drainmark:{pN}: and so would be in one slot of a cluster; drainmark is an
-// option, the prefix. Everything but a body is text. Times are microseconds since the Unix epoch. Epochs are random numbers.
+// option, the prefix. Everything but a body is text. Times are microseconds since the Unix epoch; "clock"
+// is the partition's own time, in microseconds too. Epochs are random numbers.
 //
-//	drainmark:{all}:deployment      string      "<id> <number of partitions>"
-//	drainmark:{all}:owners          sorted set  owner, by the time until which it is known to be alive
-//	state                           hash        owner, epoch, until: the claim; revision, cursor, rejected, set_aside: the
-//	                                            progress; ordinal: the last one given to a dead letter; written: behind and
-//	                                            up to which revision logs:written is complete
-//	producers                       hash        producer: "<time of its last record> <what is done, as in 1-500,502-900>"
-//	producers:ages                  sorted set  producer, by the time of its last record
+//	drainmark:{all}:deployment      string      "<id> <number of partitions> <version of this format>"
+//	drainmark:{all}:owners          hash        owner: "<until when it is known to be alive> <length of that lease>"
+//	state                           hash        owner, epoch, until, ttl: the claim; revision, cursor, rejected,
+//	                                            set_aside, clock: the progress; ordinal: the last one given to a dead
+//	                                            letter; written: behind and up to which revision logs:written is complete
+//	producers                       hash        producer: "<clock of its last record> <what is done, as in 1-500,502-900>"
+//	producers:ages                  sorted set  producer, by the clock of its last record
 //	logs                            hash        log: "<last position> <cleared through> <swept through>"
 //	logs:names                      sorted set  log, in order of names
 //	logs:cleared                    set         logs with cleared messages that are to be deleted
@@ -47,10 +48,10 @@
 //	log:<log>                       stream      entry <position>-0, of one field m: "<sequence> <accepted at>
 //	                                            <persisted at, less that> <producer> <length of type> <type>\n<body>"
 //	keys                            hash        "<log>/<idempotency key>": half of the SHA-256 of content type and body
-//	keys:ages                       sorted set  "<log>/<idempotency key>", by when its record was accepted
+//	keys:ages                       sorted set  "<log>/<idempotency key>", by the clock when it was first committed
 //	letters                         sorted set  dead letter's id, by ordinal
 //	letters:open                    sorted set  id, by ordinal, of those not discarded
-//	letters:discarded               sorted set  id, by when the sweep should look at it
+//	letters:discarded               sorted set  id, by the clock when it was set aside
 //	letters:heads                   hash        id: "<member of marks or spans>\n<partition> <producer> <first> <last>
 //	                                            <set aside at> <attempts> <discarded> <undecoded> <log> <reason>"
 //	letters:records                 hash        id: "<kind> <accepted at> <log> <type> <key> <target> <trace>\n<body>"
@@ -72,4 +73,4 @@ package redis
 // sentinel|replicas.
 const Permissions = "~drainmark:* &drainmark:* -@all +ping +select +info +config|get +evalsha +eval +multi +exec +wait +subscribe " +
 	"+publish +time +get +setnx +hget +hmget +hset +hsetnx +hdel +hlen +hgetall +sadd +srem +scard +srandmember " +
-	"+xadd +xtrim +xrange +xrevrange +zadd +zrem +zcard +zscore +zmscore +zrange +zremrangebyscore"
+	"+xadd +xtrim +xrange +xrevrange +zadd +zrem +zcard +zscore +zrange +zremrangebyscore"

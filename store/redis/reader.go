@@ -142,7 +142,7 @@ func (r *Reader) Progress(ctx context.Context, partition int) (p drainmark.Progr
 	}
 	return use(ctx, r.client, "reading the progress", func(ctx context.Context, c conn) (drainmark.Progress, error) {
 		replies, err := c.transaction(ctx,
-			command("HMGET", at.state, "epoch", "revision", "cursor", "rejected", "set_aside"), command("HGETALL", at.producers))
+			command("HMGET", at.state, "epoch", "revision", "cursor", "rejected", "set_aside", "clock"), command("HGETALL", at.producers))
 		if err != nil {
 			return drainmark.Progress{}, err
 		}
@@ -156,7 +156,7 @@ func (r *Reader) Claims(ctx context.Context) (claims []store.Claim, err error) {
 		replies, err := r.snapshot(ctx, c, func(d *deployment) [][]any {
 			commands := [][]any{command("TIME")}
 			for _, state := range r.names.states(d) {
-				commands = append(commands, command("HMGET", state, "owner", "epoch", "revision", "until"))
+				commands = append(commands, command("HMGET", state, "owner", "epoch", "revision", "until", "ttl"))
 			}
 			return commands
 		})
@@ -170,20 +170,26 @@ func (r *Reader) Claims(ctx context.Context) (claims []store.Claim, err error) {
 	})
 }
 
-// unexpired returns the claims in force at a time: seconds and microseconds.
+// unexpired returns the claims in force at a time: seconds and microseconds. One that ends further away than it is long
+// was made before the clock was set back: it is not in force before its holder says so again.
 func unexpired(now reply, states []reply) ([]store.Claim, error) {
 	seconds, bad := now.at(0).number()
 	micros, alsoBad := now.at(1).number()
 	if bad != nil || alsoBad != nil {
 		return nil, errMalformed
 	}
+	at := seconds*1_000_000 + micros
 	var held []any
 	for partition, state := range states {
 		until, err := state.at(3).number()
 		if err != nil {
 			return nil, err
 		}
-		if owner := state.at(0).String(); owner != "" && until > seconds*1_000_000+micros {
+		ttl, err := state.at(4).number()
+		if err != nil {
+			return nil, err
+		}
+		if owner := state.at(0).String(); owner != "" && until > at && until <= at+ttl {
 			held = append(held, []any{int64(partition), owner, state.at(1).value, state.at(2).value})
 		}
 	}

@@ -149,9 +149,10 @@ func TestSweepOfManyLetters(t *testing.T) {
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	now := time.Now()
 	c := f.next(1, 1)
+	c.Clock = time.Minute
 	living, silent := drainmark.ProducerID{1}, drainmark.ProducerID{2}
-	c.Producers[living] = drainmark.ProducerProgress{LastAt: now}
-	c.Producers[silent] = drainmark.ProducerProgress{LastAt: now.Add(-time.Minute)}
+	c.Producers[living] = drainmark.ProducerProgress{LastAt: time.Hour}
+	c.Producers[silent] = drainmark.ProducerProgress{LastAt: time.Hour - time.Minute}
 	for i := range sweepStep + 1 {
 		producer := living
 		if i == sweepStep {
@@ -163,10 +164,13 @@ func TestSweepOfManyLetters(t *testing.T) {
 		}})
 	}
 	f.must(t, c)
+	later := f.next(2, 1)
+	later.Clock = time.Hour
+	f.must(t, later)
 	steps := 0
 	for more := true; more && steps < 10; steps++ {
 		var err error
-		if more, err = f.store.Sweep(t.Context(), store.Sweep{Producers: now}); err != nil {
+		if more, err = f.store.Sweep(t.Context(), store.Sweep{Producers: time.Second}); err != nil {
 			t.Fatal(err)
 		}
 	}

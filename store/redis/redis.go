@@ -169,6 +169,10 @@ func (s *Store) await(ctx context.Context, on conn) error {
 	return err
 }
 
+// format is the version of what is behind the keys: see doc.go. It changes when an older program, or a newer one, would
+// misread it. Version 1 was not recorded.
+const format = 2
+
 // deployment is what Init recorded, and its text in the database.
 type deployment struct {
 	drainmark.Deployment
@@ -176,7 +180,7 @@ type deployment struct {
 }
 
 func newDeployment(d drainmark.Deployment) *deployment {
-	return &deployment{d, fmt.Sprintf("%x %d", d.ID[:], d.Partitions)}
+	return &deployment{d, fmt.Sprintf("%x %d %d", d.ID[:], d.Partitions, format)}
 }
 
 // readDeployment reads the text. store.ErrNotFound from nothing.
@@ -190,6 +194,13 @@ func readDeployment(r reply) (*deployment, error) {
 	n := f.unsigned()
 	if f.bad || n < 1 || n > drainmark.MaxPartitions {
 		return nil, fmt.Errorf("%w: what is recorded as the deployment was not written by this version of Drainmark", store.ErrMisconfigured)
+	}
+	found := uint64(1)
+	if f.rest != "" {
+		found = f.unsigned()
+	}
+	if f.bad || found != format {
+		return nil, fmt.Errorf("%w: the store has format %d; this Drainmark knows format %d only", store.ErrMisconfigured, found, format)
 	}
 	d.Partitions = int(n)
 	return d, nil

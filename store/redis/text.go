@@ -94,7 +94,7 @@ func appendRanges(dst []byte, ranges drainmark.Ranges) []byte {
 // parseProducer reads "<last time> 1-500,502-900".
 func parseProducer(text string) (drainmark.ProducerProgress, error) {
 	s := scanner{rest: text}
-	p := drainmark.ProducerProgress{LastAt: s.moment()}
+	p := drainmark.ProducerProgress{LastAt: time.Duration(s.signed()) * time.Microsecond}
 	if s.rest != "" {
 		p.Done = make(drainmark.Ranges, 0, 1+strings.Count(s.rest, ","))
 		for part := range strings.SplitSeq(s.rest, ",") {

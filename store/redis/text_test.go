@@ -1,6 +1,13 @@
 package redis
 
-import "testing"
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
+)
 
 func FuzzText(f *testing.F) {
 	for _, text := range []string{"", "1 2 3 00000000000000000000000000000001 10 text/plain\nbody", "5 1-500,502-900", "1-2-3\n0 00 1 2", "1 2 \"log\" "} {
@@ -14,4 +21,17 @@ func FuzzText(f *testing.F) {
 		_, _ = parseLog("log", reply{text})
 		_, _ = readDeployment(reply{text})
 	})
+}
+
+func TestAStoreOfAnotherFormatIsRefused(t *testing.T) {
+	t.Parallel()
+	for text, says := range map[string]string{"0102030405060708 4": "has format 1", "0102030405060708 4 3": "has format 3"} {
+		if _, err := readDeployment(reply{text}); !errors.Is(err, store.ErrMisconfigured) || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+	want := newDeployment(drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 4})
+	if d, err := readDeployment(reply{want.text}); err != nil || *d != *want {
+		t.Errorf("%q: %+v, %v", want.text, d, err)
+	}
 }

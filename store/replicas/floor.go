@@ -7,7 +7,7 @@ import (
 	"github.com/drainmark/drainmark"
 )
 
-// sweptAfter is how long a producer must have been silent before its absence from a progress means that it was swept.
+// sweptAfter is how long a producer must have been silent, by the partition's clock, before its absence from a progress means that it was swept.
 // It is less than the shortest time that a deployment may keep a producer's progress.
 const sweptAfter = 30 * time.Minute
 
@@ -67,10 +67,10 @@ func (f *floor) admits(p drainmark.Progress) bool {
 // long have been swept, if that can be.
 func holds(p, earlier drainmark.Progress, swept bool) bool {
 	for producer, was := range earlier.Producers {
-		now, known := p.Producers[producer]
-		if !known && swept && time.Since(was.LastAt) > sweptAfter {
+		if swept && p.Forgets(producer, was, sweptAfter) {
 			continue
 		}
+		now := p.Producers[producer]
 		for _, r := range was.Done {
 			if !now.Done.Contains(r.First, r.Last) {
 				return false

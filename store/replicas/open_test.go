@@ -16,12 +16,21 @@ import (
 
 // database is a memory database that is read through n replicas.
 type database struct {
-	db *memory.DB
-	n  int
+	db    *memory.DB
+	clock *storetest.Clock
+	n     int
+}
+
+func newDatabase(n int) database {
+	d := database{memory.NewDB(), &storetest.Clock{}, n}
+	d.db.Now = d.clock.Now
+	return d
 }
 
 func (d database) Store(storetest.T) store.Store { return d.db.Store() }
 func (d database) Restart(storetest.T)           {} // it lives as long as the process
+
+func (d database) SetBack(_ storetest.T, by time.Duration) { d.clock.SetBack(by) }
 
 func (d database) Reader(t storetest.T) store.Reader {
 	c := Config{ProbeEvery: 20 * time.Millisecond}
@@ -41,7 +50,7 @@ func (d database) Reader(t storetest.T) store.Reader {
 func TestConformance(t *testing.T) {
 	for _, n := range []int{1, 3} {
 		t.Run(fmt.Sprint(n, " replicas"), func(t *testing.T) {
-			storetest.Run(t, storetest.Harness{New: func(storetest.T) storetest.Database { return database{memory.NewDB(), n} }})
+			storetest.Run(t, storetest.Harness{New: func(storetest.T) storetest.Database { return newDatabase(n) }})
 		})
 	}
 }
@@ -112,7 +121,7 @@ func TestOpenSaysWhyNothingIsDiscovered(t *testing.T) {
 func TestEmptyStoreIsNotFoundUntilItIsMade(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{T: t, rules: defaultRules, db: memory.NewDB()}
+		w := &world{T: t, rules: defaultRules, db: memory.NewDB(), began: time.Now()}
 		r, err := Open(t.Context(), Config{Members: []Member{newServer(w.db.Reader()).member("a")}})
 		if err != nil {
 			t.Fatal(err)

@@ -212,7 +212,8 @@ var promises = []promise{
 			return err
 		}
 		time.Sleep(time.Hour)
-		sweep := store.Sweep{Partition: 0, Producers: time.Now().Add(-59 * time.Minute)}
+		w.writers[0].tick()
+		sweep := store.Sweep{Partition: 0, Producers: 59 * time.Minute}
 		if _, err := w.db.Store().Sweep(w.Context(), sweep); err != nil {
 			return err
 		}

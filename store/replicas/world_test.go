@@ -191,11 +191,12 @@ type world struct {
 	writers  []*writer // by partition
 	reader   *Reader
 	registry *prometheus.Registry
+	began    time.Time
 }
 
 // newWorld makes a world with n replicas. It runs in a bubble.
 func newWorld(t *testing.T, decide rules, n int) *world {
-	w := &world{T: t, rules: decide, db: memory.NewDB(), registry: prometheus.NewRegistry()}
+	w := &world{T: t, rules: decide, db: memory.NewDB(), registry: prometheus.NewRegistry(), began: time.Now()}
 	if _, err := w.db.Store().Init(t.Context(), deployment); err != nil {
 		t.Fatal(err)
 	}
@@ -348,6 +349,18 @@ func (w *writer) claim() {
 	w.progress = p
 }
 
+// tick moves the partition's clock by a commit of nothing.
+func (w *writer) tick() {
+	w.Helper()
+	c := store.Commit{
+		Partition: w.partition, Epoch: w.progress.Epoch, Revision: w.progress.Revision, Now: time.Now(), Clock: time.Since(w.began),
+	}
+	if _, err := w.db.Store().Commit(w.Context(), c); err != nil {
+		w.Fatal(err)
+	}
+	w.progress.Revision++
+}
+
 // commit commits the producer's next records, one message each, in one commit.
 func (w *writer) commit(records int) {
 	w.Helper()
@@ -356,8 +369,9 @@ func (w *writer) commit(records int) {
 	c := store.Commit{
 		Partition: w.partition, Epoch: w.progress.Epoch, Revision: w.progress.Revision, Now: time.Now(),
 		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{
-			w.producer: {Done: w.progress.Producers[w.producer].Done.Add(first, last), LastAt: time.Now()},
+			w.producer: {Done: w.progress.Producers[w.producer].Done.Add(first, last), LastAt: time.Since(w.began)},
 		},
+		Clock: time.Since(w.began),
 	}
 	for s := first; s <= last; s++ {
 		c.Operations = append(c.Operations, store.Operation{

@@ -61,12 +61,17 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 		if _, err := c.exec(bg, "DELETE FROM owners WHERE until <= ?", now); err != nil {
 			return err
 		}
-		const alive = "INSERT INTO owners (owner, until) VALUES (?, ?) ON CONFLICT DO UPDATE SET until = excluded.until"
-		if _, err := c.exec(bg, alive, owner, now.Add(ttl)); err != nil {
+		const alive = "INSERT INTO owners (owner, until, ttl) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET until = excluded.until, ttl = excluded.ttl"
+		if _, err := c.exec(bg, alive, owner, now.Add(ttl), ttl); err != nil {
 			return err
 		}
-		if _, err := c.exec(bg, "UPDATE partitions SET until = ? WHERE owner = ?", now.Add(ttl), owner); err != nil {
+		if _, err := c.exec(bg, "UPDATE partitions SET until = ?, ttl = ? WHERE owner = ?", now.Add(ttl), ttl, owner); err != nil {
 			return err
+		}
+		for _, shorten := range shortenLeases {
+			if _, err := c.exec(bg, shorten, now); err != nil {
+				return err
+			}
 		}
 		group.Owners = nil
 		err = c.each(bg, "SELECT owner FROM owners ORDER BY owner", nil, func(row []driver.Value) error {
@@ -85,8 +90,15 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 	return group, nil
 }
 
+// shortenLeases lets no lease last for longer than it is long. One that would was made before the clock was set back.
+var shortenLeases = []string{
+	"UPDATE owners SET until = ?1 + ttl WHERE until > ?1 + ttl",
+	"UPDATE partitions SET until = ?1 + ttl WHERE until > ?1 + ttl",
+}
+
+// readClaims reads the claims in force.
 func readClaims(ctx context.Context, c *conn, now time.Time) ([]store.Claim, error) {
-	const query = "SELECT partition, owner, epoch, revision FROM partitions WHERE owner <> '' AND until > ? ORDER BY partition"
+	const query = "SELECT partition, owner, epoch, revision FROM partitions WHERE owner <> '' AND until > ?1 AND until <= ?1 + ttl ORDER BY partition"
 	var claims []store.Claim
 	err := c.each(ctx, query, []any{now}, func(row []driver.Value) error {
 		claims = append(claims, store.Claim{Partition: int(integer(row[0])), Owner: text(row[1]), Epoch: number(row[2]), Revision: number(row[3])})
@@ -108,9 +120,9 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 		if row != nil {
 			return store.ErrHeld
 		}
-		const take = `INSERT INTO partitions (partition, owner, epoch, until, revision, cursor, rejected) VALUES (?, ?, ?, ?, 0, '', 0)
-			ON CONFLICT DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch, until = excluded.until`
-		if _, err := c.exec(bg, take, claim.Partition, claim.Owner, claim.Epoch, now.Add(ttl)); err != nil {
+		const take = `INSERT INTO partitions (partition, owner, epoch, until, ttl, revision, cursor, rejected, clock) VALUES (?, ?, ?, ?, ?, 0, '', 0, 0)
+			ON CONFLICT DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch, until = excluded.until, ttl = excluded.ttl`
+		if _, err := c.exec(bg, take, claim.Partition, claim.Owner, claim.Epoch, now.Add(ttl), ttl); err != nil {
 			return err
 		}
 		progress, err = readProgress(bg, c, claim.Partition)

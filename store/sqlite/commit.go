@@ -199,7 +199,7 @@ func (d *draft) write() error {
 		return fmt.Errorf("writing keys: %w", err)
 	}
 	for _, op := range d.letters {
-		if err := writeLetter(d.conn, d.commit.Partition, op); err != nil {
+		if err := writeLetter(d.conn, d.commit, op); err != nil {
 			return fmt.Errorf("writing dead letter %s: %w", op.Letter.ID, err)
 		}
 	}

@@ -128,6 +128,8 @@ func value(arg any) driver.Value {
 		return int64(0)
 	case time.Time:
 		return v.UnixMicro()
+	case time.Duration:
+		return v.Microseconds()
 	case []byte:
 		if v == nil {
 			return []byte{}
@@ -250,6 +252,9 @@ func number(v driver.Value) uint64 { return uint64(integer(v)) }
 func truth(v driver.Value) bool { return integer(v) != 0 }
 
 func moment(v driver.Value) time.Time { return time.UnixMicro(integer(v)).UTC() }
+
+// span returns a duration.
+func span(v driver.Value) time.Duration { return time.Duration(integer(v)) * time.Microsecond }
 
 func text(v driver.Value) string {
 	s, _ := v.(string)

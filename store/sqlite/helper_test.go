@@ -54,7 +54,7 @@ func nextCommit(p drainmark.Progress, log string, producer drainmark.ProducerID,
 	return store.Commit{
 		Partition: p.Partition, Epoch: p.Epoch, Revision: p.Revision, Now: now,
 		Operations: operations, Cursor: drainmark.Cursor(fmt.Sprint(p.Revision)),
-		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{producer: {Done: done, LastAt: now}},
+		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{producer: {Done: done, LastAt: time.Hour}},
 	}
 }
 

@@ -7,10 +7,8 @@ import (
 	"encoding/binary"
 	"hash"
 	"strings"
-	"time"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/store"
 )
 
 // digest stands for a message's content type and body.
@@ -37,9 +35,8 @@ func (d *digester) of(r *drainmark.Record) digest {
 
 // keyUse is what an idempotency key stands for. The zero value is of a key that is not known.
 type keyUse struct {
-	known      bool
-	acceptedAt time.Time
-	digest     digest
+	known  bool
+	digest digest
 }
 
 // keyDraft is a key that the commit gives a meaning.
@@ -51,7 +48,7 @@ type keyDraft struct {
 // keysPerQuery is how many keys are looked up at once.
 const keysPerQuery = 64
 
-var selectKeys = "SELECT key, accepted_at, digest FROM keys WHERE log = ? AND key IN (?" + strings.Repeat(", ?", keysPerQuery-1) + ")"
+var selectKeys = "SELECT key, digest FROM keys WHERE log = ? AND key IN (?" + strings.Repeat(", ?", keysPerQuery-1) + ")"
 
 // readKeys fills in what is known of the log's keys that the commit names.
 func (d *draft) readKeys(l *logDraft) error {
@@ -64,8 +61,8 @@ func (d *draft) readKeys(l *logDraft) error {
 			args = append(args, args[1]) // the statement always has as many
 		}
 		return d.conn.each(context.Background(), selectKeys, args, func(row []driver.Value) error {
-			use := keyUse{known: true, acceptedAt: moment(row[1])}
-			copy(use.digest[:], blob(row[2]))
+			use := keyUse{known: true}
+			copy(use.digest[:], blob(row[1]))
 			l.keys[text(row[0])] = use
 			return nil
 		})
@@ -89,18 +86,18 @@ func (d *draft) readKeys(l *logDraft) error {
 func (d *draft) planKey(l *logDraft, r *drainmark.Record) (known, same bool) {
 	sum := d.digester.of(r)
 	use := l.keys[r.Key]
-	if use.known && r.AcceptedAt.Sub(use.acceptedAt) < store.KeysKept {
+	if use.known {
 		return true, use.digest == sum
 	}
-	l.keys[r.Key] = keyUse{known: true, acceptedAt: r.AcceptedAt, digest: sum}
+	l.keys[r.Key] = keyUse{known: true, digest: sum}
 	d.keys = append(d.keys, keyDraft{log: l, key: r.Key})
 	return false, false
 }
 
-var insertKeys = newBulk("INSERT OR REPLACE INTO keys (log, key, partition, accepted_at, digest) VALUES", 5, "")
+var insertKeys = newBulk("INSERT INTO keys (log, key, partition, first_at, digest) VALUES", 5, "")
 
 func (d *draft) writeKeys() error {
-	partition := value(d.commit.Partition)
+	partition, clock := value(d.commit.Partition), value(d.commit.Clock)
 	var log driver.Value
 	return insertKeys.insert(d.conn, len(d.keys), func(i int, row []driver.NamedValue) {
 		k := d.keys[i]
@@ -109,6 +106,6 @@ func (d *draft) writeKeys() error {
 		}
 		use := k.log.keys[k.key]
 		row[0].Value, row[1].Value, row[2].Value = log, k.key, partition
-		row[3].Value, row[4].Value = value(use.acceptedAt), use.digest[:]
+		row[3].Value, row[4].Value = clock, use.digest[:]
 	})
 }

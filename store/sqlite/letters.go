@@ -30,25 +30,26 @@ func scanLetter(row []driver.Value) store.DeadLetter {
 }
 
 const upsertLetter = `INSERT INTO dead_letters (partition, id, run_partition, producer, first, last, log, reason, set_aside_at, attempts,
-	discarded, undecoded, kind, record_log, content_type, body, key, target, trace, accepted_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	discarded, undecoded, kind, record_log, content_type, body, key, target, trace, accepted_at, aged_from)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (partition, id) DO UPDATE SET run_partition = excluded.run_partition, producer = excluded.producer, first = excluded.first,
 	last = excluded.last, log = excluded.log, reason = excluded.reason, set_aside_at = excluded.set_aside_at,
 	attempts = excluded.attempts, discarded = excluded.discarded, undecoded = excluded.undecoded, kind = excluded.kind,
 	record_log = excluded.record_log, content_type = excluded.content_type, body = excluded.body, key = excluded.key,
-	target = excluded.target, trace = excluded.trace, accepted_at = excluded.accepted_at`
+	target = excluded.target, trace = excluded.trace, accepted_at = excluded.accepted_at,
+	aged_from = excluded.aged_from`
 
 // writeLetter applies a SetAside or Restore.
-func writeLetter(c *conn, partition int, op *store.Operation) error {
+func writeLetter(c *conn, commit *store.Commit, op *store.Operation) error {
 	defer c.forget()
-	l, ctx := op.Letter, context.Background()
+	l, ctx, partition := op.Letter, context.Background(), commit.Partition
 	if op.Kind == store.Restore {
 		_, err := c.exec(ctx, "DELETE FROM dead_letters WHERE partition = ? AND id = ?", partition, l.ID)
 		return err
 	}
 	r := &l.Record
 	_, err := c.exec(ctx, upsertLetter, partition, l.ID, l.Run.Partition, l.Run.Producer[:], l.Run.First, l.Run.Last, l.Log, l.Reason,
-		l.SetAsideAt, l.Attempts, l.Discarded, l.Undecoded, int(r.Kind), r.Log, r.ContentType, r.Body, r.Key, r.Target, r.Trace, r.AcceptedAt)
+		l.SetAsideAt, l.Attempts, l.Discarded, l.Undecoded, int(r.Kind), r.Log, r.ContentType, r.Body, r.Key, r.Target, r.Trace, r.AcceptedAt, commit.Clock)
 	return err
 }
 

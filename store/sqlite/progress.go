@@ -48,19 +48,20 @@ func parseRanges(s string) (drainmark.Ranges, error) {
 // readProgress reads the partition's progress, the zero one if it was never claimed. It is two queries.
 func readProgress(ctx context.Context, c *conn, partition int) (drainmark.Progress, error) {
 	p := drainmark.Progress{Partition: partition}
-	row, err := c.one(ctx, "SELECT epoch, revision, cursor, rejected, set_aside FROM partitions WHERE partition = ?", partition)
+	row, err := c.one(ctx, "SELECT epoch, revision, cursor, rejected, set_aside, clock FROM partitions WHERE partition = ?", partition)
 	if err != nil || row == nil {
 		return p, err
 	}
 	p.Version = drainmark.Version{Epoch: number(row[0]), Revision: number(row[1])}
 	p.Cursor, p.Rejected, p.SetAside = drainmark.Cursor(text(row[2])), number(row[3]), number(row[4])
+	p.Clock = span(row[5])
 	p.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{}
 	const producers = `SELECT p.producer, g.done, g.last_at FROM progress g JOIN producers p ON p.id = g.producer WHERE g.partition = ?`
 	err = c.each(ctx, producers, []any{partition}, func(row []driver.Value) error {
 		var id drainmark.ProducerID
 		copy(id[:], blob(row[0]))
 		done, err := parseRanges(text(row[1]))
-		p.Producers[id] = drainmark.ProducerProgress{Done: done, LastAt: moment(row[2])}
+		p.Producers[id] = drainmark.ProducerProgress{Done: done, LastAt: span(row[2])}
 		return err
 	})
 	return p, err
@@ -91,7 +92,7 @@ func (d *draft) writeProgress() error {
 	if err != nil {
 		return err
 	}
-	_, err = d.conn.exec(context.Background(), "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ? WHERE partition = ?",
-		string(d.commit.Cursor), d.commit.Rejected, d.commit.Partition)
+	_, err = d.conn.exec(context.Background(), "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, clock = ? WHERE partition = ?",
+		string(d.commit.Cursor), d.commit.Rejected, d.commit.Clock, d.commit.Partition)
 	return err
 }

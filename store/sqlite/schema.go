@@ -10,7 +10,7 @@ import (
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 3          // PRAGMA user_version
+	schemaVersion = 4          // PRAGMA user_version
 )
 
 // upgrades makes a file of each schema version, from 1 on, one of the next.
@@ -20,6 +20,13 @@ var upgrades = []string{
 	"ALTER TABLE partitions ADD COLUMN set_aside INTEGER NOT NULL DEFAULT 0; " +
 		"UPDATE partitions SET set_aside = (SELECT coalesce(sum(last - first + 1), 0) FROM dead_letters d " +
 		"WHERE d.partition = partitions.partition AND NOT d.discarded);" + countLetters,
+	// What there is begins to age anew, by clocks that begin with 0.
+	"ALTER TABLE partitions ADD COLUMN clock INTEGER NOT NULL DEFAULT 0; " +
+		"ALTER TABLE partitions ADD COLUMN ttl INTEGER NOT NULL DEFAULT 0; " +
+		"ALTER TABLE owners ADD COLUMN ttl INTEGER NOT NULL DEFAULT 0; " +
+		"ALTER TABLE dead_letters ADD COLUMN aged_from INTEGER NOT NULL DEFAULT 0; " +
+		"ALTER TABLE keys RENAME COLUMN accepted_at TO first_at; " +
+		"UPDATE keys SET first_at = 0; UPDATE progress SET last_at = 0;",
 }
 
 // The limits that the messages' key sets.
@@ -32,8 +39,8 @@ const (
 // logLimit is maxLogs, but for tests.
 var logLimit int64 = maxLogs
 
-// schema makes an empty file a store. Times are microseconds since the Unix epoch. Epochs are 64 random bits, shown as
-// signed numbers.
+// schema makes an empty file a store. Times are microseconds since the Unix epoch, or, where it says "clock", of the
+// partition's own time (drainmark.Progress). Epochs are 64 random bits, shown as signed numbers.
 //
 // A message's key is its log's id and its position in one number: what a log gains stands together, a page is one scan
 // of neighbours, and an append goes to where the last one went.
@@ -49,15 +56,18 @@ CREATE TABLE partitions (
 	owner     TEXT NOT NULL,    -- who holds it; empty if nobody does
 	epoch     INTEGER NOT NULL,
 	until     INTEGER NOT NULL, -- the end of the lease
+	ttl       INTEGER NOT NULL, -- how long the lease is
 	revision  INTEGER NOT NULL,
 	cursor    TEXT NOT NULL,
 	rejected  INTEGER NOT NULL,
-	set_aside INTEGER NOT NULL DEFAULT 0 -- records of the dead letters that are not discarded: see countLetters
+	set_aside INTEGER NOT NULL DEFAULT 0, -- records of the dead letters that are not discarded: see countLetters
+	clock     INTEGER NOT NULL
 ) STRICT;
 
 CREATE TABLE owners (
 	owner TEXT PRIMARY KEY,
-	until INTEGER NOT NULL -- known to be alive
+	until INTEGER NOT NULL, -- known to be alive
+	ttl   INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 
 CREATE TABLE producers (
@@ -69,7 +79,7 @@ CREATE TABLE progress (
 	partition INTEGER NOT NULL,
 	producer  INTEGER NOT NULL REFERENCES producers,
 	done      TEXT NOT NULL,    -- sequences, as in 1-500,502-900
-	last_at   INTEGER NOT NULL,
+	last_at   INTEGER NOT NULL, -- clock
 	PRIMARY KEY (partition, producer)
 ) STRICT, WITHOUT ROWID;
 
@@ -99,11 +109,11 @@ CREATE TABLE keys (
 	log         INTEGER NOT NULL REFERENCES logs,
 	key         TEXT NOT NULL,
 	partition   INTEGER NOT NULL,
-	accepted_at INTEGER NOT NULL,
+	first_at    INTEGER NOT NULL, -- clock
 	digest      BLOB NOT NULL, -- of content type and body
 	PRIMARY KEY (log, key)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX keys_by_age ON keys (partition, accepted_at);
+CREATE INDEX keys_by_age ON keys (partition, first_at);
 
 CREATE TABLE dead_letters (
 	ordinal       INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -127,6 +137,7 @@ CREATE TABLE dead_letters (
 	target        TEXT NOT NULL,
 	trace         TEXT NOT NULL,
 	accepted_at   INTEGER NOT NULL,
+	aged_from     INTEGER NOT NULL, -- clock when it was set aside last
 	UNIQUE (partition, id)
 ) STRICT;
 CREATE INDEX open_letters ON dead_letters (partition, ordinal) WHERE NOT discarded;

@@ -34,15 +34,23 @@ func sweepStep(c *conn, s store.Sweep) (more bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("cleared messages: %w", err)
 	}
+	row, err := c.one(context.Background(), "SELECT clock FROM partitions WHERE partition = ?", s.Partition)
+	if err != nil || row == nil {
+		return more, err
+	}
+	clock := span(row[0])
 	for _, step := range []struct {
 		what, query string
-		before      time.Time
+		age         time.Duration
 	}{
 		{"keys", sweepKeys, s.Keys},
 		{"dead letters", sweepLetters, s.Producers}, // before the producers, whose last record they go by
 		{"producers", sweepProducers, s.Producers},
 	} {
-		deleted, err := c.exec(context.Background(), step.query, s.Partition, step.before, sweepRows)
+		if step.age == 0 {
+			continue
+		}
+		deleted, err := c.exec(context.Background(), step.query, s.Partition, clock-step.age, sweepRows)
 		if err != nil {
 			return false, fmt.Errorf("%s: %w", step.what, err)
 		}
@@ -55,14 +63,14 @@ func sweepStep(c *conn, s store.Sweep) (more bool, err error) {
 	return more, nil
 }
 
-const sweepKeys = `DELETE FROM keys WHERE (log, key) IN (SELECT log, key FROM keys WHERE partition = ? AND accepted_at < ? LIMIT ?)`
+const sweepKeys = `DELETE FROM keys WHERE (log, key) IN (SELECT log, key FROM keys WHERE partition = ? AND first_at < ? LIMIT ?)`
 
-// A letter whose producer is forgotten, or was never known, goes by the time when it was set aside.
+// A letter whose producer is forgotten, or was never known, goes by when it was set aside.
 const sweepLetters = `DELETE FROM dead_letters WHERE ordinal IN (
 	SELECT d.ordinal FROM dead_letters d
 	LEFT JOIN producers p ON p.producer = d.producer
 	LEFT JOIN progress g ON g.partition = d.partition AND g.producer = p.id
-	WHERE d.partition = ? AND d.discarded AND coalesce(g.last_at, d.set_aside_at) < ? LIMIT ?)`
+	WHERE d.partition = ? AND d.discarded AND coalesce(g.last_at, d.aged_from) < ? LIMIT ?)`
 
 const sweepProducers = `DELETE FROM progress WHERE (partition, producer) IN (
 	SELECT partition, producer FROM progress WHERE partition = ? AND last_at < ? LIMIT ?)`

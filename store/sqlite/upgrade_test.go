@@ -21,7 +21,13 @@ func schemaOne(t *testing.T) string {
 		{"\trevision        INTEGER NOT NULL DEFAULT 0 -- of the partition, by the last commit that wrote to the log\n", ""},
 		{"CREATE INDEX logs_by_revision ON logs (partition, revision);\n", ""},
 		{"swept_through   INTEGER NOT NULL, --", "swept_through   INTEGER NOT NULL --"},
-		{"rejected  INTEGER NOT NULL,\n\tset_aside INTEGER NOT NULL DEFAULT 0 --", "rejected  INTEGER NOT NULL --"},
+		{"rejected  INTEGER NOT NULL,\n\tset_aside INTEGER NOT NULL DEFAULT 0, --", "rejected  INTEGER NOT NULL --"},
+		{"\n\tclock     INTEGER NOT NULL\n", "\n"},
+		{"\tttl       INTEGER NOT NULL, -- how long the lease is\n", ""},
+		{"INTEGER NOT NULL, -- known to be alive\n\tttl   INTEGER NOT NULL\n", "INTEGER NOT NULL -- known to be alive\n"},
+		{"\tfirst_at    INTEGER NOT NULL, -- clock\n", "\taccepted_at INTEGER NOT NULL,\n"},
+		{"ON keys (partition, first_at)", "ON keys (partition, accepted_at)"},
+		{"\taged_from     INTEGER NOT NULL, -- clock when it was set aside last\n", ""},
 	} {
 		if !strings.Contains(one, change[0]) {
 			t.Fatalf("the schema does not have %q any more", change[0])
@@ -44,6 +50,9 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 	for _, script := range []string{
 		schemaOne(t), "PRAGMA journal_mode = WAL", `INSERT INTO deployment VALUES (1, x'00000000000000000000000000000007', 1)`,
 		`INSERT INTO partitions VALUES (0, 'owner', 3, 9000000000000000, 5, '', 0)`,
+		`INSERT INTO producers VALUES (1, x'01000000000000000000000000000000')`,
+		`INSERT INTO progress VALUES (0, 1, '1-7', 1700000000000000)`,
+		`INSERT INTO owners VALUES ('owner', 9000000000000000)`, `INSERT INTO keys VALUES (1, 'key', 0, 1700000000000000, x'00')`,
 		`INSERT INTO logs (id, name, partition, last_position, cleared_through, swept_through) VALUES (1, 'old', 0, 2, 2, 2)`,
 		`INSERT INTO dead_letters SELECT NULL, 0, 'letter ' || column1, 0, x'00', 10, 14, '', '', 0, 1, column1, 0, 1, '', '', x'', '', '', '', 0
 			FROM (VALUES (0), (1))`, // the second one is discarded
@@ -69,7 +78,11 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	if p, err := r.Progress(ctx, 0); err != nil || p.SetAside != 5 {
+	// What there was begins to age anew, and nobody has it forgotten at once.
+	if _, err := s.Sweep(ctx, store.Sweep{Keys: time.Hour, Producers: time.Hour}); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := r.Progress(ctx, 0); err != nil || p.SetAside != 5 || p.Clock != 0 || p.Next(drainmark.ProducerID{1}) != 8 {
 		t.Errorf("after the upgrade the progress is %+v (%v)", p, err)
 	}
 	commit := store.Commit{Epoch: 3, Revision: 5, Now: time.Now(), Operations: []store.Operation{

@@ -209,6 +209,46 @@ var aboutClaims = []promise{
 			return len(claims) == 1 && claims[0].Owner == "living"
 		})
 	}},
+
+	{"a lease does not outlast its ttl although the clock is set back", func(w *world) {
+		_, err := w.store.Heartbeat(w.ctx, "dead", shortLease)
+		w.must("heartbeat", err)
+		w.lease(0, "dead", shortLease)
+		w.db.SetBack(w, 24*time.Hour)
+		w.eventually("the dead are forgotten", func() bool {
+			return slices.Equal(w.heartbeat("living").Owners, []string{"living"})
+		})
+		w.eventually("the heir gets the partition", func() bool {
+			w.heartbeat("living")
+			_, err := w.store.Claim(w.ctx, newClaim(0, "living"), longLease)
+			return err == nil
+		})
+	}},
+
+	{"a claim of the dead is not listed for longer than its ttl although the clock is set back", func(w *world) {
+		w.lease(0, "dead", shortLease)
+		w.db.SetBack(w, 24*time.Hour)
+		w.eventually("the reader leaves out the claim", func() bool {
+			claims, err := w.reader.Claims(w.ctx)
+			w.must("reading the claims", err)
+			return len(claims) == 0
+		})
+	}},
+
+	{"an owner that goes on beating keeps its claim although the clock is set back", func(w *world) {
+		s := w.hold(0)
+		w.db.SetBack(w, 24*time.Hour)
+		w.heartbeat("another")
+		w.heartbeat(s.claim.Owner)
+		_, err := w.store.Claim(w.ctx, newClaim(0, "another"), longLease)
+		w.fails("claiming it", err, store.ErrHeld)
+		w.eventually("the reader lists the claim", func() bool {
+			claims, err := w.reader.Claims(w.ctx)
+			w.must("reading the claims", err)
+			return len(claims) == 1 && claims[0].Owner == s.claim.Owner
+		})
+		s.commit(w.append(w.logIn(0), "still mine"))
+	}},
 }
 
 func (w *world) heartbeat(owner string) store.Group {

@@ -81,17 +81,15 @@ var wrongKeys = []mistake{
 			return r
 		}), []string{"a key used again for a different message is refused, all of them at once"}},
 
-	{"a key is known for ever", onRecords(func(d *database, r *drainmark.Record) {
-		r.AcceptedAt = time.Unix(0, 0)
-	}), []string{"a key is known for KeysKept from accepting to accepting"}},
-
-	{"a key is forgotten an hour too early", onRecords(func(d *database, r *drainmark.Record) {
-		if first, _ := d.note("accepted "+r.Log+" "+r.Key, fmt.Sprint(r.AcceptedAt.UnixMicro())); first != "" {
-			var micros int64
-			fmt.Sscan(first, &micros)
-			r.AcceptedAt = r.AcceptedAt.Add(min(time.Hour, r.AcceptedAt.Sub(time.UnixMicro(micros))))
+	{"a key is forgotten by when its records were accepted", forgetKeys(func(d *database, r *drainmark.Record) bool {
+		first, known := d.note("accepted "+r.Log+" "+r.Key, fmt.Sprint(r.AcceptedAt.UnixMicro()))
+		if !known {
+			return false
 		}
-	}), []string{"a key is known for KeysKept from accepting to accepting"}},
+		var micros int64
+		fmt.Sscan(first, &micros)
+		return r.AcceptedAt.Sub(time.UnixMicro(micros)) >= 24*time.Hour
+	}), []string{"a key is known until it is swept, whenever its records were accepted"}},
 
 	{"a key is known to all logs", dropAppends(func(d *database, r *drainmark.Record) bool {
 		log, known := d.note("key "+r.Key, r.Log)
@@ -244,12 +242,56 @@ var wrongLetters = []mistake{
 var wrongSweeps = []mistake{
 	{"a sweep takes progress, keys and letters that are alive", onStore(func(d *database, b *brokenStore) {
 		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
-			return b.Store.Sweep(ctx, store.Sweep{Partition: s.Partition, Keys: s.Keys.Add(time.Hour), Producers: s.Producers.Add(time.Hour)})
+			return b.Store.Sweep(ctx, store.Sweep{Partition: s.Partition, Keys: s.Keys / 2, Producers: s.Producers / 2})
 		}
 	}), []string{
-		"sweeping takes away nothing that anybody can see", "keys of records accepted before the sweep's time are forgotten",
-		"producers that were silent since the sweep's time are forgotten, with their discarded dead letters",
+		"sweeping takes away nothing that anybody can see", "keys that are older than the sweep says are forgotten",
+		"producers that were silent for longer than the sweep says are forgotten, with their discarded dead letters",
 	}},
+
+	{"a sweep goes by the newest stamp of a record", onStore(func(d *database, b *brokenStore) {
+		var newest, clock time.Duration // since the first record
+		var first time.Time
+		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
+			clock = c.Clock
+			for _, op := range c.Operations {
+				if op.Kind == store.Append {
+					if first.IsZero() {
+						first = op.Record.AcceptedAt
+					}
+					newest = max(newest, op.Record.AcceptedAt.Sub(first))
+				}
+			}
+			return b.Store.Commit(ctx, c)
+		}
+		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
+			if p := current(d, s.Partition); newest > s.Keys && p.Epoch != 0 {
+				c := store.Commit{
+					Partition: s.Partition, Epoch: p.Epoch, Revision: p.Revision, Cursor: p.Cursor, Rejected: p.Rejected, Clock: clock + newest,
+				}
+				if _, err := b.Store.Commit(ctx, c); err != nil {
+					return false, err
+				}
+				newest = 0
+			}
+			return b.Store.Sweep(ctx, s)
+		}
+	}), []string{"sweeping goes by the partition's clock and by no other"}},
+
+	{"a sweep of what is older than 0 takes all", onStore(func(d *database, b *brokenStore) {
+		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
+			s.Keys, s.Producers = max(s.Keys, time.Microsecond), max(s.Producers, time.Microsecond)
+			return b.Store.Sweep(ctx, s)
+		}
+	}), []string{"sweeping what is older than 0 takes away nothing but what was cleared"}},
+
+	{"the partition's clock is not kept", onReader(func(d *database, b *brokenReader) {
+		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
+			p, err := b.Reader.Progress(ctx, partition)
+			p.Clock = 0
+			return p, err
+		}
+	}), []string{"the progress comes back as it was committed"}},
 
 	{"a sweep clears the logs", onStore(func(d *database, b *brokenStore) {
 		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
@@ -274,8 +316,8 @@ var wrongSweeps = []mistake{
 	{"a sweep does nothing", onStore(func(d *database, b *brokenStore) {
 		b.sweep = func(context.Context, store.Sweep) (bool, error) { return false, nil }
 	}), []string{
-		"keys of records accepted before the sweep's time are forgotten",
-		"producers that were silent since the sweep's time are forgotten, with their discarded dead letters",
+		"keys that are older than the sweep says are forgotten",
+		"producers that were silent for longer than the sweep says are forgotten, with their discarded dead letters",
 	}},
 
 	{"a sweep never ends", onStore(func(d *database, b *brokenStore) {

@@ -26,7 +26,7 @@ var aboutProgress = []promise{
 			}
 			done = done.Add(1<<62, 1<<63-1)
 			id := drainmark.ProducerID{byte(i), 15: byte(255 - i)}
-			c.Producers[id] = drainmark.ProducerProgress{Done: done, LastAt: w.now.Add(time.Duration(-i) * 1234567 * time.Microsecond)}
+			c.Producers[id] = drainmark.ProducerProgress{Done: done, LastAt: w.clock - time.Duration(i)*1234567*time.Microsecond}
 		}
 		s.put(c)
 		w.sameProgress(w.progressOf(2), s.progress)
@@ -40,9 +40,9 @@ var aboutProgress = []promise{
 		s := w.hold(0)
 		one, two := drainmark.ProducerID{1}, drainmark.ProducerID{2}
 		for i, changed := range []map[drainmark.ProducerID]drainmark.ProducerProgress{
-			{one: {Done: drainmark.Ranges{{First: 1, Last: 5}}, LastAt: w.now}},
-			{two: {Done: drainmark.Ranges{{First: 1, Last: 2}, {First: 4, Last: 9}}, LastAt: w.now}},
-			{two: {Done: drainmark.Ranges{{First: 1, Last: 9}}, LastAt: w.now.Add(time.Microsecond)}},
+			{one: {Done: drainmark.Ranges{{First: 1, Last: 5}}, LastAt: w.clock}},
+			{two: {Done: drainmark.Ranges{{First: 1, Last: 2}, {First: 4, Last: 9}}, LastAt: w.clock}},
+			{two: {Done: drainmark.Ranges{{First: 1, Last: 9}}, LastAt: w.clock + time.Microsecond}},
 			{},
 		} {
 			c := s.next()

@@ -7,6 +7,7 @@ package storetest
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -31,7 +32,18 @@ type Database interface {
 	// Restart brings the database back from what is durable: it kills the database's process where it has one. All
 	// handles are closed before, and others are opened behind it.
 	Restart(t T)
+	// SetBack sets the clock back on which the database's leases run.
+	SetBack(t T, by time.Duration)
 }
+
+// Clock is the time with an offset, for databases that are given their clock. Its methods may be called concurrently.
+type Clock struct{ back atomic.Int64 }
+
+// Now is what the clock shows.
+func (c *Clock) Now() time.Time { return time.Now().Round(0).Add(-time.Duration(c.back.Load())) }
+
+// SetBack sets it back.
+func (c *Clock) SetBack(by time.Duration) { c.back.Add(int64(by)) }
 
 // T is what a case uses of a *testing.T.
 type T interface {

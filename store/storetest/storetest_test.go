@@ -203,6 +203,46 @@ var wrongClaims = []mistake{
 		}
 	}), []string{"an owner who is not heard of for its ttl is not listed any more"}},
 
+	{"the end of a lease is believed", func(d *database) {
+		later := func(ctx context.Context, b *brokenStore) {
+			if d.mu.Lock(); d.notes["set back"] != "" {
+				b.Store.Heartbeat(ctx, "dead", time.Hour)
+			}
+			d.mu.Unlock()
+		}
+		onStore(func(d *database, b *brokenStore) {
+			b.heartbeat = func(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
+				later(ctx, b)
+				return b.Store.Heartbeat(ctx, owner, ttl)
+			}
+		})(d)
+		onReader(func(d *database, b *brokenReader) {
+			b.claims = func(ctx context.Context) ([]store.Claim, error) {
+				s := d.db.Store()
+				later(ctx, &brokenStore{Store: s})
+				return b.Reader.Claims(ctx)
+			}
+		})(d)
+	}, []string{
+		"a lease does not outlast its ttl although the clock is set back",
+		"a claim of the dead is not listed for longer than its ttl although the clock is set back",
+	}},
+
+	{"a lease ends at once when the clock is set back", onStore(func(d *database, b *brokenStore) {
+		b.claim = func(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+			group, _ := b.Store.Heartbeat(ctx, "asking", time.Nanosecond)
+			d.mu.Lock()
+			back := d.notes["set back"] != ""
+			d.mu.Unlock()
+			for _, held := range group.Claims {
+				if back && held.Partition == c.Partition {
+					b.Store.Release(ctx, held.Owner, held.Partition)
+				}
+			}
+			return b.Store.Claim(ctx, c, ttl)
+		}
+	}), []string{"an owner that goes on beating keeps its claim although the clock is set back"}},
+
 	{"the reader lists claims for ever", onReader(func(d *database, b *brokenReader) {
 		seen := map[store.Claim]bool{}
 		b.claims = func(ctx context.Context) ([]store.Claim, error) {

@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -10,7 +11,7 @@ import (
 
 var aboutSweeping = []promise{
 	{"sweeping an unused partition finds nothing", func(w *world) {
-		more, err := w.store.Sweep(w.ctx, store.Sweep{Partition: 3, Keys: w.now, Producers: w.now})
+		more, err := w.store.Sweep(w.ctx, store.Sweep{Partition: 3, Keys: time.Second, Producers: time.Second})
 		w.must("sweeping", err)
 		w.equal("whether there is more", more, false)
 	}},
@@ -21,14 +22,45 @@ var aboutSweeping = []promise{
 		s.commit(w.append(log, "one"), w.clear(log), w.append(log, "two"), w.keyed(log, "key", "three"))
 		s.commit(setAside(0, "open", 1), discard(0, "discarded", 2))
 		c := s.next()
-		c.Producers[letterProducer] = drainmark.ProducerProgress{Done: drainmark.Ranges{{First: 1, Last: 2}}, LastAt: w.now}
+		c.Producers[letterProducer] = drainmark.ProducerProgress{Done: drainmark.Ranges{{First: 1, Last: 2}}, LastAt: s.clock}
 		s.put(c)
-		w.sweep(store.Sweep{Partition: 0, Keys: w.now, Producers: w.now})
+		s.tick(time.Hour)
+		w.sweep(store.Sweep{Partition: 0, Keys: time.Hour, Producers: time.Hour})
 		w.sameProgress(w.progressOf(0), s.progress)
 		w.holds(log, 1, "two", "three")
 		w.equal("how many were dropped for their key", s.commit(w.keyed(log, "key", "three")).KeyDuplicates, 1)
 		w.equal("the dead letters", w.letterIDs(0), []string{"open"})
 		w.equal("who is rejected", w.rejected(0, run(0, 1, 1), run(0, 2, 2)), []string{"open", "discarded"})
+	}},
+
+	{"sweeping goes by the partition's clock and by no other", func(w *world) {
+		log := w.logIn(0)
+		s := w.hold(0)
+		var operations []store.Operation
+		for _, d := range []time.Duration{-400 * 24 * time.Hour, 0, 400 * 24 * time.Hour} {
+			op := w.keyed(log, fmt.Sprint("key ", d), "text")
+			op.Record.AcceptedAt = w.now.Add(d)
+			operations = append(operations, op)
+			w.now = w.now.Add(d)
+			s.commit(op, discard(0, fmt.Sprint("discarded ", d), 1))
+		}
+		w.sweep(store.Sweep{Partition: 0, Keys: time.Hour, Producers: time.Hour})
+		w.sameProgress(w.progressOf(0), s.progress)
+		w.equal("how many were dropped for their key", s.commit(operations...).KeyDuplicates, len(operations))
+		for _, op := range operations {
+			w.find(0, strings.Replace(op.Record.Key, "key", "discarded", 1))
+		}
+	}},
+
+	{"sweeping what is older than 0 takes away nothing but what was cleared", func(w *world) {
+		log := w.logIn(0)
+		s := w.hold(0)
+		s.commit(w.keyed(log, "key", "one"), discard(0, "discarded", 1))
+		s.tick(1000 * time.Hour)
+		w.sweep(store.Sweep{Partition: 0})
+		w.sameProgress(w.progressOf(0), s.progress)
+		w.equal("how many were dropped for their key", s.commit(w.keyed(log, "key", "one")).KeyDuplicates, 1)
+		w.find(0, "discarded")
 	}},
 
 	{"sweeping ends, in steps, however much was cleared", func(w *world) {
@@ -41,8 +73,9 @@ var aboutSweeping = []promise{
 			}
 			s.commit(operations...)
 		}
+		s.tick(2 * time.Hour)
 		s.commit(w.clear(log), w.append(log, "kept"))
-		w.sweep(store.Sweep{Partition: 0, Keys: w.now.Add(time.Hour), Producers: w.now})
+		w.sweep(store.Sweep{Partition: 0, Keys: time.Hour, Producers: time.Hour})
 		w.holds(log, 6000, "kept")
 		s.commit(w.append(log, "next"))
 		w.holds(log, 6000, "kept", "next")
@@ -51,47 +84,52 @@ var aboutSweeping = []promise{
 	{"sweeping one partition leaves the others alone", func(w *world) {
 		log := w.logIn(1)
 		s := w.hold(1)
-		w.hold(0)
+		w.hold(0).tick(2 * time.Hour)
 		s.commit(w.keyed(log, "key", "one"), discard(1, "discarded", 1))
-		w.sweep(store.Sweep{Partition: 0, Keys: w.now.Add(time.Hour), Producers: w.now.Add(time.Hour)})
+		s.tick(2 * time.Hour)
+		w.sweep(store.Sweep{Partition: 0, Keys: time.Hour, Producers: time.Hour})
 		w.sameProgress(w.progressOf(1), s.progress)
 		w.equal("how many were dropped for their key", s.commit(w.keyed(log, "key", "one")).KeyDuplicates, 1)
 		w.equal("who is rejected", w.rejected(1, run(1, 1, 1)), []string{"discarded"})
 	}},
 
-	{"keys of records accepted before the sweep's time are forgotten", func(w *world) {
+	{"keys that are older than the sweep says are forgotten", func(w *world) {
 		log := w.logIn(0)
 		s := w.hold(0)
-		old := w.keyed(log, "old", "one")
-		old.Record.AcceptedAt = w.now.Add(-time.Microsecond)
-		s.commit(old, w.keyed(log, "new", "two"))
-		w.sweep(store.Sweep{Partition: 0, Keys: w.now, Producers: w.now.Add(-time.Hour)})
-		committed := s.commit(old, w.keyed(log, "new", "two"))
+		s.commit(w.keyed(log, "old", "one"))
+		s.tick(time.Microsecond)
+		s.commit(w.keyed(log, "new", "two"), w.keyed(log, "old", "one"))
+		s.tick(time.Hour)
+		w.sweep(store.Sweep{Partition: 0, Keys: time.Hour})
+		committed := s.commit(w.keyed(log, "old", "one"), w.keyed(log, "new", "two"))
 		w.equal("how many were dropped for their key", committed.KeyDuplicates, 1)
 		w.holds(log, 0, "one", "two", "one")
 	}},
 
-	{"producers that were silent since the sweep's time are forgotten, with their discarded dead letters", func(w *world) {
+	{"producers that were silent for longer than the sweep says are forgotten, with their discarded dead letters", func(w *world) {
 		s := w.hold(0)
 		silent, living := drainmark.ProducerID{1}, drainmark.ProducerID{2}
 		of := func(p drainmark.ProducerID, op store.Operation) store.Operation {
 			op.Letter.Run.Producer = p
 			return op
 		}
-		c := s.next(
+		s.commit(
 			of(silent, discard(0, "silent, discarded", 1)), of(silent, setAside(0, "silent, open", 2)),
 			of(living, discard(0, "living, discarded", 1)),
 		)
+		s.tick(time.Microsecond)
+		c := s.next()
 		done := drainmark.Ranges{{First: 1, Last: 2}}
 		c.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{
-			silent: {Done: done, LastAt: w.now.Add(-time.Microsecond)},
-			living: {Done: done, LastAt: w.now},
+			silent: {Done: done, LastAt: s.clock - time.Microsecond},
+			living: {Done: done, LastAt: s.clock}, s.producer: {Done: done, LastAt: s.clock},
 		}
 		s.put(c)
-		w.sweep(store.Sweep{Partition: 0, Keys: w.now, Producers: w.now})
+		s.tick(time.Hour)
+		w.sweep(store.Sweep{Partition: 0, Keys: time.Hour, Producers: time.Hour})
 		delete(s.progress.Producers, silent)
 		w.eventually("the silent producer is forgotten", func() bool {
-			return len(w.progressOf(0).Producers) == 1
+			return len(w.progressOf(0).Producers) == 2
 		})
 		w.sameProgress(w.progressOf(0), s.progress)
 		w.equal("the open dead letters", w.letterIDs(0), []string{"silent, open"})
@@ -105,11 +143,21 @@ var aboutSweeping = []promise{
 		log := w.logIn(0)
 		s := w.hold(0)
 		s.commit(w.append(log, "one"), w.clear(log))
-		w.sweepWith(w.openStore(), store.Sweep{Partition: 0, Keys: w.now, Producers: w.now.Add(time.Hour)})
+		s.tick(2 * time.Hour)
+		w.sweepWith(w.openStore(), store.Sweep{Partition: 0, Keys: time.Hour, Producers: time.Hour})
 		s.progress.Producers = nil
 		s.commit(w.append(log, "two"))
 		w.holds(log, 1, "two")
 	}},
+}
+
+// tick moves the partition's clock by a commit of nothing.
+func (s *session) tick(d time.Duration) {
+	s.Helper()
+	s.clock += d
+	c := s.next()
+	c.Producers = nil
+	s.put(c)
 }
 
 // sweep sweeps until there is no more.

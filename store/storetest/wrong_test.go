@@ -16,6 +16,7 @@ import (
 // database is the memory adapter, through whatever is wrong with it.
 type database struct {
 	db      *memory.DB
+	clock   storetest.Clock
 	store   func(*database, store.Store) store.Store
 	reader  func(*database, store.Reader) store.Reader
 	restart func(*database)
@@ -27,6 +28,10 @@ type database struct {
 func (d *database) Store(storetest.T) store.Store   { return d.store(d, d.db.Store()) }
 func (d *database) Reader(storetest.T) store.Reader { return d.reader(d, d.db.Reader()) }
 func (d *database) Restart(storetest.T)             { d.restart(d) }
+func (d *database) SetBack(_ storetest.T, by time.Duration) {
+	d.note("set back", "so")
+	d.clock.SetBack(by)
+}
 
 // note remembers a value for a key and returns the one before.
 func (d *database) note(key, value string) (before string, known bool) {
@@ -49,6 +54,7 @@ func wrong(options ...func(*database)) storetest.Harness {
 			restart: func(*database) {},
 			notes:   map[string]string{},
 		}
+		d.db.Now = d.clock.Now
 		for _, option := range options {
 			option(d)
 		}

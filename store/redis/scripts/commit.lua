@@ -6,14 +6,14 @@
 -- KEYS: 1 state, 2 producers, 3 producers:ages, 4 logs, 5 logs:names, 6 logs:cleared, 7 keys, 8 keys:ages, 9 letters,
 --       10 letters:open, 11 letters:discarded, 12 letters:heads, 13 letters:records, 14 letters:marks,
 --       15 letters:spans, 16 logs:written, then the streams of the logs that the commit writes to.
--- ARGV: 1 epoch, 2 revision, 3 next revision, 4 cursor, 5 rejected, 6 channel, 7 partition, 8 how long a key is kept in
+-- ARGV: 1 epoch, 2 revision, 3 next revision, 4 cursor, 5 rejected, 6 channel, 7 partition, 8 the partition's clock in
 --       microseconds, 9 highest position, 10 how many logs logs:written names,
 --       11 how many producers, then for each: producer, last time, progress;
 --       then the names of the logs; then the operations. An operation begins with its kind:
 --         a log index count, then count times: message          append messages without keys
---         k log index key accepted digest message               append one with a key
+--         k log index key digest message                        append one with a key
 --         c log                                                 clear
---         s id open set-aside head record mark span             set a dead letter aside
+--         s id open head record mark span                       set a dead letter aside
 --         r id                                                  restore one
 --       log counts the commit's logs from 1; index is the operation's in the commit.
 -- Returns 'ok' and how many appends had a known key; 'fenced'; or 'refused' and index and reason of each at fault.
@@ -50,16 +50,14 @@ local function read_logs()
 	end
 end
 
--- known has for each key that the commit names the time and the digest of its use, if it was used before.
+-- known has for each key that the commit names the digest of its use, if it was used before.
 local known = {}
 local function read_keys(names)
 	for from = 1, #names, CHUNK do
 		local to = math.min(from + CHUNK - 1, #names)
-		local times = call('ZMSCORE', K[8], unpack(names, from, to))
 		local digests = call('HMGET', K[7], unpack(names, from, to))
 		for i = from, to do
-			local digest = digests[i - from + 1]
-			if digest then known[names[i]] = {tonumber(times[i - from + 1] or 0), digest} end
+			known[names[i]] = digests[i - from + 1] or nil
 		end
 	end
 end
@@ -73,18 +71,18 @@ while i <= #A do
 		i = i + 4 + A[i + 3]
 	elseif kind == 'k' then
 		names[#names + 1] = A[i + 3]
-		i = i + 7
+		i = i + 6
 	elseif kind == 'c' then
 		i = i + 2
 	else
 		letters = true
-		i = i + (kind == 's' and 8 or 2)
+		i = i + (kind == 's' and 7 or 2)
 	end
 end
 read_keys(names)
 
 local refused, dropped, duplicates = {'refused'}, {}, 0
-local position, kept, maximum = {}, tonumber(A[8]), tonumber(A[9])
+local position, clock, maximum = {}, A[8], tonumber(A[9])
 local new_digests, new_ages = {}, {}
 local function refuse(index, reason)
 	refused[#refused + 1] = tostring(index)
@@ -96,17 +94,17 @@ local function append(log, index, count)
 	for over = math.max(reached - count, maximum) + 1, reached do refuse(index + count - 1 - (reached - over), 'full') end
 end
 local function plan_key(at)
-	local key, accepted, digest = A[at + 3], A[at + 4], A[at + 5]
+	local key, digest = A[at + 3], A[at + 4]
 	local use = known[key]
-	if use and accepted - use[1] < kept then
-		if use[2] ~= digest then return refuse(A[at + 2], 'key') end
+	if use then
+		if use ~= digest then return refuse(A[at + 2], 'key') end
 		dropped[at], duplicates = true, duplicates + 1
 		return
 	end
-	known[key] = {tonumber(accepted), digest}
+	known[key] = digest
 	new_digests[#new_digests + 1] = key
 	new_digests[#new_digests + 1] = digest
-	new_ages[#new_ages + 1] = accepted
+	new_ages[#new_ages + 1] = clock
 	new_ages[#new_ages + 1] = key
 	append(tonumber(A[at + 1]), tonumber(A[at + 2]), 1)
 end
@@ -118,9 +116,9 @@ while i <= #A do
 		i = i + 4 + A[i + 3]
 	elseif kind == 'k' then
 		plan_key(i)
-		i = i + 7
+		i = i + 6
 	else
-		i = i + (kind == 's' and 8 or 2)
+		i = i + (kind == 's' and 7 or 2)
 	end
 end
 if #refused > 1 then return refused end
@@ -167,7 +165,7 @@ local function unmark(id)
 	end
 end
 local function set_aside(at)
-	local id, mark = A[at + 1], A[at + 6]
+	local id, mark = A[at + 1], A[at + 5]
 	unmark(id)
 	local given = call('ZSCORE', K[9], id)
 	if not given then
@@ -181,11 +179,11 @@ local function set_aside(at)
 		call('ZREM', K[11], id)
 	else
 		call('ZREM', K[10], id)
-		call('ZADD', K[11], A[at + 3], id)
+		call('ZADD', K[11], clock, id)
 	end
-	call('HSET', K[12], id, mark .. '\n' .. A[at + 4])
-	call('HSET', K[13], id, A[at + 5])
-	if mark ~= '' then call('ZADD', K[A[at + 7] == '1' and 15 or 14], 0, mark) end
+	call('HSET', K[12], id, mark .. '\n' .. A[at + 3])
+	call('HSET', K[13], id, A[at + 4])
+	if mark ~= '' then call('ZADD', K[A[at + 6] == '1' and 15 or 14], 0, mark) end
 end
 local function restore(id)
 	unmark(id)
@@ -211,16 +209,16 @@ while i <= #A do
 		if not dropped[i] then
 			local log = tonumber(A[i + 1])
 			last[log] = last[log] + 1
-			call('XADD', K[16 + log], last[log] .. '-0', 'm', A[i + 6])
+			call('XADD', K[16 + log], last[log] .. '-0', 'm', A[i + 5])
 		end
-		i = i + 7
+		i = i + 6
 	elseif kind == 'c' then
 		local log = tonumber(A[i + 1])
 		cleared[log] = last[log]
 		i = i + 2
 	elseif kind == 's' then
 		set_aside(i)
-		i = i + 8
+		i = i + 7
 	else
 		restore(A[i + 1])
 		i = i + 2
@@ -262,7 +260,7 @@ for at = 12, first_log - 1, 3 do
 	call('HSET', K[2], A[at], A[at + 1] .. ' ' .. A[at + 2])
 	call('ZADD', K[3], A[at + 1], A[at])
 end
-call('HSET', K[1], 'revision', A[3], 'cursor', A[4], 'rejected', A[5], 'ordinal', string.format('%.0f', ordinal),
+call('HSET', K[1], 'revision', A[3], 'cursor', A[4], 'rejected', A[5], 'clock', clock, 'ordinal', string.format('%.0f', ordinal),
 	'written', from .. ' ' .. A[3], 'set_aside', string.format('%.0f', aside))
 call('PUBLISH', A[6], A[7])
 return {'ok', tostring(duplicates)}

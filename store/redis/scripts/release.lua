@@ -5,7 +5,7 @@ local mine = {}
 for i = 2, #KEYS do
 	if redis.call('HGET', KEYS[i], 'owner') == ARGV[1] then mine[#mine + 1] = KEYS[i] end
 end
-if ARGV[3] == 'leave' then redis.call('ZREM', KEYS[1], ARGV[1]) end
+if ARGV[3] == 'leave' then redis.call('HDEL', KEYS[1], ARGV[1]) end
 for _, key in ipairs(mine) do redis.call('HSET', key, 'owner', '') end
 if #mine > 0 then redis.call('PUBLISH', ARGV[2], 'claims') end
 return #mine

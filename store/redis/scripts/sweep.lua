@@ -1,9 +1,14 @@
 #!lua flags=allow-oom
 -- Deletes a step's worth of each kind of thing that nobody can see any more. Returns 1 if there is more.
 -- KEYS: 1 producers, 2 producers:ages, 3 logs, 4 cleared, 5 keys, 6 keys:ages, 7 letters, 8 letters:discarded,
---       9 letters:heads, 10 letters:records, 11 letters:marks, 12 letters:spans.
--- ARGV: 1 what the names of the logs' streams begin with, 2 how many of each kind, 3 keys before, 4 producers before.
+--       9 letters:heads, 10 letters:records, 11 letters:marks, 12 letters:spans, 13 state.
+-- ARGV: 1 what the names of the logs' streams begin with, 2 how many of each kind, 3 the age of keys that can go, 4 that of producers, in microseconds;
+--       0 keeps all.
 local call, step, more = redis.call, tonumber(ARGV[2]), 0
+local clock = tonumber(call('HGET', KEYS[13], 'clock') or 0)
+-- What is from before these times, by the partition's clock, can go.
+local function before(age) return tonumber(age) > 0 and string.format('%.0f', math.max(clock - age, 0)) or '0' end
+local keys_before, producers_before = before(ARGV[3]), before(ARGV[4])
 
 local name = call('SRANDMEMBER', KEYS[4])
 if name then
@@ -22,7 +27,7 @@ local function old(key, time)
 	return members
 end
 
-local keys = old(KEYS[6], ARGV[3])
+local keys = old(KEYS[6], keys_before)
 if #keys > 0 then
 	call('ZREM', KEYS[6], unpack(keys))
 	call('HDEL', KEYS[5], unpack(keys))
@@ -30,11 +35,11 @@ end
 
 -- A letter goes by its producer's last record, or by when it was set aside if that is not known. One whose producer
 -- still lives is looked at again when that has been silent for as long.
-for _, id in ipairs(old(KEYS[8], ARGV[4])) do
+for _, id in ipairs(old(KEYS[8], producers_before)) do
 	local mark = string.match(call('HGET', KEYS[9], id), '^[^\n]*')
 	local progress = mark ~= '' and call('HGET', KEYS[1], string.sub(mark, 1, 32))
 	local last = progress and string.match(progress, '^%S+')
-	if last and tonumber(last) >= tonumber(ARGV[4]) then
+	if last and tonumber(last) >= tonumber(producers_before) then
 		call('ZADD', KEYS[8], last, id)
 	else
 		for _, i in ipairs({7, 8, 11, 12}) do call('ZREM', KEYS[i], i < 11 and id or mark) end
@@ -43,7 +48,7 @@ for _, id in ipairs(old(KEYS[8], ARGV[4])) do
 	end
 end
 
-local silent = old(KEYS[2], ARGV[4])
+local silent = old(KEYS[2], producers_before)
 if #silent > 0 then
 	call('ZREM', KEYS[2], unpack(silent))
 	call('HDEL', KEYS[1], unpack(silent))
