@@ -11,9 +11,9 @@ import (
 )
 
 const (
-	// handshakeTime is how long a client gets to complete a connection that it has begun. A busy machine needs tens of
-	// milliseconds for each of the packets.
-	handshakeTime = 500 * time.Millisecond
+	// handshakeTime is how long a client gets to complete a connection that it has begun. On a busy machine its
+	// packets may be lost once, and sent again.
+	handshakeTime = time.Second
 	// acceptTime is how long accepting the last connections may take. When a limit of connections is reached, they wait.
 	acceptTime = 5 * time.Second
 )
