@@ -72,10 +72,9 @@ const usualClaims = 6
 
 // watch is what a backend remembers of who holds the partitions, and of what it has said in the log.
 type watch struct {
-	mu       sync.Mutex
-	unheld   []time.Time // by partition: since when nobody has held it; zero while somebody does
-	warned   time.Time   // when it was last said that nothing is persisted; zero while that is not so
-	warnings int         // how often since it began
+	mu     sync.Mutex
+	unheld []time.Time // by partition: since when nobody has held it; zero while somebody does
+	warned time.Time   // when it was last said that nothing is persisted; zero while that is not so
 }
 
 const (

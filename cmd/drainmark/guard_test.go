@@ -163,6 +163,9 @@ func asBrowser(t *testing.T, base string, a asked) answer {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
 	return answer{status: response.StatusCode, header: response.Header, body: body}
 }
 
