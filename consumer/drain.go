@@ -256,6 +256,9 @@ func (d *drain) persist(ctx context.Context) state {
 		deliveries := d.portion()
 		plan, err := d.plan(deliveries)
 		if err != nil {
+			if err := d.salvage(work, ctx); err != nil {
+				return d.trouble(ctx, "committing", false, err)
+			}
 			return d.passGap(ctx, err)
 		}
 		if err := d.commit(work, ctx, plan); err != nil {
@@ -334,8 +337,11 @@ func (d *drain) passGap(ctx context.Context, err error) state {
 	}
 	found.grown++
 	found.same++
-	// What counts is in a row; what is to be passed already is not tried again because of what is behind it.
-	maps.DeleteFunc(d.gaps, func(_ drainmark.ProducerID, g gap) bool { return !d.toleratesGap(g.missing) })
+	// What counts is in a row; what is to be passed already is not tried again because of what is behind it. A broker
+	// without an order shows the gaps of several producers in turn, and never one of them in a row.
+	if d.broker.Traits().Ordered {
+		maps.DeleteFunc(d.gaps, func(_ drainmark.ProducerID, g gap) bool { return !d.toleratesGap(g.missing) })
+	}
 	d.gaps[found.missing.Producer] = *found
 	d.metrics.gaps.Inc()
 	d.note(nil, false) // the search takes as long as it takes

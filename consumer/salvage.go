@@ -1,0 +1,68 @@
+package consumer
+
+import (
+	"context"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+)
+
+// salvage persists what is in hand and lacks nothing before it, when a gap is about to end the subscription. A broker that
+// keeps no order gives what it is given back to the end of its queue, so that each subscription may begin with another
+// gap: nothing would ever be persisted if the whole of what is in hand were given back each time.
+//
+// It commits fences that stand behind what is given back. A barrier must not count those. So it claims the partition
+// anew first: whoever has noted the epoch of this subscription sends another fence, and what is sent from then on is
+// delivered to the next subscription. A broker that keeps its order needs none of this, and its barriers allow none.
+//
+// Nothing is acknowledged. What comes again is dropped by its marks.
+func (d *drain) salvage(work, ctx context.Context) error {
+	if d.broker.Traits().Ordered || len(d.unbroken(d.inHand)) == 0 {
+		return nil
+	}
+	if err := d.takeClaim(work); err != nil {
+		return err
+	}
+	d.inHand = d.unbroken(d.inHand)
+	for len(d.inHand) > 0 {
+		deliveries := d.portion()
+		plan, err := d.plan(deliveries)
+		if err != nil {
+			return nil // its headers are wrong: it is found again without them
+		}
+		if err := d.commit(work, ctx, plan); err != nil {
+			return err
+		}
+		d.inHand = d.inHand[len(deliveries):]
+	}
+	d.forgetGaps()
+	return nil
+}
+
+// unbroken returns the deliveries that continue what is persisted of their producers, in an order in which each does.
+func (d *drain) unbroken(deliveries []broker.Delivery) []broker.Delivery {
+	var found []broker.Delivery
+	next := map[drainmark.ProducerID]uint64{}
+	left := deliveries
+	for before := -1; before < len(found); {
+		before = len(found)
+		var later []broker.Delivery
+		for _, delivery := range left {
+			run := d.marks(&delivery)
+			from, known := next[run.Producer]
+			if !known {
+				from = d.progress.Next(run.Producer)
+			}
+			switch {
+			case run.First == 0 || run.Last < from: // it can wait: it belongs to nobody, or is done
+			case run.First > from:
+				later = append(later, delivery)
+			default:
+				next[run.Producer] = max(from, run.Last+1)
+				found = append(found, delivery)
+			}
+		}
+		left = later
+	}
+	return found
+}
