@@ -159,6 +159,12 @@ func (c founding) found(r *role, master store.Store, open openRegistry) (drainma
 		return recorded.Deployment, err
 	}
 	if recorded.Stored {
+		// Another consumer may have made it since it was looked at. It makes the store first and notes that afterwards, so
+		// the store shows it now.
+		d, err := await(r, "store", func() (drainmark.Deployment, error) { return deploymentOf(r.ctx, master) })
+		if err != nil || d.Partitions != 0 {
+			return d, err
+		}
 		if !c.NewStore {
 			return recorded.Deployment, errEmptied
 		}
