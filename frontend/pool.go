@@ -62,6 +62,7 @@ type backend struct {
 	outstanding atomic.Int64 // requests whose answer has not ended
 	answeredAt  atomic.Int64 // when it last answered, in nanoseconds of the Unix time
 	trouble     *loglimit.Limiter
+	losses      *loglimit.Limiter
 
 	restUntil atomic.Int64 // in nanoseconds of the Unix time; 0: it answers
 	mu        sync.Mutex
@@ -99,6 +100,7 @@ func newPool(urls []*url.URL, l Limits, log *slog.Logger, stopping context.Conte
 		to := log.With("backend", u.Host)
 		p.backends = append(p.backends, &backend{
 			url: u, log: to, transport: newTransport(l), trouble: loglimit.New(to, slog.LevelWarn, "the backend does not answer"),
+			losses: loglimit.New(to, slog.LevelWarn, "an answer was lost: the request may have been done"),
 		})
 	}
 	return p, nil
@@ -157,6 +159,9 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		if !repeatable(r, err) {
+			if !isUnsent(err) && !isRead(r) {
+				b.losses.Log("error", err)
+			}
 			return nil, lost(r, err)
 		}
 	}
