@@ -92,7 +92,7 @@ func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, 
 	if s.waitReplicas > 0 {
 		return nil, badSetting("store-wait-replicas", s.waitReplicas, "SQLite has no replicas")
 	}
-	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Now: wallClock()})
+	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Now: wallClock(), Logger: s.log})
 }
 
 func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, error) {

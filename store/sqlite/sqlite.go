@@ -10,6 +10,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -27,6 +29,8 @@ type Options struct {
 	Readers int
 	// Now is this process' wall clock, on which leases run: time.Now unless it is set.
 	Now func() time.Time
+	// Logger is told by Open when everybody on the host can read the file; nil for nobody.
+	Logger *slog.Logger
 }
 
 func (o Options) now() func() time.Time {
@@ -59,7 +63,7 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the file, which comes to be if there is none, with all its tables. store.ErrMisconfigured if the file is
+// Open opens the file, with all its tables, creating it if needed: then its owner alone can read it. store.ErrMisconfigured if the file is
 // something else, was made by a newer version, or cannot be written.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	path, err := filepath.Abs(path)
@@ -67,10 +71,12 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return nil, fmt.Errorf("opening the store: %w", err)
 	}
 	s := &Store{path: path, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job)}
+	createPrivate(path)
 	c, err := s.open(ctx, "rwc")
 	if err != nil {
 		return nil, fmt.Errorf("opening the store in %s: %w", path, explain(err))
 	}
+	o.warnIfOpen(c.file)
 	s.hub = attach(path)
 	closing, cancel := context.WithCancel(context.Background())
 	s.closing = closing
@@ -84,6 +90,22 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return err
 	})
 	return s, nil
+}
+
+// createPrivate creates the file if there is none, so that its owner alone can read it: SQLite would let everybody. Its
+// other files get the permissions of this one. If it cannot be created, opening it says why.
+func createPrivate(path string) {
+	if f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+		_ = f.Close() // nothing was written
+	}
+}
+
+// warnIfOpen says that everybody on the host can read the file, as one that was made by an older version may be.
+func (o Options) warnIfOpen(file os.FileInfo) {
+	if o.Logger != nil && file.Mode().Perm()&0o004 != 0 {
+		o.Logger.Warn("everybody on this host can read the store; chmod o= would end that", "file", file.Name(),
+			"mode", file.Mode().Perm().String())
+	}
 }
 
 // open opens the connection that writes, and makes the file a store if it is new.
