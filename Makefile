@@ -14,7 +14,7 @@ PLANS      ?= local,harsh
 DISKS      ?= yes
 RATE       ?= 200
 
-.PHONY: help run build test e2e needs check fmt vet lint fuzz cluster rabbitcluster campaign screenshots bench simulate clean
+.PHONY: help run build test e2e needs check fmt vet lint fuzz cluster rabbitcluster rolling campaign screenshots bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,7 +48,7 @@ vet:
 	$(GO) vet ./...
 	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq
 	$(GO) vet -tags campaign,screenshots ./internal/e2e
-	$(GO) vet -tags planted ./cmd/drainmark
+	$(GO) vet -tags planted,rolling ./cmd/drainmark
 	$(GO) mod verify
 
 # The disabled checks: ST1000 (a package comment in every file set: ours are where they say something), and
@@ -78,6 +78,9 @@ campaign: needs ## break a whole deployment on plans for LASTS (30m) while verif
 	$(GO) test -tags campaign -run '^TestCampaign$$' -count=1 -timeout 0 -v ./internal/e2e -campaign $(LASTS) \
 		-campaign-broker $(BROKER) -campaign-rate $(RATE) -campaign-dir "$(REPORT)" \
 		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true)
+
+rolling: ## restart each role in turn under 100 clients, and count what they do not like
+	$(GO) test -race -tags rolling -run 'Rolling|TestRestart' -count=1 -timeout 30m -v ./cmd/drainmark
 
 screenshots: needs ## take the pictures of the web pages in docs/screenshots
 	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./internal/e2e -screenshots '$(CURDIR)/docs/screenshots'

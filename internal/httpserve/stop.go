@@ -232,9 +232,8 @@ var farewellText = func() string {
 		"Content-Length: %d\r\n\r\n%s", StoppingHeader, len(body), body)
 }()
 
-// farewellTime is how long a client gets to close a connection after the farewell. Most do so at once. One on a machine
-// that is busy may not have looked yet, and send a request meanwhile, which a closed connection would reset.
-const farewellTime = 5 * time.Second
+// farewellTime is how long a client gets to close a connection after the farewell.
+const farewellTime = time.Second
 
 // farewell ends this side of the connection, and waits for the other. Without it a client whose request crosses the end
 // would see its connection closed or reset, and could not know whether the request was received.
