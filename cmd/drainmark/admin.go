@@ -14,6 +14,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend/api"
+	"github.com/drainmark/drainmark/internal/httpserve"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -101,7 +102,7 @@ func briefly(profile http.HandlerFunc) http.Handler {
 // listen opens the address of a setting. An IP address is listened on in its own version only: 0.0.0.0 is not IPv6 too,
 // and [::] not IPv4. An empty host is both.
 func listen(name, address string) (net.Listener, error) {
-	listener, err := net.Listen(networkOf(address), address)
+	listener, err := httpserve.Listen(networkOf(address), address)
 	if err != nil {
 		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--%s: %w", name, err)
 	}

@@ -2,6 +2,7 @@ package httpserve
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"syscall"
@@ -39,11 +40,7 @@ func refuse(ctx context.Context, l net.Listener) {
 	if err != nil {
 		return
 	}
-	_ = raw.Control(func(fd uintptr) {
-		program := unix.SockFprog{Len: uint16(len(noSYN)), Filter: &noSYN[0]}
-		// Where it is not allowed, only what connects in this moment is in danger.
-		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
-	})
+	_ = keepAway(raw) // where it is not allowed, only what connects in this moment is in danger
 	ctx, cancel := context.WithTimeout(ctx, acceptTime)
 	defer cancel()
 	wait := time.NewTimer(handshakeTime)
@@ -59,6 +56,15 @@ func refuse(ctx context.Context, l net.Listener) {
 		}
 		wait.Reset(drainTick)
 	}
+}
+
+// keepAway makes the system drop the first packet of new connections.
+func keepAway(raw syscall.RawConn) (err error) {
+	program := unix.SockFprog{Len: uint16(len(noSYN)), Filter: &noSYN[0]}
+	controlled := raw.Control(func(fd uintptr) {
+		err = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &program)
+	})
+	return errors.Join(controlled, err)
 }
 
 // waiting returns how many connections wait to be accepted.

@@ -40,6 +40,15 @@ const (
 	drainTick = 10 * time.Millisecond
 )
 
+// Listen opens an address for a server that is to end as Stop says. It is plain TCP: Go would make it multipath TCP,
+// whose sockets take no filter (operation not supported), and without one connections are reset that begin when the
+// listener is closed.
+func Listen(network, address string) (net.Listener, error) {
+	var plain net.ListenConfig
+	plain.SetMultipathTCP(false)
+	return plain.Listen(context.Background(), network, address)
+}
+
 // stop ends a server in the order that Stop describes.
 func (s *server) stop(ctx context.Context, listener net.Listener) {
 	ctx, how := context.WithoutCancel(ctx), s.ending
