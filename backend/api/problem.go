@@ -143,7 +143,10 @@ func isBareContextError(err error) bool {
 func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	err = h.interpreted(err)
 	p := ProblemOf(err)
-	h.lines.refused(route, p.Status, err)
+	gone := errors.Is(r.Context().Err(), context.Canceled) // the client: most likely nobody reads this
+	if !gone || p.Status == http.StatusInternalServerError {
+		h.lines.refused(route, p.Status, err)
+	}
 	var unknown unknownOutcome
 	if errors.As(err, &unknown) {
 		p.Receipt = unknown.receipt
@@ -155,8 +158,8 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	w.Header().Set("Cache-Control", "no-store")
 	body, _ := json.Marshal(p) // strings and a number: it cannot fail
 	h.respond(w, p.Status, "application/problem+json", append(body, '\n'))
-	if errors.Is(r.Context().Err(), context.Canceled) {
-		w.status = statusClientClosed // most likely nobody has read that
+	if gone {
+		w.status = statusClientClosed
 	}
 }
 

@@ -277,15 +277,19 @@ func gauge(t *testing.T, registry *prometheus.Registry, name string) float64 {
 	return n
 }
 
+// A client that goes away has not been told anything, and broker and store had nothing to do with it.
 func TestClientsThatGoAway(t *testing.T) {
 	t.Parallel()
+	var logged bytes.Buffer
 	registry := prometheus.NewRegistry()
 	ctx, leave := context.WithCancel(t.Context())
 	s := serve(t, &fake{backlog: func(ctx context.Context) ([]backend.PartitionBacklog, error) {
 		leave()
 		<-ctx.Done()
 		return nil, ctx.Err()
-	}}, func(c *Config) { c.Metrics = registry })
+	}}, func(c *Config) {
+		c.Metrics, c.Logger = registry, slog.New(slog.NewTextHandler(&logged, nil))
+	})
 	if response, err := s.http.Client().Transport.RoundTrip(s.request("GET", "/v1/backlog", nil).WithContext(ctx)); err == nil {
 		response.Body.Close()
 		t.Fatal("there is an answer")
@@ -293,6 +297,9 @@ func TestClientsThatGoAway(t *testing.T) {
 	s.http.Close() // waits for the request
 	if got := requests(t, registry); !slices.Equal(got, []string{"GET /v1/backlog 499 1"}) {
 		t.Errorf("the requests are %q", got)
+	}
+	if logged.Len() > 0 {
+		t.Errorf("logged: %s", &logged)
 	}
 }
 
