@@ -48,7 +48,7 @@ vet:
 	$(GO) vet ./...
 	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq
 	$(GO) vet -tags campaign,screenshots ./internal/e2e
-	$(GO) vet -tags planted,rolling ./cmd/drainmark
+	$(GO) vet -tags planted ./cmd/drainmark
 	$(GO) mod verify
 
 # The disabled checks: ST1000 (a package comment in every file set: ours are where they say something), and
@@ -79,8 +79,8 @@ campaign: needs ## break a whole deployment on plans for LASTS (30m) while verif
 		-campaign-broker $(BROKER) -campaign-rate $(RATE) -campaign-dir "$(REPORT)" \
 		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true)
 
-rolling: ## restart each role in turn under 100 clients, and count what they do not like
-	$(GO) test -race -tags rolling -run 'Rolling|TestRestart' -count=1 -timeout 30m -v ./cmd/drainmark
+rolling: ## restart each role in turn, eight times, under 100 clients, and count what they do not like
+	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -count=1 -timeout 30m -v ./cmd/drainmark
 
 screenshots: needs ## take the pictures of the web pages in docs/screenshots
 	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./internal/e2e -screenshots '$(CURDIR)/docs/screenshots'

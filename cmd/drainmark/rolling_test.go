@@ -1,10 +1,9 @@
-//go:build rolling
-
 package main
 
 import (
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
@@ -25,6 +24,7 @@ type crowd struct {
 	http     *http.Client
 	stop     chan struct{}
 	running  sync.WaitGroup
+	back     atomic.Pointer[chan struct{}] // closed when the process that all clients ask is there again
 	accepted atomic.Int64
 	refused  atomic.Int64
 	told     atomic.Int64
@@ -40,6 +40,8 @@ func gather(t *testing.T, urls ...string) *crowd {
 	c := &crowd{t: t, urls: urls, stop: make(chan struct{}), http: &http.Client{
 		Transport: &http.Transport{MaxIdleConnsPerHost: crowdSize}, Timeout: time.Minute,
 	}}
+	c.goes()
+	c.returns()
 	for i := range crowdSize {
 		c.running.Go(func() { c.client(i) })
 	}
@@ -53,7 +55,7 @@ func (c *crowd) client(i int) {
 			return
 		default:
 		}
-		prefer := ""
+		back, prefer := *c.back.Load(), ""
 		if i%10 == 0 {
 			prefer = "wait=10"
 		}
@@ -63,12 +65,31 @@ func (c *crowd) client(i int) {
 			c.accepted.Add(1)
 		case errors.Is(err, syscall.ECONNREFUSED):
 			c.refused.Add(1)
-			<-time.After(10 * time.Millisecond) // a hundred clients that try without a pause leave the machine no time
+			if len(c.urls) == 1 {
+				c.rest(back)
+			}
 		case err != nil && strings.HasSuffix(err.Error(), "http: server closed idle connection"), status == http.StatusRequestTimeout:
 			c.told.Add(1)
 		case c.wrong.Add(1) <= 5:
 			c.t.Errorf("client %d: %d %s, %v", i, status, answer, err)
 		}
+	}
+}
+
+// goes says that the one process that all clients ask is about to be restarted.
+func (c *crowd) goes() {
+	back := make(chan struct{})
+	c.back.Store(&back)
+}
+
+// returns lets those go on that were refused while it was away.
+func (c *crowd) returns() { close(*c.back.Load()) }
+
+// rest waits for what closes back.
+func (c *crowd) rest(back <-chan struct{}) {
+	select {
+	case <-back:
+	case <-c.stop:
 	}
 }
 
@@ -124,11 +145,10 @@ func (p *program) terminate() {
 	p.awaitEnd()
 }
 
-// restarts is how often each process is restarted, and between how many appends.
-const (
-	restarts = 4
-	between  = 200
-)
+var restarts = flag.Int("restarts", 1, "how often the tests of rolling restarts restart each process")
+
+// between is how many appends are accepted between two of them.
+const between = 200
 
 // Backends that are restarted in turn behind a frontend, and the consumer too: every append is accepted.
 func TestRollingRestartOfBackends(t *testing.T) {
@@ -136,7 +156,7 @@ func TestRollingRestartOfBackends(t *testing.T) {
 	d := deployTwo(t)
 	f := startFrontend(t, d.backends[:]...)
 	c := gather(t, f.api)
-	for range restarts {
+	for range *restarts {
 		for i := range d.backends {
 			c.await(f, between)
 			d.backends[i].terminate()
@@ -163,7 +183,7 @@ func TestRollingRestartOfFrontends(t *testing.T) {
 	}
 	frontends := []*program{begin(0), begin(1)}
 	c := gather(t, frontends[0].api, frontends[1].api)
-	for range restarts {
+	for range *restarts {
 		for i := range frontends {
 			c.await(frontends[1-i], between)
 			frontends[i].terminate()
@@ -183,10 +203,12 @@ func TestRestartOfUp(t *testing.T) {
 	}
 	p := begin()
 	c := gather(t, p.api)
-	for range restarts {
+	for range *restarts {
 		c.await(p, between)
+		c.goes()
 		p.terminate()
 		p = begin()
+		c.returns()
 	}
 	c.await(p, between)
 	c.dismiss(p)
