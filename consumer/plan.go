@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"slices"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
@@ -111,9 +112,7 @@ func (d *drain) lost(delivery *broker.Delivery) entry {
 // addBatch adds the batch's records that are not done yet.
 func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) {
 	ops := make([]store.Operation, len(batch.Records))
-	if p.entries == nil {
-		p.entries = make([]entry, 0, max(len(batch.Records), d.limits.CommitRecords/2))
-	}
+	p.entries = slices.Grow(p.entries, len(batch.Records))
 	fresh := !has.Overlaps(batch.First, batch.Last())
 	for i := range batch.Records {
 		r := &batch.Records[i]
