@@ -18,6 +18,7 @@ import (
 	"github.com/drainmark/drainmark/consumer"
 	"github.com/drainmark/drainmark/store"
 	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -73,6 +74,24 @@ type system struct {
 	drain   func()
 	stop    []func()
 	logged  lines
+
+	feedBytes *peak
+}
+
+// peak is a gauge that remembers the most that it has shown.
+type peak struct {
+	prometheus.Gauge
+	most atomic.Int64
+}
+
+func (p *peak) Set(value float64) {
+	for {
+		most := p.most.Load()
+		if int64(value) <= most || p.most.CompareAndSwap(most, int64(value)) {
+			break
+		}
+	}
+	p.Gauge.Set(value)
 }
 
 // lines are the lines of a log.
@@ -124,6 +143,8 @@ func runningOn(t *testing.T, options brokermemory.Options, limits Limits, test f
 		if err != nil {
 			t.Fatal(err)
 		}
+		s.feedBytes = &peak{Gauge: s.metrics.feedBytes}
+		s.metrics.feedBytes = s.feedBytes
 		s.start(s.Backend.Run)
 		s.drain = func() {
 			c := consumer.New(consumer.Config{Broker: s.server.Connect(), Store: master, Owner: "consumer", Partitions: partitions, Logger: quiet()})

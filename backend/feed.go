@@ -57,14 +57,12 @@ func (f *feed) fetch(ctx context.Context) (more bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	more, grown := f.add(&page)
-	f.feeds.grown(grown)
-	return more, nil
+	return f.feeds.add(f, &page), nil
 }
 
-// add takes a page in, drops what is too old to keep, and wakes the subscribers. It says whether there is more to read,
-// and how many bytes more are held.
-func (f *feed) add(page *store.Page) (more bool, grown int) {
+// add takes a page in, keeps at most so many bytes, drops what is too old to keep, and wakes the subscribers. It says
+// whether there is more to read, and how many bytes more are held.
+func (f *feed) add(page *store.Page, most int) (more bool, grown int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.ended {
@@ -84,6 +82,9 @@ func (f *feed) add(page *store.Page) (more bool, grown int) {
 		}
 		f.messages, f.last = append(f.messages, page.Messages...), page.Messages[len(page.Messages)-1].Position
 		f.trim()
+		if f.bytes > most {
+			f.keep(len(f.messages), most)
+		}
 	}
 	if changed {
 		close(f.changed)

@@ -2,12 +2,14 @@ package backend
 
 import (
 	"context"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/store"
 )
 
 const (
@@ -244,31 +246,44 @@ func (f *feeds) hold(bytes int) {
 	f.backend.metrics.feedBytes.Set(float64(f.bytes.Add(int64(bytes))))
 }
 
-// grown counts what a feed holds more. If all of them are over their limit, the biggest are trimmed until an eighth of
-// it is free.
-func (f *feeds) grown(bytes int) {
-	f.hold(bytes)
-	limit := int64(f.backend.limits.FeedsBytes)
-	if f.bytes.Load() <= limit {
-		return
-	}
+// add has a feed take a page in, and says whether there is more to read. All feeds together never hold more than their
+// limit: the biggest are trimmed first.
+func (f *feeds) add(followed *feed, page *store.Page) (more bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.bytes.Load() <= limit {
-		return
+	size := 0
+	for i := range page.Messages {
+		size += memoryOf(&page.Messages[i])
 	}
-	var held []int
+	most := math.MaxInt
+	if f.bytes.Load()+int64(size) > int64(f.backend.limits.FeedsBytes) {
+		most = f.makeRoom(followed, size)
+	}
+	more, grown := followed.add(page, most)
+	f.hold(grown)
+	return more
+}
+
+// makeRoom trims the feeds so that an eighth of their limit is free when one of them has grown by size and been trimmed
+// to what makeRoom returns. Called with mu held.
+func (f *feeds) makeRoom(grows *feed, size int) (each int) {
+	held := []int{grows.holds() + size}
 	for _, partition := range f.logs {
 		for _, followed := range partition {
-			held = append(held, followed.holds())
+			if followed != grows {
+				held = append(held, followed.holds())
+			}
 		}
 	}
-	each := share(held, f.backend.limits.FeedsBytes/8*7)
+	each = share(held, f.backend.limits.FeedsBytes/8*7)
 	for _, partition := range f.logs {
 		for _, followed := range partition {
-			f.hold(-followed.shrink(each))
+			if followed != grows {
+				f.hold(-followed.shrink(each))
+			}
 		}
 	}
+	return each
 }
 
 // share returns how much each may keep of what it holds, so that all keep no more than total: the most that is fair.

@@ -40,6 +40,30 @@ func TestAPartitionThatIsNotSetUpIsSaidAtOnce(t *testing.T) {
 	})
 }
 
+// Whoever is refused may come again at once, and is refused then only if the broker refuses again.
+func TestARefusalIsOfWhatWaitsAndOfNothingLater(t *testing.T) {
+	t.Parallel()
+	for name, refusal := range map[string]error{"full": broker.ErrFull, "not set up": fmt.Errorf("%w: %w", broker.ErrNotSent, broker.ErrMisconfigured)} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				queue := &moody{Broker: brokermemory.NewServer(brokermemory.Options{}).Connect()}
+				b := serving(t, queue, storememory.NewDB().Reader(), 1, Limits{})
+				for i := range 5_000 {
+					queue.from(func(context.Context) error { return refusal })
+					if err := appending(b, "log", 10, time.Minute); err == nil {
+						t.Fatal("it was accepted")
+					}
+					queue.from(nil)
+					if err := appending(b, "log", 10, time.Minute); err != nil {
+						t.Fatalf("at the attempt %d, when the broker takes everything again: %v", i, err)
+					}
+				}
+			})
+		})
+	}
+}
+
 // brokenReader is a reader of a store that somebody has to repair.
 type brokenReader struct{ store.Reader }
 

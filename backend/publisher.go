@@ -364,8 +364,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		p.failing.Log("first", b.first, "last", last, "error", err)
 		refusal := refusalOf(err)
 		if isCertain(err) && !inDoubt && p.takeApart(b) {
-			p.refuse(refusal)
-			p.refuse(nil) // whoever comes next finds out anew
+			p.turnAway(refusal) // whoever comes next finds out anew
 			return refusal != nil || p.retry.Wait(ctx) == nil
 		}
 		inDoubt = inDoubt || !isCertain(err)
@@ -456,7 +455,21 @@ func (p *publisher) takeApart(b *batch) bool {
 func (p *publisher) refuse(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.refuses = why; why == nil {
+	p.refuses = why
+	p.failWaiting(why)
+}
+
+// turnAway fails what is in no batch now, unless why is nil, and nothing that comes later.
+func (p *publisher) turnAway(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.refuses = nil
+	p.failWaiting(why)
+}
+
+// failWaiting fails what is in no batch, unless why is nil. Called with mu held.
+func (p *publisher) failWaiting(why error) {
+	if why == nil {
 		return
 	}
 	var kept []*request
@@ -521,15 +534,19 @@ type budget struct {
 }
 
 func (b *budget) take(n int) bool {
-	if b.used.Add(int64(n)) > b.limit {
-		b.used.Add(int64(-n))
-		if int64(n) <= b.limit { // what can never fit says nothing of the others
-			b.refused.Store(int64(n))
+	for {
+		used := b.used.Load()
+		if used+int64(n) > b.limit {
+			if int64(n) <= b.limit { // what can never fit says nothing of the others
+				b.refused.Store(int64(n))
+			}
+			return false
 		}
-		return false
+		if b.used.CompareAndSwap(used, used+int64(n)) {
+			b.refused.Store(0)
+			return true
+		}
 	}
-	b.refused.Store(0)
-	return true
 }
 
 func (b *budget) give(n int) { b.used.Add(int64(-n)) }

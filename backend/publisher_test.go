@@ -342,3 +342,36 @@ func TestStopping(t *testing.T) {
 		expect(t, "after the stop", refused, "0..0 unavailable")
 	})
 }
+
+// What is too large to wait takes no room from what fits, not even while it is being refused.
+func TestWhatIsRefusedTakesNoRoom(t *testing.T) {
+	t.Parallel()
+	b := budget{limit: 1000}
+	b.take(200)
+	var running sync.WaitGroup
+	stop := make(chan struct{})
+	for range 4 {
+		running.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if b.take(900) {
+					t.Error("more waits than may")
+					return
+				}
+			}
+		})
+	}
+	for i := range 1_000_000 {
+		if !b.take(100) {
+			t.Errorf("what fits was refused at the attempt %d", i)
+			break
+		}
+		b.give(100)
+	}
+	close(stop)
+	running.Wait()
+}
