@@ -24,8 +24,8 @@ func TestAPurgedQueueIsNoticedByOthers(t *testing.T) {
 				db := storememory.NewDB()
 				d := drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: 1}
 				s := &system{T: t, db: db, server: server}
-				s.Backend = s.another(d)
-				other := s.another(d)
+				s.Backend = s.another(d, nil)
+				other := s.another(d, nil)
 				defer func() {
 					for _, stop := range s.stop {
 						stop()
@@ -61,10 +61,10 @@ func TestAPurgedQueueIsNoticedByOthers(t *testing.T) {
 	}
 }
 
-// another starts one more backend on the same broker and database.
-func (s *system) another(d drainmark.Deployment) *Backend {
+// another starts one more backend on the same broker and database, with a wall clock of its own if it is given one.
+func (s *system) another(d drainmark.Deployment, now func() time.Time) *Backend {
 	s.Helper()
-	b, err := New(Config{Broker: s.server.Connect(), Reader: s.db.Reader(), Deployment: d, Logger: quiet()})
+	b, err := New(Config{Broker: s.server.Connect(), Reader: s.db.Reader(), Deployment: d, Now: now, Logger: quiet()})
 	if err != nil {
 		s.Fatal(err)
 	}

@@ -12,7 +12,8 @@ import (
 
 // Whether what is accepted gets persisted, a backend knows from three things: what of its own records is not persisted
 // and since when it waits, when the partition's progress moved last, and who holds the partition. A claim is no
-// progress. All of it is measured with this process' own monotonic clock.
+// progress. All of it is measured with this process' own monotonic clock: what another one's wall clock says, in a
+// receipt or in the broker, may be hours ahead or behind.
 
 // waitsFor says for how long something has waited in the partition while nothing of it was persisted. Besides this
 // backend's own records it is something that has waited for as long as age.
@@ -27,14 +28,6 @@ func (b *Backend) waitsFor(partition int, age time.Duration) time.Duration {
 	}
 	moved, _ := t.quietSince()
 	return min(age, time.Since(moved))
-}
-
-// age is how long ago a moment of a wall clock was, which may be another process' and ahead; 0 for the zero time.
-func (b *Backend) age(moment time.Time) time.Duration {
-	if moment.IsZero() {
-		return 0
-	}
-	return max(0, b.now().Sub(moment))
 }
 
 // stalled says why a partition does not move in which something, or a record of this backend, has waited for as long as

@@ -4,8 +4,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/drainmark/drainmark"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -109,5 +112,91 @@ func TestWhatIsNotPersistedIsLoggedNowAndThen(t *testing.T) {
 		s.drain()
 		time.Sleep(10 * time.Second)
 		lines("with a consumer", "persisted again")
+	})
+}
+
+// When a receipt was issued, it says by the clock of another backend. Whether it is stalled, that clock does not decide.
+func TestNoWallClockMakesAReceiptStalled(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{0, 3 * time.Hour, -3 * time.Hour, 400 * 24 * time.Hour, -400 * 24 * time.Hour} {
+		running(t, Limits{}, 1, func(s *system) {
+			expect := func(what string, r drainmark.Receipt, wait time.Duration, want State, says string) {
+				s.Helper()
+				status, err := s.Status(s.Context(), r, wait)
+				if err != nil || status.State != want || !strings.Contains(status.Reason, says) {
+					s.Errorf("a receipt whose clock is off by %s, %s, is %s because of %q, want %s: %v", off, what, status.State, status.Reason, want, err)
+				}
+			}
+			other := s.another(s.deployment, func() time.Time { return time.Now().Add(off) })
+			time.Sleep(9 * time.Hour)
+			r, err := other.Append(s.Context(), "log", []drainmark.Record{{Kind: drainmark.Append, Log: "log", Body: []byte("a")}})
+			if err != nil {
+				s.Fatal(err)
+			}
+			expect("that is new", r, 0, Pending, "")
+			expect("asked for 3 s", r, 3*time.Second, Pending, "")
+			expect("asked for again, after 6 s in all", r, 3*time.Second+1, Stalled, "waited for 6s")
+			s.drain()
+			expect("with a consumer", r, time.Minute, Persisted, "")
+			time.Sleep(time.Hour)
+			expect("an hour later", r, 0, Persisted, "")
+		})
+	}
+}
+
+// Since when something waits that another backend has accepted, the broker says by its clock.
+func TestNoWallClockOfTheBrokerMakesTheBacklogStalled(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{3 * time.Hour, -3 * time.Hour} {
+		options := brokermemory.Options{Partitions: 1, Ordered: true, Now: func() time.Time { return time.Now().Add(off) }}
+		runningOn(t, options, Limits{}, func(s *system) {
+			other := s.another(s.deployment, nil)
+			time.Sleep(9 * time.Hour)
+			if _, err := other.Append(s.Context(), "log", []drainmark.Record{{Kind: drainmark.Append, Log: "log", Body: []byte("a")}}); err != nil {
+				s.Fatal(err)
+			}
+			for after, stalls := range []bool{false, false, true} {
+				backlog, err := s.Backlog(s.Context())
+				if err != nil || (backlog[0].Stalled != "") != stalls || oldest(backlog[0])/time.Second != time.Duration(3*after) {
+					s.Errorf("a broker's clock is off by %s: %d s after the append the backlog is %+v, %v", off, 3*after, backlog[0], err)
+				}
+				time.Sleep(3 * time.Second)
+			}
+			s.drain()
+			time.Sleep(time.Second)
+			if backlog, err := s.Backlog(s.Context()); err != nil || backlog[0].Stalled != "" {
+				s.Errorf("drained, the backlog is %+v, %v", backlog[0], err)
+			}
+		})
+	}
+}
+
+func TestWhenMarksWereAskedForFirst(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var a asked
+		run := func(n int) drainmark.Run { return drainmark.Run{First: 1, Last: uint64(n)} }
+		began := time.Now()
+		for n := range maxAsked {
+			a.since(run(n))
+		}
+		time.Sleep(time.Hour)
+		for n := range maxAsked {
+			if at := a.since(run(n)); !at.Equal(began) {
+				t.Fatalf("mark %d was asked for first at %s, not at %s", n, at, began)
+			}
+		}
+		for n := range 10 * maxAsked { // more than are remembered
+			a.since(run(maxAsked + n))
+			if at := a.since(run(0)); !at.Equal(began) {
+				t.Fatalf("what is asked for again and again is forgotten after %d others", n)
+			}
+			if len(a.young)+len(a.old) > 2*maxAsked {
+				t.Fatalf("%d marks are remembered", len(a.young)+len(a.old))
+			}
+		}
+		if at := a.since(run(1)); at.Equal(began) {
+			t.Error("what was not asked for again is remembered for ever")
+		}
 	})
 }

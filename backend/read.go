@@ -150,25 +150,21 @@ func (b *Backend) readBacklog(ctx context.Context) ([]PartitionBacklog, error) {
 		if err != nil {
 			return nil, drainmark.Errorf(drainmark.KindUnavailable, "asking the broker for partition %d's backlog: %w", p, err)
 		}
+		_, stored := counted.Oldest()
+		waits := b.tracker.partitions[p].seesWaiting(stored || counted.Ready != nil && counted.Ready.Records > 0)
 		if !counted.Pending.Exact {
 			ours := b.publishers[p]
 			own, since := ours.accepted.pending(progress.Producers[ours.producer])
 			counted.Pending.Records = max(counted.Pending.Records, own)
-			if counted.OldestAt.IsZero() {
-				counted.OldestAt = since
+			if counted.OldestAt.IsZero() && !since.IsZero() {
+				counted.OldestAt, counted.AsOf = since, time.Now()
 			}
 		}
 		backlogs[p] = PartitionBacklog{Partition: p, Backlog: counted, Progress: progress, Missing: sortedMissing(progress), Backend: b.publishers[p].producer}
 		if i := slices.IndexFunc(claims, func(c store.Claim) bool { return c.Partition == p }); i >= 0 {
 			backlogs[p].Claim = &claims[i]
 		}
-		ready := b.tracker.partitions[p].readySince(counted.Ready != nil && counted.Ready.Records > 0)
-		switch {
-		case counted.Pending.Records > 0:
-			backlogs[p].Stalled = b.stalled(ctx, p, b.age(counted.OldestAt))
-		case !ready.IsZero(): // others' records, and since when they wait only they know
-			backlogs[p].Stalled = b.stalled(ctx, p, time.Since(ready))
-		}
+		backlogs[p].Stalled = b.stalled(ctx, p, waits)
 	}
 	return backlogs, nil
 }

@@ -34,6 +34,9 @@ func (b *Backend) ParseReceipt(texts ...string) (drainmark.Receipt, error) {
 func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Duration) (Status, error) {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
+	for _, run := range b.notHeld(r) {
+		b.asked.since(run) // the wait counts
+	}
 	for {
 		rejected, unasked, err := b.awaitHeld(waiting, r)
 		if err != nil {
@@ -211,15 +214,22 @@ func (b *Backend) statusOf(ctx context.Context, r drainmark.Receipt, err error) 
 		}
 		return Status{}, err
 	}
-	for _, run := range r.Runs {
-		if b.tracker.partitions[run.Partition].snapshot().Holds(run) {
-			continue
-		}
-		if reason := b.stalled(ctx, run.Partition, b.age(r.IssuedAt)); reason != "" {
+	for _, run := range b.notHeld(r) {
+		if reason := b.stalled(ctx, run.Partition, time.Since(b.asked.since(run))); reason != "" {
 			return Status{Receipt: r, State: Stalled, Reason: reason}, nil
 		}
 	}
 	return Status{Receipt: r, State: Pending, Reason: b.unmade.reason()}, nil
+}
+
+// notHeld returns the receipt's runs that the progress, as it was read last, does not hold.
+func (b *Backend) notHeld(r drainmark.Receipt) (runs []drainmark.Run) {
+	for _, run := range r.Runs {
+		if !b.tracker.partitions[run.Partition].snapshot().Holds(run) {
+			runs = append(runs, run)
+		}
+	}
+	return runs
 }
 
 // fenceAgain publishes new fences to the partitions and returns the receipt with these in place of the old ones.

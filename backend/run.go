@@ -43,6 +43,7 @@ type Backend struct {
 	tracker    *tracker
 	feeds      *feeds
 	watch      watch
+	asked      asked
 	settling   sync.Mutex // while dead letters are settled in bulk
 	answers    *answers
 	backlogs   shared[[]PartitionBacklog]

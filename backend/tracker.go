@@ -39,9 +39,10 @@ type tracked struct {
 	known    bool      // the reader has answered once
 	movedAt  time.Time // when something was committed last, or the store has lost its tail; a claim alone moves nothing
 	claims   int       // how often the partition was claimed since then
-	readyAt  time.Time // since when the broker has said that batches are ready, while nothing moved; zero if it does not
-	moved    chan struct{}
-	waiters  map[drainmark.ProducerID]*waiterHeap
+	// waitsSince is since when the broker has said that something waits, while nothing moved; zero if it does not.
+	waitsSince time.Time
+	moved      chan struct{}
+	waiters    map[drainmark.ProducerID]*waiterHeap
 }
 
 // waiter waits for one run. It is woken once, when the progress holds it.
@@ -125,7 +126,7 @@ func (p *tracked) read(ctx context.Context) error {
 	woken := p.popHeld()
 	switch {
 	case before.Revision != progress.Revision:
-		p.movedAt, p.claims, p.readyAt = time.Now(), 0, time.Time{}
+		p.movedAt, p.claims, p.waitsSince = time.Now(), 0, time.Time{}
 	case before.Epoch != progress.Epoch:
 		p.claims++
 	}
@@ -239,17 +240,18 @@ func (p *tracked) quietSince() (at time.Time, claims int) {
 	return p.movedAt, p.claims
 }
 
-// readySince notes whether the broker says that batches are ready, and returns since when it has, while nothing moved.
-func (p *tracked) readySince(ready bool) time.Time {
+// seesWaiting notes whether the broker says that something waits, and returns for how long it has, while nothing moved.
+func (p *tracked) seesWaiting(waits bool) time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case !ready:
-		p.readyAt = time.Time{}
-	case p.readyAt.IsZero():
-		p.readyAt = time.Now()
+	case !waits:
+		p.waitsSince = time.Time{}
+		return 0
+	case p.waitsSince.IsZero():
+		p.waitsSince = time.Now()
 	}
-	return p.readyAt
+	return time.Since(p.waitsSince)
 }
 
 // wait waits until the progress holds the run. It returns the dead letter if a mark of it was set aside meanwhile;

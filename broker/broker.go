@@ -132,4 +132,11 @@ type Backlog struct {
 	Ready    *Count    // of those, not yet delivered; nil where the broker cannot say. Not exact: batches, even if stored twice
 	InFlight *Count    // of those, delivered and not acknowledged; nil where the broker cannot say
 	OldestAt time.Time // when the oldest pending batch was stored; zero if nothing is pending or the broker cannot say
+	AsOf     time.Time // what the clock that OldestAt is of showed when this was said; set where OldestAt is
+}
+
+// Oldest returns how old the oldest pending batch is, and whether that is known. It is told by one clock, so it does not
+// matter how wrong that is.
+func (b Backlog) Oldest() (age time.Duration, known bool) {
+	return max(0, b.AsOf.Sub(b.OldestAt)), !b.OldestAt.IsZero()
 }

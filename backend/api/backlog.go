@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"net/http"
-	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
@@ -56,11 +55,10 @@ func (h *handler) backlog(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	now := time.Now()
 	answer := backlogJSON{Partitions: make([]partitionJSON, len(partitions))}
 	var answers drainmark.ProducerID
 	for i := range partitions {
-		answer.Partitions[i] = newPartition(&partitions[i], now)
+		answer.Partitions[i] = newPartition(&partitions[i])
 		answers = partitions[i].Backend // the same for all
 	}
 	answer.Backend = answers.String()
@@ -69,12 +67,12 @@ func (h *handler) backlog(w http.ResponseWriter, r *request) error {
 	return h.respondJSON(w, http.StatusOK, answer)
 }
 
-func newPartition(b *backend.PartitionBacklog, now time.Time) partitionJSON {
+func newPartition(b *backend.PartitionBacklog) partitionJSON {
 	p := partitionJSON{
 		Partition: b.Partition,
 		countsJSON: countsJSON{
 			Pending: countJSON(b.Pending), Ready: newCount(b.Ready), InFlight: newCount(b.InFlight),
-			OldestPendingSeconds: age(b.OldestAt, now),
+			OldestPendingSeconds: oldest(&b.Backlog),
 		},
 		Epoch: fmt.Sprintf("%016x", b.Progress.Epoch), Revision: b.Progress.Revision, Cursor: string(b.Progress.Cursor),
 		Producers: len(b.Progress.Producers), Missing: newMissing(b.Missing),
@@ -107,12 +105,13 @@ func newCount(c *broker.Count) *countJSON {
 	return &count
 }
 
-// age returns for how long something has waited, nil if nothing is known to.
-func age(since, now time.Time) *float64 {
-	if since.IsZero() {
+// oldest returns for how long something has waited, nil if nothing is known to.
+func oldest(b *broker.Backlog) *float64 {
+	age, known := b.Oldest()
+	if !known {
 		return nil
 	}
-	seconds := max(0, now.Sub(since).Seconds()) // the broker's clock may be ahead
+	seconds := age.Seconds()
 	return &seconds
 }
 

@@ -118,6 +118,7 @@ func TestBacklogTotal(t *testing.T) {
 		young, old, none, ahead := partition(0, 1, 1, 0, true), partition(1, 1, 1, 0, true), partition(2, 0, 0, 0, true), partition(3, 1, 1, 0, true)
 		now := time.Now()
 		young.OldestAt, old.OldestAt, ahead.OldestAt = now.Add(-time.Minute), now.Add(-time.Hour), now.Add(time.Hour)
+		young.AsOf, old.AsOf, ahead.AsOf = now, now, now
 		v := getBacklog(t, young, old, none, ahead)
 		age := func(v any) float64 { return v.(map[string]any)["oldest_pending_seconds"].(float64) }
 		partitions := v["partitions"].([]any)

@@ -106,8 +106,15 @@ func backlogOldest(c *C) {
 	b := c.connect()
 	expect := func(p drainmark.Progress, want time.Time) {
 		c.Helper()
-		if got := c.backlog(b, p).OldestAt; !got.Equal(want) {
-			c.Fatalf("the oldest pending batch is said to be from %v, but it is from %v", got, want)
+		got := c.backlog(b, p)
+		if !got.OldestAt.Equal(want) {
+			c.Fatalf("the oldest pending batch is said to be from %v, but it is from %v", got.OldestAt, want)
+		}
+		if want.IsZero() {
+			return
+		}
+		if later := c.backlog(b, p); got.AsOf.Before(want) || !later.AsOf.After(got.AsOf) {
+			c.Fatalf("the oldest pending batch is from %v, as of %v and then of %v: that tells no age", want, got.AsOf, later.AsOf)
 		}
 	}
 	expect(persisted(""), time.Time{})

@@ -267,6 +267,8 @@ var backlogFaults = []fault{
 		})},
 	{"does not say since when", "the backlog says since when the oldest batch is pending, and zero if none is",
 		changesBacklog(func(_ *conn, _ drainmark.Progress, b *broker.Backlog) { b.OldestAt = time.Time{} })},
+	{"does not say what its clock shows", "the backlog says since when the oldest batch is pending, and zero if none is",
+		changesBacklog(func(_ *conn, _ drainmark.Progress, b *broker.Backlog) { b.AsOf = b.OldestAt })},
 	{"says since when although nothing is pending", "the backlog says since when the oldest batch is pending, and zero if none is",
 		changesBacklog(func(_ *conn, _ drainmark.Progress, b *broker.Backlog) {
 			if b.Pending.Records == 0 {

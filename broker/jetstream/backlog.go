@@ -51,6 +51,7 @@ func (p *partition) backlog(ctx context.Context, progress drainmark.Progress) (b
 	backlog := broker.Backlog{Pending: pending(subjects, progress, read)}
 	if backlog.Pending.Records > 0 {
 		backlog.OldestAt, err = p.storedBehind(ctx, info.Created, read)
+		backlog.AsOf = info.TimeStamp
 	}
 	return backlog, err
 }

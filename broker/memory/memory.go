@@ -185,7 +185,11 @@ func (c *Client) Backlog(ctx context.Context, number int, progress drainmark.Pro
 	if err != nil {
 		return broker.Backlog{}, fmt.Errorf("counting partition %d's backlog: %w", number, err)
 	}
-	return p.backlog(progress), nil
+	backlog := p.backlog(progress)
+	if !backlog.OldestAt.IsZero() {
+		backlog.AsOf = c.server.options.Now()
+	}
+	return backlog, nil
 }
 
 // Ping implements broker.Broker. It returns ErrFull when every partition is full.

@@ -56,11 +56,8 @@ func (c *backlogCollector) Collect(metrics chan<- prometheus.Metric) {
 		gauge(c.pending, float64(p.Pending.Records))
 		gauge(c.exact, truth[p.Pending.Exact])
 		gauge(c.held, truth[p.Claim != nil])
-		age := 0.0
-		if !p.OldestAt.IsZero() {
-			age = time.Since(p.OldestAt).Seconds()
-		}
-		gauge(c.oldest, age)
+		age, _ := p.Oldest()
+		gauge(c.oldest, age.Seconds())
 	}
 }
 
