@@ -2,8 +2,8 @@
 // that it holds it receives batches, drops what the progress already has, commits the rest together with the new
 // progress in one atomic step, and only then acknowledges to the broker.
 //
-// consumer.go runs the drains; share.go shares the partitions among the consumers that are alive, and standing.go
-// notices which of them this one cannot drain; drain.go is the state machine of one partition; plan.go makes operations
+// consumer.go runs the drains; share.go shares the partitions among the consumers that are alive, standing.go notices
+// which of them this one cannot drain, and waiting.go which others keep; drain.go is the state machine of one partition; plan.go makes operations
 // of records; commit.go commits them.
 package consumer
 

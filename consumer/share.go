@@ -27,6 +27,7 @@ func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) (again ti
 		return again // drains go on: what they may commit, the store decides
 	}
 	c.interruptStale(before, group)
+	c.noteWaits(group)
 	alone := len(group.Owners) <= 1
 	if !alone && c.giveUpStuck(ctx) {
 		return again

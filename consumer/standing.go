@@ -27,6 +27,7 @@ type standing struct {
 	adopted map[int]time.Time // when partitions were taken that nobody had held for a lease
 	free    map[int]time.Time // since when nobody has held a partition
 	store   plight            // the heartbeats'
+	waits   map[int]wait      // by partition
 }
 
 // absence is why a consumer takes no part in the sharing.
@@ -62,7 +63,7 @@ func newStanding(l Limits) standing {
 	trial := time.Now().Add(trialAfter * l.Lease)
 	return standing{
 		absence: absence{why: errors.New("the broker has not answered yet"), left: true, trial: trial},
-		shunned: map[int]shun{}, adopted: map[int]time.Time{}, free: map[int]time.Time{},
+		shunned: map[int]shun{}, adopted: map[int]time.Time{}, free: map[int]time.Time{}, waits: map[int]wait{},
 	}
 }
 
@@ -138,6 +139,9 @@ func (c *Consumer) noteHeartbeat(ctx context.Context, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.standing.store.note(err, false)
+	if err != nil {
+		clear(c.standing.waits) // nobody knows who holds what
+	}
 }
 
 // absent says whether this consumer takes no part in the sharing now. It ends an absence when the broker answers.
@@ -228,6 +232,7 @@ func (c *Consumer) giveUpStuck(ctx context.Context) (left bool) {
 	}
 	c.log.Warn("giving all partitions up, because none could be drained; others may be able to", "error", why)
 	clear(c.standing.shunned) // it is not they
+	clear(c.standing.waits)
 	tries := c.standing.absence.tries
 	c.standing.absence = absence{
 		why: why, rest: now.Add(c.rest(tries)), trial: now.Add(trialAfter * c.limits.Lease), tries: tries + 1,

@@ -89,6 +89,7 @@ type crowd struct {
 	members []*Consumer
 	sent    map[int]uint64
 	from    drainmark.ProducerID
+	logged  journal // by the members
 }
 
 const crowdPartitions = 4
@@ -113,7 +114,7 @@ func crowded(t *testing.T, size int, prepare func([]*gate), test func(*crowd)) {
 		prepare(c.gates)
 		for i, g := range c.gates {
 			member := New(Config{
-				Broker: g, Store: db.Store(), Owner: fmt.Sprint("consumer-", i), Partitions: crowdPartitions, Logger: slog.New(slog.DiscardHandler),
+				Broker: g, Store: db.Store(), Owner: fmt.Sprint("consumer-", i), Partitions: crowdPartitions, Logger: c.logged.logger(),
 			})
 			c.members = append(c.members, member)
 			running.Go(func() { member.Run(ctx) })
