@@ -3,8 +3,8 @@
 // progress in one atomic step, and only then acknowledges to the broker.
 //
 // consumer.go runs the drains; share.go shares the partitions among the consumers that are alive, standing.go notices
-// which of them this one cannot drain, and waiting.go which others keep; drain.go is the state machine of one partition; plan.go makes operations
-// of records; commit.go commits them.
+// which of them this one cannot drain, and waiting.go which others keep; drain.go is the state machine of one partition;
+// plan.go makes operations of records; commit.go commits them; skew.go tells whose clocks are wrong.
 package consumer
 
 import (
@@ -84,6 +84,7 @@ type Consumer struct {
 	log        *slog.Logger
 	metrics    *metrics
 	letters    *loglimit.Limiter
+	skew       *skew
 	now        func() time.Time
 
 	mu       sync.Mutex
@@ -112,7 +113,7 @@ func New(c Config) *Consumer {
 	limits, log := c.Limits.withDefaults(), c.Logger.With("owner", c.Owner)
 	return &Consumer{
 		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: limits,
-		log: log, letters: loglimit.New(log, slog.LevelWarn, "records were set aside as dead letters, or discarded"), metrics: newMetrics(c.Metrics), now: now, draining: map[int]*drain{},
+		log: log, letters: loglimit.New(log, slog.LevelWarn, "records were set aside as dead letters, or discarded"), metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now, draining: map[int]*drain{},
 		ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
 	}
 }

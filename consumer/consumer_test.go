@@ -16,6 +16,7 @@ import (
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/store"
 	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -34,6 +35,7 @@ type rig struct {
 	stop      func()
 	logged    bytes.Buffer                  // by consumers; to be read when none runs
 	wrapStore func(store.Store) store.Store // the consumer's store, if set
+	registry  *prometheus.Registry          // of the consumer that was begun last
 }
 
 // bubble runs a test with a rig that has one partition. begin starts the consumer.
@@ -60,7 +62,8 @@ func (r *rig) begin() {
 	if r.wrapStore != nil {
 		master = r.wrapStore(master)
 	}
-	r.consumer = New(Config{Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits,
+	r.registry = prometheus.NewRegistry()
+	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits,
 		Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

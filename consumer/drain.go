@@ -33,6 +33,7 @@ type drain struct {
 	givenUp   bool // because it was stuck; it is about to end. Guarded by Consumer.mu
 	log       *slog.Logger
 	clock     partitionClock // of this claim
+	stamps    stamps         // of this subscription
 
 	revision atomic.Uint64 // the progress's
 	claimed  atomic.Bool   // it holds the claim, as far as it knows
@@ -215,6 +216,7 @@ func (d *drain) open(ctx context.Context) state {
 		return d.trouble(ctx, "subscribing to the partition", true, err)
 	}
 	d.subscribe(receiver)
+	d.stamps = stamps{}
 	if err := d.takeClaim(ctx); err != nil {
 		return d.trouble(ctx, "claiming the partition", false, err)
 	}
@@ -239,10 +241,12 @@ const receiveBatches = 64
 
 // receive waits for batches.
 func (d *drain) receive(ctx context.Context) state {
+	began := time.Now()
 	deliveries, err := d.receiver.Receive(ctx, receiveBatches)
 	if err != nil {
 		return d.trouble(ctx, "receiving", true, err)
 	}
+	d.stamps.received(time.Since(began))
 	d.inHand = deliveries
 	return d.persist
 }
@@ -261,6 +265,8 @@ func (d *drain) persist(ctx context.Context) state {
 			}
 			return d.passGap(ctx, err)
 		}
+		d.skew.see(&d.stamps, plan.entries, d.now(), d.broker.Traits().Ordered)
+		d.skew.warn(d.log)
 		if err := d.commit(work, ctx, plan); err != nil {
 			return d.trouble(ctx, "committing", false, err)
 		}
