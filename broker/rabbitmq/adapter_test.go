@@ -3,20 +3,11 @@ package rabbitmq
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/big"
 	"net"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -414,19 +405,17 @@ func TestAlarm(t *testing.T) {
 // TestTLS: amqps with a CA and client certificates, as RabbitMQ's URL parameters have them.
 func TestTLS(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	ca := newAuthority(t, dir)
-	certificate, key := ca.issue(t, dir, "server")
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{CA: ca.path, Certificate: certificate, Key: key})
-	clientCertificate, clientKey := ca.issue(t, dir, "client")
-	query := "?cacertfile=" + ca.path + "&certfile=" + clientCertificate + "&keyfile=" + clientKey
+	ca, other := servers.NewAuthority(t), servers.NewAuthority(t)
+	certificate, key := ca.Issue("server")
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{CA: ca.Path, Certificate: certificate, Key: key})
+	clientCertificate, clientKey := ca.Issue("client")
+	query := "?cacertfile=" + ca.Path + "&certfile=" + clientCertificate + "&keyfile=" + clientKey
 	b := settings{URL: server.TLSURL() + query}.open(t, server)
 	publish(t, b, 1, 1)
 	expect(t, subscribe(t, b), 1, 1)
-	other := newAuthority(t, filepath.Join(dir, "other"))
 	for name, query := range map[string]string{
-		"no CA that knows the server": "?certfile=" + clientCertificate + "&keyfile=" + clientKey + "&cacertfile=" + other.path,
-		"no client certificate":       "?cacertfile=" + ca.path,
+		"no CA that knows the server": "?certfile=" + clientCertificate + "&keyfile=" + clientKey + "&cacertfile=" + other.Path,
+		"no client certificate":       "?cacertfile=" + ca.Path,
 	} {
 		b, err := Open(t.Context(), Config{URL: server.TLSURL() + query, Partitions: 1, Timeout: 2 * time.Second})
 		if err == nil {
@@ -436,66 +425,5 @@ func TestTLS(t *testing.T) {
 		if err == nil {
 			t.Errorf("with %s it connects", name)
 		}
-	}
-}
-
-// authority is a CA.
-type authority struct {
-	path        string
-	certificate *x509.Certificate
-	key         *ecdsa.PrivateKey
-}
-
-func newAuthority(t *testing.T, dir string) *authority {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &authority{path: filepath.Join(dir, "ca.pem"), key: key, certificate: &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, IsCA: true, BasicConstraintsValid: true,
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
-	}}
-	a.write(t, a.path, a.certificate, key)
-	return a
-}
-
-func (a *authority) issue(t *testing.T, dir, name string) (certificate, key string) {
-	t.Helper()
-	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate, key = filepath.Join(dir, name+".pem"), filepath.Join(dir, name+"-key.pem")
-	a.write(t, certificate, &x509.Certificate{
-		SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.ParseIP(servers.Host)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}, own)
-	der, err := x509.MarshalPKCS8PrivateKey(own)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, key, "PRIVATE KEY", der)
-	return certificate, key
-}
-
-func (a *authority) write(t *testing.T, path string, template *x509.Certificate, key *ecdsa.PrivateKey) {
-	t.Helper()
-	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, &key.PublicKey, a.key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	writePEM(t, path, "CERTIFICATE", der)
-}
-
-func writePEM(t *testing.T, path, kind string, der []byte) {
-	t.Helper()
-	err := os.MkdirAll(filepath.Dir(path), 0o700)
-	if err == nil {
-		err = os.WriteFile(path, pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der}), 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
 	}
 }

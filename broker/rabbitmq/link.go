@@ -3,14 +3,9 @@ package rabbitmq
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net"
-	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,70 +126,6 @@ type session struct {
 	unconfirmed atomic.Int64           // publishes that were given up since something was confirmed
 }
 
-// connect tries the members of the cluster, in random order, and one that is to be avoided last.
-func (b *Broker) connect(ctx context.Context, purpose, avoid string) (*session, error) {
-	order := rand.Perm(len(b.endpoints))
-	slices.SortStableFunc(order, func(i, k int) int {
-		switch last, other := b.endpoints[i].host == avoid, b.endpoints[k].host == avoid; {
-		case last == other:
-			return 0
-		case last:
-			return 1
-		}
-		return -1
-	})
-	var first error
-	for _, i := range order {
-		s, err := b.dial(ctx, b.endpoints[i], purpose)
-		if err == nil {
-			return s, nil
-		}
-		if first == nil || errors.Is(err, broker.ErrMisconfigured) {
-			first = fmt.Errorf("connecting to RabbitMQ at %s: %w", b.endpoints[i].host, err)
-		}
-	}
-	return nil, first
-}
-
-func (b *Broker) dial(ctx context.Context, to endpoint, purpose string) (*session, error) {
-	s := &session{host: to.host}
-	stop := func() bool { return true }
-	dialer := net.Dialer{Timeout: b.config.Timeout, KeepAlive: 15 * time.Second}
-	properties := amqp.NewConnectionProperties()
-	properties.SetClientConnectionName(fmt.Sprintf("drainmark %s (%s %d)", purpose, filepath.Base(os.Args[0]), os.Getpid()))
-	properties["product"] = "Drainmark"
-	config := amqp.Config{
-		Properties: properties,
-		Heartbeat:  heartbeat, // unless the URL says otherwise
-		Dial: func(network, address string) (net.Conn, error) {
-			raw, err := dialer.DialContext(ctx, network, address)
-			if err != nil {
-				return nil, err
-			}
-			s.raw = &conn{Conn: raw, timeout: b.config.Timeout}
-			stop = context.AfterFunc(ctx, s.cut)
-			return s.raw, raw.SetDeadline(time.Now().Add(b.config.Timeout)) // of the handshake
-		},
-	}
-	begun := time.Now()
-	var err error
-	s.conn, err = amqp.DialConfig(to.url, config)
-	if !stop() {
-		err = ctx.Err()
-	}
-	if err != nil {
-		if s.raw != nil {
-			_ = s.raw.Close()
-		}
-		return nil, explainDial(err, time.Since(begun))
-	}
-	if err := checkVersion(s.conn.Properties); err != nil {
-		s.close()
-		return nil, err
-	}
-	return s, nil
-}
-
 // guard runs f, which talks to RabbitMQ and cannot be interrupted. If ctx ends meanwhile, RabbitMQ does not answer, and
 // the connection is cut, which ends f.
 func (s *session) guard(ctx context.Context, f func() error) error {
@@ -253,69 +184,4 @@ func (s *session) cut() { _ = s.raw.Close() }
 func (s *session) close() {
 	_ = s.conn.CloseDeadline(time.Now().Add(time.Second))
 	s.cut()
-}
-
-// conn bounds every write, so that a peer that does not read cannot block us for ever. (Reading is bounded by the
-// heartbeats.)
-type conn struct {
-	net.Conn
-	timeout time.Duration
-}
-
-func (c *conn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(c.timeout)); err != nil {
-		return 0, err
-	}
-	return c.Conn.Write(b)
-}
-
-// silentClose is how long RabbitMQ waits before it closes a connection whose password is wrong, without a word
-// (SILENT_CLOSE_DELAY in rabbit_reader.erl, 3 s). A connection that ends sooner during the login has another reason,
-// such as a broker that is just being stopped, but the client library cannot tell.
-const silentClose = 2 * time.Second
-
-// explainDial tells apart what somebody has to change from what may pass.
-func explainDial(err error, took time.Duration) error {
-	var certificate *tls.CertificateVerificationError
-	var record tls.RecordHeaderError
-	switch {
-	case errors.Is(err, amqp.ErrCredentials) && took < silentClose:
-		return errors.New("the connection ended during the login")
-	case errors.Is(err, amqp.ErrCredentials), errors.Is(err, amqp.ErrSASL), errors.Is(err, amqp.ErrVhost), hasCode(err, amqp.AccessRefused, amqp.NotAllowed):
-		return misconfigured("RabbitMQ refuses us: %v: check user, password, vhost and permissions", err)
-	case errors.As(err, &record):
-		return misconfigured("RabbitMQ does not speak TLS on this port: use amqp:// or another port")
-	case errors.As(err, &certificate):
-		return misconfigured("%v: check cacertfile and server_name_indication", err)
-	case errors.Is(err, os.ErrNotExist), errors.Is(err, os.ErrPermission):
-		return misconfigured("reading the certificates: %v", err)
-	}
-	return err
-}
-
-// hasCode says whether an error is one of RabbitMQ's with one of the reply codes.
-func hasCode(err error, codes ...int) bool {
-	var from *amqp.Error
-	if !errors.As(err, &from) {
-		return false
-	}
-	for _, code := range codes {
-		if from.Code == code {
-			return true
-		}
-	}
-	return false
-}
-
-// checkVersion refuses a RabbitMQ that is too old for what we need of quorum queues.
-func checkVersion(properties amqp.Table) error {
-	var major, minor int
-	version, _ := properties["version"].(string)
-	if _, err := fmt.Sscanf(version, "%d.%d", &major, &minor); err != nil {
-		return nil // another product that speaks AMQP 0-9-1 says so in its answers to what follows
-	}
-	if major < 3 || major == 3 && minor < 10 {
-		return misconfigured("this is RabbitMQ %s; it must be 3.10 or newer", version)
-	}
-	return nil
 }

@@ -52,10 +52,10 @@ func (b *Broker) declare(s *session, name string) error {
 	case err == nil || !hasCode(err, amqp.PreconditionFailed, amqp.AccessRefused, amqp.ResourceLocked, amqp.NotImplemented):
 		return err
 	case hasCode(err, amqp.PreconditionFailed):
-		return misconfigured("queue %q exists and is not what Drainmark needs, a quorum queue with a single active consumer: %v: "+
-			"let what is in it be consumed by whoever made it, and delete it, or use another vhost", name, err)
+		return misconfigured("queue %q exists and is not what Drainmark needs, a quorum queue with a single active consumer: %s: "+
+			"let what is in it be consumed by whoever made it, and delete it, or use another vhost", name, reason(err))
 	}
-	return misconfigured("declaring queue %q: %v", name, err)
+	return misconfigured("declaring queue %q: %s", name, reason(err))
 }
 
 func tryDeclare(s *session, name string, arguments amqp.Table) error {

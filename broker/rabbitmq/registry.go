@@ -59,7 +59,7 @@ func (r *registry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enro
 		recorded, err = r.enroll(ctx, e)
 	}
 	if err != nil {
-		return broker.Enrollment{}, fmt.Errorf("recording the deployment in the queue %s: %w", r.queue, err)
+		return broker.Enrollment{}, fmt.Errorf("recording the deployment: %w", err)
 	}
 	return recorded, nil
 }
@@ -72,7 +72,7 @@ func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded br
 		return recorded, err
 	}
 	defer s.close()
-	doing := "declaring it"
+	doing := ""
 	err = s.guard(ctx, func() error {
 		if err := r.b.declare(s, r.queue); err != nil {
 			return err
@@ -81,19 +81,19 @@ func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded br
 		if err != nil {
 			return err
 		}
-		doing = "publishing to it"
+		doing = "publishing to queue " + r.queue + ": "
 		own, err := r.publish(ctx, ch, e)
 		if err == nil {
-			doing = "reading it"
+			doing = "reading queue " + r.queue + ": "
 			recorded, err = r.read(ctx, ch, own)
 		}
 		return errors.Join(err, ignoreClosed(ch.Close()))
 	})
-	if err != nil {
-		err = fmt.Errorf("%s: %w", doing, err)
-	}
-	if hasCode(err, amqp.AccessRefused) {
-		err = misconfigured("%v: enrolling takes permission to configure and read the queue, and to write to amq.default", err)
+	switch {
+	case hasCode(err, amqp.AccessRefused):
+		err = misconfigured("%s%s: enrolling takes permission to configure and read the queue, and to write to amq.default", doing, reason(err))
+	case err != nil:
+		err = fmt.Errorf("%s%w", doing, err)
 	}
 	return recorded, err
 }

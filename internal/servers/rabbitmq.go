@@ -16,6 +16,7 @@ type RabbitMQ struct {
 	*Process
 	Port     int // of AMQP
 	TLSPort  int // of AMQP over TLS; 0 without RabbitMQOptions.CA
+	HTTPPort int // of its management; 0 without RabbitMQOptions.Management
 	User     string
 	Password string
 	Node     string // its Erlang name
@@ -29,6 +30,7 @@ type RabbitMQOptions struct {
 	// CA, Certificate and Key are the paths of PEM files; with them, it also listens with TLS, and asks clients for
 	// certificates.
 	CA, Certificate, Key string
+	Management           bool   // it has the management page, too
 	Dir                  string // of its files; empty for one that ends with the test
 
 	cluster *rabbitCluster // it is a member
@@ -87,12 +89,18 @@ func startRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
 			"ssl_options.certfile = "+o.Certificate, "ssl_options.keyfile = "+o.Key,
 			"ssl_options.verify = verify_peer", "ssl_options.fail_if_no_peer_cert = true")
 	}
+	plugins := ""
+	if o.Management {
+		r.HTTPPort = Port(t)
+		plugins = "rabbitmq_management"
+		conf = append(conf, "management.tcp.ip = "+Host, fmt.Sprintf("management.tcp.port = %d", r.HTTPPort))
+	}
+	write(t, filepath.Join(dir, "enabled_plugins"), "["+plugins+"].\n")
 	write(t, filepath.Join(dir, "rabbitmq.conf"), strings.Join(append(conf, o.Settings...), "\n")+"\n")
 	if o.Advanced == "" {
 		o.Advanced = "[]."
 	}
 	write(t, filepath.Join(dir, "advanced.config"), o.Advanced)
-	write(t, filepath.Join(dir, "enabled_plugins"), "[].\n")
 	write(t, filepath.Join(dir, "rabbitmq-env.conf"), "")
 	var mapper int
 	if o.cluster == nil {

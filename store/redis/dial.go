@@ -5,13 +5,16 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"sync"
+	"syscall"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
 
+	"github.com/drainmark/drainmark/internal/probe"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -118,29 +121,78 @@ func connect(ctx context.Context, life *lifetime, address string, t *tls.Config)
 	if err != nil {
 		return nil, unwrapDial(err)
 	}
-	keep := context.AfterFunc(life.ctx, func() { _ = raw.Close() })
+	wire := &wire{ctx: life.ctx, address: address, secure: t != nil}
+	wire.keep = context.AfterFunc(life.ctx, func() { _ = raw.Close() })
 	if t == nil {
-		return &plainConn{raw.(*net.TCPConn), keep}, nil // "tcp" is nothing else
+		return &plainConn{raw.(*net.TCPConn), wire}, nil // "tcp" is nothing else
 	}
 	secure := tls.Client(raw, tlsFor(t, address))
 	if err := secure.HandshakeContext(ctx); err != nil {
-		keep()
+		wire.keep()
 		_ = raw.Close()
-		return nil, fmt.Errorf("TLS: %w", explainTLS(err))
+		return nil, fmt.Errorf("TLS: %w", explainTLS(life.ctx, err, address))
 	}
-	return &secureConn{secure, keep}, nil
+	return &secureConn{secure, wire}, nil
 }
 
-// plainConn and secureConn are connections that a lifetime cuts until they are closed. They are two types because the
-// library looks into the socket of an idle connection for whether it is still good, but must not look below TLS.
+// wire is what the connections have in common. A lifetime cuts them until they are closed. If the first answer is none of
+// a Redis, or does not come, the error of reading says what answers there.
+type wire struct {
+	keep     func() bool
+	ctx      context.Context // the lifetime's
+	address  string
+	secure   bool
+	answered bool // something of a Redis has come
+}
+
+// read takes what reading brought.
+func (w *wire) read(b []byte, n int, err error) (int, error) {
+	if w.answered {
+		return n, err
+	}
+	if n > 0 {
+		if w.answered = speaksRedis(string(b[:n])); w.answered {
+			return n, err
+		}
+		return 0, &connectError{"connecting to " + w.address, wrongPort(string(b[:n]))}
+	}
+	if wrong := w.explain(err); wrong != nil {
+		err = &connectError{"connecting to " + w.address, wrong}
+	}
+	return n, err
+}
+
+// explain says what is wrong with a server that ended the connection before it had answered, or nil.
+func (w *wire) explain(err error) error {
+	switch {
+	case w.secure:
+		return refusedTLS(err)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
+		return wrongPort(probe.TLS(w.ctx, w.address))
+	}
+	return nil
+}
+
+// plainConn and secureConn are connections without TLS and with it. They are two types because the library looks into
+// the socket of an idle connection for whether it is still good, but must not look below TLS.
 type plainConn struct {
 	*net.TCPConn
-	keep func() bool
+	*wire
 }
 
 type secureConn struct {
 	*tls.Conn
-	keep func() bool
+	*wire
+}
+
+func (c *plainConn) Read(b []byte) (int, error) {
+	n, err := c.TCPConn.Read(b)
+	return c.wire.read(b, n, err)
+}
+
+func (c *secureConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	return c.wire.read(b, n, err)
 }
 
 func (c *plainConn) Close() error {
@@ -186,7 +238,7 @@ func (e endpoint) greet(ctx context.Context, c *goredis.Conn) error {
 		err = explainAuth(fromServer(c.Auth(ctx, e.who.password).Err()))
 	}
 	if err == nil && e.db > 0 {
-		err = explain(fromServer(c.Select(ctx, e.db).Err()))
+		err = explainSelect(e.db, fromServer(c.Select(ctx, e.db).Err()))
 	}
 	if err == nil {
 		err = ctx.Err() // the library would send what the caller does not wait for any more

@@ -12,6 +12,7 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
+	"github.com/drainmark/drainmark/internal/probe"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -92,7 +93,7 @@ func explain(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
 	}
-	if a, ok := advice[codeOf(err)]; ok {
+	if a, ok := advice[codeOf(err)]; ok && !errors.Is(err, a.is) {
 		return fmt.Errorf("%w: %s: %w", a.is, a.remedy, err)
 	}
 	if errors.Is(err, goredis.ErrPoolTimeout) {
@@ -118,19 +119,59 @@ func explainAuth(err error) error {
 	return fmt.Errorf("%w: the server refuses user and password (%s): it may not have any", store.ErrMisconfigured, failed.code)
 }
 
-// explainTLS tells apart what will not get better by itself.
-func explainTLS(err error) error {
+// explainSelect explains why a server does not give us a database.
+func explainSelect(db int, err error) error {
+	if codeOf(err) == "ERR" {
+		return fmt.Errorf("%w: the URL names database %d: %w", store.ErrMisconfigured, db, err)
+	}
+	return explain(err)
+}
+
+// explainTLS tells apart what about a TLS handshake will not get better by itself. A Redis without TLS waits for more of
+// what it takes for a command; so one that does not answer is asked for something without TLS.
+func explainTLS(ctx context.Context, err error, address string) error {
 	var certificate *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
 	var record tls.RecordHeaderError
 	switch {
-	case errors.As(err, &record):
-		return fmt.Errorf("%w: the server does not speak TLS on this port: use redis:// or another port", store.ErrMisconfigured)
+	case errors.As(err, &record),
+		errors.Is(err, context.DeadlineExceeded) && speaksRedis(probe.Text(ctx, address, "PING\r\n")):
+		return fmt.Errorf("%w: this port does not speak TLS: use redis:// or another port", store.ErrMisconfigured)
 	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &host):
-		return fmt.Errorf("%w: the server's certificate is not trusted: see ca= and servername= in the URL: %w", store.ErrMisconfigured, err)
+		return fmt.Errorf("%w: the server's certificate is not trusted: see ca= and servername= in the URL: %w",
+			store.ErrMisconfigured, err)
+	}
+	if refused := refusedTLS(err); refused != nil {
+		return refused
 	}
 	return err
+}
+
+// refusedTLS says what a server has against our TLS, or nil if it says nothing. With TLS 1.3 it does so after the
+// handshake.
+func refusedTLS(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "remote error" && !strings.Contains(op.Err.Error(), "internal error") {
+		return fmt.Errorf("%w: the server refuses our TLS: see cert= and key= in the URL: %w", store.ErrMisconfigured, op.Err)
+	}
+	return nil
+}
+
+// speaksRedis says whether an answer begins as one of a Redis does.
+func speaksRedis(answer string) bool {
+	return answer != "" && strings.ContainsRune("+-:$*", rune(answer[0]))
+}
+
+// wrongPort says what a server without TLS is that answers so, or nil if that does not show.
+func wrongPort(answer string) error {
+	switch {
+	case answer == "", speaksRedis(answer):
+		return nil
+	case probe.IsTLS(answer):
+		return fmt.Errorf("%w: this port speaks TLS: use rediss://", store.ErrMisconfigured)
+	}
+	return fmt.Errorf("%w: what answers on this port does not speak the protocol of Redis", store.ErrMisconfigured)
 }
 
 // elsewhere says whether the connections are of no use any more, and the next call should look for the server again:

@@ -60,11 +60,11 @@ var _ store.Store = (*Store)(nil)
 func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	t, err := parseURL(url)
 	if err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
+		return nil, err
 	}
 	s := &Store{target: t, options: o.withDefaults(), names: newNames(o.Prefix)}
 	s.client = newClient(t.endpoint(s.findMaster), s.options)
-	s.warnings, err = use(ctx, s.client, "opening the store", func(ctx context.Context, c conn) ([]string, error) {
+	s.warnings, err = use(ctx, s.client, "asking the server what it is", func(ctx context.Context, c conn) ([]string, error) {
 		return checkServer(ctx, c, t.master != "")
 	})
 	if err != nil {
