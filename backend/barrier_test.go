@@ -22,9 +22,9 @@ type gatedBroker struct {
 	gate chan struct{}
 }
 
-func (b gatedBroker) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+func (b gatedBroker) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	<-b.gate
-	return b.Broker.Open(ctx, partition, from)
+	return b.Broker.Open(ctx, partition, from, again)
 }
 
 // gatedStore lets one commit through, and the others when the gate opens.
@@ -69,7 +69,7 @@ func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 		s := &system{T: t, Backend: b}
 		s.start(b.Run)
 		publishHeld(t, server)
-		another, err := server.Connect().Open(t.Context(), 0, "")
+		another, err := server.Connect().Open(t.Context(), 0, "", false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 // shutBroker lets nobody subscribe.
 type shutBroker struct{ broker.Broker }
 
-func (shutBroker) Open(context.Context, int, drainmark.Cursor) (broker.Receiver, error) {
+func (shutBroker) Open(context.Context, int, drainmark.Cursor, bool) (broker.Receiver, error) {
 	return nil, errors.New("access refused")
 }
 

@@ -38,7 +38,7 @@ func TestRecordsAreStampedByTheBackendsClock(t *testing.T) {
 	if _, err := b.Barrier(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	receiver, err := server.Connect().Open(ctx, 0, "")
+	receiver, err := server.Connect().Open(ctx, 0, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}

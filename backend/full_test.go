@@ -127,7 +127,7 @@ func TestWorkingKnowsAFullPartitionUntilItIsDrained(t *testing.T) {
 // drainMemory takes everything from a partition that forgets.
 func drainMemory(t *testing.T, queue broker.Broker, partition int) {
 	t.Helper()
-	r, err := queue.Open(t.Context(), partition, "")
+	r, err := queue.Open(t.Context(), partition, "", false)
 	if err != nil {
 		t.Fatal(err)
 	}

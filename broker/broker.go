@@ -39,11 +39,16 @@ type Broker interface {
 	Publish(ctx context.Context, partition int, batch Batch) error
 
 	// Open begins to deliver the partition's batches, each producer's in the order in which they were published.
-	// A broker that keeps its log (Traits.Replays) begins behind the cursor, or at the beginning if it does not know
-	// the cursor any more, and does not care how often a partition is open. A broker that forgets what is acknowledged
-	// ignores the cursor and begins with the first unacknowledged batch. Where it lets only one receiver have a
-	// partition at a time, Open may return before it is this one's turn; Receive then waits.
-	Open(ctx context.Context, partition int, from drainmark.Cursor) (Receiver, error)
+	// A broker that keeps its log (Traits.Replays) begins behind the cursor, which says what has been read and persisted;
+	// or at the beginning if it does not know the cursor any more. It does not care how often a partition is open.
+	//
+	// With again it begins at the beginning although it knows the cursor: the caller looks for something that it misses.
+	// The cursor still says what has been read. So what is gone up to there is not told as Delivery.Lost, and what is
+	// delivered again from there has from itself as its Cursor: reading once more takes nobody back.
+	//
+	// A broker that forgets what is acknowledged ignores both and begins with the first unacknowledged batch. Where it
+	// lets only one receiver have a partition at a time, Open may return before it is this one's turn; Receive then waits.
+	Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (Receiver, error)
 
 	// Backlog says how many records of the partition are stored and not yet in the progress, which was read before the
 	// call. A count that claims to be exact is never less than what was missing from that progress when Backlog was
@@ -102,7 +107,7 @@ type Batch struct {
 type Delivery struct {
 	Header                    // the zero Header if the broker's headers were missing or malformed
 	Payload  []byte           // belongs to the receiver of the delivery
-	Cursor   drainmark.Cursor // resume behind this delivery; empty from a broker that forgets
+	Cursor   drainmark.Cursor // resume behind what has been read with this delivery; empty from a broker that forgets
 	StoredAt time.Time        // when the broker stored it, or zero
 	Tag      uint64           // the adapter's own, for Ack
 	// Lost says, in place of a batch, why something that was stored here is gone before it was read: it was purged or

@@ -269,8 +269,8 @@ func TestGapsOfTwoProducers(t *testing.T) {
 // forgetful is a broker that forgets whatever it delivers.
 type forgetful struct{ broker.Broker }
 
-func (b forgetful) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
-	r, err := b.Broker.Open(ctx, partition, from)
+func (b forgetful) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+	r, err := b.Broker.Open(ctx, partition, from, again)
 	return forgetting{r}, err
 }
 

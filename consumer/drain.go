@@ -205,11 +205,14 @@ func (d *drain) claim(ctx context.Context) state {
 
 // open subscribes, and then claims once more: that gives every subscription an epoch that is in the store after the
 // subscription was made and before anything is committed through it. A barrier relies on it.
+//
+// After a gap everything is read again that the broker keeps: what the progress has is dropped once more, and what is
+// missing is found if it is there at all.
 func (d *drain) open(ctx context.Context) state {
 	claimed := d.progress.Cursor
 	d.subscribing()
 	call, cancel := context.WithTimeout(ctx, d.limits.OpenTimeout)
-	receiver, err := d.broker.Open(call, d.partition, d.cursor())
+	receiver, err := d.broker.Open(call, d.partition, d.progress.Cursor, len(d.gaps) > 0)
 	cancel()
 	if err != nil {
 		d.subscribe(nil)
@@ -225,15 +228,6 @@ func (d *drain) open(ctx context.Context) state {
 	}
 	d.log.Debug("subscribed", "epoch", d.epoch)
 	return d.receive
-}
-
-// cursor is where to read on. After a gap it is the beginning, if the broker keeps its log: what the progress has is
-// dropped once more, and what is missing is found if it is there at all.
-func (d *drain) cursor() drainmark.Cursor {
-	if len(d.gaps) > 0 && d.broker.Traits().Replays {
-		return ""
-	}
-	return d.progress.Cursor
 }
 
 // receiveBatches is how many batches are received at once. Their bytes are bounded by the adapter's prefetch.

@@ -51,7 +51,7 @@ func TestABacklogThatTurnsRoundIsPersisted(t *testing.T) {
 // turnRound has somebody hold the first batches for a moment.
 func turnRound(r *rig) {
 	r.t.Helper()
-	receiver, err := r.client.Open(context.Background(), 0, "")
+	receiver, err := r.client.Open(context.Background(), 0, "", false)
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -98,8 +98,8 @@ type heldBack struct {
 	gate chan struct{}
 }
 
-func (h *heldBack) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
-	r, err := h.Broker.Open(ctx, partition, from)
+func (h *heldBack) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+	r, err := h.Broker.Open(ctx, partition, from, again)
 	return heldReceiver{r, h.gate}, err
 }
 

@@ -68,7 +68,7 @@ func (g *gate) Ping(ctx context.Context) error {
 	return g.Broker.Ping(ctx)
 }
 
-func (g *gate) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+func (g *gate) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	if err := g.pass(ctx, partition); err != nil {
 		return nil, err
 	}
@@ -77,7 +77,7 @@ func (g *gate) Open(ctx context.Context, partition int, from drainmark.Cursor) (
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	return g.Broker.Open(ctx, partition, from)
+	return g.Broker.Open(ctx, partition, from, again)
 }
 
 // crowd is some consumers of four partitions, in a bubble of virtual time.

@@ -72,7 +72,7 @@ func useAfterClose(c *C) {
 	receiver("broker", other)
 	check("Publish", c.tryPublish(b, batch(1, 2, 2)))
 	check("Ping", callError(c, "Ping", b.Ping))
-	_, err := call(c, "Open", func(ctx context.Context) (broker.Receiver, error) { return b.Open(ctx, 0, "") })
+	_, err := call(c, "Open", func(ctx context.Context) (broker.Receiver, error) { return b.Open(ctx, 0, "", false) })
 	check("Open", err)
 	_, err = call(c, "Backlog", func(ctx context.Context) (broker.Backlog, error) { return b.Backlog(ctx, 0, persisted("")) })
 	check("Backlog", err)

@@ -63,9 +63,9 @@ var closeFaults = []fault{
 		return &adapter{ping: func(*conn, context.Context) error { return errors.New("not so well") }}
 	}},
 	{"leaves something running", "nothing runs any more when Close has returned", func() *adapter {
-		return &adapter{open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+		return &adapter{open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 			go func() { <-c.over }()
-			return c.openMemory(ctx, partition, from)
+			return c.openMemory(ctx, partition, from, again)
 		}}
 	}},
 }
@@ -132,13 +132,13 @@ var acknowledgeFaults = []fault{
 				mu.Unlock()
 				return r.Receiver.Receive(ctx, max)
 			},
-			open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+			open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				if newest != nil {
 					newest.acknowledgeAll()
 				}
-				return c.openMemory(ctx, partition, from)
+				return c.openMemory(ctx, partition, from, again)
 			}}
 	}},
 }

@@ -88,7 +88,18 @@ func (c *C) closed(what string, close func() error) {
 
 func (c *C) open(b broker.Broker, partition int, from drainmark.Cursor) broker.Receiver {
 	c.Helper()
-	r, err := call(c, "Open", func(ctx context.Context) (broker.Receiver, error) { return b.Open(ctx, partition, from) })
+	return c.openFor(b, partition, from, false)
+}
+
+// openAgain opens partition 0 to be read once more from the beginning.
+func (c *C) openAgain(b broker.Broker, read drainmark.Cursor) broker.Receiver {
+	c.Helper()
+	return c.openFor(b, 0, read, true)
+}
+
+func (c *C) openFor(b broker.Broker, partition int, from drainmark.Cursor, again bool) broker.Receiver {
+	c.Helper()
+	r, err := call(c, "Open", func(ctx context.Context) (broker.Receiver, error) { return b.Open(ctx, partition, from, again) })
 	if err != nil {
 		c.Fatalf("opening partition %d from %q: %v", partition, from, err)
 	}

@@ -15,7 +15,7 @@ import (
 type adapter struct {
 	memory.Options
 	publish       func(c *conn, ctx context.Context, partition int, b broker.Batch) error
-	open          func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error)
+	open          func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error)
 	receive       func(r *receiver, ctx context.Context, max int) ([]broker.Delivery, error)
 	ack           func(r *receiver, ctx context.Context, through broker.Delivery) error
 	closeReceiver func(r *receiver) error
@@ -132,22 +132,22 @@ func (c *conn) Publish(ctx context.Context, partition int, b broker.Batch) error
 	return c.client().Publish(ctx, partition, b)
 }
 
-func (c *conn) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+func (c *conn) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	open := c.openMemory
 	if c.open != nil {
-		open = func(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
-			return c.open(c, ctx, partition, from)
+		open = func(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+			return c.open(c, ctx, partition, from, again)
 		}
 	}
-	r, err := open(ctx, partition, from)
+	r, err := open(ctx, partition, from, again)
 	if err != nil {
 		return nil, err
 	}
 	return &receiver{Receiver: r, conn: c, partition: partition}, nil
 }
 
-func (c *conn) openMemory(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
-	return c.client().Open(ctx, partition, from)
+func (c *conn) openMemory(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+	return c.client().Open(ctx, partition, from, again)
 }
 
 func (c *conn) Backlog(ctx context.Context, partition int, p drainmark.Progress) (broker.Backlog, error) {

@@ -9,13 +9,41 @@ import (
 // replayCases are for brokers that keep their log.
 var replayCases = []testCase{
 	{name: "opening behind a cursor delivers exactly what follows it", run: openBehindCursor, needs: replays},
+	{name: "reading again begins at the beginning, and takes nobody back", run: readingAgain, needs: replays},
 	{name: "a cursor that the broker does not know is the beginning", run: unknownCursor, needs: replays},
 	{name: "receivers of one partition do not disturb each other", run: independentReceivers, needs: replays},
 	{name: "cursors are still good after the server was killed", run: cursorAfterKill, needs: replaysAndCanKill, kills: true},
 	{name: "what is gone before it was read is told once, and nothing else is", run: purgedIsTold, needs: replaysAndCanPurge},
+	{name: "what is gone after it was read is not told when it is read again", run: purgedIsNotToldAgain, needs: replaysAndCanPurge},
 }
 
-func purgedIsTold(c *C) {
+func readingAgain(c *C) {
+	b := c.connect()
+	batches := singles(1, 5)
+	c.publish(b, batches...)
+	all := c.expect(c.open(b, 0, ""), batches...)
+	for read := range all {
+		r := c.openAgain(b, all[read].Cursor)
+		for i, d := range c.expect(r, batches...) {
+			if i <= read && d.Cursor != all[read].Cursor {
+				c.Fatalf("read again behind batch %d, batch %d has the cursor %q, want %q", read+1, i+1, d.Cursor, all[read].Cursor)
+			}
+			if i > read {
+				c.expect(c.open(b, 0, d.Cursor), batches[i+1:]...)
+			}
+		}
+		c.closed("closing the receiver", r.Close)
+	}
+	c.expect(c.openAgain(b, ""), batches...)
+}
+
+func purgedIsTold(c *C) { c.tellsPurged(false) }
+
+func purgedIsNotToldAgain(c *C) { c.tellsPurged(true) }
+
+// tellsPurged checks that a purge is told exactly if it took something that had not been read, and once.
+func (c *C) tellsPurged(again bool) {
+	c.Helper()
 	b := c.connect()
 	c.publish(b, singles(1, 5)...)
 	all := c.expect(c.open(b, 0, ""), singles(1, 5)...)
@@ -25,7 +53,7 @@ func purgedIsTold(c *C) {
 		from := d.Cursor
 		told := 0
 		for came := false; !came; {
-			got, err := c.tryReceive(c.open(b, 0, from), 1)
+			got, err := c.tryReceive(c.openFor(b, 0, from, again), 1)
 			switch {
 			case err != nil || len(got) != 1:
 				c.Fatalf("receiving behind %d of 5 batches that were purged: %d batches, %v", read+1, len(got), err)

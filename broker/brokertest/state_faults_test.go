@@ -17,8 +17,20 @@ import (
 // changesCursor makes an adapter that opens from another cursor than it was given.
 func changesCursor(change func(drainmark.Cursor) drainmark.Cursor) func() *adapter {
 	return func() *adapter {
-		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
-			return c.openMemory(ctx, partition, change(from))
+		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+			return c.openMemory(ctx, partition, change(from), again)
+		}}
+	}
+}
+
+// changesAgain makes an adapter that opens with other arguments than it was given when it is to read again.
+func changesAgain(change func(from drainmark.Cursor) (drainmark.Cursor, bool)) func() *adapter {
+	return func() *adapter {
+		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+			if again {
+				from, again = change(from)
+			}
+			return c.openMemory(ctx, partition, from, again)
 		}}
 	}
 }
@@ -42,6 +54,12 @@ var replayFaults = []fault{
 			}
 			return from
 		})},
+	{"goes on behind the cursor when it is to read again", "reading again begins at the beginning, and takes nobody back",
+		changesAgain(func(from drainmark.Cursor) (drainmark.Cursor, bool) { return from, false })},
+	{"forgets what had been read when it reads again", "reading again begins at the beginning, and takes nobody back",
+		changesAgain(func(drainmark.Cursor) (drainmark.Cursor, bool) { return "", true })},
+	{"tells what is gone when it reads again, though it had been read", "what is gone after it was read is not told when it is read again",
+		changesAgain(func(drainmark.Cursor) (drainmark.Cursor, bool) { return "", true })},
 	{"takes a cursor that it does not know for the end", "a cursor that the broker does not know is the beginning",
 		changesCursor(func(from drainmark.Cursor) drainmark.Cursor {
 			if n := number(from); from != "" && (n < 0 || n > 3) {
@@ -50,24 +68,24 @@ var replayFaults = []fault{
 			return from
 		})},
 	{"refuses a cursor that it does not know", "a cursor that the broker does not know is the beginning", func() *adapter {
-		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 			if from != "" && number(from) < 0 {
 				return nil, errors.New("bad cursor")
 			}
-			return c.openMemory(ctx, partition, from)
+			return c.openMemory(ctx, partition, from, again)
 		}}
 	}},
 	{"gives all receivers one place", "receivers of one partition do not disturb each other", func() *adapter {
 		var mu sync.Mutex
 		var shared broker.Receiver
-		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 			mu.Lock()
 			defer mu.Unlock()
 			if shared != nil {
 				return shared, nil
 			}
 			var err error
-			shared, err = c.openMemory(ctx, partition, from)
+			shared, err = c.openMemory(ctx, partition, from, again)
 			return shared, err
 		}}
 	}},
@@ -82,11 +100,11 @@ var replayFaults = []fault{
 			}
 		})},
 	{"forgets cursors when it is killed", "cursors are still good after the server was killed", func() *adapter {
-		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+		return &adapter{Options: keepsLog, open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 			if c.killed > 0 {
 				from = ""
 			}
-			return c.openMemory(ctx, partition, from)
+			return c.openMemory(ctx, partition, from, again)
 		}}
 	}},
 }
@@ -113,11 +131,11 @@ func confirmsEarly(hook func(a *adapter, lose func())) func() *adapter {
 				waiting = func() error { return c.memory.Connect().Publish(context.Background(), partition, b) }
 				return nil
 			},
-			open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+			open: func(c *conn, ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 				mu.Lock()
 				defer mu.Unlock()
 				flush()
-				return c.openMemory(ctx, partition, from)
+				return c.openMemory(ctx, partition, from, again)
 			},
 		}
 		hook(a, func() {

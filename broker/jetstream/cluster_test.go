@@ -154,7 +154,7 @@ func TestAClusterSurvivesTheDeathOfAnyOneMember(t *testing.T) {
 				}
 				r.Close()
 				within(t, election, func() string {
-					again, err := b.Open(bounded(t), 0, last.Cursor)
+					again, err := b.Open(bounded(t), 0, last.Cursor, false)
 					if err != nil {
 						return err.Error()
 					}

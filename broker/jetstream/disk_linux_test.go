@@ -127,7 +127,7 @@ func (d *smallDisk) receiveAll(first uint64) (*receiver, broker.Delivery) {
 	err := errors.New("not tried")
 	for deadline := time.Now().Add(patience); err != nil; { // the server may be about to start again
 		d.must(time.Now().Before(deadline), "opening still fails: %v", err)
-		r, err = d.b.Open(background(), 0, "")
+		r, err = d.b.Open(background(), 0, "", false)
 	}
 	var last broker.Delivery
 	for next := first; next <= d.confirmed; {
@@ -186,7 +186,7 @@ func (d *smallDisk) fillBeside(purgeRoom int64) (r broker.Receiver, filler strin
 	d.check(err)
 	d.b = b
 	b.process.margin = purgeRoom
-	r, err = b.Open(background(), 0, "")
+	r, err = b.Open(background(), 0, "", false)
 	d.check(err)
 	for range 1000 {
 		d.check(d.passOne(r))

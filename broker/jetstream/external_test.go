@@ -171,7 +171,7 @@ func TestAWrongPasswordIsNotShownAndCanBePutRight(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
-	_, openError := b.Open(bounded(t), 0, "")
+	_, openError := b.Open(bounded(t), 0, "", false)
 	_, backlogError := b.Backlog(bounded(t), 0, persisted("", nil))
 	for what, err := range map[string]error{
 		"Publish": b.Publish(bounded(t), 0, single(1, 1, 10)), "Ping": b.Ping(bounded(t)), "Open": openError, "Backlog": backlogError,

@@ -46,7 +46,7 @@ func publish(t testing.TB, b *Broker, by byte, first, last uint64, size int) {
 
 func open(t testing.TB, b *Broker, from drainmark.Cursor) *receiver {
 	t.Helper()
-	r, err := b.Open(bounded(t), 0, from)
+	r, err := b.Open(bounded(t), 0, from, false)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -49,7 +49,7 @@ func runDrain() {
 	if err != nil {
 		fatal(err)
 	}
-	r, err := b.Open(background(), 0, "")
+	r, err := b.Open(background(), 0, "", false)
 	if err != nil {
 		fatal(err)
 	}

@@ -20,9 +20,11 @@ type receiver struct {
 	feed    *feed
 	failed  error // why the feed has ended, or nil
 	ready   []broker.Delivery
-	read    uint64          // everything up to here has been delivered, by this receiver or before it
-	knows   bool            // read is known: otherwise holes are what was purged when it was persisted
-	ctx     context.Context // ends with Close, because of broker.ErrClosed
+	from    drainmark.Cursor // what stands up to it has been read before, and may be delivered again
+	at      uint64           // the sequence that from stands on
+	read    uint64           // everything up to here has been delivered, by this receiver or before it
+	knows   bool             // read is known: otherwise holes are what was purged when it was persisted
+	ctx     context.Context  // ends with Close, because of broker.ErrClosed
 	cancel  context.CancelCauseFunc
 
 	using sync.Mutex // held by Receive, so that Close waits for it
@@ -30,14 +32,14 @@ type receiver struct {
 }
 
 // Open implements broker.Broker.
-func (b *Broker) Open(ctx context.Context, number int, from drainmark.Cursor) (broker.Receiver, error) {
+func (b *Broker) Open(ctx context.Context, number int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
 	defer cancel()
 	p, err := b.partition(number)
 	if err != nil {
 		return nil, err
 	}
-	r, err := p.open(ctx, from)
+	r, err := p.open(ctx, from, again)
 	if err != nil {
 		return nil, b.explain(fmt.Sprintf("opening partition %d", number), because(ctx, err))
 	}
@@ -51,7 +53,7 @@ func (b *Broker) Open(ctx context.Context, number int, from drainmark.Cursor) (b
 	return r, nil
 }
 
-func (p *partition) open(ctx context.Context, from drainmark.Cursor) (*receiver, error) {
+func (p *partition) open(ctx context.Context, from drainmark.Cursor, again bool) (*receiver, error) {
 	info, err := p.info(ctx)
 	if err != nil {
 		return nil, err
@@ -60,7 +62,7 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor) (*receiver,
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{p: p, created: info.Created, read: at, knows: at > 0 || from == ""}
+	r := &receiver{p: p, created: info.Created, from: from, at: at, read: at, knows: at > 0 || from == ""}
 	if why != "" {
 		p.b.options.Logger.Warn("reading a partition from the beginning", "partition", p.number, "reason", why)
 		r.ready = append(r.ready, broker.Delivery{
@@ -69,17 +71,21 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor) (*receiver,
 		})
 	}
 	r.skip(info.State.FirstSeq)
+	start := at + 1
+	if again {
+		start = 1
+	}
 	r.ctx, r.cancel = context.WithCancelCause(p.b.conn.ctx)
 	r.feed, err = newFeed(ctx, r.ctx, p.b.conn, p.config.Name, natsjs.ConsumerConfig{
 		DeliverPolicy: natsjs.DeliverByStartSequencePolicy,
-		OptStartSeq:   at + 1,
+		OptStartSeq:   start,
 	})
 	if err != nil {
 		r.cancel(err)
 		p.forget()
 		return nil, fmt.Errorf("creating a consumer: %w", err)
 	}
-	if at > 0 {
+	if at > 0 && !again { // what is looked for is not to be purged meanwhile
 		p.acknowledge(r, at) // the store's cursor: what is behind it is persisted, whoever acknowledged it
 	}
 	return r, nil
@@ -141,7 +147,7 @@ func (r *receiver) receive(ctx context.Context, limit int) ([]broker.Delivery, e
 			break
 		}
 		r.skip(meta.Sequence.Stream)
-		r.read = meta.Sequence.Stream
+		r.read = max(r.read, meta.Sequence.Stream)
 		r.ready = append(r.ready, r.delivery(m, meta))
 	}
 	if len(r.ready) == 0 {
@@ -168,11 +174,14 @@ func (r *receiver) skip(next uint64) {
 }
 
 func (r *receiver) delivery(m *nats.Msg, meta *nats.MsgMetadata) broker.Delivery {
-	at := cursor{created: r.created.UnixNano(), sequence: meta.Sequence.Stream, storedAt: meta.Timestamp.UnixNano()}
+	behind := r.from
+	if at := meta.Sequence.Stream; at > r.at {
+		behind = cursor{created: r.created.UnixNano(), sequence: at, storedAt: meta.Timestamp.UnixNano()}.encode()
+	}
 	return broker.Delivery{
 		Header:   r.p.header(m.Header),
 		Payload:  m.Data,
-		Cursor:   at.encode(),
+		Cursor:   behind,
 		StoredAt: meta.Timestamp,
 		Tag:      meta.Sequence.Stream,
 	}

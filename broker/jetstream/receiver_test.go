@@ -284,6 +284,48 @@ func TestWhatIsGoneBeforeItWasReadIsTold(t *testing.T) {
 	}
 }
 
+// What is read again has holes where something was purged that had been read. Only the others are losses, even where one
+// begins before the cursor and ends behind it.
+func TestReadingAgainTellsOnlyWhatHadNotBeenRead(t *testing.T) {
+	t.Parallel()
+	b := startEmbedded(t, EmbedConfig{}).connect(t)
+	publish(t, b, 1, 1, 9, 10)
+	at := receive(t, open(t, b, ""), 5)[4].Cursor
+	stream, err := b.partitions[0].ready(bounded(t))
+	for _, gone := range []uint64{2, 4, 5, 6, 8} {
+		if err == nil {
+			err = stream.DeleteMsg(bounded(t), gone)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := b.Open(bounded(t), 0, at, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	var told []string
+	var comes []uint64
+	for len(comes) < 4 {
+		got, err := r.Receive(bounded(t), 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := got[0]; d.Lost != "" {
+			told = append(told, d.Lost)
+		} else if comes = append(comes, d.First); d.First <= 5 && d.Cursor != at {
+			t.Errorf("batch %d has the cursor %q, want %q: it had been read", d.First, d.Cursor, at)
+		}
+	}
+	if !slices.Equal(comes, []uint64{1, 3, 7, 9}) {
+		t.Errorf("received %v, want 1, 3, 7 and 9", comes)
+	}
+	if len(told) != 2 || !strings.Contains(told[0], "messages 6 to 6 ") || !strings.Contains(told[1], "messages 8 to 8 ") {
+		t.Errorf("it was told %q, want 6 and 8 to be lost", told)
+	}
+}
+
 // purgeThrough purges as a person with NATS's tools does.
 func purgeThrough(t *testing.T, b *Broker, sequence uint64) {
 	t.Helper()

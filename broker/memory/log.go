@@ -28,27 +28,30 @@ func (l *log) put(e *entry) {
 
 func (l *log) unacknowledged() int { return len(l.entries) - int(l.acked) }
 
-// open begins behind the cursor's index, or at the beginning if there is no such index.
-func (l *log) open(r *receiver, from drainmark.Cursor) {
+// open begins behind the cursor's index, or at the beginning if there is no such index or it is read again.
+func (l *log) open(r *receiver, from drainmark.Cursor, again bool) {
 	index, err := strconv.ParseUint(string(from), 10, 64)
 	if err != nil || index > uint64(len(l.entries)) {
 		index = 0
 	}
-	r.next = index + 1
+	r.read, r.next = index, index+1
+	if again {
+		r.next = 1
+	}
 }
 
 func (l *log) take(r *receiver, most int) []broker.Delivery {
 	var out []broker.Delivery
-	if r.next <= l.purged {
+	if unread := max(r.next, r.read+1); unread <= l.purged {
 		out = append(out, broker.Delivery{
-			Lost:   fmt.Sprintf("the batches %d to %d were purged", r.next, l.purged),
+			Lost:   fmt.Sprintf("the batches %d to %d were purged", unread, l.purged),
 			Cursor: cursorAt(l.purged), Tag: l.purged,
 		})
-		r.next = l.purged + 1
 	}
+	r.next = max(r.next, l.purged+1)
 	for ; r.next <= uint64(len(l.entries)) && len(out) < most; r.next++ {
 		d := l.entries[r.next-1].delivery()
-		d.Cursor = cursorAt(r.next)
+		d.Cursor = cursorAt(max(r.next, r.read))
 		out = append(out, d)
 	}
 	return out

@@ -49,7 +49,7 @@ type partition struct {
 type keeper interface {
 	put(*entry)
 	unacknowledged() int
-	open(r *receiver, from drainmark.Cursor)
+	open(r *receiver, from drainmark.Cursor, again bool)
 	take(r *receiver, max int) []broker.Delivery
 	ack(r *receiver, through broker.Delivery)
 	release(r *receiver) // the receiver has ended: what it holds is given back
@@ -163,7 +163,7 @@ func (c *Client) use(ctx context.Context, number int) (*partition, error) {
 
 // Open implements broker.Broker. Where the server does not replay, the newest receiver has the partition: what an
 // older one holds is given back at once, and its Receive and Ack fail.
-func (c *Client) Open(ctx context.Context, number int, from drainmark.Cursor) (broker.Receiver, error) {
+func (c *Client) Open(ctx context.Context, number int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
 	p, err := c.use(ctx, number)
@@ -172,7 +172,7 @@ func (c *Client) Open(ctx context.Context, number int, from drainmark.Cursor) (b
 	}
 	r := &receiver{client: c, number: number, partition: p}
 	c.receivers[r] = struct{}{}
-	p.open(r, from)
+	p.open(r, from, again)
 	p.signal()
 	return r, nil
 }
@@ -242,6 +242,7 @@ type receiver struct {
 	partition *partition
 	ended     error    // why nothing works any more, or nil
 	next      uint64   // of a log: the index of the entry to deliver next
+	read      uint64   // of a log: the index up to which everything had been read when it was opened
 	held      []*entry // of a queue: delivered and not acknowledged, in the order of delivery
 }
 

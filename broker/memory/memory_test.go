@@ -34,7 +34,7 @@ func publish(t *testing.T, b broker.Broker, sequences ...uint64) {
 
 func open(t *testing.T, b broker.Broker, from drainmark.Cursor) broker.Receiver {
 	t.Helper()
-	r, err := b.Open(t.Context(), 0, from)
+	r, err := b.Open(t.Context(), 0, from, false)
 	if err != nil {
 		t.Fatal(err)
 	}

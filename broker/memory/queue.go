@@ -31,7 +31,7 @@ func (q *queue) unacknowledged() int {
 	return n
 }
 
-func (q *queue) open(r *receiver, _ drainmark.Cursor) {
+func (q *queue) open(r *receiver, _ drainmark.Cursor, _ bool) {
 	if q.holder != nil {
 		q.holder.end(errTaken)
 	}

@@ -84,7 +84,7 @@ func publish(t *testing.T, b *Broker, first, last uint64) {
 
 func subscribe(t *testing.T, b *Broker) broker.Receiver {
 	t.Helper()
-	r, err := b.Open(t.Context(), 0, "")
+	r, err := b.Open(t.Context(), 0, "", false)
 	if err != nil {
 		t.Fatalf("subscribing: %v", err)
 	}

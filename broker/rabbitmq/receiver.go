@@ -31,7 +31,7 @@ type receiver struct {
 
 // Open implements broker.Broker. The cursor is ignored: RabbitMQ forgets what is acknowledged. Another receiver of the
 // partition, in whatever process, may be the active one; Receive then waits until that one is closed or dead.
-func (b *Broker) Open(ctx context.Context, partition int, _ drainmark.Cursor) (broker.Receiver, error) {
+func (b *Broker) Open(ctx context.Context, partition int, _ drainmark.Cursor, _ bool) (broker.Receiver, error) {
 	if err := b.check(partition); err != nil {
 		return nil, err
 	}

@@ -27,7 +27,7 @@ func othersGoOn(t *testing.T, server *servers.RabbitMQ) {
 	expect(t, r, 1, 1)
 	for next := uint64(2); next < 5; next++ {
 		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-		if stuck, err := b.Open(ctx, 1, ""); err == nil {
+		if stuck, err := b.Open(ctx, 1, "", false); err == nil {
 			_ = stuck.Close()
 			t.Error("the stuck queue can be subscribed to")
 		}

@@ -195,7 +195,7 @@ func replacedQueue(t *testing.T, server *servers.RabbitMQ) {
 			t.Fatalf("publishing to a queue of another type: %v", err)
 		}
 	}
-	if _, err := b.Open(t.Context(), 0, ""); !errors.Is(err, broker.ErrMisconfigured) {
+	if _, err := b.Open(t.Context(), 0, "", false); !errors.Is(err, broker.ErrMisconfigured) {
 		t.Errorf("subscribing to it: %v", err)
 	}
 }
@@ -233,7 +233,7 @@ func connectionLimit(t *testing.T, server *servers.RabbitMQ) {
 	b := settings{URL: url}.open(t, server)
 	publish(t, b, 1, 1)
 	var refused error
-	if _, refused = b.Open(t.Context(), 0, ""); !errors.Is(refused, broker.ErrMisconfigured) || strings.Contains(refused.Error(), "limited:") {
+	if _, refused = b.Open(t.Context(), 0, "", false); !errors.Is(refused, broker.ErrMisconfigured) || strings.Contains(refused.Error(), "limited:") {
 		t.Errorf("subscribing over a second connection: %v", refused)
 	}
 	server.Control("clear_user_limits", "limited", "max-connections")

@@ -16,8 +16,8 @@ type opening struct {
 	decorate func(r broker.Receiver, partition int) broker.Receiver
 }
 
-func (o opening) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
-	r, err := o.Broker.Open(ctx, partition, from)
+func (o opening) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+	r, err := o.Broker.Open(ctx, partition, from, again)
 	if err != nil {
 		return nil, err
 	}

@@ -36,8 +36,8 @@ func (b overtaking) Traits() broker.Traits {
 	return t
 }
 
-func (b overtaking) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
-	opened, err := b.Broker.Open(ctx, partition, from)
+func (b overtaking) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+	opened, err := b.Broker.Open(ctx, partition, from, again)
 	if err != nil {
 		return nil, err
 	}

@@ -121,7 +121,7 @@ func receive(w *world, queue broker.Broker) []broker.Delivery {
 	w.Helper()
 	ctx, cancel := context.WithTimeout(w.Context(), time.Second)
 	defer cancel()
-	r, err := queue.Open(ctx, 0, "")
+	r, err := queue.Open(ctx, 0, "", false)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -224,7 +224,7 @@ func TestOvertakenIsAcknowledgedInTheEnd(t *testing.T) {
 		a.append(log, "a")
 		b.append(log, "b")
 		_, client, queue := w.process()
-		r, err := queue.Open(w.Context(), 0, "")
+		r, err := queue.Open(w.Context(), 0, "", false)
 		if err != nil {
 			w.Fatal(err)
 		}

@@ -184,11 +184,11 @@ func (b faultyBroker) Publish(ctx context.Context, partition int, batch broker.B
 	return err
 }
 
-func (b faultyBroker) Open(ctx context.Context, partition int, from drainmark.Cursor) (broker.Receiver, error) {
+func (b faultyBroker) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	caller := ctx
 	var before broker.Receiver
 	r, err := ask(ctx, b.process, fmt.Sprint("open ", partition), b.noBroker(), broker.ErrNotSent, func(ctx context.Context) (broker.Receiver, error) {
-		opened, err := b.Broker.Open(ctx, partition, from)
+		opened, err := b.Broker.Open(ctx, partition, from, again)
 		if caller.Err() != nil && err == nil { // an adapter leaves no subscription behind that nobody has
 			return nil, errors.Join(opened.Close(), caller.Err())
 		}

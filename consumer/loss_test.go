@@ -1,0 +1,114 @@
+package consumer
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/store"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// A gap has everything read again. What is gone by then had been persisted: it is no loss, nor is it one later, because
+// the search takes the store's cursor nowhere back.
+func TestWhatIsPurgedAfterItWasPersistedIsNoLoss(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
+		seen := &cursors{}
+		r.wrapStore = func(s store.Store) store.Store { return watched{s, seen} }
+		r.limits.CommitRecords = 1 // what is read again has commits of its own
+		for i := range uint64(3) {
+			r.publish(i+1, message(strconv.FormatUint(i+1, 10)))
+		}
+		r.begin()
+		r.wait(time.Second)
+		if err := r.server.Purge(0); err != nil {
+			t.Fatal(err)
+		}
+		r.publish(4, message("4"))
+		r.publish(5, message("5"))
+		r.wait(time.Second)
+		r.publish(7, message("7"))
+		r.wait(time.Minute)
+		r.expect("1", "2", "3", "4", "5", "7")
+		if missing := r.progress().Missing(); len(missing) != 1 || missing[0].First != 6 || missing[0].Last != 6 {
+			t.Errorf("missing are %v, not 6", missing)
+		}
+		if letters := r.letters(); len(letters) != 0 {
+			t.Errorf("what had been persisted is told as lost: %q", letters[0].Reason)
+		}
+		if n := testutil.ToFloat64(r.consumer.metrics.brokerLosses); n != 0 {
+			t.Errorf("%v losses are counted", n)
+		}
+		if before, after := seen.wentBack(); after != "" {
+			t.Errorf("the store's cursor went from %q back to %q", before, after)
+		}
+	})
+}
+
+// What was purged before it had been read, and a gap, come at once: what the gap ends is not told less, nor more.
+func TestALossBesideAGapIsToldOnce(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
+		r.publish(1, message("1"))
+		r.publish(2, message("2"))
+		r.begin()
+		r.wait(time.Second)
+		r.stop()
+		r.publish(3, message("3"))
+		r.publish(4, message("4"))
+		if err := r.server.Purge(0); err != nil {
+			t.Fatal(err)
+		}
+		r.publish(6, message("6"))
+		r.begin()
+		r.wait(time.Minute)
+		r.expect("1", "2", "6")
+		letters := r.letters()
+		if len(letters) != 1 || !strings.Contains(letters[0].Reason, "the batches 3 to 4 were purged") {
+			t.Errorf("the dead letters are %+v, want one that says that the batches 3 to 4 were purged", letters)
+		}
+		if n := testutil.ToFloat64(r.consumer.metrics.brokerLosses); n != 1 {
+			t.Errorf("%v losses are counted, not 1", n)
+		}
+	})
+}
+
+// cursors are those of commits, in order.
+type cursors struct {
+	mu  sync.Mutex
+	all []int
+}
+
+// wentBack returns the first two that follow each other in the wrong order.
+func (c *cursors) wentBack() (before, after string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := 1; i < len(c.all); i++ {
+		if c.all[i] < c.all[i-1] {
+			return strconv.Itoa(c.all[i-1]), strconv.Itoa(c.all[i])
+		}
+	}
+	return "", ""
+}
+
+// watched is a store of which the commits' cursors are noted: those of the memory broker, which are numbers.
+type watched struct {
+	store.Store
+	seen *cursors
+}
+
+func (w watched) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+	n, err := strconv.Atoi(string(c.Cursor))
+	if err != nil && c.Cursor != "" {
+		return store.Committed{}, err
+	}
+	w.seen.mu.Lock()
+	w.seen.all = append(w.seen.all, n)
+	w.seen.mu.Unlock()
+	return w.Store.Commit(ctx, c)
+}
