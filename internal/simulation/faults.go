@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +24,7 @@ const (
 	CommitWithoutOwnerCheck Bug = "commit without owner check"
 	ProgressOutside         Bug = "progress outside the transaction"
 	BarrierWithoutEpoch     Bug = "barrier without epoch check"
+	ClockFromStamps         Bug = "partition's clock from wall clocks"
 )
 
 // rates are the percentages of calls that a fault strikes, while faults are on.
@@ -269,11 +271,33 @@ func (s faultyStore) Commit(ctx context.Context, c store.Commit) (store.Committe
 			c.Epoch, c.Revision = now.Epoch, now.Revision
 		case ProgressOutside:
 			return s.commitInTwo(ctx, c)
+		case ClockFromStamps:
+			c = s.stampClock(c)
 		}
 		_, err := s.Store.Commit(ctx, c)
 		return err
 	})
 	return store.Committed{}, err
+}
+
+// stampClock has the partition's clock show when a backend says to have accepted the newest record of the commit.
+func (s faultyStore) stampClock(c store.Commit) store.Commit {
+	var newest time.Time
+	for _, op := range c.Operations {
+		if op.Record != nil && op.Record.AcceptedAt.After(newest) {
+			newest = op.Record.AcceptedAt
+		}
+	}
+	if newest.IsZero() {
+		return c
+	}
+	c.Clock = newest.Sub(s.world.begun).Truncate(time.Microsecond)
+	c.Producers = maps.Clone(c.Producers)
+	for producer, p := range c.Producers {
+		p.LastAt = c.Clock
+		c.Producers[producer] = p
+	}
+	return c
 }
 
 // commitInTwo commits the data first and the progress afterwards.

@@ -59,6 +59,7 @@ func TestFindsBugs(t *testing.T) {
 		CommitWithoutOwnerCheck: {AnyKind, "P1 P2 P4 P5 P6"},
 		ProgressOutside:         {AnyKind, "P2"},
 		BarrierWithoutEpoch:     {Unordered, "P5"},
+		ClockFromStamps:         {Replaying, "P2"},
 	} {
 		t.Run(string(bug), func(t *testing.T) {
 			t.Parallel()

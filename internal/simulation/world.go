@@ -21,6 +21,7 @@ import (
 // World is one schedule: a broker, a database with a replica for each backend, some processes, clients and faults.
 type World struct {
 	dice    *dice
+	begun   time.Time // the true time at which the schedule began
 	bug     Bug
 	rates   rates
 	faulty  atomic.Bool
@@ -79,7 +80,7 @@ const (
 
 // newWorld makes a world as the seed decides, with two backends and two consumers.
 func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
-	w := &World{dice: newDice(seed), bug: bug}
+	w := &World{dice: newDice(seed), begun: time.Now(), bug: bug}
 	w.log = slog.New(slog.DiscardHandler)
 	if logs != nil {
 		w.log = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
