@@ -7,25 +7,36 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
 
 var kills = flag.Int("kills", 20, "how often TestKilledUnderLoad kills")
 
-// appender is one client that appends "<client> <number>", one after the other, and knows what became of each.
+// appender is one client that appends "<client> <number> <ballast>", one after the other, and knows what became of each.
 type appender struct {
-	name    string
-	number  int
-	done    map[int]bool
-	unknown map[int]bool
+	name     string
+	ballast  string
+	number   int
+	done     map[int]bool
+	unknown  map[int]bool
+	accepted atomic.Int64 // how many are done
+}
+
+func newAppenders(clients int, ballast string) []*appender {
+	all := make([]*appender, clients)
+	for i := range all {
+		all[i] = &appender{name: fmt.Sprint("client-", i), ballast: ballast, done: map[int]bool{}, unknown: map[int]bool{}}
+	}
+	return all
 }
 
 // run appends until the process does not answer any more.
 func (a *appender) run(p *program) {
 	for {
 		a.number++
-		answer, err := p.call("POST", "/v1/logs/guestbook/messages", fmt.Sprint(a.name, " ", a.number), "Content-Type", "text/plain")
+		answer, err := p.call("POST", "/v1/logs/guestbook/messages", fmt.Sprint(a.name, " ", a.number, " ", a.ballast), "Content-Type", "text/plain")
 		if err != nil || answer.status == 504 {
 			a.unknown[a.number] = true
 			if err != nil {
@@ -33,8 +44,12 @@ func (a *appender) run(p *program) {
 			}
 			continue
 		}
-		if answer.status == 202 {
+		switch answer.status {
+		case 202:
 			a.done[a.number] = true
+			a.accepted.Add(1)
+		case 503:
+			time.Sleep(10 * time.Millisecond) // what is refused is not sent again at once
 		}
 	}
 }
@@ -44,10 +59,7 @@ func (a *appender) run(p *program) {
 func TestKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
-	clients := make([]*appender, 8)
-	for i := range clients {
-		clients[i] = &appender{name: fmt.Sprint("client-", i), done: map[int]bool{}, unknown: map[int]bool{}}
-	}
+	clients := newAppenders(8, "")
 	for range *kills {
 		p := start(t, "up", "--data", data, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
 		p.barrier()
@@ -92,12 +104,13 @@ func checkAll(t *testing.T, p *program, clients []*appender) (done int) {
 		if m.Position != uint64(i+1) {
 			t.Fatalf("message %d has position %d", i+1, m.Position)
 		}
-		seen[m.Body]++
-		name, text, _ := strings.Cut(m.Body, " ")
-		number, err := strconv.Atoi(text)
+		words := strings.Fields(m.Body)
+		name := words[0]
+		number, err := strconv.Atoi(words[1])
 		if err != nil {
 			t.Fatalf("what is %q?", m.Body)
 		}
+		seen[name+" "+words[1]]++
 		if number <= last[name] {
 			t.Errorf("%s's %d stands behind its %d", name, number, last[name])
 		}

@@ -20,11 +20,20 @@ import (
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
+// testRoles are what else the test binary can be, by its first argument.
+var testRoles = map[string]func(){"empty": serveEmpty}
+
+// testRole adds one.
+func testRole(name string, run func()) string {
+	testRoles[name] = run
+	return name
+}
+
 // TestMain lets the test binary be the program itself, so that tests start real processes of what is being tested.
 func TestMain(m *testing.M) {
 	if os.Getenv("TEST_PROCESS_OF_DRAINMARK") == "1" {
-		if os.Args[1] == "empty" {
-			serveEmpty()
+		if role := testRoles[os.Args[1]]; role != nil {
+			role()
 		}
 		main()
 		return
@@ -46,7 +55,7 @@ type program struct {
 }
 
 // programTimeout bounds every process of a test.
-const programTimeout = 3 * time.Minute
+const programTimeout = 5 * time.Minute
 
 // start starts a process and waits until it serves what its role serves.
 func start(t testing.TB, arguments ...string) *program {
@@ -60,7 +69,7 @@ func startWith(t testing.TB, change func(*exec.Cmd), arguments ...string) *progr
 	p := launchWith(t, change, arguments...)
 	for _, role := range []string{"up", "backend", "frontend", "empty"} {
 		if arguments[0] == role {
-			p.api = strings.TrimSuffix(p.find(`serving the API" url=(\S+)`), "/v1")
+			p.findAPI()
 		}
 	}
 	return p
@@ -126,6 +135,12 @@ func (p *program) find(pattern string) string {
 		return found != ""
 	})
 	return found
+}
+
+// findAPI waits until the process says where its API is.
+func (p *program) findAPI() {
+	p.t.Helper()
+	p.api = strings.TrimSuffix(p.find(`serving the API" url=(\S+)`), "/v1")
 }
 
 // findAdmin waits until the process says where its admin address is.
