@@ -83,7 +83,7 @@ func held(r drainmark.Receipt, now states, rejected Rejections) Status {
 	case rejected.Records > 0:
 		s.State, s.Reason = Rejected, rejected.Reason
 	case s.SetAside > 0:
-		s.Reason = fmt.Sprintf("%d accepted records are set aside and in no log; see the dead letters", s.SetAside)
+		s.Reason = setAside(s.SetAside) + "; see the dead letters"
 	}
 	return s
 }
@@ -256,4 +256,12 @@ func (b *Backend) fenceAgain(ctx context.Context, r drainmark.Receipt, partition
 	}
 	renewed.Runs = drainmark.NewReceipt(r.Deployment, r.IssuedAt, runs...).Runs
 	return renewed, nil
+}
+
+// setAside says how many accepted records are in no log.
+func setAside(n uint64) string {
+	if n == 1 {
+		return "1 accepted record is set aside and in no log"
+	}
+	return fmt.Sprintf("%d accepted records are set aside and in no log", n)
 }

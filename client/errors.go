@@ -19,6 +19,7 @@ type Kind string
 const (
 	Invalid        Kind = "invalid"         // malformed or out of range
 	InvalidReceipt Kind = "invalid-receipt" // malformed, damaged or another deployment's
+	Forbidden      Kind = "forbidden"       // a host name or origin that the server does not allow
 	NotFound       Kind = "not-found"       // there is no such log or dead letter
 	Method         Kind = "method"          // the path has no such method
 	Conflict       Kind = "conflict"        // the thing is not in a state that allows it

@@ -436,7 +436,7 @@ func TestAnAnswerThatCannotBeRead(t *testing.T) {
 	if strings.Contains(log.String(), "WARN") {
 		t.Errorf("the log has %s", log.String())
 	}
-	b.answeredAt.Store(0) // it has not answered anybody for long
+	b.answeredAt.Store(never) // it has not answered anybody for long
 	do(t, "GET", s.URL+messages+"?large", "")
 	if !b.suspected() {
 		t.Error("what answers nobody so that it can be read is not suspected")

@@ -135,7 +135,8 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case f.prefix == "":
 		f.handler.ServeHTTP(w, r)
 	case r.URL.Path == f.prefix: // the page's URLs are relative to its folder
-		http.Redirect(w, r, f.prefix+"/", http.StatusPermanentRedirect)
+		to := url.URL{Path: f.prefix + "/", RawQuery: r.URL.RawQuery}
+		http.Redirect(w, r, to.String(), http.StatusPermanentRedirect)
 	case strings.HasPrefix(r.URL.Path, f.prefix+"/"):
 		http.StripPrefix(f.prefix, f.handler).ServeHTTP(w, r)
 	default:

@@ -73,7 +73,7 @@ func TestBehindAPath(t *testing.T) {
 			t.Errorf("the page is %d %q", a.StatusCode, a.body)
 		}
 	}
-	if a := do(t, "GET", s.URL+"/drain/mark", ""); a.StatusCode != http.StatusPermanentRedirect || a.Header.Get("Location") != "/drain/mark/" {
+	if a := do(t, "GET", s.URL+"/drain/mark?a=b", ""); a.StatusCode != http.StatusPermanentRedirect || a.Header.Get("Location") != "/drain/mark/?a=b" {
 		t.Errorf("%d to %q", a.StatusCode, a.Header.Get("Location"))
 	}
 	if a := do(t, "GET", s.URL+"/drain/market", ""); a.StatusCode != http.StatusNotFound {

@@ -60,11 +60,12 @@ type backend struct {
 	log         *slog.Logger
 	transport   *http.Transport
 	outstanding atomic.Int64 // requests whose answer has not ended
-	answeredAt  atomic.Int64 // when it last answered, in nanoseconds of the Unix time
+	made        time.Time    // what its times count from: by the monotonic clock, which nobody sets
+	answeredAt  atomic.Int64 // when it last answered, in nanoseconds; never, if negative
 	trouble     *loglimit.Limiter
 	losses      *loglimit.Limiter
 
-	restUntil atomic.Int64 // in nanoseconds of the Unix time; 0: it answers
+	restUntil atomic.Int64 // in nanoseconds; 0: it answers
 	mu        sync.Mutex
 	rest      time.Duration // guarded by mu: the last rest, 0 if it answers
 	leaving   bool          // guarded by mu: it has said that it is stopping, and has not answered otherwise since
@@ -98,10 +99,12 @@ func newPool(urls []*url.URL, l Limits, log *slog.Logger, stopping context.Conte
 	p := &pool{stopping: stopping}
 	for _, u := range urls {
 		to := log.With("backend", u.Host)
-		p.backends = append(p.backends, &backend{
-			url: u, log: to, transport: newTransport(l), trouble: loglimit.New(to, slog.LevelWarn, "the backend does not answer"),
+		b := &backend{
+			made: time.Now(), url: u, log: to, transport: newTransport(l), trouble: loglimit.New(to, slog.LevelWarn, "the backend does not answer"),
 			losses: loglimit.New(to, slog.LevelWarn, "an answer was lost: the request may have been done"),
-		})
+		}
+		b.answeredAt.Store(never)
+		p.backends = append(p.backends, b)
 	}
 	return p, nil
 }
@@ -201,7 +204,6 @@ func lost(r *http.Request, err error) *failure {
 // next chooses a backend that is not tried yet: of those that answer the one with the fewest requests under way, or if
 // there is none, the one that has rested most. At least one must be left.
 func (p *pool) next(tried *uint64) *backend {
-	now := time.Now().UnixNano()
 	best, first := -1, int(p.turn.Add(1)) // equals take turns
 	var bestRest, bestLoad int64
 	for i := range p.backends {
@@ -210,7 +212,7 @@ func (p *pool) next(tried *uint64) *backend {
 			continue
 		}
 		b := p.backends[i]
-		rest, load := max(0, b.restUntil.Load()-now), b.outstanding.Load()
+		rest, load := max(0, b.restUntil.Load()-b.now()), b.outstanding.Load()
 		if best < 0 || rest < bestRest || rest == bestRest && load < bestLoad {
 			best, bestRest, bestLoad = i, rest, load
 		}
@@ -262,7 +264,7 @@ func (b *backend) exchange(r *http.Request) (*http.Response, error) {
 		_ = answer.Body.Close()
 		return nil, errUpgrade
 	case answer.Header.Get(stoppingHeader) == "":
-		b.answeredAt.Store(time.Now().UnixNano())
+		b.answeredAt.Store(b.now())
 		b.answered()
 		return answer, nil
 	}
@@ -342,13 +344,19 @@ func (b *backend) failed(r *http.Request, err error) {
 	} else {
 		b.failures.Inc()
 	}
-	if isSilence(err) || time.Now().UnixNano()-b.answeredAt.Load() > int64(justAnswered) {
+	if isSilence(err) || b.now()-b.answeredAt.Load() > int64(justAnswered) {
 		b.suspect(err)
 	}
 }
 
 // justAnswered is for how long an answer shows that a backend works, though it gives one that cannot be read.
 const justAnswered = 10 * time.Second
+
+// never is when a backend last answered that has not yet.
+const never = -int64(justAnswered) - 1
+
+// now returns the nanoseconds since the backend was made.
+func (b *backend) now() int64 { return int64(time.Since(b.made)) }
 
 // isSilence says whether a failure is one of the network or of time. Anything else is an answer that cannot be read: the
 // backend is there, and perhaps somebody has asked for that answer.
@@ -381,12 +389,12 @@ func (b *backend) try() {
 }
 
 func (b *backend) restLonger() {
-	now := time.Now()
-	if now.UnixNano() < b.restUntil.Load() {
+	now := b.now()
+	if now < b.restUntil.Load() {
 		return
 	}
 	b.rest = min(max(2*b.rest, firstRest), longestRest)
-	b.restUntil.Store(now.Add(b.rest).UnixNano())
+	b.restUntil.Store(now + int64(b.rest))
 }
 
 // answerBody is the body of a backend's answer. The request is under way until it is closed.

@@ -35,10 +35,10 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	types := r.Header["Content-Type"]
-	if len(types) > 1 {
-		return invalid("there are %d Content-Type headers: there can be one", len(types))
+	if err := r.oneType(); err != nil {
+		return err
 	}
+	types := r.Header["Content-Type"]
 	read := h.readOne
 	if len(types) == 1 && slices.ContainsFunc(manyTypes, func(many string) bool { return hasType(types[0], many) }) {
 		read = h.readMany

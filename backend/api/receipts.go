@@ -2,6 +2,7 @@ package api
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"io"
@@ -168,7 +169,7 @@ func (h *handler) respondBarrier(w http.ResponseWriter, now backend.Status) erro
 
 // barrierLogs returns the logs that a barrier is restricted to, by the query or by the body.
 func (h *handler) barrierLogs(w http.ResponseWriter, r *request, logs []string) ([]string, error) {
-	if err := checkEncoding(w, r); err != nil {
+	if err := cmp.Or(r.oneType(), checkEncoding(w, r)); err != nil {
 		return nil, err
 	}
 	body, release, err := h.readBody(r, maxSmallBody, "the body")

@@ -308,4 +308,6 @@ func TestBarrierOfLogs(t *testing.T) {
 			a.wantProblem(t, test.kind, test.word)
 		})
 	}
+	a := serve(t, &fake{}).do("POST", "/v1/barriers", `{"logs":["a"]}`, asJSON, "Content-Type: text/plain")
+	a.wantProblem(t, drainmark.KindInvalid, "2 Content-Type headers")
 }

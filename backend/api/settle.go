@@ -112,7 +112,7 @@ func (h *handler) answerSettled(w http.ResponseWriter, r *request, kind drainmar
 	if settled.Letters == 0 {
 		return h.respondJSON(w, http.StatusOK, answer)
 	}
-	h.log.Info("dead letters are settled", "how", kind.String(), "by", r.RemoteAddr, "dead_letters", settled.Letters, "log", f.Log,
+	h.log.Info("dead letters are settled", "how", kind.String(), "by", r.by(), "dead_letters", settled.Letters, "log", f.Log,
 		"reason", f.Reason, "before", f.Before)
 	status := http.StatusAccepted
 	answer.State = "accepted"

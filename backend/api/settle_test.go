@@ -44,13 +44,13 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
 			s := serve(t, settles(t, kind, filter, "1.2", 7), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
-			a := s.do(method, path+query+"&after=1.2&limit=7", "")
+			a := s.do(method, path+query+"&after=1.2&limit=7", "", "X-Forwarded-For: 192.0.2.7")
 			want := map[string]any{"dead_letters": 2.0, "records": 3.0, "state": "accepted", "receipt": receiptOne.String(), "next": "1.7"}
 			if got := a.want(t, 202); !reflect.DeepEqual(got, want) {
 				t.Errorf("the answer is %v", got)
 			}
 			a.wantHeader(t, receiptHeader, receiptOne.String())
-			if line := out.String(); !strings.Contains(line, "by=127.0.0.1:") || !strings.Contains(line, "dead_letters=2") {
+			if line := out.String(); !strings.Contains(line, "by=\"127.0.0.1:") || !strings.Contains(line, "says for \\\"192.0.2.7\\\"") || !strings.Contains(line, "dead_letters=2") {
 				t.Errorf("the log says %q", line)
 			}
 			if v := s.do(method, path+query+"&after=1.2&limit=7", "", "Prefer: wait=1").want(t, 200); v["state"] != "persisted" {

@@ -157,6 +157,9 @@ func (s *pauseSwitch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // readPause reads {"paused": …}.
 func readPause(w http.ResponseWriter, r *http.Request) (paused bool, err error) {
+	if n := len(r.Header["Content-Type"]); n > 1 {
+		return false, drainmark.Errorf(drainmark.KindInvalid, "there are %d Content-Type headers: there can be one", n)
+	}
 	given := r.Header.Get("Content-Type")
 	if media, _, err := mime.ParseMediaType(given); err != nil || media != "application/json" {
 		return false, drainmark.Errorf(drainmark.KindMediaType, "Content-Type %.80q: the body can only be application/json", given)

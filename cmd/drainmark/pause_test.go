@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -167,6 +168,7 @@ func TestPauseSwitchOverHTTP(t *testing.T) {
 		"listening on more, any name may":          {method: "PUT", body: pause, host: "drainmark.example", listen: ":8080", status: 200, paused: true},
 		"a form's content type is not taken":       {method: "PUT", body: pause, header: []string{"Content-Type", "text/plain"}, status: 415, says: "text/plain"},
 		"no content type is not taken":             {method: "PUT", body: pause, header: []string{"Content-Type", ""}, status: 415, says: "media-type"},
+		"two content types are not taken":          {method: "PUT", body: pause, header: []string{"Content-Type", jsonType, "Content-Type", "text/plain"}, status: 400, says: "2 Content-Type headers"},
 		"a charset is taken":                       {method: "PUT", body: pause, header: []string{"Content-Type", "application/json; charset=utf-8"}, status: 200, paused: true},
 		"a body that says nothing is not taken":    {method: "PUT", body: `{}`, status: 400, says: "the body must be"},
 		"a body that says more is not taken":       {method: "PUT", body: `{"paused":true,"for":1}`, status: 400},
@@ -188,7 +190,11 @@ func TestPauseSwitchOverHTTP(t *testing.T) {
 			r.Host = value(test.host, "localhost:8080")
 			r.Header.Set("Content-Type", jsonType)
 			for i := 0; i < len(test.header); i += 2 {
-				r.Header.Set(test.header[i], test.header[i+1])
+				if name := test.header[i]; slices.Contains(test.header[:i], name) {
+					r.Header.Add(name, test.header[i+1])
+				} else {
+					r.Header.Set(name, test.header[i+1])
+				}
 			}
 			w := httptest.NewRecorder()
 			at, err := net.ResolveTCPAddr("tcp", value(test.listen, "127.0.0.1:8080"))

@@ -8,6 +8,7 @@ import { take, waiting } from "./turns.js";
 const mostOwn = 200; // messages on their way
 const mostCharacters = 1_000_000; // of them together: browsers keep some millions
 const keyFor = 23 * 3600_000; // ms for which sending again is harmless; the server knows a key for a day
+const setBack = 5 * 60_000; // ms by which the clock may be before an attempt; more, and nobody knows how long ago that was
 const notKept = "Your browser does not keep this while it is on its way: do not reload.";
 
 // ranks are how far a state is: no message goes back to a lower one, nor from one end to another.
@@ -216,7 +217,8 @@ export class Outbox {
 
   async #attempt(message) {
     if (!message.maybe) message.triedAt = now();
-    if (now() - message.triedAt > keyFor) {
+    const since = now() - message.triedAt;
+    if (since > keyFor || since < -setBack) {
       return this.#set(message, "unsettled", { reason: "The server could not be asked for a day whether it has this." });
     }
     try {

@@ -342,6 +342,20 @@ func testLateAnswers(t *testing.T, b *browser) {
 	g.until("nothing is kept any more", `localStorage.length === 0`)
 }
 
+// testClockSetBack reloads a message that was tried before the browser's clock was set back: nobody knows how long ago that
+// was, so it is not sent again.
+func testClockSetBack(t *testing.T, b *browser) {
+	_, up := startUp(t)
+	g := openGuestbook(t, b, "Ann", up)
+	evaluate[bool](g.person, `(localStorage.setItem("drainmark-guestbook:/:of-tomorrow", JSON.stringify({ key: "of-tomorrow", text: "new",
+		at: Date.now(), base: 0, triedAt: Date.now() + 3600_000, state: "checking", maybe: true, receipt: "", id: "", reason: "" })), true)`)
+	g.do(chromedp.Reload())
+	g.shows("new/unsettled")
+	if got := logged(t, up); len(got) > 0 {
+		t.Errorf("the log has %q", got)
+	}
+}
+
 // testAnotherDay sends a message again that was refused long ago, and whose answers are lost now. The browser's storage
 // is full.
 func testAnotherDay(t *testing.T, b *browser) {

@@ -177,6 +177,7 @@ func TestGuestbook(t *testing.T) {
 		"an equal message of somebody else is not taken for one's own":             testSameText,
 		"errors of something in between, and answers that come late, undo nothing": testLateAnswers,
 		"a message is sent again a day later, where the browser keeps nothing":     testAnotherDay,
+		"a message that was tried before the clock was set back is not sent again": testClockSetBack,
 		"who reads further down is not disturbed by what becomes of a message":     testInPlace,
 		"answers that are older than the stream mislead nobody":                    testOldAnswers,
 		"a log that is begun anew does not take away what is read":                 testBegunAnew,
