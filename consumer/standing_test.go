@@ -355,11 +355,94 @@ func TestAConsumerThatTheStoreRefusesIsNotReady(t *testing.T) {
 	})
 }
 
+// A store can take heartbeats and no commits: its disk is full, or it is read-only.
+func TestAConsumerWhoseCommitsTheStoreRefusesIsNotReady(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		var master *refusing
+		r.wrapStore = func(s store.Store) store.Store {
+			master = &refusing{Store: s}
+			return master
+		}
+		r.begin()
+		r.publish(1, message("1"))
+		r.wait(time.Minute)
+		r.expect("1")
+		master.setCommits(true)
+		r.publish(2, message("2"))
+		r.wait(2*5*time.Second + time.Second)
+		if err := r.consumer.Ready(); err != nil {
+			t.Errorf("not ready after two leases: %v", err)
+		}
+		r.wait(5 * time.Second)
+		if err := r.consumer.Ready(); err == nil || !strings.Contains(err.Error(), "partition 0 is not drained") ||
+			!strings.Contains(err.Error(), "READONLY") {
+			t.Errorf("after three leases in which the store took no commit: %v", err)
+		}
+		master.setCommits(false)
+		r.wait(5 * time.Second)
+		r.expect("1", "2")
+		if err := r.consumer.Ready(); err != nil {
+			t.Errorf("not ready: %v", err)
+		}
+	})
+}
+
+// A broker of which something must be changed does not come back by itself: nobody has to wait to be told. Any other
+// trouble may pass.
+func TestAConsumerOfAMisconfiguredBrokerIsNotReadyAtOnce(t *testing.T) {
+	t.Parallel()
+	misconfigured := fmt.Errorf("the queue is not durable: %w", broker.ErrMisconfigured)
+	for _, trouble := range []error{misconfigured, errCut} {
+		t.Run(trouble.Error(), func(t *testing.T) {
+			t.Parallel()
+			bubble(t, brokermemory.Options{}, func(r *rig) {
+				r.wrap = func(b broker.Broker) broker.Broker { return shut{b, trouble} }
+				r.begin()
+				r.wait(time.Second)
+				for range 30 { // within a lease, between attempts and during them
+					err := r.consumer.Ready()
+					if errors.Is(trouble, broker.ErrMisconfigured) != errors.Is(err, broker.ErrMisconfigured) {
+						t.Fatalf("ready: %v", err)
+					}
+					r.wait(100 * time.Millisecond)
+				}
+			})
+		})
+	}
+}
+
+// shut is a broker that cannot be subscribed to, though it answers.
+type shut struct {
+	broker.Broker
+	why error
+}
+
+func (s shut) Open(context.Context, int, drainmark.Cursor, bool) (broker.Receiver, error) {
+	return nil, s.why
+}
+
 // refusing is a store that can refuse everybody.
 type refusing struct {
 	store.Store
-	mu      sync.Mutex
-	refuses bool
+	mu             sync.Mutex
+	refuses        bool
+	refusesCommits bool // and nothing else
+}
+
+func (r *refusing) setCommits(refuses bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.refusesCommits = refuses
+}
+
+func (r *refusing) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.refusesCommits {
+		return store.Committed{}, errors.New("READONLY you can't write against a read only replica")
+	}
+	return r.Store.Commit(ctx, c)
 }
 
 func (r *refusing) set(refuses bool) {

@@ -171,6 +171,48 @@ func TestProducersAreForgottenAfterTheirRetention(t *testing.T) {
 	}
 }
 
+// A producer's newest message stays until its retention has passed since that message, by the clock that has stamped it.
+// This process' clock may show anything.
+func TestAProducerIsForgottenByTheClockOfItsNewestMessage(t *testing.T) {
+	t.Parallel()
+	const retention = time.Hour
+	b := startEmbedded(t, purging(Options{ProducerRetention: retention})).connect(t)
+	const last = 4
+	for by := byte(1); by <= last; by++ {
+		publish(t, b, by, 1, 1, 10)
+	}
+	p := b.partitions[0]
+	info, err := p.info(bounded(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	followed, err := p.follow(bounded(t), info)
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := followed.through(bounded(t), info.State.LastSeq)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for by, off := range map[byte]time.Duration{1: 0, 2: -100 * time.Hour, 3: 100 * time.Hour} {
+		subject := p.subject + producer(by).String()
+		quiet, newestOfAll := all[subject], p.subject+producer(last).String()
+		quiet.at = quiet.at.Add(off)
+		subjects := map[string]newest{subject: quiet, newestOfAll: all[newestOfAll]}
+		after := func(age time.Duration) {
+			t.Helper()
+			if err := p.purgeProducers(bounded(t), followed, subjects, info.State.LastSeq, quiet.at.Add(age)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		after(retention - time.Second)
+		wantStored(t, b, by, 1)
+		after(retention)
+		wantStored(t, b, by)
+	}
+	wantStored(t, b, last, 1) // the newest of all stays
+}
+
 // TestWhatWasNotAcknowledgedIsNeverPurged has the ways in which an acknowledged sequence comes to mean something else.
 func TestWhatWasNotAcknowledgedIsNeverPurged(t *testing.T) {
 	t.Parallel()
