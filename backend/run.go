@@ -18,7 +18,8 @@ type Config struct {
 	Broker     broker.Broker
 	Reader     store.Reader
 	Deployment drainmark.Deployment // as Reader.Deployment says, or will say
-	Unmade     bool                 // the store may be empty still; a consumer will make it
+	Unmade     bool                 // the store is empty still; a consumer will make it
+	Late       bool                 // Reader fails until the store answers, which may be empty still
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
@@ -69,8 +70,9 @@ func New(c Config) (*Backend, error) {
 	}
 	b.backlogs = newShared[[]PartitionBacklog](backlogEvery)
 	b.answers = newAnswers(&b.limits, b.metrics)
-	if c.Unmade {
+	if c.Unmade || c.Late {
 		b.unmade = &unmade{Reader: c.Reader, deployment: c.Deployment, log: c.Logger}
+		b.unmade.empty.Store(c.Unmade)
 		b.reader = b.unmade
 	}
 	b.budget.limit = b.limits.WaitingBytes

@@ -11,13 +11,14 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// unmade is the reader of a store that no consumer has made yet. Until one has, everything reads as empty, which is
+// unmade is the reader of a store that no consumer may have made yet. Until one has, everything reads as empty, which is
 // true: nothing is persisted. It asks for the deployment each time, and passes everything on once there is one. A store
 // that is empty again later has lost its data; that is not hidden.
 type unmade struct {
 	store.Reader
 	deployment drainmark.Deployment // the broker's: the one that the store must become
 	log        *slog.Logger
+	empty      atomic.Bool // it is known that there was none
 	made       atomic.Bool
 }
 
@@ -29,12 +30,15 @@ func (u *unmade) yet(ctx context.Context) error {
 	d, err := u.Reader.Deployment(ctx)
 	switch {
 	case err != nil:
+		if errors.Is(err, store.ErrNotFound) {
+			u.empty.Store(true)
+		}
 		return err
 	case d != u.deployment:
 		return fmt.Errorf("%w: the store that has been made is of deployment %x with %d partitions, and the broker's queues are of %x with %d",
 			store.ErrMisconfigured, d.ID, d.Partitions, u.deployment.ID, u.deployment.Partitions)
 	}
-	if u.made.CompareAndSwap(false, true) {
+	if u.made.CompareAndSwap(false, true) && u.empty.Load() {
 		u.log.Info("a consumer has made the store")
 	}
 	return nil
@@ -42,7 +46,7 @@ func (u *unmade) yet(ctx context.Context) error {
 
 // reason says that there is no store yet, for people, or nothing.
 func (u *unmade) reason() string {
-	if u == nil || u.made.Load() {
+	if u == nil || u.made.Load() || !u.empty.Load() {
 		return ""
 	}
 	return "no consumer has made the store yet, so nothing is persisted: start a consumer"

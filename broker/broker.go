@@ -24,6 +24,8 @@ var (
 	ErrNotSent = errors.New("the broker is not connected")
 	// ErrMisconfigured: it will not work until somebody changes something; the text says what.
 	ErrMisconfigured = errors.New("the broker is not set up as Drainmark needs it")
+	// ErrNotRecorded: there is no record of a deployment (Registry).
+	ErrNotRecorded = errors.New("no deployment is recorded")
 	// ErrClosed: the Broker or Receiver has been closed on this side.
 	ErrClosed = errors.New("closed")
 )

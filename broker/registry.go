@@ -20,6 +20,10 @@ type Registry interface {
 	// not one of this version's.
 	Enroll(ctx context.Context, e Enrollment) (Enrollment, error)
 
+	// Recorded returns the deployment that is recorded, and records nothing. ErrNotRecorded if there is none;
+	// ErrMisconfigured as with Enroll.
+	Recorded(ctx context.Context) (drainmark.Deployment, error)
+
 	// Close frees everything. A second call does nothing.
 	Close() error
 }

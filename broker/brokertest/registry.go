@@ -50,6 +50,7 @@ var registryCases = []registryCase{
 	{name: "that a store has been made is recorded once for all, for the recorded deployment only", run: storedIsKept},
 	{name: "what is no deployment is not recorded", run: nonsenseIsRefused},
 	{name: "a closed registry says so", run: closedRegistry},
+	{name: "what is recorded can be read, and reading records nothing", run: recordedIsRead},
 }
 
 // RunRegistry runs the suite, each case as a parallel sub-test.
@@ -151,6 +152,7 @@ func enrolledSurvives(c *registryC) {
 	stored.Stored = true
 	c.tellsInTheEnd(enrollment(4), enrollment(3))
 	c.tellsInTheEnd(stored, stored)
+	c.shows(c.connect(), enrollment(3).Deployment)
 	c.Kill(c.T)
 	c.tellsInTheEnd(enrollment(4), stored)
 }
@@ -202,4 +204,37 @@ func closedRegistry(c *registryC) {
 	if _, err := c.enroll(r, enrollment(3)); !errors.Is(err, broker.ErrClosed) {
 		c.Fatalf("enrolling with a closed registry: %v, want %v", err, broker.ErrClosed)
 	}
+	if _, err := r.Recorded(c.Context()); !errors.Is(err, broker.ErrClosed) {
+		c.Fatalf("reading with a closed registry: %v, want %v", err, broker.ErrClosed)
+	}
+}
+
+// shows checks what is recorded; the zero deployment is none.
+func (c *registryC) shows(r broker.Registry, want drainmark.Deployment) {
+	c.Helper()
+	ctx, cancel := context.WithTimeout(c.Context(), c.patience)
+	defer cancel()
+	got, err := r.Recorded(ctx)
+	if want.Partitions == 0 && errors.Is(err, broker.ErrNotRecorded) {
+		return
+	}
+	if err != nil || got != want {
+		c.Fatalf("%v is said to be recorded (%v), want %v", got, err, want)
+	}
+}
+
+func recordedIsRead(c *registryC) {
+	r := c.connect()
+	c.shows(r, drainmark.Deployment{})
+	c.shows(c.connect(), drainmark.Deployment{})
+	c.tells(c.connect(), enrollment(3), enrollment(3))
+	c.shows(r, enrollment(3).Deployment)
+	c.tells(c.connect(), enrollment(4), enrollment(3))
+	stored := enrollment(3)
+	stored.Stored = true
+	c.tells(r, stored, stored)
+	for range 5 { // reading takes nothing away
+		c.shows(c.connect(), enrollment(3).Deployment)
+	}
+	c.tells(c.connect(), enrollment(4), stored)
 }

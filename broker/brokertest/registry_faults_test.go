@@ -2,10 +2,12 @@ package brokertest
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/memory"
 )
@@ -13,8 +15,16 @@ import (
 // wrongRegistry is the memory broker's with another Enroll.
 type wrongRegistry struct {
 	broker.Registry
-	enroll func(broker.Registry, context.Context, broker.Enrollment) (broker.Enrollment, error)
-	close  func() error
+	enroll   func(broker.Registry, context.Context, broker.Enrollment) (broker.Enrollment, error)
+	recorded func(broker.Registry, context.Context) (drainmark.Deployment, error)
+	close    func() error
+}
+
+func (r wrongRegistry) Recorded(ctx context.Context) (drainmark.Deployment, error) {
+	if r.recorded == nil {
+		return r.Registry.Recorded(ctx)
+	}
+	return r.recorded(r.Registry, ctx)
 }
 
 func (r wrongRegistry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enrollment, error) {
@@ -77,6 +87,34 @@ var registryFaults = []registryFault{
 			return wrongRegistry{Registry: s.Registry(), close: func() error { return nil }}
 		}
 	}},
+	{name: "records something when it is read", fails: registryCases[6].name,
+		make: reads(func(r broker.Registry, ctx context.Context) (drainmark.Deployment, error) {
+			recorded, err := r.Enroll(ctx, enrollment(5))
+			return recorded.Deployment, err
+		})},
+	{name: "takes nothing for a deployment", fails: registryCases[6].name,
+		make: reads(func(r broker.Registry, ctx context.Context) (drainmark.Deployment, error) {
+			d, err := r.Recorded(ctx)
+			if errors.Is(err, broker.ErrNotRecorded) {
+				return enrollment(1).Deployment, nil
+			}
+			return d, err
+		})},
+	{name: "remembers what it read first", fails: registryCases[6].name, make: remembersFirst},
+}
+
+// remembersFirst never reads again.
+func remembersFirst(s *memory.Server) func() broker.Registry {
+	return func() broker.Registry {
+		read := sync.OnceValues(func() (drainmark.Deployment, error) { return s.Registry().Recorded(context.Background()) })
+		return wrongRegistry{Registry: s.Registry(), recorded: func(broker.Registry, context.Context) (drainmark.Deployment, error) { return read() }}
+	}
+}
+
+func reads(f func(r broker.Registry, ctx context.Context) (drainmark.Deployment, error)) func(*memory.Server) func() broker.Registry {
+	return func(s *memory.Server) func() broker.Registry {
+		return func() broker.Registry { return wrongRegistry{Registry: s.Registry(), recorded: f} }
+	}
 }
 
 // looksFirst has all of those that enroll at the same time see nothing recorded.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"sync"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
@@ -64,23 +65,46 @@ func (r *registry) Close() error {
 
 // Enroll implements broker.Registry.
 func (r *registry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enrollment, error) {
-	recorded, err := broker.Enrollment{}, e.Check()
-	if err == nil && r.conn.ctx.Err() != nil {
-		err = broker.ErrClosed
-	}
+	err := e.Check()
 	if err == nil {
-		err = r.conn.down()
-	}
-	if err == nil {
-		ctx, cancel := r.conn.during(ctx, r.options.Timeout)
-		defer cancel()
-		recorded, err = r.enroll(ctx, e)
-		err = hint(because(ctx, err), r.config, r.options)
+		e, err = r.during(ctx, func(ctx context.Context) (broker.Enrollment, error) { return r.enroll(ctx, e) })
 	}
 	if err != nil {
 		return broker.Enrollment{}, fmt.Errorf("recording the deployment in the stream %s: %w", r.config.Name, err)
 	}
-	return recorded, nil
+	return e, nil
+}
+
+// Recorded implements broker.Registry.
+func (r *registry) Recorded(ctx context.Context) (drainmark.Deployment, error) {
+	recorded, err := r.during(ctx, func(ctx context.Context) (broker.Enrollment, error) {
+		stream, err := r.conn.js.Stream(ctx, r.config.Name)
+		if err != nil {
+			return broker.Enrollment{}, err
+		}
+		return r.read(ctx, stream)
+	})
+	if errors.Is(err, natsjs.ErrStreamNotFound) || errors.Is(err, natsjs.ErrMsgNotFound) {
+		err = broker.ErrNotRecorded
+	}
+	if err != nil {
+		return drainmark.Deployment{}, fmt.Errorf("reading the deployment in the stream %s: %w", r.config.Name, err)
+	}
+	return recorded.Deployment, nil
+}
+
+// during asks NATS while there is a connection, for as long as NATS is given to answer.
+func (r *registry) during(ctx context.Context, ask func(context.Context) (broker.Enrollment, error)) (e broker.Enrollment, err error) {
+	if r.conn.ctx.Err() != nil {
+		return e, broker.ErrClosed
+	}
+	if err := r.conn.down(); err != nil {
+		return e, err
+	}
+	ctx, cancel := r.conn.during(ctx, r.options.Timeout)
+	defer cancel()
+	e, err = ask(ctx)
+	return e, hint(because(ctx, err), r.config, r.options)
 }
 
 func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (broker.Enrollment, error) {

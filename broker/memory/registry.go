@@ -3,6 +3,7 @@ package memory
 import (
 	"context"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 )
 
@@ -32,6 +33,21 @@ func (r *registry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enro
 		s.enrolled.Stored = s.enrolled.Stored || e.Stored
 	}
 	return *s.enrolled, nil
+}
+
+func (r *registry) Recorded(ctx context.Context) (drainmark.Deployment, error) {
+	s := r.server
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case r.closed:
+		return drainmark.Deployment{}, broker.ErrClosed
+	case ctx.Err() != nil:
+		return drainmark.Deployment{}, ctx.Err()
+	case s.enrolled == nil:
+		return drainmark.Deployment{}, broker.ErrNotRecorded
+	}
+	return s.enrolled.Deployment, nil
 }
 
 func (r *registry) Close() error {

@@ -65,15 +65,7 @@ func (r *registry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enro
 }
 
 func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded broker.Enrollment, err error) {
-	ctx, cancel := context.WithTimeout(ctx, connectTime*r.b.config.Timeout)
-	defer cancel()
-	s, err := r.b.connect(ctx, "enrolling", "")
-	if err != nil {
-		return recorded, err
-	}
-	defer s.close()
-	doing := ""
-	err = s.guard(ctx, func() error {
+	err = r.during(ctx, "enrolling", func(s *session, doing *string) error {
 		if err := r.b.declare(s, r.queue); err != nil {
 			return err
 		}
@@ -81,21 +73,78 @@ func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded br
 		if err != nil {
 			return err
 		}
-		doing = "publishing to queue " + r.queue + ": "
+		*doing = "publishing to queue " + r.queue + ": "
 		own, err := r.publish(ctx, ch, e)
 		if err == nil {
-			doing = "reading queue " + r.queue + ": "
+			*doing = "reading queue " + r.queue + ": "
 			recorded, err = r.read(ctx, ch, own)
 		}
 		return errors.Join(err, ignoreClosed(ch.Close()))
 	})
+	return recorded, err
+}
+
+// Recorded implements broker.Registry. It makes a connection of its own, and waits for its turn to read the queue, and for
+// a message if there is none: who has declared the queue is about to publish one.
+func (r *registry) Recorded(ctx context.Context) (recorded drainmark.Deployment, err error) {
+	if r.closed.Load() {
+		err = broker.ErrClosed
+	}
+	if err == nil {
+		err = r.during(ctx, "reading the record", func(s *session, doing *string) error {
+			*doing = "reading queue " + r.queue + ": "
+			ch, err := s.conn.Channel()
+			if err != nil {
+				return err
+			}
+			recorded, err = r.first(ctx, ch)
+			return errors.Join(err, ignoreClosed(ch.Close()))
+		})
+	}
+	if hasCode(err, amqp.NotFound) {
+		err = broker.ErrNotRecorded
+	}
+	if err != nil {
+		return drainmark.Deployment{}, fmt.Errorf("reading the record of the deployment: %w", err)
+	}
+	return recorded, nil
+}
+
+// first returns what the first message says, if there is a queue.
+func (r *registry) first(ctx context.Context, ch *amqp.Channel) (drainmark.Deployment, error) {
+	if err := ch.Qos(1, 0, false); err != nil {
+		return drainmark.Deployment{}, err
+	}
+	deliveries, err := ch.ConsumeWithContext(ctx, r.queue, "", false, false, false, false, nil)
+	if err != nil {
+		return drainmark.Deployment{}, err
+	}
+	d, open := <-deliveries // guard ends it with the context
+	if !open {
+		return drainmark.Deployment{}, errors.New("the delivery ended too early")
+	}
+	e, err := broker.DecodeEnrollment(d.Body)
+	return e.Deployment, err
+}
+
+// during lets f use a connection of its own for as long as RabbitMQ is given to answer. f notes what it is doing.
+func (r *registry) during(ctx context.Context, purpose string, f func(s *session, doing *string) error) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTime*r.b.config.Timeout)
+	defer cancel()
+	s, err := r.b.connect(ctx, purpose, "")
+	if err != nil {
+		return err
+	}
+	defer s.close()
+	doing := ""
+	err = s.guard(ctx, func() error { return f(s, &doing) })
 	switch {
 	case hasCode(err, amqp.AccessRefused):
-		err = misconfigured("%s%s: enrolling takes permission to configure and read the queue, and to write to amq.default", doing, reason(err))
+		return misconfigured("%s%s: enrolling takes permission to configure and read the queue, and to write to amq.default", doing, reason(err))
 	case err != nil:
-		err = fmt.Errorf("%s%w", doing, err)
+		return fmt.Errorf("%s%w", doing, err)
 	}
-	return recorded, err
+	return nil
 }
 
 // publish puts the deployment behind what is in the queue, and that it has a store if it has, and returns the IDs of

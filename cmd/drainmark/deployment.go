@@ -83,6 +83,42 @@ func (open openRegistry) awaitEnrolled(r *role, e broker.Enrollment) (broker.Enr
 	return await(r, "broker", func() (broker.Enrollment, error) { return open.enroll(r.ctx, e, openTime) })
 }
 
+// recorded asks once which deployment is recorded, for that time.
+func (open openRegistry) recorded(ctx context.Context, within time.Duration) (d drainmark.Deployment, err error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	registry, err := open(ctx)
+	if err != nil {
+		return d, err
+	}
+	defer registry.Close()
+	return registry.Recorded(ctx)
+}
+
+// awaitRecorded asks again and again, until ctx ends, which deployment is recorded, and sends it once. It records none: a
+// store that does not answer may be of another than would be made up. A record that cannot be read is none: the store
+// says which deployment it is.
+func (open openRegistry) awaitRecorded(ctx context.Context, r *role) <-chan drainmark.Deployment {
+	found := make(chan drainmark.Deployment, 1)
+	r.Go(func() error {
+		var retry backoff.Backoff
+		for said := false; ; said = true {
+			d, err := open.recorded(ctx, openTime)
+			if err == nil {
+				found <- d
+				return nil
+			}
+			if !said && ctx.Err() == nil {
+				r.log.Warn("the broker does not say which deployment it is: waiting for the store", "error", err)
+			}
+			if retry.Wait(ctx) != nil {
+				return nil
+			}
+		}
+	})
+	return found
+}
+
 // confirmTime is how long the start of a role with a store is held up by a broker that does not answer.
 const confirmTime = 5 * time.Second
 
@@ -185,26 +221,103 @@ var errEmptied = drainmark.Errorf(drainmark.KindMisconfigured, "the store is emp
 type found struct {
 	drainmark.Deployment
 	unmade bool // no consumer has made the store yet
+	late   bool // the store has not answered yet
 }
 
-// find returns the deployment that the reader shows or, while the store is empty, the broker's.
-func (c *backendCommand) find(r *role, reader store.Reader, open openRegistry) (found, error) {
-	d, err := await(r, "store", func() (drainmark.Deployment, error) { return deploymentOf(r.ctx, reader) })
-	if err != nil {
-		return found{}, err
+// opened is a store's reader, and the deployment that it shows: the zero one of an empty store.
+type opened struct {
+	store.Reader
+	shows drainmark.Deployment
+	err   error
+}
+
+// lookAfter is how long a backend waits for the store alone, before it asks the broker which deployment it is.
+const lookAfter = 2 * time.Second
+
+// find returns the deployment that the store shows, or, while that is empty or does not answer, the broker's; and the
+// store's reader. A backend accepts without a store; only which deployment it is it must know. What the store shows when
+// it answers at last is compared then, and the role ends if it is another.
+func (c *backendCommand) find(r *role, open openRegistry) (store.Reader, found, error) {
+	answers := make(chan opened, 1)
+	r.Go(func() error { answers <- c.awaitOpened(r); return nil })
+	select {
+	case answer := <-answers:
+		return c.compare(r, answer, open, c.wanted())
+	case <-time.After(lookAfter):
 	}
-	if d.Partitions == 0 {
-		return c.findUnmade(r, reader, open)
+	looking, stop := context.WithCancel(r.ctx)
+	defer stop()
+	recorded := open.awaitRecorded(looking, r)
+	select {
+	case answer := <-answers:
+		return c.compare(r, answer, open, c.wanted())
+	case d := <-recorded:
+		return c.beginLate(r, d, answers, open)
 	}
+}
+
+// awaitOpened opens the reader of the replicas, and waits until one of them answers.
+func (c *backendCommand) awaitOpened(r *role) (o opened) {
+	o.Reader, o.err = await(r, "store", func() (store.Reader, error) {
+		ctx, cancel := context.WithTimeout(r.ctx, openTime)
+		defer cancel()
+		return openReader(ctx, c.Replica, r)
+	})
+	if o.err == nil {
+		o.shows, o.err = await(r, "store", func() (drainmark.Deployment, error) { return deploymentOf(r.ctx, o) })
+	}
+	return o
+}
+
+// compare returns the deployment of a store that has answered, and whether it is the broker's. Where it is empty, wanted
+// is recorded if the broker has no record. The reader is closed after an error.
+func (c *backendCommand) compare(r *role, o opened, open openRegistry, wanted broker.Enrollment) (_ store.Reader, f found, err error) {
+	switch {
+	case o.err != nil:
+		err = o.err
+	case o.shows.Partitions == 0:
+		f, err = c.findUnmade(r, o, open, wanted)
+	default:
+		f.Deployment = o.shows
+		if err = c.fits(f.Deployment); err == nil {
+			err = open.confirm(r, f.Deployment)
+		}
+	}
+	if err != nil && o.Reader != nil {
+		_ = o.Close() // the first error tells more
+	}
+	return o.Reader, f, err
+}
+
+// beginLate begins without the store, for the deployment that the broker has recorded.
+func (c *backendCommand) beginLate(r *role, d drainmark.Deployment, answers <-chan opened, open openRegistry) (store.Reader, found, error) {
 	if err := c.fits(d); err != nil {
-		return found{}, err
+		return nil, found{}, err
 	}
-	return found{Deployment: d}, open.confirm(r, d)
+	r.log.Warn("the store does not answer: appends are accepted for the deployment that the broker has recorded, and nothing can be read",
+		"partitions", d.Partitions)
+	reader := newLateReader()
+	r.Go(func() error {
+		opened, f, err := c.compare(r, <-answers, open, broker.Enrollment{Deployment: d})
+		if err == nil && f.Deployment != d { // the record was removed meanwhile
+			err = errors.Join(agree(broker.Enrollment{Deployment: d}, f.Deployment), opened.Close())
+		}
+		switch {
+		case r.ctx.Err() != nil && err != nil:
+			return nil
+		case err != nil:
+			return err
+		}
+		r.log.Info("the store answers: reading works")
+		return reader.open(opened)
+	})
+	return reader, found{Deployment: d, late: true}, nil
 }
 
-// findUnmade is find while the store is empty. If one had been made, a replica may still be about to show it.
-func (c *backendCommand) findUnmade(r *role, reader store.Reader, open openRegistry) (found, error) {
-	recorded, err := open.awaitEnrolled(r, c.wanted())
+// findUnmade returns the deployment that a store will be made for which is empty. If one had been made, a replica may still
+// be about to show it.
+func (c *backendCommand) findUnmade(r *role, reader store.Reader, open openRegistry, wanted broker.Enrollment) (found, error) {
+	recorded, err := open.awaitEnrolled(r, wanted)
 	if err == nil {
 		err = c.fits(recorded.Deployment)
 	}

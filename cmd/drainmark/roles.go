@@ -286,15 +286,11 @@ func checkReplicas(urls []string) error {
 }
 
 func (c *backendCommand) start(r *role) error {
-	reader, err := c.awaitReader(r)
+	reader, found, err := c.find(r, c.registry(r))
 	if err != nil {
 		return err
 	}
 	defer reader.Close()
-	found, err := c.find(r, reader, c.registry(r))
-	if err != nil {
-		return err
-	}
 	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, found.Partitions, r.log})
 	if err != nil {
 		return err
@@ -356,15 +352,6 @@ func (c *consumerCommand) start(r *role) error {
 	r.log.Info("consumer is running", "owner", c.Owner, "host", host, "pid", os.Getpid(), "partitions", deployment.Partitions)
 	drain.Run(r.ctx)
 	return nil
-}
-
-// awaitReader opens the reader of the replicas, and waits until one of them answers.
-func (c *backendCommand) awaitReader(r *role) (store.Reader, error) {
-	return await(r, "store", func() (store.Reader, error) {
-		ctx, cancel := context.WithTimeout(r.ctx, openTime)
-		defer cancel()
-		return openReader(ctx, c.Replica, r)
-	})
 }
 
 // awaitStore opens the store's master and waits until it answers. Each attempt may take so long.
@@ -431,7 +418,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which 4096 are ours", room))
 	}
 	b, err := backend.New(backend.Config{
-		Broker: queue, Reader: reader, Deployment: d.Deployment, Unmade: d.unmade, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
+		Broker: queue, Reader: reader, Deployment: d.Deployment, Unmade: d.unmade, Late: d.late, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
 		Now: wallClock(),
 	})
 	if err != nil {
