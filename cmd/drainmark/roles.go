@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -166,16 +165,8 @@ func (r *role) end(err error) error {
 	return nil
 }
 
-// memoryLimit is the soft limit on the memory of "up", unless GOMEMLIMIT says otherwise. The embedded broker keeps what
-// was written in the last ten seconds in memory. It is large and has no pointers, so that collecting garbage more often
-// costs little, and leaving it uncollected would double it.
-const memoryLimit = 256 << 20
-
 // Run is called by kong.
 func (c *upCommand) Run(a *app) error {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(memoryLimit)
-	}
 	err := firstError(c.listening.check(), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), c.founding.check())
 	if err != nil {
 		return err
@@ -194,6 +185,7 @@ func (c *upCommand) Run(a *app) error {
 
 // start opens broker and store and runs backend and consumer on them until the role ends.
 func (c *upCommand) start(r *role) error {
+	counted := limitMemory()
 	path := "sqlite:" + filepath.Join(c.Data, "store.db")
 	master, err := awaitStore(r, path, 0, lockTime)
 	if err != nil {
@@ -224,7 +216,7 @@ func (c *upCommand) start(r *role) error {
 	defer queue.Close()
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
 	drain := newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), r)
-	return runBackend(r, queue, reader, found{Deployment: deployment}, c.Delay, c.listening, c.retention, c.company(r, drain))
+	return runBackend(r, queue, reader, found{Deployment: deployment}, c.Delay, c.listening, c.retention, c.company(r, drain, counted))
 }
 
 // brokenServer ends the process, with exit code 1, when the embedded server cannot be used any more.
@@ -239,14 +231,15 @@ func brokenServer(ctx context.Context, broken <-chan error, log *slog.Logger) er
 }
 
 // company is the consumer and the page, with a pause switch between them if it is enabled.
-func (c *upCommand) company(r *role, drain *consumer.Consumer) company {
+func (c *upCommand) company(r *role, drain *consumer.Consumer, counted func(int)) company {
 	if !c.pausing.enabled(c.Listen) {
-		return company{drain.Run, frontend.WithPage}
+		return company{drain.Run, frontend.WithPage, counted}
 	}
 	pause := newPauseSwitch(r.log.With("part", "pause switch"))
 	return company{
 		consumer: func(ctx context.Context) { pause.run(ctx, drain.Run) },
 		page:     func(api http.Handler) http.Handler { return pause.beside(frontend.WithPage(api)) },
+		counted:  counted,
 	}
 }
 
@@ -409,6 +402,7 @@ func newConsumer(queue broker.Broker, master store.Store, owner string, d drainm
 type company struct {
 	consumer func(context.Context)           // runs a consumer until the context ends; nil for none
 	page     func(http.Handler) http.Handler // puts the web page around the API; nil for none
+	counted  func(more int)                  // is told of connections that begin and end; nil for nobody
 }
 
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
@@ -453,7 +447,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	}
 	err = r.serve(listener, l.browsing, httpserve.Config{
 		Handler: handler, Connections: l.connecting.limit(1, r.log), BodyTime: l.RequestTimeout,
-		Stop: httpserve.Stop{Delay: delay, Drain: l.RequestTimeout, Leave: leave},
+		Counted: with.counted, Stop: httpserve.Stop{Delay: delay, Drain: l.RequestTimeout, Leave: leave},
 	})
 	stop()
 	return errors.Join(err, parts.Wait())

@@ -46,6 +46,7 @@ func (l *limitListener) Accept() (net.Conn, error) {
 // admit counts a connection in, unless there are too many.
 func (s *server) admit() bool {
 	if s.open.Add(1) <= s.connections {
+		s.counted(1)
 		return true
 	}
 	s.open.Add(-1)
@@ -53,7 +54,10 @@ func (s *server) admit() bool {
 }
 
 // closed counts a connection out.
-func (s *server) closed() { s.open.Add(-1) }
+func (s *server) closed() {
+	s.open.Add(-1)
+	s.counted(-1)
+}
 
 // refuse answers a connection for which there is no room, whatever it asks for, and closes it.
 func (l *limitListener) refuse(nc net.Conn) {

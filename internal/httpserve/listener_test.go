@@ -60,6 +60,38 @@ drainmark_http_connections_refused_total{limit="headers",server="test"} 0
 	})
 }
 
+func TestConnectionsAreCounted(t *testing.T) {
+	t.Parallel()
+	var open, most atomic.Int64
+	s := start(t, Config{Handler: reads, Connections: 3, Counted: func(more int) {
+		if now := open.Add(int64(more)); now > most.Load() {
+			most.Store(now)
+		}
+	}})
+	for range 2 {
+		var conns []net.Conn
+		for range 3 {
+			conn := s.dial(t)
+			send(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			receive(t, bufio.NewReader(conn))
+			conns = append(conns, conn)
+		}
+		if n := open.Load(); n != 3 {
+			t.Errorf("%d are counted, and there are 3", n)
+		}
+		if _, err := io.Copy(io.Discard, s.dial(t)); err != nil && !errors.Is(err, syscall.ECONNRESET) {
+			t.Fatal(err)
+		}
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+		await(t, "none is counted any more", func() bool { return open.Load() == 0 })
+	}
+	if n := most.Load(); n != 3 {
+		t.Errorf("up to %d were counted; there was room for 3", n)
+	}
+}
+
 func TestClientsThatAreRefusedHoldNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Handler: reads, Connections: 1})

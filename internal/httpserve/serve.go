@@ -47,6 +47,8 @@ type Config struct {
 	HeaderBytes int64
 	// Reserve keeps some file descriptors back, so that this server has connections when others have used up all.
 	Reserve bool
+	// Counted, if set, is told of each connection that begins, by 1, and that has ended, by -1. Calls may overlap.
+	Counted func(more int)
 	// Stop is how the server ends: at once if not set.
 	Stop Stop
 }
@@ -60,6 +62,7 @@ type server struct {
 	metrics     *metrics
 	errors      *errorWriter
 	refusing    *loglimit.Limiter
+	counted     func(more int)
 	open        atomic.Int64 // connections now
 	headers     atomic.Int64 // bytes of headers that are not complete
 	cut         atomic.Bool  // nobody is waited for any more
@@ -110,7 +113,10 @@ func newServer(c Config) (*server, error) {
 	s := &server{
 		name: c.Name, log: c.Logger.With("server", c.Name),
 		connections: int64(cmp.Or(c.Connections, FittingConnections(MostConnections, 1))), headerBytes: cmp.Or(c.HeaderBytes, allHeaders),
-		ending: c.Stop, served: make(chan struct{}), watch: watch{all: map[*watched]struct{}{}},
+		counted: c.Counted, ending: c.Stop, served: make(chan struct{}), watch: watch{all: map[*watched]struct{}{}},
+	}
+	if s.counted == nil {
+		s.counted = func(int) {}
 	}
 	s.errors = newErrorWriter(s.log)
 	s.refusing = loglimit.New(s.log, slog.LevelWarn, "connections are refused")
