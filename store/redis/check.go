@@ -54,7 +54,7 @@ func checkInfo(info map[string]string, replicated bool) error {
 	if n, err := strconv.Atoi(major); err != nil || n < 7 {
 		return fmt.Errorf("%w: the server is Redis %s; it must be Redis 7.0 or later, or Valkey", store.ErrMisconfigured, version)
 	}
-	if info["redis_mode"] == "cluster" {
+	if info["redis_mode"] == "cluster" || info["server_mode"] == "cluster" { // the second is Valkey's
 		return fmt.Errorf("%w: the server runs in cluster mode, which is not supported: use one server, or replicas and Sentinels",
 			store.ErrMisconfigured)
 	}

@@ -35,6 +35,9 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 		return store.Group{}, err
 	}
 	s.followSometimes(ctx)
+	if err := s.checkSometimes(ctx); err != nil {
+		return store.Group{}, fmt.Errorf("%s: %w", doing, err)
+	}
 	c := newCall(scriptHeartbeat, append([]string{s.names.owners, s.names.deployment}, s.states(d)...)...)
 	c.arg(owner).argInt(ttl.Microseconds()).arg(d.text)
 	return run(ctx, s, doing, c, readGroup)

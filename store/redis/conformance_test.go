@@ -14,17 +14,23 @@ import (
 	"github.com/drainmark/drainmark/store/storetest"
 )
 
-// appUser is who the tests are: a user with just the permissions that the package's documentation asks for.
+// appUser and readUser are who the tests are: users with just the permissions that the package's documentation asks for.
 const (
 	appUser     = "app"
+	readUser    = "reader"
 	appPassword = "p@ss/w:rd"
 )
 
-// access are the lines of redis.conf that make the user.
-var access = []string{"user " + appUser + " on >" + appPassword + " " + strings.Join(strings.Fields(Permissions), " ")}
+// access are the lines of redis.conf that make the users.
+var access = []string{
+	"user " + appUser + " on >" + appPassword + " " + strings.Join(strings.Fields(Permissions), " "),
+	"user " + readUser + " on >" + appPassword + " " + strings.Join(strings.Fields(ReaderPermissions), " "),
+}
 
-func urlOf(r *servers.Redis) string {
-	return fmt.Sprintf("redis://%s:%s@%s", appUser, url.QueryEscape(appPassword), r.Address())
+func urlOf(r *servers.Redis) string { return urlOfUser(r, appUser) }
+
+func urlOfUser(r *servers.Redis, user string) string {
+	return fmt.Sprintf("redis://%s:%s@%s", user, url.QueryEscape(appPassword), r.Address())
 }
 
 // database is a part of a master with two replicas, of which the readers read one.
@@ -43,7 +49,7 @@ func (d database) Store(t storetest.T) store.Store {
 }
 
 func (d database) Reader(t storetest.T) store.Reader {
-	r, err := OpenReader(t.Context(), urlOf(d.replica), d.options)
+	r, err := OpenReader(t.Context(), urlOfUser(d.replica, readUser), d.options)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -3,6 +3,7 @@ package redis
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -48,6 +49,7 @@ type Store struct {
 	warnings []string
 
 	address    atomic.Pointer[string]    // of the master that was connected to last
+	checked    atomic.Pointer[time.Time] // when the server was last asked what it is
 	followed   atomic.Pointer[time.Time] // when the Sentinels were last asked whether it still is the master
 	deployment atomic.Pointer[deployment]
 }
@@ -64,14 +66,36 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	s := &Store{target: t, options: o.withDefaults(), names: newNames(o.Prefix)}
 	s.client = newClient(t.endpoint(s.findMaster), s.options)
-	s.warnings, err = use(ctx, s.client, "asking the server what it is", func(ctx context.Context, c conn) ([]string, error) {
-		return checkServer(ctx, c, t.master != "")
-	})
-	if err != nil {
+	if s.warnings, err = s.check(ctx); err != nil {
 		s.client.close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// check asks the server what it is, and says what will not do as an error, and what could be better as warnings.
+func (s *Store) check(ctx context.Context) ([]string, error) {
+	now := time.Now()
+	s.checked.Store(&now)
+	return use(ctx, s.client, "asking the server what it is", func(ctx context.Context, c conn) ([]string, error) {
+		return checkServer(ctx, c, s.target.master != "")
+	})
+}
+
+// checkEvery is how often heartbeats look at the server's settings again. Somebody may have changed them, and a new master
+// may have others.
+const checkEvery = time.Minute
+
+// checkSometimes says what about the server's settings will not do any longer. Other errors are the call's own to find.
+func (s *Store) checkSometimes(ctx context.Context) error {
+	if last := s.checked.Load(); time.Since(*last) < checkEvery {
+		return nil
+	}
+	if _, err := s.check(ctx); errors.Is(err, store.ErrMisconfigured) {
+		s.checked.Store(&time.Time{}) // until it is mended
+		return err
+	}
+	return nil
 }
 
 // findMaster returns the address of whoever is the master now, which is then connected to.
@@ -110,6 +134,7 @@ func (s *Store) follow(ctx context.Context) {
 	address, err := s.target.findMaster(ctx)
 	if known := s.address.Load(); err == nil && known != nil && *known != address {
 		s.client.forget()
+		s.checked.Store(&time.Time{})
 	}
 }
 

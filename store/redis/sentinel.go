@@ -66,11 +66,11 @@ func (t *target) askSentinels(ctx context.Context, replicas bool) (view, error) 
 		go func() { views <- t.askSentinel(limited, address, replicas) }()
 	}
 	var newest *view
-	var failures []error
+	var failures failures
 	for range t.addresses { // all of them, so that nothing is left running
 		v := <-views
 		if v.err != nil {
-			failures = append(failures, explain(overdue(ctx, v.err, sentinelTimeout)))
+			failures.add(explain(overdue(ctx, v.err, sentinelTimeout)))
 			continue
 		}
 		if newest == nil {
@@ -81,9 +81,29 @@ func (t *target) askSentinels(ctx context.Context, replicas bool) (view, error) 
 		}
 	}
 	if newest == nil {
-		return view{}, fmt.Errorf("asking the Sentinels for the master: %w", errors.Join(failures...))
+		return view{}, fmt.Errorf("asking the Sentinels for the master: %w", failures.join())
 	}
 	return *newest, nil
+}
+
+// failures is why Sentinels do not answer. It is a matter of the settings only if it is with all of them.
+type failures struct{ passing, lasting []error }
+
+func (f *failures) add(err error) {
+	if errors.Is(err, store.ErrMisconfigured) {
+		f.lasting = append(f.lasting, err)
+	} else {
+		f.passing = append(f.passing, err)
+	}
+}
+
+func (f *failures) join() error {
+	switch lasting := errors.Join(f.lasting...); {
+	case lasting == nil, len(f.passing) == 0:
+		return errors.Join(append(f.passing, f.lasting...)...)
+	default:
+		return fmt.Errorf("%w\n%v", errors.Join(f.passing...), lasting) // which is not to be taken for the whole
+	}
 }
 
 func (t *target) askSentinel(ctx context.Context, address string, replicas bool) (v view) {
@@ -105,7 +125,7 @@ func (t *target) askSentinel(ctx context.Context, address string, replicas bool)
 		all, err = sentinel.Replicas(ctx, t.master).Result()
 	}
 	if err != nil {
-		return view{err: endOf(ctx, fromServer(err))}
+		return view{err: endOf(ctx, noSentinel(fromServer(err)))}
 	}
 	epoch, err := strconv.ParseUint(fields["config-epoch"], 10, 64)
 	if err != nil || len(found) != 2 {
@@ -114,6 +134,14 @@ func (t *target) askSentinel(ctx context.Context, address string, replicas bool)
 	v = view{master: net.JoinHostPort(found[0], found[1]), epoch: epoch}
 	v.replicas = living(all, v.master)
 	return v
+}
+
+// noSentinel says of a server that knows nothing of Sentinels what it is.
+func noSentinel(err error) error {
+	if codeOf(err) == "ERR" && strings.Contains(err.Error(), "unknown command") {
+		return fmt.Errorf("%w: what answers at a Sentinel's address is no Sentinel", store.ErrMisconfigured)
+	}
+	return err
 }
 
 // living returns the addresses of the replicas that are not held for dead.

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
 )
@@ -209,6 +210,39 @@ func TestUnfitServers(t *testing.T) {
 		_, err := Open(t.Context(), urlOf(server), Options{})
 		fails(t, err, store.ErrMisconfigured, "noeviction")
 	})
+	t.Run("a server that is set to evict keys later is refused until it is set right", func(t *testing.T) {
+		t.Parallel()
+		server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+		s := openStore(t, urlOf(server), Options{})
+		beat := func() error {
+			s.checked.Store(&time.Time{}) // a minute is over
+			_, err := s.Heartbeat(within(t, patience), "owner", time.Minute)
+			return err
+		}
+		if _, err := s.Init(t.Context(), drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 1}); err != nil {
+			t.Fatal(err)
+		}
+		if err := beat(); err != nil {
+			t.Fatal(err)
+		}
+		server.Do("CONFIG", "SET", "maxmemory", "50mb", "maxmemory-policy", "allkeys-lru")
+		fails(t, beat(), store.ErrMisconfigured, "noeviction")
+		server.Do("CONFIG", "SET", "maxmemory-policy", "noeviction")
+		if err := beat(); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Run("a server that is no Sentinel is refused", func(t *testing.T) {
+		t.Parallel()
+		server := servers.StartRedis(t, servers.RedisOptions{})
+		_, err := Open(t.Context(), "redis+sentinel://"+server.Address()+"/mymaster", Options{})
+		fails(t, err, store.ErrMisconfigured, "is no Sentinel")
+		nobody := fmt.Sprintf("127.0.0.1:%d", servers.Port(t)) // which may be a Sentinel that is down
+		_, err = Open(t.Context(), "redis+sentinel://"+server.Address()+","+nobody+"/mymaster", Options{})
+		if errors.Is(err, store.ErrMisconfigured) || !strings.Contains(fmt.Sprint(err), "is no Sentinel") {
+			t.Errorf("beside one that does not answer: %v", err)
+		}
+	})
 	t.Run("a server in cluster mode is refused", func(t *testing.T) {
 		t.Parallel()
 		server := servers.StartRedis(t, servers.RedisOptions{Settings: append(access, "cluster-enabled yes", fmt.Sprint("cluster-port ", servers.Port(t)))})
@@ -234,6 +268,7 @@ func TestUnfitServers(t *testing.T) {
 		t.Parallel()
 		fails(t, checkInfo(map[string]string{"redis_version": "6.2.14"}, false), store.ErrMisconfigured, "7.0 or later")
 		fails(t, checkInfo(map[string]string{}, false), store.ErrMisconfigured, "7.0 or later")
+		fails(t, checkInfo(map[string]string{"redis_version": "7.2.4", "server_mode": "cluster"}, false), store.ErrMisconfigured, "cluster mode")
 		replica := map[string]string{"redis_version": "7.0.15", "role": "slave"}
 		fails(t, checkInfo(replica, false), store.ErrMisconfigured, "the server is a replica")
 		if err := checkInfo(replica, true); err != nil {
