@@ -52,6 +52,11 @@ func (p Progress) Next(producer ProducerID) uint64 {
 	return p.Producers[producer].Done.Max() + 1
 }
 
+// KeptFor returns for how long of a partition's clock the store keeps the progress of a silent producer whose receipts are
+// good for so long: a seventh longer. A store that has lost its tail takes records in again at an earlier time of its clock
+// than their receipts tell, and must not forget them while those are good.
+func KeptFor(receipts time.Duration) time.Duration { return receipts + receipts/7 }
+
 // Forgets says whether a producer that is not in the progress any more, and was as told before, has been forgotten
 // because it was silent for longer than the retention. Otherwise its records are lost.
 func (p Progress) Forgets(producer ProducerID, before ProducerProgress, retention time.Duration) bool {

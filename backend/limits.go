@@ -19,8 +19,8 @@ type Limits struct {
 	Poll           time.Duration // how often to look for changes, in case a notification was lost; 1 s
 	StallAfter     time.Duration // something waits for so long, and nothing is persisted: a stall; 5 s
 
-	// ProducerRetention is for how long after its last record the store keeps a producer's progress; 7 days. An older
-	// receipt of a producer that the progress does not know is expired.
+	// ProducerRetention is for how long receipts are good after their producer's last record; 7 days. An older receipt of
+	// a producer that the progress does not know is expired.
 	ProducerRetention time.Duration
 }
 

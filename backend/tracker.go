@@ -153,7 +153,7 @@ func (p *tracked) read(ctx context.Context) error {
 func (p *tracked) reportLost(before, now drainmark.Progress) {
 	t := p.tracker
 	own := before.Producers[t.producer]
-	if now.Forgets(t.producer, own, t.limits.ProducerRetention) {
+	if now.Forgets(t.producer, own, drainmark.KeptFor(t.limits.ProducerRetention)) {
 		return
 	}
 	for _, was := range own.Done {

@@ -34,7 +34,7 @@ type Limits struct {
 	GapWait           time.Duration // the longest wait between two of them; 1 s
 	Sweep             time.Duration // between two sweeps of the store; 5 s
 	KeyRetention      time.Duration // so long an idempotency key is kept after its commit; 25 h, for keys are good for 24 h
-	ProducerRetention time.Duration // after its last record a producer's progress is kept so long; 7 days
+	ProducerRetention time.Duration // so long receipts are good after their producer's last record; 7 days. See drainmark.KeptFor
 }
 
 func (l Limits) withDefaults() Limits {
@@ -243,7 +243,7 @@ func (c *Consumer) sweeps() []store.Sweep {
 	defer c.mu.Unlock()
 	var sweeps []store.Sweep
 	for p := range c.draining {
-		sweeps = append(sweeps, store.Sweep{Partition: p, Keys: c.limits.KeyRetention, Producers: c.limits.ProducerRetention})
+		sweeps = append(sweeps, store.Sweep{Partition: p, Keys: c.limits.KeyRetention, Producers: drainmark.KeptFor(c.limits.ProducerRetention)})
 	}
 	return sweeps
 }

@@ -374,7 +374,7 @@ func (d *drain) toleratesGap(missing drainmark.Run) bool {
 // reportLostTail compares what the store says now with what this consumer has committed before.
 func (d *drain) reportLostTail(now drainmark.Progress) {
 	for producer, before := range d.progress.Producers {
-		if now.Forgets(producer, before, d.limits.ProducerRetention) {
+		if now.Forgets(producer, before, drainmark.KeptFor(d.limits.ProducerRetention)) {
 			continue
 		}
 		after := now.Producers[producer]

@@ -191,7 +191,7 @@ func (l listening) backendLimits(r retention) backend.Limits {
 
 // retention is what broker, store and backend must agree on.
 type retention struct {
-	ProducerRetention time.Duration `help:"How long a producer's progress is kept after its last record, and so how long receipts are good." default:"168h" group:"Limits"`
+	ProducerRetention time.Duration `help:"How long receipts are good after their producer's last record." default:"168h" group:"Limits"`
 }
 
 func (r retention) check() error {

@@ -255,7 +255,7 @@ func (w *World) checkRejected(ctx context.Context, b *backendProcess, letters ma
 			}
 		}
 		status, err := b.Status(ctx, op.receipt, 0)
-		if w.mayBeForgotten(op) && drainmark.KindOf(err) == drainmark.KindReceiptExpired {
+		if w.mayBeForgotten(op) && (drainmark.KindOf(err) == drainmark.KindReceiptExpired || w.lostMoreThanIsKept()) {
 			continue
 		}
 		if err != nil || status.State != want {
@@ -267,6 +267,11 @@ func (w *World) checkRejected(ctx context.Context, b *backendProcess, letters ma
 // mayBeForgotten says whether the producer of an op may have been silent for so long that its receipt is good no more.
 func (w *World) mayBeForgotten(op *Op) bool {
 	return w.retention > 0 && time.Since(op.end) > w.retention
+}
+
+// lostMoreThanIsKept says whether the store has lost so much that it may forget what receipts still speak of.
+func (w *World) lostMoreThanIsKept() bool {
+	return time.Duration(w.lostTime.Load()) > drainmark.KeptFor(w.retention)-w.retention
 }
 
 // checkFates checks that what was tried again is there and what was discarded is not.

@@ -42,6 +42,7 @@ type World struct {
 	retention   time.Duration // of producers; 0 for the default, which no schedule outlasts
 	thinks      time.Duration // a client's longest pause
 	rolledBack  atomic.Int64
+	lostTime    atomic.Int64 // by how much the partitions' clocks have gone back with it, in nanoseconds
 	deployment  drainmark.Deployment
 
 	mu        sync.Mutex
@@ -230,9 +231,8 @@ func (w *World) chaos(ctx context.Context) {
 				}
 			})
 		case 9:
-			if w.rollbacks && w.db.Rollback(1+w.dice.intn("rollback", 3)) == nil {
-				w.rolledBack.Add(1)
-				w.log.Info("the store has lost its tail")
+			if w.rollbacks {
+				w.loseTail()
 			}
 		case 10, 11:
 			w.mu.Lock()
@@ -241,6 +241,32 @@ func (w *World) chaos(ctx context.Context) {
 			c.jump()
 		}
 	}
+}
+
+// loseTail takes the store back by some commits, if it has as many.
+func (w *World) loseTail() {
+	before := w.showsClocks()
+	if w.db.Rollback(1+w.dice.intn("rollback", 3)) != nil {
+		return
+	}
+	w.rolledBack.Add(1)
+	for p, shows := range w.showsClocks() {
+		w.lostTime.Add(int64(max(0, before[p]-shows)))
+	}
+	w.log.Info("the store has lost its tail")
+}
+
+// showsClocks returns what the partitions' clocks show.
+func (w *World) showsClocks() (shows [partitions]time.Duration) {
+	reader := w.db.Reader()
+	for p := range shows {
+		progress, err := reader.Progress(context.Background(), p)
+		if err != nil {
+			panic(err) // it is in memory
+		}
+		shows[p] = progress.Clock
+	}
+	return shows
 }
 
 func (w *World) outage(ctx context.Context, down *atomic.Bool) {
