@@ -3,7 +3,6 @@ package backend
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"sync/atomic"
 
@@ -35,8 +34,8 @@ func (u *unmade) yet(ctx context.Context) error {
 		}
 		return err
 	case d != u.deployment:
-		return fmt.Errorf("%w: the store that has been made is of deployment %x with %d partitions, and the broker's queues are of %x with %d",
-			store.ErrMisconfigured, d.ID, d.Partitions, u.deployment.ID, u.deployment.Partitions)
+		return store.Misconfigured("the store that has been made is of deployment %x with %d partitions, and the broker's queues "+
+			"are of %x with %d", d.ID, d.Partitions, u.deployment.ID, u.deployment.Partitions)
 	}
 	if u.made.CompareAndSwap(false, true) && u.empty.Load() {
 		u.log.Info("a consumer has made the store")

@@ -16,8 +16,8 @@ import (
 	"github.com/drainmark/drainmark"
 )
 
-// Errors that an adapter tells apart, wrapped with what it was doing. Every other error means: the store does not
-// answer properly, the outcome is unknown, try again.
+// Errors that an adapter tells apart, wrapped with what it was doing; that something was opened says who opens it. Every
+// other error means: the store does not answer properly, the outcome is unknown, try again.
 var (
 	// ErrHeld: another owner holds the partition, and its lease has not expired.
 	ErrHeld = errors.New("another consumer holds the partition")
@@ -31,6 +31,13 @@ var (
 	// ErrClosed: the Store or Reader has been closed on this side.
 	ErrClosed = errors.New("closed")
 )
+
+// Misconfigured makes an error that is ErrMisconfigured and says only what the format does, as with fmt.Errorf.
+func Misconfigured(format string, args ...any) error { return misconfigured{fmt.Errorf(format, args...)} }
+
+type misconfigured struct{ error }
+
+func (m misconfigured) Unwrap() []error { return []error{ErrMisconfigured, m.error} }
 
 // Refused is the error of a commit whose content the store can never take. Nothing was changed.
 type Refused struct {

@@ -2,7 +2,6 @@ package redis
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -52,19 +51,19 @@ func checkInfo(info map[string]string, replicated bool) error {
 	version := info["redis_version"]
 	major, _, _ := strings.Cut(version, ".")
 	if n, err := strconv.Atoi(major); err != nil || n < 7 {
-		return fmt.Errorf("%w: the server is Redis %s; it must be Redis 7.0 or later, or Valkey", store.ErrMisconfigured, version)
+		return store.Misconfigured("the server is Redis %s; it must be Redis 7.0 or later, or Valkey", version)
 	}
 	if info["redis_mode"] == "cluster" || info["server_mode"] == "cluster" { // the second is Valkey's
-		return fmt.Errorf("%w: the server runs in cluster mode, which is not supported: use one server, or replicas and Sentinels",
-			store.ErrMisconfigured)
+		return store.Misconfigured("the server runs in cluster mode, which is not supported: use one server, or replicas and " +
+			"Sentinels")
 	}
 	if info["role"] == "slave" && !replicated { // Sentinels may just have made it one
-		return fmt.Errorf("%w: the server is a replica, which cannot be written to: the URL must be the master's, or one with Sentinels",
-			store.ErrMisconfigured)
+		return store.Misconfigured("the server is a replica, which cannot be written to: the URL must be the master's, or one " +
+			"with Sentinels")
 	}
 	if policy := info["maxmemory_policy"]; info["maxmemory"] != "0" && info["maxmemory"] != "" && policy != "noeviction" {
-		return fmt.Errorf("%w: maxmemory-policy is %s: the server would delete persisted messages when its memory is full; set it to noeviction",
-			store.ErrMisconfigured, policy)
+		return store.Misconfigured("maxmemory-policy is %s: the server would delete persisted messages when its memory is full; "+
+			"set it to noeviction", policy)
 	}
 	return nil
 }

@@ -15,7 +15,7 @@ import (
 func (s *Store) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Deployment, error) {
 	const doing = "recording the deployment"
 	if d.Partitions < 1 || d.Partitions > drainmark.MaxPartitions {
-		return drainmark.Deployment{}, fmt.Errorf("%s: %w: %d partitions; there can be 1 to %d", doing, store.ErrMisconfigured,
+		return drainmark.Deployment{}, store.Misconfigured("%s: %d partitions; there can be 1 to %d", doing,
 			d.Partitions, drainmark.MaxPartitions)
 	}
 	c := newCall(scriptInit, s.names.deployment).arg(newDeployment(d).text)
@@ -98,7 +98,7 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 		return drainmark.Progress{}, err
 	}
 	if claim.Partition < 0 || claim.Partition >= d.Partitions {
-		return drainmark.Progress{}, fmt.Errorf("%s: %w: the deployment has the partitions 0 to %d", doing, store.ErrMisconfigured, d.Partitions-1)
+		return drainmark.Progress{}, store.Misconfigured("%s: the deployment has the partitions 0 to %d", doing, d.Partitions-1)
 	}
 	s.follow(ctx)
 	at := s.names.of(claim.Partition)

@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	goredis "github.com/redis/go-redis/v9"
+
+	"github.com/drainmark/drainmark/store"
 )
 
 // conn is one connection to one server, for one call. Nothing is begun on it when the call's context has ended; the
@@ -93,7 +95,7 @@ func (r reply) at(i int) reply {
 }
 
 var (
-	errNoNumber  = errors.New("a value in the store is no number")
+	errNoNumber  = store.Misconfigured("a value in the store is no number, so Drainmark did not write it")
 	errMalformed = errors.New("the server's answer is not what the command's is")
 )
 

@@ -94,6 +94,9 @@ func explain(err error) error {
 		return err
 	}
 	if a, ok := advice[codeOf(err)]; ok && !errors.Is(err, a.is) {
+		if a.is == store.ErrMisconfigured {
+			return store.Misconfigured("%s: %w", a.remedy, err)
+		}
 		return fmt.Errorf("%w: %s: %w", a.is, a.remedy, err)
 	}
 	if errors.Is(err, goredis.ErrPoolTimeout) {
@@ -116,13 +119,13 @@ func explainAuth(err error) error {
 	if _, known := advice[failed.code]; known {
 		return explain(&serverError{code: failed.code, text: failed.code})
 	}
-	return fmt.Errorf("%w: the server refuses user and password (%s): it may not have any", store.ErrMisconfigured, failed.code)
+	return store.Misconfigured("the server refuses user and password (%s): it may not have any", failed.code)
 }
 
 // explainSelect explains why a server does not give us a database.
 func explainSelect(db int, err error) error {
 	if codeOf(err) == "ERR" {
-		return fmt.Errorf("%w: the URL names database %d: %w", store.ErrMisconfigured, db, err)
+		return store.Misconfigured("the URL names database %d: %w", db, err)
 	}
 	return explain(err)
 }
@@ -137,10 +140,9 @@ func explainTLS(ctx context.Context, err error, address string) error {
 	switch {
 	case errors.As(err, &record),
 		errors.Is(err, context.DeadlineExceeded) && speaksRedis(probe.Text(ctx, address, "PING\r\n")):
-		return fmt.Errorf("%w: this port does not speak TLS: use redis:// or another port", store.ErrMisconfigured)
+		return store.Misconfigured("this port does not speak TLS: use redis:// or another port")
 	case errors.As(err, &certificate), errors.As(err, &authority), errors.As(err, &host):
-		return fmt.Errorf("%w: the server's certificate is not trusted: see ca= and servername= in the URL: %w",
-			store.ErrMisconfigured, err)
+		return store.Misconfigured("the server's certificate is not trusted: see ca= and servername= in the URL: %w", err)
 	}
 	if refused := refusedTLS(err); refused != nil {
 		return refused
@@ -153,7 +155,7 @@ func explainTLS(ctx context.Context, err error, address string) error {
 func refusedTLS(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Op == "remote error" && !strings.Contains(op.Err.Error(), "internal error") {
-		return fmt.Errorf("%w: the server refuses our TLS: see cert= and key= in the URL: %w", store.ErrMisconfigured, op.Err)
+		return store.Misconfigured("the server refuses our TLS: see cert= and key= in the URL: %w", op.Err)
 	}
 	return nil
 }
@@ -169,9 +171,9 @@ func wrongPort(answer string) error {
 	case answer == "", speaksRedis(answer):
 		return nil
 	case probe.IsTLS(answer):
-		return fmt.Errorf("%w: this port speaks TLS: use rediss://", store.ErrMisconfigured)
+		return store.Misconfigured("this port speaks TLS: use rediss://")
 	}
-	return fmt.Errorf("%w: what answers on this port does not speak the protocol of Redis", store.ErrMisconfigured)
+	return store.Misconfigured("what answers on this port does not speak the protocol of Redis")
 }
 
 // elsewhere says whether the connections are of no use any more, and the next call should look for the server again:

@@ -18,7 +18,7 @@ import (
 func Replicas(ctx context.Context, url string, _ Options) ([]string, error) {
 	t, err := parseURL(url)
 	if err != nil {
-		return nil, fmt.Errorf("looking for replicas: %w", err)
+		return nil, err
 	}
 	nodes, err := t.findNodes(ctx)
 	if err != nil {
@@ -47,16 +47,15 @@ var _ store.Reader = (*Reader)(nil)
 // OpenReader opens a reader, whose server need not be reachable yet. store.ErrMisconfigured if the URL is malformed, or
 // the server will not let us in. With a redis+sentinel:// URL and without Options.Node it must find the replicas.
 func OpenReader(ctx context.Context, url string, o Options) (*Reader, error) {
-	const doing = "opening a reader"
 	t, err := parseURL(url)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", doing, err)
+		return nil, err
 	}
 	r := &Reader{target: t, options: o.withDefaults(), names: newNames(o.Prefix), address: o.Node}
 	if r.address == "" {
 		nodes, err := t.findNodes(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", doing, err)
+			return nil, fmt.Errorf("looking for replicas: %w", err)
 		}
 		r.address = nodes[0]
 	}
@@ -64,7 +63,7 @@ func OpenReader(ctx context.Context, url string, o Options) (*Reader, error) {
 	// What will not work later is better said now.
 	if err := r.Ping(ctx); errors.Is(err, store.ErrMisconfigured) {
 		r.client.close()
-		return nil, fmt.Errorf("%s: %w", doing, err)
+		return nil, err
 	}
 	r.ended.Go(r.listen)
 	r.close = sync.OnceFunc(r.shut)

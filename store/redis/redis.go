@@ -218,14 +218,14 @@ func readDeployment(r reply) (*deployment, error) {
 	f.hex(d.ID[:])
 	n := f.unsigned()
 	if f.bad || n < 1 || n > drainmark.MaxPartitions {
-		return nil, fmt.Errorf("%w: what is recorded as the deployment was not written by this version of Drainmark", store.ErrMisconfigured)
+		return nil, store.Misconfigured("what is recorded as the deployment was not written by this version of Drainmark")
 	}
 	found := uint64(1)
 	if f.rest != "" {
 		found = f.unsigned()
 	}
 	if f.bad || found != format {
-		return nil, fmt.Errorf("%w: the store has format %d; this Drainmark knows format %d only", store.ErrMisconfigured, found, format)
+		return nil, store.Misconfigured("the store has format %d; this Drainmark knows format %d only", found, format)
 	}
 	d.Partitions = int(n)
 	return d, nil
@@ -266,8 +266,8 @@ func (s *Store) Deployment(ctx context.Context) (drainmark.Deployment, error) {
 // changed says what it means that another deployment is recorded than the one that we work for, or none.
 func changed(r reply) error {
 	if r.isNil() {
-		return fmt.Errorf("%w: the store has been emptied under this deployment: bring its data back from a replica or a backup, "+
-			"or begin a new deployment", store.ErrMisconfigured)
+		return store.Misconfigured("the store has been emptied under this deployment: bring its data back from a replica or a backup, " +
+			"or begin a new deployment")
 	}
-	return fmt.Errorf("%w: the store holds another deployment by now: give this one its own store back", store.ErrMisconfigured)
+	return store.Misconfigured("the store holds another deployment by now: give this one its own store back")
 }

@@ -114,7 +114,7 @@ func (t *target) askSentinel(ctx context.Context, address string, replicas bool)
 	// The address from the first command is the new one as soon as there is one; the epoch is in the second only.
 	found, err := sentinel.GetMasterAddrByName(ctx, t.master).Result()
 	if errors.Is(err, goredis.Nil) {
-		return view{err: fmt.Errorf("%w: the Sentinel does not know the master that the URL names", store.ErrMisconfigured)}
+		return view{err: store.Misconfigured("the Sentinel does not know the master that the URL names")}
 	}
 	var fields map[string]string
 	if err == nil {
@@ -139,7 +139,7 @@ func (t *target) askSentinel(ctx context.Context, address string, replicas bool)
 // noSentinel says of a server that knows nothing of Sentinels what it is.
 func noSentinel(err error) error {
 	if codeOf(err) == "ERR" && strings.Contains(err.Error(), "unknown command") {
-		return fmt.Errorf("%w: what answers at a Sentinel's address is no Sentinel", store.ErrMisconfigured)
+		return store.Misconfigured("what answers at a Sentinel's address is no Sentinel")
 	}
 	return err
 }

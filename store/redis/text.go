@@ -2,7 +2,6 @@ package redis
 
 import (
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -76,7 +75,7 @@ func truthText(b bool) string {
 }
 
 // errForeign is of a value that was not written by this version of the adapter.
-var errForeign = errors.New("it was not written by this version of Drainmark")
+var errForeign = store.Misconfigured("it was not written by this version of Drainmark")
 
 // appendRanges writes a set of sequences as 1-500,502-900.
 func appendRanges(dst []byte, ranges drainmark.Ranges) []byte {

@@ -35,7 +35,7 @@ const maxDatabase = 1 << 16
 // misfit is an error of the URL. It never quotes anything that may be or contain a password; nor may it wrap an error
 // of package net/url, which quotes everything.
 func misfit(format string, args ...any) error {
-	return fmt.Errorf("%w: the URL %s", store.ErrMisconfigured, fmt.Sprintf(format, args...))
+	return store.Misconfigured("the URL "+format, args...)
 }
 
 // parseURL reads redis:// and redis+sentinel:// and, for TLS, rediss:// and rediss+sentinel://. Several Sentinels are
@@ -180,11 +180,11 @@ func tlsConfig(files map[string]string) (*tls.Config, error) {
 	if path := files["ca"]; path != "" {
 		pem, err := os.ReadFile(path)
 		if err != nil {
-			return nil, fmt.Errorf("%w: reading the certificates of ca=: %w", store.ErrMisconfigured, err)
+			return nil, store.Misconfigured("reading the certificates of ca=: %w", err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("%w: the file of ca= has no certificate in PEM format", store.ErrMisconfigured)
+			return nil, store.Misconfigured("the file of ca= has no certificate in PEM format")
 		}
 	}
 	if (files["cert"] == "") != (files["key"] == "") {
@@ -193,7 +193,7 @@ func tlsConfig(files map[string]string) (*tls.Config, error) {
 	if files["cert"] != "" {
 		pair, err := tls.LoadX509KeyPair(files["cert"], files["key"])
 		if err != nil {
-			return nil, fmt.Errorf("%w: reading the certificate of cert= and key=: %w", store.ErrMisconfigured, err)
+			return nil, store.Misconfigured("reading the certificate of cert= and key=: %w", err)
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}

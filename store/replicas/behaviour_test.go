@@ -116,6 +116,54 @@ var behaviours = []promise{
 		return errors.Join(w.shows(0, 6*time.Second), notLater(began, 5500*time.Millisecond))
 	}},
 
+	{"what somebody has to repair is said at once, and costs other calls nothing", 1, func(w *world) error {
+		w.open().servers[0].breakPages()
+		w.writers[0].commit(1)
+		began := time.Now()
+		err := w.showsPage(1, 10*time.Second)
+		if !errors.Is(err, store.ErrMisconfigured) || !strings.Contains(err.Error(), "a key is not what") {
+			return fmt.Errorf("got error %w", err)
+		}
+		return errors.Join(w.reads("replica-0"), w.shows(1, time.Millisecond), notLater(began, 0))
+	}},
+
+	{"what one replica cannot read another one is asked for", 3, func(w *world) error {
+		w.open().servers[0].breakPages()
+		w.servers[2].breakPages()
+		w.writers[0].commit(1)
+		began := time.Now()
+		return errors.Join(w.showsPage(1, time.Second), notLater(began, 10*time.Millisecond), w.reads("replica-1"))
+	}},
+
+	{"what no replica can read is said when each was asked", 3, func(w *world) error {
+		w.open()
+		for _, s := range w.servers {
+			s.breakPages()
+		}
+		w.writers[0].commit(1)
+		began := time.Now()
+		for range 3 {
+			if err := w.showsPage(1, 10*time.Second); !errors.Is(err, store.ErrMisconfigured) {
+				return fmt.Errorf("got error %w", err)
+			}
+		}
+		return errors.Join(w.shows(1, time.Second), notLater(began, time.Second))
+	}},
+
+	{"replicas that all have to be repaired are not waited for", 2, func(w *world) error {
+		w.open().servers[0].failWith(store.Misconfigured("the password is wrong"))
+		w.servers[1].failWith(store.Misconfigured("the password is wrong"))
+		time.Sleep(time.Second)
+		began := time.Now()
+		if err := w.shows(0, 10*time.Second); !errors.Is(err, store.ErrMisconfigured) {
+			return fmt.Errorf("got error %w", err)
+		}
+		err := notLater(began, 100*time.Millisecond)
+		w.servers[0].heal()
+		time.Sleep(time.Second)
+		return errors.Join(err, w.shows(0, time.Second))
+	}},
+
 	{"a call that nobody answers says why of each replica", 3, func(w *world) error {
 		w.open().writers[0].commit(1)
 		w.replicas[2].Pause()

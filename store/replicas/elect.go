@@ -270,8 +270,17 @@ func (r *Reader) retire(m *member, reader store.Reader) {
 	}
 }
 
-// explain says why no member is fit.
-func (r *Reader) explain(err error) error {
+// hopeless says whether every member says that it will not work until somebody changes something, or the search for the
+// first ones. It needs the lock.
+func (r *Reader) hopeless() bool {
+	if len(r.members) == 0 {
+		return errors.Is(r.unfound, store.ErrMisconfigured)
+	}
+	return !slices.ContainsFunc(r.members, func(m *member) bool { return !errors.Is(m.why, store.ErrMisconfigured) })
+}
+
+// reasons says why no member is fit.
+func (r *Reader) reasons() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var reasons []string
@@ -288,14 +297,16 @@ func (r *Reader) explain(err error) error {
 		}
 		reasons = append(reasons, m.Name+": "+why.Error())
 	}
-	return fmt.Errorf("no replica is fit (%s): %w", strings.Join(reasons, "; "), err)
+	return fmt.Sprintf("no replica is fit (%s)", strings.Join(reasons, "; "))
 }
 
-// await waits until there is an active member. ErrNotFound if all that is known is that the store is empty.
+// await waits until there is an active member. ErrNotFound if all that is known is that the store is empty, and
+// ErrMisconfigured if that is what every member says.
 func (r *Reader) await(ctx context.Context) (*tenure, error) {
 	for {
 		r.mu.Lock()
 		t, moved, closed := r.active.Load(), r.moved, r.closed
+		hopeless := r.hopeless()
 		empty := r.deployment == nil && slices.ContainsFunc(r.members, func(m *member) bool { return errors.Is(m.why, errEmpty) })
 		r.mu.Unlock()
 		switch {
@@ -305,11 +316,13 @@ func (r *Reader) await(ctx context.Context) (*tenure, error) {
 			return t, nil
 		case empty:
 			return nil, fmt.Errorf("the store is still empty: %w", store.ErrNotFound)
+		case hopeless:
+			return nil, store.Misconfigured("%s", r.reasons())
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return nil, r.explain(ctx.Err())
+			return nil, fmt.Errorf("%s: %w", r.reasons(), ctx.Err())
 		}
 	}
 }

@@ -83,11 +83,7 @@ func (m *member) run(ctx context.Context) {
 func (m *member) open(ctx context.Context) (store.Reader, error) {
 	ctx, cancel := context.WithTimeout(ctx, m.replicas.config.GiveUp)
 	defer cancel()
-	reader, err := m.Open(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("opening it: %w", err)
-	}
-	return reader, nil
+	return m.Open(ctx)
 }
 
 // serve uses the opened reader until ctx ends or the reader says that it is closed, and closes it. It says whether the
@@ -171,14 +167,14 @@ func (r *Reader) meet(d drainmark.Deployment) (floors, error) {
 	defer r.mu.Unlock()
 	if r.deployment == nil {
 		if d.Partitions < 1 || d.Partitions > drainmark.MaxPartitions {
-			return nil, fmt.Errorf("%w: it says that there are %d partitions, which is not between 1 and %d",
-				store.ErrMisconfigured, d.Partitions, drainmark.MaxPartitions)
+			return nil, store.Misconfigured("it says that there are %d partitions, which is not between 1 and %d",
+				d.Partitions, drainmark.MaxPartitions)
 		}
 		r.deployment, r.floors = &d, newFloors(d.Partitions)
 	}
 	if d != *r.deployment {
-		return nil, fmt.Errorf("%w: it is of deployment %x with %d partitions, and another replica of %x with %d",
-			store.ErrMisconfigured, d.ID, d.Partitions, r.deployment.ID, r.deployment.Partitions)
+		return nil, store.Misconfigured("it is of deployment %x with %d partitions, and another replica of %x with %d",
+			d.ID, d.Partitions, r.deployment.ID, r.deployment.Partitions)
 	}
 	return r.floors, nil
 }

@@ -90,7 +90,7 @@ func TestOpenWaitsForOneReplica(t *testing.T) {
 		defer cancel()
 		c := Config{Members: []Member{w.servers[0].member("a"), w.servers[1].member("b")}}
 		_, err := Open(ctx, c)
-		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "b: opening it: "+errDown.Error()) {
+		if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "b: "+errDown.Error()) {
 			t.Errorf("got error %v", err)
 		}
 		w.at(2*time.Second, w.servers[1].heal)

@@ -102,10 +102,10 @@ func Open(ctx context.Context, c Config) (*Reader, error) { return open(ctx, c, 
 func open(ctx context.Context, c Config, decide rules) (*Reader, error) {
 	c = c.withDefaults()
 	if len(c.Members) == 0 && c.Discover == nil {
-		return nil, fmt.Errorf("opening the replicas: %w: there is none", store.ErrMisconfigured)
+		return nil, store.Misconfigured("there is no replica")
 	}
 	if err := checkNames(c.Members); err != nil {
-		return nil, fmt.Errorf("opening the replicas: %w", err)
+		return nil, err
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &Reader{
@@ -118,7 +118,7 @@ func open(ctx context.Context, c Config, decide rules) (*Reader, error) {
 		r.running.Go(r.discover)
 	}
 	if err := r.started(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("opening the replicas: %w", err), r.Close())
+		return nil, errors.Join(err, r.Close())
 	}
 	r.metrics.register(c.Metrics)
 	return r, nil
@@ -128,10 +128,10 @@ func checkNames(members []Member) error {
 	seen := map[string]bool{}
 	for i, m := range members {
 		if m.Name == "" || seen[m.Name] {
-			return fmt.Errorf("%w: replica %d of %d has no name of its own", store.ErrMisconfigured, i+1, len(members))
+			return store.Misconfigured("replica %d of %d has no name of its own", i+1, len(members))
 		}
 		if u, err := url.Parse(m.Name); err == nil && u.User != nil {
-			return fmt.Errorf("%w: the name of replica %d of %d has a user or password in it", store.ErrMisconfigured, i+1, len(members))
+			return store.Misconfigured("the name of replica %d of %d has a user or password in it", i+1, len(members))
 		}
 		seen[m.Name] = true
 	}
@@ -144,18 +144,18 @@ func (r *Reader) started(ctx context.Context) error {
 		r.mu.Lock()
 		moved := r.moved
 		answered := slices.ContainsFunc(r.members, func(m *member) bool { return m.last != nil || errors.Is(m.why, errEmpty) })
-		hopeless := len(r.members) > 0 && !slices.ContainsFunc(r.members, func(m *member) bool { return !errors.Is(m.why, store.ErrMisconfigured) })
+		hopeless := r.hopeless()
 		r.mu.Unlock()
 		if answered {
 			return nil
 		}
 		if hopeless {
-			return r.explain(store.ErrMisconfigured)
+			return store.Misconfigured("%s", r.reasons())
 		}
 		select {
 		case <-moved:
 		case <-ctx.Done():
-			return r.explain(ctx.Err())
+			return fmt.Errorf("%s: %w", r.reasons(), ctx.Err())
 		}
 	}
 }
@@ -170,6 +170,7 @@ func (r *Reader) discover() {
 		}
 		r.mu.Lock()
 		r.unfound = err
+		r.notify()
 		known := len(r.members)
 		r.mu.Unlock()
 		switch {

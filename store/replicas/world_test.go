@@ -32,6 +32,7 @@ type server struct {
 	mu     sync.Mutex
 	reader store.Reader
 	fault  func(context.Context) error // asked before every call; nil if it is well
+	broken error                       // what pages give; nil if they can be read
 	after  func(call string)           // called after every call
 	cut    context.CancelFunc          // of the subscriptions
 	cuts   context.Context
@@ -59,6 +60,19 @@ func (s *server) set(fault func(context.Context) error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.fault = fault
+}
+
+// breakPages makes pages unreadable until somebody repairs the server.
+func (s *server) breakPages() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.broken = store.Misconfigured("a key is not what Drainmark made it")
+}
+
+func (s *server) pages() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.broken
 }
 
 // then has do called after every call.
@@ -113,6 +127,9 @@ type client struct{ server *server }
 
 func ask[T any](ctx context.Context, c *client, call string, do func(store.Reader) (T, error)) (T, error) {
 	r, err := c.server.target(ctx)
+	if err == nil && call == "Messages" {
+		err = c.server.pages()
+	}
 	if err != nil {
 		var none T
 		return none, err
