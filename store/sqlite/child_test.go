@@ -26,7 +26,11 @@ const childFile = "DRAINMARK_SQLITE_CHILD_FILE"
 
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childFile); path != "" {
-		if err := beChild(path); err != nil {
+		be := beChild
+		if os.Getenv(childLimit) != "" {
+			be = beLimited
+		}
+		if err := be(path); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -25,6 +25,7 @@ func (s *Store) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Dep
 	if err != nil {
 		return drainmark.Deployment{}, err
 	}
+	s.identity.note(recorded)
 	return recorded, nil
 }
 
@@ -37,6 +38,7 @@ func (s *Store) Deployment(ctx context.Context) (recorded drainmark.Deployment, 
 	if err != nil {
 		return drainmark.Deployment{}, err
 	}
+	s.identity.note(recorded)
 	return recorded, nil
 }
 

@@ -114,7 +114,7 @@ func (h *hub) poll(ctx context.Context) {
 		case <-tick.C:
 		}
 		if c == nil {
-			opened, err := openReading(ctx, h.path)
+			opened, err := openReading(ctx, h.path, nil)
 			if err != nil {
 				continue // there is no store yet, or it cannot be read, which the reads will say
 			}

@@ -80,30 +80,26 @@ func (s *Store) DeadLetter(ctx context.Context, partition int, id string) (lette
 
 // DeadLetter implements store.Reader.
 func (r *Reader) DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error) {
-	var letter drainmark.DeadLetter
-	err := r.read(ctx, "reading dead letter "+id, func(c *conn) (err error) {
-		letter, err = readLetter(ctx, c, partition, id)
-		return err
+	return read(ctx, r, "reading dead letter "+id, func(c *conn) (drainmark.DeadLetter, error) {
+		return readLetter(ctx, c, partition, id)
 	})
-	return letter, err
 }
 
 // DeadLetters implements store.Reader.
 func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, limit int) ([]store.DeadLetter, error) {
 	const list = "SELECT " + letterColumns + " FROM dead_letters WHERE partition = ? AND ordinal > ? AND NOT discarded ORDER BY ordinal LIMIT ?"
-	var letters []store.DeadLetter
-	err := r.read(ctx, "listing dead letters", func(c *conn) error {
+	return read(ctx, r, "listing dead letters", func(c *conn) (letters []store.DeadLetter, err error) {
 		args := []any{partition, min(after, math.MaxInt64), max(limit, 0)}
 		size := 0
-		return c.each(ctx, list, args, func(row []driver.Value) error {
+		err = c.each(ctx, list, args, func(row []driver.Value) error {
 			letters = append(letters, scanLetter(row))
 			if size += len(letters[len(letters)-1].Record.Body); size >= store.PageBytes {
 				return errEnough
 			}
 			return nil
 		})
+		return letters, err
 	})
-	return letters, err
 }
 
 // findRejected finds letters that share a mark with a run: those whose last mark is in the run, and those of several
@@ -118,8 +114,7 @@ LIMIT ?5`
 
 // Rejected implements store.Reader.
 func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-	var rejected []drainmark.DeadLetter
-	err := r.readSnapshot(ctx, "looking for rejected records", func(c *conn) error {
+	return readSnapshot(ctx, r, "looking for rejected records", func(c *conn) (rejected []drainmark.DeadLetter, err error) {
 		for _, run := range runs {
 			first, last := max(1, min(run.First, math.MaxInt64)), min(run.Last, math.MaxInt64)
 			err := c.each(ctx, findRejected, []any{partition, run.Producer[:], first, last, max(each, 0)}, func(row []driver.Value) error {
@@ -127,12 +122,11 @@ func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.R
 				return nil
 			})
 			if err != nil {
-				return fmt.Errorf("run %s: %w", run, err)
+				return nil, fmt.Errorf("run %s: %w", run, err)
 			}
 		}
-		return nil
+		return rejected, nil
 	})
-	return rejected, err
 }
 
 // scanReason reads a letter without its record.

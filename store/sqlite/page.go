@@ -30,7 +30,10 @@ func readPage(ctx context.Context, c *conn, log string, after uint64, limit int)
 	}
 	limit = int(min(uint64(limit), page.Log.LastPosition-after))
 	page.Messages, err = readMessages(ctx, c, id<<positionBits|int64(after), limit, partition)
-	return page, err
+	if err != nil {
+		return page, fmt.Errorf("log %q: %w", log, err)
+	}
+	return page, nil
 }
 
 // readMessages reads up to limit messages whose keys follow after. The caller knows that there are so many.
@@ -39,10 +42,14 @@ func readMessages(ctx context.Context, c *conn, after int64, limit, partition in
 		FROM messages WHERE id > ? ORDER BY id LIMIT ?`
 	messages := make([]drainmark.Message, 0, limit)
 	producers := make([]int64, 0, limit)
-	size := 0
+	size, full := 0, false
 	err := c.each(ctx, query, []any{after, limit}, func(row []driver.Value) error {
+		if integer(row[0]) != after+int64(len(messages))+1 {
+			return errEnough
+		}
 		body := blob(row[6])
 		if size += len(body); size > store.PageBytes && len(messages) > 0 {
+			full = true
 			return errEnough
 		}
 		messages = append(messages, drainmark.Message{
@@ -54,6 +61,10 @@ func readMessages(ctx context.Context, c *conn, after int64, limit, partition in
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(messages) < limit && !full { // the log would seem to have a hole, or to be shorter than it is
+		return nil, store.Misconfigured("the message at position %d is gone from %s; bring back a copy of it",
+			(after+int64(len(messages))+1)&maxPosition, c.path)
 	}
 	return messages, nameProducers(ctx, c, messages, producers)
 }
@@ -68,9 +79,10 @@ func nameProducers(ctx context.Context, c *conn, messages []drainmark.Message, i
 			if err != nil {
 				return err
 			}
-			if row != nil {
-				copy(name[:], blob(row[0]))
+			if row == nil {
+				return store.Misconfigured("a producer of messages is gone from %s; bring back a copy of it", c.path)
 			}
+			copy(name[:], blob(row[0]))
 			names[id] = name
 		}
 		messages[i].Mark.Producer = name

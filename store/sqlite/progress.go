@@ -3,11 +3,11 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
 )
 
 // formatRanges writes a set of sequences as 1-500,502-900.
@@ -33,12 +33,9 @@ func parseRanges(s string) (drainmark.Ranges, error) {
 	for part := range strings.SplitSeq(s, ",") {
 		first, last, _ := strings.Cut(part, "-")
 		from, err := strconv.ParseUint(first, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("range %q: %w", part, err)
-		}
-		to, err := strconv.ParseUint(last, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("range %q: %w", part, err)
+		to, bad := strconv.ParseUint(last, 10, 64)
+		if err != nil || bad != nil {
+			return nil, store.Misconfigured("the progress of a producer has %q for a range: Drainmark did not write that", part)
 		}
 		ranges = append(ranges, drainmark.Range{First: from, Last: to})
 	}

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	codes "modernc.org/sqlite/lib"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
 )
@@ -30,6 +32,7 @@ type Reader struct {
 	path     string
 	now      func() time.Time
 	hub      *hub
+	identity identity
 	turns    chan struct{} // has something in it for every read under way
 	idle     chan *conn    // the open connections that are not in use
 	watchers store.Watchers
@@ -45,7 +48,7 @@ var _ store.Reader = (*Reader)(nil)
 func OpenReader(ctx context.Context, path string, o Options) (*Reader, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening a reader: %w", err)
+		return nil, err
 	}
 	n := o.Readers
 	if n < 1 {
@@ -53,8 +56,8 @@ func OpenReader(ctx context.Context, path string, o Options) (*Reader, error) {
 	}
 	r := &Reader{path: path, now: o.now(), turns: make(chan struct{}, n), idle: make(chan *conn, n), closing: make(chan struct{})}
 	// What will not work later is better said now.
-	if err := r.Ping(ctx); errors.Is(err, store.ErrMisconfigured) {
-		return nil, fmt.Errorf("opening a reader: %w", err)
+	if _, err := attempt(ctx, r, r.newConn, ping(ctx)); errors.Is(explain(path, err), store.ErrMisconfigured) {
+		return nil, errors.Join(explain(path, err), r.closeIdle())
 	}
 	r.hub = attach(path)
 	r.close = sync.OnceValue(r.shut)
@@ -70,6 +73,11 @@ func (r *Reader) shut() error {
 	for range cap(r.turns) {
 		r.turns <- struct{}{} // when the reads have ended, nobody gets a turn any more
 	}
+	return r.closeIdle()
+}
+
+// closeIdle closes the connections when nobody uses any.
+func (r *Reader) closeIdle() error {
 	close(r.idle)
 	var failures []error
 	for c := range r.idle {
@@ -87,47 +95,64 @@ func (r *Reader) closed() bool {
 	}
 }
 
-// read runs do on a connection of its own.
-func (r *Reader) read(ctx context.Context, doing string, do func(*conn) error) error {
-	if err := r.withConn(ctx, do); err != nil {
-		return fmt.Errorf("%s: %w", doing, explain(err))
+// read runs do on a connection of its own. If that turns out to be broken, do is run once more on a new one: the file may
+// be another by now. What do returns must be made by that run alone.
+func read[T any](ctx context.Context, r *Reader, doing string, do func(*conn) (T, error)) (T, error) {
+	found, err := attempt(ctx, r, r.conn, do)
+	if broken(err) && ctx.Err() == nil {
+		found, err = attempt(ctx, r, r.newConn, do)
 	}
-	return nil
+	switch {
+	case err == nil:
+		return found, nil
+	case code(err) == codes.SQLITE_INTERRUPT && ctx.Err() != nil:
+		err = ctx.Err()
+	default:
+		err = explain(r.path, err)
+	}
+	var none T
+	return none, fmt.Errorf("%s: %w", doing, err)
 }
 
 // readSnapshot runs do on a connection on which all queries see one state.
-func (r *Reader) readSnapshot(ctx context.Context, doing string, do func(*conn) error) error {
-	return r.read(ctx, doing, func(c *conn) error {
-		return c.snapshot(ctx, func() error { return do(c) })
+func readSnapshot[T any](ctx context.Context, r *Reader, doing string, do func(*conn) (T, error)) (T, error) {
+	return read(ctx, r, doing, func(c *conn) (found T, err error) {
+		err = c.snapshot(ctx, func() (err error) {
+			found, err = do(c)
+			return err
+		})
+		return found, err
 	})
 }
 
-func (r *Reader) withConn(ctx context.Context, do func(*conn) error) error {
+// attempt runs do when it is its turn, on a connection that take returns.
+func attempt[T any](
+	ctx context.Context, r *Reader, take func(context.Context) (*conn, error), do func(*conn) (T, error),
+) (found T, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return found, err
 	}
 	if r.closed() {
-		return store.ErrClosed
+		return found, store.ErrClosed
 	}
 	select {
 	case r.turns <- struct{}{}:
 		defer func() { <-r.turns }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return found, ctx.Err()
 	case <-r.closing:
-		return store.ErrClosed
+		return found, store.ErrClosed
 	}
-	c, err := r.conn(ctx)
+	c, err := take(ctx)
 	if err != nil {
-		return err
+		return found, err
 	}
-	err = do(c)
-	if broken(err) {
+	if found, err = do(c); broken(err) {
 		c.close()
-		return err
+		return found, err
 	}
 	r.idle <- c
-	return err
+	return found, err
 }
 
 // conn takes an idle connection, or opens one.
@@ -140,16 +165,34 @@ func (r *Reader) conn(ctx context.Context) (*conn, error) {
 		c.close()
 	default:
 	}
-	return openReading(ctx, r.path)
+	return openReading(ctx, r.path, &r.identity)
+}
+
+// newConn opens a connection in place of an idle one, which is likely to be as broken as the one before.
+func (r *Reader) newConn(ctx context.Context) (*conn, error) {
+	select {
+	case c := <-r.idle:
+		c.close()
+	default:
+	}
+	return openReading(ctx, r.path, &r.identity)
 }
 
 // openReading opens a connection that can only read.
-func openReading(ctx context.Context, path string) (*conn, error) {
+func openReading(ctx context.Context, path string, known *identity) (*conn, error) {
 	switch info, err := os.Stat(path); {
 	case errors.Is(err, os.ErrNotExist):
+		if err := known.lost(path, "is gone"); err != nil {
+			return nil, err
+		}
+		if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, os.ErrNotExist) {
+			return nil, cannotOpen(path, err)
+		}
 		return nil, fmt.Errorf("%s: %w: there is no such file yet", path, store.ErrNotFound)
-	case err == nil && !info.Mode().IsRegular():
-		return nil, fmt.Errorf("%w: %s cannot be opened: it is no file", store.ErrMisconfigured, path)
+	case err != nil:
+		return nil, cannotOpen(path, err)
+	case !info.Mode().IsRegular():
+		return nil, noFile(path, info)
 	}
 	c, err := connect(ctx, path, "ro", readerPragmas...)
 	if err != nil {
@@ -157,11 +200,18 @@ func openReading(ctx context.Context, path string) (*conn, error) {
 	}
 	version, err := checkSchema(ctx, c)
 	switch {
-	case err == nil && version == 0:
-		err = fmt.Errorf("%s: %w: the file is still empty", path, store.ErrNotFound)
-	case err == nil && version < schemaVersion:
+	case err != nil:
+	case version == 0:
+		if err = known.lost(path, "is empty"); err == nil {
+			err = fmt.Errorf("%s: %w: the file is still empty", path, store.ErrNotFound)
+		}
+	case version < schemaVersion:
 		err = fmt.Errorf("%s has schema version %d, made by an older Drainmark; it gets version %d when a consumer of this one opens it",
 			path, version, schemaVersion)
+	default:
+		if err = checkTables(ctx, c); err == nil {
+			err = known.check(ctx, c)
+		}
 	}
 	if err != nil {
 		return nil, errors.Join(err, c.close())
@@ -170,60 +220,54 @@ func openReading(ctx context.Context, path string) (*conn, error) {
 }
 
 // Deployment implements store.Reader.
-func (r *Reader) Deployment(ctx context.Context) (d drainmark.Deployment, err error) {
-	err = r.read(ctx, "reading the deployment", func(c *conn) (err error) {
-		d, err = readDeployment(ctx, c)
-		return err
+func (r *Reader) Deployment(ctx context.Context) (drainmark.Deployment, error) {
+	d, err := read(ctx, r, "reading the deployment", func(c *conn) (drainmark.Deployment, error) {
+		return readDeployment(ctx, c)
 	})
+	if err == nil {
+		r.identity.note(d)
+	}
 	return d, err
 }
 
 // Progress implements store.Reader.
-func (r *Reader) Progress(ctx context.Context, partition int) (p drainmark.Progress, err error) {
-	err = r.readSnapshot(ctx, "reading the progress", func(c *conn) (err error) {
-		p, err = readProgress(ctx, c, partition)
-		return err
+func (r *Reader) Progress(ctx context.Context, partition int) (drainmark.Progress, error) {
+	return readSnapshot(ctx, r, "reading the progress", func(c *conn) (drainmark.Progress, error) {
+		return readProgress(ctx, c, partition)
 	})
-	return p, err
 }
 
 // Claims implements store.Reader.
-func (r *Reader) Claims(ctx context.Context) (claims []store.Claim, err error) {
-	err = r.read(ctx, "reading the claims", func(c *conn) (err error) {
-		claims, err = readClaims(ctx, c, r.now())
-		return err
+func (r *Reader) Claims(ctx context.Context) ([]store.Claim, error) {
+	return read(ctx, r, "reading the claims", func(c *conn) ([]store.Claim, error) {
+		return readClaims(ctx, c, r.now())
 	})
-	return claims, err
 }
 
 // Messages implements store.Reader.
-func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit int) (page store.Page, err error) {
-	err = r.readSnapshot(ctx, "reading messages", func(c *conn) (err error) {
-		page, err = readPage(ctx, c, log, after, limit)
-		return err
+func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+	return readSnapshot(ctx, r, "reading messages", func(c *conn) (store.Page, error) {
+		return readPage(ctx, c, log, after, limit)
 	})
-	return page, err
 }
 
 // Logs implements store.Reader.
-func (r *Reader) Logs(ctx context.Context, after string, limit int) (logs []drainmark.LogInfo, err error) {
+func (r *Reader) Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
 	const list = "SELECT name, last_position, cleared_through FROM logs WHERE name > ? ORDER BY name LIMIT ?"
-	err = r.read(ctx, "listing the logs", func(c *conn) error {
-		return c.each(ctx, list, []any{after, max(limit, 0)}, func(row []driver.Value) error {
+	return read(ctx, r, "listing the logs", func(c *conn) (logs []drainmark.LogInfo, err error) {
+		err = c.each(ctx, list, []any{after, max(limit, 0)}, func(row []driver.Value) error {
 			logs = append(logs, drainmark.LogInfo{Name: text(row[0]), LastPosition: number(row[1]), ClearedThrough: number(row[2])})
 			return nil
 		})
+		return logs, err
 	})
-	return logs, err
 }
 
 // Written implements store.Reader.
-func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit int) (written store.Written, err error) {
-	err = r.readSnapshot(ctx, "looking for logs that were written to", func(c *conn) (err error) {
-		written, err = readWritten(ctx, c, partition, since, max(limit, 0))
-		return err
+func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit int) (store.Written, error) {
+	return readSnapshot(ctx, r, "looking for logs that were written to", func(c *conn) (store.Written, error) {
+		return readWritten(ctx, c, partition, since, max(limit, 0))
 	})
-	return written, err
 }
 
 const queryWritten = "SELECT name FROM logs WHERE partition = ? AND revision > ? LIMIT ?"
@@ -259,10 +303,12 @@ func (r *Reader) Changes(ctx context.Context) (<-chan struct{}, error) {
 
 // Ping implements store.Reader.
 func (r *Reader) Ping(ctx context.Context) error {
-	return r.read(ctx, "pinging", func(c *conn) error {
-		_, err := c.number(ctx, "SELECT count(*) FROM deployment")
-		return err
-	})
+	_, err := read(ctx, r, "pinging", ping(ctx))
+	return err
+}
+
+func ping(ctx context.Context) func(*conn) (int64, error) {
+	return func(c *conn) (int64, error) { return c.number(ctx, "SELECT count(*) FROM deployment") }
 }
 
 // Close implements store.Reader.

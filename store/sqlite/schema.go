@@ -2,7 +2,9 @@ package sqlite
 
 import (
 	"context"
+	"database/sql/driver"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/drainmark/drainmark/store"
@@ -187,20 +189,45 @@ func checkSchema(ctx context.Context, c *conn) (version int64, err error) {
 	case application == 0 && version == 0 && things == 0:
 		return 0, nil
 	case application != applicationID || version < 1:
-		return 0, fmt.Errorf("%w: the file is a database of something else than Drainmark", store.ErrMisconfigured)
+		return 0, store.Misconfigured("%s is a database of something else than Drainmark", c.path)
 	case version > schemaVersion:
-		return 0, fmt.Errorf("%w: the file has schema version %d, made by a newer Drainmark; this one knows version %d",
-			store.ErrMisconfigured, version, schemaVersion)
+		return 0, store.Misconfigured("%s has schema version %d, made by a newer Drainmark; this one knows version %d",
+			c.path, version, schemaVersion)
 	}
 	return version, nil
+}
+
+// made matches what the schema makes, but for the view, which is for people.
+var made = regexp.MustCompile(`CREATE (?:TABLE|INDEX|TRIGGER) (\w+)`)
+
+// checkTables looks whether everything is there that a store of this schema version has. What somebody has removed would
+// make some calls fail and others wrong.
+func checkTables(ctx context.Context, c *conn) error {
+	there := map[string]bool{}
+	err := c.each(ctx, "SELECT name FROM sqlite_schema", nil, func(row []driver.Value) error {
+		there[text(row[0])] = true
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, match := range made.FindAllStringSubmatch(schema+countLetters, -1) {
+		if name := match[1]; !there[name] {
+			return store.Misconfigured("%s lacks %s, which Drainmark makes; bring back a copy of it", c.path, name)
+		}
+	}
+	return nil
 }
 
 // createSchema makes the file a store of this schema version, from nothing or from an earlier version.
 func createSchema(ctx context.Context, c *conn) error {
 	return c.transaction(ctx, func() error {
 		version, err := checkSchema(ctx, c)
-		if err != nil || version == schemaVersion {
+		if err != nil {
 			return err
+		}
+		if version == schemaVersion { // a transaction can begin in a file that is read-only, and no statement run that writes
+			return c.script(ctx, "UPDATE deployment SET one = one WHERE FALSE")
 		}
 		script := schema + countLetters
 		if version > 0 {

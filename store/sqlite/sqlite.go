@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/drainmark/drainmark/store"
@@ -29,7 +28,7 @@ type Options struct {
 	Readers int
 	// Now is this process' wall clock, on which leases run: time.Now unless it is set.
 	Now func() time.Time
-	// Logger is told by Open when everybody on the host can read the file; nil for nobody.
+	// Logger is told by a Store when everybody on the host can read the file, and that it waits for a lock; nil for nobody.
 	Logger *slog.Logger
 }
 
@@ -55,7 +54,9 @@ type Store struct {
 	now     func() time.Time
 	hub     *hub
 	jobs    chan *job
-	locked  atomic.Bool // the writer waits for another process's lock
+	lock    *lockWatch
+
+	identity identity
 
 	closing context.Context // has ended when Close has been called
 	close   func() error
@@ -63,18 +64,20 @@ type Store struct {
 
 var _ store.Store = (*Store)(nil)
 
-// Open opens the file, with all its tables, creating it if needed: then its owner alone can read it. store.ErrMisconfigured if the file is
-// something else, was made by a newer version, or cannot be written.
+// Open opens the file, with all its tables, creating it if needed: then its owner alone can read it.
+// store.ErrMisconfigured if the file is something else, was made by a newer version, is damaged, or cannot be written.
 func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
-		return nil, fmt.Errorf("opening the store: %w", err)
+		return nil, err
 	}
-	s := &Store{path: path, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job)}
-	createPrivate(path)
+	s := &Store{path: path, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job), lock: newLockWatch(path, o.Logger)}
+	if err := createPrivate(path); err != nil {
+		return nil, cannotOpen(path, err)
+	}
 	c, err := s.open(ctx, "rwc")
 	if err != nil {
-		return nil, fmt.Errorf("opening the store in %s: %w", path, explain(err))
+		return nil, explain(path, err)
 	}
 	o.warnIfOpen(c.file)
 	s.hub = attach(path)
@@ -93,11 +96,16 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 }
 
 // createPrivate creates the file if there is none, so that its owner alone can read it: SQLite would let everybody. Its
-// other files get the permissions of this one. If it cannot be created, opening it says why.
-func createPrivate(path string) {
-	if f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600); err == nil {
+// other files get the permissions of this one.
+func createPrivate(path string) error {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if errors.Is(err, os.ErrExist) {
+		return nil
+	}
+	if err == nil {
 		_ = f.Close() // nothing was written
 	}
+	return err
 }
 
 // warnIfOpen says that everybody on the host can read the file, as one that was made by an older version may be.
@@ -115,14 +123,18 @@ func (s *Store) open(ctx context.Context, mode string) (*conn, error) {
 		return nil, err
 	}
 	// Several processes may do this to a new file at the same time, and not every lock waits for its turn.
-	if err := retry(ctx, func() error { return s.prepare(ctx, c) }); err != nil {
+	if err := s.retry(ctx, func() error { return s.prepare(ctx, c) }); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
 	return c, nil
 }
 
 func (s *Store) prepare(ctx context.Context, c *conn) error {
-	if _, err := checkSchema(ctx, c); err != nil {
+	version, err := checkSchema(ctx, c)
+	if err == nil && version == 0 {
+		err = s.identity.lost(s.path, "is empty")
+	}
+	if err != nil {
 		return err
 	}
 	row, err := c.one(ctx, "PRAGMA journal_mode = WAL")
@@ -130,10 +142,16 @@ func (s *Store) prepare(ctx context.Context, c *conn) error {
 		return fmt.Errorf("switching to WAL mode: %w", err)
 	}
 	if row == nil || text(row[0]) != "wal" {
-		return fmt.Errorf("%w: the file does not take WAL mode; it must be on a local disk", store.ErrMisconfigured)
+		return store.Misconfigured("%s does not take WAL mode; it must be on a local disk", s.path)
 	}
 	if err := createSchema(ctx, c); err != nil {
 		return fmt.Errorf("creating the tables: %w", err)
+	}
+	if err := checkTables(ctx, c); err != nil {
+		return err
+	}
+	if err := s.identity.check(ctx, c); err != nil {
+		return err
 	}
 	if s.maxSize > 0 {
 		size, err := c.number(ctx, "PRAGMA page_size")
@@ -146,18 +164,19 @@ func (s *Store) prepare(ctx context.Context, c *conn) error {
 }
 
 // retry runs do again while all that is wrong is that the file is locked.
-func retry(ctx context.Context, do func() error) error {
-	for locked := false; ; locked = true {
+func (s *Store) retry(ctx context.Context, do func() error) error {
+	for {
 		err := do()
-		switch {
-		case locked && ctx.Err() != nil && errors.Is(err, ctx.Err()):
-			return fmt.Errorf("another process has the file locked: %w", err)
-		case !busy(err):
+		if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+			return s.lock.ended(err)
+		}
+		s.lock.note(busy(err))
+		if !busy(err) {
 			return err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("another process has the file locked: %w", ctx.Err())
+			return s.lock.ended(ctx.Err())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -27,7 +27,7 @@ type job struct {
 // run has a job done. When it returns, whatever do refers to is the caller's again.
 func (s *Store) run(ctx context.Context, doing string, visible bool, do func(*conn) error) error {
 	if err := s.submit(ctx, &job{do: do, visible: visible, done: make(chan error, 1)}); err != nil {
-		return fmt.Errorf("%s: %w", doing, explain(err))
+		return fmt.Errorf("%s: %w", doing, explain(s.path, err))
 	}
 	return nil
 }
@@ -42,7 +42,7 @@ func (s *Store) submit(ctx context.Context, j *job) error {
 	select {
 	case s.jobs <- j:
 	case <-ctx.Done():
-		return s.late(ctx)
+		return s.lock.ended(ctx.Err())
 	case <-s.closing.Done():
 		return store.ErrClosed
 	}
@@ -50,16 +50,8 @@ func (s *Store) submit(ctx context.Context, j *job) error {
 	case err := <-j.done:
 		return err
 	case <-ctx.Done():
-		return j.abandon(s.late(ctx))
+		return j.abandon(s.lock.ended(ctx.Err()))
 	}
-}
-
-// late returns why a job was not done in time, as far as that is known.
-func (s *Store) late(ctx context.Context) error {
-	if s.locked.Load() {
-		return fmt.Errorf("another process has the file locked: %w", ctx.Err())
-	}
-	return ctx.Err()
 }
 
 // abandon ends the wait for a job, for a reason, unless it has an outcome by now.
@@ -85,8 +77,10 @@ func (j *job) try(c *conn) error {
 	return j.do(c)
 }
 
-// errMoved is of a commit that went nowhere. The next one goes to the file that is there by then, if there is one.
-var errMoved = errors.New("the database file was removed or replaced while it was open")
+// movedError is of a commit that went nowhere. The next one goes to the file that is there by then, if it is the same store.
+func movedError(path string) error {
+	return fmt.Errorf("%s was removed or replaced while it was open", path)
+}
 
 var errAbandoned = errors.New("nobody waits for it any more")
 
@@ -150,11 +144,21 @@ func (w *writer) turn(batch []*job) {
 	w.trim()
 }
 
-// together does the jobs in one transaction and returns their outcomes.
+// together does the jobs in one transaction and returns their outcomes. If the connection turns out to be broken, they are
+// done once more on a new one: the file may be another by now.
 func (w *writer) together(batch []*job) []error {
-	outcomes := make([]error, len(batch))
+	outcomes, err := w.attempt(batch)
+	if broken(err) {
+		outcomes, _ = w.attempt(batch)
+	}
+	return outcomes
+}
+
+// attempt does the jobs once. The error is what they have failed with together.
+func (w *writer) attempt(batch []*job) (outcomes []error, err error) {
+	outcomes = make([]error, len(batch))
 	if err := w.begin(batch); err != nil {
-		return allFailed(outcomes, err)
+		return allFailed(outcomes, err), err
 	}
 	for i, j := range batch {
 		err := j.try(w.conn)
@@ -164,19 +168,20 @@ func (w *writer) together(batch []*job) []error {
 		}
 		w.rollback(err)
 		if len(batch) > 1 {
-			return w.apart(batch)
+			return w.apart(batch), nil
 		}
-		return allFailed(outcomes, err)
+		return allFailed(outcomes, err), err
 	}
 	if _, err := w.conn.exec(context.Background(), "COMMIT"); err != nil {
 		w.rollback(err)
-		return allFailed(outcomes, err)
+		return allFailed(outcomes, err), err
 	}
 	if w.conn.moved() {
 		w.discard()
-		return allFailed(outcomes, errMoved)
+		err := movedError(w.store.path)
+		return allFailed(outcomes, err), err
 	}
-	return outcomes
+	return outcomes, nil
 }
 
 // maxWAL is about how large the write-ahead log may be, in bytes. Mostly it is a quarter of that, because SQLite copies
@@ -228,7 +233,9 @@ func (w *writer) begin(batch []*job) error {
 		if err == nil {
 			_, err = w.conn.exec(context.Background(), "BEGIN IMMEDIATE")
 		}
-		w.store.locked.Store(busy(err))
+		if err == nil || busy(err) {
+			w.store.lock.note(err != nil)
+		}
 		if !busy(err) {
 			return err
 		}
