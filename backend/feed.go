@@ -26,7 +26,8 @@ type feed struct {
 	messages []drainmark.Message
 	bytes    int           // that they take
 	last     uint64        // position of the newest message seen; messages ends with it unless it is empty
-	changed  chan struct{} // closed when last moves
+	stored   uint64        // the log's last position as it was read last: below last when the store has lost its tail
+	changed  chan struct{} // closed when last or stored moves
 }
 
 // turn is where a feed stands between two reads.
@@ -69,7 +70,8 @@ func (f *feed) add(page *store.Page, most int) (more bool, grown int) {
 		return false, 0
 	}
 	before := f.bytes
-	changed := len(page.Messages) > 0 || !f.ready
+	changed := len(page.Messages) > 0 || !f.ready || f.stored != page.Log.LastPosition
+	f.stored = page.Log.LastPosition
 	if !f.ready {
 		f.ready, f.last = true, page.Log.LastPosition
 	}

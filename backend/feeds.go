@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"log/slog"
 	"math"
 	"slices"
 	"sync"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -26,6 +28,7 @@ type feeds struct {
 	started chan struct{} // closed when Run begins
 	stopped chan struct{} // closed when Run ends
 	bytes   atomic.Int64  // that all feeds hold
+	failing *loglimit.Limiter
 
 	mu          sync.Mutex
 	ended       bool
@@ -38,6 +41,7 @@ type feeds struct {
 func newFeeds(b *Backend) *feeds {
 	f := &feeds{
 		backend: b, started: make(chan struct{}), stopped: make(chan struct{}), queued: make(chan struct{}, feedReaders),
+		failing: loglimit.New(b.log, slog.LevelWarn, "reading followed logs failed"),
 	}
 	for range b.publishers {
 		f.logs = append(f.logs, map[string]*feed{})
@@ -113,7 +117,7 @@ func (f *feeds) follow(ctx context.Context, t *tracked) {
 		version, err := f.wake(ctx, t.partition, seen, t.snapshot().Version)
 		if err != nil {
 			if ctx.Err() == nil {
-				f.backend.log.Warn("finding out which followed logs were written to failed", "partition", t.partition, "error", err)
+				f.failing.Log("partition", t.partition, "error", err)
 			}
 			_ = retry.Wait(ctx)
 			continue
@@ -143,7 +147,7 @@ func (f *feeds) wake(ctx context.Context, partition int, seen, now drainmark.Ver
 	if err != nil {
 		return seen, err
 	}
-	if written.Incomplete || written.Version.Epoch != seen.Epoch {
+	if written.Incomplete || written.Version.Epoch != seen.Epoch || written.Version.Revision < seen.Revision {
 		f.wakeAll(partition)
 		return written.Version, nil
 	}
@@ -202,7 +206,7 @@ func (f *feeds) read(ctx context.Context) {
 			continue
 		}
 		if ctx.Err() == nil {
-			f.backend.log.Warn("reading a followed log failed", "log", followed.log, "error", err)
+			f.failing.Log("log", followed.log, "error", err)
 		}
 		_ = retry.Wait(ctx)
 	}

@@ -174,6 +174,50 @@ func TestFollowersMissNothing(t *testing.T) {
 	}
 }
 
+// Who waits for messages that the store has lost is woken when the log is written to, and not by every other commit.
+func TestWaitingForALostTailCostsNoReads(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{Poll: time.Hour}, 1, func(s *system) {
+		s.drain()
+		for i := range 10 {
+			s.state(s.append("log", fmt.Sprint("old-", i+1)), time.Minute)
+		}
+		live := s.follow("log", 10)
+		synctest.Wait()
+		s.stop[1]() // the consumer
+		s.stop = append(s.stop[:1], s.stop[2:]...)
+		if err := s.db.Rollback(5); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Hour) // for a poll: the store has the same epoch still, and an older revision
+		if stored := s.feeds.logs[0]["log"].stored; stored != 5 {
+			t.Errorf("the store has lost its tail, and the feed goes by position %d", stored)
+		}
+		s.drain()
+		s.state(s.append("other", "x"), time.Minute)
+		waiting := s.follow("log", 7)
+		synctest.Wait()
+		const commits = 20
+		before := s.reader.messages.Load()
+		for i := range commits {
+			s.state(s.append("other", fmt.Sprint(i)), time.Minute)
+		}
+		synctest.Wait()
+		if n := s.reader.messages.Load() - before; n != 0 {
+			t.Errorf("%d commits to another log cost %d reads", commits, n)
+		}
+		before = s.reader.messages.Load()
+		for i := range 6 {
+			s.state(s.append("log", fmt.Sprint("new-", 6+i)), time.Minute)
+		}
+		waiting.got(s, "new-8", "new-9", "new-10", "new-11")
+		live.got(s, "new-11")
+		if n := s.reader.messages.Load() - before; n > 2*6 {
+			t.Errorf("6 commits to the log cost %d reads", n)
+		}
+	})
+}
+
 // All feeds together keep no more than their limit, and what they do not keep is read from the store.
 func TestFeedsHaveOneLimit(t *testing.T) {
 	t.Parallel()

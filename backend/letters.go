@@ -21,7 +21,7 @@ func (b *Backend) DeadLetters(ctx context.Context, f LetterFilter, after string,
 	}
 	done, err := b.answers.reading(ctx)
 	if err != nil {
-		return DeadLetters{}, unavailable("reading dead letters", err)
+		return DeadLetters{}, unavailable("listing dead letters", err)
 	}
 	defer done()
 	if err := l.read(ctx); err != nil {
@@ -70,7 +70,7 @@ func (l *letterList) read(ctx context.Context) error {
 func (l *letterList) readLetters(ctx context.Context) (full bool, err error) {
 	letters, err := l.backend.reader.DeadLetters(ctx, l.partition, l.ordinal, l.limit-len(l.list.Letters)+1)
 	if err != nil {
-		return false, unavailable("reading dead letters", err)
+		return false, unavailable("listing dead letters", err)
 	}
 	if len(letters) == 0 {
 		l.missing = 0
@@ -94,7 +94,7 @@ func (l *letterList) readLetters(ctx context.Context) (full bool, err error) {
 func (l *letterList) readMissing(ctx context.Context) (full bool, err error) {
 	progress, err := l.backend.reader.Progress(ctx, l.partition)
 	if err != nil {
-		return false, unavailable("reading progress", err)
+		return false, unavailable("reading the progress", err)
 	}
 	for runs := sortedMissing(progress); l.missing < len(runs); l.missing++ {
 		if len(l.list.Letters) == l.limit {

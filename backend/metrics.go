@@ -22,6 +22,8 @@ type metrics struct {
 	lostRecords      prometheus.Counter
 	markers          prometheus.Counter
 	notPersisting    prometheus.Gauge
+	readsBroken      prometheus.Gauge
+	brokenReads      prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -45,6 +47,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		lostRecords:      counter("lost_records_total", "Records of this backend that were persisted and are not any more."),
 		markers:          counter("markers_total", "Fences sent behind accepted records that nobody delivered, so that a consumer sees whether they are lost."),
 		notPersisting:    gauge("not_persisting_seconds", "For how long records of this backend have waited in a partition of which nothing was persisted; the longest."),
+		readsBroken:      gauge("reads_broken", "1 while something of the store cannot be read until somebody repairs it."),
+		brokenReads:      counter("broken_reads_total", "Reads of the store that failed in a way that somebody has to repair."),
 		publishDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "drainmark_backend_publish_duration_seconds", Help: "From handing a batch to the broker to its confirmation.",
 			Buckets: prometheus.ExponentialBuckets(0.0002, 2, 16),
@@ -56,7 +60,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.feedReads, m.feedBytes,
-			m.answerBytes, m.barriers, m.fencesAgain, m.lostRecords, m.markers, m.notPersisting, m.publishDuration, m.batchRecords)
+			m.answerBytes, m.barriers, m.fencesAgain, m.lostRecords, m.markers, m.notPersisting, m.readsBroken, m.brokenReads, m.publishDuration, m.batchRecords)
 	}
 	return m
 }

@@ -2,12 +2,14 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/store"
 )
 
 // Whether what is accepted gets persisted, a backend knows from three things: what of its own records is not persisted
@@ -43,6 +45,9 @@ func (b *Backend) stalled(ctx context.Context, partition int, age time.Duration)
 	}
 	claims, err := b.reader.Claims(ctx)
 	if err != nil {
+		if errors.Is(err, store.ErrMisconfigured) {
+			return reason + "; the store has to be repaired"
+		}
 		return reason + "; the store does not answer"
 	}
 	_, claimed := b.tracker.partitions[partition].quietSince()
@@ -153,7 +158,7 @@ func (b *Backend) warn() {
 // not known.
 func (b *Backend) persisting(ctx context.Context) (reason error, known bool) {
 	if err := b.lookAtClaims(ctx); err != nil {
-		return unavailable("reading who holds the partitions", err), false
+		return unavailable("reading the claims", err), false
 	}
 	for p := range b.publishers {
 		if reason := b.stalled(ctx, p, 0); reason != "" {

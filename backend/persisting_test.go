@@ -81,7 +81,7 @@ func TestPersisting(t *testing.T) {
 		time.Sleep(time.Hour)
 		expect("a quiet hour later", true, "")
 		_ = s.reader.Close()
-		expect("when the store does not answer", false, "reading who holds the partitions")
+		expect("when the store does not answer", false, "reading the claims")
 	})
 }
 

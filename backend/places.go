@@ -31,7 +31,7 @@ func (b *Backend) Places(ctx context.Context, log string, r drainmark.Receipt) (
 	}
 	done, err := b.answers.reading(ctx)
 	if err != nil {
-		return nil, unavailable("looking for messages", err)
+		return nil, unavailable("reading messages", err)
 	}
 	defer done()
 	const behindAll = 1<<53 - 1
@@ -40,7 +40,7 @@ func (b *Backend) Places(ctx context.Context, log string, r drainmark.Receipt) (
 		return nil, nil
 	}
 	if err != nil {
-		return nil, unavailable("looking for messages", err)
+		return nil, unavailable("reading messages", err)
 	}
 	first := last.Log.ClearedThrough // nothing is searched up to here
 	if last.Log.LastPosition > placesSearched {
@@ -64,7 +64,7 @@ func (b *Backend) placesBetween(ctx context.Context, log string, after, end uint
 	for after < end {
 		page, err := b.reader.Messages(ctx, log, after, int(end-after))
 		if err != nil {
-			return nil, unavailable("looking for messages", err)
+			return nil, unavailable("reading messages", err)
 		}
 		if len(page.Messages) == 0 { // they have been cleared meanwhile
 			return found, nil

@@ -31,6 +31,7 @@ type publisher struct {
 	budget    *budget
 	log       *slog.Logger
 	failing   *loglimit.Limiter
+	misfit    *loglimit.Limiter // what trying again does not help
 	metrics   *metrics
 	now       func() time.Time // stamps fences
 
@@ -85,8 +86,9 @@ func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *pub
 	return &publisher{
 		partition: partition, producer: producer, broker: b.broker, limits: b.limits, budget: &b.budget,
 		log: log, failing: loglimit.New(log, slog.LevelWarn, "publishing a batch failed"), metrics: b.metrics, now: b.now,
-		retry: backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
-		next:  1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
+		misfit: loglimit.New(log, slog.LevelError, "a batch cannot be published: somebody has to repair what the error names"),
+		retry:  backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
+		next:   1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
 	}
 }
 
@@ -355,13 +357,14 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 			p.metrics.published(time.Since(start), int(last-b.first+1))
 			p.retry.Reset()
 			p.failing.End("batches are published again")
+			p.misfit.End("batches are published again")
 			p.accepted.confirmed(last, time.Now()) // before anybody is told
 			p.refuse(nil)
 			p.confirm(b)
 			return true
 		}
 		p.metrics.publishFailures.Inc()
-		p.failing.Log("first", b.first, "last", last, "error", err)
+		p.failed(err, "first", b.first, "last", last, "error", err)
 		refusal := refusalOf(err)
 		if isCertain(err) && !inDoubt && p.takeApart(b) {
 			p.turnAway(refusal) // whoever comes next finds out anew
@@ -373,6 +376,15 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 			return false
 		}
 	}
+}
+
+// failed logs that a batch was not published.
+func (p *publisher) failed(err error, args ...any) {
+	lines := p.failing
+	if errors.Is(err, broker.ErrMisconfigured) {
+		lines = p.misfit
+	}
+	lines.Log(args...)
 }
 
 // isCertain says whether a batch was certainly not stored.

@@ -3,6 +3,7 @@ package backend
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,7 @@ func (p *tracked) shows(ctx context.Context, page drainmark.Version, before drai
 		return true, nil
 	}
 	if err := p.refresh(ctx); err != nil {
-		return false, unavailable("reading progress", err)
+		return false, unavailable("reading the progress", err)
 	}
 	now := p.snapshot()
 	return page.Includes(now.Version) && holdsOf(now, runs), nil
@@ -102,12 +103,12 @@ func (b *Backend) read(ctx context.Context, log string, after uint64, limit int)
 func (b *Backend) Logs(ctx context.Context, after string, limit int) (Logs, error) {
 	done, err := b.answers.reading(ctx)
 	if err != nil {
-		return Logs{}, unavailable("reading the list of logs", err)
+		return Logs{}, unavailable("listing the logs", err)
 	}
 	defer done()
 	infos, err := b.reader.Logs(ctx, after, limit)
 	if err != nil {
-		return Logs{}, unavailable("reading the list of logs", err)
+		return Logs{}, unavailable("listing the logs", err)
 	}
 	size := 0
 	for i := range infos {
@@ -138,17 +139,17 @@ const backlogEvery = 200 * time.Millisecond
 func (b *Backend) readBacklog(ctx context.Context) ([]PartitionBacklog, error) {
 	claims, err := b.reader.Claims(ctx)
 	if err != nil {
-		return nil, unavailable("reading claims", err)
+		return nil, unavailable("reading the claims", err)
 	}
 	backlogs := make([]PartitionBacklog, len(b.publishers))
 	for p := range backlogs {
 		progress, err := b.reader.Progress(ctx, p)
 		if err != nil {
-			return nil, unavailable("reading progress", err)
+			return nil, unavailable("reading the progress", err)
 		}
 		counted, err := b.broker.Backlog(ctx, p, progress)
 		if err != nil {
-			return nil, drainmark.Errorf(drainmark.KindUnavailable, "asking the broker for partition %d's backlog: %w", p, err)
+			return nil, unanswered(fmt.Sprintf("asking the broker for partition %d's backlog", p), "the broker", err)
 		}
 		_, stored := counted.Oldest()
 		waits := b.tracker.partitions[p].seesWaiting(stored || counted.Ready != nil && counted.Ready.Records > 0)
@@ -189,7 +190,7 @@ func (b *Backend) checkLetter(ctx context.Context, r drainmark.Record) (int, err
 	case err == nil:
 		return partition, nil
 	case !errors.Is(err, store.ErrNotFound):
-		return 0, unavailable("reading the dead letter", err)
+		return 0, unavailable("reading dead letter "+r.Target, err)
 	}
 	run, err := drainmark.ParseRun(r.Target)
 	if err != nil {
@@ -197,7 +198,7 @@ func (b *Backend) checkLetter(ctx context.Context, r drainmark.Record) (int, err
 	}
 	progress, err := b.reader.Progress(ctx, partition)
 	if err != nil {
-		return 0, unavailable("reading progress", err)
+		return 0, unavailable("reading the progress", err)
 	}
 	if !slices.Contains(progress.Missing(), run) {
 		return 0, drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q, and those records are not missing", r.Target)

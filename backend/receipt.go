@@ -44,7 +44,7 @@ func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Dur
 		}
 		if unasked || len(r.Epochs) > 0 {
 			if err := b.freshen(ctx, r.Runs); err != nil {
-				return Status{}, unavailable("reading progress", err)
+				return Status{}, unavailable("reading the progress", err)
 			}
 		}
 		now := b.states(r.Runs)
@@ -169,7 +169,7 @@ func (b *Backend) findRejected(ctx context.Context, runs []drainmark.Run) (Rejec
 		letters, err := b.reader.Rejected(read, run.Partition, []drainmark.Run{run}, left+1)
 		cancel()
 		if err != nil {
-			return Rejections{}, unavailable("looking up rejected records", err)
+			return Rejections{}, unavailable("looking for rejected records", err)
 		}
 		for i := range letters[:min(left, len(letters))] {
 			found.add(&letters[i], run)

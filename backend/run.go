@@ -9,6 +9,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -33,7 +34,8 @@ type Backend struct {
 	broker     broker.Broker
 	reader     store.Reader
 	deployment drainmark.Deployment
-	unmade     *unmade // the reader, if the store was empty at the start; else nil
+	unmade     *unmade  // beneath the reader, if the store was empty at the start; else nil
+	reads      *watched // the reader
 	limits     Limits
 	log        *slog.Logger
 	metrics    *metrics
@@ -75,6 +77,9 @@ func New(c Config) (*Backend, error) {
 		b.unmade.empty.Store(c.Unmade)
 		b.reader = b.unmade
 	}
+	b.reads = &watched{Reader: b.reader, metrics: b.metrics,
+		lines: loglimit.New(b.log, slog.LevelError, "the store cannot be read: somebody has to repair what the error names")}
+	b.reader = b.reads
 	b.budget.limit = b.limits.WaitingBytes
 	producer := drainmark.NewProducerID()
 	for p := range c.Deployment.Partitions {
@@ -103,6 +108,7 @@ func (b *Backend) Run(ctx context.Context) {
 	running.Go(func() { b.watchSlow(work) })
 	running.Go(func() { b.feeds.loop(work) })
 	running.Go(func() { b.watchPersisting(work) })
+	running.Go(func() { b.reads.loop(work) })
 	<-ctx.Done()
 	flush, stop := context.WithTimeout(work, flushTime)
 	for _, p := range b.publishers {
@@ -172,7 +178,8 @@ func (b *Backend) put(ctx context.Context, p *publisher, records []drainmark.Rec
 	return b.receipt(run), err
 }
 
-// unavailable wraps an error of the reader.
+// unavailable wraps an error of the reader. The reader says too what it was doing; where it uses the same words, they are
+// said once.
 func unavailable(doing string, err error) error { return unanswered(doing, "the store", err) }
 
 // unanswered wraps an error of the broker or the reader.
@@ -183,6 +190,9 @@ func unanswered(doing, whom string, err error) error {
 	kind := drainmark.KindUnavailable
 	if errors.Is(err, broker.ErrMisconfigured) || errors.Is(err, store.ErrMisconfigured) {
 		kind = drainmark.KindMisconfigured // trying again is of no use
+	}
+	if inner := errors.Unwrap(err); inner != nil && err.Error() == doing+": "+inner.Error() {
+		err = inner
 	}
 	return drainmark.Errorf(kind, "%s: %w", doing, err)
 }

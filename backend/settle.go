@@ -107,12 +107,12 @@ func (b *Backend) eachLetter(ctx context.Context, partition int, after uint64, d
 	for {
 		done, err := b.answers.reading(ctx)
 		if err != nil {
-			return unavailable("reading dead letters", err)
+			return unavailable("listing dead letters", err)
 		}
 		letters, err := b.reader.DeadLetters(ctx, partition, after, lettersAtOnce)
 		done()
 		if err != nil {
-			return unavailable("reading dead letters", err)
+			return unavailable("listing dead letters", err)
 		}
 		for i := range letters {
 			if after = letters[i].Ordinal; !do(&letters[i].DeadLetter, after) {

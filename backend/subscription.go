@@ -32,11 +32,15 @@ func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
 	s.release() // who waits holds nothing
 	for {
 		s.feed.mu.Lock()
-		ready, last, kept := s.feed.ready, s.feed.last, s.feed.messages
-		var changed <-chan struct{} = s.feed.changed
+		ready, last, stored, kept := s.feed.ready, s.feed.last, s.feed.stored, s.feed.messages
+		changed := s.feed.changed
 		s.feed.mu.Unlock()
-		if ready && s.position < last {
-			position, moved := s.position, s.feed.tracked.movement()
+		switch {
+		case !ready:
+		case s.position >= last:
+			s.live = true
+		case s.position < stored || s.keeps(kept): // else the store has lost its tail, and will get it again
+			position := s.position
 			messages, err := s.counted(ctx, last, kept)
 			s.live = s.live || s.position >= last
 			if err != nil || len(messages) > 0 {
@@ -45,9 +49,6 @@ func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
 			if s.position > position { // what was between has been cleared
 				continue
 			}
-			changed = moved // the store has lost its tail, and will get it again
-		} else if ready {
-			s.live = true
 		}
 		select {
 		case <-changed:
@@ -98,7 +99,7 @@ func (s *subscription) behind(ctx context.Context, last uint64, kept []drainmark
 	if s.live && last-s.position > s.feed.feeds.backend.limits.SubscriberLag {
 		return nil, ErrTooSlow
 	}
-	if len(kept) > 0 && s.position+1 >= kept[0].Position {
+	if s.keeps(kept) {
 		return s.take(kept[s.position+1-kept[0].Position:]), nil
 	}
 	limit := 1
@@ -124,6 +125,11 @@ func (s *subscription) behind(ctx context.Context, last uint64, kept []drainmark
 		s.average = total / n
 	}
 	return s.take(page.Messages), nil
+}
+
+// keeps says whether what the feed keeps in memory has the next message.
+func (s *subscription) keeps(kept []drainmark.Message) bool {
+	return len(kept) > 0 && s.position+1 >= kept[0].Position
 }
 
 // take moves the position behind the first messages, about subscriptionBytes of them, and returns a copy: a part of the

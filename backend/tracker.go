@@ -11,6 +11,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -22,6 +23,7 @@ type tracker struct {
 	replays    bool                 // the broker supplies again what the store has lost
 	limits     Limits
 	log        *slog.Logger
+	failing    *loglimit.Limiter
 	metrics    *metrics
 	partitions []*tracked
 	waiting    atomic.Int64
@@ -58,6 +60,7 @@ func newTracker(b *Backend) *tracker {
 	t := &tracker{
 		reader: b.reader, producer: b.publishers[0].producer, replays: b.broker.Traits().Replays,
 		limits: b.limits, log: b.log, metrics: b.metrics,
+		failing: loglimit.New(b.log, slog.LevelWarn, "following the store's changes failed"),
 	}
 	for p := range b.deployment.Partitions {
 		t.partitions = append(t.partitions, &tracked{
@@ -73,7 +76,7 @@ func (t *tracker) loop(ctx context.Context) {
 	retry := backoff.Backoff{Max: t.limits.Poll}
 	for ctx.Err() == nil {
 		if err := t.follow(ctx, &retry); err != nil && ctx.Err() == nil {
-			t.log.Warn("following the store's changes failed", "error", err)
+			t.failing.Log("error", err)
 		}
 		_ = retry.Wait(ctx)
 	}
@@ -95,6 +98,7 @@ func (t *tracker) follow(ctx context.Context, retry *backoff.Backoff) error {
 			}
 		}
 		retry.Reset()
+		t.failing.End("the store's changes are followed again")
 		select {
 		case _, open := <-changes:
 			if !open {

@@ -61,11 +61,7 @@ func (b *Backend) Working(ctx context.Context) (now Working) {
 	ctx, cancel := context.WithTimeout(ctx, workingTime)
 	defer cancel()
 	var asking sync.WaitGroup
-	asking.Go(func() { // because a ping would not show that something can be read
-		if _, err := b.Logs(ctx, "", 1); err != nil {
-			now.Reads = err
-		}
-	})
+	asking.Go(func() { now.Reads = b.readable(ctx) })
 	asking.Go(func() {
 		var known bool
 		now.Persisting, known = b.persisting(ctx)
@@ -74,6 +70,16 @@ func (b *Backend) Working(ctx context.Context) (now Working) {
 	now.Appends = b.takesAppends(ctx)
 	asking.Wait()
 	return now
+}
+
+// readable says why something cannot be read. A ping would not show that something can be.
+func (b *Backend) readable(ctx context.Context) error {
+	if err := b.reads.failing(ctx); err != nil {
+		return unavailable("reading the store", err)
+	}
+	logs, err := b.Logs(ctx, "", 1)
+	logs.Release()
+	return err
 }
 
 // takesAppends says why appends are not accepted now, in at least one partition.

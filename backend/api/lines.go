@@ -10,7 +10,7 @@ import (
 
 // lines are log lines that any request can cause, of which there are so few that they cannot fill a disk.
 type lines struct {
-	failed, panicked, full, many, away, streams *loglimit.Limiter
+	failed, panicked, full, many, away, misfit, streams *loglimit.Limiter
 }
 
 func newLines(to *slog.Logger) lines {
@@ -20,6 +20,7 @@ func newLines(to *slog.Logger) lines {
 		full:     loglimit.New(to, slog.LevelWarn, "appends are refused"),
 		many:     loglimit.New(to, slog.LevelWarn, "requests are refused, because there are too many"),
 		away:     loglimit.New(to, slog.LevelWarn, "a client was told that broker or store do not answer"),
+		misfit:   loglimit.New(to, slog.LevelWarn, "a client was told that broker or store have to be repaired"),
 		streams:  loglimit.New(to, slog.LevelWarn, "an event stream ended"),
 	}
 }
@@ -33,6 +34,8 @@ func (l *lines) refused(route string, status int, err error) {
 		l.many.Log("route", route, "error", err)
 	case kind == drainmark.KindUnavailable:
 		l.away.Log("route", route, "error", err)
+	case kind == drainmark.KindMisconfigured: // which whoever has found it logs as an error
+		l.misfit.Log("route", route, "error", err)
 	case status == http.StatusInternalServerError:
 		l.failed.Log("route", route, "error", err)
 	}

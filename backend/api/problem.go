@@ -64,14 +64,17 @@ func ProblemOf(err error) Problem {
 	case drainmark.KindInternal:
 		p.Detail = "an internal error; the server's log has more"
 	case drainmark.KindUnavailable:
-		p.Detail = withoutCause(err)
+		p.Detail = withoutCause(err, "the broker or the store does not answer", "no answer, or an error")
+	case drainmark.KindMisconfigured:
+		p.Detail = withoutCause(err, "the broker or the store has to be repaired", "somebody has to repair something first")
 	}
 	return p
 }
 
-// withoutCause is what an error says that was being done, without what broker or store, or the way to them, said of it:
-// that names hosts, queues and ports, which are for the log and not for clients.
-func withoutCause(err error) string {
+// withoutCause is what an error says that was being done, and that it failed, without what broker or store, or the way to
+// them, said of it: that names hosts, queues, ports and files, which are for the log and not for clients. If nothing is
+// left, it is the whole.
+func withoutCause(err error, whole, failed string) string {
 	said, cause := err.Error(), err
 	for e := (*drainmark.Error)(nil); cause != nil && errors.As(cause, &e); {
 		cause = e.Err
@@ -82,9 +85,9 @@ func withoutCause(err error) string {
 	doing, found := strings.CutSuffix(said, cause.Error())
 	doing = strings.TrimRight(doing, ": ")
 	if !found || doing == "" {
-		return "the broker or the store does not answer; the server's log has more"
+		return whole + "; the server's log has more"
 	}
-	return doing + ": no answer, or an error; the server's log has more"
+	return doing + ": " + failed + "; the server's log has more"
 }
 
 // maxDetail is how many bytes of an error are told. What caused it may be a client's, and of any length.

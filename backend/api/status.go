@@ -32,8 +32,8 @@ func (h *handler) working(w http.ResponseWriter, r *request) error {
 		now.Appends = h.bodiesFull()
 	}
 	for _, err := range []error{now.Appends, now.Reads} {
-		if drainmark.KindOf(err) == drainmark.KindUnavailable {
-			h.lines.away.Log("route", "/v1/status", "error", err)
+		if kind := drainmark.KindOf(err); kind == drainmark.KindUnavailable || kind == drainmark.KindMisconfigured {
+			h.lines.refused("/v1/status", http.StatusOK, err)
 		}
 	}
 	persists := newWorking(now.Persisting)

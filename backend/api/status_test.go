@@ -47,6 +47,23 @@ func TestStatus(t *testing.T) {
 			}
 		})
 	}
+	t.Run("what has to be repaired is for the log, but that it has to be is not", func(t *testing.T) {
+		t.Parallel()
+		damaged := errors.New("/data/store.db is damaged; bring back a copy of it")
+		now := backend.Working{Reads: drainmark.Errorf(drainmark.KindMisconfigured, "reading the store: %w", damaged)}
+		var out bytes.Buffer
+		service := &fake{working: func(context.Context) backend.Working { return now }, backlog: failBacklog(now.Reads)}
+		s := serve(t, service, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+		for _, path := range []string{"/v1/status", "/v1/backlog"} {
+			a := s.do("GET", path, "")
+			if bytes.Contains(a.body, []byte("/data")) || !bytes.Contains(a.body, []byte("reading the store: somebody has to repair something first")) {
+				t.Errorf("%s: %s", path, a.body)
+			}
+		}
+		if said := out.String(); strings.Count(said, "/data/store.db is damaged") != 1 || strings.Contains(said, "level=ERROR") {
+			t.Errorf("the log says %q", said)
+		}
+	})
 	t.Run("hosts and ports are for the log", func(t *testing.T) {
 		t.Parallel()
 		dial := errors.New("connecting to RabbitMQ at 127.0.0.1:22582: connection refused")
