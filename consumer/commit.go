@@ -119,8 +119,8 @@ func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor dr
 			return nil, err
 		}
 		d.metrics.commitFailures.Inc()
-		d.note(fmt.Errorf("committing: %w", err), false)
-		d.log.Warn("the store did not take a commit; it is tried again", "records", len(entries), "error", err)
+		d.note(err, false)
+		d.storeFailed("the store did not take a commit; it is tried again", err, "partition", d.partition, "records", len(entries))
 		if d.retry.Wait(ctx) != nil {
 			return nil, err
 		}
@@ -232,8 +232,8 @@ func (d *drain) readLetter(work, ctx context.Context, id string) (drainmark.Dead
 		if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
 			return letter, err
 		}
-		d.log.Warn("the store did not give a dead letter; it is tried again", "error", err)
-		d.note(fmt.Errorf("reading a dead letter: %w", err), false)
+		d.storeFailed("the store did not give a dead letter; it is tried again", err, "partition", d.partition)
+		d.note(err, false)
 		if d.retry.Wait(ctx) != nil {
 			return letter, err
 		}

@@ -85,6 +85,7 @@ type Consumer struct {
 	metrics    *metrics
 	letters    *loglimit.Limiter
 	skew       *skew
+	misfit     *loglimit.Limiter // what the store does not do until somebody repairs it
 	now        func() time.Time
 
 	mu       sync.Mutex
@@ -113,7 +114,9 @@ func New(c Config) *Consumer {
 	limits, log := c.Limits.withDefaults(), c.Logger.With("owner", c.Owner)
 	return &Consumer{
 		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: limits,
-		log: log, letters: loglimit.New(log, slog.LevelWarn, "records were set aside as dead letters, or discarded"), metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now, draining: map[int]*drain{},
+		log: log, letters: loglimit.New(log, slog.LevelWarn, "records were set aside as dead letters, or discarded"),
+		misfit:  loglimit.New(log, slog.LevelError, "the store cannot be used: somebody has to repair what the error names"),
+		metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now, draining: map[int]*drain{},
 		ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
 	}
 }
@@ -222,18 +225,27 @@ func (c *Consumer) sweep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		unswept := false
 		for _, s := range c.sweeps() {
-			for more := true; more && ctx.Err() == nil; {
-				var err error
-				if more, err = c.store.Sweep(ctx, s); err != nil {
-					if ctx.Err() == nil {
-						c.log.Warn("sweeping the store failed", "partition", s.Partition, "error", err)
-					}
-					break
-				}
+			if err := c.sweepPartition(ctx, s); err != nil && ctx.Err() == nil {
+				unswept = unswept || needsRepair(err)
+				c.storeFailed("sweeping the store failed", err, "partition", s.Partition)
 			}
 		}
+		c.mu.Lock()
+		c.standing.unswept = unswept
+		c.mu.Unlock()
 	}
+}
+
+func (c *Consumer) sweepPartition(ctx context.Context, s store.Sweep) error {
+	for more := true; more && ctx.Err() == nil; {
+		var err error
+		if more, err = c.store.Sweep(ctx, s); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // sweeps says what can go, per partition held. How old something is, the store tells by the partition's own clock: see

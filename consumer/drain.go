@@ -73,10 +73,12 @@ func (d *drain) trouble(ctx context.Context, doing string, ofBroker bool, err er
 	if ctx.Err() != nil {
 		return nil
 	}
+	why := err // the store says what it was doing
 	if ofBroker {
 		d.metrics.brokerTroubles.Inc()
+		why = fmt.Errorf("%s: %w", doing, err)
 	}
-	d.note(fmt.Errorf("%s: %w", doing, err), ofBroker)
+	d.note(why, ofBroker)
 	switch {
 	case errors.Is(err, store.ErrHeld):
 		d.log.Debug("another consumer holds the partition")
@@ -84,8 +86,10 @@ func (d *drain) trouble(ctx context.Context, doing string, ofBroker bool, err er
 	case errors.Is(err, store.ErrFenced):
 		d.metrics.fencedCommits.Inc()
 		d.log.Warn("fenced: the partition was taken over, or the store has lost its tail", "error", err)
-	default:
+	case ofBroker:
 		d.log.Warn(doing+" failed", "error", err)
+	default:
+		d.storeFailed(doing+" failed", err, "partition", d.partition)
 	}
 	if d.retry.Wait(ctx) != nil {
 		return nil
@@ -224,7 +228,7 @@ func (d *drain) open(ctx context.Context) state {
 		return d.trouble(ctx, "claiming the partition", false, err)
 	}
 	if d.progress.Cursor != claimed { // between the two claims the store was taken over, or has lost its tail
-		return d.trouble(ctx, "subscribing to the partition", false, errors.New("the store's progress has changed meanwhile"))
+		return d.trouble(ctx, "subscribing to the partition", false, errors.New("the store's progress has changed while the partition was subscribed to"))
 	}
 	d.log.Debug("subscribed", "epoch", d.epoch)
 	return d.receive

@@ -24,6 +24,7 @@ type metrics struct {
 	brokerTroubles prometheus.Counter
 	commitDuration prometheus.Histogram
 	commitRecords  prometheus.Histogram
+	storeBroken    prometheus.Gauge
 	held           *prometheus.GaugeVec
 }
 
@@ -43,6 +44,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		commitFailures: counter("commit_failures_total", "Attempts to commit that the store did not answer properly."),
 		brokerTroubles: counter("broker_troubles_total", "Subscriptions that could not be made, or ended, or delivered nothing though something was ready."),
 		givenUp:        counter("given_up_total", "Partitions given up, for other consumers to take, because the broker did not let them be drained."),
+		storeBroken: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "drainmark_consumer_store_broken",
+			Help: "1 while something that the store is asked to do fails until somebody repairs the store.",
+		}),
 		commitDuration: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "drainmark_consumer_commit_duration_seconds", Help: "Duration of successful commits.",
 			Buckets: prometheus.ExponentialBuckets(0.0005, 2, 15),
@@ -64,7 +69,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.persisted, m.duplicates, m.keyDuplicates, m.setAside, m.gaps, m.missingRecords, m.brokerLosses, m.lostRecords,
-			m.fencedCommits, m.commitFailures, m.givenUp, m.brokerTroubles, m.commitDuration, m.commitRecords, m.held)
+			m.fencedCommits, m.commitFailures, m.givenUp, m.brokerTroubles, m.commitDuration, m.commitRecords, m.storeBroken, m.held)
 	}
 	return m
 }

@@ -35,7 +35,7 @@ func (c *Consumer) share(ctx context.Context, running *sync.WaitGroup) (again ti
 	take, give := fairShare(c.owner, c.partitions, group, c.choice(group, alone))
 	for _, p := range c.follow(ctx, take, give, running) {
 		if err := c.store.Release(call, c.owner, p); err != nil {
-			c.log.Warn("giving the claim up failed; it is tried again", "partition", p, "error", err)
+			c.storeFailed("giving the claim up failed; it is tried again", err, "partition", p)
 		}
 	}
 	if !alone {

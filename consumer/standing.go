@@ -28,6 +28,7 @@ type standing struct {
 	free    map[int]time.Time // since when nobody has held a partition
 	store   plight            // the heartbeats'
 	waits   map[int]wait      // by partition
+	unswept bool              // the last sweep failed until somebody repairs the store
 }
 
 // absence is why a consumer takes no part in the sharing.
@@ -94,6 +95,14 @@ func (p *plight) lasts(long time.Duration) error {
 	return p.why
 }
 
+// fails is lasts, but for what somebody has to repair: that is said at once.
+func (p *plight) fails(long time.Duration) error {
+	if needsRepair(p.why) {
+		return p.why
+	}
+	return p.lasts(long)
+}
+
 // rest returns how long to stay away from something at the next of some tries.
 func (c *Consumer) rest(tries int) time.Duration {
 	return c.limits.Lease * time.Duration(min(1<<min(tries, 10), maxRest))
@@ -105,16 +114,16 @@ func (c *Consumer) Ready() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	long := unreadyAfter * c.limits.Lease
-	if err := c.standing.store.lasts(long); err != nil {
-		return fmt.Errorf("the store does not take the heartbeat: %w", err)
+	if err := c.standing.store.fails(long); err != nil {
+		return err // the store says what it was doing
 	}
 	if why := c.standing.absence.why; why != nil {
 		return fmt.Errorf("this consumer takes no partitions: %w", why)
 	}
 	for _, p := range slices.Sorted(maps.Keys(c.draining)) {
 		err := c.draining[p].stuck(long)
-		if now := c.draining[p].failing(); err == nil && errors.Is(now, broker.ErrMisconfigured) {
-			err = now // that does not pass by itself
+		if now := c.draining[p].failing(); err == nil && needsRepair(now) {
+			err = now
 		}
 		if err != nil {
 			return fmt.Errorf("partition %d is not drained: %w", p, err)
@@ -133,15 +142,17 @@ func (c *Consumer) noteHeartbeat(ctx context.Context, err error) {
 	if ctx.Err() != nil {
 		return
 	}
-	if err != nil {
-		c.log.Warn("the store did not take the heartbeat", "error", err)
-	}
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.standing.store.note(err, false)
 	if err != nil {
 		clear(c.standing.waits) // nobody knows who holds what
 	}
+	c.mu.Unlock()
+	if err != nil {
+		c.storeFailed("the store did not take the heartbeat", err)
+		return
+	}
+	c.noteRepair()
 }
 
 // absent says whether this consumer takes no part in the sharing now. It ends an absence when the broker answers.
@@ -192,7 +203,7 @@ func (c *Consumer) leave(ctx context.Context) bool {
 	defer cancel()
 	err := c.store.Leave(call, c.owner)
 	if err != nil && ctx.Err() == nil {
-		c.log.Warn("leaving failed; it is tried again", "error", err)
+		c.storeFailed("leaving failed; it is tried again", err)
 	}
 	return err == nil
 }
