@@ -95,6 +95,17 @@ func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, 
 	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Now: wallClock(), Logger: s.log})
 }
 
+// checkSQLite refuses what looks like a URL of SQLite's or of another program's: it would be taken for a path, and a file
+// of an odd name be made.
+func checkSQLite(name, url string) error {
+	path, ok := strings.CutPrefix(url, "sqlite:")
+	slashes := len(path) - len(strings.TrimLeft(path, "/"))
+	if ok && (slashes == 2 || strings.HasPrefix(path, ":") || strings.HasPrefix(path, "file:") || strings.Contains(path, "?")) {
+		return badSetting(name, "sqlite:…", "a path follows sqlite: and nothing else, as in sqlite:/var/lib/drainmark/store.db")
+	}
+	return nil
+}
+
 func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, error) {
 	opened, err := redis.Open(ctx, url, redis.Options{WaitReplicas: s.waitReplicas})
 	if err != nil {
@@ -187,7 +198,7 @@ func checkURL[T any](name, url string, table map[string]T, schemes string) error
 		}
 		return badSetting(name, shown, "it must be "+schemes)
 	}
-	return nil
+	return checkSQLite(name, url)
 }
 
 func openBroker(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {

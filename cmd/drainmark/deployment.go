@@ -65,10 +65,8 @@ func registryAt(url string, s brokerSettings) openRegistry {
 	return func(ctx context.Context) (broker.Registry, error) { return registries[scheme](ctx, url, s) }
 }
 
-// enroll enrolls once, within that time.
-func (open openRegistry) enroll(ctx context.Context, e broker.Enrollment, within time.Duration) (broker.Enrollment, error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
+// enroll enrolls once.
+func (open openRegistry) enroll(ctx context.Context, e broker.Enrollment) (broker.Enrollment, error) {
 	registry, err := open(ctx)
 	if err != nil {
 		return e, opening("broker", err)
@@ -80,12 +78,12 @@ func (open openRegistry) enroll(ctx context.Context, e broker.Enrollment, within
 
 // awaitEnrolled enrolls as soon as the broker answers.
 func (open openRegistry) awaitEnrolled(r *role, e broker.Enrollment) (broker.Enrollment, error) {
-	return await(r, "broker", func() (broker.Enrollment, error) { return open.enroll(r.ctx, e, openTime) })
+	return await(r, "broker", func(ctx context.Context) (broker.Enrollment, error) { return open.enroll(ctx, e) })
 }
 
-// recorded asks once which deployment is recorded, for that time.
-func (open openRegistry) recorded(ctx context.Context, within time.Duration) (d drainmark.Deployment, err error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
+// recorded asks once which deployment is recorded.
+func (open openRegistry) recorded(ctx context.Context) (d drainmark.Deployment, err error) {
+	ctx, cancel := context.WithTimeout(ctx, attemptTime)
 	defer cancel()
 	registry, err := open(ctx)
 	if err != nil {
@@ -103,7 +101,7 @@ func (open openRegistry) awaitRecorded(ctx context.Context, r *role) <-chan drai
 	r.Go(func() error {
 		var retry backoff.Backoff
 		for said := false; ; said = true {
-			d, err := open.recorded(ctx, openTime)
+			d, err := open.recorded(ctx)
 			if err == nil {
 				found <- d
 				return nil
@@ -127,7 +125,9 @@ const confirmTime = 5 * time.Second
 // that knows its deployment from the store needs nothing of it. Then the role ends if they do not agree.
 func (open openRegistry) confirm(r *role, d drainmark.Deployment) error {
 	enrollment := broker.Enrollment{Deployment: d, Stored: true}
-	recorded, err := open.enroll(r.ctx, enrollment, confirmTime)
+	ctx, cancel := context.WithTimeout(r.ctx, confirmTime)
+	recorded, err := open.enroll(ctx, enrollment)
+	cancel()
 	switch {
 	case err == nil:
 		return agree(recorded, d)
@@ -172,7 +172,7 @@ func deploymentOf(ctx context.Context, s interface {
 
 // settle returns the deployment of a store's master, which it makes if it is empty, and records it in the broker.
 func (c founding) settle(r *role, master store.Store, open openRegistry) (drainmark.Deployment, error) {
-	d, err := await(r, "store", func() (drainmark.Deployment, error) { return deploymentOf(r.ctx, master) })
+	d, err := await(r, "store", func(ctx context.Context) (drainmark.Deployment, error) { return deploymentOf(ctx, master) })
 	if err == nil && d.Partitions == 0 {
 		d, err = c.found(r, master, open)
 	}
@@ -197,7 +197,7 @@ func (c founding) found(r *role, master store.Store, open openRegistry) (drainma
 	if recorded.Stored {
 		// Another consumer may have made it since it was looked at. It makes the store first and notes that afterwards, so
 		// the store shows it now.
-		d, err := await(r, "store", func() (drainmark.Deployment, error) { return deploymentOf(r.ctx, master) })
+		d, err := await(r, "store", func(ctx context.Context) (drainmark.Deployment, error) { return deploymentOf(ctx, master) })
 		if err != nil || d.Partitions != 0 {
 			return d, err
 		}
@@ -207,8 +207,8 @@ func (c founding) found(r *role, master store.Store, open openRegistry) (drainma
 		r.log.Warn("the store is made anew: what was persisted in the one before is gone, except for what the broker still has",
 			"deployment", fmt.Sprintf("%x", recorded.ID))
 	}
-	return await(r, "store", func() (drainmark.Deployment, error) {
-		d, err := master.Init(r.ctx, recorded.Deployment)
+	return await(r, "store", func(ctx context.Context) (drainmark.Deployment, error) {
+		d, err := master.Init(ctx, recorded.Deployment)
 		return d, opening("store", err)
 	})
 }
@@ -258,13 +258,9 @@ func (c *backendCommand) find(r *role, open openRegistry) (store.Reader, found, 
 
 // awaitOpened opens the reader of the replicas, and waits until one of them answers.
 func (c *backendCommand) awaitOpened(r *role) (o opened) {
-	o.Reader, o.err = await(r, "store", func() (store.Reader, error) {
-		ctx, cancel := context.WithTimeout(r.ctx, openTime)
-		defer cancel()
-		return openReader(ctx, c.Replica, r)
-	})
+	o.Reader, o.err = await(r, "store", func(ctx context.Context) (store.Reader, error) { return openReader(ctx, c.Replica, r) })
 	if o.err == nil {
-		o.shows, o.err = await(r, "store", func() (drainmark.Deployment, error) { return deploymentOf(r.ctx, o) })
+		o.shows, o.err = await(r, "store", func(ctx context.Context) (drainmark.Deployment, error) { return deploymentOf(ctx, o) })
 	}
 	return o
 }
@@ -329,7 +325,7 @@ func (c *backendCommand) findUnmade(r *role, reader store.Reader, open openRegis
 		switch d, err := deploymentOf(r.ctx, reader); {
 		case err == nil && d.Partitions != 0:
 			return found{Deployment: d}, agree(recorded, d)
-		case time.Since(since) > openTime:
+		case time.Since(since) > attemptTime:
 			return found{}, errEmptied
 		}
 		r.log.Warn("the store is empty, though one had been made; looking again")

@@ -23,6 +23,7 @@ import (
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/internal/filelock"
 	"github.com/drainmark/drainmark/internal/httpserve"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -187,7 +188,7 @@ func (c *upCommand) Run(a *app) error {
 func (c *upCommand) start(r *role) error {
 	counted := limitMemory()
 	path := "sqlite:" + filepath.Join(c.Data, "store.db")
-	master, err := awaitStore(r, path, 0, lockTime)
+	master, err := awaitStore(r, path, 0)
 	if err != nil {
 		return err
 	}
@@ -246,14 +247,18 @@ func (c *upCommand) company(r *role, drain *consumer.Consumer, counted func(int)
 // Run is called by kong.
 func (c *backendCommand) Run(a *app) error {
 	c.Broker, c.Store = strings.TrimSpace(c.Broker), strings.TrimSpace(c.Store) // secrets often end with a line break
+	name := "replica"
 	if len(c.Replica) == 0 {
 		c.Replica = []string{c.Store}
+		if c.Store != "" {
+			name = "store"
+		}
 	}
 	for i := range c.Replica {
 		c.Replica[i] = strings.TrimSpace(c.Replica[i])
 	}
 	err := firstError(c.counting.check(), c.listening.check(), checkDelay(c.Delay), c.storage.check(), c.retention.check(),
-		checkURL("broker", c.Broker, brokers, brokerSchemes), checkReplicas(c.Replica))
+		checkURL("broker", c.Broker, brokers, brokerSchemes), checkReplicas(name, c.Replica))
 	if err != nil {
 		return err
 	}
@@ -264,15 +269,15 @@ func (c *backendCommand) Run(a *app) error {
 	return r.end(c.start(r))
 }
 
-// checkReplicas checks that all replicas are of one kind.
-func checkReplicas(urls []string) error {
+// checkReplicas checks that all replicas, which a setting names, are of one kind.
+func checkReplicas(name string, urls []string) error {
 	first, _, _ := strings.Cut(urls[0], ":")
 	for _, url := range urls {
-		if err := checkURL("replica", url, readers, storeSchemes); err != nil {
+		if err := checkURL(name, url, readers, storeSchemes); err != nil {
 			return err
 		}
 		if scheme, _, _ := strings.Cut(url, ":"); scheme != first {
-			return badSetting("replica", first+":… and "+scheme+":…", "all replicas must be of one kind")
+			return badSetting(name, first+":… and "+scheme+":…", "all replicas must be of one kind")
 		}
 	}
 	return nil
@@ -319,7 +324,7 @@ func (c *consumerCommand) Run(a *app) error {
 }
 
 func (c *consumerCommand) start(r *role) error {
-	master, err := awaitStore(r, c.Store, c.Wait, openTime)
+	master, err := awaitStore(r, c.Store, c.Wait)
 	if err != nil {
 		return err
 	}
@@ -347,32 +352,33 @@ func (c *consumerCommand) start(r *role) error {
 	return nil
 }
 
-// awaitStore opens the store's master and waits until it answers. Each attempt may take so long.
-func awaitStore(r *role, url string, wait int, within time.Duration) (store.Store, error) {
-	return await(r, "store", func() (store.Store, error) {
-		ctx, cancel := context.WithTimeout(r.ctx, within)
-		defer cancel()
+// awaitStore opens the store's master and waits until it answers.
+func awaitStore(r *role, url string, wait int) (store.Store, error) {
+	return await(r, "store", func(ctx context.Context) (store.Store, error) {
 		return openStore(ctx, url, storeSettings{wait, r.log})
 	})
 }
 
-// lockTime is how long "up" waits for another process's lock on its file before it says so.
-const lockTime = 2 * time.Second
+// attemptTime is how long one attempt to open something, or to ask it at the start, may take.
+const attemptTime = 15 * time.Second
 
-// openTime is how long one attempt to open a store or a replica may take.
-const openTime = 15 * time.Second
-
-// await opens something that may not answer yet, again and again until it does, or says that it never will.
-func await[S any](r *role, whom string, open func() (S, error)) (S, error) {
+// await opens or asks something that may not answer yet, again and again until it does, or says that it never will.
+func await[S any](r *role, whom string, ask func(context.Context) (S, error)) (S, error) {
+	lines := loglimit.New(r.log, slog.LevelWarn, "the "+whom+" does not answer; trying on")
 	var retry backoff.Backoff
 	for {
-		opened, err := open()
-		if err == nil || drainmark.KindOf(err) != drainmark.KindUnavailable {
-			return opened, err
+		ctx, cancel := context.WithTimeout(r.ctx, attemptTime)
+		answer, err := ask(ctx)
+		cancel()
+		switch {
+		case r.ctx.Err() != nil && err != nil:
+			return answer, r.ctx.Err()
+		case err == nil || drainmark.KindOf(err) != drainmark.KindUnavailable:
+			return answer, err
 		}
-		r.log.Warn("the "+whom+" does not answer; trying on", "error", err)
+		lines.Log("error", err)
 		if retry.Wait(r.ctx) != nil {
-			return opened, r.ctx.Err()
+			return answer, r.ctx.Err()
 		}
 	}
 }

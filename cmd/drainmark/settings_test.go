@@ -117,15 +117,3 @@ func TestNoSettingIsSeenByTests(t *testing.T) {
 		}
 	}
 }
-
-// "up" that waits for a file which another process has locked says so.
-func TestUpSaysThatItWaitsForALock(t *testing.T) {
-	t.Parallel()
-	data := filepath.Join(t.TempDir(), "data")
-	up(t, data).stop()
-	unlock := lock(t, filepath.Join(data, "store.db"))
-	p := launch(t, append([]string{"up", "--data", data}, free...)...)
-	p.find(`the store does not answer; trying on.*(another process has the file locked)`)
-	unlock()
-	p.find(`(serving the API)`)
-}
