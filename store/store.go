@@ -33,7 +33,9 @@ var (
 )
 
 // Misconfigured makes an error that is ErrMisconfigured and says only what the format does, as with fmt.Errorf.
-func Misconfigured(format string, args ...any) error { return misconfigured{fmt.Errorf(format, args...)} }
+func Misconfigured(format string, args ...any) error {
+	return misconfigured{fmt.Errorf(format, args...)}
+}
 
 type misconfigured struct{ error }
 
