@@ -95,7 +95,7 @@ func (r refusing) storeRefusals() map[string]refusal {
 		return fmt.Sprintf("%s://%s@%s:%d", scheme, user, servers.Host, port)
 	}
 	says := func(doing, why string) string {
-		return "opening the store: asking the server what it is: connecting" + doing + ": the store does not fit: " + why
+		return "opening the store: asking the server what it is: connecting" + doing + ": " + why
 	}
 	to := func(port int) string { return fmt.Sprintf(" to %s:%d", servers.Host, port) }
 	const other = "what answers on this port does not speak the protocol of Redis"
@@ -117,7 +117,7 @@ func (r refusing) storeRefusals() map[string]refusal {
 		"redis, no such database": {store: at("redis", ":secret", plain) + "/99", says: says("",
 			"the URL names database 99: the server says: ERR DB index is out of range")},
 		"redis, who may do nothing": {store: at("redis", nobody+":secret", plain), says: "opening the store: reading the deployment: " +
-			"the store does not fit: the user may not do this: give it the permissions in the package's documentation: " +
+			"the user may not do this: give it the permissions in the package's documentation: " +
 			"the server says: NOPERM this user has no permissions to run the 'get' command"},
 	}
 }
