@@ -57,6 +57,11 @@ type Broker interface {
 	// called.
 	Backlog(ctx context.Context, partition int, progress drainmark.Progress) (Backlog, error)
 
+	// Keeps returns those of the producers of which the partition of a broker that keeps its log still has a batch, be it
+	// acknowledged. Nothing of the others is delivered any more before they publish again. Of a broker that forgets what is
+	// acknowledged it returns none: nothing that was acknowledged is delivered again.
+	Keeps(ctx context.Context, partition int, producers []drainmark.ProducerID) ([]drainmark.ProducerID, error)
+
 	// Ping returns nil when the broker answers and says nothing that would keep it from storing a batch; ErrFull when it
 	// says that it takes none because a limit is reached. It publishes nothing. So it may not see that a single partition
 	// is full or does not work: what Publish would do, only Publish can tell.

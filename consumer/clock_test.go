@@ -1,6 +1,9 @@
 package consumer
 
 import (
+	"context"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -161,6 +164,66 @@ func TestThePartitionsClockNeitherRunsAheadNorBack(t *testing.T) {
 		}
 		if before < 2*time.Hour {
 			t.Errorf("after %s the clock shows %s", time.Since(began), before)
+		}
+	})
+}
+
+// mute is a broker that does not say of whom it keeps something, while it is mute.
+type mute struct {
+	broker.Broker
+	mute *atomic.Bool
+}
+
+func (m mute) Keeps(ctx context.Context, partition int, producers []drainmark.ProducerID) ([]drainmark.ProducerID, error) {
+	if m.mute.Load() {
+		return nil, errCut
+	}
+	return m.Broker.Keeps(ctx, partition, producers)
+}
+
+// However long a producer has been silent: while the broker may deliver something of it again, its marks are what drops
+// that.
+func TestNobodyIsForgottenOfWhomTheBrokerKeepsSomething(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
+		var silent atomic.Bool
+		r.wrap = func(b broker.Broker) broker.Broker { return mute{b, &silent} }
+		living, known := drainmark.NewProducerID(), uint64(0)
+		live := func(d time.Duration) {
+			known++
+			r.publishAt(living, known, 0, drainmark.Record{Kind: drainmark.Fence})
+			r.wait(d)
+		}
+		forgotten := func(when string, want bool) {
+			t.Helper()
+			if next := r.progress().Next(r.producer); (next == 1) != want {
+				t.Fatalf("%s the silent producer goes on with %d", when, next)
+			}
+		}
+		r.limits = seldom
+		r.begin()
+		r.publish(1, message("a"), message("b"))
+		live(time.Minute)
+		r.wait(9 * day)
+		live(time.Minute)
+		forgotten("while the broker keeps everything,", false)
+		r.publishAt(living, known+2, 0, message("d")) // a gap: everything is read again
+		r.wait(time.Minute)
+		r.expect("a", "b", "d")
+		known += 2
+		silent.Store(true)
+		if err := r.server.Trim(0); err != nil {
+			t.Fatal(err)
+		}
+		live(time.Minute)
+		forgotten("while the broker does not answer,", false)
+		silent.Store(false)
+		live(time.Minute)
+		forgotten("when the broker has dropped it,", true)
+		r.expect("a", "b", "d")
+		r.stop()
+		if n := strings.Count(r.logged.String(), "no producer is forgotten"); n < 1 || n > 5 {
+			t.Errorf("%d lines say that the broker does not answer:\n%s", n, r.logged.String())
 		}
 	})
 }

@@ -10,7 +10,9 @@ package consumer
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -84,6 +86,7 @@ type Consumer struct {
 	log        *slog.Logger
 	metrics    *metrics
 	letters    *loglimit.Limiter
+	kept       *loglimit.Limiter
 	skew       *skew
 	misfit     *loglimit.Limiter // what the store does not do until somebody repairs it
 	now        func() time.Time
@@ -115,6 +118,7 @@ func New(c Config) *Consumer {
 	return &Consumer{
 		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: limits,
 		log: log, letters: loglimit.New(log, slog.LevelWarn, "records were set aside as dead letters, or discarded"),
+		kept:    loglimit.New(log, slog.LevelWarn, "no producer is forgotten, because the broker does not say of whom it keeps something"),
 		misfit:  loglimit.New(log, slog.LevelError, "the store cannot be used: somebody has to repair what the error names"),
 		metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now, draining: map[int]*drain{},
 		ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
@@ -226,10 +230,10 @@ func (c *Consumer) sweep(ctx context.Context) {
 			return
 		}
 		unswept := false
-		for _, s := range c.sweeps() {
-			if err := c.sweepPartition(ctx, s); err != nil && ctx.Err() == nil {
+		for _, p := range c.held() {
+			if err := c.sweepPartition(ctx, p); err != nil && ctx.Err() == nil {
 				unswept = unswept || needsRepair(err)
-				c.storeFailed("sweeping the store failed", err, "partition", s.Partition)
+				c.storeFailed("sweeping the store failed", err, "partition", p)
 			}
 		}
 		c.mu.Lock()
@@ -238,24 +242,38 @@ func (c *Consumer) sweep(ctx context.Context) {
 	}
 }
 
-func (c *Consumer) sweepPartition(ctx context.Context, s store.Sweep) error {
-	for more := true; more && ctx.Err() == nil; {
-		var err error
-		if more, err = c.store.Sweep(ctx, s); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// sweeps says what can go, per partition held. How old something is, the store tells by the partition's own clock: see
-// partitionClock.
-func (c *Consumer) sweeps() []store.Sweep {
+// held returns the partitions that are drained, or about to be.
+func (c *Consumer) held() []int {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var sweeps []store.Sweep
-	for p := range c.draining {
-		sweeps = append(sweeps, store.Sweep{Partition: p, Keys: c.limits.KeyRetention, Producers: drainmark.KeptFor(c.limits.ProducerRetention)})
+	return slices.Collect(maps.Keys(c.draining))
+}
+
+// sweepPartition lets the store delete what can go. How old something is, the store tells by the partition's own clock:
+// see partitionClock. Of a producer that is as old, and of whom the broker still keeps something, the progress stays: it
+// is what drops that if it is delivered again.
+func (c *Consumer) sweepPartition(ctx context.Context, partition int) error {
+	sweep := store.Sweep{Partition: partition, Keys: c.limits.KeyRetention, Producers: drainmark.KeptFor(c.limits.ProducerRetention)}
+	silent, err := c.store.Silent(ctx, partition, sweep.Producers)
+	if err == nil && len(silent) > 0 {
+		if sweep.Forget, err = c.forgettable(ctx, partition, silent); err != nil {
+			c.kept.Log("partition", partition, "error", err)
+			err = nil
+		}
 	}
-	return sweeps
+	for more := true; more && err == nil && ctx.Err() == nil; {
+		more, err = c.store.Sweep(ctx, sweep)
+	}
+	return err
+}
+
+// forgettable returns those of the producers of whom the broker keeps nothing that could be delivered again.
+func (c *Consumer) forgettable(ctx context.Context, partition int, producers []drainmark.ProducerID) ([]drainmark.ProducerID, error) {
+	call, cancel := context.WithTimeout(ctx, c.limits.CommitTimeout)
+	defer cancel()
+	kept, err := c.broker.Keeps(call, partition, producers)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(producers, func(p drainmark.ProducerID) bool { return slices.Contains(kept, p) }), nil
 }

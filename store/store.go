@@ -98,11 +98,16 @@ type Store interface {
 	// DeadLetter returns the dead letter, discarded ones too. ErrNotFound if there is none.
 	DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error)
 
+	// Silent returns the producers of the partition whose last record is older than age, by the progress's Clock: those
+	// that were silent for the longest time, MaxSilent at most.
+	Silent(ctx context.Context, partition int, age time.Duration) ([]drainmark.ProducerID, error)
+
 	// Sweep deletes a bounded number of things of the partition that nobody can see any more: messages that were
-	// cleared, keys that are older than s.Keys, the progress of producers whose last record is older than s.Producers,
-	// and discarded dead letters of such producers. What is old is told by the progress's Clock, in the same step: a store
-	// that has lost its tail deletes nothing that only the lost part made old. It says whether there is more. It needs no
-	// claim.
+	// cleared, keys that are older than s.Keys, the progress of those of s.Forget whose last record is older than
+	// s.Producers, and discarded dead letters that are older than that and of no producer that is in the progress. What is
+	// old is told by the progress's Clock, in the same step: a store that has lost its tail deletes nothing that only the
+	// lost part made old, and whoever was named and has published since is kept. It says whether there is more. It needs
+	// no claim.
 	Sweep(ctx context.Context, s Sweep) (more bool, err error)
 
 	// Close ends what is under way and frees everything. A second call does nothing.
@@ -240,7 +245,13 @@ type Sweep struct {
 	Partition int
 	Keys      time.Duration
 	Producers time.Duration
+	// Forget has producers of whom the broker keeps nothing: what was forgotten and came again would be persisted again.
+	// MaxSilent at most.
+	Forget []drainmark.ProducerID
 }
+
+// MaxSilent is how many producers Silent returns at most, and a Sweep can forget.
+const MaxSilent = 500
 
 // Page is a part of a log, and the state that it was read from.
 type Page struct {

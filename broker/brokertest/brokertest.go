@@ -78,7 +78,7 @@ type testCase struct {
 func cases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
-		publishCases, receiveCases, closeCases, acknowledgeCases, replayCases, crashCases, backlogCases, traitCases,
+		publishCases, receiveCases, closeCases, acknowledgeCases, replayCases, keepsCases, crashCases, backlogCases, traitCases,
 	} {
 		all = append(all, group...)
 	}

@@ -20,6 +20,7 @@ type adapter struct {
 	ack           func(r *receiver, ctx context.Context, through broker.Delivery) error
 	closeReceiver func(r *receiver) error
 	backlog       func(c *conn, ctx context.Context, p drainmark.Progress) (broker.Backlog, error)
+	keeps         func(c *conn, partition int, producers []drainmark.ProducerID) []drainmark.ProducerID
 	ping          func(c *conn, ctx context.Context) error
 	traits        func(broker.Traits) broker.Traits
 	close         func(c *conn) error
@@ -156,6 +157,13 @@ func (c *conn) Backlog(ctx context.Context, partition int, p drainmark.Progress)
 		return c.backlog(c, ctx, p)
 	}
 	return c.client().Backlog(ctx, partition, p)
+}
+
+func (c *conn) Keeps(ctx context.Context, partition int, producers []drainmark.ProducerID) ([]drainmark.ProducerID, error) {
+	if c.keeps != nil {
+		return c.keeps(c, partition, producers), ctx.Err()
+	}
+	return c.client().Keeps(ctx, partition, producers)
 }
 
 func (c *conn) Ping(ctx context.Context) error {

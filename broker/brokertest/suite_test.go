@@ -20,7 +20,7 @@ type fault struct {
 }
 
 func faults() []fault {
-	return slices.Concat(publishFaults, receiveFaults, closeFaults, acknowledgeFaults, replayFaults, crashFaults, backlogFaults, traitFaults)
+	return slices.Concat(publishFaults, receiveFaults, closeFaults, acknowledgeFaults, replayFaults, keepsFaults, crashFaults, backlogFaults, traitFaults)
 }
 
 func TestTheRightAdapterPassesEveryCase(t *testing.T) {

@@ -192,13 +192,13 @@ func hint(err error, config natsjs.StreamConfig, o Options) error {
 }
 
 // info returns the stream's state, as the server that leads it has it.
-func (p *partition) info(ctx context.Context) (*natsjs.StreamInfo, error) {
+func (p *partition) info(ctx context.Context, options ...natsjs.StreamInfoOpt) (*natsjs.StreamInfo, error) {
 	for attempt := 0; ; attempt++ {
 		stream, err := p.ready(ctx)
 		if err != nil {
 			return nil, err
 		}
-		info, err := stream.Info(ctx)
+		info, err := stream.Info(ctx, options...)
 		if errors.Is(err, natsjs.ErrStreamNotFound) && attempt == 0 {
 			p.forget()
 			continue

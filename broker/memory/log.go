@@ -2,6 +2,7 @@ package memory
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -66,6 +67,19 @@ func (l *log) ack(_ *receiver, through broker.Delivery) {
 func (l *log) release(*receiver) {}
 
 func (l *log) purge() { l.purged = uint64(len(l.entries)) }
+
+// trim also ends what is told of them: a producer of which nothing is left is as if it had never been.
+func (l *log) trim() {
+	l.purged = max(l.purged, l.acked)
+	l.stored = records{}
+	for _, e := range l.entries[l.purged:] {
+		l.stored.add(e)
+	}
+}
+
+func (l *log) keeps(producer drainmark.ProducerID) bool {
+	return slices.ContainsFunc(l.entries[l.purged:], func(e *entry) bool { return e.First > 0 && e.Producer == producer })
+}
 
 func (l *log) backlog(p drainmark.Progress) broker.Backlog {
 	b := broker.Backlog{Pending: broker.Count{Records: l.stored.missing(p), Exact: true}}

@@ -54,7 +54,9 @@ type keeper interface {
 	ack(r *receiver, through broker.Delivery)
 	release(r *receiver) // the receiver has ended: what it holds is given back
 	backlog(drainmark.Progress) broker.Backlog
+	keeps(drainmark.ProducerID) bool
 	purge() // what is not delivered yet is lost
+	trim()  // what is acknowledged is not delivered again
 }
 
 // entry is a stored batch.
@@ -99,6 +101,18 @@ func (s *Server) Purge(partition int) error {
 		return err
 	}
 	p.purge()
+	return nil
+}
+
+// Trim drops what is acknowledged, as a broker that keeps its log does sooner or later.
+func (s *Server) Trim(partition int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := s.partition(partition)
+	if err != nil {
+		return err
+	}
+	p.trim()
 	return nil
 }
 
@@ -190,6 +204,22 @@ func (c *Client) Backlog(ctx context.Context, number int, progress drainmark.Pro
 		backlog.AsOf = c.server.options.Now()
 	}
 	return backlog, nil
+}
+
+// Keeps implements broker.Broker.
+func (c *Client) Keeps(ctx context.Context, number int, producers []drainmark.ProducerID) (kept []drainmark.ProducerID, err error) {
+	c.server.mu.Lock()
+	defer c.server.mu.Unlock()
+	p, err := c.use(ctx, number)
+	if err != nil {
+		return nil, fmt.Errorf("asking what partition %d keeps: %w", number, err)
+	}
+	for _, producer := range producers {
+		if p.keeps(producer) {
+			kept = append(kept, producer)
+		}
+	}
+	return kept, nil
 }
 
 // Ping implements broker.Broker. It returns ErrFull when every partition is full.

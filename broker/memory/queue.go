@@ -73,6 +73,10 @@ func (q *queue) release(r *receiver) {
 
 func (q *queue) purge() { q.ready = nil }
 
+func (q *queue) trim() {}
+
+func (q *queue) keeps(drainmark.ProducerID) bool { return false }
+
 // backlog counts a record that is both held and ready, because it was published twice, as held.
 func (q *queue) backlog(p drainmark.Progress) broker.Backlog {
 	all, held := records{}, records{}

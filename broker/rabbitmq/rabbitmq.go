@@ -161,6 +161,11 @@ func (b *Broker) queue(partition int) string {
 	return fmt.Sprintf("%s.p%d", b.config.Prefix, partition)
 }
 
+// Keeps implements broker.Broker: nothing that is acknowledged is delivered again.
+func (b *Broker) Keeps(context.Context, int, []drainmark.ProducerID) ([]drainmark.ProducerID, error) {
+	return nil, nil
+}
+
 // Traits implements broker.Broker.
 func (b *Broker) Traits() broker.Traits {
 	return broker.Traits{Ordered: true, MaxPayload: maxPayload}

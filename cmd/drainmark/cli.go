@@ -223,7 +223,7 @@ func (d draining) limits(r retention) consumer.Limits {
 }
 
 // brokerRetention is for how long the broker keeps a producer's newest message: less than the store keeps its progress,
-// so that nothing is delivered again after its marks have been forgotten.
+// which it keeps for as long as the broker has the message.
 func (r retention) brokerRetention() time.Duration { return r.ProducerRetention * 6 / 7 }
 
 // storage is what the broker may keep.

@@ -24,6 +24,7 @@ const (
 	CommitWithoutOwnerCheck Bug = "commit without owner check"
 	ProgressOutside         Bug = "progress outside the transaction"
 	BarrierWithoutEpoch     Bug = "barrier without epoch check"
+	ForgetsWhatIsKept       Bug = "forget producers of whom the broker keeps something"
 	ClockFromStamps         Bug = "partition's clock from wall clocks"
 )
 
@@ -178,6 +179,15 @@ func (b faultyBroker) Ping(ctx context.Context) error {
 	return b.brokerCall(ctx, "ping", errInjected, b.Broker.Ping)
 }
 
+func (b faultyBroker) Keeps(ctx context.Context, partition int, producers []drainmark.ProducerID) ([]drainmark.ProducerID, error) {
+	if b.world.bug == ForgetsWhatIsKept {
+		return nil, nil
+	}
+	return ask(ctx, b.process, fmt.Sprint("keeps ", partition), b.noBroker(), errInjected, func(ctx context.Context) ([]drainmark.ProducerID, error) {
+		return b.Broker.Keeps(ctx, partition, producers)
+	})
+}
+
 func (b faultyBroker) Publish(ctx context.Context, partition int, batch broker.Batch) error {
 	batch.Payload = append([]byte(nil), batch.Payload...) // a late effect needs it when the caller has gone on
 	err := b.brokerCall(ctx, fmt.Sprint("publish ", partition), broker.ErrNotSent, func(ctx context.Context) error {
@@ -189,6 +199,8 @@ func (b faultyBroker) Publish(ctx context.Context, partition int, batch broker.B
 func (b faultyBroker) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	caller := ctx
 	var before broker.Receiver
+	// As if a gap were looked for: a broker that keeps its log delivers everything again that it still has.
+	again = again || b.world.faulty.Load() && b.world.dice.chance(fmt.Sprint(b.name, " reads again ", partition), 20)
 	r, err := ask(ctx, b.process, fmt.Sprint("open ", partition), b.noBroker(), broker.ErrNotSent, func(ctx context.Context) (broker.Receiver, error) {
 		opened, err := b.Broker.Open(ctx, partition, from, again)
 		if caller.Err() != nil && err == nil { // an adapter leaves no subscription behind that nobody has

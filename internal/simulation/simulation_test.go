@@ -59,7 +59,8 @@ func TestFindsBugs(t *testing.T) {
 		CommitWithoutOwnerCheck: {AnyKind, "P1 P2 P4 P5 P6"},
 		ProgressOutside:         {AnyKind, "P2"},
 		BarrierWithoutEpoch:     {Unordered, "P5"},
-		ClockFromStamps:         {Replaying, "P2"},
+		ForgetsWhatIsKept:       {Replaying, "P2"},
+		ClockFromStamps:         {Ordered, "P2 P9"},
 	} {
 		t.Run(string(bug), func(t *testing.T) {
 			t.Parallel()

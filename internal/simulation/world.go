@@ -192,9 +192,9 @@ func (w *World) chaos(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		kinds := 10
+		kinds := 11
 		if w.wrongClocks {
-			kinds = 12
+			kinds = 13
 		}
 		switch w.dice.intn("chaos kind", kinds) {
 		case 0:
@@ -234,7 +234,11 @@ func (w *World) chaos(ctx context.Context) {
 			if w.rollbacks {
 				w.loseTail()
 			}
-		case 10, 11:
+		case 10:
+			if w.replays && !w.rollbacks { // otherwise the store may need again what it has lost
+				_ = w.server.Trim(w.dice.intn("trim", partitions))
+			}
+		case 11, 12:
 			w.mu.Lock()
 			c := w.clocks[w.dice.intn("whose clock", len(w.clocks))]
 			w.mu.Unlock()

@@ -1,10 +1,14 @@
 package memory
 
 import (
+	"bytes"
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -19,8 +23,8 @@ func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err er
 		w.logs()
 		if p, ok := before.partitions.get(sweep.Partition); ok {
 			w.partition = *p
-			w.letters()
 			w.producers()
+			w.letters()
 			w.state = *w.state.withPartition(sweep.Partition, w.partition)
 		}
 		more = w.left == 0
@@ -66,17 +70,14 @@ func (w *sweeper) logs() {
 	}
 }
 
-// letters drops discarded dead letters of producers that are forgotten or about to be.
+// letters drops discarded dead letters of producers that are forgotten or were never known.
 func (w *sweeper) letters() {
 	for ordinal, letter := range w.partition.letters.all() {
 		if w.left == 0 {
 			return
 		}
-		last := letter.at
-		if producer, ok := w.partition.progress.Producers[letter.Run.Producer]; ok {
-			last = producer.LastAt
-		}
-		if letter.Discarded && w.old(last, w.Producers) {
+		_, known := w.partition.progress.Producers[letter.Run.Producer]
+		if letter.Discarded && !known && w.old(letter.at, w.Producers) {
 			w.partition.letters = w.partition.letters.without(ordinal)
 			w.partition.ordinals = w.partition.ordinals.without(letter.ID)
 			w.left--
@@ -84,14 +85,31 @@ func (w *sweeper) letters() {
 	}
 }
 
-// producers forgets the progress of producers that have been silent.
+// producers forgets the progress of those producers that are named and have been silent.
 func (w *sweeper) producers() {
 	progress := w.partition.progress.With(nil)
-	for id, producer := range w.partition.progress.Producers {
-		if w.left > 0 && w.old(producer.LastAt, w.Producers) {
+	for _, id := range w.Forget {
+		if producer, known := progress.Producers[id]; known && w.left > 0 && w.old(producer.LastAt, w.Producers) {
 			delete(progress.Producers, id)
 			w.left--
 		}
 	}
 	w.partition.progress = progress
+}
+
+// Silent implements store.Store.
+func (s *Store) Silent(ctx context.Context, partition int, age time.Duration) (silent []drainmark.ProducerID, err error) {
+	err = s.update(ctx, fmt.Sprintf("asking who is silent in partition %d", partition), func(now *state) (*state, error) {
+		progress := now.partition(partition).progress
+		for id, producer := range progress.Producers {
+			if progress.Clock-producer.LastAt > age {
+				silent = append(silent, id)
+			}
+		}
+		slices.SortFunc(silent, func(a, b drainmark.ProducerID) int {
+			return cmp.Or(cmp.Compare(progress.Producers[a].LastAt, progress.Producers[b].LastAt), bytes.Compare(a[:], b[:]))
+		})
+		return now, nil
+	})
+	return silent[:min(len(silent), store.MaxSilent)], err
 }

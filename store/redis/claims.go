@@ -179,8 +179,30 @@ func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err er
 	c := newCall(scriptSweep, at.producers, at.producerAges, at.logs, at.cleared, at.keys, at.keyAges, at.letters, at.discardedLetters,
 		at.letterHeads, at.letterRecords, at.marks, at.spans, at.state)
 	c.arg(at.stream).argInt(sweepStep).argInt(sweep.Keys.Microseconds()).argInt(sweep.Producers.Microseconds())
+	for _, producer := range sweep.Forget {
+		c.arg(producer.String())
+	}
 	left, err := run(ctx, s, doing, c, reply.number)
 	return left > 0, err
+}
+
+// Silent implements store.Store.
+func (s *Store) Silent(ctx context.Context, partition int, age time.Duration) ([]drainmark.ProducerID, error) {
+	at := s.names.of(partition)
+	if at == nil {
+		return nil, s.ready(ctx)
+	}
+	c := newCall(scriptSilent, at.producerAges, at.state).argInt(age.Microseconds()).argInt(store.MaxSilent)
+	return run(ctx, s, fmt.Sprintf("asking who is silent in partition %d", partition), c, func(r reply) ([]drainmark.ProducerID, error) {
+		silent := make([]drainmark.ProducerID, len(r.list()))
+		for i := range silent {
+			var err error
+			if silent[i], err = drainmark.ParseProducerID(r.at(i).String()); err != nil {
+				return nil, err
+			}
+		}
+		return silent, nil
+	})
 }
 
 // DeadLetter implements store.Store.

@@ -20,6 +20,7 @@ var (
 	scriptRelease   = load("release")
 	scriptCommit    = load("commit")
 	scriptSweep     = load("sweep")
+	scriptSilent    = load("silent")
 	scriptLetter    = load("letter")
 	scriptLetters   = load("letters")
 	scriptRejected  = load("rejected")

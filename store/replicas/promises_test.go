@@ -214,6 +214,10 @@ var promises = []promise{
 		time.Sleep(time.Hour)
 		w.writers[0].tick()
 		sweep := store.Sweep{Partition: 0, Producers: 59 * time.Minute}
+		var err error
+		if sweep.Forget, err = w.db.Store().Silent(w.Context(), 0, sweep.Producers); err != nil {
+			return err
+		}
 		if _, err := w.db.Store().Sweep(w.Context(), sweep); err != nil {
 			return err
 		}

@@ -118,7 +118,9 @@ func useEverything(t *testing.T, s *Store, r *Reader) {
 	if !unchanged(err) {
 		t.Fatal(err)
 	}
-	_, err = s.Sweep(ctx, store.Sweep{})
+	_, err = s.Silent(ctx, 0, 0)
+	must(err)
+	_, err = s.Sweep(ctx, store.Sweep{Keys: 1, Producers: 1, Forget: []drainmark.ProducerID{{1}}})
 	must(err)
 	_, err = s.Heartbeat(ctx, "owner", time.Hour)
 	must(err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -39,13 +40,19 @@ func sweepStep(c *conn, s store.Sweep) (more bool, err error) {
 		return more, err
 	}
 	clock := span(row[0])
+	if s.Producers > 0 {
+		for _, producer := range s.Forget {
+			if _, err := c.exec(context.Background(), sweepProducer, s.Partition, clock-s.Producers, producer[:]); err != nil {
+				return false, fmt.Errorf("producers: %w", err)
+			}
+		}
+	}
 	for _, step := range []struct {
 		what, query string
 		age         time.Duration
 	}{
 		{"keys", sweepKeys, s.Keys},
-		{"dead letters", sweepLetters, s.Producers}, // before the producers, whose last record they go by
-		{"producers", sweepProducers, s.Producers},
+		{"dead letters", sweepLetters, s.Producers}, // behind the producers: those that are in the progress keep theirs
 	} {
 		if step.age == 0 {
 			continue
@@ -65,15 +72,29 @@ func sweepStep(c *conn, s store.Sweep) (more bool, err error) {
 
 const sweepKeys = `DELETE FROM keys WHERE (log, key) IN (SELECT log, key FROM keys WHERE partition = ? AND first_at < ? LIMIT ?)`
 
-// A letter whose producer is forgotten, or was never known, goes by when it was set aside.
 const sweepLetters = `DELETE FROM dead_letters WHERE ordinal IN (
 	SELECT d.ordinal FROM dead_letters d
 	LEFT JOIN producers p ON p.producer = d.producer
 	LEFT JOIN progress g ON g.partition = d.partition AND g.producer = p.id
-	WHERE d.partition = ? AND d.discarded AND coalesce(g.last_at, d.aged_from) < ? LIMIT ?)`
+	WHERE d.partition = ? AND d.discarded AND g.producer IS NULL AND d.aged_from < ? LIMIT ?)`
 
-const sweepProducers = `DELETE FROM progress WHERE (partition, producer) IN (
-	SELECT partition, producer FROM progress WHERE partition = ? AND last_at < ? LIMIT ?)`
+const sweepProducer = `DELETE FROM progress WHERE partition = ? AND last_at < ? AND producer = (SELECT id FROM producers WHERE producer = ?)`
+
+// Silent implements store.Store.
+func (s *Store) Silent(ctx context.Context, partition int, age time.Duration) (silent []drainmark.ProducerID, err error) {
+	const query = `SELECT p.producer FROM partitions n JOIN progress g USING (partition) JOIN producers p ON p.id = g.producer
+		WHERE n.partition = ? AND g.last_at < n.clock - ? ORDER BY g.last_at LIMIT ?`
+	err = s.run(ctx, fmt.Sprintf("asking who is silent in partition %d", partition), false, func(c *conn) error {
+		silent = nil
+		return c.each(ctx, query, []any{partition, age, store.MaxSilent}, func(row []driver.Value) error {
+			var id drainmark.ProducerID
+			copy(id[:], blob(row[0]))
+			silent = append(silent, id)
+			return nil
+		})
+	})
+	return silent, err
+}
 
 // sweepMessages deletes some of the cleared messages of one of the partition's logs.
 func sweepMessages(c *conn, partition int) (more bool, err error) {

@@ -242,7 +242,12 @@ var wrongLetters = []mistake{
 var wrongSweeps = []mistake{
 	{"a sweep takes progress, keys and letters that are alive", onStore(func(d *database, b *brokenStore) {
 		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
-			return b.Store.Sweep(ctx, store.Sweep{Partition: s.Partition, Keys: s.Keys / 2, Producers: s.Producers / 2})
+			s.Keys, s.Producers = s.Keys/2, s.Producers/2
+			var err error
+			if s.Forget, err = b.Store.Silent(ctx, s.Partition, s.Producers); err != nil {
+				return false, err
+			}
+			return b.Store.Sweep(ctx, s)
 		}
 	}), []string{
 		"sweeping takes away nothing that anybody can see", "keys that are older than the sweep says are forgotten",
@@ -319,6 +324,44 @@ var wrongSweeps = []mistake{
 		"keys that are older than the sweep says are forgotten",
 		"producers that were silent for longer than the sweep says are forgotten, with their discarded dead letters",
 	}},
+
+	{"a sweep forgets whoever is silent, named or not", onStore(func(d *database, b *brokenStore) {
+		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
+			silent, err := b.Store.Silent(ctx, s.Partition, s.Producers)
+			if err != nil {
+				return false, err
+			}
+			s.Forget = silent
+			return b.Store.Sweep(ctx, s)
+		}
+	}), []string{"a producer that is silent is told, and forgotten only when it is named"}},
+
+	{"a sweep forgets whoever is named, silent or not", onStore(func(d *database, b *brokenStore) {
+		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
+			s.Producers = time.Microsecond
+			return b.Store.Sweep(ctx, s)
+		}
+	}), []string{"a producer that is silent is told, and forgotten only when it is named"}},
+
+	{"who is silent is told too early", onStore(func(d *database, b *brokenStore) {
+		b.silent = func(ctx context.Context, partition int, age time.Duration) ([]drainmark.ProducerID, error) {
+			return b.Store.Silent(ctx, partition, age/2)
+		}
+	}), []string{"a producer that is silent is told, and forgotten only when it is named"}},
+
+	{"who is silent in one partition is told of all", onStore(func(d *database, b *brokenStore) {
+		b.silent = func(ctx context.Context, _ int, age time.Duration) ([]drainmark.ProducerID, error) {
+			return b.Store.Silent(ctx, 0, age)
+		}
+	}), []string{"a producer that is silent is told, and forgotten only when it is named"}},
+
+	{"who is silent is told in any order", onStore(func(d *database, b *brokenStore) {
+		b.silent = func(ctx context.Context, partition int, age time.Duration) ([]drainmark.ProducerID, error) {
+			silent, err := b.Store.Silent(ctx, partition, age)
+			slices.Reverse(silent)
+			return silent, err
+		}
+	}), []string{"those that were silent for the longest time are told first, if there are many"}},
 
 	{"a sweep never ends", onStore(func(d *database, b *brokenStore) {
 		b.sweep = func(context.Context, store.Sweep) (bool, error) { return true, nil }

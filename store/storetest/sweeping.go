@@ -109,10 +109,6 @@ var aboutSweeping = []promise{
 	{"producers that were silent for longer than the sweep says are forgotten, with their discarded dead letters", func(w *world) {
 		s := w.hold(0)
 		silent, living := drainmark.ProducerID{1}, drainmark.ProducerID{2}
-		of := func(p drainmark.ProducerID, op store.Operation) store.Operation {
-			op.Letter.Run.Producer = p
-			return op
-		}
 		s.commit(
 			of(silent, discard(0, "silent, discarded", 1)), of(silent, setAside(0, "silent, open", 2)),
 			of(living, discard(0, "living, discarded", 1)),
@@ -139,6 +135,56 @@ var aboutSweeping = []promise{
 		w.sameProgress(w.progressOf(0), s.progress)
 	}},
 
+	{"a producer that is silent is told, and forgotten only when it is named", func(w *world) {
+		s := w.hold(0)
+		kept, gone, living := drainmark.ProducerID{1}, drainmark.ProducerID{2}, drainmark.ProducerID{3}
+		done := drainmark.Ranges{{First: 1, Last: 2}}
+		s.commit(of(kept, discard(0, "of the kept", 1)), of(gone, discard(0, "of the gone", 1)), of(living, discard(0, "of the living", 1)))
+		s.tick(time.Second)
+		c := s.next()
+		c.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{
+			kept: {Done: done, LastAt: s.clock - time.Second}, gone: {Done: done, LastAt: s.clock - time.Microsecond},
+			living: {Done: done, LastAt: s.clock}, s.producer: {Done: done, LastAt: s.clock},
+		}
+		s.put(c)
+		w.equal("who is silent before their time", w.silent(0, time.Hour), []drainmark.ProducerID(nil))
+		s.tick(time.Hour)
+		w.equal("who is silent, and for how long", w.silent(0, time.Hour), []drainmark.ProducerID{kept, gone})
+		w.equal("who is silent in another partition", w.silent(1, time.Hour), []drainmark.ProducerID(nil))
+		sweep := store.Sweep{Partition: 0, Producers: time.Hour, Forget: []drainmark.ProducerID{gone, living, {9}}}
+		for range 3 {
+			_, err := w.store.Sweep(w.ctx, sweep)
+			w.must("sweeping", err)
+		}
+		delete(s.progress.Producers, gone)
+		w.eventually("the one that is named is forgotten", func() bool { return len(w.progressOf(0).Producers) == 3 })
+		w.sameProgress(w.progressOf(0), s.progress)
+		w.find(0, "of the kept")
+		w.noLetter(0, "of the gone")
+		w.find(0, "of the living")
+		w.equal("who is silent then", w.silent(0, time.Hour), []drainmark.ProducerID{kept})
+	}},
+
+	{"those that were silent for the longest time are told first, if there are many", func(w *world) {
+		s := w.hold(0)
+		c := s.next()
+		c.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{}
+		var all []drainmark.ProducerID
+		for i := range store.MaxSilent + 7 {
+			id := drainmark.ProducerID{byte(i >> 8), byte(i), 5}
+			all = append(all, id)
+			c.Producers[id] = drainmark.ProducerProgress{Done: drainmark.Ranges{{First: 1, Last: 1}}, LastAt: time.Duration(i) * time.Millisecond}
+		}
+		c.Clock = time.Minute
+		s.clock = c.Clock
+		s.put(c)
+		s.tick(2 * time.Hour)
+		w.equal("who is silent", w.silent(0, time.Hour), all[:store.MaxSilent])
+		_, err := w.store.Sweep(w.ctx, store.Sweep{Partition: 0, Producers: time.Hour, Forget: all[:store.MaxSilent]})
+		w.must("sweeping", err)
+		w.equal("who is silent then", w.silent(0, time.Hour), all[store.MaxSilent:])
+	}},
+
 	{"sweeping neither needs nor disturbs a claim", func(w *world) {
 		log := w.logIn(0)
 		s := w.hold(0)
@@ -149,6 +195,20 @@ var aboutSweeping = []promise{
 		s.commit(w.append(log, "two"))
 		w.holds(log, 1, "two")
 	}},
+}
+
+// silent returns who has been silent for longer than age.
+func (w *world) silent(partition int, age time.Duration) []drainmark.ProducerID {
+	w.Helper()
+	silent, err := w.store.Silent(w.ctx, partition, age)
+	w.must("asking who is silent", err)
+	return silent
+}
+
+// of sets the producer of the record that an operation sets aside.
+func of(p drainmark.ProducerID, op store.Operation) store.Operation {
+	op.Letter.Run.Producer = p
+	return op
 }
 
 // tick moves the partition's clock by a commit of nothing.
@@ -168,6 +228,9 @@ func (w *world) sweep(s store.Sweep) {
 
 func (w *world) sweepWith(handle store.Store, s store.Sweep) {
 	w.Helper()
+	if s.Producers > 0 { // the broker keeps nothing of anybody
+		s.Forget = w.silent(s.Partition, s.Producers)
+	}
 	for range 100_000 {
 		more, err := handle.Sweep(w.ctx, s)
 		w.must("sweeping", err)

@@ -74,6 +74,7 @@ type brokenStore struct {
 	commit     func(context.Context, store.Commit) (store.Committed, error)
 	letter     func(context.Context, int, string) (drainmark.DeadLetter, error)
 	sweep      func(context.Context, store.Sweep) (bool, error)
+	silent     func(context.Context, int, time.Duration) ([]drainmark.ProducerID, error)
 	close      func() error
 }
 
@@ -111,6 +112,10 @@ func (b *brokenStore) DeadLetter(ctx context.Context, partition int, id string) 
 
 func (b *brokenStore) Sweep(ctx context.Context, s store.Sweep) (bool, error) {
 	return b.sweep(ctx, s)
+}
+
+func (b *brokenStore) Silent(ctx context.Context, partition int, age time.Duration) ([]drainmark.ProducerID, error) {
+	return b.silent(ctx, partition, age)
 }
 
 func (b *brokenStore) Close() error { return b.close() }
@@ -169,7 +174,7 @@ func onStore(breakIt func(d *database, b *brokenStore)) func(*database) {
 		d.store = func(d *database, s store.Store) store.Store {
 			b := &brokenStore{
 				Store: s, init: s.Init, deployment: s.Deployment, heartbeat: s.Heartbeat, claim: s.Claim, release: s.Release, leave: s.Leave,
-				commit: s.Commit, letter: s.DeadLetter, sweep: s.Sweep, close: s.Close,
+				commit: s.Commit, letter: s.DeadLetter, sweep: s.Sweep, silent: s.Silent, close: s.Close,
 			}
 			breakIt(d, b)
 			return b

@@ -3,7 +3,7 @@
 -- KEYS: 1 producers, 2 producers:ages, 3 logs, 4 cleared, 5 keys, 6 keys:ages, 7 letters, 8 letters:discarded,
 --       9 letters:heads, 10 letters:records, 11 letters:marks, 12 letters:spans, 13 state.
 -- ARGV: 1 what the names of the logs' streams begin with, 2 how many of each kind, 3 the age of keys that can go, 4 that of producers, in microseconds;
---       0 keeps all.
+--       0 keeps all; 5... the producers that can go, if they are as old.
 local call, step, more = redis.call, tonumber(ARGV[2]), 0
 local clock = tonumber(call('HGET', KEYS[13], 'clock') or 0)
 -- What is from before these times, by the partition's clock, can go.
@@ -33,24 +33,26 @@ if #keys > 0 then
 	call('HDEL', KEYS[5], unpack(keys))
 end
 
--- A letter goes by its producer's last record, or by when it was set aside if that is not known. One whose producer
--- still lives is looked at again when that has been silent for as long.
+for i = 5, #ARGV do
+	local last = call('ZSCORE', KEYS[2], ARGV[i])
+	if last and tonumber(last) < tonumber(producers_before) then
+		call('ZREM', KEYS[2], ARGV[i])
+		call('HDEL', KEYS[1], ARGV[i])
+	end
+end
+
+-- The letters of a producer that is in the progress stay. They are looked at again when it has been silent for as long,
+-- or when the clock has moved.
 for _, id in ipairs(old(KEYS[8], producers_before)) do
 	local mark = string.match(call('HGET', KEYS[9], id), '^[^\n]*')
 	local progress = mark ~= '' and call('HGET', KEYS[1], string.sub(mark, 1, 32))
 	local last = progress and string.match(progress, '^%S+')
-	if last and tonumber(last) >= tonumber(producers_before) then
-		call('ZADD', KEYS[8], last, id)
+	if last then
+		call('ZADD', KEYS[8], string.format('%.0f', math.max(tonumber(last), tonumber(producers_before))), id)
 	else
 		for _, i in ipairs({7, 8, 11, 12}) do call('ZREM', KEYS[i], i < 11 and id or mark) end
 		call('HDEL', KEYS[9], id)
 		call('HDEL', KEYS[10], id)
 	end
-end
-
-local silent = old(KEYS[2], producers_before)
-if #silent > 0 then
-	call('ZREM', KEYS[2], unpack(silent))
-	call('HDEL', KEYS[1], unpack(silent))
 end
 return math.min(more, 1)
