@@ -255,7 +255,7 @@ func (w *World) checkRejected(ctx context.Context, b *backendProcess, letters ma
 			}
 		}
 		status, err := b.Status(ctx, op.receipt, 0)
-		if w.mayBeForgotten(op) && (drainmark.KindOf(err) == drainmark.KindReceiptExpired || w.lostMoreThanIsKept()) {
+		if w.mayBeForgotten(op) && (drainmark.KindOf(err) == drainmark.KindReceiptExpired || w.lostMoreThanIsKept() || !op.isDated()) {
 			continue
 		}
 		if err != nil || status.State != want {
@@ -272,6 +272,17 @@ func (w *World) mayBeForgotten(op *Op) bool {
 // lostMoreThanIsKept says whether the store has lost so much that it may forget what receipts still speak of.
 func (w *World) lostMoreThanIsKept() bool {
 	return time.Duration(w.lostTime.Load()) > drainmark.KeptFor(w.retention)-w.retention
+}
+
+// isDated says whether the op's receipt says how old it is. A backend that has not read a partition's progress yet does not
+// know.
+func (op *Op) isDated() bool {
+	for _, run := range op.receipt.Runs {
+		if _, dated := op.receipt.Clocks[run.Partition]; !dated {
+			return false
+		}
+	}
+	return true
 }
 
 // checkFates checks that what was tried again is there and what was discarded is not.
