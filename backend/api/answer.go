@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 )
@@ -26,37 +27,46 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// long is an answer that is written while it is made. If it is one piece, its length is told.
+// long is an answer that is written while it is made.
 type long struct {
 	handler *handler
 	w       http.ResponseWriter
-	began   time.Time // of writing; zero before
+	began   time.Time // of writing
 	written int64
 }
 
-// respondLong writes a JSON answer of any length, as encode makes it with the encoder that it is given.
-func (h *handler) respondLong(w http.ResponseWriter, encode func(e *encoder, dst []byte) []byte) {
+// respondLong writes a JSON answer of any length, as encode makes it with the encoder that it is given, each time the
+// same. An answer of more than one piece is made twice: once for its length, without which a client could not tell how
+// much is to come, nor every client whether all has come.
+func (h *handler) respondLong(w http.ResponseWriter, r *request, encode func(e *encoder, dst []byte) []byte) {
 	buffer := getBuffer()
 	defer putBuffer(buffer)
-	l := long{handler: h, w: w}
-	*buffer = append(encode(&encoder{full: l.write}, (*buffer)[:0]), '\n')
-	if l.began.IsZero() {
+	length := 0
+	count := func(piece []byte) []byte {
+		length += len(piece)
+		return piece[:0]
+	}
+	*buffer = append(encode(&encoder{full: count}, (*buffer)[:0]), '\n')
+	if length == 0 {
 		h.respond(w, http.StatusOK, "application/json", *buffer)
 		return
 	}
+	header := w.Header()
+	header.Set("Content-Type", "application/json")
+	header.Set("Content-Length", strconv.Itoa(length+len(*buffer)))
+	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(http.StatusOK)
+	if r.Method == http.MethodHead {
+		return
+	}
+	l := long{handler: h, w: w, began: time.Now()}
+	*buffer = append(encode(&encoder{full: l.write}, (*buffer)[:0]), '\n')
 	l.write(*buffer)
 }
 
 // write writes a piece, and returns the buffer for the next one. If it cannot, it ends the handler and the connection, so
 // that the client sees that its answer is cut off.
 func (l *long) write(piece []byte) []byte {
-	if l.began.IsZero() {
-		l.began = time.Now()
-		header := l.w.Header()
-		header.Set("Content-Type", "application/json")
-		header.Set("X-Content-Type-Options", "nosniff")
-		l.w.WriteHeader(http.StatusOK)
-	}
 	now, limit := time.Now(), l.handler.limits.Write
 	due := l.began.Add(limit + time.Duration(l.written/slowest)*time.Second)
 	if next := now.Add(limit); next.Before(due) {

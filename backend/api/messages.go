@@ -52,7 +52,7 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 	if n := len(page.Messages); n > 0 && page.Messages[n-1].Position < page.Log.LastPosition {
 		linkNext(w, r.URL.EscapedPath(), nextPage(page.Messages[n-1].Position, limit, q.Has("receipt"), need))
 	}
-	h.respondLong(w, func(e *encoder, dst []byte) []byte { return e.page(dst, &page.Page) })
+	h.respondLong(w, r, func(e *encoder, dst []byte) []byte { return e.page(dst, &page.Page) })
 	return nil
 }
 
