@@ -11,8 +11,8 @@ import (
 type Message struct {
 	Body        []byte
 	ContentType string // application/octet-stream if it is appended without one
-	// Key makes appending the same message again harmless for a day, through any backend: 1 to 255 characters of
-	// printable ASCII, known to its log. "" for none, or for one that the Client makes: see Client.Append. It is not
+	// Key makes appending the same message again harmless for at least 24 hours, through any backend: 1 to 255
+	// characters of printable ASCII, known to its log. "" for none, or for one that the Client makes: see Client.Append. It is not
 	// there when the message is read.
 	Key string
 

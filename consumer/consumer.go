@@ -35,7 +35,7 @@ type Limits struct {
 	GapTries          int           // openings in a row that show the same gap before it is passed; 5
 	GapWait           time.Duration // the longest wait between two of them; 1 s
 	Sweep             time.Duration // between two sweeps of the store; 5 s
-	KeyRetention      time.Duration // so long an idempotency key is kept after its commit; 25 h, for keys are good for 24 h
+	KeyRetention      time.Duration // so long an idempotency key is kept after its commit; 25 h, for keys are good for at least 24 h
 	ProducerRetention time.Duration // so long receipts are good after their producer's last record; 7 days. See drainmark.KeptFor
 }
 

@@ -7,7 +7,7 @@ import { take, waiting } from "./turns.js";
 
 const mostOwn = 200; // messages on their way
 const mostCharacters = 1_000_000; // of them together: browsers keep some millions
-const keyFor = 23 * 3600_000; // ms for which sending again is harmless; the server knows a key for a day
+const keyFor = 23 * 3600_000; // ms for which sending again is harmless; the server knows a key for at least 24 hours
 const setBack = 5 * 60_000; // ms by which the clock may be before an attempt; more, and nobody knows how long ago that was
 const notKept = "Your browser does not keep this while it is on its way: do not reload.";
 
