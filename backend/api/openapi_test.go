@@ -20,6 +20,8 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/getkin/kin-openapi/openapi3filter"
 	"github.com/getkin/kin-openapi/routers"
+
+	"github.com/drainmark/drainmark"
 )
 
 // document is the OpenAPI document, read by somebody else's reader.
@@ -205,6 +207,9 @@ func TestOpenAPIDocument(t *testing.T) {
 					if err := content.Schema.Value.VisitJSON(content.Example, openapi3.EnableJSONSchema2020()); err != nil {
 						t.Errorf("%s %s %s: %v", method, path, status, err)
 					}
+					if err := checkExample(path, content.Example); err != nil {
+						t.Errorf("%s %s %s: %v", method, path, status, err)
+					}
 				}
 			}
 		}
@@ -278,6 +283,20 @@ func compareBody(t *testing.T, status int, body string) error {
 	}
 	header := http.Header{"Content-Type": {"application/json"}, "Cache-Control": {"no-cache"}, "Etag": {`W/"x"`}}
 	return compare(r, answer{&http.Response{StatusCode: status, Header: header}, []byte(body)})
+}
+
+// checkExample fails unless the receipt that an example shows, if any, is one that can be asked about at the path.
+func checkExample(path string, example any) error {
+	shown, _ := example.(map[string]any)
+	text, ok := shown["receipt"].(string)
+	if !ok {
+		return nil
+	}
+	receipt, err := drainmark.ParseReceipt(text)
+	if err == nil && path == "/v1/barriers" && len(receipt.Epochs) == 0 {
+		err = errors.New("the receipt is of no barrier")
+	}
+	return err
 }
 
 func TestOpenAPIIsServed(t *testing.T) {
