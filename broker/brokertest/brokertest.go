@@ -32,8 +32,10 @@ type Harness struct {
 	// the adapter has no limit.
 	StartSmall func(t T) *Server
 	// Shared says that what Start gives is one server, on which each case has queues of its own. Cases that kill it are
-	// then run one after the other, before the rest.
+	// then run together, before the rest: it is killed once for all of them.
 	Shared bool
+	// KillsOnly runs only the cases that kill the server, for adapters whose other cases share one with more.
+	KillsOnly bool
 	// Kills is how often a case kills a server, 3 if zero. It is for servers that are slow to start.
 	Kills int
 	// Patience is how long a call may take at most, 10 s if zero.
@@ -91,20 +93,28 @@ func Run(t *testing.T, h Harness) {
 	probe := newC(t, h, server)
 	traits := probe.connect().Traits()
 	t.Logf("traits: %+v", traits)
-	var parallel []testCase
+	var parallel, together []testCase
 	for _, tc := range cases() {
 		switch {
+		case h.KillsOnly && !tc.kills:
 		case tc.needs != nil && !tc.needs(server, traits):
 			t.Logf("does not apply to these traits, or to what this harness can do: %s", tc.name)
-		case tc.alone || tc.kills && h.Shared:
+		case tc.kills && h.Shared:
+			together = append(together, tc)
+		case tc.alone:
 			t.Run(tc.name, func(t *testing.T) { tc.start(t, h) })
 		default:
 			parallel = append(parallel, tc)
 		}
 	}
-	if h.StartSmall == nil {
+	if len(together) > 0 {
+		runTogether(t, h, together)
+	}
+	switch {
+	case h.KillsOnly:
+	case h.StartSmall == nil:
 		t.Logf("this harness has no server with a backlog limit: not run: %s", fullCase.name)
-	} else {
+	default:
 		parallel = append(parallel, fullCase)
 	}
 	for _, tc := range parallel {

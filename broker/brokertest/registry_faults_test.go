@@ -171,7 +171,7 @@ func TestEveryWrongRegistryFailsItsCase(t *testing.T) {
 				if tc.name != f.fails {
 					continue
 				}
-				failures := record(t, func(t T) { tc.start(t, registryHarness(f)) })
+				failures := record(t.Context(), func(t T) { tc.start(t, registryHarness(f)) }).failures
 				if len(failures) == 0 {
 					t.Fatalf("a registry that %s passes the case %q", f.name, tc.name)
 				}

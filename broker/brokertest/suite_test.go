@@ -62,13 +62,13 @@ func TestEveryWrongAdapterFailsItsCase(t *testing.T) {
 
 func (f fault) mustFail(t *testing.T, tc testCase) {
 	h := harness(f.make)
-	failures := record(t, func(t T) {
+	failures := record(t.Context(), func(t T) {
 		server := h.Start(t)
 		if tc.needs != nil && !tc.needs(server, newC(t, h, server).connect().Traits()) {
 			panic("the case is not even run on this adapter")
 		}
 		tc.start(t, h)
-	})
+	}).failures
 	if len(failures) == 0 {
 		t.Fatalf("an adapter that %s passes the case %q", f.name, tc.name)
 	}

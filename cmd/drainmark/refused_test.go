@@ -29,9 +29,9 @@ func startRefusing(t *testing.T) refusing {
 	rabbit := servers.StartRabbitMQ(t, servers.RabbitMQOptions{
 		CA: authority.Path, Certificate: certificate, Key: key, Management: true,
 	})
-	rabbit.Control("add_user", nobody, "secret")
-	rabbit.Control("add_vhost", "elsewhere")
-	rabbit.Control("set_permissions", nobody, "^$", "^$", "^$")
+	rabbit.AddUser(nobody)
+	rabbit.Permit(nobody, "^$", "^$", "^$")
+	rabbit.Eval(`rabbit_vhost:add(<<"elsewhere">>, <<"test">>)`)
 	port := servers.Port(t)
 	redis := servers.StartRedis(t, servers.RedisOptions{Password: "secret", Settings: []string{
 		fmt.Sprint("tls-port ", port), "tls-ca-cert-file " + authority.Path,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -180,6 +181,41 @@ func (r *RabbitMQ) Control(arguments ...string) string {
 		r.t.Fatalf("rabbitmqctl %v: %v: %s", arguments, err, out)
 	}
 	return string(out)
+}
+
+// Eval runs Erlang expressions in the broker, and returns the last one's value as text. It takes milliseconds, and
+// Control takes seconds.
+func (r *RabbitMQ) Eval(expressions string) string {
+	r.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	cookie, err := os.ReadFile(filepath.Join(r.dir, ".erlang.cookie"))
+	if err != nil {
+		r.t.Fatalf("reading what protects the node: %v", err)
+	}
+	cmd := exec.CommandContext(ctx, program(r.t, "erl_call", "erlang-base"), "-sname", r.Node, "-c", string(cookie), "-e")
+	cmd.Env = append(cmd.Environ(), r.env...)
+	cmd.Stdin = strings.NewReader(`unicode:characters_to_list(io_lib:format("~0p", [begin ` + expressions + " end])).\n")
+	out, err := cmd.CombinedOutput()
+	value, found := strings.CutPrefix(string(out), "{ok, ")
+	if err != nil || !found {
+		r.t.Fatalf("evaluating %s in the broker: %v: %s", expressions, err, out)
+	}
+	return strings.TrimSuffix(value, "}")
+}
+
+// AddUser makes a user with the password "secret", who may not do anything.
+func (r *RabbitMQ) AddUser(name string) {
+	r.t.Helper()
+	r.Eval(fmt.Sprintf(`ok = rabbit_auth_backend_internal:add_user(<<"%s">>, <<"secret">>, <<"test">>)`, name))
+}
+
+// Permit sets the patterns of what a user may configure, write and read on the vhost "/".
+func (r *RabbitMQ) Permit(name, configure, write, read string) {
+	r.t.Helper()
+	binary := func(s string) string { return `<<"` + strings.ReplaceAll(s, `\`, `\\`) + `">>` }
+	r.Eval(fmt.Sprintf(`ok = rabbit_auth_backend_internal:set_permissions(%s, <<"/">>, %s, %s, %s, <<"test">>)`,
+		binary(name), binary(configure), binary(write), binary(read)))
 }
 
 // answers says whether a client gets a channel.
