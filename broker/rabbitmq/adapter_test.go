@@ -18,30 +18,18 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// TestAdapter has what the suite cannot know: RabbitMQ's own ways to go wrong. Its cases share a server, whose timers
-// are made short.
-func TestAdapter(t *testing.T) {
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{
-		Settings: []string{"consumer_timeout = 2000"},
-		Advanced: "[{rabbit, [{channel_tick_interval, 500}]}].", // how often consumer_timeout is looked at
-	})
-	for _, c := range []struct {
-		name string
-		run  func(*testing.T, *servers.RabbitMQ)
-	}{
-		{"a queue of another type is refused, and the error says what to do", refusesOtherQueues},
-		{"a queue made with another limit is used as it is", keepsLimit},
-		{"a receiver that outlasts consumer_timeout ends, and the next one gets the same again", outlastsConsumerTimeout},
-		{"a batch for a queue that was deleted is not taken for stored, and the queue is made again", deletedQueue},
-		{"a receiver whose queue is deleted ends", receiverOfDeletedQueue},
-		{"what a second holder held stands before everything else, also after a second death", secondDeath},
-		{"a person sees queues, headers and connections by understandable names", understandable},
-		{"a wrong password is refused, and never shown", wrongPassword},
-		{"the least permissions that the documentation names are enough", leastPermissions},
-		{"of several hosts one that lives is used", severalHosts},
-	} {
-		t.Run(c.name, func(t *testing.T) { t.Parallel(); c.run(t, server) })
-	}
+// adapterCases have what the suite cannot know: RabbitMQ's own ways to go wrong.
+var adapterCases = []serverCase{
+	{"a queue of another type is refused, and the error says what to do", refusesOtherQueues},
+	{"a queue made with another limit is used as it is", keepsLimit},
+	{"a batch for a queue that was deleted is not taken for stored, and the queue is made again", deletedQueue},
+	{"a receiver whose queue is deleted ends", receiverOfDeletedQueue},
+	{"what a second holder held stands before everything else, also after a second death", secondDeath},
+	{"a person sees queues, headers and connections by understandable names", understandable},
+	{"a wrong password is refused, and never shown", wrongPassword},
+	{"the least permissions that the documentation names are enough", leastPermissions},
+	{"of several hosts one that lives is used", severalHosts},
+	{"a backend enrolls with the permission to read nothing but the record", enrollsWithFewPermissions},
 }
 
 // make opens a broker with queues of its own.
@@ -147,6 +135,11 @@ func keepsLimit(t *testing.T, server *servers.RabbitMQ) {
 }
 
 func outlastsConsumerTimeout(t *testing.T, server *servers.RabbitMQ) {
+	timeout := func(milliseconds int) {
+		server.Eval(fmt.Sprintf("application:set_env(rabbit, consumer_timeout, %d)", milliseconds))
+	}
+	timeout(2000)
+	defer timeout(1_800_000)
 	b := settings{}.open(t, server)
 	publish(t, b, 1, 3)
 	r := subscribe(t, b)
@@ -249,11 +242,12 @@ func understandable(t *testing.T, server *servers.RabbitMQ) {
 	if d.DeliveryMode != amqp.Persistent || d.ContentType != "application/vnd.drainmark.batch" || d.AppId != "drainmark" {
 		t.Errorf("the message's properties are %d, %q, %q", d.DeliveryMode, d.ContentType, d.AppId)
 	}
-	if got := server.Control("list_connections", "client_properties"); !strings.Contains(got, "drainmark publishing (") {
+	if got := server.Eval("rabbit_networking:connection_info_all([client_properties])"); !strings.Contains(got, "drainmark publishing (") {
 		t.Errorf("the list of connections does not say what ours are for:\n%s", got)
 	}
-	if got := server.Control("list_queues", "name", "type"); !strings.Contains(got, b.queue(0)+"\tquorum") {
-		t.Errorf("the list of queues does not have ours:\n%s", got)
+	kind := fmt.Sprintf(`{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)), amqqueue:get_type(Q)`, b.queue(0))
+	if got := server.Eval(kind); !strings.Contains(got, "rabbit_quorum_queue") {
+		t.Errorf("the queue is not the quorum queue that people look for:\n%s", got)
 	}
 }
 
@@ -294,13 +288,13 @@ func wrongPassword(t *testing.T, server *servers.RabbitMQ) {
 
 func leastPermissions(t *testing.T, server *servers.RabbitMQ) {
 	prefix := fmt.Sprintf("test%d", prefixes.Add(1))
-	server.Control("add_user", prefix, "secret")
+	server.AddUser(prefix)
 	ours := "^" + prefix + "\\..*"
 	address := fmt.Sprintf("amqp://%s:secret@%s:%d/", prefix, servers.Host, server.Port)
 	if _, err := Open(t.Context(), Config{URL: address, Partitions: 1, Prefix: prefix}); !errors.Is(err, broker.ErrMisconfigured) {
 		t.Errorf("without any permission: %v", err)
 	}
-	server.Control("set_permissions", prefix, ours, "^amq\\.default$|"+ours, ours)
+	server.Permit(prefix, ours, "^amq\\.default$|"+ours, ours)
 	b := settings{URL: address, Prefix: prefix}.open(t, server)
 	publish(t, b, 1, 1)
 	r := subscribe(t, b)
@@ -318,10 +312,7 @@ func severalHosts(t *testing.T, server *servers.RabbitMQ) {
 	publish(t, settings{URL: u}.open(t, server), 1, 1)
 }
 
-// TestPausedServer: while RabbitMQ does not answer, no call lasts longer than its context.
-func TestPausedServer(t *testing.T) {
-	t.Parallel()
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+func pausedServer(t *testing.T, server *servers.RabbitMQ) {
 	b := settings{}.open(t, server)
 	publish(t, b, 1, 1)
 	r := subscribe(t, b)
@@ -363,15 +354,15 @@ func TestPausedServer(t *testing.T) {
 	}
 }
 
-// TestAlarm: while RabbitMQ is short of disk it blocks publishers, but takes acknowledgements.
-func TestAlarm(t *testing.T) {
-	t.Parallel()
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+func alarm(t *testing.T, server *servers.RabbitMQ) {
 	b := settings{}.open(t, server)
 	publish(t, b, 1, 2)
 	r := subscribe(t, b)
 	got := expect(t, r, 1, 2)
-	server.Control("set_vm_memory_high_watermark", "absolute", "1MB")
+	watermark := func(limit string) {
+		server.Eval(`vm_memory_monitor:set_vm_memory_high_watermark({absolute, "` + limit + `"})`)
+	}
+	watermark("1MB")
 	deadline := time.After(30 * time.Second)
 	for err := error(nil); !errors.Is(err, broker.ErrFull); {
 		attempt, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -392,7 +383,7 @@ func TestAlarm(t *testing.T) {
 	if err := r.Ack(t.Context(), got[1]); err != nil {
 		t.Errorf("Ack while publishers are blocked: %v", err)
 	}
-	server.Control("set_vm_memory_high_watermark", "absolute", "2GB")
+	watermark("2GB")
 	for err := b.Ping(t.Context()); err != nil; err = b.Ping(t.Context()) {
 		select {
 		case <-deadline:
@@ -402,15 +393,18 @@ func TestAlarm(t *testing.T) {
 	}
 }
 
-// TestTLS: amqps with a CA and client certificates, as RabbitMQ's URL parameters have them.
-func TestTLS(t *testing.T) {
-	t.Parallel()
-	ca, other := servers.NewAuthority(t), servers.NewAuthority(t)
-	certificate, key := ca.Issue("server")
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{CA: ca.Path, Certificate: certificate, Key: key})
+// secured is a server with TLS, and who signed its certificate.
+type secured struct {
+	*servers.RabbitMQ
+	ca *servers.Authority
+}
+
+// amqps: with a CA and client certificates, as RabbitMQ's URL parameters have them.
+func (server secured) amqps(t *testing.T) {
+	ca, other := server.ca, servers.NewAuthority(t)
 	clientCertificate, clientKey := ca.Issue("client")
 	query := "?cacertfile=" + ca.Path + "&certfile=" + clientCertificate + "&keyfile=" + clientKey
-	b := settings{URL: server.TLSURL() + query}.open(t, server)
+	b := settings{URL: server.TLSURL() + query}.open(t, server.RabbitMQ)
 	publish(t, b, 1, 1)
 	expect(t, subscribe(t, b), 1, 1)
 	for name, query := range map[string]string{

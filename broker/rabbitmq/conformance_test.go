@@ -1,6 +1,7 @@
 package rabbitmq
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync/atomic"
@@ -14,16 +15,26 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// TestConformance runs the suite on one RabbitMQ. Each case has queues of its own.
-func TestConformance(t *testing.T) {
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
+// conform runs the suite but for the cases that kill the server. Each case has queues of its own.
+func conform(t *testing.T, server *servers.RabbitMQ) {
+	start := func(c Config) func(brokertest.T) *brokertest.Server {
+		return func(brokertest.T) *brokertest.Server {
+			s := describe(server, c)
+			s.Kill, s.Revive = nil, nil
+			return s
+		}
+	}
 	brokertest.Run(t, brokertest.Harness{
-		Start:      func(t brokertest.T) *brokertest.Server { return describe(server, Config{}) },
-		StartSmall: func(t brokertest.T) *brokertest.Server { return describe(server, Config{MaxBytes: 4 * maxPayload}) },
-		Shared:     true,
-		Kills:      1,
-		Patience:   30 * time.Second,
-		Quiet:      150 * time.Millisecond,
+		Start: start(Config{}), StartSmall: start(Config{MaxBytes: 4 * maxPayload}),
+		Shared: true, Patience: time.Minute, Quiet: 150 * time.Millisecond,
+	})
+}
+
+// conformWhenKilled runs the cases that kill the server. The queues are new, so they must rest before.
+func conformWhenKilled(t *testing.T, server *servers.RabbitMQ) {
+	brokertest.Run(t, brokertest.Harness{
+		Start:  func(brokertest.T) *brokertest.Server { return describe(server, Config{Settle: defaultSettle}) },
+		Shared: true, KillsOnly: true, Kills: 1, Patience: time.Minute, Quiet: 150 * time.Millisecond,
 	})
 }
 
@@ -52,6 +63,7 @@ type fataler interface {
 
 func open(t fataler, c Config) *Broker {
 	t.Helper()
+	c.Settle = cmp.Or(c.Settle, time.Millisecond)
 	b, err := Open(context.Background(), c)
 	if err != nil {
 		t.Fatalf("opening: %v", err)

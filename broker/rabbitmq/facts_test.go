@@ -10,25 +10,17 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// TestFacts measures what RabbitMQ does, with the client library alone. The adapter's rules rest on it: where one of
-// these cases fails, RabbitMQ has changed, and the rule that the case names should be thought over.
-func TestFacts(t *testing.T) {
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
-	for _, c := range []struct {
-		name string
-		run  func(*testing.T, *servers.RabbitMQ)
-	}{
-		{"queue.declare counts nothing of what a consumer holds: so it says nothing of what is persisted", declareCountsReadyOnly},
-		{"queue.declare says 0 when the queue's leader does not answer in time: so 0 proves nothing", declareFalseZero},
-		{"an unroutable message is confirmed, after it was returned: so returns are failures", unroutableIsConfirmed},
-		{"closing the channel gives back in order: so trouble closes it", closeKeepsOrder},
-		{"before RabbitMQ 4 nack gives back out of order, with and without a delivery limit: so it is never used", nackBreaksOrder},
-		{"cancel lets the next consumer overtake what is held: so it is never used", cancelIsOvertaken},
-		{"without a single active consumer two deaths break the order: so there is one", twoConsumersBreakOrder},
-		{"with a smaller prefetch a second death breaks the order: so all have the same", smallerPrefetchBreaksOrder},
-	} {
-		t.Run(c.name, func(t *testing.T) { t.Parallel(); c.run(t, server) })
-	}
+// factCases measure what RabbitMQ does, with the client library alone. The adapter's rules rest on it: where one of them
+// fails, RabbitMQ has changed, and the rule that the case names should be thought over.
+var factCases = []serverCase{
+	{"queue.declare counts nothing of what a consumer holds: so it says nothing of what is persisted", declareCountsReadyOnly},
+	{"queue.declare says 0 when the queue's leader does not answer in time: so 0 proves nothing", declareFalseZero},
+	{"an unroutable message is confirmed, after it was returned: so returns are failures", unroutableIsConfirmed},
+	{"closing the channel gives back in order: so trouble closes it", closeKeepsOrder},
+	{"before RabbitMQ 4 nack gives back out of order, with and without a delivery limit: so it is never used", nackBreaksOrder},
+	{"cancel lets the next consumer overtake what is held: so it is never used", cancelIsOvertaken},
+	{"without a single active consumer two deaths break the order: so there is one", twoConsumersBreakOrder},
+	{"with a smaller prefetch a second death breaks the order: so all have the same", smallerPrefetchBreaksOrder},
 }
 
 // queueOf declares a quorum queue with further arguments, and publishes 1 to n to it, confirmed.
@@ -139,10 +131,9 @@ func declareCountsReadyOnly(t *testing.T, server *servers.RabbitMQ) {
 
 func declareFalseZero(t *testing.T, server *servers.RabbitMQ) {
 	queue := queueOf(t, server, 100, nil)
-	leader := fmt.Sprintf("whereis('%%2F_%s')", queue)
-	server.Control("eval", "sys:suspend("+leader+").")
+	resume := suspend(server, queue)
 	got, err := channel(t, server).QueueDeclarePassive(queue, true, false, false, false, nil)
-	server.Control("eval", "sys:resume("+leader+").")
+	resume()
 	if err != nil || got.Messages != 0 {
 		t.Errorf("of 100 messages, while the leader does not answer: %d (%v)", got.Messages, err)
 	}

@@ -16,6 +16,7 @@ import (
 // partition, so that it needs no lock.
 type lane struct {
 	queue    string
+	state    *queueState
 	session  *session
 	declared time.Time // when the queue was declared last, over that session
 	ch       *amqp.Channel
@@ -46,9 +47,13 @@ func (b *Broker) publish(ctx context.Context, lane *lane, batch broker.Batch) er
 	if err == nil {
 		err = b.openLane(ctx, lane, s)
 	}
+	if err == nil {
+		err = lane.state.rest(ctx, b.ctx)
+	}
 	if err != nil {
 		return err
 	}
+	begun := time.Now()
 	message := encode(batch)
 	var confirmation *amqp.DeferredConfirmation
 	err = s.guard(ctx, func() (err error) {
@@ -62,8 +67,11 @@ func (b *Broker) publish(ctx context.Context, lane *lane, batch broker.Batch) er
 	if err != nil {
 		// Closing the channel makes the broker forget what it could not store yet, so that retries do not pile up.
 		lane.abandon(b)
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) && s.unconfirmed.Add(1) >= unconfirmedLimit {
-			b.publishing.leave(s)
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			lane.state.isSilent(begun, b.config, b.vhost)
+			if s.unconfirmed.Add(1) >= unconfirmedLimit {
+				b.publishing.leave(s)
+			}
 		}
 		return fmt.Errorf("waiting for the confirmation: %w", err)
 	}
@@ -76,7 +84,7 @@ const unconfirmedLimit = 2
 
 // open makes sure that the lane has a channel of the session, and that its queue is there.
 func (b *Broker) openLane(ctx context.Context, l *lane, s *session) error {
-	stale := l.session != s || time.Since(l.declared) > redeclareAfter*b.config.Timeout
+	stale := l.session != s || time.Since(l.declared) > b.config.Redeclare
 	if !stale && l.ch != nil && !l.ch.IsClosed() {
 		for len(l.returned) > 0 {
 			<-l.returned
@@ -90,7 +98,7 @@ func (b *Broker) openLane(ctx context.Context, l *lane, s *session) error {
 	var ch *amqp.Channel
 	err := s.guard(ctx, func() (err error) {
 		if stale {
-			if err := b.declare(s, l.queue); err != nil {
+			if err := b.declare(s, l.state); err != nil {
 				return err
 			}
 		}
@@ -109,10 +117,6 @@ func (b *Broker) openLane(ctx context.Context, l *lane, s *session) error {
 	return nil
 }
 
-// redeclareAfter is after how many times the answering time a queue is declared again when something is published. A
-// queue of another type that somebody has put in its place would confirm what it does not keep.
-const redeclareAfter = 6
-
 // abandon closes the lane's channel in the background; the next publish opens another.
 func (l *lane) abandon(b *Broker) {
 	ch := l.ch
@@ -127,12 +131,14 @@ func (b *Broker) outcome(ctx context.Context, l *lane, acked bool, id string) er
 		if r := <-l.returned; r.MessageId == id {
 			l.abandon(b)
 			l.session = nil // the next publish declares the queue again
+			l.state.remade()
 			return fmt.Errorf("RabbitMQ returned the batch: %s (%d): the queue was deleted, and with it what was in it", r.ReplyText, r.ReplyCode)
 		}
 	}
 	switch {
 	case acked:
 		l.session.unconfirmed.Store(0)
+		l.state.answers(b.config.Logger)
 		return nil
 	case l.ch.IsClosed():
 		return errors.New("the connection ended before the confirmation")

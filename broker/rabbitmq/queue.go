@@ -31,25 +31,31 @@ func (b *Broker) declareAll(ctx context.Context, s *session) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTime*b.config.Timeout)
 	defer cancel()
 	return s.guard(ctx, func() error {
-		for p := range b.config.Partitions {
-			if err := b.declare(s, b.queue(p)); err != nil {
+		for _, state := range b.states {
+			if err := b.declare(s, state); err != nil {
 				return err
 			}
+		}
+		for _, state := range b.states {
+			state.anew()
 		}
 		return nil
 	})
 }
 
-func (b *Broker) declare(s *session, name string) error {
-	maxBytes := b.config.MaxBytes / int64(b.config.Partitions)
-	err := tryDeclare(s, name, b.arguments(maxBytes))
+func (b *Broker) declare(s *session, state *queueState) error {
+	name, maxBytes := state.name, b.config.MaxBytes/int64(b.config.Partitions)
+	declared, err := tryDeclare(s, name, b.arguments(maxBytes))
 	if fixed, ok := otherLimit(err); ok && fixed != maxBytes {
 		b.config.Logger.Warn("the queue's limit is another than backlog-bytes gives: it was fixed when the queue was made. A policy can lower it",
 			"queue", name, "bytes", fixed, "wanted", maxBytes)
-		err = tryDeclare(s, name, b.arguments(fixed))
+		declared, err = tryDeclare(s, name, b.arguments(fixed))
 	}
 	switch {
-	case err == nil || !hasCode(err, amqp.PreconditionFailed, amqp.AccessRefused, amqp.ResourceLocked, amqp.NotImplemented):
+	case err == nil:
+		state.seen(declared)
+		return nil
+	case !hasCode(err, amqp.PreconditionFailed, amqp.AccessRefused, amqp.ResourceLocked, amqp.NotImplemented):
 		return err
 	case hasCode(err, amqp.PreconditionFailed):
 		return misconfigured("queue %q exists and is not what Drainmark needs, a quorum queue with a single active consumer: %s: "+
@@ -58,13 +64,13 @@ func (b *Broker) declare(s *session, name string) error {
 	return misconfigured("declaring queue %q: %s", name, reason(err))
 }
 
-func tryDeclare(s *session, name string, arguments amqp.Table) error {
+func tryDeclare(s *session, name string, arguments amqp.Table) (amqp.Queue, error) {
 	ch, err := s.conn.Channel()
 	if err != nil {
-		return err
+		return amqp.Queue{}, err
 	}
-	_, err = ch.QueueDeclare(name, true, false, false, false, arguments)
-	return errors.Join(err, ignoreClosed(ch.Close()))
+	declared, err := ch.QueueDeclare(name, true, false, false, false, arguments)
+	return declared, errors.Join(err, ignoreClosed(ch.Close()))
 }
 
 // ignoreClosed drops the error of closing what is closed already.

@@ -15,6 +15,7 @@
 package rabbitmq
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -39,6 +40,10 @@ type Config struct {
 	Prefix     string        // what the queues' names begin with; "drainmark"
 	MaxBytes   int64         // how much all partitions together may store; 10 GiB
 	Timeout    time.Duration // how long to wait for an answer of RabbitMQ, but for a confirmation; 5 s
+	Settle     time.Duration // how long a queue that may have just been made is left alone; 2 s
+	Silence    time.Duration // how long a queue may answer nothing until that is an error in the log; 45 s
+	Idle       time.Duration // how long a receiver may be given nothing though something is ready; 8 s
+	Redeclare  time.Duration // how often a queue that is published to is declared again; 30 s
 	Logger     *slog.Logger  // nil discards
 }
 
@@ -50,6 +55,13 @@ const PublishAttempt = 15 * time.Second
 const (
 	defaultMaxBytes = 10 << 30
 	defaultTimeout  = 5 * time.Second
+	// defaultSettle is twice as long as RabbitMQ takes to write down which queues it has, if no others are made meanwhile.
+	defaultSettle = 2 * time.Second
+	// defaultSilence is far longer than a queue needs to find a new leader.
+	defaultSilence = 45 * time.Second
+	defaultIdle    = 8 * time.Second
+	// defaultRedeclare: a queue of another type that somebody has put in a queue's place would confirm what it does not keep.
+	defaultRedeclare = 30 * time.Second
 	// maxPayload is far below RabbitMQ's own limit (128 MiB, and 16 MiB from 4.0): larger batches only cost memory.
 	maxPayload = 1 << 20
 	// prefetch is how many batches a receiver holds at most, and so bounds its memory, to 64 MiB a partition. It must be
@@ -81,8 +93,14 @@ func (c Config) withDefaults() (Config, error) {
 	if least := 2 * int64(c.Partitions) * maxPayload; c.MaxBytes < least {
 		return c, misconfigured("MaxBytes is %d: for %d partitions it must be at least %d", c.MaxBytes, c.Partitions, least)
 	}
-	if c.Timeout == 0 {
-		c.Timeout = defaultTimeout
+	for _, d := range []struct {
+		setting *time.Duration
+		usual   time.Duration
+	}{
+		{&c.Timeout, defaultTimeout}, {&c.Settle, defaultSettle}, {&c.Silence, defaultSilence},
+		{&c.Idle, defaultIdle}, {&c.Redeclare, defaultRedeclare},
+	} {
+		*d.setting = cmp.Or(*d.setting, d.usual)
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -105,8 +123,10 @@ type Broker struct {
 	cancel    context.CancelCauseFunc
 	running   sync.WaitGroup
 
+	vhost      string
 	publishing *link
-	lanes      []*lane
+	states     []*queueState      // one a partition
+	lanes      []*lane            // one a partition
 	counting   singleflight.Group // by queue
 	pinging    singleflight.Group
 
@@ -127,10 +147,12 @@ func Open(ctx context.Context, c Config) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &Broker{config: c, endpoints: endpoints, receivers: map[*receiver]struct{}{}}
+	b := &Broker{config: c, endpoints: endpoints, vhost: endpoints[0].vhost, receivers: map[*receiver]struct{}{}}
 	b.ctx, b.cancel = context.WithCancelCause(context.Background())
 	for p := range c.Partitions {
-		b.lanes = append(b.lanes, &lane{queue: b.queue(p)})
+		state := &queueState{name: b.queue(p), settle: c.Settle}
+		b.states = append(b.states, state)
+		b.lanes = append(b.lanes, &lane{queue: state.name, state: state})
 	}
 	b.publishing = &link{b: b, changed: make(chan struct{})}
 	b.start(b.publishing.keep)
@@ -259,6 +281,7 @@ func (b *Broker) Close() error {
 
 // endpoint is one member of the cluster.
 type endpoint struct {
-	url  string // with the password: never to be shown
-	host string // to be shown
+	url   string // with the password: never to be shown
+	host  string // to be shown
+	vhost string
 }

@@ -51,8 +51,7 @@ func (b *Broker) open(ctx context.Context, partition int) (*receiver, error) {
 		return nil, err
 	}
 	r := &receiver{b: b, partition: partition, session: s, arrived: make(chan struct{}, 1), pumped: make(chan struct{})}
-	var deliveries <-chan amqp.Delivery
-	err = s.guard(ctx, func() (err error) { deliveries, err = r.subscribe(); return err })
+	deliveries, err := r.subscribe(ctx)
 	if err == nil && !b.add(r, deliveries) {
 		err = broker.ErrClosed
 	}
@@ -64,19 +63,35 @@ func (b *Broker) open(ctx context.Context, partition int) (*receiver, error) {
 }
 
 // subscribe declares the queue again, in case that somebody has deleted it, and consumes it.
-func (r *receiver) subscribe() (<-chan amqp.Delivery, error) {
-	queue := r.b.queue(r.partition)
-	if err := r.b.declare(r.session, queue); err != nil {
+func (r *receiver) subscribe(ctx context.Context) (deliveries <-chan amqp.Delivery, err error) {
+	state := r.b.states[r.partition]
+	err = r.session.guard(ctx, func() (err error) {
+		if err := r.b.declare(r.session, state); err != nil {
+			return err
+		}
+		if r.ch, err = r.session.conn.Channel(); err != nil {
+			return err
+		}
+		return r.ch.Qos(prefetch, 0, false)
+	})
+	if err == nil {
+		err = state.rest(ctx, r.b.ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
-	var err error
-	if r.ch, err = r.session.conn.Channel(); err != nil {
-		return nil, err
+	begun := time.Now()
+	err = r.session.guard(ctx, func() (err error) {
+		deliveries, err = r.ch.Consume(state.name, "", false, false, false, false, nil)
+		return err
+	})
+	switch {
+	case err == nil:
+		state.answers(r.b.config.Logger)
+	case errors.Is(err, context.DeadlineExceeded):
+		state.isSilent(begun, r.b.config, r.b.vhost)
 	}
-	if err := r.ch.Qos(prefetch, 0, false); err != nil {
-		return nil, err
-	}
-	return r.ch.Consume(queue, "", false, false, false, false, nil)
+	return deliveries, err
 }
 
 // add notes the receiver for Close, unless the broker is closed, and begins to take what arrives.
@@ -92,19 +107,15 @@ func (b *Broker) add(r *receiver, deliveries <-chan amqp.Delivery) bool {
 	return true
 }
 
-const (
-	// idleCheck is the part of the answering time after which a receiver that holds nothing asks whether anything is ready
-	// for it.
-	idleCheck = 0.4
-	// idleChecks is how many answers in a row, with nothing delivered between them, show that the subscription is dead.
-	idleChecks = 4
-)
+// idleChecks is how often a receiver that holds nothing asks within Config.Idle whether anything is ready for it. If it
+// is each time, with nothing delivered between, the subscription is dead.
+const idleChecks = 4
 
 // watch ends a subscription that RabbitMQ has forgotten, as it can when a cluster comes apart and together again: the queue
 // says that batches are ready, and delivers none, though the receiver holds none. (A receiver whose turn it is not yet
 // sees the same. It loses nothing by asking anew.)
 func (r *receiver) watch() {
-	tick := time.NewTicker(time.Duration(idleCheck * float64(r.b.config.Timeout)))
+	tick := time.NewTicker(r.b.config.Idle / idleChecks)
 	defer tick.Stop()
 	for suspicious, before := 0, uint64(0); ; {
 		select {
@@ -183,6 +194,7 @@ func (r *receiver) pump(deliveries <-chan amqp.Delivery) {
 			err = reason
 		}
 	default:
+		r.b.states[r.partition].remade()
 	}
 	r.end(err)
 }

@@ -22,6 +22,7 @@ import (
 type registry struct {
 	b      *Broker // never opened: only for connecting
 	queue  string
+	state  *queueState
 	closed atomic.Bool
 }
 
@@ -40,7 +41,11 @@ func OpenRegistry(_ context.Context, c Config) (broker.Registry, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &registry{b: &Broker{config: c, endpoints: endpoints}, queue: c.Prefix + ".deployment"}, nil
+	name := c.Prefix + ".deployment"
+	return &registry{
+		b:     &Broker{config: c, endpoints: endpoints, vhost: endpoints[0].vhost},
+		queue: name, state: &queueState{name: name, settle: c.Settle, readAtOnce: true},
+	}, nil
 }
 
 // Close implements broker.Registry.
@@ -66,7 +71,10 @@ func (r *registry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enro
 
 func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded broker.Enrollment, err error) {
 	err = r.during(ctx, "enrolling", func(s *session, doing *string) error {
-		if err := r.b.declare(s, r.queue); err != nil {
+		if err := r.b.declare(s, r.state); err != nil {
+			return err
+		}
+		if err := r.state.rest(ctx, context.Background()); err != nil {
 			return err
 		}
 		ch, err := s.conn.Channel()
@@ -139,12 +147,16 @@ func (r *registry) during(ctx context.Context, purpose string, f func(s *session
 	doing := ""
 	err = s.guard(ctx, func() error { return f(s, &doing) })
 	switch {
+	case err == nil:
+		return nil
 	case hasCode(err, amqp.AccessRefused):
-		return misconfigured("%s%s: enrolling takes permission to configure and read the queue, and to write to amq.default", doing, reason(err))
-	case err != nil:
-		return fmt.Errorf("%s%w", doing, err)
+		return misconfigured("%s%s: enrolling takes permission to configure and read the queue, and to write to amq.default",
+			doing, reason(err))
+	case doing != "" && errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("RabbitMQ answers, and the queue does not. If it has no leader, it gets one by %s: %w",
+			elect(r.b.vhost, r.queue), err)
 	}
-	return nil
+	return fmt.Errorf("%s%w", doing, err)
 }
 
 // publish puts the deployment behind what is in the queue, and that it has a store if it has, and returns the IDs of

@@ -2,31 +2,27 @@ package rabbitmq
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
-func TestAStuckQueue(t *testing.T) {
-	t.Parallel()
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
-	t.Run("does not disturb the other partitions", func(t *testing.T) { othersGoOn(t, server) })
-	t.Run("cannot be counted, and whoever asked and goes away cuts off nobody", func(t *testing.T) { nobodyIsCutOff(t, server) })
-}
-
 func othersGoOn(t *testing.T, server *servers.RabbitMQ) {
-	b := open(t, Config{URL: server.URL(), Partitions: 2, Timeout: time.Second, Prefix: "others"})
+	b := open(t, Config{URL: server.URL(), Partitions: 2, Prefix: "others"})
 	t.Cleanup(func() { _ = b.Close() })
-	leader := fmt.Sprintf("whereis('%%2F_%s')", b.queue(1))
-	server.Control("eval", "sys:suspend("+leader+").")
+	resume := suspend(server, b.queue(1))
 	r := subscribe(t, b)
 	publish(t, b, 1, 1)
 	expect(t, r, 1, 1)
 	for next := uint64(2); next < 5; next++ {
-		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 		if stuck, err := b.Open(ctx, 1, "", false); err == nil {
 			_ = stuck.Close()
 			t.Error("the stuck queue can be subscribed to")
@@ -38,7 +34,7 @@ func othersGoOn(t *testing.T, server *servers.RabbitMQ) {
 		publish(t, b, next, next)
 		expect(t, r, next, next) // over the same subscription
 	}
-	server.Control("eval", "sys:resume("+leader+").")
+	resume()
 	deadline := time.After(30 * time.Second)
 	for err := b.Publish(t.Context(), 1, batchOf(self, 1, 1, 1)); err != nil; err = b.Publish(t.Context(), 1, batchOf(self, 1, 1, 1)) {
 		select {
@@ -57,8 +53,7 @@ func nobodyIsCutOff(t *testing.T, server *servers.RabbitMQ) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leader := fmt.Sprintf("whereis('%%2F_%s')", b.queue(1))
-	server.Control("eval", "sys:suspend("+leader+").")
+	resume := suspend(server, b.queue(1))
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if backlog, err := b.Backlog(ctx, 1, drainmark.Progress{}); err == nil {
@@ -68,5 +63,80 @@ func nobodyIsCutOff(t *testing.T, server *servers.RabbitMQ) {
 	if after, err := b.publishing.get(); err != nil || after != before {
 		t.Errorf("the connection is another one: %v", err)
 	}
-	server.Control("eval", "sys:resume("+leader+").")
+	resume()
+}
+
+// forget has the node forget its member of a queue and recover, as one does that was killed before it had written down
+// that it has the member: it starts a new one, empty and without a leader.
+func forget(server *servers.RabbitMQ, queue string) {
+	server.Eval(fmt.Sprintf(`{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
+		{Name, _} = amqqueue:get_pid(Q),
+		ok = ra:stop_server(quorum_queues, {Name, node()}), ok = dets:delete(ra_directory_reverse, Name),
+		{[_], []} = rabbit_quorum_queue:recover(<<"/">>, [Q])`, queue))
+}
+
+// command finds what an operator is told to run in the broker.
+func command(t *testing.T, said string) string {
+	t.Helper()
+	_, rest, _ := strings.Cut(said, "rabbitmqctl eval '")
+	found, _, ok := strings.Cut(rest, ".'")
+	if !ok {
+		t.Fatalf("no command is named:\n%s", said)
+	}
+	return strings.ReplaceAll(found, `\"`, `"`)
+}
+
+func tellsOfASilentQueue(t *testing.T, server *servers.RabbitMQ) {
+	log := &logged{}
+	b := settings{Silence: time.Second, Logger: slog.New(slog.NewTextHandler(log, nil))}.open(t, server)
+	forget(server, b.queue(0))
+	briefly := func(do func(context.Context) error) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+		defer cancel()
+		if err := do(ctx); err == nil {
+			t.Fatal("the queue answers")
+		}
+	}
+	eventually(t, "an error in the log", func() error {
+		briefly(func(ctx context.Context) error { return b.Publish(ctx, 0, batchOf(self, 0, 1, 1)) })
+		briefly(func(ctx context.Context) error { _, err := b.Open(ctx, 0, "", false); return err })
+		if !strings.Contains(log.String(), "level=ERROR") {
+			return errors.New(log.String())
+		}
+		return nil
+	})
+	briefly(func(ctx context.Context) error { return b.Publish(ctx, 0, batchOf(self, 0, 1, 1)) })
+	if said := log.String(); strings.Count(said, "level=ERROR") != 1 || !strings.Contains(said, "queue="+b.queue(0)) {
+		t.Errorf("the log does not say it once, with the queue's name:\n%s", said)
+	}
+	server.Eval(command(t, log.String()))
+	eventually(t, "publishing when the queue has a leader", func() error {
+		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+		defer cancel()
+		return b.Publish(ctx, 0, batchOf(self, 0, 1, 1))
+	})
+	if !strings.Contains(log.String(), "answers again") {
+		t.Errorf("the log does not say that the queue answers again:\n%s", log)
+	}
+	expect(t, subscribe(t, b), 1, 1)
+}
+
+func tellsOfASilentRegistry(t *testing.T, server *servers.RabbitMQ) {
+	e := broker.Enrollment{Deployment: drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 4}}
+	r, err := OpenRegistry(t.Context(), Config{URL: server.URL(), Prefix: "silent", Settle: time.Millisecond})
+	if err == nil {
+		_, err = r.Enroll(t.Context(), e)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	forget(server, "silent.deployment")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if _, err = r.Enroll(ctx, e); err == nil {
+		t.Fatal("a queue without a leader records")
+	}
+	server.Eval(command(t, err.Error()))
+	eventually(t, "enrolling when the queue has a leader", func() error { _, err := r.Enroll(t.Context(), e); return err })
 }

@@ -15,28 +15,27 @@ import (
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
-// TestTrouble has what the adapter must get out of by itself, or say plainly.
-func TestTrouble(t *testing.T) {
-	t.Parallel()
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
-	for _, c := range []struct {
-		name string
-		run  func(*testing.T, *servers.RabbitMQ)
-	}{
-		{"a connection over which nothing is confirmed is cut, and another host is tried", leavesANodeThatDoesNotConfirm},
-		{"a receiver that is given nothing though something is ready ends", noticesThatNothingComes},
-		{"a receiver of an empty queue, and one that holds something, stay", idleReceiversStay},
-		{"a refusal is called full only if the queue says that it holds something", refusalsAreTold},
-		{"a queue of another type that was put in a queue's place is noticed", replacedQueue},
-		{"a queue that cannot be declared stops no other partition", oneBadQueue},
-		{"a limit on the user's connections is said to be a misconfiguration", connectionLimit},
-	} {
-		t.Run(c.name, func(t *testing.T) { c.run(t, server) })
-	}
+// troubleCases have what the adapter must get out of by itself, or say plainly.
+var troubleCases = []serverCase{
+	{"a connection over which nothing is confirmed is cut, and another host is tried", leavesANodeThatDoesNotConfirm},
+	{"a receiver that is given nothing though something is ready ends", noticesThatNothingComes},
+	{"a receiver of an empty queue, and one that holds something, stay", idleReceiversStay},
+	{"a refusal is called full only if the queue says that it holds something", refusalsAreTold},
+	{"a queue of another type that was put in a queue's place is noticed", replacedQueue},
+	{"a queue that cannot be declared stops no other partition", oneBadQueue},
+	{"a limit on the user's connections is said to be a misconfiguration", connectionLimit},
+	{"a queue without a leader is an error in the log, which says how it gets one", tellsOfASilentQueue},
+	{"a record of the deployment without a leader says how it gets one", tellsOfASilentRegistry},
+	{"a stuck queue does not disturb the other partitions", othersGoOn},
+	{"a stuck queue cannot be counted, and whoever asked and goes away cuts off nobody", nobodyIsCutOff},
 }
 
-// leader is the Erlang process of a queue's only member.
-func leader(queue string) string { return fmt.Sprintf("whereis('%%2F_%s')", queue) }
+// suspend has a queue's only member do nothing until what is returned is called.
+func suspend(server *servers.RabbitMQ, queue string) (resume func()) {
+	member := fmt.Sprintf("whereis('%%2F_%s')", queue)
+	server.Eval("ok = sys:suspend(" + member + ")")
+	return func() { server.Eval("ok = sys:resume(" + member + ")") }
+}
 
 func leavesANodeThatDoesNotConfirm(t *testing.T, server *servers.RabbitMQ) {
 	one := server.URL()
@@ -47,7 +46,7 @@ func leavesANodeThatDoesNotConfirm(t *testing.T, server *servers.RabbitMQ) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server.Control("eval", "sys:suspend("+leader(b.queue(0))+").")
+	resume := suspend(server, b.queue(0))
 	for range unconfirmedLimit {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		if err := b.Publish(ctx, 0, batchOf(self, 0, 2, 2)); err == nil || errors.Is(err, broker.ErrNotSent) || errors.Is(err, broker.ErrFull) {
@@ -55,7 +54,7 @@ func leavesANodeThatDoesNotConfirm(t *testing.T, server *servers.RabbitMQ) {
 		}
 		cancel()
 	}
-	server.Control("eval", "sys:resume("+leader(b.queue(0))+").")
+	resume()
 	eventually(t, "publishing again", func() error {
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 		defer cancel()
@@ -83,7 +82,7 @@ func eventually(t *testing.T, what string, try func() error) {
 
 func noticesThatNothingComes(t *testing.T, server *servers.RabbitMQ) {
 	log := &logged{}
-	b := settings{Timeout: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(log, nil))}.open(t, server)
+	b := settings{Idle: 400 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(log, nil))}.open(t, server)
 	// Another consumer is the active one, and holds one batch: RabbitMQ gives us nothing, as when it has forgotten us.
 	other := channel(t, server)
 	if err := other.Qos(1, 0, false); err != nil {
@@ -130,11 +129,11 @@ func (l *logged) String() string {
 }
 
 func idleReceiversStay(t *testing.T, server *servers.RabbitMQ) {
-	b := settings{Timeout: 2 * time.Second}.open(t, server)
+	b := settings{Idle: 400 * time.Millisecond}.open(t, server)
 	r := subscribe(t, b)
 	stays := func(what string) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 8*time.Second) // twice as long as one that is forgotten lasts
+		ctx, cancel := context.WithTimeout(t.Context(), 2*b.config.Idle) // twice as long as one that is forgotten lasts
 		defer cancel()
 		if got, err := r.Receive(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
 			t.Fatalf("%s: %d batches, %v", what, len(got), err)
@@ -157,8 +156,9 @@ func refusalsAreTold(t *testing.T, server *servers.RabbitMQ) {
 	if b.mayBeFull(t.Context(), b.queue(0)) {
 		t.Error("an empty queue may be full")
 	}
-	server.Control("set_policy", "nothing", "^"+b.config.Prefix+"[.]", `{"max-length":0}`, "--apply-to", "queues")
-	defer server.Control("clear_policy", "nothing")
+	server.Eval(fmt.Sprintf(`ok = rabbit_policy:parse_set(<<"/">>, <<"nothing">>, <<"^%s[.]">>, <<"{\"max-length\":0}">>, <<"0">>,
+		<<"queues">>, <<"test">>)`, b.config.Prefix))
+	defer server.Eval(`ok = rabbit_policy:delete(<<"/">>, <<"nothing">>, <<"test">>)`)
 	eventually(t, "being refused", func() error {
 		err := b.Publish(t.Context(), 0, batchOf(self, 0, 1, 1))
 		switch {
@@ -169,15 +169,15 @@ func refusalsAreTold(t *testing.T, server *servers.RabbitMQ) {
 		}
 		return nil
 	})
-	server.Control("eval", "sys:suspend("+leader(b.queue(0))+").")
+	resume := suspend(server, b.queue(0))
 	if b.mayBeFull(t.Context(), b.queue(0)) {
 		t.Error("a queue whose leader does not answer is taken for full")
 	}
-	server.Control("eval", "sys:resume("+leader(b.queue(0))+").")
+	resume()
 }
 
 func replacedQueue(t *testing.T, server *servers.RabbitMQ) {
-	b := settings{Timeout: time.Second}.open(t, server)
+	b := settings{Redeclare: 100 * time.Millisecond}.open(t, server)
 	publish(t, b, 1, 1)
 	ch := channel(t, server)
 	if _, err := ch.QueueDelete(b.queue(0), false, false, false); err != nil {
@@ -226,16 +226,16 @@ func oneBadQueue(t *testing.T, server *servers.RabbitMQ) {
 }
 
 func connectionLimit(t *testing.T, server *servers.RabbitMQ) {
-	server.Control("add_user", "limited", "limited")
-	server.Control("set_permissions", "limited", ".*", ".*", ".*")
-	server.Control("set_user_limits", "limited", `{"max-connections": 1}`)
-	url := fmt.Sprintf("amqp://limited:limited@%s:%d/", servers.Host, server.Port)
+	server.AddUser("limited")
+	server.Permit("limited", ".*", ".*", ".*")
+	server.Eval(`ok = rabbit_auth_backend_internal:set_user_limits(<<"limited">>, <<"{\"max-connections\": 1}">>, <<"test">>)`)
+	url := fmt.Sprintf("amqp://limited:secret@%s:%d/", servers.Host, server.Port)
 	b := settings{URL: url}.open(t, server)
 	publish(t, b, 1, 1)
 	var refused error
 	if _, refused = b.Open(t.Context(), 0, "", false); !errors.Is(refused, broker.ErrMisconfigured) || strings.Contains(refused.Error(), "limited:") {
 		t.Errorf("subscribing over a second connection: %v", refused)
 	}
-	server.Control("clear_user_limits", "limited", "max-connections")
+	server.Eval(`ok = rabbit_auth_backend_internal:clear_user_limits(<<"limited">>, <<"max-connections">>, <<"test">>)`)
 	expect(t, subscribe(t, b), 1, 1)
 }

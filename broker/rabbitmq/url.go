@@ -39,7 +39,8 @@ func parseURL(from string) ([]endpoint, error) {
 		if parsed.Hostname() == "" {
 			return nil, misconfigured("the broker's URL has an empty host")
 		}
-		if _, err := amqp.ParseURI(one); err != nil {
+		uri, err := amqp.ParseURI(one)
+		if err != nil {
 			return nil, misconfigured("the broker's URL for host %s can't be read: check port, vhost and query", parsed.Host)
 		}
 		for name := range parsed.Query() {
@@ -50,7 +51,7 @@ func parseURL(from string) ([]endpoint, error) {
 		if parsed.Query().Get("heartbeat") == "0" {
 			return nil, misconfigured("the broker's URL has heartbeat=0: without heartbeats a dead peer is never noticed")
 		}
-		endpoints = append(endpoints, endpoint{url: one, host: parsed.Host})
+		endpoints = append(endpoints, endpoint{url: one, host: parsed.Host, vhost: uri.Vhost})
 	}
 	return endpoints, nil
 }
