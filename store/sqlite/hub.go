@@ -2,17 +2,25 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"github.com/drainmark/drainmark/store"
 )
 
-// pollEvery is how often a file is looked at for commits of other processes.
-const pollEvery = 10 * time.Millisecond
+const (
+	// pollEvery is how often a file is looked at for commits of other processes.
+	pollEvery = 10 * time.Millisecond
+	// reopenEvery is how often a file is opened at most that cannot be, though it is there: that costs more than a look.
+	reopenEvery = time.Second
+)
 
 // hub tells the readers of a file in this process what happens to it: at once what the process's own stores did, and
 // by looking again and again what other processes did.
 type hub struct {
 	path string
+	open func(ctx context.Context) (*conn, error)
 	uses int // guarded by hubs.mu
 
 	mu      sync.Mutex
@@ -36,6 +44,7 @@ func attach(path string) *hub {
 	h, ok := hubs.open[path]
 	if !ok {
 		h = &hub{path: path, readers: map[*Reader]struct{}{}}
+		h.open = func(ctx context.Context) (*conn, error) { return openReading(ctx, path, nil) }
 		hubs.open[path] = h
 	}
 	h.uses++
@@ -101,6 +110,7 @@ func (h *hub) poll(ctx context.Context) {
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
 	var c *conn
+	var reopen time.Time // not before
 	seen := int64(-1)
 	defer func() {
 		if c != nil {
@@ -114,9 +124,16 @@ func (h *hub) poll(ctx context.Context) {
 		case <-tick.C:
 		}
 		if c == nil {
-			opened, err := openReading(ctx, h.path, nil)
-			if err != nil {
-				continue // there is no store yet, or it cannot be read, which the reads will say
+			if time.Now().Before(reopen) {
+				continue
+			}
+			opened, err := h.open(ctx)
+			switch {
+			case errors.Is(err, store.ErrNotFound): // there is no store yet
+				continue
+			case err != nil: // it cannot be read, which the reads will say
+				reopen = time.Now().Add(reopenEvery)
+				continue
 			}
 			c = opened
 		}
