@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend/ledger"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/internal/loglimit"
@@ -36,6 +37,7 @@ type publisher struct {
 	now       func() time.Time // stamps fences
 
 	accepted accepted
+	ledger   *ledger.Ledger
 
 	scratch []drainmark.Record // the loop's, for a batch of several requests
 	retry   backoff.Backoff    // the loop's
@@ -49,6 +51,7 @@ type publisher struct {
 	refuses error      // what whoever comes is told at once, while a batch is in doubt and the broker takes nothing; or nil
 	closed  bool
 	flying  *batch
+	markers []*marker     // in the names of earlier producers, to be published as they are
 	wake    chan struct{} // has something in it when there is work
 	idle    chan struct{} // closed while nothing waits or is in flight; see flush
 }
@@ -200,8 +203,15 @@ func (p *publisher) giveUp(r *request) (drainmark.Run, error) {
 		}
 		return drainmark.Run{}, drainmark.Errorf(drainmark.KindUnavailable, "the broker did not take it in time; nothing was stored")
 	}
+	return p.promise(r), drainmark.Errorf(drainmark.KindOutcomeUnknown, "the broker did not confirm in time; it is tried further, and the receipt tells what becomes of it")
+}
+
+// promise returns the marks of a request whose outcome is not known: from now on they are its own. Called with mu held.
+func (p *publisher) promise(r *request) drainmark.Run {
 	r.handedOut = true
-	return p.run(r), drainmark.Errorf(drainmark.KindOutcomeUnknown, "the broker did not confirm in time; it is tried further, and the receipt tells what becomes of it")
+	run := p.run(r)
+	p.ledger.Promised(p.partition, run.Last)
+	return run
 }
 
 // remove takes a request that is in no batch out of the queue. Called with mu held.
@@ -224,7 +234,7 @@ func (p *publisher) remove(r *request) {
 func (p *publisher) loop(ctx context.Context) {
 	defer p.abandon()
 	var buffer []byte
-	for {
+	for p.publishMarker(ctx) {
 		b := p.take()
 		if b == nil {
 			if !p.sleep(ctx) {
@@ -359,6 +369,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 			p.failing.End("batches are published again")
 			p.misfit.End("batches are published again")
 			p.accepted.confirmed(last, time.Now()) // before anybody is told
+			p.ledger.Confirmed(p.partition, last)
 			p.refuse(nil)
 			p.confirm(b)
 			return true
@@ -532,7 +543,7 @@ func (p *publisher) abandon() {
 		case r.taken == 0:
 			p.finish(r, drainmark.Errorf(drainmark.KindUnavailable, "this backend is shutting down; nothing was stored"))
 		default:
-			r.handedOut = true
+			p.promise(r)
 			p.finish(r, drainmark.Errorf(drainmark.KindOutcomeUnknown, "this backend shut down before the broker had confirmed; the receipt tells what became of it"))
 		}
 	}

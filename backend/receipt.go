@@ -39,6 +39,9 @@ func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Dur
 	}
 	for {
 		rejected, unasked, err := b.awaitHeld(waiting, r)
+		if err == nil {
+			err = b.accounting.await(waiting, r.Epochs)
+		}
 		if err != nil {
 			return b.statusOf(ctx, r, err)
 		}
@@ -208,6 +211,9 @@ func (b *Backend) checkExpired(r drainmark.Receipt, run drainmark.Run) error {
 
 // statusOf says what a receipt is whose wait ended with an error.
 func (b *Backend) statusOf(ctx context.Context, r drainmark.Receipt, err error) (Status, error) {
+	if err == errUnaccounted {
+		return Status{Receipt: r, State: Pending, Reason: err.Error()}, nil
+	}
 	if !errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled) {
 		if drainmark.KindOf(err) == drainmark.KindInternal {
 			err = unavailable("waiting for the receipt", err)

@@ -24,6 +24,9 @@ type Config struct {
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
+	// Ledger is the directory of the ledgers: what is confirmed is noted there, and what earlier backends with the same
+	// directory had noted is accounted for. Empty for none. It is for a process that has its broker within: see earlier.go.
+	Ledger string
 	// Now is this process' wall clock, time.Now if nil. It stamps records and receipts; durations are measured with the
 	// monotonic clock, so that it may be wrong and may jump.
 	Now func() time.Time
@@ -41,6 +44,7 @@ type Backend struct {
 	metrics    *metrics
 	now        func() time.Time
 
+	accounting *accounting
 	budget     budget
 	publishers []*publisher // by partition
 	tracker    *tracker
@@ -54,7 +58,7 @@ type Backend struct {
 
 var _ Service = (*Backend)(nil)
 
-// New returns a Backend; it does nothing before Run. It is a producer of its own, with a new id.
+// New returns a Backend; it does nothing before Run, which must be called once. It is a producer of its own, with a new id.
 func New(c Config) (*Backend, error) {
 	b := &Backend{
 		broker: c.Broker, reader: c.Reader, deployment: c.Deployment, limits: c.Limits.withDefaults(),
@@ -82,8 +86,10 @@ func New(c Config) (*Backend, error) {
 	b.reader = b.reads
 	b.budget.limit = b.limits.WaitingBytes
 	producer := drainmark.NewProducerID()
+	b.accounting = openLedger(c.Ledger, c.Deployment, producer, b.log)
 	for p := range c.Deployment.Partitions {
 		b.publishers = append(b.publishers, newPublisher(p, producer, b))
+		b.publishers[p].ledger = b.accounting.own
 	}
 	b.tracker = newTracker(b)
 	b.feeds = newFeeds(b)
@@ -109,6 +115,8 @@ func (b *Backend) Run(ctx context.Context) {
 	running.Go(func() { b.feeds.loop(work) })
 	running.Go(func() { b.watchPersisting(work) })
 	running.Go(func() { b.reads.loop(work) })
+	running.Go(func() { b.accounting.own.Run(work) })
+	running.Go(func() { b.accountForEarlier(work) })
 	<-ctx.Done()
 	flush, stop := context.WithTimeout(work, flushTime)
 	for _, p := range b.publishers {
@@ -117,6 +125,9 @@ func (b *Backend) Run(ctx context.Context) {
 	stop()
 	cancel()
 	running.Wait()
+	if err := b.accounting.own.Close(); err != nil {
+		b.log.Warn("closing the ledger failed", "error", err)
+	}
 }
 
 // ID names this run of the backend: it is the producer of its records.

@@ -46,6 +46,7 @@ type partition struct {
 	stream natsjs.Stream // nil until it has been found or created, and checked
 	acked  acknowledged
 	oldest oldest
+	extent extent
 }
 
 // streamConfig is what partitions' streams have in common.
@@ -64,6 +65,7 @@ func streamConfig(o Options, replicas int) natsjs.StreamConfig {
 func newPartition(b *Broker, number int, config natsjs.StreamConfig) *partition {
 	prefix := b.options.Prefix
 	p := &partition{b: b, number: number, config: config, subject: fmt.Sprintf("%s.p%d.", prefix, number), following: make(chan struct{}, 1)}
+	p.extent.renew(b.conn.ctx)
 	p.config.Name = fmt.Sprintf("%s-p%d", prefix, number)
 	p.config.Subjects = []string{p.subject + "*"}
 	p.config.Description = fmt.Sprintf("Drainmark: partition %d of %d of the deployment %s", number, b.options.Partitions, prefix)
@@ -81,7 +83,7 @@ func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
 	if stream != nil {
 		return stream, nil
 	}
-	began := time.Now()
+	began, reached := time.Now(), p.reached()
 	stream, err := p.find(ctx)
 	for err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		if denied := p.b.conn.unanswered(began); denied != errUnanswered {
@@ -92,6 +94,8 @@ func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the stream %s: %w", p.config.Name, p.hint(err))
 	}
+	info := stream.CachedInfo()
+	p.observe(reached, info, info.State.LastSeq)
 	p.mu.Lock()
 	p.stream = stream
 	p.mu.Unlock()
@@ -198,6 +202,7 @@ func (p *partition) info(ctx context.Context, options ...natsjs.StreamInfoOpt) (
 		if err != nil {
 			return nil, err
 		}
+		reached := p.reached()
 		info, err := stream.Info(ctx, options...)
 		if errors.Is(err, natsjs.ErrStreamNotFound) && attempt == 0 {
 			p.forget()
@@ -206,6 +211,7 @@ func (p *partition) info(ctx context.Context, options ...natsjs.StreamInfoOpt) (
 		if err != nil {
 			return nil, fmt.Errorf("reading the state of the stream %s: %w", p.config.Name, p.hint(err))
 		}
+		p.observe(reached, info, info.State.LastSeq)
 		return info, nil
 	}
 }

@@ -29,8 +29,9 @@ type process struct {
 	cancel  context.CancelFunc
 	running sync.WaitGroup
 
-	mu     sync.Mutex
-	server *server.Server // nil while there is none
+	mu        sync.Mutex
+	server    *server.Server // nil while there is none
+	condemned string         // why the server has to be started again, or ""
 }
 
 // How long things may take.
@@ -88,7 +89,7 @@ func (p *process) start() error {
 		return fmt.Errorf("starting the embedded NATS server in %s: %s", p.config.Dir, p.log.lastError())
 	}
 	p.mu.Lock()
-	p.server = s
+	p.server, p.condemned = s, ""
 	p.mu.Unlock()
 	return nil
 }
@@ -146,14 +147,24 @@ func (p *process) suspect() {
 	}
 }
 
+// condemn has the server started again.
+func (p *process) condemn(why string) {
+	p.mu.Lock()
+	p.condemned = why
+	p.mu.Unlock()
+	p.suspect()
+}
+
 // fault returns what is wrong with the server that only a new start can put right, or "".
 func (p *process) fault() string {
 	p.mu.Lock()
-	s := p.server
+	s, condemned := p.server, p.condemned
 	p.mu.Unlock()
 	switch {
 	case s == nil:
 		return errStopped.Error()
+	case condemned != "":
+		return condemned
 	case !s.JetStreamEnabled():
 		return "JetStream has been disabled: " + p.log.lastError()
 	}

@@ -124,6 +124,7 @@ func (p *partition) trySend(ctx context.Context, m *nats.Msg) (sequence uint64, 
 	if _, err := p.ready(ctx); err != nil {
 		return 0, notSent(because(ctx, err))
 	}
+	reached := p.reached()
 	answer, err := p.b.conn.request(ctx, m)
 	if errors.Is(err, nats.ErrNoResponders) { // no stream has this subject
 		p.forget()
@@ -135,7 +136,10 @@ func (p *partition) trySend(ctx context.Context, m *nats.Msg) (sequence uint64, 
 	if err != nil {
 		return 0, err
 	}
-	return p.confirmed(answer)
+	if sequence, err = p.confirmed(answer); err == nil {
+		err = p.sound(ctx, reached, sequence)
+	}
+	return sequence, err
 }
 
 // notSent marks an error as one after which the batch has certainly not been stored.

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,8 +25,9 @@ type receiver struct {
 	at      uint64           // the sequence that from stands on
 	read    uint64           // everything up to here has been delivered, by this receiver or before it
 	knows   bool             // read is known: otherwise holes are what was purged when it was persisted
-	ctx     context.Context  // ends with Close, because of broker.ErrClosed
+	ctx     context.Context  // ends with Close, because of broker.ErrClosed, and when the stream loses its end
 	cancel  context.CancelCauseFunc
+	tells   string // what is told of an end that the stream had lost before
 
 	using sync.Mutex // held by Receive, so that Close waits for it
 	once  sync.Once
@@ -54,6 +56,7 @@ func (b *Broker) Open(ctx context.Context, number int, from drainmark.Cursor, ag
 }
 
 func (p *partition) open(ctx context.Context, from drainmark.Cursor, again bool) (*receiver, error) {
+	intact, lost := p.intact()
 	info, err := p.info(ctx)
 	if err != nil {
 		return nil, err
@@ -62,20 +65,19 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor, again bool)
 	if err != nil {
 		return nil, err
 	}
-	r := &receiver{p: p, created: info.Created, from: from, at: at, read: at, knows: at > 0 || from == ""}
+	r := &receiver{p: p, created: info.Created, from: from, at: at, read: at, knows: at > 0 || from == "", tells: lost}
 	if why != "" {
 		p.b.options.Logger.Warn("reading a partition from the beginning", "partition", p.number, "reason", why)
-		r.ready = append(r.ready, broker.Delivery{
-			Lost:   why + "; what was accepted there and not persisted is gone, unless it is still in the stream",
-			Cursor: cursor{created: info.Created.UnixNano()}.encode(),
-		})
+	}
+	if why = cmp.Or(why, lost); why != "" {
+		r.tell(why, from)
 	}
 	r.skip(info.State.FirstSeq)
 	start := at + 1
 	if again {
 		start = 1
 	}
-	r.ctx, r.cancel = context.WithCancelCause(p.b.conn.ctx)
+	r.ctx, r.cancel = context.WithCancelCause(intact)
 	r.feed, err = newFeed(ctx, r.ctx, p.b.conn, p.config.Name, natsjs.ConsumerConfig{
 		DeliverPolicy: natsjs.DeliverByStartSequencePolicy,
 		OptStartSeq:   start,
@@ -89,6 +91,17 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor, again bool)
 		p.acknowledge(r, at) // the store's cursor: what is behind it is persisted, whoever acknowledged it
 	}
 	return r, nil
+}
+
+// tell delivers why something is gone that stood nobody knows where: it moves the cursor nowhere.
+func (r *receiver) tell(why string, from drainmark.Cursor) {
+	if r.read == 0 {
+		from = cursor{created: r.created.UnixNano()}.encode()
+	}
+	r.ready = append(r.ready, broker.Delivery{
+		Lost:   why + "; what was accepted there and not persisted is gone, unless it is still in the stream",
+		Cursor: from, Tag: r.read,
+	})
 }
 
 // locate returns the sequence that the cursor stands on: 0 is the beginning, and if the cursor is not empty, why.
@@ -133,7 +146,7 @@ func (r *receiver) Receive(ctx context.Context, max int) ([]broker.Delivery, err
 func (r *receiver) receive(ctx context.Context, limit int) ([]broker.Delivery, error) {
 	switch {
 	case r.ctx.Err() != nil:
-		return nil, broker.ErrClosed
+		return nil, context.Cause(r.ctx)
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
@@ -190,9 +203,13 @@ func (r *receiver) delivery(m *nats.Msg, meta *nats.MsgMetadata) broker.Delivery
 // Ack implements broker.Receiver. It does not talk to NATS: it lets the messages be purged some day.
 func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
 	if r.ctx.Err() != nil {
-		return fmt.Errorf("acknowledging %v: %w", through.Run(), broker.ErrClosed)
+		return fmt.Errorf("acknowledging %v: %w", through.Run(), context.Cause(r.ctx))
 	}
 	r.p.acknowledge(r, through.Tag)
+	if r.tells != "" {
+		r.p.told(r.tells)
+		r.tells = ""
+	}
 	return nil
 }
 

@@ -49,7 +49,8 @@ func (p *partition) follow(ctx context.Context, info *natsjs.StreamInfo) (*tail,
 	if t := p.tail; t != nil && t.created.Equal(info.Created) && t.error() == nil {
 		return t, nil
 	}
-	feed, err := newFeed(ctx, p.b.conn.ctx, p.b.conn, p.config.Name, natsjs.ConsumerConfig{
+	intact, _ := p.intact()
+	feed, err := newFeed(ctx, intact, p.b.conn, p.config.Name, natsjs.ConsumerConfig{
 		DeliverPolicy: natsjs.DeliverLastPerSubjectPolicy,
 		FilterSubject: p.config.Subjects[0],
 		HeadersOnly:   true,

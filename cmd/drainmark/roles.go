@@ -233,11 +233,13 @@ func brokenServer(ctx context.Context, broken <-chan error, log *slog.Logger) er
 
 // company is the consumer and the page, with a pause switch between them if it is enabled.
 func (c *upCommand) company(r *role, drain *consumer.Consumer, counted func(int)) company {
+	ledger := filepath.Join(c.Data, "ledger")
 	if !c.pausing.enabled(c.Listen) {
-		return company{drain.Run, frontend.WithPage, counted}
+		return company{drain.Run, frontend.WithPage, counted, ledger}
 	}
 	pause := newPauseSwitch(r.log.With("part", "pause switch"))
 	return company{
+		ledger:   ledger,
 		consumer: func(ctx context.Context) { pause.run(ctx, drain.Run) },
 		page:     func(api http.Handler) http.Handler { return pause.beside(frontend.WithPage(api)) },
 		counted:  counted,
@@ -409,6 +411,7 @@ type company struct {
 	consumer func(context.Context)           // runs a consumer until the context ends; nil for none
 	page     func(http.Handler) http.Handler // puts the web page around the API; nil for none
 	counted  func(more int)                  // is told of connections that begin and end; nil for nobody
+	ledger   string                          // the directory of the ledgers, for a process that has its broker within; empty for none
 }
 
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
@@ -419,7 +422,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	}
 	b, err := backend.New(backend.Config{
 		Broker: queue, Reader: reader, Deployment: d.Deployment, Unmade: d.unmade, Late: d.late, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
-		Now: wallClock(),
+		Ledger: with.ledger, Now: wallClock(),
 	})
 	if err != nil {
 		return err

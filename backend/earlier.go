@@ -1,0 +1,205 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend/ledger"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/backoff"
+)
+
+// A backend with a ledger accounts for what the processes before it had accepted. Of each of their producers it knows
+// how far its records were confirmed. When a fence of its own is persisted, all that the partition still has of them is
+// persisted too, because it stood before the fence. If the producer's last confirmed record is not among that, the end
+// of the queue is lost. Then a fence is published in that producer's name, as a marker behind everything of it that
+// somebody may hold a receipt of: it shows the gap, as the marker of a live backend does. Until all that is done, no
+// barrier of the partition is reached.
+//
+// This is right only where nothing of an earlier process can still be on its way, and the broker keeps the order: in a
+// process that has its broker within.
+
+// accounting is what is known of the earlier processes.
+type accounting struct {
+	own        *ledger.Ledger
+	earlier    []ledger.Earlier
+	partitions []chan struct{} // each closed when the partition is accounted for
+}
+
+// openLedger begins this backend's ledger and reads those before it. What fails costs only what it is good for.
+func openLedger(dir string, d drainmark.Deployment, producer drainmark.ProducerID, log *slog.Logger) *accounting {
+	a := &accounting{partitions: make([]chan struct{}, d.Partitions)}
+	for i := range a.partitions {
+		a.partitions[i] = make(chan struct{})
+	}
+	if dir == "" {
+		return a
+	}
+	var err error
+	if a.earlier, err = ledger.Read(dir, d); err != nil {
+		log.Error("a loss of what earlier processes had accepted may not be noticed", "error", err)
+	}
+	if a.own, err = ledger.Create(dir, d, producer, log); err != nil {
+		log.Error("there is no ledger: if the queue is damaged after the death of this process, a loss of its end may not be noticed", "error", err)
+	}
+	return a
+}
+
+// await waits until the partitions of a barrier are accounted for.
+func (a *accounting) await(ctx context.Context, barrier map[int]uint64) error {
+	for partition := range barrier {
+		select {
+		case <-a.partitions[partition]:
+			continue
+		default:
+		}
+		select {
+		case <-a.partitions[partition]:
+		case <-ctx.Done():
+			return errUnaccounted
+		}
+	}
+	return nil
+}
+
+var errUnaccounted = errors.New("whether all that was accepted before the start of this process is there is still being checked")
+
+// accountForEarlier accounts for everything of the earlier processes, or ends with ctx.
+func (b *Backend) accountForEarlier(ctx context.Context) {
+	var running sync.WaitGroup
+	for partition := range b.publishers {
+		running.Go(func() {
+			for _, e := range b.accounting.earlier {
+				if b.accountFor(ctx, partition, e) != nil {
+					return
+				}
+			}
+			close(b.accounting.partitions[partition])
+		})
+	}
+	running.Wait()
+	if ctx.Err() != nil {
+		return
+	}
+	for _, e := range b.accounting.earlier {
+		if err := e.Settled(); err != nil {
+			b.log.Warn("a ledger that is not needed any more stays", "error", err)
+		}
+	}
+}
+
+// accountFor accounts for one partition of an earlier producer. It tries until it has, or ctx ends.
+func (b *Backend) accountFor(ctx context.Context, partition int, e ledger.Earlier) error {
+	retry := backoff.Backoff{Max: b.limits.Poll}
+	for e.Entries[partition].Confirmed > 0 {
+		err := b.tryAccount(ctx, b.publishers[partition], e.Producer, e.Entries[partition])
+		if err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
+		b.log.Warn("accounting for what an earlier process had accepted failed; it is tried again", "partition", partition, "error", err)
+		if err := retry.Wait(ctx); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+func (b *Backend) tryAccount(ctx context.Context, p *publisher, producer drainmark.ProducerID, e ledger.Entry) error {
+	t := b.tracker.partitions[p.partition]
+	if err := t.refresh(ctx); err != nil {
+		return err
+	}
+	before := t.snapshot()
+	if before.Next(producer) > e.Confirmed {
+		return nil
+	}
+	fence, _, err := p.putFence(ctx, func() uint64 { return before.Epoch })
+	if err != nil {
+		return err
+	}
+	now, err := t.holding(ctx, fence)
+	if err != nil || now.Next(producer) > e.Confirmed {
+		return err
+	}
+	_, knew := before.Producers[producer]
+	if _, knows := now.Producers[producer]; knew && !knows { // the store has forgotten it, as one whose records are persisted
+		return nil
+	}
+	lost := drainmark.Run{Partition: p.partition, Producer: producer, First: now.Next(producer), Last: e.Confirmed}
+	b.log.Error("the broker has lost the end of what an earlier process had accepted; it is listed with the dead letters, as missing", "lost", lost)
+	behind := max(e.Confirmed, e.Promised) + 1
+	b.metrics.markers.Inc()
+	if err := p.putMarker(ctx, producer, behind); err != nil {
+		return err
+	}
+	_, err = t.holding(ctx, drainmark.Run{Partition: p.partition, Producer: producer, First: behind, Last: behind})
+	return err
+}
+
+// holding waits for a progress that holds the run, and returns it.
+func (p *tracked) holding(ctx context.Context, run drainmark.Run) (drainmark.Progress, error) {
+	for {
+		if _, _, err := p.wait(ctx, run); err != nil {
+			return drainmark.Progress{}, err
+		}
+		if now := p.snapshot(); now.Holds(run) { // else the store has lost its tail meanwhile
+			return now, nil
+		}
+	}
+}
+
+// marker is a fence in the name of an earlier producer.
+type marker struct {
+	batch  broker.Batch
+	stored chan struct{} // closed when the broker has confirmed it
+}
+
+// putMarker publishes a fence of that producer with that sequence, and waits until it is stored.
+func (p *publisher) putMarker(ctx context.Context, producer drainmark.ProducerID, sequence uint64) error {
+	batch := drainmark.Batch{
+		Partition: p.partition, Producer: producer, First: sequence,
+		Records: []drainmark.Record{{Kind: drainmark.Fence, AcceptedAt: p.now()}},
+	}
+	m := &marker{stored: make(chan struct{}), batch: broker.Batch{
+		Header:  broker.Header{Partition: p.partition, Producer: producer, First: sequence, Last: sequence},
+		Payload: drainmark.EncodeBatch(nil, &batch),
+	}}
+	p.mu.Lock()
+	p.markers = append(p.markers, m)
+	p.signal()
+	p.mu.Unlock()
+	select {
+	case <-m.stored:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// publishMarker tries to publish the first marker that waits, once. It returns false when ctx ends.
+func (p *publisher) publishMarker(ctx context.Context) bool {
+	p.mu.Lock()
+	var m *marker
+	if len(p.markers) > 0 {
+		m = p.markers[0]
+	}
+	p.mu.Unlock()
+	if m == nil {
+		return true
+	}
+	if err := p.attempt(ctx, m.batch); err != nil {
+		p.metrics.publishFailures.Inc()
+		p.failing.Log("marker", m.batch.Run(), "error", err)
+		return p.retry.Wait(ctx) == nil
+	}
+	p.retry.Reset()
+	close(m.stored)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.markers = p.markers[1:]
+	p.signal()
+	return true
+}

@@ -1,0 +1,285 @@
+package backend
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/consumer"
+	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+)
+
+// lives are the lives of one process, one after the other, on the same broker, database and directory.
+type lives struct {
+	*system
+	dir    string
+	broker broker.Broker // of the next life, if it is not a new connection
+}
+
+func oneProcess(t *testing.T, test func(*lives)) {
+	synctest.Test(t, func(t *testing.T) {
+		server := brokermemory.NewServer(brokermemory.Options{Ordered: true, Replays: true})
+		l := &lives{&system{T: t, db: storememory.NewDB(), server: server}, filepath.Join(t.TempDir(), "ledger"), nil}
+		if _, err := l.db.Store().Init(t.Context(), l.deployment()); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { l.die() }()
+		l.begin()
+		test(l)
+	})
+}
+
+func (l *lives) deployment() drainmark.Deployment {
+	return drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: 1}
+}
+
+// begin begins the next life, without a consumer.
+func (l *lives) begin() {
+	l.Helper()
+	if l.broker == nil {
+		l.broker = l.server.Connect()
+	}
+	var err error
+	l.Backend, err = New(Config{
+		Broker: l.broker, Reader: l.db.Reader(), Deployment: l.deployment(), Ledger: l.dir,
+		Logger: slog.New(slog.NewTextHandler(&l.logged, nil)),
+	})
+	if err != nil {
+		l.Fatal(err)
+	}
+	l.broker = nil
+	l.start(l.Backend.Run)
+	l.drain = func() {
+		c := consumer.New(consumer.Config{Broker: l.server.Connect(), Store: l.db.Store(), Owner: "up", Partitions: 1, Logger: quiet()})
+		l.start(c.Run)
+	}
+}
+
+// die ends the life. What the ledger has is there without that: see TestTheNextProcessReadsWhatWasNoted.
+func (l *lives) die() {
+	for _, stop := range l.stop {
+		stop()
+	}
+	l.stop = nil
+}
+
+// lose takes away what no consumer has been given.
+func (l *lives) lose() {
+	l.Helper()
+	if err := l.server.Purge(0); err != nil {
+		l.Fatal(err)
+	}
+}
+
+// reckon begins the next life with a consumer, asks for a barrier at once, and returns what it says in the end.
+func (l *lives) reckon() Status {
+	l.Helper()
+	l.die()
+	l.begin()
+	l.drain()
+	r, err := l.Barrier(l.Context(), nil)
+	if err != nil {
+		l.Fatal(err)
+	}
+	status, err := l.Status(l.Context(), r, time.Minute)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return status
+}
+
+func (l *lives) ledgers() int {
+	l.Helper()
+	files, err := os.ReadDir(l.dir)
+	if err != nil {
+		l.Fatal(err)
+	}
+	return len(files)
+}
+
+// What was accepted before the death of a process, and is gone when it is started again, is missing: the first barrier
+// says so, and how many records that are.
+func TestWhatAnEarlierProcessHadAcceptedIsAccountedFor(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		before  func(l *lives)
+		missing uint64
+		markers float64
+	}{
+		"all is persisted": {func(l *lives) {
+			l.drain()
+			l.state(l.append("log", "a", "b"), time.Minute)
+		}, 0, 0},
+		"all is in the queue": {func(l *lives) { l.append("log", "a", "b") }, 0, 0},
+		"all of it is gone": {func(l *lives) {
+			l.append("log", "a", "b")
+			l.append("log", "c")
+			l.lose()
+		}, 3, 1},
+		"its end is gone": {func(l *lives) {
+			l.drain()
+			l.state(l.append("log", "a", "b"), time.Minute)
+			l.stop[1]()
+			l.stop = l.stop[:1]
+			l.append("log", "c", "d", "e")
+			l.lose()
+		}, 3, 1},
+		"the end of the process before that is gone": {func(l *lives) {
+			l.append("log", "a", "b")
+			l.lose()
+			l.die()
+			l.begin()
+			l.append("log", "c")
+		}, 2, 1},
+		"receipts were given out of what was in doubt, which must not pass for persisted": {func(l *lives) {
+			l.append("log", "a", "b")
+			l.accounting.own.Promised(0, 5)
+			l.lose()
+		}, 5, 1},
+		"what was in doubt is there": {func(l *lives) {
+			l.append("log", "a", "b")
+			l.accounting.own.Confirmed(0, 1)
+			l.accounting.own.Promised(0, 2)
+		}, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			oneProcess(t, func(l *lives) {
+				test.before(l)
+				status := l.reckon()
+				want := Persisted
+				if test.missing > 0 {
+					want = Stalled
+				}
+				if status.State != want || status.Missing != test.missing {
+					l.Errorf("the barrier is %s, %d missing: %s", status.State, status.Missing, status.Reason)
+				}
+				time.Sleep(time.Minute)
+				if n := testutil.ToFloat64(l.metrics.markers); n != test.markers {
+					l.Errorf("%v markers were sent, not %v", n, test.markers)
+				}
+				if n := l.ledgers(); n != 1 { // this life's
+					l.Errorf("%d ledgers are left", n)
+				}
+				if lines := l.logged.about("level=ERROR"); len(lines) != int(test.markers) {
+					l.Errorf("it logged %q", lines)
+				}
+			})
+		})
+	}
+}
+
+// A process that dies before it has put a settled ledger away finds nothing new.
+func TestALossIsToldOnce(t *testing.T) {
+	t.Parallel()
+	oneProcess(t, func(l *lives) {
+		l.append("log", "a", "b")
+		kept := filepath.Join(t.TempDir(), "kept")
+		if err := os.CopyFS(kept, os.DirFS(l.dir)); err != nil {
+			t.Fatal(err)
+		}
+		l.lose()
+		for range 2 {
+			if status := l.reckon(); status.State != Stalled || status.Missing != 2 {
+				l.Errorf("the barrier is %s, %d missing: %s", status.State, status.Missing, status.Reason)
+			}
+			l.die()
+			if err := os.RemoveAll(l.dir); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.CopyFS(l.dir, os.DirFS(kept)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.begin()
+		if lines := l.logged.about("level=ERROR"); len(lines) != 1 {
+			l.Errorf("it logged %q", lines)
+		}
+	})
+}
+
+// While it is not known whether all is there, no barrier is reached, and it says why.
+func TestNoBarrierIsReachedBeforeAllIsAccountedFor(t *testing.T) {
+	t.Parallel()
+	oneProcess(t, func(l *lives) {
+		l.append("log", "a")
+		l.lose()
+		l.die()
+		l.begin()
+		l.drain()
+		r, err := l.Barrier(l.Context(), nil)
+		if err != nil {
+			l.Fatal(err)
+		}
+		for range 1000 {
+			status, err := l.Status(l.Context(), r, 0)
+			if err != nil {
+				l.Fatal(err)
+			}
+			if status.State == Stalled && status.Missing == 1 {
+				return
+			}
+			if status.State == Persisted || l.tracker.partitions[0].snapshot().Holds(r.Runs[0]) && !strings.Contains(status.Reason, "before the start") {
+				l.Fatalf("the barrier is %s: %s", status.State, status.Reason)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		l.Error("the loss is never told")
+	})
+}
+
+// The receipt of records whose outcome is not known never says that they are persisted if they are not, although a
+// marker was sent behind them.
+func TestWhatIsInDoubtDoesNotPassForPersisted(t *testing.T) {
+	t.Parallel()
+	oneProcess(t, func(l *lives) {
+		l.die()
+		m := &moody{Broker: l.server.Connect()}
+		l.broker = m
+		l.begin()
+		l.append("log", "a")
+		m.from(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() })
+		ctx, cancel := context.WithTimeout(l.Context(), time.Second)
+		defer cancel()
+		receipt, err := l.Append(ctx, "log", []drainmark.Record{{Kind: drainmark.Append, Log: "log"}, {Kind: drainmark.Append, Log: "log"}})
+		if drainmark.KindOf(err) != drainmark.KindOutcomeUnknown {
+			l.Fatal(err)
+		}
+		l.lose()
+		if status := l.reckon(); status.State != Stalled || status.Missing != 3 {
+			l.Errorf("the barrier is %s, %d missing: %s", status.State, status.Missing, status.Reason)
+		}
+		if state := l.state(receipt, time.Second); state == Persisted || state == Rejected {
+			l.Errorf("the receipt is %s", state)
+		}
+	})
+}
+
+// A ledger that cannot be read, or made, is told, and keeps nobody from working.
+func TestALedgerThatIsOfNoUseIsTold(t *testing.T) {
+	t.Parallel()
+	oneProcess(t, func(l *lives) {
+		l.die()
+		if err := os.RemoveAll(l.dir); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(l.dir, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		l.logged.about("")
+		l.begin()
+		l.append("log", "a")
+		if lines := l.logged.about("level=ERROR"); len(lines) != 2 {
+			l.Errorf("it logged %q", lines)
+		}
+	})
+}
