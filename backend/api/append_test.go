@@ -485,7 +485,9 @@ func TestBodiesThatGrowBeyondTheBudget(t *testing.T) {
 	var log lockedBuffer
 	service := accepts(func(string, []drainmark.Record) {})
 	service.working = func(context.Context) backend.Working { return backend.Working{} }
-	s := serve(t, service, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	s := serve(t, service, func(c *Config) {
+		c.Logger, c.Limits.Request = slog.New(slog.NewTextHandler(&log, nil)), time.Minute // in which the body that is held may be slow
+	})
 	const held = 1000
 	s.api.bodies = budget.New(2*firstBuffer + 2)
 	large := strings.Repeat("x", 2*firstBuffer)

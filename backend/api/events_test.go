@@ -174,7 +174,7 @@ func wait(t *testing.T, done <-chan struct{}, what string) {
 	t.Helper()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatalf("waited too long until %s", what)
 	}
 }
@@ -369,7 +369,7 @@ func TestEventsEnd(t *testing.T) {
 			case f.steps <- step{messages: large}:
 			case <-f.closed:
 				ended = true
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("the stream goes on")
 			}
 		}
