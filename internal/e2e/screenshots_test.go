@@ -24,6 +24,7 @@ type screen struct {
 	name          string
 	width, height int64
 	scale         float64
+	touch         bool // with fingers, and no keyboard
 }
 
 // TestScreenshots takes the pictures of the documentation: a guestbook in use, and the flow while its consumer has been
@@ -85,7 +86,7 @@ func load(t testing.TB, url string) (stop func()) {
 // shots takes a picture of the page in each size and colour scheme.
 func (p *person) shots(name string, height int64) {
 	p.t.Helper()
-	for _, screen := range []screen{{"desktop", 1280, height, 1}, {"phone", 390, 844, 2}} {
+	for _, screen := range []screen{{"desktop", 1280, height, 1, false}, {"phone", 390, 844, 2, true}} {
 		for _, scheme := range []string{"light", "dark"} {
 			var picture []byte
 			p.do(
@@ -97,6 +98,7 @@ func (p *person) shots(name string, height int64) {
 					return err
 				}),
 			)
+			command(p, emulation.SetTouchEmulationEnabled, emulation.SetTouchEmulationEnabledParams{Enabled: screen.touch})
 			evaluate[bool](p, "scrollTo(0, 0), true")
 			wait(1500 * time.Millisecond)
 			p.do(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) (err error) {
