@@ -486,10 +486,10 @@ func TestBodiesThatGrowBeyondTheBudget(t *testing.T) {
 	service := accepts(func(string, []drainmark.Record) {})
 	service.working = func(context.Context) backend.Working { return backend.Working{} }
 	s := serve(t, service, func(c *Config) {
-		c.Logger, c.Limits.Request = slog.New(slog.NewTextHandler(&log, nil)), time.Minute // in which the body that is held may be slow
+		c.Logger, c.Limits.Request = slog.New(slog.NewTextHandler(&log, nil)), time.Minute
 	})
-	const held = 1000
-	s.api.bodies = budget.New(2*firstBuffer + 2)
+	const held = 60_000 // of which each 1,000 earn it a second in which it need not come to its end
+	s.api.bodies = budget.New(held + 2*firstBuffer - 1000)
 	large := strings.Repeat("x", 2*firstBuffer)
 	release := s.holdBody(held)
 	for range 50 {
