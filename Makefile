@@ -80,7 +80,7 @@ campaign: needs ## break a whole deployment on plans for LASTS (30m) while verif
 		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true)
 
 rolling: ## restart each role in turn, eight times, under 100 clients, and count what they do not like
-	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -count=1 -timeout 30m -v ./cmd/drainmark
+	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -crowd 100 -count=1 -timeout 30m -v ./cmd/drainmark
 
 screenshots: needs ## take the pictures of the web pages in docs/screenshots
 	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./internal/e2e -screenshots '$(CURDIR)/docs/screenshots'

@@ -31,18 +31,15 @@ type crowd struct {
 	wrong    atomic.Int64
 }
 
-// crowdSize is how many clients there are.
-const crowdSize = 100
-
 // gather starts the clients. They end with dismiss.
 func gather(t *testing.T, urls ...string) *crowd {
 	t.Helper()
 	c := &crowd{t: t, urls: urls, stop: make(chan struct{}), http: &http.Client{
-		Transport: &http.Transport{MaxIdleConnsPerHost: crowdSize}, Timeout: time.Minute,
+		Transport: &http.Transport{MaxIdleConnsPerHost: *crowdSize}, Timeout: time.Minute,
 	}}
 	c.goes()
 	c.returns()
-	for i := range crowdSize {
+	for i := range *crowdSize {
 		c.running.Go(func() { c.client(i) })
 	}
 	return c
@@ -145,7 +142,10 @@ func (p *program) terminate() {
 	p.awaitEnd()
 }
 
-var restarts = flag.Int("restarts", 1, "how often the tests of rolling restarts restart each process")
+var (
+	crowdSize = flag.Int("crowd", 20, "how many clients there are in the tests of rolling restarts")
+	restarts  = flag.Int("restarts", 1, "how often they restart each process")
+)
 
 // between is how many appends are accepted between two of them.
 const between = 200
