@@ -63,8 +63,8 @@ fuzz: ## run each fuzz target for FUZZTIME (3000x: so many inputs; 10m for a tim
 		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -parallel 2 $$package || exit 1; \
 	done
 
-simulate: ## play SCHEDULES schedules of the simulation (2000)
-	$(GO) test ./internal/simulation -run TestSchedules -timeout 0 -schedules $(SCHEDULES) -seed $${SEED:-1}
+simulate: ## play SCHEDULES schedules of the simulation (2000), and look for all planted faults
+	$(GO) test ./internal/simulation -run 'TestSchedules|TestFindsBugs' -rare -timeout 0 -schedules $(SCHEDULES) -seed $${SEED:-1}
 
 cluster: ## run the tests on a NATS cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run Cluster -timeout 30m -v ./broker/jetstream

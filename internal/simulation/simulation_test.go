@@ -15,6 +15,7 @@ var (
 	schedules = flag.Int("schedules", 1000, "how many schedules to play")
 	firstSeed = flag.Uint64("seed", 1, "the first schedule's seed")
 	kind      = flag.String("kind", "", "the kind of broker: replaying, ordered or unordered; all of them if empty")
+	rare      = flag.Bool("rare", false, "look for the planted fault too that shows in one schedule of a thousand")
 	logged    = flag.Bool("logged", false, "print what the system logs")
 )
 
@@ -59,9 +60,12 @@ func TestFindsBugs(t *testing.T) {
 		CommitWithoutOwnerCheck: {AnyKind, "P1 P2 P4 P5 P6"},
 		ProgressOutside:         {AnyKind, "P2"},
 		BarrierWithoutEpoch:     {Unordered, "P5"},
-		ForgetsWhatIsKept:       {Replaying, "P2"},
+		ForgetsWhatIsKept:       {Replaying, "P2 P3 P9"},
 		ClockFromStamps:         {Ordered, "P2 P9"},
 	} {
+		if bug == ForgetsWhatIsKept && !*rare {
+			continue // it takes minutes to be found: see make simulate
+		}
 		t.Run(string(bug), func(t *testing.T) {
 			t.Parallel()
 			for seed := uint64(1); seed <= 2000; seed++ {
