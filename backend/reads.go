@@ -11,9 +11,9 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// Whether reads work is known from the reads themselves. A store may be damaged in one place: then what lies elsewhere can
-// be read, and no ping shows it. So a read that fails until somebody repairs the store is remembered, and tried again
-// from time to time, until it does not.
+// Whether reads work is known from the reads themselves. A store may be damaged in one place: then what lies elsewhere
+// can be read, and no ping shows it. So a read that fails until somebody repairs the store is remembered, and tried
+// again from time to time, until it does not.
 
 // watched is the reader, and remembers what cannot be read.
 type watched struct {
@@ -110,7 +110,9 @@ func (w *watched) Deployment(ctx context.Context) (drainmark.Deployment, error) 
 
 // Progress implements store.Reader.
 func (w *watched) Progress(ctx context.Context, partition int) (drainmark.Progress, error) {
-	return watching(ctx, w, func(ctx context.Context) (drainmark.Progress, error) { return w.Reader.Progress(ctx, partition) })
+	return watching(ctx, w, func(ctx context.Context) (drainmark.Progress, error) {
+		return w.Reader.Progress(ctx, partition)
+	})
 }
 
 // Claims implements store.Reader.
@@ -120,12 +122,16 @@ func (w *watched) Claims(ctx context.Context) ([]store.Claim, error) {
 
 // Messages implements store.Reader.
 func (w *watched) Messages(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
-	return watching(ctx, w, func(ctx context.Context) (store.Page, error) { return w.Reader.Messages(ctx, log, after, limit) })
+	return watching(ctx, w, func(ctx context.Context) (store.Page, error) {
+		return w.Reader.Messages(ctx, log, after, limit)
+	})
 }
 
 // Logs implements store.Reader.
 func (w *watched) Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
-	return watching(ctx, w, func(ctx context.Context) ([]drainmark.LogInfo, error) { return w.Reader.Logs(ctx, after, limit) })
+	return watching(ctx, w, func(ctx context.Context) ([]drainmark.LogInfo, error) {
+		return w.Reader.Logs(ctx, after, limit)
+	})
 }
 
 // Written implements store.Reader.
@@ -136,7 +142,9 @@ func (w *watched) Written(ctx context.Context, partition int, since uint64, limi
 }
 
 // Rejected implements store.Reader.
-func (w *watched) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+func (w *watched) Rejected(
+	ctx context.Context, partition int, runs []drainmark.Run, each int,
+) ([]drainmark.DeadLetter, error) {
 	return watching(ctx, w, func(ctx context.Context) ([]drainmark.DeadLetter, error) {
 		return w.Reader.Rejected(ctx, partition, runs, each)
 	})

@@ -15,7 +15,7 @@ import (
 var errLeft = errors.New("the replica was left meanwhile")
 
 // call has a question answered by the active member, or by the next one when that fails. ErrNotFound is an answer: who
-// returns it has made sure that it is not of an older state. So is ErrMisconfigured when every fit member has said it.
+// returns it has made sure that it is not of an older state. So is ErrMisconfigured when every fit member has said so.
 func call[T any](ctx context.Context, r *Reader, doing string, ask func(context.Context, *tenure) (T, error)) (T, error) {
 	var refused refusals
 	if t := r.active.Load(); t != nil {
@@ -31,8 +31,8 @@ func call[T any](ctx context.Context, r *Reader, doing string, ask func(context.
 	return repeat(ctx, r, doing, ask, refused)
 }
 
-// once asks one member. If the member is at fault for an error, it is left. One that somebody has to repair is kept while
-// nobody is better: it may answer everything else.
+// once asks one member. If the member is at fault for an error, it is left. One that somebody has to repair is kept
+// while nobody is better: it may answer everything else.
 func once[T any](ctx context.Context, r *Reader, t *tenure, ask func(context.Context, *tenure) (T, error)) (T, error) {
 	asking, cancel := context.WithTimeout(ctx, r.config.CallTimeout)
 	defer cancel()

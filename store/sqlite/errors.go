@@ -43,8 +43,8 @@ func broken(err error) bool {
 	return false
 }
 
-// explain says in plain words what an error of SQLite's means for the file at a path: store.ErrMisconfigured if a person
-// has to act. An error of a broken connection must be one that a new connection has given too.
+// explain says in plain words what an error of SQLite's means for the file at a path: store.ErrMisconfigured if a
+// person has to act. An error of a broken connection must be one that a new connection has given too.
 func explain(path string, err error) error {
 	switch code(err) {
 	case codes.SQLITE_BUSY, codes.SQLITE_LOCKED:

@@ -42,7 +42,8 @@ func (i *identity) check(ctx context.Context, c *conn) error {
 	case err != nil:
 		return err
 	case before != nil && d != *before:
-		return store.Misconfigured("%s is of deployment %x by now, and was of %x before: give this one its own file back", c.path, d.ID, before.ID)
+		return store.Misconfigured("%s is of deployment %x by now, and was of %x before: give this one its own file back",
+			c.path, d.ID, before.ID)
 	}
 	i.note(d)
 	return nil

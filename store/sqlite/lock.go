@@ -25,7 +25,8 @@ func newLockWatch(path string, log *slog.Logger) *lockWatch {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &lockWatch{path: path, lines: loglimit.New(log, slog.LevelWarn, "another process has the database file locked; waiting for it")}
+	const waiting = "another process has the database file locked; waiting for it"
+	return &lockWatch{path: path, lines: loglimit.New(log, slog.LevelWarn, waiting)}
 }
 
 // note notes whether an attempt has met a lock.

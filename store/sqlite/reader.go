@@ -95,8 +95,8 @@ func (r *Reader) closed() bool {
 	}
 }
 
-// read runs do on a connection of its own. If that turns out to be broken, do is run once more on a new one: the file may
-// be another by now. What do returns must be made by that run alone.
+// read runs do on a connection of its own. If that turns out to be broken, do is run once more on a new one: the file
+// may be another by now. What do returns must be made by that run alone.
 func read[T any](ctx context.Context, r *Reader, doing string, do func(*conn) (T, error)) (T, error) {
 	found, err := attempt(ctx, r, r.conn, do)
 	if broken(err) && ctx.Err() == nil {

@@ -200,8 +200,8 @@ func checkSchema(ctx context.Context, c *conn) (version int64, err error) {
 // made matches what the schema makes, but for the view, which is for people.
 var made = regexp.MustCompile(`CREATE (?:TABLE|INDEX|TRIGGER) (\w+)`)
 
-// checkTables looks whether everything is there that a store of this schema version has. What somebody has removed would
-// make some calls fail and others wrong.
+// checkTables looks whether everything is there that a store of this schema version has. What somebody has removed
+// would make some calls fail and others wrong.
 func checkTables(ctx context.Context, c *conn) error {
 	there := map[string]bool{}
 	err := c.each(ctx, "SELECT name FROM sqlite_schema", nil, func(row []driver.Value) error {

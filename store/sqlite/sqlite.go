@@ -28,7 +28,8 @@ type Options struct {
 	Readers int
 	// Now is this process' wall clock, on which leases run: time.Now unless it is set.
 	Now func() time.Time
-	// Logger is told by a Store when everybody on the host can read the file, and that it waits for a lock; nil for nobody.
+	// Logger is told by a Store when everybody on the host can read the file, and that it waits for a lock; nil for
+	// nobody.
 	Logger *slog.Logger
 }
 

@@ -77,7 +77,8 @@ func (j *job) try(c *conn) error {
 	return j.do(c)
 }
 
-// movedError is of a commit that went nowhere. The next one goes to the file that is there by then, if it is the same store.
+// movedError is of a commit that went nowhere. The next one goes to the file that is there by then, if it is the same
+// store.
 func movedError(path string) error {
 	return fmt.Errorf("%s was removed or replaced while it was open", path)
 }
@@ -144,8 +145,8 @@ func (w *writer) turn(batch []*job) {
 	w.trim()
 }
 
-// together does the jobs in one transaction and returns their outcomes. If the connection turns out to be broken, they are
-// done once more on a new one: the file may be another by now.
+// together does the jobs in one transaction and returns their outcomes. If the connection turns out to be broken, they
+// are done once more on a new one: the file may be another by now.
 func (w *writer) together(batch []*job) []error {
 	outcomes, err := w.attempt(batch)
 	if broken(err) {
