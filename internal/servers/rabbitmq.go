@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -183,6 +184,9 @@ func (r *RabbitMQ) Control(arguments ...string) string {
 	return string(out)
 }
 
+// callers counts the calls into brokers that this process has made.
+var callers atomic.Uint64
+
 // Eval runs Erlang expressions in the broker, and returns the last one's value as text. It takes milliseconds, and
 // Control takes seconds.
 func (r *RabbitMQ) Eval(expressions string) string {
@@ -193,7 +197,10 @@ func (r *RabbitMQ) Eval(expressions string) string {
 	if err != nil {
 		r.t.Fatalf("reading what protects the node: %v", err)
 	}
-	cmd := exec.CommandContext(ctx, program(r.t, "erl_call", "erlang-base"), "-sname", r.Node, "-c", string(cookie), "-e")
+	// Of two callers with the same name, a node cuts one off. Theirs is the same by default, and with -r within a second.
+	caller := fmt.Sprintf("caller%d-%d", os.Getpid(), callers.Add(1))
+	cmd := exec.CommandContext(ctx, program(r.t, "erl_call", "erlang-base"),
+		"-sname", r.Node, "-h", caller, "-c", string(cookie), "-e")
 	cmd.Env = append(cmd.Environ(), r.env...)
 	cmd.Stdin = strings.NewReader(`unicode:characters_to_list(io_lib:format("~0p", [begin ` + expressions + " end])).\n")
 	out, err := cmd.CombinedOutput()

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"sync"
 	"testing"
 
 	"go.uber.org/goleak"
@@ -23,4 +24,18 @@ func TestRabbitMQ(t *testing.T) {
 	if err := r.answers(t.Context()); err != nil {
 		t.Fatalf("after a pause: %v", err)
 	}
+}
+
+func TestEvalManyAtOnce(t *testing.T) {
+	t.Parallel()
+	r := StartRabbitMQ(t, RabbitMQOptions{})
+	var evaluations sync.WaitGroup
+	for range 8 {
+		evaluations.Go(func() {
+			if got := r.Eval(`timer:sleep(100), 1 + 1`); got != `"2"` {
+				t.Errorf("1 + 1 is %s", got)
+			}
+		})
+	}
+	evaluations.Wait()
 }
