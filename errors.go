@@ -21,6 +21,7 @@ const (
 	KindConflict       Kind = "conflict"        // the thing is not in the state that the request needs
 	KindNotReached     Kind = "not-reached"     // the reader does not show the receipt's writes yet
 	KindBacklogFull    Kind = "backlog-full"    // no more can be accepted until something has been persisted
+	KindDiskFull       Kind = "disk-full"       // no more can be accepted until somebody has made room on the broker's disk
 	KindTooMany        Kind = "too-many"        // a limit on concurrent waiters or subscribers is reached
 	KindUnavailable    Kind = "unavailable"     // the broker or the store does not answer; nothing was done
 	KindOutcomeUnknown Kind = "outcome-unknown" // it may or may not have been done; the receipt will tell

@@ -78,7 +78,7 @@ type Logs struct {
 	Held
 }
 
-// Working says why something does not work now; nil for what does. KindUnavailable, KindBacklogFull.
+// Working says why something does not work now; nil for what does. KindUnavailable, KindBacklogFull, KindDiskFull.
 type Working struct {
 	Appends error // why appends are not accepted, in at least one partition
 	Reads   error // why nothing could be read
@@ -95,7 +95,7 @@ type Working struct {
 type Service interface {
 	// Append stamps the records (all of kind Append, one log, checked by the caller) with the time at which they were
 	// accepted, publishes them and returns when the broker
-	// has confirmed all of them. KindBacklogFull and KindUnavailable: none was stored. KindOutcomeUnknown: some may be;
+	// has confirmed all of them. KindBacklogFull, KindDiskFull and KindUnavailable: none was stored. KindOutcomeUnknown: some may be;
 	// the receipt is valid and tells later. They stand in the log in order; those of one batch stand next to each other.
 	Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)
 

@@ -67,9 +67,11 @@ func (b *Backend) fence(ctx context.Context, partitions []int) (map[int]fence, e
 		})
 	}
 	if err := group.Wait(); err != nil {
-		kind := drainmark.KindUnavailable
-		if drainmark.KindOf(err) == drainmark.KindMisconfigured {
-			kind = drainmark.KindMisconfigured
+		kind := drainmark.KindOf(err)
+		switch kind {
+		case drainmark.KindMisconfigured, drainmark.KindBacklogFull, drainmark.KindDiskFull:
+		default:
+			kind = drainmark.KindUnavailable
 		}
 		return nil, drainmark.Errorf(kind, "publishing a fence: %w", err)
 	}

@@ -165,7 +165,7 @@ func (p *publisher) putMarker(ctx context.Context, producer drainmark.ProducerID
 	}
 	m := &marker{stored: make(chan struct{}), batch: broker.Batch{
 		Header:  broker.Header{Partition: p.partition, Producer: producer, First: sequence, Last: sequence},
-		Payload: drainmark.EncodeBatch(nil, &batch),
+		Payload: drainmark.EncodeBatch(nil, &batch), Urgent: true,
 	}}
 	p.mu.Lock()
 	p.markers = append(p.markers, m)

@@ -301,11 +301,11 @@ func TestForHowLongAFailedAttemptSpeaks(t *testing.T) {
 		{broker.ErrFull, recheckAfter - 1, 1, false},
 	} {
 		var failed tried
-		failed.end(begin, test.err)
+		failed.end(begin, false, test.err)
 		if got := failed.recheck(after(test.now), after(test.persisted)); got != test.recheck {
 			t.Errorf("%v after %v, something persisted after %v: %v", test.err, test.now, test.persisted, got)
 		}
-		failed.end(after(time.Hour), test.err)
+		failed.end(after(time.Hour), false, test.err)
 		if test.err != nil && !failed.recheck(after(2*time.Hour), after(time.Minute)) {
 			t.Errorf("%v: what was persisted since the first failure does not count at the second", test.err)
 		}

@@ -66,20 +66,34 @@ type request struct {
 	taken     int           // records that are in a batch, stored or not
 	stored    int           // records that the broker has confirmed
 	handedOut bool          // somebody has the receipt: the sequences must not go to other records
+	probe     bool          // a fence that finds out whether appends are taken: it is not urgent, and not shared
 	done      chan struct{} // closed when all is stored, or err is set
 	err       error
 }
 
 // batch is what is in flight: records of one or more requests.
 type batch struct {
-	first uint64
-	parts []part
-	bytes int
+	first  uint64
+	parts  []part
+	bytes  int
+	urgent bool // as broker.Batch has it
 }
 
 type part struct {
 	request *request
 	records int
+}
+
+// isFence says whether others may share the request as their fence.
+func (r *request) isFence() bool { return r.records[0].Kind == drainmark.Fence && !r.probe }
+
+// isUrgent says whether the request's records, which are all of one kind, are what broker.Batch calls urgent.
+func (r *request) isUrgent() bool {
+	switch r.records[0].Kind {
+	case drainmark.Clear, drainmark.Discard, drainmark.Fence:
+		return !r.probe
+	}
+	return false
 }
 
 func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *publisher {
@@ -128,6 +142,17 @@ func (p *publisher) putFence(ctx context.Context, currentEpoch func() uint64) (d
 	return run, r.epoch, err
 }
 
+// putProbe publishes a fence as if it were an append.
+func (p *publisher) putProbe(ctx context.Context) error {
+	fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: p.now()}
+	r := &request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), probe: true, done: make(chan struct{})}
+	if err := p.enqueue(r); err != nil {
+		return err
+	}
+	_, err := p.await(ctx, r)
+	return err
+}
+
 func (p *publisher) enqueue(r *request) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,7 +174,7 @@ func (p *publisher) enqueue(r *request) error {
 	}
 	r.waiters = 1
 	p.waiting = append(p.waiting, r)
-	if r.records[0].Kind == drainmark.Fence && p.fence == nil {
+	if r.isFence() && p.fence == nil {
 		p.fence = r
 	}
 	p.signal()
@@ -281,7 +306,7 @@ func (p *publisher) sendFence() {
 func (p *publisher) take() *batch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := &batch{first: p.next, bytes: drainmark.BatchOverhead}
+	b := &batch{first: p.next, bytes: drainmark.BatchOverhead, urgent: true}
 	maxBytes := min(p.broker.Traits().MaxPayload, drainmark.MaxBatchBytes)
 	maxRecords := min(p.limits.BatchRecords, drainmark.MaxBatchRecords)
 	records := 0
@@ -303,6 +328,7 @@ func (p *publisher) take() *batch {
 			r.first = p.next
 		}
 		b.parts = append(b.parts, part{r, n})
+		b.urgent = b.urgent && r.isUrgent()
 		r.taken += n
 		records += n
 		p.next += uint64(n)
@@ -357,7 +383,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 	}
 	message := broker.Batch{
 		Header:  broker.Header{Partition: p.partition, Producer: p.producer, First: b.first, Last: last},
-		Payload: payload,
+		Payload: payload, Urgent: b.urgent,
 	}
 	inDoubt := false
 	for {
@@ -366,8 +392,10 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		if err == nil {
 			p.metrics.published(time.Since(start), int(last-b.first+1))
 			p.retry.Reset()
-			p.failing.End("batches are published again")
-			p.misfit.End("batches are published again")
+			if !p.isFull() {
+				p.failing.End("batches are published again")
+				p.misfit.End("batches are published again")
+			}
 			p.accepted.confirmed(last, time.Now()) // before anybody is told
 			p.ledger.Confirmed(p.partition, last)
 			p.refuse(nil)
@@ -378,7 +406,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		p.failed(err, "first", b.first, "last", last, "error", err)
 		refusal := refusalOf(err)
 		if isCertain(err) && !inDoubt && p.takeApart(b) {
-			p.turnAway(refusal) // whoever comes next finds out anew
+			p.turnAway(refusal, b.urgent) // whoever comes next finds out anew
 			return refusal != nil || p.retry.Wait(ctx) == nil
 		}
 		inDoubt = inDoubt || !isCertain(err)
@@ -407,6 +435,8 @@ func isCertain(err error) bool {
 // again may help.
 func refusalOf(err error) error {
 	switch {
+	case errors.Is(err, broker.ErrDiskFull):
+		return drainmark.Errorf(drainmark.KindDiskFull, "nothing more is accepted until somebody has made room: %w", err)
 	case errors.Is(err, broker.ErrFull):
 		return drainmark.Errorf(drainmark.KindBacklogFull, "nothing more is accepted now: %w", err)
 	case errors.Is(err, broker.ErrMisconfigured):
@@ -425,7 +455,7 @@ func (p *publisher) attempt(ctx context.Context, b broker.Batch) error {
 	err := p.broker.Publish(ctx, p.partition, b)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.tried.end(time.Now(), err)
+	p.tried.end(time.Now(), b.Urgent, err)
 	return err
 }
 
@@ -466,7 +496,7 @@ func (p *publisher) takeApart(b *batch) bool {
 			p.waiting = slices.Insert(p.waiting, 0, r)
 		}
 		r.taken -= part.records
-		if r.records[0].Kind == drainmark.Fence && p.fence == nil && r.taken == 0 {
+		if r.isFence() && p.fence == nil && r.taken == 0 {
 			p.fence = r
 		}
 	}
@@ -479,26 +509,29 @@ func (p *publisher) refuse(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuses = why
-	p.failWaiting(why)
+	p.failWaiting(why, true)
 }
 
-// turnAway fails what is in no batch now, unless why is nil, and nothing that comes later.
-func (p *publisher) turnAway(why error) {
+// turnAway fails what is in no batch now, unless why is nil, and nothing that comes later. For want of room, what is
+// urgent fails only if it was an urgent batch that was refused: otherwise it is tried by itself next.
+func (p *publisher) turnAway(why error, urgent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.refuses = nil
-	p.failWaiting(why)
+	kind := drainmark.KindOf(why)
+	p.failWaiting(why, urgent || kind != drainmark.KindBacklogFull && kind != drainmark.KindDiskFull)
 }
 
-// failWaiting fails what is in no batch, unless why is nil. Called with mu held.
-func (p *publisher) failWaiting(why error) {
+// failWaiting fails what is in no batch, unless why is nil, with what is urgent or without. Called with mu held.
+func (p *publisher) failWaiting(why error, urgent bool) {
 	if why == nil {
 		return
 	}
 	var kept []*request
 	for _, r := range p.waiting {
 		switch {
-		case r.handedOut || r.taken > r.stored: // its sequences are given away, or partly in flight
+		case r.handedOut || r.taken > r.stored, // its sequences are given away, or partly in flight
+			!urgent && r.isUrgent():
 			kept = append(kept, r)
 		case r.stored > 0:
 			p.finish(r, drainmark.Errorf(drainmark.KindOutcomeUnknown, "the first %d of %d records are stored, the others are not: %w", r.stored, len(r.records), why))
@@ -507,7 +540,16 @@ func (p *publisher) failWaiting(why error) {
 		}
 	}
 	p.waiting = kept
-	p.fence = nil
+	if !slices.Contains(kept, p.fence) {
+		p.fence = nil
+	}
+}
+
+// isFull says whether the broker had no room for what was tried last, and is not urgent.
+func (p *publisher) isFull() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return errors.Is(p.tried.err, broker.ErrFull)
 }
 
 // flush stops taking requests, and waits until everything is stored or ctx ends.

@@ -85,7 +85,7 @@ func (b *Backend) readable(ctx context.Context) error {
 // takesAppends says why appends are not accepted now, in at least one partition.
 func (b *Backend) takesAppends(ctx context.Context) error {
 	if err := b.broker.Ping(ctx); err != nil {
-		return unanswered("asking the broker", "the broker", err)
+		return cmp.Or(refusalOf(err), unanswered("asking the broker", "the broker", err))
 	}
 	if err := b.budget.full(); err != nil {
 		return err
@@ -135,7 +135,7 @@ func (p *publisher) takesAppends(ctx context.Context, t *tracked) error {
 	if !recheck {
 		return err
 	}
-	if _, _, err = p.putFence(ctx, func() uint64 { return t.snapshot().Epoch }); err == nil {
+	if err = p.putProbe(ctx); err == nil {
 		return nil
 	}
 	p.mu.Lock()
@@ -157,14 +157,18 @@ func (t *tried) begin(now time.Time) {
 	t.doubt = cmp.Or(t.doubt, now)
 }
 
-func (t *tried) end(now time.Time, err error) {
+// end notes how an attempt ended. That something urgent was stored says nothing of others, if the broker had no room.
+func (t *tried) end(now time.Time, urgent bool, err error) {
 	if err == nil || isCertain(err) {
 		t.doubt = time.Time{}
+	}
+	if t.began = (time.Time{}); urgent && err == nil && errors.Is(t.err, broker.ErrFull) {
+		return
 	}
 	if t.err == nil {
 		t.since = now
 	}
-	t.began, t.err, t.at = time.Time{}, err, now
+	t.err, t.at = err, now
 }
 
 // failure says why a batch would not be stored now, as far as the attempts show.

@@ -20,6 +20,9 @@ var (
 	// ErrFull: the batch was certainly not stored, because a limit of the broker is reached or its disk is full.
 	// The text behind it says which.
 	ErrFull = errors.New("the broker takes nothing more, because a limit is reached")
+	// ErrDiskFull is the ErrFull (errors.Is) of a broker whose disk has too little room: persisting something makes none,
+	// somebody has to.
+	ErrDiskFull error = diskFull{}
 	// ErrNotSent: the batch was certainly not stored, because there was no connection to send it over.
 	ErrNotSent = errors.New("the broker is not connected")
 	// ErrMisconfigured: it will not work until somebody changes something; the text says what.
@@ -29,6 +32,11 @@ var (
 	// ErrClosed: the Broker or Receiver has been closed on this side.
 	ErrClosed = errors.New("closed")
 )
+
+type diskFull struct{}
+
+func (diskFull) Error() string        { return "the broker's disk has too little room" }
+func (diskFull) Is(target error) bool { return target == ErrFull }
 
 // Broker stores batches durably, per partition. Its methods may be called concurrently except where one says not to.
 // No method blocks for longer than its context lasts. Errors never contain a password or a connection URL.
@@ -108,6 +116,9 @@ func (h Header) Run() drainmark.Run {
 type Batch struct {
 	Header
 	Payload []byte // what drainmark.EncodeBatch made
+	// Urgent says that the batch has nothing but clears, discards and fences: they make room, or tell. A broker that keeps
+	// some room back for them takes them when it refuses others with ErrFull. To any other broker it means nothing.
+	Urgent bool
 }
 
 // Delivery is a batch as it comes from the broker.

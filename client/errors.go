@@ -30,6 +30,7 @@ const (
 	Misconfigured  Kind = "misconfigured"   // the server's log says more
 	Internal       Kind = "internal"        // the server's log says more
 	BacklogFull    Kind = "backlog-full"    // no more is accepted until something has been persisted
+	DiskFull       Kind = "disk-full"       // no more is accepted until somebody has made room on the broker's disk
 	TooMany        Kind = "too-many"        // too many waiters, event streams or request bodies at once
 	Unavailable    Kind = "unavailable"     // the broker or the store does not answer; nothing was done
 	OutcomeUnknown Kind = "outcome-unknown" // it may or may not have been done; the receipt tells
@@ -198,7 +199,7 @@ func (what *call) refused(a *answer) *Error {
 func provesNothingDone(status int, kind Kind) bool {
 	switch {
 	case status == http.StatusServiceUnavailable:
-		return kind == Unavailable || kind == BacklogFull || kind == TooMany
+		return kind == Unavailable || kind == BacklogFull || kind == DiskFull || kind == TooMany
 	case status == http.StatusRequestTimeout: // a server that is stopping says so; a proxy may have passed it on
 		return kind == Unavailable
 	case status == 499:

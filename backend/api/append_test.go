@@ -207,6 +207,7 @@ func TestAppendFails(t *testing.T) {
 		retry   string
 	}{
 		"the backlog is full":                {drainmark.Receipt{}, drainmark.Errorf(drainmark.KindBacklogFull, "full"), drainmark.KindBacklogFull, false, "1"},
+		"the disk is full":                   {drainmark.Receipt{}, drainmark.Errorf(drainmark.KindDiskFull, "full"), drainmark.KindDiskFull, false, "10"},
 		"the broker does not answer":         {drainmark.Receipt{}, drainmark.Errorf(drainmark.KindUnavailable, "no"), drainmark.KindUnavailable, false, "1"},
 		"an unknown outcome has its receipt": {receiptBoth, unknown, drainmark.KindOutcomeUnknown, true, ""},
 		"an unknown outcome that is wrapped": {receiptBoth, fmt.Errorf("appending: %w", unknown), drainmark.KindOutcomeUnknown, true, ""},

@@ -82,7 +82,7 @@ func comeBack() string {
 // comment, when to come back, and, where it is known, from where.
 func (h *handler) putOff(w http.ResponseWriter, r *request, id string, err error) error {
 	err = h.interpreted(err)
-	if !problems[drainmark.KindOf(err)].retry || r.Method == http.MethodHead || !acceptsEvents(r.Header["Accept"]) {
+	if problems[drainmark.KindOf(err)].retry == 0 || r.Method == http.MethodHead || !acceptsEvents(r.Header["Accept"]) {
 		return err
 	}
 	h.metrics.putOff.Inc()

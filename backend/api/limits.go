@@ -33,7 +33,7 @@ type Limits struct {
 	Request    time.Duration // how long a request takes at most, besides the wait that it asked for; 10 s
 	Heartbeat  time.Duration // silence on an event stream before it gets a comment; 15 s
 	Write      time.Duration // how long the client may take to accept one write; 10 s
-	RetryAfter time.Duration // what Retry-After says, in whole seconds; 1 s
+	RetryAfter time.Duration // what Retry-After says, in whole seconds; 1 s. Ten times that while a disk is full
 }
 
 // withDefaults fills in what is not set, and says what cannot be.

@@ -28,7 +28,7 @@ func newLines(to *slog.Logger) lines {
 // refused logs why a request failed, if that is for who runs this to know.
 func (l *lines) refused(route string, status int, err error) {
 	switch kind := drainmark.KindOf(err); {
-	case kind == drainmark.KindBacklogFull:
+	case kind == drainmark.KindBacklogFull, kind == drainmark.KindDiskFull:
 		l.full.Log("route", route, "error", err)
 	case kind == drainmark.KindTooMany:
 		l.many.Log("route", route, "error", err)

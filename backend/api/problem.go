@@ -23,23 +23,24 @@ const statusClientClosed = 499
 var problems = map[drainmark.Kind]struct {
 	status int
 	title  string
-	retry  bool // the same request may succeed later: say when
+	retry  int // the same request may succeed later: after so many times Limits.RetryAfter; 0 if not
 }{
-	drainmark.KindInvalid:        {http.StatusBadRequest, "The request is malformed or out of range", false},
-	drainmark.KindInvalidReceipt: {http.StatusBadRequest, "The receipt is not one of this deployment", false},
-	drainmark.KindReceiptExpired: {http.StatusGone, "The receipt is too old to be answered", false},
-	drainmark.KindNotFound:       {http.StatusNotFound, "There is no such thing", false},
-	drainmark.KindMethod:         {http.StatusMethodNotAllowed, "The resource has no such method", false},
-	drainmark.KindMediaType:      {http.StatusUnsupportedMediaType, "The body's type or encoding cannot be taken", false},
-	drainmark.KindTooLarge:       {http.StatusRequestEntityTooLarge, "A size is over its limit", false},
-	drainmark.KindConflict:       {http.StatusConflict, "The state of the thing does not allow it", false},
-	drainmark.KindNotReached:     {http.StatusPreconditionFailed, "The writes of the receipt are not visible here yet", true},
-	drainmark.KindBacklogFull:    {http.StatusServiceUnavailable, "The backlog is full", true},
-	drainmark.KindTooMany:        {http.StatusServiceUnavailable, "Too much is going on at once", true},
-	drainmark.KindUnavailable:    {http.StatusServiceUnavailable, "The broker or the store does not answer", true},
-	drainmark.KindOutcomeUnknown: {http.StatusGatewayTimeout, "It may or may not have been done", false},
-	drainmark.KindMisconfigured:  {http.StatusInternalServerError, "The deployment is not set up right", false},
-	drainmark.KindInternal:       {http.StatusInternalServerError, "Something went wrong here", false},
+	drainmark.KindInvalid:        {http.StatusBadRequest, "The request is malformed or out of range", 0},
+	drainmark.KindInvalidReceipt: {http.StatusBadRequest, "The receipt is not one of this deployment", 0},
+	drainmark.KindReceiptExpired: {http.StatusGone, "The receipt is too old to be answered", 0},
+	drainmark.KindNotFound:       {http.StatusNotFound, "There is no such thing", 0},
+	drainmark.KindMethod:         {http.StatusMethodNotAllowed, "The resource has no such method", 0},
+	drainmark.KindMediaType:      {http.StatusUnsupportedMediaType, "The body's type or encoding cannot be taken", 0},
+	drainmark.KindTooLarge:       {http.StatusRequestEntityTooLarge, "A size is over its limit", 0},
+	drainmark.KindConflict:       {http.StatusConflict, "The state of the thing does not allow it", 0},
+	drainmark.KindNotReached:     {http.StatusPreconditionFailed, "The writes of the receipt are not visible here yet", 1},
+	drainmark.KindBacklogFull:    {http.StatusServiceUnavailable, "The backlog is full", 1},
+	drainmark.KindDiskFull:       {http.StatusServiceUnavailable, "The broker's disk is full", 10},
+	drainmark.KindTooMany:        {http.StatusServiceUnavailable, "Too much is going on at once", 1},
+	drainmark.KindUnavailable:    {http.StatusServiceUnavailable, "The broker or the store does not answer", 1},
+	drainmark.KindOutcomeUnknown: {http.StatusGatewayTimeout, "It may or may not have been done", 0},
+	drainmark.KindMisconfigured:  {http.StatusInternalServerError, "The deployment is not set up right", 0},
+	drainmark.KindInternal:       {http.StatusInternalServerError, "Something went wrong here", 0},
 }
 
 // Problem is an error as the API writes it (RFC 9457).
@@ -155,8 +156,8 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 		p.Receipt = unknown.receipt
 		w.Header().Set(receiptHeader, p.Receipt)
 	}
-	if problems[drainmark.KindOf(err)].retry {
-		w.Header().Set("Retry-After", seconds(h.limits.RetryAfter))
+	if times := problems[drainmark.KindOf(err)].retry; times > 0 {
+		w.Header().Set("Retry-After", seconds(time.Duration(times)*h.limits.RetryAfter))
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	body, _ := json.Marshal(p) // strings and a number: it cannot fail

@@ -122,6 +122,16 @@ var publishFaults = []fault{
 			return nil
 		}}
 	}},
+	{"reports nil for what is urgent and was refused", fullCase.name, func() *adapter {
+		return &adapter{publish: func(c *conn, ctx context.Context, partition int, b broker.Batch) error {
+			if urgent := b.Urgent; urgent {
+				b.Urgent = false
+				_ = c.client().Publish(ctx, partition, b)
+				return nil
+			}
+			return c.client().Publish(ctx, partition, b)
+		}}
+	}},
 	{"says ErrFull for what it has stored", fullCase.name, func() *adapter {
 		return &adapter{Options: keepsLog, publish: func(c *conn, ctx context.Context, partition int, b broker.Batch) error {
 			if err := c.client().Publish(ctx, partition, b); err != nil || b.Last == 6 {

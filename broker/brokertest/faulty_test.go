@@ -50,6 +50,7 @@ func harness(adapter func() *adapter) Harness {
 			t.Cleanup(func() { close(a.over) })
 			a.Partitions = 2
 			a.MaxBatches = limit
+			a.Reserve = 2
 			s := &server{adapter: a, memory: memory.NewServer(a.Options)}
 			return s.describe()
 		}

@@ -209,7 +209,7 @@ func foreignMessage(c *C) {
 
 // fullCase runs on the harness's small server.
 var fullCase = testCase{
-	name: "a full broker refuses with ErrFull, stores nothing of it, and takes batches again when there is room",
+	name: "a full broker refuses with ErrFull, stores nothing of it, except for what is urgent perhaps, and takes batches again when there is room",
 	run:  fullAndRoomAgain,
 }
 
@@ -226,6 +226,13 @@ func fullAndRoomAgain(c *C) {
 		if stored++; err != nil || stored == most {
 			c.Fatalf("after %d batches, instead of ErrFull: %v", stored, err)
 		}
+	}
+	urgent := withPayload(0, 1, stored+1, stored+1, payload(stored+1))
+	urgent.Urgent = true
+	if err := c.tryPublish(b, urgent); err == nil { // it keeps some room back
+		stored++
+	} else if !errors.Is(err, broker.ErrFull) {
+		c.Fatalf("for an urgent batch, instead of ErrFull: %v", err)
 	}
 	c.pending(b, drainmark.Progress{}, stored)
 	r := c.open(b, 0, "")

@@ -12,7 +12,8 @@ type EmbedConfig struct {
 	Options
 	Dir        string // where it stores everything; required. Only one process may use it at a time
 	MaxPayload int    // the largest batch, in bytes; 8 MiB less 1 KiB for headers, which is also the most
-	// MinFree is how many bytes must stay free on the disk: with less, Publish fails with broker.ErrFull. 64 MiB.
+	// MinFree is how many bytes must stay free on the disk: with less, Publish fails with broker.ErrDiskFull. An eighth of
+	// it for what is urgent. 64 MiB.
 	MinFree int64
 }
 

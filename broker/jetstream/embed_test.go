@@ -104,11 +104,21 @@ func TestAnEmbeddedServerThatBreaksIsStartedAgain(t *testing.T) {
 func TestWithTooLittleRoomOnTheDiskNothingIsPublished(t *testing.T) {
 	t.Parallel()
 	b := embed(t, EmbedConfig{Dir: t.TempDir(), MinFree: 1 << 60})
-	if err := b.Publish(bounded(t), 0, single(1, 1, 10)); !errors.Is(err, broker.ErrFull) || !strings.Contains(err.Error(), "MinFree") {
+	if err := b.Publish(bounded(t), 0, single(1, 1, 10)); !errors.Is(err, broker.ErrDiskFull) || !errors.Is(err, broker.ErrFull) {
 		t.Errorf("Publish: %v", err)
 	}
-	if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrFull) {
+	if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrDiskFull) {
 		t.Errorf("Ping: %v", err)
+	}
+	free, _ := freeBytes(b.process.config.Dir)
+	b.process.config.MinFree = 2 * free
+	urgent := single(1, 1, 10)
+	urgent.Urgent = true
+	if err := b.Publish(bounded(t), 0, urgent); err != nil {
+		t.Errorf("publishing what is urgent: %v", err)
+	}
+	if err := b.Publish(bounded(t), 0, single(1, 2, 10)); !errors.Is(err, broker.ErrDiskFull) {
+		t.Errorf("publishing what is not: %v", err)
 	}
 }
 

@@ -159,7 +159,7 @@ func (b *Broker) Ping(ctx context.Context) error {
 	}
 	err := group.Wait()
 	if err == nil && b.process != nil {
-		err = b.process.room(0)
+		err = b.process.room(0, false)
 	}
 	return b.explain("asking whether NATS is well", err)
 }

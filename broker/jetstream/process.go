@@ -237,12 +237,20 @@ func (p *process) purges() bool {
 	return !known || free >= p.margin
 }
 
-// room returns broker.ErrFull unless the disk has room for so many bytes more. NATS must never see a full disk if that
-// can be avoided, and purging needs some room, too.
-func (p *process) room(size int) error {
+// urgentShare is the share of MinFree that is kept from what is urgent, too: purging needs some room, and the database
+// beside the broker.
+const urgentShare = 8
+
+// room returns broker.ErrDiskFull unless the disk has room for so many bytes more. NATS must never see a full disk if that
+// can be avoided. What is urgent may have most of what is kept back.
+func (p *process) room(size int, urgent bool) error {
 	free, known := freeBytes(p.config.Dir)
-	if need := p.config.MinFree + int64(size); known && free < need {
-		return fmt.Errorf("%w: its disk has %d bytes left, and must have %d (MinFree is %d)", broker.ErrFull, free, need, p.config.MinFree)
+	least := p.config.MinFree
+	if urgent {
+		least /= urgentShare
+	}
+	if need := least + int64(size); known && free < need {
+		return fmt.Errorf("%w: %d bytes are left, and there must be %d", broker.ErrDiskFull, free, need)
 	}
 	return nil
 }

@@ -27,6 +27,8 @@ type Options struct {
 	Ordered    bool
 	MaxPayload int              // bytes; 0 means 8 MiB
 	MaxBatches int              // how many unacknowledged batches a partition holds; 0 means no limit
+	Reserve    int              // how many urgent ones it holds besides
+	DiskFull   bool             // a full partition is one whose disk is full
 	Now        func() time.Time // the server's clock, for StoredAt; nil means time.Now
 }
 
@@ -155,13 +157,28 @@ func (c *Client) Publish(ctx context.Context, number int, batch broker.Batch) er
 		return drainmark.Errorf(drainmark.KindTooLarge, "publishing %v: payload of %d bytes; the limit (MaxPayload) is %d",
 			batch.Run(), len(batch.Payload), o.MaxPayload)
 	}
-	if o.MaxBatches > 0 && p.unacknowledged() >= o.MaxBatches {
-		return fmt.Errorf("publishing %v: %w (MaxBatches is %d)", batch.Run(), broker.ErrFull, o.MaxBatches)
+	if most := o.most(batch.Urgent); most > 0 && p.unacknowledged() >= most {
+		return fmt.Errorf("publishing %v: %w (MaxBatches is %d)", batch.Run(), o.full(), o.MaxBatches)
 	}
 	batch.Payload = append([]byte{}, batch.Payload...)
 	p.put(&entry{Batch: batch, storedAt: c.server.options.Now()})
 	p.signal()
 	return nil
+}
+
+// most returns how many batches a partition holds before it refuses one; 0 is no limit.
+func (o Options) most(urgent bool) int {
+	if o.MaxBatches > 0 && urgent {
+		return o.MaxBatches + o.Reserve
+	}
+	return o.MaxBatches
+}
+
+func (o Options) full() error {
+	if o.DiskFull {
+		return broker.ErrDiskFull
+	}
+	return broker.ErrFull
 }
 
 // use returns the partition if the connection and the context still are.
@@ -235,7 +252,7 @@ func (c *Client) Ping(ctx context.Context) error {
 			return nil
 		}
 	}
-	return broker.ErrFull
+	return c.server.options.full()
 }
 
 // Traits implements broker.Broker.

@@ -363,18 +363,8 @@ func alarm(t *testing.T, server *servers.RabbitMQ) {
 		server.Eval(`vm_memory_monitor:set_vm_memory_high_watermark({absolute, "` + limit + `"})`)
 	}
 	watermark("1MB")
-	deadline := time.After(30 * time.Second)
-	for err := error(nil); !errors.Is(err, broker.ErrFull); {
-		attempt, cancel := context.WithTimeout(t.Context(), time.Second)
-		err = b.Publish(attempt, 0, batchOf(self, 0, 3, 3))
-		cancel()
-		select {
-		case <-deadline:
-			t.Fatalf("RabbitMQ is short of memory, and publishing gives: %v", err)
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	if err := b.Ping(t.Context()); !errors.Is(err, broker.ErrFull) {
+	awaitRefusal(t, b, "short of memory", broker.ErrFull)
+	if err := b.Ping(t.Context()); !errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrDiskFull) {
 		t.Errorf("Ping of a RabbitMQ that blocks publishers: %v", err)
 	}
 	if backlog, err := b.Backlog(t.Context(), 0, drainmark.Progress{}); err != nil || backlog.Ready != nil {
@@ -384,10 +374,37 @@ func alarm(t *testing.T, server *servers.RabbitMQ) {
 		t.Errorf("Ack while publishers are blocked: %v", err)
 	}
 	watermark("2GB")
+	awaitWell(t, b)
+	server.Eval(`rabbit_disk_monitor:set_disk_free_limit("900000GB")`)
+	awaitRefusal(t, b, "short of disk", broker.ErrDiskFull)
+	server.Eval(`rabbit_disk_monitor:set_disk_free_limit("1MB")`)
+	awaitWell(t, b)
+}
+
+// awaitRefusal publishes until that is refused in this way: RabbitMQ says that it takes nothing when somebody publishes.
+func awaitRefusal(t *testing.T, b *Broker, why string, want error) {
+	t.Helper()
+	deadline := time.After(60 * time.Second)
+	for err := error(nil); !errors.Is(err, want); {
+		attempt, cancel := context.WithTimeout(t.Context(), time.Second)
+		err = b.Publish(attempt, 0, batchOf(self, 0, 3, 3))
+		cancel()
+		select {
+		case <-deadline:
+			t.Fatalf("RabbitMQ is %s, and publishing gives: %v", why, err)
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// awaitWell waits until a ping says that all is well.
+func awaitWell(t *testing.T, b *Broker) {
+	t.Helper()
+	deadline := time.After(60 * time.Second)
 	for err := b.Ping(t.Context()); err != nil; err = b.Ping(t.Context()) {
 		select {
 		case <-deadline:
-			t.Fatalf("when there is memory again: %v", err)
+			t.Fatalf("it has room again: %v", err)
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -172,7 +173,11 @@ func (s *session) ended() bool { return s.conn.IsClosed() }
 // full is the error of a publish while RabbitMQ takes none, because it is short of memory or disk.
 func (s *session) full() error {
 	if reason := s.blocked.Load(); reason != nil {
-		return fmt.Errorf("%w: RabbitMQ blocks publishers: %s", broker.ErrFull, *reason)
+		full := broker.ErrFull
+		if strings.Contains(*reason, "disk") {
+			full = broker.ErrDiskFull
+		}
+		return fmt.Errorf("%w: RabbitMQ blocks publishers: %s", full, *reason)
 	}
 	return nil
 }

@@ -96,6 +96,39 @@ func TestUpEndsOnAFullDisk(t *testing.T) {
 	}
 }
 
+// A disk that "up" itself has filled is relieved through the API: a barrier and a clear are taken when appends are not,
+// what is refused says why, and then appends work again without anything else.
+func TestUpRelievesAFullDisk(t *testing.T) {
+	t.Parallel()
+	d := newDisk(t, 160<<20)
+	p := d.up()
+	const path = "/v1/logs/large/messages"
+	line := `{"body":"` + strings.Repeat("x", 200_000) + "\"}\n"
+	many := strings.Repeat(line, 20)
+	var refused answer
+	for refused.status == 0 {
+		a, err := p.call(http.MethodPost, path, many, "Content-Type", "application/x-ndjson", "Prefer", "wait=30")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if a.status != http.StatusCreated {
+			refused = a
+		}
+	}
+	if said := string(refused.body); refused.status != 503 || !strings.Contains(said, "problem:disk-full") || refused.header.Get("Retry-After") != "10" {
+		t.Fatalf("an append is refused with %d %s, %v", refused.status, said, refused.header)
+	}
+	if said := string(p.want(200, http.MethodGet, "/v1/status", "").body); !strings.Contains(said, "made room") {
+		t.Errorf("the status is %s", said)
+	}
+	p.barrier()
+	p.want(200, http.MethodDelete, path, "", "Prefer", "wait=30")
+	p.await("takes appends again", func() bool {
+		a, err := p.call(http.MethodPost, path, many, "Content-Type", "application/x-ndjson")
+		return err == nil && a.status == http.StatusAccepted
+	})
+}
+
 // purgeRound is how often the embedded server is asked to purge.
 const purgeRound = 2 * time.Second
 

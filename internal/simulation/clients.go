@@ -104,7 +104,7 @@ func (w *World) settle(op *Op, b *backendProcess, receipt drainmark.Receipt, err
 		if again {
 			op.via = ""
 		}
-	case !dead && !again && (kind == drainmark.KindUnavailable || kind == drainmark.KindBacklogFull):
+	case !dead && !again && (kind == drainmark.KindUnavailable || kind == drainmark.KindBacklogFull || kind == drainmark.KindDiskFull):
 		op.outcome = Refused
 	default:
 		op.outcome = Unknown

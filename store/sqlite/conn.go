@@ -25,6 +25,7 @@ type conn struct {
 	statements map[string]driver.Stmt
 	args       []driver.NamedValue // of the call in progress
 	row        []driver.Value      // the row that was read last
+	gave       bool                // pages were given back, and the file is not smaller yet
 }
 
 // connect opens the file at an absolute path. The mode is SQLite's: ro, rw, or rwc, which creates it.

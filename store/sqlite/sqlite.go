@@ -138,6 +138,11 @@ func (s *Store) prepare(ctx context.Context, c *conn) error {
 	if err != nil {
 		return err
 	}
+	if version == 0 { // only a file without tables takes it: see giveBack
+		if err := c.script(ctx, "PRAGMA auto_vacuum = INCREMENTAL"); err != nil {
+			return err
+		}
+	}
 	row, err := c.one(ctx, "PRAGMA journal_mode = WAL")
 	if err != nil {
 		return fmt.Errorf("switching to WAL mode: %w", err)

@@ -67,6 +67,42 @@ func sweepStep(c *conn, s store.Sweep) (more bool, err error) {
 		}
 		more = more || n == sweepRows
 	}
+	if !more {
+		return giveBack(c)
+	}
+	return more, nil
+}
+
+// What is deleted leaves free pages in the file, which later appends take. What is free above keepFree bytes is given back
+// to the disk, at most givePages pages in one step.
+const (
+	keepFree  = 16 << 20
+	givePages = 500
+)
+
+// giveBack gives some of the free pages back. It cannot in a file that was made before it was known: SQLite has to be told
+// so before there are tables, or with a VACUUM.
+func giveBack(c *conn) (more bool, err error) {
+	bg := context.Background()
+	row, err := c.one(bg, `SELECT (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_size FROM pragma_page_size),
+		(SELECT auto_vacuum FROM pragma_auto_vacuum)`)
+	if err != nil || row == nil {
+		return false, err
+	}
+	const incremental = 2
+	free, size, mode := integer(row[0]), integer(row[1]), integer(row[2])
+	if mode != incremental || free*size <= keepFree {
+		return false, nil
+	}
+	// Each row that is read is a page that was given back.
+	err = c.each(bg, fmt.Sprintf("PRAGMA incremental_vacuum(%d)", givePages), nil, func([]driver.Value) error {
+		more = true
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("giving free pages back: %w", err)
+	}
+	c.gave = c.gave || more
 	return more, nil
 }
 

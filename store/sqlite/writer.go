@@ -195,15 +195,21 @@ const trimAgain = 2 * time.Second
 // trim empties the write-ahead log if it has become too large. For that it waits until the reads under way have ended.
 // If one of them takes too long, it tries again when the log has grown by another quarter of maxWAL, and after a while:
 // SQLite begins the file anew from its start, so that it need not grow any more.
+//
+// It does so too when pages were given back: the database file becomes smaller only then.
 func (w *writer) trim() {
+	if w.conn == nil {
+		return
+	}
 	info, err := os.Stat(w.store.path + "-wal")
-	if err != nil || info.Size() < maxWAL || w.conn == nil || info.Size() < w.limit && time.Now().Before(w.again) {
+	early := time.Now().Before(w.again)
+	if err != nil || (info.Size() < maxWAL || info.Size() < w.limit && early) && (!w.conn.gave || early) {
 		return
 	}
 	w.limit, w.again = info.Size()+maxWAL/4, time.Now().Add(trimAgain)
 	row, err := w.conn.one(context.Background(), "PRAGMA wal_checkpoint(TRUNCATE)")
 	if err == nil && row != nil && integer(row[0]) == 0 {
-		w.limit = maxWAL
+		w.limit, w.conn.gave = maxWAL, false
 	}
 }
 
