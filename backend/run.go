@@ -196,7 +196,7 @@ func unavailable(doing string, err error) error { return unanswered(doing, "the 
 // unanswered wraps an error of the broker or the reader.
 func unanswered(doing, whom string, err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return drainmark.Errorf(drainmark.KindUnavailable, "%s: %s did not answer in time", doing, whom)
+		return drainmark.Errorf(drainmark.KindUnavailable, "%s: %s did not answer in time: %w", doing, whom, err)
 	}
 	kind := drainmark.KindUnavailable
 	if errors.Is(err, broker.ErrMisconfigured) || errors.Is(err, store.ErrMisconfigured) {

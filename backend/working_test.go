@@ -49,7 +49,7 @@ func TestWorking(t *testing.T) {
 		"nobody answers for longer than 2 s": {
 			queue:   func(b broker.Broker) broker.Broker { return silentBroker{b} },
 			reader:  func(r store.Reader) store.Reader { return silentReader{r} },
-			appends: "the broker did not answer in time", reads: "the store did not answer in time", took: workingTime,
+			appends: "the broker did not answer in time: context", reads: "the store did not answer in time: context", took: workingTime,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -88,6 +88,9 @@ func withoutCause(err error, whole, failed string) string {
 	if !found || doing == "" {
 		return whole + "; the server's log has more"
 	}
+	if isContextError(cause) { // what was being done says so already
+		return doing + "; the server's log has more"
+	}
 	return doing + ": " + failed + "; the server's log has more"
 }
 
@@ -139,8 +142,11 @@ func afterPublish(receipt drainmark.Receipt, err error) error {
 
 // isBareContextError says whether a context ended and nobody has said what that means.
 func isBareContextError(err error) bool {
-	return (errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)) &&
-		drainmark.KindOf(err) == drainmark.KindInternal
+	return isContextError(err) && drainmark.KindOf(err) == drainmark.KindInternal
+}
+
+func isContextError(err error) bool {
+	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // fail answers with the problem that an error is. No answer has begun.

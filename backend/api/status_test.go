@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"reflect"
 	"strings"
@@ -82,6 +83,21 @@ func TestStatus(t *testing.T) {
 			}
 		}
 		if !strings.Contains(out.String(), "127.0.0.1:22582") {
+			t.Errorf("the log says %q", out.String())
+		}
+	})
+	t.Run("which replica did not answer is for the log", func(t *testing.T) {
+		t.Parallel()
+		cause := fmt.Errorf("replica 10.0.0.1:6379 is empty: %w", context.DeadlineExceeded)
+		reads := drainmark.Errorf(drainmark.KindUnavailable, "reading the store: the store did not answer in time: %w", cause)
+		var out bytes.Buffer
+		service := &fake{working: func(context.Context) backend.Working { return backend.Working{Reads: reads} }}
+		s := serve(t, service, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+		a := s.do("GET", "/v1/status", "")
+		if want := `"reading the store: the store did not answer in time; the server's log has more"`; !bytes.Contains(a.body, []byte(want)) {
+			t.Errorf("the status is %s", a.body)
+		}
+		if !strings.Contains(out.String(), "replica 10.0.0.1:6379 is empty") {
 			t.Errorf("the log says %q", out.String())
 		}
 	})

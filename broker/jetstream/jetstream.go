@@ -34,7 +34,7 @@ type Options struct {
 	Prefix            string        // what streams and subjects begin with: letters, digits, - and _; "drainmark"
 	MaxBytes          int64         // how much all partitions together may store; 10 GiB
 	ReplayWindow      time.Duration // how long what has been acknowledged is kept, if there is room; 1 h
-	ProducerRetention time.Duration // how long a producer's newest message is kept; 7 days
+	ProducerRetention time.Duration // how long a producer's newest message is kept, at least for the replay window; 7 days
 	Timeout           time.Duration // how long to wait for an answer of NATS, such as a confirmation; 5 s
 	PurgeInterval     time.Duration // how often to look for what can be purged; 2 s
 	Logger            *slog.Logger  // nil discards
@@ -70,6 +70,7 @@ func (o Options) withDefaults() (Options, error) {
 	if min(o.ReplayWindow, o.ProducerRetention, o.Timeout, o.PurgeInterval) < 0 {
 		return o, misconfigured("a duration is negative: ReplayWindow, ProducerRetention, Timeout or PurgeInterval")
 	}
+	o.ProducerRetention = max(o.ProducerRetention, o.ReplayWindow)
 	return o, nil
 }
 

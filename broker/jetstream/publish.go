@@ -191,9 +191,10 @@ func (p *partition) refused(err *natsjs.APIError) error {
 		if !strings.Contains(err.Description, "maximum") {
 			break
 		}
-		fallthrough
+		return fmt.Errorf("%w: partition %d may have %d bytes (its share of backlog-bytes), and what is not persisted fills it",
+			broker.ErrFull, p.number, p.config.MaxBytes)
 	case codeNoStorageLeft, codeAccountFull, codeServerFull, codeOverloaded:
-		return fmt.Errorf("%w: the stream %s may have %d bytes (its share of backlog-bytes), and what is not persisted fills it: %w", broker.ErrFull, p.config.Name, p.config.MaxBytes, err)
+		return fmt.Errorf("%w: %w", broker.ErrFull, err)
 	case codeMessageTooLarge:
 		p.forget() // check its settings again
 		return notSent(misconfigured("the stream %s refuses a message of this size: raise its maximum message size", p.config.Name))

@@ -175,8 +175,17 @@ func TestProducersAreForgottenAfterTheirRetention(t *testing.T) {
 // This process' clock may show anything.
 func TestAProducerIsForgottenByTheClockOfItsNewestMessage(t *testing.T) {
 	t.Parallel()
-	const retention = time.Hour
-	b := startEmbedded(t, purging(Options{ProducerRetention: retention})).connect(t)
+	const retention = 2 * time.Hour
+	for name, options := range map[string]Options{
+		"its retention":                      {ProducerRetention: retention},
+		"the replay window, which is longer": {ProducerRetention: time.Hour, ReplayWindow: retention},
+	} {
+		t.Run(name, func(t *testing.T) { t.Parallel(); forgetsAfter(t, options, retention) })
+	}
+}
+
+func forgetsAfter(t *testing.T, options Options, retention time.Duration) {
+	b := startEmbedded(t, purging(options)).connect(t)
 	const last = 4
 	for by := byte(1); by <= last; by++ {
 		publish(t, b, by, 1, 1, 10)
