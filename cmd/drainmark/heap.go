@@ -18,10 +18,13 @@ const (
 	limitStep = 256
 )
 
-// limitMemory sets the soft limit on memory, unless GOMEMLIMIT has set it. It returns what has to be told of connections
-// that begin (1) and end (-1), also concurrently, or nil.
+// alone says that the command has the process to itself. One that a test runs must not set the test's limits.
+var alone = false
+
+// limitMemory sets the process' soft limit on memory, unless GOMEMLIMIT has set it. It returns what has to be told of
+// connections that begin (1) and end (-1), also concurrently, or nil.
 func limitMemory() (counted func(more int)) {
-	if os.Getenv("GOMEMLIMIT") != "" {
+	if os.Getenv("GOMEMLIMIT") != "" || !alone {
 		return nil
 	}
 	debug.SetMemoryLimit(limitFor(0))

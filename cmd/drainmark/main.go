@@ -38,6 +38,7 @@ func main() {
 		stop() // from now on a second signal ends the process at once
 	}()
 	forgetEmpty()
+	alone = true
 	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
 
