@@ -12,11 +12,12 @@ import (
 type Config struct {
 	Options
 	// URL is nats://[user:password@|token@]host[:port][,host…][/prefix][?option=value…], or tls:// for that over TLS.
-	// The options are prefix, creds, ca, cert, key, replicas and max_bytes, for the fields of those names here; a
-	// field that is set goes before the URL's.
+	// The options are prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes, for the fields of those
+	// names here; a field that is set goes before the URL's.
 	URL                       string
 	CredsFile                 string // a NATS credentials file
 	CAFile, CertFile, KeyFile string // for TLS: who signs the server's certificate, and the client's own
+	HandshakeFirst            bool   // the server speaks TLS from the first byte, as with its setting of that name
 	Replicas                  int    // of each stream; 1
 
 	servers string // for nats.Connect
@@ -70,10 +71,18 @@ func (c *Config) set(name, value string) error {
 		*text = orDefault(*text, value)
 		return nil
 	}
+	if name == "handshake_first" {
+		first, err := strconv.ParseBool(value)
+		if err != nil {
+			return misconfigured("the broker's URL has the option handshake_first=%q: it must be true or false", value)
+		}
+		c.HandshakeFirst = c.HandshakeFirst || first
+		return nil
+	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	switch {
 	case name != "replicas" && name != "max_bytes":
-		return misconfigured("the broker's URL has the unknown option %q; there are prefix, creds, ca, cert, key, replicas and max_bytes", name)
+		return misconfigured("the broker's URL has the unknown option %q; there are prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes", name)
 	case err != nil || n < 1:
 		return misconfigured("the broker's URL has the option %s=%q: it must be a number from 1", name, value)
 	case name == "replicas":
@@ -88,7 +97,7 @@ func (c *Config) set(name, value string) error {
 func (c Config) natsOptions() []nats.Option {
 	var options []nats.Option
 	if c.CredsFile != "" {
-		options = append(options, nats.UserCredentials(c.CredsFile))
+		options = append(options, credentials(c.CredsFile))
 	}
 	if c.CAFile != "" {
 		options = append(options, nats.RootCAs(c.CAFile))
@@ -96,5 +105,34 @@ func (c Config) natsOptions() []nats.Option {
 	if c.CertFile != "" {
 		options = append(options, nats.ClientCert(c.CertFile, c.KeyFile))
 	}
+	if c.HandshakeFirst {
+		options = append(options, nats.TLSHandshakeFirst())
+	}
 	return options
+}
+
+// credentials logs in with a credentials file, which is read for each connection. One that is of no use is told as such.
+func credentials(file string) nats.Option {
+	return func(o *nats.Options) error {
+		if err := nats.UserCredentials(file)(o); err != nil {
+			return err
+		}
+		user, sign := o.UserJWT, o.SignatureCB
+		o.UserJWT = func() (string, error) {
+			jwt, err := user()
+			return jwt, badCredentials(err)
+		}
+		o.SignatureCB = func(nonce []byte) ([]byte, error) {
+			signature, err := sign(nonce)
+			return signature, badCredentials(err)
+		}
+		return nil
+	}
+}
+
+func badCredentials(err error) error {
+	if err == nil {
+		return nil
+	}
+	return misconfigured("the credentials file cannot be used: %v", err)
 }

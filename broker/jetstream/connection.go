@@ -183,16 +183,16 @@ func (c *connection) down() error {
 	if c.IsConnected() {
 		return nil
 	}
-	c.mu.Lock()
-	reason := c.reason
-	c.mu.Unlock()
+	reason := c.LastError() // of a handshake, which nothing else tells once there was a connection
+	if reason == nil {
+		c.mu.Lock()
+		reason = c.reason
+		c.mu.Unlock()
+	}
 	if reason == nil {
 		return broker.ErrNotSent
 	}
-	if errors.Is(reason, nats.ErrAuthorization) || errors.Is(reason, nats.ErrAuthExpired) || errors.Is(reason, nats.ErrAuthRevoked) {
-		reason = misconfigured("NATS refuses the login (%v): correct the user and password, token or credentials file", reason)
-	}
-	return fmt.Errorf("%w: %w", broker.ErrNotSent, reason)
+	return fmt.Errorf("%w: %w", broker.ErrNotSent, explainConnect(reason))
 }
 
 // wait returns when the connection is up for the first time, or an error after that time.

@@ -1,23 +1,14 @@
 package jetstream
 
 import (
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
-	"crypto/x509"
-	"crypto/x509/pkix"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"math/big"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/servers"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -150,27 +141,30 @@ func TestAMissingPermissionIsNamed(t *testing.T) {
 	publish(t, b, 1, 1, 1, 10)
 }
 
-func TestAServerWithoutJetStreamIsNamed(t *testing.T) {
-	t.Parallel()
-	b := startNATS(t, natsSettings{NoJetStream: true}, Options{Partitions: 1}).open(t)
-	err := b.Publish(bounded(t), 0, single(1, 1, 10))
-	if !errors.Is(err, broker.ErrNotSent) || !strings.Contains(err.Error(), "JetStream") {
-		t.Errorf("Publish: %v", err)
-	}
-}
-
 func TestAWrongPasswordIsNotShownAndCanBePutRight(t *testing.T) {
 	t.Parallel()
 	log, logged := testLog()
 	e := startNATS(t, natsSettings{User: "someone", Password: "s3cret"}, Options{Partitions: 1})
-	b, err := Open(bounded(t), Config{
+	wrong := Config{
 		Options: Options{Partitions: 1, Logger: log},
 		URL:     strings.Replace(e.url, "nats://", "nats://someone:wr0ng@", 1),
-	})
+	}
+	if _, err := Open(bounded(t), wrong); !errors.Is(err, broker.ErrMisconfigured) || strings.Contains(err.Error(), "wr0ng") {
+		t.Errorf("Open with a wrong password: %v", err)
+	}
+	e.kill(t)
+	b, err := Open(bounded(t), wrong) // it does not answer, so the password may be right
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	e.start(t)
+	eventually(t, func() string {
+		if err := b.Ping(bounded(t)); !errors.Is(err, broker.ErrMisconfigured) {
+			return fmt.Sprint(err)
+		}
+		return ""
+	})
 	_, openError := b.Open(bounded(t), 0, "", false)
 	_, backlogError := b.Backlog(bounded(t), 0, persisted("", nil))
 	for what, err := range map[string]error{
@@ -261,69 +255,16 @@ func TestAMaximumMessageSizeThatIsSetLaterIsNamed(t *testing.T) {
 
 func TestTLSWithAClientCertificate(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	ca, server, client := certificates(t, dir)
-	e := startNATS(t, natsSettings{CertFile: server + ".pem", KeyFile: server + ".key", CAs: ca}, Options{Partitions: 1})
-	url := strings.Replace(e.url, "nats://", "tls://", 1) + "?ca=" + ca
-	b, err := Open(bounded(t), Config{Options: e.options, URL: url + "&cert=" + client + ".pem&key=" + client + ".key"})
+	authority := servers.NewAuthority(t)
+	settings := secured(authority)
+	settings.CAs = authority.Path
+	e := startNATS(t, settings, Options{Partitions: 1})
+	certificate, key := authority.Issue("client")
+	b, err := Open(bounded(t), Config{Options: e.options, URL: strings.Replace(e.url, "nats://", "tls://", 1) +
+		"?ca=" + authority.Path + "&cert=" + certificate + "&key=" + key})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
 	publish(t, b, 1, 1, 1, 10)
-	stranger, err := Open(bounded(t), Config{Options: e.options, URL: url})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer stranger.Close()
-	if err := stranger.Ping(bounded(t)); !errors.Is(err, broker.ErrNotSent) {
-		t.Errorf("Ping without a certificate: %v", err)
-	}
-}
-
-// certificates makes a CA's certificate, and the name of a server's and a client's, each with .pem and .key.
-func certificates(t *testing.T, dir string) (ca, server, client string) {
-	caKey, caCert := certificate(t, filepath.Join(dir, "ca"), nil, nil)
-	server, client = filepath.Join(dir, "server"), filepath.Join(dir, "client")
-	certificate(t, server, caKey, caCert)
-	certificate(t, client, caKey, caCert)
-	return filepath.Join(dir, "ca.pem"), server, client
-}
-
-func certificate(t *testing.T, name string, caKey *ecdsa.PrivateKey, ca *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	template := &x509.Certificate{
-		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: filepath.Base(name)},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
-		IsCA: ca == nil, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
-	}
-	if ca == nil {
-		ca, caKey = template, key
-	}
-	der, err := x509.CreateCertificate(rand.Reader, template, ca, &key.PublicKey, caKey)
-	if err != nil {
-		t.Fatal(err)
-	}
-	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write := func(suffix, kind string, der []byte) {
-		text := pem.EncodeToMemory(&pem.Block{Type: kind, Bytes: der})
-		if err := os.WriteFile(name+suffix, text, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	write(".pem", "CERTIFICATE", der)
-	write(".key", "PRIVATE KEY", keyDER)
-	made, err := x509.ParseCertificate(der)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key, made
 }

@@ -23,7 +23,6 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
 )
@@ -265,25 +264,3 @@ func (b *Broker) prepare(ctx context.Context) error {
 	}
 	return nil
 }
-
-// dial returns the configuration with its defaults, and a connection that need not be up yet.
-func dial(ctx context.Context, c Config) (Config, *connection, error) {
-	c, err := c.resolved()
-	if err != nil {
-		return c, nil, err
-	}
-	if c.Options, err = c.Options.withDefaults(); err != nil {
-		return c, nil, err
-	}
-	conn, err := connect(c.Logger, c.servers, append(c.natsOptions(), nats.Name(c.Prefix))...)
-	if err != nil {
-		return c, nil, misconfigured("connecting to NATS: %v", err)
-	}
-	if err := conn.wait(ctx, firstConnect); err != nil {
-		c.Logger.Warn("NATS does not answer; trying on", "error", err)
-	}
-	return c, conn, nil
-}
-
-// firstConnect is how long Open waits for the connection.
-const firstConnect = 2 * time.Second

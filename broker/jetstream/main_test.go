@@ -41,10 +41,12 @@ type natsSettings struct {
 	Port                   int // -1: any
 	User, Password         string
 	CertFile, KeyFile, CAs string // TLS, if set; with CAs, clients must show a certificate
+	HandshakeFirst         bool
 	NoJetStream            bool
 	MaxPayload             int32
 	MaxStore               int64
 	Deny                   string // a subject that the user may not publish to
+	More                   string // further lines of a server's settings file
 	Name                   string
 	Routes                 []string // of a cluster: all of its members'
 	ClusterPort            int
@@ -63,6 +65,11 @@ func runNATS() {
 		JetStream: !s.NoJetStream, StoreDir: s.Dir, SyncAlways: true, MaxPayload: s.MaxPayload,
 		Username: s.User, Password: s.Password,
 	}
+	if s.More != "" {
+		if err := o.ProcessConfigString(s.More); err != nil {
+			fatal(err)
+		}
+	}
 	if s.MaxStore > 0 {
 		o.JetStreamMaxStore = s.MaxStore
 	}
@@ -79,7 +86,7 @@ func runNATS() {
 		if err != nil {
 			fatal(err)
 		}
-		o.TLSConfig, o.TLS, o.TLSVerify, o.TLSTimeout = config, true, s.CAs != "", 2
+		o.TLSConfig, o.TLS, o.TLSVerify, o.TLSTimeout, o.TLSHandshakeFirst = config, true, s.CAs != "", 2, s.HandshakeFirst
 	}
 	if s.Routes != nil {
 		o.Cluster = server.ClusterOpts{Name: "cluster", Host: "127.0.0.1", Port: s.ClusterPort}

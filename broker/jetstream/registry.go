@@ -47,7 +47,7 @@ func (s *Server) Registry(ctx context.Context) (broker.Registry, error) {
 
 func newRegistry(o Options, conn *connection, replicas int) *registry {
 	return &registry{options: o, conn: conn, close: sync.OnceFunc(conn.close), config: natsjs.StreamConfig{
-		Name:        o.Prefix + "-deployment",
+		Name:        registryName(o.Prefix),
 		Description: "Drainmark: which deployment the streams " + o.Prefix + "-p* belong to",
 		Subjects:    []string{o.Prefix + ".deployment"},
 		Storage:     natsjs.FileStorage,
@@ -56,6 +56,9 @@ func newRegistry(o Options, conn *connection, replicas int) *registry {
 		Replicas:    replicas,
 	}}
 }
+
+// registryName is the name of the stream.
+func registryName(prefix string) string { return prefix + "-deployment" }
 
 // Close implements broker.Registry.
 func (r *registry) Close() error {

@@ -17,6 +17,52 @@ type refusing struct {
 	rabbit   *servers.RabbitMQ
 	redis    *servers.Redis
 	redisTLS int // its port with TLS
+	nats     natsRefusing
+}
+
+// natsRefusing are NATS servers that cannot be used, each in its way.
+type natsRefusing struct {
+	users, secure, bare *servers.NATS // with a login; with TLS; without JetStream
+	monitoring          int           // the port of the first one's monitoring
+}
+
+func startNATSRefusing(t *testing.T, certificate, key string) (r natsRefusing) {
+	r.monitoring = servers.Port(t)
+	r.users = servers.StartNATS(t, servers.NATSOptions{Settings: []string{
+		fmt.Sprintf("http: %q", fmt.Sprint(servers.Host, ":", r.monitoring)),
+		`authorization { users: [{ user: guestbook, password: secret }] }`,
+	}})
+	r.secure = servers.StartNATS(t, servers.NATSOptions{Settings: []string{
+		fmt.Sprintf("tls { cert_file: %q, key_file: %q }", certificate, key),
+	}})
+	r.bare = servers.StartNATS(t, servers.NATSOptions{NoJetStream: true})
+	return r
+}
+
+// natsRefusals returns the cases of NATS.
+func (r refusing) natsRefusals() map[string]refusal {
+	at := func(scheme, user string, port int) string {
+		return fmt.Sprintf("%s://%s%s:%d", scheme, user, servers.Host, port)
+	}
+	says := func(port int, why string) string {
+		return fmt.Sprintf("opening the broker: connecting to NATS at %s:%d: the broker is not set up as Drainmark needs it: %s", servers.Host, port, why)
+	}
+	n, rabbit := r.nats, r.rabbit.Port
+	const user, usePort = "guestbook:secret@", "use the port of NATS's clients, which is 4222 unless it was changed"
+	return map[string]refusal{
+		"nats, a wrong password": {broker: at("nats", "guestbook:guess@", n.users.Port), says: says(n.users.Port,
+			"NATS refuses the login (nats: Authorization Violation): correct the user and password, token or credentials file")},
+		"tls to a port without": {broker: at("tls", user, n.users.Port), says: says(n.users.Port,
+			"this NATS does not offer TLS: use nats:// without ca, cert and key, or turn TLS on in the server")},
+		"nats, an unknown authority": {broker: at("nats", "", n.secure.Port), says: says(n.secure.Port, "tls: failed to verify certificate: "+
+			"x509: certificate signed by unknown authority: check ca, and the host's name in the URL")},
+		"nats to the monitoring": {broker: at("nats", user, n.monitoring), says: says(n.monitoring,
+			"this port speaks HTTP, as NATS's monitoring does: "+usePort)},
+		"nats to a RabbitMQ": {broker: at("nats", user, rabbit), says: says(rabbit, "what answers on this port does not speak NATS's protocol: "+usePort)},
+		"nats without JetStream": {broker: at("nats", "", n.bare.Port), says: "opening the broker: the broker is not set up as Drainmark needs it: " +
+			"JetStream is not enabled in this NATS: enable it (jetstream {} in the server's settings), or use a server that has it. " +
+			"A leaf node must be connected to the server that has it"},
+	}
 }
 
 // nobody is a user who may do nothing, with the password "secret".
@@ -38,7 +84,7 @@ func startRefusing(t *testing.T) refusing {
 		"tls-cert-file " + certificate, "tls-key-file " + key,
 		"user " + nobody + " on >secret ~* -@all", "user default on >secret ~* &* +@all",
 	}})
-	return refusing{authority.Path, rabbit, redis, port}
+	return refusing{authority.Path, rabbit, redis, port, startNATSRefusing(t, certificate, key)}
 }
 
 // amqp returns a URL with the right user and password.
@@ -128,6 +174,7 @@ func TestWhatARefusingServerMakesItSay(t *testing.T) {
 	r := startRefusing(t)
 	cases := r.brokerRefusals()
 	maps.Copy(cases, r.storeRefusals())
+	maps.Copy(cases, r.natsRefusals())
 	for name, test := range cases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -20,6 +20,8 @@ type NATSOptions struct {
 	MaxPayload   int    // bytes of a message at most; 0 for the server's default, 1 MiB
 	MaxFileStore int64  // bytes that JetStream may store; 0 for what the server finds free
 	Dir          string // of its files; empty for one that ends with the test
+	NoJetStream  bool
+	Settings     []string // further lines of its settings file
 }
 
 // NATS is a NATS server with JetStream, which syncs each message to the disk before it confirms it.
@@ -27,6 +29,8 @@ type NATS struct {
 	*Process
 	Port     int
 	StoreDir string // everything that it keeps: remove it while the server is down, and it has forgotten all
+
+	jetStream bool
 }
 
 // StartNATS starts a NATS server and waits until JetStream answers. It ends with the test at the latest. The program is
@@ -39,7 +43,7 @@ func StartNATS(t T, o NATSOptions) *NATS {
 		return nil
 	}
 	dir := directory(t, o.Dir)
-	n := &NATS{Process: newProcess(t, "nats-server", path), Port: Port(t), StoreDir: filepath.Join(dir, "store")}
+	n := &NATS{Process: newProcess(t, "nats-server", path), Port: Port(t), StoreDir: filepath.Join(dir, "store"), jetStream: !o.NoJetStream}
 	settings := filepath.Join(dir, "nats.conf")
 	write(t, settings, o.settings(n.Port, n.StoreDir))
 	n.args, n.dir, n.ready = []string{"-c", settings}, dir, n.answers
@@ -58,6 +62,12 @@ func (o NATSOptions) settings(port int, storeDir string) string {
 	fmt.Fprintf(&b, "listen: %q\n", net.JoinHostPort(Host, strconv.Itoa(port)))
 	if o.MaxPayload > 0 {
 		fmt.Fprintf(&b, "max_payload: %d\n", o.MaxPayload)
+	}
+	for _, line := range o.Settings {
+		b.WriteString(line + "\n")
+	}
+	if o.NoJetStream {
+		return b.String()
 	}
 	// By itself the server syncs every two minutes, and a power failure loses what it has confirmed since.
 	fmt.Fprintf(&b, "jetstream {\n  store_dir: %q\n  sync_interval: always\n", storeDir)
@@ -89,7 +99,7 @@ func (n *NATS) answers(ctx context.Context) error {
 		JetStream bool `json:"jetstream"`
 	}
 	text, ok := strings.CutPrefix(line, "INFO ")
-	if !ok || json.Unmarshal([]byte(text), &greeting) != nil || !greeting.JetStream {
+	if !ok || json.Unmarshal([]byte(text), &greeting) != nil || greeting.JetStream != n.jetStream {
 		return fmt.Errorf("the server's greeting says nothing of JetStream: %.200q", line)
 	}
 	return nil
