@@ -28,9 +28,9 @@ type connection struct {
 	mu        sync.Mutex
 	whole     context.Context // ends when the connection of now breaks, because of errInterrupted, and with ctx
 	interrupt context.CancelCauseFunc
-	reason    error // why it is not connected, or nil
-	denied    error // the newest permission that NATS has said we lack, or nil
-	deniedAt  time.Time
+	reason    error                  // why it is not connected, or nil
+	deaf      error                  // why no answer can come over the connection of now, or nil
+	questions map[*question]struct{} // that NATS has not answered
 }
 
 // Why what waited for NATS does not wait any longer. The outcome is unknown.
@@ -70,7 +70,7 @@ func (d boundedDialer) Dial(network, address string) (net.Conn, error) {
 
 // connect returns at once; whether there is a connection is seen later.
 func connect(log *slog.Logger, servers string, options ...nats.Option) (*connection, error) {
-	c := &connection{log: log, up: make(chan struct{}), ended: make(chan struct{})}
+	c := &connection{log: log, up: make(chan struct{}), ended: make(chan struct{}), questions: map[*question]struct{}{}}
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
 	nc, err := nats.Connect(servers, append([]nats.Option{
@@ -119,8 +119,8 @@ func (c *connection) connected(nc *nats.Conn) {
 func (c *connection) failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if errors.Is(err, nats.ErrPermissionViolation) {
-		c.denied, c.deniedAt = err, time.Now()
+	if errors.Is(err, nats.ErrPermissionViolation) && c.denied(err) {
+		return // they tell more
 	}
 	if err == nil || c.reason != nil && c.reason.Error() == err.Error() {
 		return
@@ -134,7 +134,7 @@ func (c *connection) disconnected(err error) {
 	defer c.mu.Unlock()
 	c.interrupt(errInterrupted)
 	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
-	c.reason = err
+	c.reason, c.deaf = err, nil
 	if c.ctx.Err() == nil {
 		c.log.Warn("the connection to NATS is lost", "error", err)
 	}
@@ -151,22 +151,10 @@ func (c *connection) now() context.Context {
 // connection of now breaks or is closed.
 func (c *connection) during(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	whole := c.now()
-	began := time.Now()
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(whole, func() { cancel(context.Cause(whole)) })
-	timer := time.AfterFunc(timeout, func() { cancel(c.unanswered(began)) })
+	timer := time.AfterFunc(timeout, func() { cancel(errUnanswered) })
 	return ctx, func() { stop(); timer.Stop(); cancel(nil) }
-}
-
-// unanswered says why a question that began at a time may have got no answer: NATS drops what one may not ask, and says
-// so beside.
-func (c *connection) unanswered(began time.Time) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.denied == nil || c.deniedAt.Before(began) {
-		return errUnanswered
-	}
-	return misconfigured("NATS does not let us (%v): give the user this permission", c.denied)
 }
 
 // because returns err with the reason why the context is over, if that is what ended it.
@@ -174,6 +162,9 @@ func because(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if err == nil || cause == nil || cause == ctx.Err() || !errors.Is(err, ctx.Err()) {
 		return err
+	}
+	if errors.Is(cause, broker.ErrMisconfigured) {
+		return cause
 	}
 	return fmt.Errorf("%w: %v", cause, err)
 }

@@ -186,11 +186,13 @@ func explainConnect(err error) error {
 func (c *connection) hasJetStream(ctx context.Context, o Options) error {
 	ctx, cancel := c.during(ctx, o.Timeout)
 	defer cancel()
-	_, err := c.js.Stream(ctx, registryName(o.Prefix))
+	_, err := c.stream(ctx, registryName(o.Prefix))
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled):
 	case answered(err, codeNotEnabledForAccount):
 		return misconfigured("JetStream is not enabled for this NATS account: enable it there")
+	case errors.Is(err, broker.ErrMisconfigured):
+		return err
 	case err != nil && !c.IsConnected():
 		return c.down()
 	default:

@@ -92,7 +92,7 @@ func (p *partition) sound(ctx context.Context, before, sequence uint64) error {
 		return nil
 	}
 	if sequence <= before {
-		info, err := stream.Info(ctx)
+		info, err := p.b.conn.streamInfo(ctx, stream)
 		if err != nil {
 			return fmt.Errorf("looking whether the stream %s has lost its end: %w", p.config.Name, because(ctx, err))
 		}
@@ -111,7 +111,7 @@ func (p *partition) sound(ctx context.Context, before, sequence uint64) error {
 
 func (p *partition) readBack(ctx context.Context, stream natsjs.Stream, sequence uint64) error {
 	connection := p.b.conn.now()
-	_, err := stream.GetMsg(ctx, sequence)
+	_, err := p.b.conn.message(ctx, stream, sequence)
 	switch {
 	case errors.Is(err, natsjs.ErrMsgNotFound) && p.b.process != nil:
 		p.b.condemn(errUnreadable.Error())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
@@ -17,7 +18,8 @@ import (
 type feed struct {
 	conn     *connection
 	quit     context.Context // ends when the feed is not wanted any more
-	whole    context.Context // ends when the connection that the feed began on breaks
+	whole    context.Context // ends when the connection that the feed began on breaks, or does not let us ask for messages
+	done     func()          // frees that
 	stream   string
 	consumer string
 	pending  uint64 // how many messages there were for it at its beginning
@@ -61,7 +63,6 @@ func newFeed(ctx, quit context.Context, conn *connection, stream string, config 
 	f := &feed{
 		conn:     conn,
 		quit:     quit,
-		whole:    conn.now(),
 		stream:   stream,
 		messages: make(chan *nats.Msg, portionMessages+64), // 64: heartbeats, and the ends of portions
 		bytes:    max(portionBytes, int(conn.MaxPayload())+messageOverhead),
@@ -72,11 +73,14 @@ func newFeed(ctx, quit context.Context, conn *connection, stream string, config 
 	config.MemoryStorage = true
 	config.Replicas = 1
 	config.InactiveThreshold = consumerLinger
-	consumer, err := conn.js.CreateConsumer(ctx, stream, config)
+	whole := conn.now()
+	consumer, err := ask(ctx, conn, func(ctx context.Context) (natsjs.Consumer, error) { return conn.js.CreateConsumer(ctx, stream, config) },
+		api+"CONSUMER.CREATE."+stream)
 	if err != nil {
 		return nil, err
 	}
 	f.consumer = consumer.CachedInfo().Name
+	f.whole, f.done = conn.asking(whole, api+"CONSUMER.MSG.NEXT."+stream+"."+f.consumer)
 	f.pending = consumer.CachedInfo().NumPending
 	if f.inbox, err = conn.ChanSubscribe(conn.NewInbox(), f.messages); err != nil {
 		f.close()
@@ -153,7 +157,7 @@ func (f *feed) request() error {
 		return nil
 	}
 	body := fmt.Appendf(nil, `{"batch":%d,"max_bytes":%d,"expires":%d,"idle_heartbeat":%d}`, portionMessages, f.bytes, portionExpires, heartbeat)
-	if err := f.conn.PublishRequest("$JS.API.CONSUMER.MSG.NEXT."+f.stream+"."+f.consumer, f.inbox.Subject, body); err != nil {
+	if err := f.conn.PublishRequest(api+"CONSUMER.MSG.NEXT."+f.stream+"."+f.consumer, f.inbox.Subject, body); err != nil {
 		return fmt.Errorf("asking for messages: %w", err)
 	}
 	f.left = portionMessages
@@ -185,17 +189,25 @@ func (f *feed) status(m *nats.Msg) error {
 	return nil
 }
 
-// alive says whether the consumer is still there, which means that its stream has not been restarted or replaced.
-func (f *feed) alive(ctx context.Context) bool {
+// alive says whether the consumer is still there, which means that its stream has not been restarted or replaced. Its error
+// is what somebody has to change.
+func (f *feed) alive(ctx context.Context) (bool, error) {
 	if f.whole.Err() != nil {
-		return false
+		return false, nil
 	}
-	_, err := f.conn.js.Consumer(ctx, f.stream, f.consumer)
-	return err == nil
+	_, err := ask(ctx, f.conn, func(ctx context.Context) (natsjs.Consumer, error) {
+		return f.conn.js.Consumer(ctx, f.stream, f.consumer)
+	},
+		api+"CONSUMER.INFO."+f.stream+"."+f.consumer)
+	if errors.Is(err, broker.ErrMisconfigured) {
+		return false, err
+	}
+	return err == nil, nil
 }
 
 // close frees the consumer, if the server can be reached; it would go by itself after a while.
 func (f *feed) close() {
+	f.done()
 	if f.inbox != nil {
 		f.inbox.Unsubscribe()
 	}
@@ -204,7 +216,12 @@ func (f *feed) close() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	if err := f.conn.js.DeleteConsumer(ctx, f.stream, f.consumer); err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound) {
+	ctx, done := f.conn.asking(ctx, api+"CONSUMER.DELETE."+f.stream+"."+f.consumer)
+	defer done()
+	switch err := because(ctx, f.conn.js.DeleteConsumer(ctx, f.stream, f.consumer)); {
+	case errors.Is(err, broker.ErrMisconfigured):
+		f.conn.log.Warn("deleting a consumer, which goes by itself after a while", "stream", f.stream, "error", err)
+	case err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound):
 		f.conn.log.Debug("deleting a consumer", "stream", f.stream, "error", err)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
@@ -36,6 +38,8 @@ type partition struct {
 	number  int
 	config  natsjs.StreamConfig // what to create it with
 	subject string              // of its messages, up to the producer: "drainmark.p0."
+
+	purging *loglimit.Limiter // what keeps it from being purged
 
 	latest published // Publish's, which is called once at a time
 
@@ -66,6 +70,7 @@ func newPartition(b *Broker, number int, config natsjs.StreamConfig) *partition 
 	prefix := b.options.Prefix
 	p := &partition{b: b, number: number, config: config, subject: fmt.Sprintf("%s.p%d.", prefix, number), following: make(chan struct{}, 1)}
 	p.extent.renew(b.conn.ctx)
+	p.purging = loglimit.New(b.options.Logger, slog.LevelWarn, "purging what is persisted")
 	p.config.Name = fmt.Sprintf("%s-p%d", prefix, number)
 	p.config.Subjects = []string{p.subject + "*"}
 	p.config.Description = fmt.Sprintf("Drainmark: partition %d of %d of the deployment %s", number, b.options.Partitions, prefix)
@@ -83,12 +88,9 @@ func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
 	if stream != nil {
 		return stream, nil
 	}
-	began, reached := time.Now(), p.reached()
+	reached := p.reached()
 	stream, err := p.find(ctx)
 	for err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
-		if denied := p.b.conn.unanswered(began); denied != errUnanswered {
-			return nil, fmt.Errorf("preparing the stream %s: %w", p.config.Name, denied)
-		}
 		stream, err = p.find(ctx) // a cluster does not answer when it has no leader, or is just making the stream
 	}
 	if err != nil {
@@ -106,15 +108,14 @@ func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
 func (p *partition) find(ctx context.Context) (natsjs.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	js := p.b.conn.js
-	stream, err := obtain(ctx, js, p.config)
+	stream, err := obtain(ctx, p.b.conn, p.config)
 	if err != nil {
 		return nil, err
 	}
 	info := stream.CachedInfo()
 	if p.b.process != nil && info.Config.MaxBytes != p.config.MaxBytes {
 		// The embedded server's streams belong to nobody else.
-		if stream, err = js.UpdateStream(ctx, p.config); err != nil {
+		if stream, err = p.b.conn.js.UpdateStream(ctx, p.config); err != nil {
 			return nil, err
 		}
 		info = stream.CachedInfo()
@@ -128,12 +129,13 @@ func (p *partition) find(ctx context.Context) (natsjs.Stream, error) {
 const findTimeout = time.Second
 
 // obtain returns the stream of that name, which it creates if there is none.
-func obtain(ctx context.Context, js natsjs.JetStream, config natsjs.StreamConfig) (natsjs.Stream, error) {
-	stream, err := js.Stream(ctx, config.Name)
+func obtain(ctx context.Context, c *connection, config natsjs.StreamConfig) (natsjs.Stream, error) {
+	stream, err := c.stream(ctx, config.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
-		stream, err = js.CreateStream(ctx, config)
+		stream, err = ask(ctx, c, func(ctx context.Context) (natsjs.Stream, error) { return c.js.CreateStream(ctx, config) },
+			api+"STREAM.CREATE."+config.Name)
 		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) { // somebody else was faster
-			stream, err = js.Stream(ctx, config.Name)
+			stream, err = c.stream(ctx, config.Name)
 		}
 	}
 	return stream, err
@@ -203,7 +205,7 @@ func (p *partition) info(ctx context.Context, options ...natsjs.StreamInfoOpt) (
 			return nil, err
 		}
 		reached := p.reached()
-		info, err := stream.Info(ctx, options...)
+		info, err := p.b.conn.streamInfo(ctx, stream, options...)
 		if errors.Is(err, natsjs.ErrStreamNotFound) && attempt == 0 {
 			p.forget()
 			continue
@@ -222,7 +224,7 @@ func (p *partition) get(ctx context.Context, sequence uint64, options ...natsjs.
 	if err != nil {
 		return nil, err
 	}
-	return stream.GetMsg(ctx, sequence, options...)
+	return p.b.conn.message(ctx, stream, sequence, options...)
 }
 
 // The headers of a batch. They say what it holds to people who look with NATS's tools, and to Backlog.

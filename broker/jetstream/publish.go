@@ -88,7 +88,7 @@ func (p *partition) settle(ctx context.Context, m *nats.Msg, h broker.Header) (s
 	if err != nil {
 		return 0, notSent(because(ctx, err))
 	}
-	last, err := stream.GetLastMsgForSubject(ctx, m.Subject)
+	last, err := p.b.conn.lastMessage(ctx, stream, m.Subject)
 	switch {
 	case err == nil && p.latest.sequence < last.Sequence && p.header(last.Header) == h && bytes.Equal(last.Data, m.Data):
 		return last.Sequence, nil
@@ -152,6 +152,8 @@ func notSent(err error) error {
 
 // request sends a message and waits for its answer.
 func (c *connection) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
+	ctx, done := c.asking(ctx, m.Subject)
+	defer done()
 	answer, err := c.RequestMsgWithContext(ctx, m)
 	switch {
 	case err == nil:

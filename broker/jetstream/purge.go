@@ -89,7 +89,7 @@ func (b *Broker) purgeRegularly() {
 		}
 		for _, p := range b.partitions {
 			if err := p.purge(ctx); err != nil && err != errNoPurgeRoom && ctx.Err() == nil {
-				b.options.Logger.Warn("purging what is persisted", "partition", p.number, "error", err)
+				p.purging.Log("partition", p.number, "error", err)
 			}
 		}
 	}
@@ -121,8 +121,11 @@ func (p *partition) purge(ctx context.Context) error {
 		return err
 	}
 	// Sequences mean nothing in another stream, or in one that was restarted and may have lost its end.
-	if !info.Created.Equal(a.by.created) || !a.by.feed.alive(ctx) {
+	if !info.Created.Equal(a.by.created) {
 		return nil
+	}
+	if alive, err := a.by.feed.alive(ctx); !alive {
+		return err
 	}
 	err = p.purgeAcknowledged(ctx, info, &a, subjects)
 	p.mu.Lock()
@@ -203,7 +206,10 @@ func (p *partition) purgeSubject(ctx context.Context, subject string, through ui
 	if err != nil {
 		return err
 	}
-	if err := stream.Purge(ctx, natsjs.WithPurgeSubject(subject), natsjs.WithPurgeSequence(through+1)); err != nil {
+	ctx, done := p.b.conn.asking(ctx, api+"STREAM.PURGE."+p.config.Name)
+	defer done()
+	err = stream.Purge(ctx, natsjs.WithPurgeSubject(subject), natsjs.WithPurgeSequence(through+1))
+	if err = because(ctx, err); err != nil {
 		return fmt.Errorf("purging the subject %s: %w", subject, err)
 	}
 	return nil

@@ -81,7 +81,7 @@ func (r *registry) Enroll(ctx context.Context, e broker.Enrollment) (broker.Enro
 // Recorded implements broker.Registry.
 func (r *registry) Recorded(ctx context.Context) (drainmark.Deployment, error) {
 	recorded, err := r.during(ctx, func(ctx context.Context) (broker.Enrollment, error) {
-		stream, err := r.conn.js.Stream(ctx, r.config.Name)
+		stream, err := r.conn.stream(ctx, r.config.Name)
 		if err != nil {
 			return broker.Enrollment{}, err
 		}
@@ -111,7 +111,7 @@ func (r *registry) during(ctx context.Context, ask func(context.Context) (broker
 }
 
 func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (broker.Enrollment, error) {
-	stream, err := obtain(ctx, r.conn.js, r.config)
+	stream, err := obtain(ctx, r.conn, r.config)
 	if err != nil {
 		return e, err
 	}
@@ -130,14 +130,14 @@ func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (broker.Enro
 
 // read returns what is recorded. natsjs.ErrMsgNotFound from an empty stream.
 func (r *registry) read(ctx context.Context, stream natsjs.Stream) (e broker.Enrollment, err error) {
-	first, err := stream.GetMsg(ctx, 1)
+	first, err := r.conn.message(ctx, stream, 1)
 	if err != nil {
 		return e, err
 	}
 	if e, err = broker.DecodeEnrollment(first.Data); err != nil {
 		return e, err
 	}
-	switch _, err = stream.GetMsg(ctx, 2); {
+	switch _, err = r.conn.message(ctx, stream, 2); {
 	case err == nil:
 		e.Stored = true
 	case errors.Is(err, natsjs.ErrMsgNotFound):
@@ -148,8 +148,11 @@ func (r *registry) read(ctx context.Context, stream natsjs.Stream) (e broker.Enr
 
 // write publishes behind so many messages. If somebody else was faster, that is as good.
 func (r *registry) write(ctx context.Context, behind uint64, text []byte) error {
-	_, err := r.conn.js.PublishMsg(ctx, &nats.Msg{Subject: r.config.Subjects[0], Data: text}, natsjs.WithExpectLastSequence(behind),
-		natsjs.WithExpectStream(r.config.Name))
+	subject := r.config.Subjects[0]
+	_, err := ask(ctx, r.conn, func(ctx context.Context) (*natsjs.PubAck, error) {
+		return r.conn.js.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: text}, natsjs.WithExpectLastSequence(behind),
+			natsjs.WithExpectStream(r.config.Name))
+	}, subject)
 	if answered(err, codeWrongLastSequence) {
 		return nil
 	}

@@ -30,7 +30,8 @@ func startNATSRefusing(t *testing.T, certificate, key string) (r natsRefusing) {
 	r.monitoring = servers.Port(t)
 	r.users = servers.StartNATS(t, servers.NATSOptions{Settings: []string{
 		fmt.Sprintf("http: %q", fmt.Sprint(servers.Host, ":", r.monitoring)),
-		`authorization { users: [{ user: guestbook, password: secret }] }`,
+		`authorization { users: [{ user: guestbook, password: secret },
+			{ user: nobody, password: secret, permissions: { publish: { deny: ">" }, subscribe: ["_INBOX.>"] } }] }`,
 	}})
 	r.secure = servers.StartNATS(t, servers.NATSOptions{Settings: []string{
 		fmt.Sprintf("tls { cert_file: %q, key_file: %q }", certificate, key),
@@ -52,6 +53,8 @@ func (r refusing) natsRefusals() map[string]refusal {
 	return map[string]refusal{
 		"nats, a wrong password": {broker: at("nats", "guestbook:guess@", n.users.Port), says: says(n.users.Port,
 			"NATS refuses the login (nats: Authorization Violation): correct the user and password, token or credentials file")},
+		"nats, who may do nothing": {broker: at("nats", nobody+":secret@", n.users.Port), says: "opening the broker: the broker is not set up " +
+			"as Drainmark needs it: the NATS user may not publish to $JS.API.STREAM.INFO.drainmark-deployment: give it that permission"},
 		"tls to a port without": {broker: at("tls", user, n.users.Port), says: says(n.users.Port,
 			"this NATS does not offer TLS: use nats:// without ca, cert and key, or turn TLS on in the server")},
 		"nats, an unknown authority": {broker: at("nats", "", n.secure.Port), says: says(n.secure.Port, "tls: failed to verify certificate: "+
