@@ -27,9 +27,8 @@ var adapterCases = []serverCase{
 	{"what a second holder held stands before everything else, also after a second death", secondDeath},
 	{"a person sees queues, headers and connections by understandable names", understandable},
 	{"a wrong password is refused, and never shown", wrongPassword},
-	{"the least permissions that the documentation names are enough", leastPermissions},
+	{"the rights in the documentation suffice, and each is needed", documentedRights},
 	{"of several hosts one that lives is used", severalHosts},
-	{"a backend enrolls with the permission to read nothing but the record", enrollsWithFewPermissions},
 }
 
 // make opens a broker with queues of its own.
@@ -283,26 +282,6 @@ func wrongPassword(t *testing.T, server *servers.RabbitMQ) {
 			t.Errorf("%s: the password is shown: %s", url, said)
 		}
 		log.Reset()
-	}
-}
-
-func leastPermissions(t *testing.T, server *servers.RabbitMQ) {
-	prefix := fmt.Sprintf("test%d", prefixes.Add(1))
-	server.AddUser(prefix)
-	ours := "^" + prefix + "\\..*"
-	address := fmt.Sprintf("amqp://%s:secret@%s:%d/", prefix, servers.Host, server.Port)
-	if _, err := Open(t.Context(), Config{URL: address, Partitions: 1, Prefix: prefix}); !errors.Is(err, broker.ErrMisconfigured) {
-		t.Errorf("without any permission: %v", err)
-	}
-	server.Permit(prefix, ours, "^amq\\.default$|"+ours, ours)
-	b := settings{URL: address, Prefix: prefix}.open(t, server)
-	publish(t, b, 1, 1)
-	r := subscribe(t, b)
-	if err := r.Ack(t.Context(), expect(t, r, 1, 1)[0]); err != nil {
-		t.Error(err)
-	}
-	if _, err := b.Backlog(t.Context(), 0, drainmark.Progress{}); err != nil {
-		t.Error(err)
 	}
 }
 

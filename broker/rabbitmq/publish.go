@@ -21,6 +21,7 @@ type lane struct {
 	declared time.Time // when the queue was declared last, over that session
 	ch       *amqp.Channel
 	returned chan amqp.Return
+	closed   chan *amqp.Error // why RabbitMQ has closed the channel
 }
 
 // lateReturns is how many returned messages are kept until the next publish looks. Only publishes that nobody waits for
@@ -114,6 +115,7 @@ func (b *Broker) openLane(ctx context.Context, l *lane, s *session) error {
 		l.declared = time.Now()
 	}
 	l.session, l.ch, l.returned = s, ch, ch.NotifyReturn(make(chan amqp.Return, lateReturns))
+	l.closed = ch.NotifyClose(make(chan *amqp.Error, 1))
 	return nil
 }
 
@@ -141,12 +143,24 @@ func (b *Broker) outcome(ctx context.Context, l *lane, acked bool, id string) er
 		l.state.answers(b.config.Logger)
 		return nil
 	case l.ch.IsClosed():
-		return errors.New("the connection ended before the confirmation")
+		return l.ended()
 	case b.mayBeFull(ctx, l.queue):
 		return fmt.Errorf("%w: RabbitMQ refused the batch (nack)", broker.ErrFull)
 	}
 	return errors.New("RabbitMQ refused the batch (nack), and does not say that the queue holds anything: " +
 		"the queue may have lost the majority of its members")
+}
+
+// ended says why there will be no confirmation.
+func (l *lane) ended() error {
+	select {
+	case why := <-l.closed:
+		if why != nil && why.Code == amqp.AccessRefused {
+			return misconfigured("RabbitMQ refuses us: %s", why.Reason)
+		}
+	default:
+	}
+	return errors.New("the connection ended before the confirmation")
 }
 
 // mayBeFull says whether a queue that refuses a batch can have reached its limit. RabbitMQ does not give its reason. But

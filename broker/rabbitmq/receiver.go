@@ -88,6 +88,8 @@ func (r *receiver) subscribe(ctx context.Context) (deliveries <-chan amqp.Delive
 	switch {
 	case err == nil:
 		state.answers(r.b.config.Logger)
+	case hasCode(err, amqp.AccessRefused):
+		err = misconfigured("RabbitMQ refuses us: %s", reason(err))
 	case errors.Is(err, context.DeadlineExceeded):
 		state.isSilent(begun, r.b.config, r.b.vhost)
 	}

@@ -14,8 +14,8 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
-// registry implements broker.Registry in a queue of its own, "drainmark.deployment". The first message in it is the
-// deployment, and a second one says that a store has been made for it. AMQP has no way to publish only into an empty
+// registry implements broker.Registry in a queue of its own, "drainmark.deployment", behind an exchange of the same name:
+// so whoever enrolls needs no right to publish to the other queues. The first message in it is the deployment, and a second one says that a store has been made for it. AMQP has no way to publish only into an empty
 // queue. So who enrolls publishes its own deployment and then reads the queue from its beginning: everybody finds the
 // same message first. It acknowledges its own messages unless they say something new, never another's, who may still
 // look for them. The rest goes back in order. Only one reads at a time: the queue has a single active consumer.
@@ -82,6 +82,9 @@ func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded br
 			return err
 		}
 		*doing = "publishing to queue " + r.queue + ": "
+		if err := r.bind(ch); err != nil {
+			return err
+		}
 		own, err := r.publish(ctx, ch, e)
 		if err == nil {
 			*doing = "reading queue " + r.queue + ": "
@@ -90,6 +93,14 @@ func (r *registry) enroll(ctx context.Context, e broker.Enrollment) (recorded br
 		return errors.Join(err, ignoreClosed(ch.Close()))
 	})
 	return recorded, err
+}
+
+// bind puts the exchange before the queue. Both may be there already.
+func (r *registry) bind(ch *amqp.Channel) error {
+	if err := ch.ExchangeDeclare(r.queue, amqp.ExchangeFanout, true, false, false, false, nil); err != nil {
+		return err
+	}
+	return ch.QueueBind(r.queue, "", r.queue, false, nil)
 }
 
 // Recorded implements broker.Registry. It makes a connection of its own, and waits for its turn to read the queue, and for
@@ -150,8 +161,8 @@ func (r *registry) during(ctx context.Context, purpose string, f func(s *session
 	case err == nil:
 		return nil
 	case hasCode(err, amqp.AccessRefused):
-		return misconfigured("%s%s: enrolling takes permission to configure and read the queue, and to write to amq.default",
-			doing, reason(err))
+		return misconfigured("%s%s: enrolling takes permission to configure, write and read queue and exchange %s",
+			doing, reason(err), r.queue)
 	case doing != "" && errors.Is(err, context.DeadlineExceeded):
 		err = fmt.Errorf("RabbitMQ answers, and the queue does not. If it has no leader, it gets one by %s: %w",
 			elect(r.b.vhost, r.queue), err)
@@ -185,7 +196,7 @@ func (r *registry) publish(ctx context.Context, ch *amqp.Channel, e broker.Enrol
 func (r *registry) publishOne(ctx context.Context, ch *amqp.Channel, m amqp.Publishing) error {
 	retry := backoff.Backoff{First: 50 * time.Millisecond, Max: time.Second}
 	for {
-		confirmation, err := ch.PublishWithDeferredConfirm("", r.queue, true, false, m)
+		confirmation, err := ch.PublishWithDeferredConfirm(r.queue, "", true, false, m)
 		if err != nil {
 			return err
 		}

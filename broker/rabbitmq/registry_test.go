@@ -2,13 +2,10 @@ package rabbitmq
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
 	"github.com/drainmark/drainmark/internal/servers"
@@ -62,24 +59,4 @@ func registersWhenKilled(t *testing.T, server *servers.RabbitMQ) {
 			return &brokertest.RegistryServer{Connect: connectTo(server, defaultSettle), Kill: kill}
 		},
 	})
-}
-
-func enrollsWithFewPermissions(t *testing.T, server *servers.RabbitMQ) {
-	prefix := fmt.Sprintf("case%d", prefixes.Add(1))
-	server.AddUser(prefix)
-	server.Permit(prefix, `^`+prefix+`\..*`, `^amq\.default$`, `^`+prefix+`\.deployment$`)
-	url := strings.Replace(server.URL(), server.User+":"+server.Password, prefix+":secret", 1)
-	e := broker.Enrollment{Deployment: drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 4}}
-	r, err := OpenRegistry(t.Context(), Config{URL: url, Prefix: prefix, Settle: time.Millisecond})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, err := r.Enroll(t.Context(), e); err != nil || got != e {
-		t.Errorf("enrolling: %v, %v", got, err)
-	}
-	server.Permit(prefix, `^`+prefix+`\..*`, `^amq\.default$`, `^$`)
-	_, err = r.Enroll(t.Context(), e)
-	if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "permission to configure and read the queue") {
-		t.Errorf("enrolling without the permission to read: %v", err)
-	}
 }
