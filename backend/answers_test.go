@@ -17,8 +17,8 @@ func TestAnswersHaveOneLimit(t *testing.T) {
 	t.Parallel()
 	const limit = 2 * store.PageBytes
 	running(t, Limits{AnswerBytes: limit}, 1, func(s *system) {
-		s.db.Refuse = func(op store.Operation) (string, bool) {
-			return "no", op.Kind == store.Append && op.Record.Log == "refused"
+		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+			return "no", log == "refused"
 		}
 		s.drain()
 		body := strings.Repeat("x", 1<<20)

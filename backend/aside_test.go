@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/store"
 )
 
 // barrier asks for a barrier and waits until it is answered.
@@ -85,8 +84,8 @@ func TestBarrierSaysWhatIsSetAside(t *testing.T) {
 func TestReceiptSaysWhichRecordsAreRejected(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {
-		s.db.Refuse = func(op store.Operation) (string, bool) {
-			return "no", op.Kind == store.Append && len(op.Record.Body) > 0 && op.Record.Body[0] == 'b'
+		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+			return "no", len(m.Body) > 0 && m.Body[0] == 'b'
 		}
 		s.drain()
 		texts := slices.Repeat([]string{"good", "bad"}, 1100)
@@ -116,8 +115,8 @@ func markOf(r drainmark.Receipt, index uint64) string {
 func TestDeadLettersAreSettledInBulk(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 4, func(s *system) {
-		s.db.Refuse = func(op store.Operation) (string, bool) {
-			return "too bad", op.Kind == store.Append && strings.HasPrefix(string(op.Record.Body), "bad")
+		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+			return "too bad", strings.HasPrefix(string(m.Body), "bad")
 		}
 		s.drain()
 		logs := map[string]int{}

@@ -220,8 +220,8 @@ func TestReceiptOfRejectedAndItsRetry(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {
 		var cured atomic.Bool
-		s.db.Refuse = func(op store.Operation) (string, bool) {
-			return "no", op.Kind == store.Append && string(op.Record.Body) == "bad" && !cured.Load()
+		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+			return "no", string(m.Body) == "bad" && !cured.Load()
 		}
 		s.drain()
 		good, bad := s.append("log", "good"), s.append("log", "bad")
@@ -264,7 +264,7 @@ func TestReceiptOfRejectedAndItsRetry(t *testing.T) {
 func TestDeadLettersArePagedOverPartitions(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 4, func(s *system) {
-		s.db.Refuse = func(op store.Operation) (string, bool) { return "no", op.Kind == store.Append }
+		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) { return "no", true }
 		s.drain()
 		for i := range 20 {
 			s.append(fmt.Sprint("log-", i), "x", "y")

@@ -34,12 +34,12 @@ type gatedStore struct {
 	gate  chan struct{}
 }
 
-func (s gatedStore) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+func (s gatedStore) Write(ctx context.Context, w store.Write) error {
 	select {
 	case s.first <- struct{}{}:
 	case <-s.gate:
 	}
-	return s.Store.Commit(ctx, c)
+	return s.Store.Write(ctx, w)
 }
 
 // publishHeld publishes a message of another backend. (One of the same would show as a gap.)

@@ -14,7 +14,6 @@ import (
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/client"
 	"github.com/drainmark/drainmark/consumer"
-	"github.com/drainmark/drainmark/store"
 	storememory "github.com/drainmark/drainmark/store/memory"
 )
 
@@ -80,10 +79,10 @@ func (d *deployment) Stop() {
 	}
 }
 
-func (d *deployment) refuse(op store.Operation) (reason string, refuse bool) {
+func (d *deployment) refuse(_ string, m *drainmark.Message) (reason string, refuse bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return "it is poison", !d.cured && op.Record != nil && strings.HasPrefix(string(op.Record.Body), "poison")
+	return "it is poison", !d.cured && strings.HasPrefix(string(m.Body), "poison")
 }
 
 func (d *deployment) cure() {

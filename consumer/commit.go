@@ -103,7 +103,7 @@ func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor dr
 	for {
 		start := time.Now()
 		call, cancel := context.WithTimeout(work, d.limits.CommitTimeout)
-		committed, err := d.store.Commit(call, c)
+		committed, err := d.holder.Commit(call, c)
 		cancel()
 		var refused *store.Refused
 		switch {
@@ -227,8 +227,12 @@ func (d *drain) resolveLetter(work, ctx context.Context, e entry) (entry, error)
 func (d *drain) readLetter(work, ctx context.Context, id string) (drainmark.DeadLetter, error) {
 	for {
 		call, cancel := context.WithTimeout(work, d.limits.CommitTimeout)
-		letter, err := d.store.DeadLetter(call, d.partition, id)
+		found, err := d.store.Find(call, d.partition, store.Want{Letters: []string{id}})
 		cancel()
+		letter, ok := found.Letters[id]
+		if err == nil && !ok {
+			err = fmt.Errorf("dead letter %s: %w", id, store.ErrNotFound)
+		}
 		if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
 			return letter, err
 		}

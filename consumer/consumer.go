@@ -204,7 +204,10 @@ func (c *Consumer) follow(ctx context.Context, take, give []int, running *sync.W
 // start begins to drain a partition. Called with mu held.
 func (c *Consumer) start(ctx context.Context, partition int, running *sync.WaitGroup) {
 	ctx, stop := context.WithCancel(ctx)
-	d := &drain{Consumer: c, partition: partition, stop: stop, memory: &c.last[partition], log: c.log.With("partition", partition)}
+	d := &drain{
+		Consumer: c, partition: partition, stop: stop, memory: &c.last[partition], log: c.log.With("partition", partition),
+		holder: store.NewHolder(c.store, c.partitions),
+	}
 	c.draining[partition] = d
 	running.Go(func() {
 		d.run(ctx)

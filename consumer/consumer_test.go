@@ -236,11 +236,11 @@ type fencing struct {
 	fences func() bool
 }
 
-func (f fencing) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+func (f fencing) Write(ctx context.Context, w store.Write) error {
 	if f.fences() {
-		return store.Committed{}, store.ErrFenced
+		return store.ErrFenced
 	}
-	return f.Store.Commit(ctx, c)
+	return f.Store.Write(ctx, w)
 }
 
 // Two producers have lost something, as all have when a broker has lost its disk: one search after the other ends.
@@ -331,8 +331,8 @@ func TestRefusedRecord(t *testing.T) {
 			bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 				cured := false
 				r.db.RefuseBlindly = blindly
-				r.db.Refuse = func(op store.Operation) (string, bool) {
-					return "too bad", !cured && op.Kind == store.Append && strings.HasPrefix(string(op.Record.Body), "bad")
+				r.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+					return "too bad", !cured && strings.HasPrefix(string(m.Body), "bad")
 				}
 				r.begin()
 				r.publish(1, message("a"), message("b"), message("bad 1"), message("c"), message("d"), message("bad 2"), message("e"))
@@ -398,7 +398,7 @@ func TestUndecodableBatch(t *testing.T) {
 func TestOneCommitOfManyDeadLettersIsOneLine(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-		r.db.Refuse = func(op store.Operation) (string, bool) { return "no", op.Kind == store.Append }
+		r.db.Refuse = func(log string, m *drainmark.Message) (string, bool) { return "no", true }
 		records := make([]drainmark.Record, 500)
 		for i := range records {
 			records[i] = message("x")
@@ -458,7 +458,7 @@ func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 		}
 		done := map[drainmark.ProducerID]drainmark.ProducerProgress{r.producer: {Done: drainmark.Ranges{{First: 1, Last: 3}}, LastAt: 0}}
 		commit := store.Commit{Epoch: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: &letter}}}
-		if _, err := master.Commit(context.Background(), commit); err != nil {
+		if _, err := store.NewHolder(master, 1).Commit(context.Background(), commit); err != nil {
 			t.Fatal(err)
 		}
 		if err := master.Leave(context.Background(), "setup"); err != nil {

@@ -30,6 +30,7 @@ type drain struct {
 	*memory
 	partition int
 	stop      context.CancelFunc
+	holder    *store.Holder
 	givenUp   bool // because it was stuck; it is about to end. Guarded by Consumer.mu
 	log       *slog.Logger
 	clock     partitionClock // of this claim

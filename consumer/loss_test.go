@@ -102,13 +102,13 @@ type watched struct {
 	seen *cursors
 }
 
-func (w watched) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
-	n, err := strconv.Atoi(string(c.Cursor))
-	if err != nil && c.Cursor != "" {
-		return store.Committed{}, err
+func (s watched) Write(ctx context.Context, w store.Write) error {
+	n, err := strconv.Atoi(string(w.Cursor))
+	if err != nil && w.Cursor != "" {
+		return err
 	}
-	w.seen.mu.Lock()
-	w.seen.all = append(w.seen.all, n)
-	w.seen.mu.Unlock()
-	return w.Store.Commit(ctx, c)
+	s.seen.mu.Lock()
+	s.seen.all = append(s.seen.all, n)
+	s.seen.mu.Unlock()
+	return s.Store.Write(ctx, w)
 }

@@ -9,15 +9,14 @@ import (
 
 	"github.com/drainmark/drainmark"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
-	"github.com/drainmark/drainmark/store"
 )
 
 // What the test application does on purpose is told apart from what somebody has to be woken for, and so is giving up.
 func TestDeadLettersAreCounted(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-		r.db.Refuse = func(op store.Operation) (string, bool) {
-			return "too bad", op.Kind == store.Append && strings.HasPrefix(string(op.Record.Body), "bad")
+		r.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+			return "too bad", strings.HasPrefix(string(m.Body), "bad")
 		}
 		counted := func(real, test float64) {
 			t.Helper()

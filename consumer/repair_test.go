@@ -30,11 +30,11 @@ func (s *damagedStore) fails(call, doing string) error {
 	return nil
 }
 
-func (s *damagedStore) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
-	if err := s.fails("Commit", "committing to partition 0"); err != nil {
-		return store.Committed{}, err
+func (s *damagedStore) Write(ctx context.Context, w store.Write) error {
+	if err := s.fails("Write", "committing to partition 0"); err != nil {
+		return err
 	}
-	return s.Store.Commit(ctx, c)
+	return s.Store.Write(ctx, w)
 }
 
 func (s *damagedStore) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
@@ -62,7 +62,7 @@ func (s *damagedStore) Sweep(ctx context.Context, sweep store.Sweep) (bool, erro
 // ready at once. It goes on by itself when it has been repaired.
 func TestAStoreThatHasToBeRepaired(t *testing.T) {
 	t.Parallel()
-	for _, call := range []string{"Commit", "Heartbeat", "Claim", "Sweep"} {
+	for _, call := range []string{"Write", "Heartbeat", "Claim", "Sweep"} {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
 			bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {

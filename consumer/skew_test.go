@@ -43,11 +43,11 @@ type shutStore struct {
 	shut *atomic.Bool
 }
 
-func (s shutStore) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+func (s shutStore) Write(ctx context.Context, w store.Write) error {
 	if s.shut.Load() {
-		return store.Committed{}, errors.New("the store is down")
+		return errors.New("the store is down")
 	}
-	return s.Store.Commit(ctx, c)
+	return s.Store.Write(ctx, w)
 }
 
 // clocksRig is a rig whose store can be shut.

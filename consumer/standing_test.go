@@ -436,13 +436,13 @@ func (r *refusing) setCommits(refuses bool) {
 	r.refusesCommits = refuses
 }
 
-func (r *refusing) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+func (r *refusing) Write(ctx context.Context, w store.Write) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.refusesCommits {
-		return store.Committed{}, errors.New("READONLY you can't write against a read only replica")
+		return errors.New("READONLY you can't write against a read only replica")
 	}
-	return r.Store.Commit(ctx, c)
+	return r.Store.Write(ctx, w)
 }
 
 func (r *refusing) set(refuses bool) {

@@ -1,10 +1,10 @@
 // Package store is the seam between the consumer, which commits to the store's master, and the backend, which reads
 // from a replica.
 //
-// An adapter is dumb on purpose: it applies a commit atomically or not at all, after checking that the committer still
-// holds the partition and builds on the newest revision. What to commit, de-duplication by mark, bisecting and retries
-// are written once, in the consumer. storetest is the suite that every adapter must pass; CONTRIBUTING.md has the
-// checklist.
+// An adapter is dumb on purpose: it reads rows and writes rows, all or nothing, after checking that the writer still holds
+// the partition and builds on the newest revision. Holder decides above it, once, what a commit makes of the rows:
+// positions, idempotency keys, the count of dead letters. What to commit, de-duplication by mark, bisecting and retries
+// are the consumer's. storetest is the suite that every adapter must pass; CONTRIBUTING.md has the checklist.
 package store
 
 import (
@@ -41,7 +41,7 @@ type misconfigured struct{ error }
 
 func (m misconfigured) Unwrap() []error { return []error{ErrMisconfigured, m.error} }
 
-// Refused is the error of a commit whose content the store can never take. Nothing was changed.
+// Refused is the error of a commit or a Write whose content the store can never take. Nothing was changed.
 type Refused struct {
 	// Reasons has the reason for each operation at fault, by its index in the commit. Empty if the store cannot tell
 	// which it was: Reason then says what it said.
@@ -58,9 +58,6 @@ func (r *Refused) Error() string {
 	}
 	return ""
 }
-
-// ReasonKeyReused is why an append is refused whose idempotency key was used for another message.
-const ReasonKeyReused = "idempotency-key-reused: the key was used before for a different message"
 
 // Store is the master: claims and commits. Its methods may be called concurrently, and by several processes. No method
 // blocks for longer than its context lasts. Errors never contain a password or a connection URL. Leases run on one
@@ -89,14 +86,15 @@ type Store interface {
 	// Leave releases all claims of the owner and forgets it.
 	Leave(ctx context.Context, owner string) error
 
-	// Commit applies the operations in their order together with the new progress, all or nothing, and durably: it is
-	// in force when Commit returns nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not
-	// the commit's, and with *Refused if an operation can never be applied; both change nothing. After any other error
-	// it may or may not be in force; the same commit again then gives nil or ErrFenced.
-	Commit(ctx context.Context, c Commit) (Committed, error)
+	// Find reads what a commit to the partition is planned from, all from one state, which it names. What there is not is
+	// not in the answer.
+	Find(ctx context.Context, partition int, want Want) (Found, error)
 
-	// DeadLetter returns the dead letter, discarded ones too. ErrNotFound if there is none.
-	DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error)
+	// Write writes the rows together with the new progress, all or nothing, and durably: it is in force when Write returns
+	// nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not the write's, and with *Refused if
+	// a row can never be written; both change nothing. After any other error it may or may not be in force; the same write
+	// again then gives nil or ErrFenced. Nothing of w is kept or changed.
+	Write(ctx context.Context, w Write) error
 
 	// Silent returns the producers of the partition whose last record is older than age, by the progress's Clock: those
 	// that were silent for the longest time, MaxSilent at most.
@@ -193,52 +191,91 @@ type Group struct {
 	Claims []Claim  // those not expired, in order of partition
 }
 
-// Commit is one atomic step of a partition.
-type Commit struct {
-	Partition  int
-	Epoch      uint64 // must be the claim's
-	Revision   uint64 // must be the progress's; the commit makes it one more
-	Now        time.Time
-	Operations []Operation
+// Want names what a commit is planned from.
+type Want struct {
+	Logs    []WantedLog // each log once
+	Letters []string    // IDs of dead letters
+}
 
-	// What the progress becomes, besides its revision and SetAside. Producers has only the entries that change, each
-	// whole. SetAside the store counts itself, from the dead letters that there are: Letter.Records of each that is not
-	// discarded.
+// WantedLog asks for where a log ends, and for what is known of idempotency keys in it.
+type WantedLog struct {
+	Name string
+	Keys []string
+}
+
+// Found is what there is of what was wanted, in one state.
+type Found struct {
+	Version drainmark.Version // of the partition in that state
+	Logs    map[string]FoundLog
+	Letters map[string]drainmark.DeadLetter // discarded ones too
+}
+
+// FoundLog is where a log ends, and the digests of those of the keys that are known.
+type FoundLog struct {
+	drainmark.LogInfo
+	Keys map[string]Digest
+}
+
+// Write is what one atomic step of a partition writes.
+type Write struct {
+	Partition int
+	Epoch     uint64 // must be the claim's
+	Revision  uint64 // must be the progress's; the write makes it one more
+
+	Logs    []LogWrite // each log once
+	Keys    []KeyWrite // none of them is known
+	Letters []LetterWrite
+
+	// What the progress becomes, besides its revision. Producers has only the entries that change, each whole.
 	Cursor    drainmark.Cursor
 	Producers map[drainmark.ProducerID]drainmark.ProducerProgress
 	Rejected  uint64
-	Clock     time.Duration // in whole microseconds
+	SetAside  int64         // what is added to the count of records set aside
+	Clock     time.Duration // in whole microseconds; also the time of the write for keys and letters that get old
 }
 
-// OperationKind is what an operation does.
-type OperationKind uint8
-
-const (
-	// Append appends Record to its log, which comes to be if there is none, at the next position, persisted at the
-	// commit's Now. If the record has a key that the log knows, nothing is appended if content type and body are those of
-	// the record that it is known from, and the operation is refused with ReasonKeyReused if they are not. A key is known
-	// from the commit that first had it, whose Clock says how old it is, until Sweep deletes it.
-	Append OperationKind = iota + 1
-	// Clear removes every message of the log, which comes to be if there is none; positions go on behind the last.
-	Clear
-	// SetAside stores Letter, in place of the one with the same ID if there is one.
-	SetAside
-	// Restore removes the dead letter with the ID Letter.ID, because it has been persisted after all.
-	Restore
-)
-
-// Operation is one step of a commit. Its pointers are read and never changed or kept.
-type Operation struct {
-	Kind   OperationKind
-	Mark   drainmark.Mark        // Append: the message's id
-	Record *drainmark.Record     // Append, Clear
-	Letter *drainmark.DeadLetter // SetAside, Restore
+// LogWrite is what a log becomes, and the messages that it gets: at the positions that end with LastPosition. Messages at
+// ClearedThrough and before are not shown any more, and Sweep deletes them.
+type LogWrite struct {
+	drainmark.LogInfo
+	New       bool // there is no log of the name
+	Cleared   bool // ClearedThrough is another one than before
+	Messages  []NewMessage
+	Operation int // the first one that is about the log, in the commit
 }
 
-// Committed tells what a commit did.
-type Committed struct {
-	KeyDuplicates int // appends that were dropped because their key was known
+// NewMessage is a message, and the index in the commit of the operation that it is from, for Refused.
+type NewMessage struct {
+	drainmark.Message
+	Operation int
 }
+
+// KeyWrite is an idempotency key that the log knows from now on, until Sweep deletes it.
+type KeyWrite struct {
+	Log, Key string
+	Digest   Digest
+}
+
+// LetterWrite replaces a dead letter by one with the same ID. Without Old there was none: New gets an ordinal above every
+// other that the partition has ever had. Without New it is deleted.
+type LetterWrite struct {
+	Old, New *drainmark.DeadLetter
+}
+
+// ID returns the letter's ID.
+func (l LetterWrite) ID() string {
+	if l.New != nil {
+		return l.New.ID
+	}
+	return l.Old.ID
+}
+
+// MaxPosition is the highest position that a log can have: as many as every adapter can hold.
+const MaxPosition = 1<<40 - 1
+
+// Digest stands for the content type and body of the message that an idempotency key was first used for: as much of a
+// SHA-256 as nobody finds another message for.
+type Digest [16]byte
 
 // Sweep says what can go: what is older than so much, by the partition's Clock. 0 keeps everything.
 type Sweep struct {

@@ -40,10 +40,10 @@ func replaced(t *testing.T, first, second store.Store, reader store.Reader) stri
 	}
 	successors := commit
 	successors.Epoch = 2
-	if _, err := second.Commit(ctx, successors); err != nil {
+	if _, err := store.NewHolder(second, 1).Commit(ctx, successors); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := first.Commit(ctx, commit); err != nil && !errors.Is(err, store.ErrFenced) {
+	if _, err := store.NewHolder(first, 1).Commit(ctx, commit); err != nil && !errors.Is(err, store.ErrFenced) {
 		t.Fatal(err)
 	}
 	page, err := reader.Messages(ctx, log, 0, 10)

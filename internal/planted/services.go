@@ -50,7 +50,7 @@ func (s direct) clear(ctx context.Context, r *drainmark.Record) error {
 	}
 	partition := drainmark.PartitionOf(r.Log, deployment.Partitions)
 	for {
-		err := s.commit(ctx, master, partition, r)
+		err := s.commit(ctx, store.NewHolder(master, deployment.Partitions), partition, r)
 		if !errors.Is(err, store.ErrFenced) {
 			return err
 		}
@@ -63,12 +63,12 @@ func (s direct) clear(ctx context.Context, r *drainmark.Record) error {
 }
 
 // commit commits the clear under the claim of whoever holds the partition, who then claims it anew.
-func (s direct) commit(ctx context.Context, master store.Store, partition int, r *drainmark.Record) error {
+func (s direct) commit(ctx context.Context, holder *store.Holder, partition int, r *drainmark.Record) error {
 	progress, err := s.process.reader.Progress(ctx, partition)
 	if err != nil {
 		return err
 	}
-	_, err = master.Commit(ctx, store.Commit{
+	_, err = holder.Commit(ctx, store.Commit{
 		Partition: partition, Epoch: progress.Epoch, Revision: progress.Revision, Now: time.Now(),
 		Operations: []store.Operation{{Kind: store.Clear, Record: r}},
 		Cursor:     progress.Cursor, Rejected: progress.Rejected, Clock: progress.Clock,

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,8 +18,12 @@ import (
 // has now. So a consumer that was replaced without knowing it appends once more what the other one has appended, and
 // writes its own old progress over the other's. No store lets it do so as such; but any store says, with a heartbeat,
 // what the epoch and revision are, and a commit that names them is as good as the holder's.
-func skipOwnerCheck(s store.Store) store.Store { return &ownerless{Store: s} }
+func skipOwnerCheck(s store.Store) store.Store {
+	o := &ownerless{Store: s}
+	return Unfenced(o, o.current)
+}
 
+// ownerless is a store that can be asked for the claim on a partition, whoever holds it.
 type ownerless struct {
 	store.Store
 	mu    sync.Mutex
@@ -33,35 +38,121 @@ func (s *ownerless) Claim(ctx context.Context, claim store.Claim, ttl time.Durat
 	return s.Store.Claim(ctx, claim, ttl)
 }
 
-func (s *ownerless) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
-	for {
-		committed, err := s.Store.Commit(ctx, c)
-		if !errors.Is(err, store.ErrFenced) {
-			return committed, err
-		}
-		if c.Epoch, c.Revision, err = s.current(ctx, c.Partition); err != nil {
-			return committed, err
-		}
-	}
-}
-
 // current returns the partition's epoch and revision, whoever holds it. If nobody does, it is claimed.
-func (s *ownerless) current(ctx context.Context, partition int) (epoch, revision uint64, err error) {
+func (s *ownerless) current(ctx context.Context, partition int) (drainmark.Version, error) {
 	s.mu.Lock()
 	owner, ttl := s.owner, s.ttl
 	s.mu.Unlock()
 	group, err := s.Store.Heartbeat(ctx, owner, ttl)
 	if err != nil {
-		return 0, 0, err
+		return drainmark.Version{}, err
 	}
 	for _, c := range group.Claims {
 		if c.Partition == partition {
-			return c.Epoch, c.Revision, nil
+			return drainmark.Version{Epoch: c.Epoch, Revision: c.Revision}, nil
 		}
 	}
-	epoch = rand.Uint64N(1<<63-1) + 1
-	progress, err := s.Store.Claim(ctx, store.Claim{Partition: partition, Owner: owner, Epoch: epoch}, ttl)
-	return epoch, progress.Revision, err
+	claim := store.Claim{Partition: partition, Owner: owner, Epoch: rand.Uint64N(1<<63-1) + 1}
+	progress, err := s.Store.Claim(ctx, claim, ttl)
+	return progress.Version, err
+}
+
+// Unfenced returns the store without its fence: a write that is fenced is made all the same, at the version that current
+// returns, and behind what the logs have by then.
+func Unfenced(s store.Store, current func(ctx context.Context, partition int) (drainmark.Version, error)) store.Store {
+	return &unfenced{Store: s, current: current, believed: map[int]drainmark.Version{}}
+}
+
+type unfenced struct {
+	store.Store
+	current  func(context.Context, int) (drainmark.Version, error)
+	mu       sync.Mutex
+	believed map[int]drainmark.Version // what the holder takes for the partition's version
+}
+
+func (s *unfenced) believe(partition int, v drainmark.Version) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.believed[partition] = v
+}
+
+func (s *unfenced) Claim(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+	p, err := s.Store.Claim(ctx, c, ttl)
+	if err == nil {
+		s.believe(c.Partition, p.Version)
+	}
+	return p, err
+}
+
+func (s *unfenced) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+	found, err := s.Store.Find(ctx, partition, w)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if v, ok := s.believed[partition]; ok {
+		found.Version = v
+	}
+	return found, err
+}
+
+func (s *unfenced) Write(ctx context.Context, w store.Write) error {
+	believed := drainmark.Version{Epoch: w.Epoch, Revision: w.Revision + 1}
+	for {
+		err := s.Store.Write(ctx, w)
+		if err == nil {
+			s.believe(w.Partition, believed)
+		}
+		if !errors.Is(err, store.ErrFenced) {
+			return err
+		}
+		now, failed := s.current(ctx, w.Partition)
+		if failed != nil {
+			return failed
+		}
+		if now == (drainmark.Version{Epoch: w.Epoch, Revision: w.Revision}) {
+			return err // nobody holds the partition
+		}
+		w.Epoch, w.Revision = now.Epoch, now.Revision
+		if err := s.moveBehind(ctx, &w); err != nil {
+			return err
+		}
+	}
+}
+
+// moveBehind moves what is appended behind what the logs have, and drops the keys that are known.
+func (s *unfenced) moveBehind(ctx context.Context, w *store.Write) error {
+	var want store.Want
+	for i := range w.Logs {
+		want.Logs = append(want.Logs, store.WantedLog{Name: w.Logs[i].Name})
+	}
+	for _, k := range w.Keys {
+		i := slices.IndexFunc(want.Logs, func(l store.WantedLog) bool { return l.Name == k.Log })
+		want.Logs[i].Keys = append(want.Logs[i].Keys, k.Key)
+	}
+	found, err := s.Store.Find(ctx, w.Partition, want)
+	if err != nil {
+		return err
+	}
+	w.Logs = slices.Clone(w.Logs)
+	for i := range w.Logs {
+		l := &w.Logs[i]
+		there, ok := found.Logs[l.Name]
+		l.New, l.Messages = !ok, slices.Clone(l.Messages)
+		if !l.Cleared {
+			l.ClearedThrough = there.ClearedThrough
+		} else {
+			l.ClearedThrough = there.LastPosition
+		}
+		l.LastPosition = there.LastPosition
+		for j := range l.Messages {
+			l.LastPosition++
+			l.Messages[j].Position = l.LastPosition
+		}
+	}
+	w.Keys = slices.DeleteFunc(slices.Clone(w.Keys), func(k store.KeyWrite) bool {
+		_, known := found.Logs[k.Log].Keys[k.Key]
+		return known
+	})
+	return nil
 }
 
 // forgetKeys breaks P2: the store knows an idempotency key only as this process's. So a key is known for as long as the
@@ -76,14 +167,31 @@ type forgetful struct {
 	prefix string
 }
 
-func (s forgetful) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
-	c.Operations = slices.Clone(c.Operations) // the caller's stay as they are, and so do their records
-	for i := range c.Operations {
-		if op := &c.Operations[i]; op.Kind == store.Append && op.Record.Key != "" {
-			record := *op.Record
-			record.Key = s.prefix + record.Key
-			op.Record = &record
+func (s forgetful) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+	w.Logs = slices.Clone(w.Logs)
+	for i := range w.Logs {
+		keys := slices.Clone(w.Logs[i].Keys)
+		for j := range keys {
+			keys[j] = s.prefix + keys[j]
 		}
+		w.Logs[i].Keys = keys
 	}
-	return s.Store.Commit(ctx, c)
+	found, err := s.Store.Find(ctx, partition, w)
+	for name, l := range found.Logs {
+		known := map[string]store.Digest{}
+		for key, digest := range l.Keys {
+			known[strings.TrimPrefix(key, s.prefix)] = digest
+		}
+		l.Keys = known
+		found.Logs[name] = l
+	}
+	return found, err
+}
+
+func (s forgetful) Write(ctx context.Context, w store.Write) error {
+	w.Keys = slices.Clone(w.Keys) // the caller's stay as they are
+	for i := range w.Keys {
+		w.Keys[i].Key = s.prefix + w.Keys[i].Key
+	}
+	return s.Store.Write(ctx, w)
 }

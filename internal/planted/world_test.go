@@ -202,13 +202,13 @@ type gate struct {
 	shut chan struct{} // has something in it while it is shut
 }
 
-func (g gate) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+func (g gate) Write(ctx context.Context, w store.Write) error {
 	select {
 	case g.shut <- struct{}{}:
 		<-g.shut
-		return g.Store.Commit(ctx, c)
+		return g.Store.Write(ctx, w)
 	case <-ctx.Done():
-		return store.Committed{}, ctx.Err()
+		return ctx.Err()
 	}
 }
 
@@ -218,12 +218,12 @@ type failsOnce struct {
 	failed bool
 }
 
-func (s *failsOnce) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
+func (s *failsOnce) Write(ctx context.Context, w store.Write) error {
 	if !s.failed {
 		s.failed = true
-		return store.Committed{}, store.ErrFenced
+		return store.ErrFenced
 	}
-	return s.Store.Commit(ctx, c)
+	return s.Store.Write(ctx, w)
 }
 
 // holdsOnly is a store of which one partition only can be claimed.

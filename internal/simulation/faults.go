@@ -5,12 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/planted"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -272,74 +274,88 @@ func (s faultyStore) Claim(ctx context.Context, c store.Claim, ttl time.Duration
 	})
 }
 
-func (s faultyStore) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
-	err := s.call(ctx, fmt.Sprint("commit ", c.Partition), &s.world.storeDown, errInjected, func(ctx context.Context) error {
-		switch s.world.bug {
-		case CommitWithoutOwnerCheck:
-			now, err := s.world.db.Reader().Progress(ctx, c.Partition)
-			if err != nil {
-				return err
-			}
-			c.Epoch, c.Revision = now.Epoch, now.Revision
-		case ProgressOutside:
-			return s.commitInTwo(ctx, c)
-		case ClockFromStamps:
-			c = s.stampClock(c)
+func (s faultyStore) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+	return ask(ctx, s.process, fmt.Sprint("find ", partition), &s.world.storeDown, errInjected, func(ctx context.Context) (store.Found, error) {
+		found, err := s.Store.Find(ctx, partition, w)
+		if extra, ok := s.extra.Load(partition); ok {
+			found.Version.Revision -= extra.(uint64)
 		}
-		_, err := s.Store.Commit(ctx, c)
-		return err
+		return found, err
 	})
-	return store.Committed{}, err
 }
 
-// stampClock has the partition's clock show when a backend says to have accepted the newest record of the commit.
-func (s faultyStore) stampClock(c store.Commit) store.Commit {
+func (s faultyStore) Write(ctx context.Context, w store.Write) error {
+	w.Logs = slices.Clone(w.Logs) // the call may go on when this has returned
+	for i := range w.Logs {
+		w.Logs[i].Messages = slices.Clone(w.Logs[i].Messages)
+	}
+	return s.call(ctx, fmt.Sprint("write ", w.Partition), &s.world.storeDown, errInjected, func(ctx context.Context) error {
+		switch s.world.bug {
+		case ProgressOutside:
+			return s.writeInTwo(ctx, w)
+		case ClockFromStamps:
+			w = s.stampClock(w)
+		}
+		return s.Store.Write(ctx, w)
+	})
+}
+
+// master is a connection to the master that does not fail.
+func (w *World) master() store.Store {
+	master := w.db.Store()
+	if w.bug != CommitWithoutOwnerCheck {
+		return master
+	}
+	return planted.Unfenced(master, func(ctx context.Context, partition int) (drainmark.Version, error) {
+		now, err := w.db.Reader().Progress(ctx, partition)
+		return now.Version, err
+	})
+}
+
+// stampClock has the partition's clock show when a backend says to have accepted the newest record of the write.
+func (s faultyStore) stampClock(w store.Write) store.Write {
 	var newest time.Time
-	for _, op := range c.Operations {
-		if op.Record != nil && op.Record.AcceptedAt.After(newest) {
-			newest = op.Record.AcceptedAt
+	for _, l := range w.Logs {
+		for _, m := range l.Messages {
+			if m.AcceptedAt.After(newest) {
+				newest = m.AcceptedAt
+			}
 		}
 	}
 	if newest.IsZero() {
-		return c
+		return w
 	}
-	c.Clock = newest.Sub(s.world.begun).Truncate(time.Microsecond)
-	c.Producers = maps.Clone(c.Producers)
-	for producer, p := range c.Producers {
-		p.LastAt = c.Clock
-		c.Producers[producer] = p
+	w.Clock = newest.Sub(s.world.begun).Truncate(time.Microsecond)
+	w.Producers = maps.Clone(w.Producers)
+	for producer, p := range w.Producers {
+		p.LastAt = w.Clock
+		w.Producers[producer] = p
 	}
-	return c
+	return w
 }
 
-// commitInTwo commits the data first and the progress afterwards.
-func (s faultyStore) commitInTwo(ctx context.Context, c store.Commit) error {
-	now, err := s.world.db.Reader().Progress(ctx, c.Partition)
+// writeInTwo writes the data first and the progress afterwards.
+func (s faultyStore) writeInTwo(ctx context.Context, w store.Write) error {
+	now, err := s.world.db.Reader().Progress(ctx, w.Partition)
 	if err != nil {
 		return err
 	}
-	extra, _ := s.extra.Load(c.Partition)
-	c.Revision += extra.(uint64)
-	data, progress := c, c
+	extra, _ := s.extra.Load(w.Partition)
+	w.Revision += extra.(uint64)
+	data, progress := w, w
 	data.Producers, data.Cursor, data.Rejected = nil, now.Cursor, now.Rejected
-	progress.Operations, progress.Revision = nil, c.Revision+1
-	if _, err := s.Store.Commit(ctx, data); err != nil {
+	progress.Logs, progress.Keys, progress.Letters, progress.SetAside, progress.Revision = nil, nil, nil, 0, w.Revision+1
+	if err := s.Store.Write(ctx, data); err != nil {
 		return err
 	}
 	s.nap(ctx, "between")
 	if !s.runs() || s.world.faulty.Load() && s.world.dice.chance(s.name+" between", s.world.rates.after) {
 		return errInjected
 	}
-	if _, err = s.Store.Commit(ctx, progress); err == nil {
-		s.extra.Store(c.Partition, extra.(uint64)+1)
+	if err = s.Store.Write(ctx, progress); err == nil {
+		s.extra.Store(w.Partition, extra.(uint64)+1)
 	}
 	return err
-}
-
-func (s faultyStore) DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error) {
-	return ask(ctx, s.process, "dead letter", &s.world.storeDown, errInjected, func(ctx context.Context) (drainmark.DeadLetter, error) {
-		return s.Store.DeadLetter(ctx, partition, id)
-	})
 }
 
 func (s faultyStore) Release(ctx context.Context, owner string, partition int) error {

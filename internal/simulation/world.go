@@ -14,7 +14,6 @@ import (
 	"github.com/drainmark/drainmark/backend"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/consumer"
-	"github.com/drainmark/drainmark/store"
 	storememory "github.com/drainmark/drainmark/store/memory"
 )
 
@@ -111,8 +110,8 @@ func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
 	w.db = storememory.NewDB()
 	w.db.Now = db.Now
 	w.db.RefuseBlindly = w.dice.chance("refuses blindly", 50)
-	w.db.Refuse = func(op store.Operation) (string, bool) {
-		return "poison", op.Kind == store.Append && w.poisoned.Load() && strings.HasPrefix(string(op.Record.Body), "poison")
+	w.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+		return "poison", w.poisoned.Load() && strings.HasPrefix(string(m.Body), "poison")
 	}
 	w.poisoned.Store(true)
 	w.deployment = drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: partitions}
@@ -162,7 +161,7 @@ func (w *World) startConsumer() {
 	p := w.newProcess("consumer")
 	client := w.server.Connect()
 	c := consumer.New(consumer.Config{
-		Broker: faultyBroker{client, p}, Store: faultyStore{w.db.Store(), p, &sync.Map{}}, Owner: p.name, Partitions: partitions,
+		Broker: faultyBroker{client, p}, Store: faultyStore{w.master(), p, &sync.Map{}}, Owner: p.name, Partitions: partitions,
 		Logger: w.log.With("process", p.name), Now: p.clock.Now,
 		Limits: consumer.Limits{
 			CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second, HandOver: w.handOver, ProducerRetention: w.retention,

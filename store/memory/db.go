@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark"
 )
 
 // History is how many commits Rollback can take back at most.
@@ -20,8 +20,8 @@ const History = 1024
 
 // DB is the database. Set Refuse, RefuseBlindly and Now before it is used; its methods may be called concurrently.
 type DB struct {
-	// Refuse, if set, is asked about every operation of a commit. If it refuses one, the commit is refused for reason.
-	Refuse func(op store.Operation) (reason string, refuse bool)
+	// Refuse, if set, is asked about every message that a commit appends. If it refuses one, the commit is refused for reason.
+	Refuse func(log string, m *drainmark.Message) (reason string, refuse bool)
 	// RefuseBlindly makes such refusals not say which operation it was.
 	RefuseBlindly bool
 	// Now is the database's clock, on which its leases run: time.Now unless it is set.

@@ -62,7 +62,7 @@ func newWriter(t testing.TB, db *memory.DB, owner string) *writer {
 }
 
 func (w *writer) commit(operations ...store.Operation) error {
-	_, err := w.store.Commit(w.t.Context(), store.Commit{
+	_, err := store.NewHolder(w.store, 1).Commit(w.t.Context(), store.Commit{
 		Epoch: w.progress.Epoch, Revision: w.progress.Revision, Now: time.Now(), Operations: operations,
 	})
 	if err == nil {
@@ -198,8 +198,8 @@ func TestRefuse(t *testing.T) {
 		t.Run(fmt.Sprintf("blindly %v", blindly), func(t *testing.T) {
 			db := memory.NewDB()
 			db.RefuseBlindly = blindly
-			db.Refuse = func(op store.Operation) (string, bool) {
-				return "it is bad", strings.HasPrefix(string(op.Record.Body), "bad")
+			db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+				return "it is bad", strings.HasPrefix(string(m.Body), "bad")
 			}
 			w := newWriter(t, db, "owner")
 			w.must(message("a"))

@@ -61,9 +61,8 @@ type log struct {
 
 // keyUse is what an idempotency key stands for.
 type keyUse struct {
-	at          time.Duration // the partition's clock when it was committed
-	contentType string
-	body        []byte
+	at     time.Duration // the partition's clock when it was committed
+	digest store.Digest
 }
 
 // held says whether the claim is in force.

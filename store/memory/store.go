@@ -144,26 +144,6 @@ func (s *Store) Leave(ctx context.Context, owner string) error {
 	})
 }
 
-// Commit implements store.Store.
-func (s *Store) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
-	var committed store.Committed
-	doing := fmt.Sprintf("committing to partition %d", c.Partition)
-	err := s.run(ctx, doing, true, func(before *state) (after *state, err error) {
-		after, committed, err = s.db.commit(before, c)
-		return after, err
-	})
-	return committed, err
-}
-
-// DeadLetter implements store.Store.
-func (s *Store) DeadLetter(ctx context.Context, partition int, id string) (letter drainmark.DeadLetter, err error) {
-	err = s.update(ctx, "reading dead letter "+id, func(current *state) (*state, error) {
-		letter, err = current.letter(partition, id)
-		return current, err
-	})
-	return letter, err
-}
-
 // Close implements store.Store.
 func (s *Store) Close() error {
 	s.closed.Store(true)

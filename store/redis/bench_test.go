@@ -28,6 +28,7 @@ return 'ok'
 
 // filler makes commits of one producer in one partition.
 type filler struct {
+	holder   *store.Holder
 	store    *Store
 	progress drainmark.Progress
 	producer drainmark.ProducerID
@@ -44,7 +45,7 @@ func newFiller(t testing.TB, s *Store) *filler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &filler{store: s, progress: p, producer: drainmark.NewProducerID(), log: "guestbook"}
+	return &filler{holder: store.NewHolder(s, 1), store: s, progress: p, producer: drainmark.NewProducerID(), log: "guestbook"}
 }
 
 // next returns a commit of n messages of so many bytes each.
@@ -73,7 +74,7 @@ func (f *filler) next(n, size int) store.Commit {
 }
 
 func (f *filler) commit(ctx context.Context, c store.Commit) error {
-	if _, err := f.store.Commit(ctx, c); err != nil {
+	if _, err := f.holder.Commit(ctx, c); err != nil {
 		return err
 	}
 	f.progress = f.progress.With(c.Producers)
@@ -123,8 +124,10 @@ func BenchmarkBareScript(b *testing.B) {
 				run := &call{script: bare, keys: []string{s.names.partitions[0].stream + f.log}, args: e.args[:0], memory: e.memory[:0]}
 				run.argNumber(at)
 				for i := range c.Operations {
-					e.scratch = appendMessage(e.scratch[:0], &c.Operations[i], c.Now.UnixMicro())
-					run.argBytes(e.scratch, c.Operations[i].Record.Body)
+					r := c.Operations[i].Record
+					m := drainmark.Message{Mark: c.Operations[i].Mark, AcceptedAt: r.AcceptedAt, PersistedAt: c.Now, ContentType: r.ContentType}
+					e.scratch = appendMessage(e.scratch[:0], &m)
+					run.argBytes(e.scratch, r.Body)
 				}
 				_, err := use(b.Context(), s.client, "running", run.run)
 				if err != nil {

@@ -204,14 +204,3 @@ func (s *Store) Silent(ctx context.Context, partition int, age time.Duration) ([
 		return silent, nil
 	})
 }
-
-// DeadLetter implements store.Store.
-func (s *Store) DeadLetter(ctx context.Context, partition int, id string) (letter drainmark.DeadLetter, err error) {
-	doing := "reading dead letter " + id
-	at := s.names.of(partition)
-	if at == nil {
-		return letter, fmt.Errorf("%s: %w", doing, store.ErrNotFound)
-	}
-	c := newCall(scriptLetter, at.letterHeads, at.letterRecords).arg(id)
-	return run(ctx, s, doing, c, func(r reply) (drainmark.DeadLetter, error) { return parseLetter(id, r.at(0), r.at(1)) })
-}

@@ -41,7 +41,7 @@
 //	                                            letter; written: behind and up to which revision logs:written is complete
 //	producers                       hash        producer: "<clock of its last record> <what is done, as in 1-500,502-900>"
 //	producers:ages                  sorted set  producer, by the clock of its last record
-//	logs                            hash        log: "<last position> <cleared through> <swept through>"
+//	logs                            hash        log: "<last position> <cleared through>"
 //	logs:names                      sorted set  log, in order of names
 //	logs:cleared                    set         logs with cleared messages that are to be deleted
 //	logs:written                    sorted set  log, by the revision of the last commit that wrote to it; the newest only
@@ -63,8 +63,7 @@
 //
 //	XRANGE drainmark:{p0}:log:guestbook 17-0 17-0
 //
-// The sorted sets hold numbers with 53 bits, so times are exact until the year 2255. Positions go to
-// 99,999,999,999,999.
+// The sorted sets hold numbers with 53 bits, so times are exact until the year 2255.
 package redis
 
 // Permissions is the least that the user of a Store must be allowed, as rules of an ACL, with the default prefix. It

@@ -58,7 +58,7 @@ func TestBecomesReplica(t *testing.T) {
 		}
 		return errors.Is(err, ErrReplica) && strings.Contains(err.Error(), "redis+sentinel://")
 	})
-	_, err := f.store.DeadLetter(t.Context(), 0, "id")
+	_, err := f.store.Find(t.Context(), 0, store.Want{Letters: []string{"id"}})
 	fails(t, err, ErrReplica, "")
 	client := server.Client()
 	eventually(t, "the replica is as empty as its master", func() bool {
@@ -307,21 +307,4 @@ func TestSilentServer(t *testing.T) {
 	fails(t, err, ErrUnreachable, "")
 	server.Continue()
 	openStore(t, urlOf(server), Options{})
-}
-
-func TestFullLog(t *testing.T) {
-	positionLimit = 12
-	t.Cleanup(func() { positionLimit = maxPosition })
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	f := newFiller(t, openStore(t, urlOf(server), Options{}))
-	f.must(t, f.next(10, 1))
-	c := f.next(5, 1)
-	c.Operations[3].Record.Key = "key"
-	err := f.commit(t.Context(), c)
-	var refused *store.Refused
-	if !errors.As(err, &refused) || len(refused.Reasons) != 3 || !strings.Contains(refused.Reasons[2], "12 is the highest") ||
-		refused.Reasons[3] == "" || refused.Reasons[4] == "" {
-		t.Fatalf("the error is %v, %+v", err, refused)
-	}
-	f.must(t, f.next(2, 1))
 }

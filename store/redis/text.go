@@ -115,19 +115,19 @@ func parseProducer(text string) (drainmark.ProducerProgress, error) {
 // appendMessage writes what a message has besides its position and its body, as
 // "<sequence> <accepted> <persisted-accepted> <producer> <length of the content type> <content type>\n". The body
 // follows.
-func appendMessage(dst []byte, op *store.Operation, now int64) []byte {
-	accepted := op.Record.AcceptedAt.UnixMicro()
-	dst = strconv.AppendUint(dst, op.Mark.Sequence, 10)
+func appendMessage(dst []byte, m *drainmark.Message) []byte {
+	accepted := m.AcceptedAt.UnixMicro()
+	dst = strconv.AppendUint(dst, m.Mark.Sequence, 10)
 	dst = append(dst, ' ')
 	dst = strconv.AppendInt(dst, accepted, 10)
 	dst = append(dst, ' ')
-	dst = strconv.AppendInt(dst, now-accepted, 10)
+	dst = strconv.AppendInt(dst, m.PersistedAt.UnixMicro()-accepted, 10)
 	dst = append(dst, ' ')
-	dst = hex.AppendEncode(dst, op.Mark.Producer[:])
+	dst = hex.AppendEncode(dst, m.Mark.Producer[:])
 	dst = append(dst, ' ')
-	dst = strconv.AppendInt(dst, int64(len(op.Record.ContentType)), 10)
+	dst = strconv.AppendInt(dst, int64(len(m.ContentType)), 10)
 	dst = append(dst, ' ')
-	dst = append(dst, op.Record.ContentType...)
+	dst = append(dst, m.ContentType...)
 	return append(dst, '\n')
 }
 
@@ -155,7 +155,7 @@ func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	return m, nil
 }
 
-// parseLog reads "<last position> <cleared through> <swept through>".
+// parseLog reads "<last position> <cleared through>". Older versions have written a third number behind them.
 func parseLog(name string, text reply) (drainmark.LogInfo, error) {
 	s := scanner{rest: text.String()}
 	info := drainmark.LogInfo{Name: name, LastPosition: s.unsigned(), ClearedThrough: s.unsigned()}

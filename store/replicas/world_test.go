@@ -372,7 +372,7 @@ func (w *writer) tick() {
 	c := store.Commit{
 		Partition: w.partition, Epoch: w.progress.Epoch, Revision: w.progress.Revision, Now: time.Now(), Clock: time.Since(w.began),
 	}
-	if _, err := w.db.Store().Commit(w.Context(), c); err != nil {
+	if _, err := store.NewHolder(w.db.Store(), partitions).Commit(w.Context(), c); err != nil {
 		w.Fatal(err)
 	}
 	w.progress.Revision++
@@ -396,7 +396,7 @@ func (w *writer) commit(records int) {
 			Record: &drainmark.Record{Log: w.log, Body: []byte(fmt.Sprint(s)), AcceptedAt: time.Now()},
 		})
 	}
-	if _, err := w.db.Store().Commit(w.Context(), c); err != nil {
+	if _, err := store.NewHolder(w.db.Store(), partitions).Commit(w.Context(), c); err != nil {
 		w.Fatal(err)
 	}
 	w.progress = w.progress.With(c.Producers)

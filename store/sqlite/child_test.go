@@ -52,8 +52,8 @@ func beChild(path string) error {
 	}
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
-		c := nextCommit(p, "log-1", childProducer, 1)
-		if _, err := s.Commit(ctx, c); err != nil {
+		c := nextCommit(p, logIn(1), childProducer, 1)
+		if _, err := store.NewHolder(s, partitions).Commit(ctx, c); err != nil {
 			return err
 		}
 		p = p.With(c.Producers)
@@ -166,7 +166,7 @@ func checkChildsWork(t *testing.T, r *sqlite.Reader, answered uint64) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	page, err := r.Messages(t.Context(), "log-1", 0, 10_000)
+	page, err := r.Messages(t.Context(), logIn(1), 0, 10_000)
 	if err != nil {
 		t.Fatal(err)
 	}

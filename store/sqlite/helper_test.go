@@ -19,9 +19,22 @@ var body = bytes.Repeat([]byte("x"), 200)
 type filler struct {
 	t        testing.TB
 	store    *sqlite.Store
+	holder   *store.Holder
 	log      string
 	producer drainmark.ProducerID
 	progress drainmark.Progress
+}
+
+// partitions is how many the tests' deployments have.
+const partitions = 64
+
+// logIn returns the name of a log of the partition.
+func logIn(partition int) string {
+	for i := 0; ; i++ {
+		if name := fmt.Sprintf("log-%d", i); drainmark.PartitionOf(name, partitions) == partition {
+			return name
+		}
+	}
 }
 
 func newFiller(t testing.TB, s *sqlite.Store, partition int) *filler {
@@ -31,7 +44,7 @@ func newFiller(t testing.TB, s *sqlite.Store, partition int) *filler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &filler{t: t, store: s, log: fmt.Sprintf("log-%d", partition), producer: drainmark.NewProducerID(), progress: p}
+	return &filler{t: t, store: s, holder: store.NewHolder(s, partitions), log: logIn(partition), producer: drainmark.NewProducerID(), progress: p}
 }
 
 // next returns the commit of n messages that comes next.
@@ -59,7 +72,7 @@ func nextCommit(p drainmark.Progress, log string, producer drainmark.ProducerID,
 }
 
 func (f *filler) commit(c store.Commit) error {
-	if _, err := f.store.Commit(f.t.Context(), c); err != nil {
+	if _, err := f.holder.Commit(f.t.Context(), c); err != nil {
 		return err
 	}
 	f.progress = f.progress.With(c.Producers)

@@ -39,17 +39,17 @@ ON CONFLICT (partition, id) DO UPDATE SET run_partition = excluded.run_partition
 	target = excluded.target, trace = excluded.trace, accepted_at = excluded.accepted_at,
 	aged_from = excluded.aged_from`
 
-// writeLetter applies a SetAside or Restore.
-func writeLetter(c *conn, commit *store.Commit, op *store.Operation) error {
-	defer c.forget()
-	l, ctx, partition := op.Letter, context.Background(), commit.Partition
-	if op.Kind == store.Restore {
-		_, err := c.exec(ctx, "DELETE FROM dead_letters WHERE partition = ? AND id = ?", partition, l.ID)
+func (t *writing) writeLetter(w store.LetterWrite) error {
+	defer t.conn.forget()
+	ctx, partition := context.Background(), t.w.Partition
+	l := w.New
+	if l == nil {
+		_, err := t.conn.exec(ctx, "DELETE FROM dead_letters WHERE partition = ? AND id = ?", partition, w.Old.ID)
 		return err
 	}
 	r := &l.Record
-	_, err := c.exec(ctx, upsertLetter, partition, l.ID, l.Run.Partition, l.Run.Producer[:], l.Run.First, l.Run.Last, l.Log, l.Reason,
-		l.SetAsideAt, l.Attempts, l.Discarded, l.Undecoded, int(r.Kind), r.Log, r.ContentType, r.Body, r.Key, r.Target, r.Trace, r.AcceptedAt, commit.Clock)
+	_, err := t.conn.exec(ctx, upsertLetter, partition, l.ID, l.Run.Partition, l.Run.Producer[:], l.Run.First, l.Run.Last, l.Log, l.Reason,
+		l.SetAsideAt, l.Attempts, l.Discarded, l.Undecoded, int(r.Kind), r.Log, r.ContentType, r.Body, r.Key, r.Target, r.Trace, r.AcceptedAt, t.w.Clock)
 	return err
 }
 
@@ -63,19 +63,6 @@ func readLetter(ctx context.Context, c *conn, partition int, id string) (drainma
 		return drainmark.DeadLetter{}, store.ErrNotFound
 	}
 	return scanLetter(row).DeadLetter, nil
-}
-
-// DeadLetter implements store.Store.
-func (s *Store) DeadLetter(ctx context.Context, partition int, id string) (letter drainmark.DeadLetter, err error) {
-	var found drainmark.DeadLetter
-	err = s.run(ctx, "reading dead letter "+id, false, func(c *conn) (err error) {
-		found, err = readLetter(context.Background(), c, partition, id)
-		return err
-	})
-	if err != nil {
-		return drainmark.DeadLetter{}, err
-	}
-	return found, nil
 }
 
 // DeadLetter implements store.Reader.

@@ -40,7 +40,7 @@ func beLimited(path string) error {
 	if err := syscall.Setrlimit(resource, &syscall.Rlimit{Cur: limit, Max: limit}); err != nil {
 		return err
 	}
-	_, committing := s.Commit(ctx, nextCommit(p, "log-1", childProducer, 2000))
+	_, committing := store.NewHolder(s, partitions).Commit(ctx, nextCommit(p, logIn(1), childProducer, 2000))
 	_, opening := sqlite.Open(ctx, path, sqlite.Options{})
 	_, reading := sqlite.OpenReader(ctx, path, sqlite.Options{})
 	for doing, err := range map[string]error{"committing": committing, "opening": opening, "reading": reading} {

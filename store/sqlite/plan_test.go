@@ -101,20 +101,20 @@ func useEverything(t *testing.T, s *Store, r *Reader) {
 	record := &drainmark.Record{Log: "log", Key: "key", Body: []byte("x")}
 	letter := &drainmark.DeadLetter{ID: "letter"}
 	operations := []store.Operation{
-		{Kind: store.Append, Record: record}, {Kind: store.SetAside, Letter: letter}, {Kind: store.Restore, Letter: letter},
+		{Kind: store.Append, Record: record}, {Kind: store.SetAside, Letter: letter},
 	}
 	producers := map[drainmark.ProducerID]drainmark.ProducerProgress{{1}: {}}
 	for revision := range uint64(3) {
-		_, err = s.Commit(ctx, store.Commit{Epoch: 1, Revision: revision, Operations: operations, Producers: producers})
+		_, err = store.NewHolder(s, 1).Commit(ctx, store.Commit{Epoch: 1, Revision: revision, Operations: operations, Producers: producers})
 		must(err)
 		operations = []store.Operation{{Kind: store.Append, Record: &drainmark.Record{Log: "log"}}}
 		if revision == 1 {
 			_, err = r.Messages(ctx, "log", 0, 1)
 			must(err)
-			operations = append(operations, store.Operation{Kind: store.Clear, Record: record})
+			operations = append(operations, store.Operation{Kind: store.Clear, Record: record}, store.Operation{Kind: store.Restore, Letter: letter})
 		}
 	}
-	_, err = s.DeadLetter(ctx, 0, "letter")
+	_, err = r.DeadLetter(ctx, 0, "letter")
 	if !unchanged(err) {
 		t.Fatal(err)
 	}

@@ -67,21 +67,21 @@ func readProgress(ctx context.Context, c *conn, partition int) (drainmark.Progre
 var upsertProgress = newBulk("INSERT INTO progress (partition, producer, done, last_at) VALUES", 4,
 	"ON CONFLICT DO UPDATE SET done = excluded.done, last_at = excluded.last_at")
 
-func (d *draft) writeProgress() error {
+func (t *writing) writeProgress() error {
 	type entry struct {
 		producer driver.Value
 		progress drainmark.ProducerProgress
 	}
-	entries := make([]entry, 0, len(d.commit.Producers))
-	for p, progress := range d.commit.Producers {
-		id, err := d.producer(p)
+	entries := make([]entry, 0, len(t.w.Producers))
+	for p, progress := range t.w.Producers {
+		id, err := t.producer(p)
 		if err != nil {
 			return err
 		}
 		entries = append(entries, entry{id, progress})
 	}
-	partition := value(d.commit.Partition)
-	err := upsertProgress.insert(d.conn, len(entries), func(i int, row []driver.NamedValue) {
+	partition := value(t.w.Partition)
+	err := upsertProgress.insert(t.conn, len(entries), func(i int, row []driver.NamedValue) {
 		e := entries[i]
 		row[0].Value, row[1].Value = partition, e.producer
 		row[2].Value, row[3].Value = formatRanges(e.progress.Done), value(e.progress.LastAt)
@@ -89,7 +89,7 @@ func (d *draft) writeProgress() error {
 	if err != nil {
 		return err
 	}
-	_, err = d.conn.exec(context.Background(), "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, clock = ? WHERE partition = ?",
-		string(d.commit.Cursor), d.commit.Rejected, d.commit.Clock, d.commit.Partition)
+	_, err = t.conn.exec(context.Background(), "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, set_aside = set_aside + ?, clock = ? WHERE partition = ?",
+		string(t.w.Cursor), t.w.Rejected, t.w.SetAside, t.w.Clock, t.w.Partition)
 	return err
 }

@@ -56,6 +56,7 @@ type Store struct {
 	hub     *hub
 	jobs    chan *job
 	lock    *lockWatch
+	reader  *Reader // for what commits are planned from
 
 	identity identity
 
@@ -81,6 +82,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return nil, explain(path, err)
 	}
 	o.warnIfOpen(c.file)
+	if s.reader, err = OpenReader(ctx, path, o); err != nil {
+		return nil, errors.Join(err, c.close())
+	}
 	s.hub = attach(path)
 	closing, cancel := context.WithCancel(context.Background())
 	s.closing = closing
@@ -88,8 +92,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	w := &writer{store: s, conn: c}
 	go func() { ended <- w.run() }()
 	s.close = sync.OnceValue(func() error {
+		err := s.reader.Close() // before the one that writes: the last connection to be closed copies the log into the file
 		cancel()
-		err := <-ended
+		err = errors.Join(err, <-ended)
 		s.hub.release()
 		return err
 	})

@@ -88,7 +88,7 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 	commit := store.Commit{Epoch: 3, Revision: 5, Now: time.Now(), Operations: []store.Operation{
 		{Kind: store.Append, Record: &drainmark.Record{Log: "new"}},
 	}}
-	if _, err := s.Commit(ctx, commit); err != nil {
+	if _, err := store.NewHolder(s, 1).Commit(ctx, commit); err != nil {
 		t.Fatal(err)
 	}
 	written, err := r.Written(ctx, 0, 5, 10)

@@ -13,7 +13,7 @@ var aboutChanges = []promise{
 		signals := w.watch(w.ctx, w.reader)
 		for range 3 {
 			w.settle(signals)
-			_, err := w.openStore().Commit(w.ctx, s.next())
+			_, err := w.commitTo(w.ctx, w.openStore(), s.next())
 			w.must("committing", err)
 			s.progress = after(s.progress, s.next())
 			w.signalled(signals, func() bool { return w.progressOf(0).Includes(s.progress.Version) })

@@ -78,7 +78,7 @@ var aboutClaims = []promise{
 		first := w.hold(0)
 		first.commit(w.append(log, "one"))
 		second := w.holdAs(newClaim(0, first.claim.Owner))
-		_, err := w.store.Commit(w.ctx, first.next(w.append(log, "late")))
+		_, err := w.commitTo(w.ctx, w.store, first.next(w.append(log, "late")))
 		w.fails("committing", err, store.ErrFenced)
 		w.shown(second.progress)
 		w.sameProgress(w.progressOf(0), second.progress)
@@ -88,7 +88,7 @@ var aboutClaims = []promise{
 	{"a commit to a partition that was never claimed is fenced", func(w *world) {
 		never := session{world: w, claim: newClaim(3, "nobody"), producer: drainmark.NewProducerID()}
 		log := w.logIn(3)
-		_, err := w.store.Commit(w.ctx, never.next(w.append(log, "stray")))
+		_, err := w.commitTo(w.ctx, w.store, never.next(w.append(log, "stray")))
 		w.fails("committing", err, store.ErrFenced)
 		w.unknown(log)
 	}},
@@ -113,10 +113,10 @@ var aboutClaims = []promise{
 		s := w.hold(0)
 		s.commit(w.append(log, "one"))
 		w.must("releasing", w.store.Release(w.ctx, s.claim.Owner, 0))
-		_, err := w.store.Commit(w.ctx, s.next(w.append(log, "late")))
+		_, err := w.commitTo(w.ctx, w.store, s.next(w.append(log, "late")))
 		w.fails("committing after the release", err, store.ErrFenced)
 		heir := w.hold(0)
-		_, err = w.store.Commit(w.ctx, s.next(w.append(log, "late")))
+		_, err = w.commitTo(w.ctx, w.store, s.next(w.append(log, "late")))
 		w.fails("committing after the next claim", err, store.ErrFenced)
 		heir.commit(w.append(log, "two"))
 		w.holds(log, 0, "one", "two")
@@ -305,7 +305,7 @@ func (w *world) oneCommits(s *session, log string) {
 		if i%2 == 1 {
 			handle = other
 		}
-		_, err := handle.Commit(w.ctx, c)
+		_, err := w.commitTo(w.ctx, handle, c)
 		if err == nil {
 			won.Add(1)
 		}

@@ -12,8 +12,9 @@ var aboutClosing = []promise{
 		closed := w.openStore()
 		w.must("closing", closed.Close())
 		w.must("closing again", closed.Close())
-		_, err := closed.Commit(w.ctx, s.next(w.append(log, "never")))
+		_, err := w.commitTo(w.ctx, closed, s.next(w.append(log, "never")))
 		w.fails("committing", err, store.ErrClosed)
+		w.fails("writing", closed.Write(w.ctx, store.Write{Epoch: s.claim.Epoch}), store.ErrClosed)
 		_, err = closed.Claim(w.ctx, newClaim(1, "never"), longLease)
 		w.fails("claiming", err, store.ErrClosed)
 		_, err = closed.Heartbeat(w.ctx, "never", longLease)
@@ -22,7 +23,7 @@ var aboutClosing = []promise{
 		w.fails("Init", err, store.ErrClosed)
 		_, err = closed.Deployment(w.ctx)
 		w.fails("reading the deployment", err, store.ErrClosed)
-		_, err = closed.DeadLetter(w.ctx, 0, "id")
+		_, err = closed.Find(w.ctx, 0, store.Want{Letters: []string{"id"}})
 		w.fails("looking for a dead letter", err, store.ErrClosed)
 		_, err = closed.Sweep(w.ctx, store.Sweep{})
 		w.fails("sweeping", err, store.ErrClosed)
@@ -70,7 +71,7 @@ var aboutClosing = []promise{
 			}
 			for range 1000 {
 				c := s.next(w.append(log, "message"))
-				if _, err := closing.Commit(w.ctx, c); err != nil {
+				if _, err := w.commitTo(w.ctx, closing, c); err != nil {
 					return nil
 				}
 				s.progress = after(s.progress, c)

@@ -38,7 +38,7 @@ var aboutCommits = []promise{
 		for _, revision := range []uint64{0, 1, 3} {
 			c := s.next(w.append(log, "wrong"), w.clear(log))
 			c.Revision = revision
-			_, err := w.store.Commit(w.ctx, c)
+			_, err := w.commitTo(w.ctx, w.store, c)
 			w.fails(fmt.Sprintf("committing on revision %d", revision), err, store.ErrFenced)
 		}
 		w.sameProgress(w.progressOf(0), s.progress)
@@ -50,7 +50,7 @@ var aboutCommits = []promise{
 		s := w.hold(0)
 		c := s.next(w.append(log, "one"), w.keyed(log, "key", "two"))
 		s.put(c)
-		_, err := w.store.Commit(w.ctx, c)
+		_, err := w.commitTo(w.ctx, w.store, c)
 		w.fails("committing again", err, store.ErrFenced)
 		w.sameProgress(w.progressOf(0), s.progress)
 		w.holds(log, 0, "one", "two")
@@ -75,11 +75,32 @@ var aboutCommits = []promise{
 		w.holds(log, 0, "one", "the first with this key")
 	}},
 
+	{"what a commit is planned from is found, all of the state that is named", func(w *world) {
+		log, other, unknown := w.logIn(0), w.logIn(0), w.logIn(0)
+		s := w.hold(0)
+		s.commit(w.append(log, "one"), w.keyed(log, "key", "two"), w.append(other, "gone"), w.clear(other), setAside(0, "letter", 1))
+		found, err := w.store.Find(w.ctx, 0, store.Want{
+			Logs:    []store.WantedLog{{Name: log, Keys: []string{"key", "new"}}, {Name: other}, {Name: unknown, Keys: []string{"key"}}},
+			Letters: []string{"letter", "none"},
+		})
+		w.must("looking", err)
+		w.equal("the version", found.Version, s.progress.Version)
+		w.equal("how many logs there are", len(found.Logs), 2)
+		w.equal("where a log ends", found.Logs[log].LogInfo, drainmark.LogInfo{Name: log, LastPosition: 2})
+		w.equal("where a cleared log ends", found.Logs[other].LogInfo, drainmark.LogInfo{Name: other, LastPosition: 1, ClearedThrough: 1})
+		w.equal("how many keys are known", len(found.Logs[log].Keys), 1)
+		w.equal("how many letters there are", len(found.Letters), 1)
+		w.sameLetter(found.Letters["letter"], *setAside(0, "letter", 1).Letter)
+		nothing, err := w.store.Find(w.ctx, 1, store.Want{})
+		w.must("looking in a partition that was never claimed", err)
+		w.equal("its version", nothing.Version, drainmark.Version{})
+	}},
+
 	{"what is committed survives a restart", func(w *world) {
 		log := w.logIn(1)
 		s := w.hold(1)
 		s.commit(w.append(log, "gone"), w.clear(log), w.keyed(log, "key", "one"), setAside(1, "letter", 1))
-		_, err := w.store.Commit(w.ctx, s.next(w.append(log, "two")))
+		_, err := w.commitTo(w.ctx, w.store, s.next(w.append(log, "two")))
 		w.must("committing", err)
 		s.progress = after(s.progress, s.next(w.append(log, "two")))
 		w.restart()
@@ -230,7 +251,7 @@ var aboutCommits = []promise{
 		s := w.hold(0)
 		ended, cancel := context.WithCancel(w.ctx)
 		cancel()
-		_, err := w.store.Commit(ended, s.next(w.append(log, "never")))
+		_, err := w.commitTo(ended, w.store, s.next(w.append(log, "never")))
 		w.fails("committing", err, context.Canceled)
 		_, err = w.store.Claim(ended, newClaim(1, "never"), longLease)
 		w.fails("claiming", err, context.Canceled)
@@ -259,7 +280,7 @@ var aboutCommits = []promise{
 			s := sessions[partition]
 			for i := range rounds {
 				c := s.next(w.append(logs[partition], fmt.Sprint(i)))
-				if _, err := w.store.Commit(w.ctx, c); err != nil {
+				if _, err := w.commitTo(w.ctx, w.store, c); err != nil {
 					return err
 				}
 				s.progress = after(s.progress, c)
@@ -291,7 +312,7 @@ var aboutCommits = []promise{
 			defer close(done)
 			for range rounds {
 				c := good.next(w.append(logs[0], "good"))
-				if _, err := w.store.Commit(w.ctx, c); err != nil {
+				if _, err := w.commitTo(w.ctx, w.store, c); err != nil {
 					return err
 				}
 				good.progress = after(good.progress, c)
@@ -310,7 +331,7 @@ var aboutCommits = []promise{
 func (w *world) keepFailing(c store.Commit, failed chan<- struct{}, done <-chan struct{}) (wrong error) {
 	for {
 		if wrong == nil {
-			if _, err := w.store.Commit(w.ctx, c); err == nil {
+			if _, err := w.commitTo(w.ctx, w.store, c); err == nil {
 				wrong = fmt.Errorf("a commit to partition %d that must fail succeeded", c.Partition)
 			}
 		}

@@ -1,6 +1,7 @@
 package storetest
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/drainmark/drainmark/store"
@@ -83,7 +84,9 @@ var aboutKeys = []promise{
 	{"a key is compared byte by byte", func(w *world) {
 		log := w.logIn(0)
 		s := w.hold(0)
-		s.commit(w.keyed(log, "Key", "1"), w.keyed(log, "key", "2"), w.keyed(log, "key ", "3"), w.keyed(log, "k:e{y}", "4"))
+		for i, key := range []string{"Key", "key", "key ", "k:e{y}"} {
+			s.commit(w.keyed(log, key, fmt.Sprint(i+1)))
+		}
 		w.holds(log, 0, "1", "2", "3", "4")
 	}},
 }

@@ -268,19 +268,31 @@ func (w *world) letterIDs(partition int) []string {
 // find looks for a dead letter, which there must be, by both handles.
 func (w *world) find(partition int, id string) [2]drainmark.DeadLetter {
 	w.Helper()
-	byStore, err := w.store.DeadLetter(w.ctx, partition, id)
-	w.must("looking for a dead letter on the master", err)
+	byStore, ok := w.findLetter(partition, id)
+	if !ok {
+		w.Fatalf("there is no dead letter %q on the master", id)
+	}
 	byReader, err := w.reader.DeadLetter(w.ctx, partition, id)
 	w.must("looking for a dead letter", err)
 	return [2]drainmark.DeadLetter{byStore, byReader}
 }
 
+// findLetter looks for a dead letter on the master.
+func (w *world) findLetter(partition int, id string) (drainmark.DeadLetter, bool) {
+	w.Helper()
+	found, err := w.store.Find(w.ctx, partition, store.Want{Letters: []string{id}})
+	w.must("looking for a dead letter on the master", err)
+	letter, ok := found.Letters[id]
+	return letter, ok
+}
+
 // noLetter fails the case if there is a dead letter with the ID.
 func (w *world) noLetter(partition int, id string) {
 	w.Helper()
-	_, err := w.store.DeadLetter(w.ctx, partition, id)
-	w.fails("looking for a dead letter on the master", err, store.ErrNotFound)
-	_, err = w.reader.DeadLetter(w.ctx, partition, id)
+	if _, ok := w.findLetter(partition, id); ok {
+		w.Fatalf("there is a dead letter %q on the master", id)
+	}
+	_, err := w.reader.DeadLetter(w.ctx, partition, id)
 	w.fails("looking for a dead letter", err, store.ErrNotFound)
 }
 

@@ -2,7 +2,6 @@ package storetest_test
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -11,108 +10,82 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// dropAppends makes an option that drops the appends that drop says, and counts them as duplicates.
-func dropAppends(drop func(d *database, r *drainmark.Record) bool) func(*database) {
-	return onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			n := len(c.Operations)
-			c.Operations = slices.DeleteFunc(slices.Clone(c.Operations), func(op store.Operation) bool {
-				return op.Kind == store.Append && drop(d, op.Record)
-			})
-			committed, err := b.Store.Commit(ctx, c)
-			committed.KeyDuplicates += n - len(c.Operations)
-			return committed, err
-		}
-	})
-}
-
-// forgetKeys makes an option that takes keys away from the records that forget says.
-func forgetKeys(forget func(d *database, r *drainmark.Record) bool) func(*database) {
-	return onRecords(func(d *database, r *drainmark.Record) {
-		if r.Key != "" && forget(d, r) {
-			r.Key = ""
-		}
-	})
-}
-
 var wrongKeys = []mistake{
-	{"keys are not kept", forgetKeys(func(*database, *drainmark.Record) bool { return true }), []string{
+	{"keys are not kept", onWrite(func(d *database, w *store.Write) { w.Keys = nil }), []string{
 		"an append whose key is known is dropped and counted", "a key used again for a different message is refused, all of them at once",
 		"what is committed survives a restart",
 	}},
 
-	{"a duplicate is not counted", onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			_, err := b.Store.Commit(ctx, c)
-			return store.Committed{}, err
+	{"a digest comes back in part", onFound(func(d *database, found *store.Found) {
+		for _, l := range found.Logs {
+			for key, digest := range l.Keys {
+				digest[15]++
+				l.Keys[key] = digest
+			}
 		}
 	}), []string{"an append whose key is known is dropped and counted"}},
 
-	{"the empty key is a key", dropAppends(func(d *database, r *drainmark.Record) bool {
-		if r.Key != "" {
-			return false
+	{"what is the same is written once", onWrite(func(d *database, w *store.Write) {
+		for i := range w.Logs {
+			l := &w.Logs[i]
+			fresh := slices.DeleteFunc(slices.Clone(l.Messages), func(m store.NewMessage) bool {
+				_, known := d.note("body "+l.Name+string(m.Body), "seen")
+				return known
+			})
+			l.LastPosition -= uint64(len(l.Messages) - len(fresh))
+			l.Messages = fresh
 		}
-		_, known := d.note("empty "+r.Log, string(r.Body))
-		return known
 	}), []string{"appends without a key are never duplicates"}},
 
-	{"a different body for a known key is dropped", onRefused(
-		func(ctx context.Context, s store.Store, c store.Commit, r *store.Refused) error {
-			i := -1
-			c.Operations = slices.DeleteFunc(slices.Clone(c.Operations), func(store.Operation) bool {
-				i++
-				return r.Reasons[i] != ""
-			})
-			_, err := s.Commit(ctx, c)
-			return err
-		}), []string{"a key used again for a different message is refused, all of them at once"}},
-
-	{"a different content type for a known key is dropped", onRecords(func(d *database, r *drainmark.Record) {
-		r.ContentType = "text/plain"
-	}), []string{"a key used again for a different message is refused, all of them at once"}},
-
-	{"only the first of several refused operations is named", onRefused(
-		func(ctx context.Context, s store.Store, c store.Commit, r *store.Refused) error {
-			for i := range c.Operations {
-				if reason := r.Reasons[i]; reason != "" {
-					return &store.Refused{Reasons: map[int]string{i: reason}}
+	{"a key is known once", onFound(func(d *database, found *store.Found) {
+		for name, l := range found.Logs {
+			for key := range l.Keys {
+				if _, known := d.note("found "+name+key, "seen"); known {
+					delete(l.Keys, key)
 				}
 			}
-			return r
-		}), []string{"a key used again for a different message is refused, all of them at once"}},
-
-	{"a key is forgotten by when its records were accepted", forgetKeys(func(d *database, r *drainmark.Record) bool {
-		first, known := d.note("accepted "+r.Log+" "+r.Key, fmt.Sprint(r.AcceptedAt.UnixMicro()))
-		if !known {
-			return false
 		}
-		var micros int64
-		fmt.Sscan(first, &micros)
-		return r.AcceptedAt.Sub(time.UnixMicro(micros)) >= 24*time.Hour
 	}), []string{"a key is known until it is swept, whenever its records were accepted"}},
 
-	{"a key is known to all logs", dropAppends(func(d *database, r *drainmark.Record) bool {
-		log, known := d.note("key "+r.Key, r.Log)
-		return r.Key != "" && known && log != r.Log
+	{"a key is known to all logs", onStore(func(d *database, b *brokenStore) {
+		b.find = func(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+			found, err := b.Store.Find(ctx, partition, w)
+			for _, wanted := range w.Logs {
+				l := found.Logs[wanted.Name]
+				l.Name, l.Keys = wanted.Name, map[string]store.Digest{}
+				for _, key := range wanted.Keys {
+					if _, known := d.note("key "+key, "seen"); known {
+						l.Keys[key] = store.Digest{}
+					}
+				}
+				found.Logs[wanted.Name] = l
+			}
+			return found, err
+		}
 	}), []string{"a key is known to its log only"}},
 
-	{"a clear forgets the keys", func(d *database) {
-		onCommit(func(d *database, c *store.Commit) {
-			for i, op := range c.Operations {
-				if op.Kind == store.Clear {
-					d.note("cleared "+op.Record.Log, "yes")
-				}
-				if op.Kind == store.Append && d.notes["cleared "+op.Record.Log] != "" {
-					r := *op.Record
-					r.Key = ""
-					c.Operations[i].Record = &r
+	{"a clear forgets the keys", onFound(func(d *database, found *store.Found) {
+		for _, l := range found.Logs {
+			if l.ClearedThrough > 0 {
+				clear(l.Keys)
+			}
+		}
+	}), []string{"a key survives a clear"}},
+
+	{"keys differ in more than case", onStore(func(d *database, b *brokenStore) {
+		b.find = func(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+			w.Logs = slices.Clone(w.Logs)
+			for i := range w.Logs {
+				w.Logs[i].Keys = append(slices.Clone(w.Logs[i].Keys), "Key", "key")
+			}
+			found, err := b.Store.Find(ctx, partition, w)
+			for _, l := range found.Logs {
+				for key, digest := range l.Keys {
+					l.Keys[strings.ToLower(key)] = digest
 				}
 			}
-		})(d)
-	}, []string{"a key survives a clear"}},
-
-	{"keys differ in more than case", onRecords(func(d *database, r *drainmark.Record) {
-		r.Key = strings.ToLower(r.Key)
+			return found, err
+		}
 	}), []string{"a key is compared byte by byte"}},
 }
 
@@ -126,8 +99,8 @@ var wrongLetters = []mistake{
 	}), []string{"an undecoded broker message set aside comes back exactly"}},
 
 	{"a dead letter is found in every partition", onStore(func(d *database, b *brokenStore) {
-		b.letter = func(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error) {
-			return b.Store.DeadLetter(ctx, 0, id)
+		b.find = func(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+			return b.Store.Find(ctx, 0, w)
 		}
 	}), []string{"there is no dead letter where none was set aside"}},
 
@@ -152,15 +125,12 @@ var wrongLetters = []mistake{
 		}
 	}), []string{"a list of dead letters ends at PageBytes, with at least one"}},
 
-	{"a record set aside again is another dead letter", onCommit(func(d *database, c *store.Commit) {
-		for i, op := range c.Operations {
-			if op.Kind != store.SetAside {
-				continue
-			}
-			if _, known := d.note("letter "+op.Letter.ID, "seen"); known && !op.Letter.Discarded {
-				letter := *op.Letter
-				letter.ID += " again"
-				c.Operations[i].Letter = &letter
+	{"a record set aside again is another dead letter", onWrite(func(d *database, w *store.Write) {
+		for i, l := range w.Letters {
+			if l.Old != nil && l.New != nil && !l.New.Discarded {
+				again := *l.New
+				again.ID += " again"
+				w.Letters[i] = store.LetterWrite{New: &again}
 			}
 		}
 	}), []string{"a record set aside again takes the place of its dead letter"}},
@@ -176,9 +146,13 @@ var wrongLetters = []mistake{
 		}
 	}), []string{"a discarded dead letter is not listed, and is found by those who ask for it"}},
 
-	{"a restored record stays a dead letter", onCommit(func(d *database, c *store.Commit) {
-		c.Operations = slices.DeleteFunc(c.Operations, func(op store.Operation) bool { return op.Kind == store.Restore })
+	{"a restored record stays a dead letter", onWrite(func(d *database, w *store.Write) {
+		w.Letters = slices.DeleteFunc(w.Letters, func(l store.LetterWrite) bool { return l.New == nil })
 	}), []string{"a restored record is no dead letter any more"}},
+
+	{"what is set aside is not counted", onWrite(func(d *database, w *store.Write) { w.SetAside = 0 }), []string{
+		"the progress counts the records of the dead letters that are there, and not of those discarded",
+	}},
 
 	{"letters are counted, not their records", onReader(func(d *database, b *brokenReader) {
 		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
@@ -257,24 +231,24 @@ var wrongSweeps = []mistake{
 	{"a sweep goes by the newest stamp of a record", onStore(func(d *database, b *brokenStore) {
 		var newest, clock time.Duration // since the first record
 		var first time.Time
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			clock = c.Clock
-			for _, op := range c.Operations {
-				if op.Kind == store.Append {
+		b.write = func(ctx context.Context, w store.Write) error {
+			clock = w.Clock
+			for _, l := range w.Logs {
+				for _, m := range l.Messages {
 					if first.IsZero() {
-						first = op.Record.AcceptedAt
+						first = m.AcceptedAt
 					}
-					newest = max(newest, op.Record.AcceptedAt.Sub(first))
+					newest = max(newest, m.AcceptedAt.Sub(first))
 				}
 			}
-			return b.Store.Commit(ctx, c)
+			return b.Store.Write(ctx, w)
 		}
 		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
 			if p := current(d, s.Partition); newest > s.Keys && p.Epoch != 0 {
-				c := store.Commit{
+				w := store.Write{
 					Partition: s.Partition, Epoch: p.Epoch, Revision: p.Revision, Cursor: p.Cursor, Rejected: p.Rejected, Clock: clock + newest,
 				}
-				if _, err := b.Store.Commit(ctx, c); err != nil {
+				if err := b.Store.Write(ctx, w); err != nil {
 					return false, err
 				}
 				newest = 0
@@ -519,12 +493,14 @@ var wrongLives = []mistake{
 		b.close = func() error { return nil }
 	}), []string{"a closed reader says so", "a watcher's channel is closed when its reader is closed"}},
 
-	{"closing applies a commit twice", onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			if n := len(c.Operations); n > 0 {
-				c.Operations = append(slices.Clone(c.Operations), c.Operations[n-1])
+	{"closing applies a commit twice", onWrite(func(d *database, w *store.Write) {
+		for i := range w.Logs {
+			if l := &w.Logs[i]; len(l.Messages) > 0 {
+				last := l.Messages[len(l.Messages)-1]
+				last.Position++
+				l.Messages = append(slices.Clone(l.Messages), last)
+				l.LastPosition++
 			}
-			return b.Store.Commit(ctx, c)
 		}
 	}), []string{"closing a store while commits are under way ends them one way or the other"}},
 }

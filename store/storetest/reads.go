@@ -199,7 +199,7 @@ func (w *world) during(rounds int, next func() store.Commit, s *session, read fu
 			defer close(committed)
 			for range rounds {
 				c := next()
-				if _, err := w.store.Commit(w.ctx, c); err != nil {
+				if _, err := w.commitTo(w.ctx, w.store, c); err != nil {
 					return err
 				}
 				s.progress = after(s.progress, c)

@@ -272,55 +272,66 @@ var wrongClaims = []mistake{
 }
 
 var wrongCommits = []mistake{
-	{"a commit does not check the epoch", onCommit(func(d *database, c *store.Commit) {
-		c.Epoch = current(d, c.Partition).Epoch
+	{"a commit does not check the epoch", onWrite(func(d *database, w *store.Write) {
+		w.Epoch = current(d, w.Partition).Epoch
 	}), []string{
 		"a commit under an old epoch is fenced and changes nothing",
 		"a fenced and a refused commit do not hurt those of other partitions",
 	}},
 
 	{"a commit does not check the claim", onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			committed, err := b.Store.Commit(ctx, c)
+		b.write = func(ctx context.Context, w store.Write) error {
+			err := b.Store.Write(ctx, w)
 			if errors.Is(err, store.ErrFenced) {
-				before := current(d, c.Partition)
-				if before.Revision == c.Revision && (before.Epoch == 0 || before.Epoch == c.Epoch) {
-					b.Store.Claim(ctx, store.Claim{Partition: c.Partition, Owner: "anybody", Epoch: c.Epoch}, time.Hour)
-					return b.Store.Commit(ctx, c)
+				before := current(d, w.Partition)
+				if before.Revision == w.Revision && (before.Epoch == 0 || before.Epoch == w.Epoch) {
+					b.Store.Claim(ctx, store.Claim{Partition: w.Partition, Owner: "anybody", Epoch: w.Epoch}, time.Hour)
+					return b.Store.Write(ctx, w)
 				}
 			}
-			return committed, err
+			return err
 		}
 	}), []string{
 		"a commit to a partition that was never claimed is fenced",
 		"a released partition can be claimed at once, and the released epoch is fenced",
 	}},
 
-	{"a commit does not check the revision", onCommit(func(d *database, c *store.Commit) {
-		c.Revision = current(d, c.Partition).Revision
+	{"a commit does not check the revision", onWrite(func(d *database, w *store.Write) {
+		w.Revision = current(d, w.Partition).Revision
 	}), []string{
 		"a commit with another revision is fenced and changes nothing", "the same commit again is fenced and changes nothing",
 		"of several commits of one revision one succeeds and the others are fenced",
 	}},
 
-	{"a commit moves the progress without the data", onCommit(func(d *database, c *store.Commit) {
-		c.Operations = nil
+	{"a commit moves the progress without the data", onWrite(func(d *database, w *store.Write) {
+		w.Logs, w.Keys, w.Letters = nil, nil, nil
 	}), []string{
 		"a commit's messages and its progress are both there", "a large commit is applied whole and in order",
 		"commits of several partitions at once are all applied",
 	}},
 
-	{"a commit writes the data without the progress", onCommit(func(d *database, c *store.Commit) {
-		before := current(d, c.Partition)
-		c.Producers, c.Cursor, c.Rejected = nil, before.Cursor, before.Rejected
+	{"a commit writes the data without the progress", onWrite(func(d *database, w *store.Write) {
+		before := current(d, w.Partition)
+		w.Producers, w.Cursor, w.Rejected = nil, before.Cursor, before.Rejected
 	}), []string{
 		"a commit's messages and its progress are both there", "the progress comes back as it was committed",
 		"a commit without operations moves the progress", "partitions have a progress each",
 	}},
 
-	{"an empty cursor does not count", onCommit(func(d *database, c *store.Commit) {
-		if c.Cursor == "" {
-			c.Cursor = current(d, c.Partition).Cursor
+	{"what is found is of no state in particular", onFound(func(d *database, found *store.Found) {
+		found.Version = drainmark.Version{}
+	}), []string{"what a commit is planned from is found, all of the state that is named"}},
+
+	{"it is not found that a log was cleared", onFound(func(d *database, found *store.Found) {
+		for name, l := range found.Logs {
+			l.ClearedThrough = 0
+			found.Logs[name] = l
+		}
+	}), []string{"what a commit is planned from is found, all of the state that is named"}},
+
+	{"an empty cursor does not count", onWrite(func(d *database, w *store.Write) {
+		if w.Cursor == "" {
+			w.Cursor = current(d, w.Partition).Cursor
 		}
 	}), []string{"an empty cursor replaces another one"}},
 
@@ -352,19 +363,22 @@ var wrongCommits = []mistake{
 		}
 	}), []string{"a commit replaces the producers that it names and keeps the others"}},
 
-	{"a refused commit is applied up to where it is refused", onRefused(
-		func(ctx context.Context, s store.Store, c store.Commit, r *store.Refused) error {
-			for i := range c.Operations {
-				if _, bad := r.Reasons[i]; bad {
-					c.Operations = c.Operations[:i]
-					break
+	{"who looks for a log makes it", onStore(func(d *database, b *brokenStore) {
+		b.find = func(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+			p := current(d, partition)
+			made := store.Write{
+				Partition: partition, Epoch: p.Epoch, Revision: p.Revision, Cursor: p.Cursor, Rejected: p.Rejected, Clock: p.Clock,
+			}
+			found, err := b.Store.Find(ctx, partition, w)
+			for _, l := range w.Logs {
+				if _, ok := found.Logs[l.Name]; !ok {
+					made.Logs = append(made.Logs, store.LogWrite{LogInfo: drainmark.LogInfo{Name: l.Name}, New: true})
 				}
 			}
-			if _, err := s.Commit(ctx, c); err != nil {
-				return err
-			}
-			return r
-		}), []string{"a commit with a refused operation in its middle changes nothing"}},
+			b.Store.Write(ctx, made)
+			return found, err
+		}
+	}), []string{"a commit with a refused operation in its middle changes nothing"}},
 
 	{"positions begin again after a clear", onPage(func(d *database, page *store.Page, _ int) {
 		for i := range page.Messages {
@@ -380,31 +394,23 @@ var wrongCommits = []mistake{
 		}
 	}), []string{"positions are 1, 2, 3 in every log whichever commits and partitions append to it"}},
 
-	{"a clear of one log clears all", onCommit(func(d *database, c *store.Commit) {
-		for _, op := range c.Operations {
-			if op.Kind == store.Append {
-				d.note("log "+op.Record.Log, op.Record.Log)
-			}
+	{"a clear of one log clears all", onWrite(func(d *database, w *store.Write) {
+		cleared := slices.ContainsFunc(w.Logs, func(l store.LogWrite) bool { return l.Cleared })
+		for _, l := range w.Logs {
+			d.notes[l.Name] = fmt.Sprint(l.LastPosition)
 		}
-		for _, op := range c.Operations {
-			for _, log := range d.notes {
-				if op.Kind == store.Clear && log != op.Record.Log {
-					c.Operations = append(c.Operations, store.Operation{Kind: store.Clear, Record: &drainmark.Record{Log: log}})
-				}
+		for name, last := range d.notes {
+			if cleared && !slices.ContainsFunc(w.Logs, func(l store.LogWrite) bool { return l.Name == name }) {
+				l := store.LogWrite{LogInfo: drainmark.LogInfo{Name: name}, Cleared: true}
+				fmt.Sscan(last, &l.LastPosition)
+				l.ClearedThrough = l.LastPosition
+				w.Logs = append(w.Logs, l)
 			}
 		}
 	}), []string{"clearing one log leaves every other alone"}},
 
-	{"a clear of an unknown log makes none", onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			for _, op := range c.Operations {
-				_, known := d.note(op.Record.Log, "seen")
-				if op.Kind == store.Clear && !known {
-					c.Operations = nil
-				}
-			}
-			return b.Store.Commit(ctx, c)
-		}
+	{"a clear of an unknown log makes none", onWrite(func(d *database, w *store.Write) {
+		w.Logs = slices.DeleteFunc(w.Logs, func(l store.LogWrite) bool { return l.New && len(l.Messages) == 0 })
 	}), []string{"clearing an unknown log makes an empty one"}},
 
 	{"times are kept to the second", onPage(func(d *database, page *store.Page, _ int) {
@@ -419,15 +425,15 @@ var wrongCommits = []mistake{
 		}
 	}), []string{"a mark comes back exactly, whatever its producer and sequence"}},
 
-	{"bodies are cut at 64 KiB", onRecords(func(d *database, r *drainmark.Record) {
+	{"bodies are cut at 64 KiB", onMessages(func(r *store.NewMessage) {
 		r.Body = r.Body[:min(len(r.Body), 64<<10)]
 	}), []string{"bodies come back exactly", "a page ends at PageBytes, with at least one message"}},
 
-	{"bodies are text", onRecords(func(d *database, r *drainmark.Record) {
+	{"bodies are text", onMessages(func(r *store.NewMessage) {
 		r.Body = bytes.ToValidUTF8(r.Body, []byte("?"))
 	}), []string{"bodies come back exactly"}},
 
-	{"bodies end at the first NUL", onRecords(func(d *database, r *drainmark.Record) {
+	{"bodies end at the first NUL", onMessages(func(r *store.NewMessage) {
 		r.Body, _, _ = bytes.Cut(r.Body, []byte{0})
 	}), []string{"bodies come back exactly"}},
 
@@ -438,14 +444,17 @@ var wrongCommits = []mistake{
 	}), []string{"the memory of a commit is the caller's again when Commit returns"}},
 
 	{"a context that has ended is not heeded", onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			return b.Store.Commit(context.WithoutCancel(ctx), c)
+		b.find = func(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+			return b.Store.Find(context.WithoutCancel(ctx), partition, w)
+		}
+		b.write = func(ctx context.Context, w store.Write) error {
+			return b.Store.Write(context.WithoutCancel(ctx), w)
 		}
 	}), []string{"a call whose context has ended does nothing"}},
 
 	{"commits of two partitions share a transaction, and fail together", onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			committed, err := b.Store.Commit(ctx, c)
+		b.write = func(ctx context.Context, w store.Write) error {
+			err := b.Store.Write(ctx, w)
 			if err != nil {
 				d.note("failed", "so")
 			}
@@ -453,7 +462,7 @@ var wrongCommits = []mistake{
 				err = store.ErrFenced
 			}
 			d.mu.Unlock()
-			return committed, err
+			return err
 		}
 	}), []string{"a fenced and a refused commit do not hurt those of other partitions"}},
 }

@@ -144,7 +144,7 @@ func (s *session) next(operations ...store.Operation) store.Commit {
 // put commits c, which must succeed, and waits until the reader shows it.
 func (s *session) put(c store.Commit) store.Committed {
 	s.Helper()
-	committed, err := s.store.Commit(s.ctx, c)
+	committed, err := s.commitTo(s.ctx, s.store, c)
 	s.must("committing", err)
 	s.progress = after(s.progress, c)
 	s.shown(s.progress)
@@ -160,12 +160,30 @@ func (s *session) commit(operations ...store.Operation) store.Committed {
 // refused commits the operations, which must be refused, and returns the refusal.
 func (s *session) refused(operations ...store.Operation) *store.Refused {
 	s.Helper()
-	_, err := s.store.Commit(s.ctx, s.next(operations...))
+	_, err := s.commitTo(s.ctx, s.store, s.next(operations...))
 	var refused *store.Refused
 	if !errors.As(err, &refused) {
 		s.Fatalf("a commit that must be refused: %v", err)
 	}
 	return refused
+}
+
+// commitTo commits as a holder does that takes what it was told for the newest: it is the adapter that has to fence.
+func (w *world) commitTo(ctx context.Context, s store.Store, c store.Commit) (store.Committed, error) {
+	version := drainmark.Version{Epoch: c.Epoch, Revision: c.Revision}
+	return store.NewHolder(believing{s, version}, partitions).Commit(ctx, c)
+}
+
+// believing is a Store that says to be at a version.
+type believing struct {
+	store.Store
+	version drainmark.Version
+}
+
+func (b believing) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+	found, err := b.Store.Find(ctx, partition, w)
+	found.Version = b.version
+	return found, err
 }
 
 // after returns what a commit makes of the progress.

@@ -2,7 +2,6 @@ package storetest_test
 
 import (
 	"context"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -71,8 +70,8 @@ type brokenStore struct {
 	claim      func(context.Context, store.Claim, time.Duration) (drainmark.Progress, error)
 	release    func(context.Context, string, int) error
 	leave      func(context.Context, string) error
-	commit     func(context.Context, store.Commit) (store.Committed, error)
-	letter     func(context.Context, int, string) (drainmark.DeadLetter, error)
+	find       func(context.Context, int, store.Want) (store.Found, error)
+	write      func(context.Context, store.Write) error
 	sweep      func(context.Context, store.Sweep) (bool, error)
 	silent     func(context.Context, int, time.Duration) ([]drainmark.ProducerID, error)
 	close      func() error
@@ -102,12 +101,12 @@ func (b *brokenStore) Leave(ctx context.Context, owner string) error {
 	return b.leave(ctx, owner)
 }
 
-func (b *brokenStore) Commit(ctx context.Context, c store.Commit) (store.Committed, error) {
-	return b.commit(ctx, c)
+func (b *brokenStore) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+	return b.find(ctx, partition, w)
 }
 
-func (b *brokenStore) DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error) {
-	return b.letter(ctx, partition, id)
+func (b *brokenStore) Write(ctx context.Context, w store.Write) error {
+	return b.write(ctx, w)
 }
 
 func (b *brokenStore) Sweep(ctx context.Context, s store.Sweep) (bool, error) {
@@ -174,7 +173,7 @@ func onStore(breakIt func(d *database, b *brokenStore)) func(*database) {
 		d.store = func(d *database, s store.Store) store.Store {
 			b := &brokenStore{
 				Store: s, init: s.Init, deployment: s.Deployment, heartbeat: s.Heartbeat, claim: s.Claim, release: s.Release, leave: s.Leave,
-				commit: s.Commit, letter: s.DeadLetter, sweep: s.Sweep, silent: s.Silent, close: s.Close,
+				find: s.Find, write: s.Write, sweep: s.Sweep, silent: s.Silent, close: s.Close,
 			}
 			breakIt(d, b)
 			return b
@@ -196,38 +195,49 @@ func onReader(breakIt func(d *database, b *brokenReader)) func(*database) {
 	}
 }
 
-// onCommit makes an option that changes what is committed.
-func onCommit(change func(d *database, c *store.Commit)) func(*database) {
+// onWrite makes an option that changes what is written.
+func onWrite(change func(d *database, w *store.Write)) func(*database) {
 	return onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			c.Operations = slices.Clone(c.Operations)
-			change(d, &c)
-			return b.Store.Commit(ctx, c)
+		b.write = func(ctx context.Context, w store.Write) error {
+			w.Logs, w.Keys, w.Letters = slices.Clone(w.Logs), slices.Clone(w.Keys), slices.Clone(w.Letters)
+			change(d, &w)
+			return b.Store.Write(ctx, w)
 		}
 	})
 }
 
-// onRecords makes an option that changes the records that are appended.
-func onRecords(change func(d *database, r *drainmark.Record)) func(*database) {
-	return onCommit(func(d *database, c *store.Commit) {
-		for i, op := range c.Operations {
-			if op.Kind == store.Append {
-				r := *op.Record
-				change(d, &r)
-				c.Operations[i].Record = &r
+// onFound makes an option that changes what is found.
+func onFound(change func(d *database, found *store.Found)) func(*database) {
+	return onStore(func(d *database, b *brokenStore) {
+		b.find = func(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+			found, err := b.Store.Find(ctx, partition, w)
+			change(d, &found)
+			return found, err
+		}
+	})
+}
+
+// onMessages makes an option that changes the messages that are written.
+func onMessages(change func(m *store.NewMessage)) func(*database) {
+	return onWrite(func(d *database, w *store.Write) {
+		for i := range w.Logs {
+			messages := slices.Clone(w.Logs[i].Messages)
+			for j := range messages {
+				change(&messages[j])
 			}
+			w.Logs[i].Messages = messages
 		}
 	})
 }
 
 // onLetters makes an option that changes the dead letters that are set aside.
 func onLetters(change func(*drainmark.DeadLetter)) func(*database) {
-	return onCommit(func(d *database, c *store.Commit) {
-		for i, op := range c.Operations {
-			if op.Kind == store.SetAside {
-				letter := *op.Letter
+	return onWrite(func(d *database, w *store.Write) {
+		for i, l := range w.Letters {
+			if l.New != nil {
+				letter := *l.New
 				change(&letter)
-				c.Operations[i].Letter = &letter
+				w.Letters[i].New = &letter
 			}
 		}
 	})
@@ -242,20 +252,6 @@ func onPage(change func(d *database, page *store.Page, limit int)) func(*databas
 				change(d, &page, limit)
 			}
 			return page, err
-		}
-	})
-}
-
-// onRefused makes an option that does something else when a commit is refused.
-func onRefused(instead func(ctx context.Context, s store.Store, c store.Commit, r *store.Refused) error) func(*database) {
-	return onStore(func(d *database, b *brokenStore) {
-		b.commit = func(ctx context.Context, c store.Commit) (store.Committed, error) {
-			committed, err := b.Store.Commit(ctx, c)
-			var refused *store.Refused
-			if errors.As(err, &refused) {
-				err = instead(ctx, b.Store, c, refused)
-			}
-			return committed, err
 		}
 	})
 }

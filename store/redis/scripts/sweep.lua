@@ -12,11 +12,11 @@ local keys_before, producers_before = before(ARGV[3]), before(ARGV[4])
 
 local name = call('SRANDMEMBER', KEYS[4])
 if name then
-	local last, cleared, swept = string.match(call('HGET', KEYS[3], name), '^(%d+) (%d+) (%d+)$')
-	local through = math.min(swept + step, cleared)
-	call('XTRIM', ARGV[1] .. name, 'MINID', '=', string.format('%.0f-0', through + 1))
-	call('HSET', KEYS[3], name, string.format('%s %s %.0f', last, cleared, through))
-	if through >= tonumber(cleared) then call('SREM', KEYS[4], name) end
+	local stream, cleared = ARGV[1] .. name, tonumber(string.match(call('HGET', KEYS[3], name), '^%d+ (%d+)'))
+	local first = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+	local through = first and math.min(string.match(first[1], '^%d+') - 1 + step, cleared) or cleared
+	call('XTRIM', stream, 'MINID', '=', string.format('%.0f-0', through + 1))
+	if through >= cleared then call('SREM', KEYS[4], name) end
 	more = call('SCARD', KEYS[4])
 end
 

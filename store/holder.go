@@ -1,0 +1,385 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"hash"
+	"slices"
+	"time"
+
+	"github.com/drainmark/drainmark"
+)
+
+// ReasonKeyReused is why an append is refused whose idempotency key was used for another message.
+const ReasonKeyReused = "idempotency-key-reused: the key was used before for a different message"
+
+// Commit is one atomic step of a partition.
+type Commit struct {
+	Partition  int
+	Epoch      uint64 // must be the claim's
+	Revision   uint64 // must be the progress's; the commit makes it one more
+	Now        time.Time
+	Operations []Operation
+
+	// What the progress becomes, besides its revision and SetAside. Producers has only the entries that change, each
+	// whole. SetAside is counted from the dead letters that there are: Letter.Records of each that is not discarded.
+	Cursor    drainmark.Cursor
+	Producers map[drainmark.ProducerID]drainmark.ProducerProgress
+	Rejected  uint64
+	Clock     time.Duration // in whole microseconds
+}
+
+// OperationKind is what an operation does.
+type OperationKind uint8
+
+const (
+	// Append appends Record to its log, creating it if needed, at the next position, persisted at the commit's Now. If the
+	// record has a key that the log knows, nothing is appended if content type and body are those of the record that it is
+	// known from, and the operation is refused with ReasonKeyReused if they are not. A key is known from the commit that
+	// first had it, whose Clock says how old it is, until Sweep deletes it.
+	Append OperationKind = iota + 1
+	// Clear removes every message of the log, creating it if needed. Positions go on behind the last.
+	Clear
+	// SetAside stores Letter, in place of the one with the same ID if there is one.
+	SetAside
+	// Restore removes the dead letter with the ID Letter.ID, because it has been persisted after all.
+	Restore
+)
+
+// Operation is one step of a commit. Its pointers are read and never changed or kept.
+type Operation struct {
+	Kind   OperationKind
+	Mark   drainmark.Mark        // Append: the message's id
+	Record *drainmark.Record     // Append, Clear
+	Letter *drainmark.DeadLetter // SetAside, Restore
+}
+
+// Committed tells what a commit did.
+type Committed struct {
+	KeyDuplicates int // appends that were dropped because their key was known
+}
+
+// Holder commits to one partition for whoever has claimed it: it reads what the commit needs to know, decides what becomes
+// of it, and writes that. Nobody else writes to the logs of the partition meanwhile, or the write is fenced; so it
+// remembers where they end. Its method must not be called concurrently.
+type Holder struct {
+	store      Store
+	partitions int
+	version    drainmark.Version // of the state that heads is of
+	heads      map[string]drainmark.LogInfo
+	digester   digester
+	messages   []NewMessage // of the commit in progress; kept because it is large
+}
+
+const (
+	maxHeads    = 10_000 // how many logs a holder remembers at most
+	maxMessages = 10_000 // for how many messages it keeps room for the next commit
+)
+
+// NewHolder returns a holder of one of so many partitions.
+func NewHolder(s Store, partitions int) *Holder {
+	return &Holder{store: s, partitions: partitions, heads: map[string]drainmark.LogInfo{}}
+}
+
+// Commit applies the operations in their order together with the new progress, all or nothing, and durably: it is in force
+// when Commit returns nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not the commit's, and
+// with *Refused if an operation can never be applied; both change nothing. After any other error it may or may not be in
+// force; the same commit again then gives nil or ErrFenced.
+func (h *Holder) Commit(ctx context.Context, c Commit) (Committed, error) {
+	doing := func(err error) error { return fmt.Errorf("committing to partition %d: %w", c.Partition, err) }
+	before := drainmark.Version{Epoch: c.Epoch, Revision: c.Revision}
+	if h.version != before {
+		h.version = before
+		clear(h.heads)
+	}
+	d := newDraft(h, &c)
+	defer h.forget()
+	if want := d.wants(); len(want.Logs) > 0 || len(want.Letters) > 0 {
+		found, err := h.store.Find(ctx, c.Partition, want)
+		if err != nil {
+			return Committed{}, doing(err)
+		}
+		if found.Version != before {
+			return Committed{}, doing(fmt.Errorf("the store is at %v: %w", found.Version, ErrFenced))
+		}
+		d.take(found)
+	}
+	d.plan()
+	if len(d.refused) > 0 {
+		return Committed{}, doing(&Refused{Reasons: d.refused})
+	}
+	w := d.write()
+	if err := h.store.Write(ctx, w); err != nil {
+		return Committed{}, err
+	}
+	h.remember(&w)
+	return Committed{KeyDuplicates: d.duplicates}, nil
+}
+
+// remember takes up what a write has made of the logs.
+func (h *Holder) remember(w *Write) {
+	h.version.Revision++
+	if len(h.heads)+len(w.Logs) > maxHeads {
+		clear(h.heads)
+	}
+	for i := range w.Logs {
+		h.heads[w.Logs[i].Name] = w.Logs[i].LogInfo
+	}
+}
+
+// room returns room for n messages.
+func (h *Holder) room(n int) []NewMessage {
+	from := len(h.messages)
+	h.messages = slices.Grow(h.messages, n)[:from+n]
+	return h.messages[from : from : from+n]
+}
+
+// forget lets go of the messages of a commit.
+func (h *Holder) forget() {
+	clear(h.messages)
+	if h.messages = h.messages[:0]; cap(h.messages) > maxMessages {
+		h.messages = nil
+	}
+}
+
+// draft is a commit on its way to become a write.
+type draft struct {
+	holder     *Holder
+	commit     *Commit
+	logs       map[string]*logDraft
+	order      []*logDraft // in the order in which the operations name them
+	letters    map[string]*letterDraft
+	lettered   []*letterDraft
+	keys       []KeyWrite
+	refused    map[int]string
+	duplicates int
+}
+
+// logDraft is a log that the commit writes to.
+type logDraft struct {
+	LogWrite
+	known   bool              // where it ends is known
+	foreign string            // why nothing can be written to it, if so
+	keys    map[string]Digest // those known; nil if the commit names none
+	names   []string          // the keys that the commit names
+	appends int               // how many messages there can be
+}
+
+// letterDraft is a dead letter that the commit sets aside, or restores.
+type letterDraft struct {
+	id string
+	LetterWrite
+}
+
+func newDraft(h *Holder, c *Commit) *draft {
+	d := &draft{holder: h, commit: c, logs: map[string]*logDraft{}}
+	var last *logDraft
+	for i := range c.Operations {
+		op := &c.Operations[i]
+		switch op.Kind {
+		case Append, Clear:
+			if last == nil || last.Name != op.Record.Log {
+				last = d.log(op.Record.Log, i)
+			}
+			if op.Kind == Append {
+				last.appends++
+				if op.Record.Key != "" {
+					last.names = append(last.names, op.Record.Key)
+				}
+			}
+		case SetAside, Restore:
+			d.letter(op.Letter.ID)
+		default:
+			d.refuse(i, fmt.Sprintf("operation kind %d is unknown", op.Kind))
+		}
+	}
+	return d
+}
+
+func (d *draft) refuse(operation int, reason string) {
+	if d.refused == nil {
+		d.refused = map[int]string{}
+	}
+	d.refused[operation] = reason
+}
+
+func (d *draft) log(name string, operation int) *logDraft {
+	if l, ok := d.logs[name]; ok {
+		return l
+	}
+	l := &logDraft{LogWrite: LogWrite{LogInfo: drainmark.LogInfo{Name: name}, Operation: operation}}
+	if head, ok := d.holder.heads[name]; ok {
+		l.LogInfo, l.known = head, true
+	}
+	if partition := drainmark.PartitionOf(name, d.holder.partitions); partition != d.commit.Partition {
+		l.foreign = fmt.Sprintf("the log is in partition %d", partition)
+	}
+	d.logs[name] = l
+	d.order = append(d.order, l)
+	return l
+}
+
+func (d *draft) letter(id string) *letterDraft {
+	if l, ok := d.letters[id]; ok {
+		return l
+	}
+	if d.letters == nil {
+		d.letters = map[string]*letterDraft{}
+	}
+	l := &letterDraft{id: id}
+	d.letters[id] = l
+	d.lettered = append(d.lettered, l)
+	return l
+}
+
+// wants returns what has to be known besides what the holder remembers.
+func (d *draft) wants() Want {
+	var want Want
+	for _, l := range d.order {
+		if l.foreign == "" && (!l.known || len(l.names) > 0) {
+			slices.Sort(l.names)
+			want.Logs = append(want.Logs, WantedLog{Name: l.Name, Keys: slices.Compact(l.names)})
+		}
+	}
+	for _, l := range d.lettered {
+		want.Letters = append(want.Letters, l.id)
+	}
+	return want
+}
+
+// take takes up what was found.
+func (d *draft) take(found Found) {
+	for _, l := range d.order {
+		there, ok := found.Logs[l.Name]
+		l.keys = there.Keys
+		if l.keys == nil && len(l.names) > 0 {
+			l.keys = map[string]Digest{}
+		}
+		if l.known {
+			continue
+		}
+		l.known, l.New = true, !ok
+		if ok {
+			l.LogInfo = there.LogInfo
+		}
+	}
+	for id, old := range found.Letters {
+		if l, ok := d.letters[id]; ok {
+			l.Old, l.New = &old, &old
+		}
+	}
+}
+
+// plan decides what the operations do.
+func (d *draft) plan() {
+	for i := range d.commit.Operations {
+		op := &d.commit.Operations[i]
+		switch op.Kind {
+		case Append:
+			d.append(i, op)
+		case Clear:
+			d.clear(i, d.logs[op.Record.Log])
+		case SetAside:
+			d.letters[op.Letter.ID].New = op.Letter
+		case Restore:
+			d.letters[op.Letter.ID].New = nil
+		}
+	}
+}
+
+func (d *draft) clear(i int, l *logDraft) {
+	if l.foreign != "" {
+		d.refuse(i, l.foreign)
+		return
+	}
+	l.ClearedThrough, l.Cleared = l.LastPosition, true
+}
+
+func (d *draft) append(i int, op *Operation) {
+	l, r := d.logs[op.Record.Log], op.Record
+	switch {
+	case l.foreign != "":
+		d.refuse(i, l.foreign)
+		return
+	case l.LastPosition == MaxPosition:
+		d.refuse(i, fmt.Sprintf("the log is full: its last position is %d, the highest there is", MaxPosition))
+		return
+	case r.Key != "":
+		if !d.use(i, l, r) {
+			return
+		}
+	}
+	if l.Messages == nil {
+		l.Messages = d.holder.room(l.appends)
+	}
+	l.LastPosition++
+	l.Messages = append(l.Messages, NewMessage{Operation: i, Message: drainmark.Message{
+		Position: l.LastPosition, Mark: op.Mark, Body: r.Body, ContentType: r.ContentType,
+		AcceptedAt: r.AcceptedAt, PersistedAt: d.commit.Now,
+	}})
+}
+
+// use says whether the record is the first with its key.
+func (d *draft) use(i int, l *logDraft, r *drainmark.Record) bool {
+	digest := d.holder.digester.of(r)
+	switch known, ok := l.keys[r.Key]; {
+	case !ok:
+		l.keys[r.Key] = digest
+		d.keys = append(d.keys, KeyWrite{Log: l.Name, Key: r.Key, Digest: digest})
+		return true
+	case known == digest:
+		d.duplicates++
+	default:
+		d.refuse(i, ReasonKeyReused)
+	}
+	return false
+}
+
+func (d *draft) write() Write {
+	c := d.commit
+	w := Write{
+		Partition: c.Partition, Epoch: c.Epoch, Revision: c.Revision, Keys: d.keys,
+		Cursor: c.Cursor, Producers: c.Producers, Rejected: c.Rejected, Clock: c.Clock,
+		Logs: make([]LogWrite, len(d.order)),
+	}
+	for i, l := range d.order {
+		w.Logs[i] = l.LogWrite
+	}
+	for _, l := range d.lettered {
+		if l.Old == nil && l.New == nil {
+			continue
+		}
+		w.Letters = append(w.Letters, l.LetterWrite)
+		w.SetAside += counted(l.New) - counted(l.Old)
+	}
+	return w
+}
+
+// counted is how many records a dead letter, if there is one, counts for.
+func counted(l *drainmark.DeadLetter) int64 {
+	if l == nil || l.Discarded {
+		return 0
+	}
+	return int64(l.Records())
+}
+
+// digester makes digests. It is kept for the next one because making it anew costs more than using it.
+type digester struct {
+	hash    hash.Hash
+	scratch []byte
+}
+
+func (d *digester) of(r *drainmark.Record) Digest {
+	if d.hash == nil {
+		d.hash = sha256.New()
+	}
+	d.hash.Reset()
+	d.scratch = binary.AppendUvarint(d.scratch[:0], uint64(len(r.ContentType)))
+	d.scratch = append(d.scratch, r.ContentType...)
+	d.hash.Write(d.scratch)
+	d.hash.Write(r.Body)
+	d.scratch = d.hash.Sum(d.scratch[:0])
+	return Digest(d.scratch[:len(Digest{})])
+}
