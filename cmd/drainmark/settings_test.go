@@ -106,6 +106,11 @@ func TestTheEnvironment(t *testing.T) {
 	if said := broken.said(); broken.cmd.ProcessState.ExitCode() != exitUsage || !strings.Contains(said, "a line break") || strings.Contains(said, "sec") && strings.Contains(said, "ret@") {
 		t.Errorf("%v: %s", broken.err, said)
 	}
+	verifies := launchWith(t, setting("DRAINMARK_RAT=5"), "verify", "--log", "no/name")
+	<-verifies.exited
+	if said := verifies.said(); !strings.Contains(said, "DRAINMARK_RAT is not a setting") {
+		t.Errorf("verify says %q", said)
+	}
 }
 
 // The tests must pass where these are set for a deployment of one's own: see forgetSettings.

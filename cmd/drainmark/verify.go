@@ -53,6 +53,9 @@ type runCommand struct {
 
 // Run is called by kong.
 func (c *runCommand) Run(a *app) error {
+	for _, name := range a.unknown {
+		fmt.Fprintf(a.stderr, "drainmark: the environment variable %s is not a setting\n", name)
+	}
 	config, err := c.config(a)
 	if err != nil {
 		return err
