@@ -154,7 +154,10 @@ func (b *Broker) Ping(ctx context.Context) error {
 			if err != nil {
 				return because(ctx, err)
 			}
-			return p.check(info.Config)
+			if err := p.check(info.Config); err != nil {
+				return err
+			}
+			return p.full(ctx)
 		})
 	}
 	err := group.Wait()

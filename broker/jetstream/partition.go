@@ -46,7 +46,10 @@ type partition struct {
 	following chan struct{} // a semaphore: guards tail
 	tail      *tail         // nil until it is needed
 
+	looking sync.Mutex // one at a time looks why there was no answer
+
 	mu     sync.Mutex
+	stuck  stuck
 	stream natsjs.Stream // nil until it has been found or created, and checked
 	acked  acknowledged
 	oldest oldest

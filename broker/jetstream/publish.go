@@ -41,6 +41,9 @@ func (p *partition) publish(ctx context.Context, batch broker.Batch) error {
 			return err
 		}
 	}
+	if err := p.full(ctx); err != nil {
+		return err
+	}
 	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
 	defer cancel()
 	m := &nats.Msg{Subject: p.subject + batch.Producer.String(), Header: headers(batch.Header), Data: batch.Payload}
@@ -55,6 +58,7 @@ func (p *partition) publish(ctx context.Context, batch broker.Batch) error {
 	case answered(err, codeSubjectInProcess): // do not let that block the producer for ever
 		p.latest = published{producer: batch.Producer}
 	}
+	err = p.unanswered(err)
 	if err != nil && b.process != nil && !errors.Is(err, broker.ErrFull) {
 		b.process.suspect()
 	}

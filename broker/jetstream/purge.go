@@ -202,6 +202,10 @@ func (p *partition) purgeSubject(ctx context.Context, subject string, through ui
 	if p.b.process != nil && !p.b.process.purges() {
 		return errNoPurgeRoom
 	}
+	return p.purgeThrough(ctx, subject, through)
+}
+
+func (p *partition) purgeThrough(ctx context.Context, subject string, through uint64) error {
 	stream, err := p.ready(ctx)
 	if err != nil {
 		return err
