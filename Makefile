@@ -14,7 +14,7 @@ PLANS      ?= local,harsh
 DISKS      ?= yes
 RATE       ?= 200
 
-.PHONY: help run build test e2e needs check fmt vet lint fuzz cluster rabbitcluster rolling campaign screenshots bench simulate clean
+.PHONY: help run build quick test e2e needs check fmt vet lint fuzz cluster rabbitcluster rolling campaign screenshots bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,11 @@ run: ## run everything in one process (ctrl-C ends it)
 
 build: ## build the static binary bin/drainmark
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/drainmark ./cmd/drainmark
+
+# What needs no server, no browser and no C compiler. The rest is in "make test".
+quick: fmt ## run vet and the tests that run anywhere, in a minute or so
+	$(GO) vet ./...
+	$(GO) test $$($(GO) list ./... | grep -Ev '/(rabbitmq|redis|servers|e2e|naive|planted|simulation)$$|/cmd/')
 
 test: needs ## run all tests with the race detector, and each fuzz target for a while
 	$(GO) test -race -p 3 -timeout 12m $$($(GO) list ./... | grep -v /internal/e2e)
