@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
@@ -17,8 +18,9 @@ import (
 // connection is a NATS connection that is made again for ever, and what has become of it.
 type connection struct {
 	*nats.Conn
-	js  natsjs.JetStream
-	log *slog.Logger
+	js      natsjs.JetStream
+	log     *slog.Logger
+	trouble *loglimit.Limiter // what NATS, or the way to it, reports: of several servers each in turn
 
 	ctx   context.Context // ends with close, because of broker.ErrClosed
 	end   context.CancelCauseFunc
@@ -70,7 +72,7 @@ func (d boundedDialer) Dial(network, address string) (net.Conn, error) {
 
 // connect returns at once; whether there is a connection is seen later.
 func connect(log *slog.Logger, servers string, options ...nats.Option) (*connection, error) {
-	c := &connection{log: log, up: make(chan struct{}), ended: make(chan struct{}), questions: map[*question]struct{}{}}
+	c := &connection{log: log, trouble: loglimit.New(log, slog.LevelWarn, "NATS reports an error"), up: make(chan struct{}), ended: make(chan struct{}), questions: map[*question]struct{}{}}
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
 	nc, err := nats.Connect(servers, append([]nats.Option{
@@ -126,7 +128,7 @@ func (c *connection) failed(err error) {
 		return
 	}
 	c.reason = err
-	c.log.Warn("NATS reports an error", "error", err)
+	c.trouble.Log("error", err)
 }
 
 func (c *connection) disconnected(err error) {

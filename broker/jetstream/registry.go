@@ -29,6 +29,7 @@ const registryBytes = 64 << 10
 // OpenRegistry opens the record of the deployment of an external NATS. NATS need not answer yet. Fails with
 // broker.ErrMisconfigured if the configuration cannot work.
 func OpenRegistry(ctx context.Context, c Config) (broker.Registry, error) {
+	c.Logger = nil // a registry is opened again and again while NATS is away, and its errors say what this would
 	c, conn, err := dial(ctx, c)
 	if err != nil {
 		return nil, err

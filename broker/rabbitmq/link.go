@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/backoff"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -31,6 +33,7 @@ type link struct {
 // keep makes one connection after the other until the broker is closed.
 func (l *link) keep() {
 	retry := backoff.Backoff{First: 50 * time.Millisecond, Max: 2 * time.Second}
+	lines := loglimit.New(l.b.config.Logger, slog.LevelWarn, "not connected to RabbitMQ; trying on")
 	for l.b.ctx.Err() == nil {
 		s, err := l.connect()
 		if err == nil {
@@ -45,7 +48,7 @@ func (l *link) keep() {
 		if l.b.ctx.Err() != nil {
 			return
 		}
-		l.b.config.Logger.Warn("not connected to RabbitMQ; trying on", "error", err)
+		lines.Log("error", err)
 		_ = retry.Wait(l.b.ctx)
 	}
 }

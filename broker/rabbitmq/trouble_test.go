@@ -19,6 +19,7 @@ import (
 var troubleCases = []serverCase{
 	{"a connection over which nothing is confirmed is cut, and another host is tried", leavesANodeThatDoesNotConfirm},
 	{"a receiver that is given nothing though something is ready ends", noticesThatNothingComes},
+	{"a batch that comes for the fifth time is a warning, once", warnsOfManyDeliveries},
 	{"a receiver of an empty queue, and one that holds something, stay", idleReceiversStay},
 	{"a refusal is called full only if the queue says that it holds something", refusalsAreTold},
 	{"a queue of another type that was put in a queue's place is noticed", replacedQueue},
@@ -77,6 +78,31 @@ func eventually(t *testing.T, what string, try func() error) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%s, after a minute: %v", what, err)
 		}
+	}
+}
+
+func warnsOfManyDeliveries(t *testing.T, server *servers.RabbitMQ) {
+	log := &logged{}
+	b := settings{Logger: slog.New(slog.NewTextHandler(log, nil))}.open(t, server)
+	publish(t, b, 1, 2)
+	const words = "batches come again and again"
+	for range manyDeliveries {
+		r := subscribe(t, b)
+		expect(t, r, 1, 2)
+		if said := log.String(); strings.Contains(said, words) {
+			t.Fatalf("it warns too early: %s", said)
+		}
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := subscribe(t, b)
+	expect(t, r, 1, 2)
+	if err := r.Close(); err != nil { // whoever takes what arrives has ended
+		t.Fatal(err)
+	}
+	if said := log.String(); strings.Count(said, words) != 1 || !strings.Contains(said, "queue="+b.queue(0)) || !strings.Contains(said, "redelivered=4") {
+		t.Errorf("it does not warn once, with the queue's name: %s", said)
 	}
 }
 

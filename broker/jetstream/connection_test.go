@@ -1,0 +1,41 @@
+package jetstream
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// Of several servers that are away each has another error, ten times a second.
+func TestServersThatAreAwayMakeFewLines(t *testing.T) {
+	t.Parallel()
+	log, logged := testLog()
+	c, err := connect(log, "nats://127.0.0.1:1,nats://127.0.0.1:2")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	for i := range 1000 {
+		c.failed(fmt.Errorf("server %d is away", i%2))
+	}
+	if n := strings.Count(logged(), "NATS reports an error"); n < 1 || n > 10 {
+		t.Errorf("%d lines of 1000 errors", n)
+	}
+}
+
+// A registry that is opened again and again says why it does not work only to who asks.
+func TestARegistryWithoutNATSLogsNothing(t *testing.T) {
+	t.Parallel()
+	log, logged := testLog()
+	r, err := OpenRegistry(bounded(t), Config{Options: Options{Logger: log}, URL: "nats://127.0.0.1:1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if _, err := r.Recorded(bounded(t)); err == nil || !strings.Contains(err.Error(), "connection refused") {
+		t.Errorf("Recorded: %v", err)
+	}
+	if said := logged(); said != "" {
+		t.Errorf("it logs %s", said)
+	}
+}
