@@ -1,6 +1,10 @@
 package drainmark
 
-import "slices"
+import (
+	"slices"
+	"strconv"
+	"strings"
+)
 
 // Range is the sequences First to Last, both included.
 type Range struct{ First, Last uint64 }
@@ -107,4 +111,38 @@ func (s Ranges) Minus(first, last uint64) Ranges {
 		first = s[i].Last + 1
 	}
 	return append(out, Range{first, last})
+}
+
+// String writes the set as 1-500,502-900; "" if it is empty.
+func (s Ranges) String() string { return string(s.AppendText(nil)) }
+
+// AppendText appends what String writes.
+func (s Ranges) AppendText(dst []byte) []byte {
+	for i, r := range s {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = strconv.AppendUint(dst, r.First, 10)
+		dst = append(dst, '-')
+		dst = strconv.AppendUint(dst, r.Last, 10)
+	}
+	return dst
+}
+
+// ParseRanges reads what Ranges.String wrote.
+func ParseRanges(text string) (Ranges, error) {
+	if text == "" {
+		return nil, nil
+	}
+	ranges := make(Ranges, 0, 1+strings.Count(text, ","))
+	for part := range strings.SplitSeq(text, ",") {
+		first, last, _ := strings.Cut(part, "-")
+		from, err := strconv.ParseUint(first, 10, 64)
+		to, bad := strconv.ParseUint(last, 10, 64)
+		if err != nil || bad != nil {
+			return nil, Errorf(KindInvalid, "%q is no range of sequences", part)
+		}
+		ranges = append(ranges, Range{First: from, Last: to})
+	}
+	return ranges, nil
 }

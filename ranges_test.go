@@ -1,6 +1,7 @@
 package drainmark_test
 
 import (
+	"math"
 	"reflect"
 	"slices"
 	"testing"
@@ -204,6 +205,30 @@ func TestVersionIncludes(t *testing.T) {
 	for _, c := range cases {
 		if got := c.later.Includes(c.earlier); got != c.want {
 			t.Errorf("%s: %v", c.name, got)
+		}
+	}
+}
+
+func TestRangesComeBack(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		var ranges drainmark.Ranges
+		for range rapid.IntRange(0, 20).Draw(t, "ranges") {
+			first := rapid.Uint64Range(1, math.MaxInt64).Draw(t, "first")
+			ranges = ranges.Add(first, first+rapid.Uint64Range(0, math.MaxInt64-first).Draw(t, "length"))
+		}
+		got, err := drainmark.ParseRanges(ranges.String())
+		if err != nil || !slices.Equal(got, ranges) {
+			t.Fatalf("%v came back as %v, error %v", ranges, got, err)
+		}
+	})
+}
+
+func TestBadRangesAreReported(t *testing.T) {
+	t.Parallel()
+	for _, s := range []string{"x", "1", "1-", "-1", "1-2,", "1-2,x-3", "1-99999999999999999999"} {
+		if got, err := drainmark.ParseRanges(s); err == nil {
+			t.Errorf("%q was read as %v", s, got)
 		}
 	}
 }

@@ -3,7 +3,6 @@ package verify
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -140,15 +139,6 @@ func (d *display) line(last bool) {
 		text += "\n"
 	}
 	_, _ = io.WriteString(d.out, text) // progress that cannot be shown is no reason to stop
-}
-
-// thousands writes a number with commas.
-func thousands(n int) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0 && text[i-1] != '-'; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
 }
 
 func perSecond(n int, d time.Duration) float64 {

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/drainmark/drainmark/verify/check"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // Print writes a result for people.
@@ -38,7 +39,7 @@ func printPromise(b *strings.Builder, p *check.Promise) {
 	if p.Violations == 0 {
 		return
 	}
-	fmt.Fprintf(b, "      %s violations; the first:\n", thousands(p.Violations))
+	fmt.Fprintf(b, "      %s violations; the first:\n", format.Thousands(p.Violations))
 	for _, v := range p.Examples {
 		fmt.Fprintf(b, "      - %sexpected %s; found %s\n", subject(&v), v.Expected, v.Found)
 	}
@@ -63,7 +64,7 @@ func subject(v *check.Violation) string {
 }
 
 func printForeign(b *strings.Builder, f check.Strangers) {
-	fmt.Fprintf(b, "\n  %s messages in the logs are not the run's; the first:\n", thousands(f.Count))
+	fmt.Fprintf(b, "\n  %s messages in the logs are not the run's; the first:\n", format.Thousands(f.Count))
 	for _, m := range f.Examples {
 		fmt.Fprintf(b, "      - %s, position %d\n", m.Log, m.Position)
 	}
@@ -94,19 +95,19 @@ func printWindows(b *strings.Builder, windows []check.Window) {
 	for _, name := range names {
 		a := sum[name].Appends
 		fmt.Fprintf(b, "      %-24s  %d times: %s appends, %s refused, %s unknown; at most %.1f s without an accepted one\n", name, times[name],
-			thousands(a.Sent), thousands(a.Refused), thousands(a.Unknown), a.LongestGapMs/1000)
+			format.Thousands(a.Sent), format.Thousands(a.Refused), format.Thousands(a.Unknown), a.LongestGapMs/1000)
 	}
 }
 
 func printFigures(b *strings.Builder, r *check.Result) {
 	a := r.Appends
-	fmt.Fprintf(b, "\n  %s messages of %d clients: %s accepted, %s refused, %s unknown; %s requests sent again\n", thousands(a.Messages), a.Clients,
-		thousands(a.Done), thousands(a.Refused), thousands(a.Unknown), thousands(a.Retries))
+	fmt.Fprintf(b, "\n  %s messages of %d clients: %s accepted, %s refused, %s unknown; %s requests sent again\n", format.Thousands(a.Messages), a.Clients,
+		format.Thousands(a.Done), format.Thousands(a.Refused), format.Thousands(a.Unknown), format.Thousands(a.Retries))
 	if a.Unsent > 0 {
-		fmt.Fprintf(b, "  %s more messages were due, and could not be sent: the times leave them out\n", thousands(a.Unsent))
+		fmt.Fprintf(b, "  %s more messages were due, and could not be sent: the times leave them out\n", format.Thousands(a.Unsent))
 	}
 	if f := r.Figures; f.AppendsPerSecond > 0 {
 		fmt.Fprintf(b, "  %s messages/s accepted, a request within %.1f ms (median) and %.1f ms (99 of 100); barrier reached %.0f ms after the last; %s messages/s read\n",
-			thousands(int(f.AppendsPerSecond)), f.AcceptP50Ms, f.AcceptP99Ms, f.ReachedAfterMs, thousands(int(f.MessagesReadPerSec)))
+			format.Thousands(int(f.AppendsPerSecond)), f.AcceptP50Ms, f.AcceptP99Ms, f.ReachedAfterMs, format.Thousands(int(f.MessagesReadPerSec)))
 	}
 }

@@ -9,9 +9,11 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/drainmark/drainmark/client"
 	"github.com/drainmark/drainmark/verify/history"
-	"golang.org/x/sync/errgroup"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // The two final readings have pages of different sizes, so that what happens at a page's end happens somewhere else.
@@ -368,7 +370,7 @@ func (r *runner) readOn(ctx context.Context, l *log, read *history.Read) (after 
 // readStatus says how far a reading is.
 func (r *runner) readStatus() string {
 	n := int(r.read.Load())
-	return fmt.Sprintf("%s messages read, %s/s", thousands(n), thousands(int(perSecond(n, time.Since(r.display.began)))))
+	return fmt.Sprintf("%s messages read, %s/s", format.Thousands(n), format.Thousands(int(perSecond(n, time.Since(r.display.began)))))
 }
 
 // settleWait is how long a replica may be behind that is asked about a receipt, and settlers how many are asked about at

@@ -7,10 +7,12 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/drainmark/drainmark/client"
 	"github.com/drainmark/drainmark/verify/fault"
 	"github.com/drainmark/drainmark/verify/history"
-	"golang.org/x/sync/errgroup"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // How many there are of those who do not append, in a mixed workload, and how often they ask.
@@ -345,27 +347,27 @@ func (r *runner) workStatus() string {
 	accepted := int(r.accepted.Load())
 	lasted := time.Since(r.display.began)
 	rate := perSecond(accepted, lasted)
-	text := fmt.Sprintf("%s messages accepted", thousands(accepted))
+	text := fmt.Sprintf("%s messages accepted", format.Thousands(accepted))
 	var left time.Duration
 	if r.config.Duration > 0 {
 		left = time.Until(r.deadline)
 	}
 	if r.config.Messages < MaxMessages {
-		text = fmt.Sprintf("%s of %s messages accepted", thousands(accepted), thousands(r.config.Messages))
+		text = fmt.Sprintf("%s of %s messages accepted", format.Thousands(accepted), format.Thousands(r.config.Messages))
 		if byCount := time.Duration(float64(r.config.Messages-accepted) / max(rate, 1e-9) * float64(time.Second)); left == 0 || byCount < left {
 			left = byCount
 		}
 	}
-	text += fmt.Sprintf(", %s/s", thousands(int(rate)))
+	text += fmt.Sprintf(", %s/s", format.Thousands(int(rate)))
 	if pending := r.pending.Load(); pending >= 0 {
-		text += fmt.Sprintf(", backlog %s", thousands(int(pending)))
+		text += fmt.Sprintf(", backlog %s", format.Thousands(int(pending)))
 	}
 	for _, n := range []struct {
 		count int64
 		what  string
 	}{{r.retries.Load(), "retries"}, {r.gaveUp.Load(), "given up"}} {
 		if n.count > 0 {
-			text += fmt.Sprintf(", %s %s", thousands(int(n.count)), n.what)
+			text += fmt.Sprintf(", %s %s", format.Thousands(int(n.count)), n.what)
 		}
 	}
 	if name := r.inForce(); name != "" {

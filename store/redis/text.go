@@ -77,34 +77,13 @@ func truthText(b bool) string {
 // errForeign is of a value that was not written by this version of the adapter.
 var errForeign = store.Misconfigured("it was not written by this version of Drainmark")
 
-// appendRanges writes a set of sequences as 1-500,502-900.
-func appendRanges(dst []byte, ranges drainmark.Ranges) []byte {
-	for i, r := range ranges {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = strconv.AppendUint(dst, r.First, 10)
-		dst = append(dst, '-')
-		dst = strconv.AppendUint(dst, r.Last, 10)
-	}
-	return dst
-}
-
 // parseProducer reads "<last time> 1-500,502-900".
 func parseProducer(text string) (drainmark.ProducerProgress, error) {
 	s := scanner{rest: text}
 	p := drainmark.ProducerProgress{LastAt: time.Duration(s.signed()) * time.Microsecond}
-	if s.rest != "" {
-		p.Done = make(drainmark.Ranges, 0, 1+strings.Count(s.rest, ","))
-		for part := range strings.SplitSeq(s.rest, ",") {
-			first, last, _ := strings.Cut(part, "-")
-			r := drainmark.Range{}
-			var bad, alsoBad error
-			r.First, bad = strconv.ParseUint(first, 10, 64)
-			r.Last, alsoBad = strconv.ParseUint(last, 10, 64)
-			s.bad = s.bad || bad != nil || alsoBad != nil
-			p.Done = append(p.Done, r)
-		}
+	var err error
+	if p.Done, err = drainmark.ParseRanges(s.rest); err != nil {
+		s.bad = true
 	}
 	if s.bad {
 		return p, fmt.Errorf("a producer's progress: %w", errForeign)

@@ -149,7 +149,7 @@ func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 	e.argInt(int64(len(w.Producers)))
 	for id, p := range w.Producers {
 		e.arg(id.String()).argInt(p.LastAt.Microseconds())
-		e.scratch = appendRanges(e.scratch[:0], p.Done)
+		e.scratch = p.Done.AppendText(e.scratch[:0])
 		e.argBytes(e.scratch)
 	}
 	e.argInt(int64(len(w.Logs)))

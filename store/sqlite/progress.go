@@ -3,44 +3,10 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"strconv"
-	"strings"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
 )
-
-// formatRanges writes a set of sequences as 1-500,502-900.
-func formatRanges(s drainmark.Ranges) string {
-	var b []byte
-	for i, r := range s {
-		if i > 0 {
-			b = append(b, ',')
-		}
-		b = strconv.AppendUint(b, r.First, 10)
-		b = append(b, '-')
-		b = strconv.AppendUint(b, r.Last, 10)
-	}
-	return string(b)
-}
-
-// parseRanges reads what formatRanges wrote.
-func parseRanges(s string) (drainmark.Ranges, error) {
-	if s == "" {
-		return nil, nil
-	}
-	ranges := make(drainmark.Ranges, 0, 1+strings.Count(s, ","))
-	for part := range strings.SplitSeq(s, ",") {
-		first, last, _ := strings.Cut(part, "-")
-		from, err := strconv.ParseUint(first, 10, 64)
-		to, bad := strconv.ParseUint(last, 10, 64)
-		if err != nil || bad != nil {
-			return nil, store.Misconfigured("the progress of a producer has %q for a range: Drainmark did not write that", part)
-		}
-		ranges = append(ranges, drainmark.Range{First: from, Last: to})
-	}
-	return ranges, nil
-}
 
 // readProgress reads the partition's progress, the zero one if it was never claimed. It is two queries.
 func readProgress(ctx context.Context, c *conn, partition int) (drainmark.Progress, error) {
@@ -57,9 +23,12 @@ func readProgress(ctx context.Context, c *conn, partition int) (drainmark.Progre
 	err = c.each(ctx, producers, []any{partition}, func(row []driver.Value) error {
 		var id drainmark.ProducerID
 		copy(id[:], blob(row[0]))
-		done, err := parseRanges(text(row[1]))
+		done, err := drainmark.ParseRanges(text(row[1]))
+		if err != nil {
+			return store.Misconfigured("the progress of a producer: %w: Drainmark did not write that", err)
+		}
 		p.Producers[id] = drainmark.ProducerProgress{Done: done, LastAt: span(row[2])}
-		return err
+		return nil
 	})
 	return p, err
 }
@@ -84,7 +53,7 @@ func (t *writing) writeProgress() error {
 	err := upsertProgress.insert(t.conn, len(entries), func(i int, row []driver.NamedValue) {
 		e := entries[i]
 		row[0].Value, row[1].Value = partition, e.producer
-		row[2].Value, row[3].Value = formatRanges(e.progress.Done), value(e.progress.LastAt)
+		row[2].Value, row[3].Value = e.progress.Done.String(), value(e.progress.LastAt)
 	})
 	if err != nil {
 		return err

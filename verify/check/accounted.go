@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // checkAccounted checks P9: what can never be persisted is a dead letter, and its receipt says rejected; a receipt that
@@ -33,7 +34,7 @@ func (v *view) checkAccounted() Promise {
 	case !v.complete():
 		return p.judged("", "the run was broken off before all dead letters were listed")
 	}
-	return p.judged(fmt.Sprintf("%s appends that had to be rejected, and %s dead letters", thousands(conflicting), thousands(len(v.Letters))), "")
+	return p.judged(fmt.Sprintf("%s appends that had to be rejected, and %s dead letters", format.Thousands(conflicting), format.Thousands(len(v.Letters))), "")
 }
 
 // checkRejected checks an append that went with another message's idempotency key. One that is in a log is P2's matter.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // checkBarrier checks P5: when a barrier is reached, everything that was accepted before it was asked for is shown, and
@@ -30,7 +31,7 @@ func (v *view) checkBarrier() Promise {
 	if judged == 0 {
 		missing = "no log was read from behind a barrier that was reached"
 	}
-	return p.judged(fmt.Sprintf("%s pages from behind %s barriers", thousands(judged), thousands(len(v.reached))), missing)
+	return p.judged(fmt.Sprintf("%s pages from behind %s barriers", format.Thousands(judged), format.Thousands(len(v.reached))), missing)
 }
 
 // checkReached checks a page from behind a barrier.
@@ -164,9 +165,9 @@ func (v *view) checkReadYourWrites() Promise {
 	}
 	missing := ""
 	if shown == 0 {
-		missing = cmp.Or(missing, fmt.Sprintf("none of %s reads with a receipt was answered", thousands(refused)))
+		missing = cmp.Or(missing, fmt.Sprintf("none of %s reads with a receipt was answered", format.Thousands(refused)))
 	}
-	return p.judged(fmt.Sprintf("%s reads with a receipt; %s more were not answered", thousands(shown), thousands(refused)), missing)
+	return p.judged(fmt.Sprintf("%s reads with a receipt; %s more were not answered", format.Thousands(shown), format.Thousands(refused)), missing)
 }
 
 // checkHolds checks a read that carried the receipt of m's append, or came behind the answer that it is persisted: all

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // defaultModelTime is Options.ModelTime if that is 0.
@@ -66,7 +67,7 @@ func verdictOf(r *Result, reason string) (Verdict, string) {
 		}
 	}
 	if r.Foreign.Count > 0 {
-		reason = cmp.Or(reason, fmt.Sprintf("somebody else wrote %s messages into the logs during the run", thousands(r.Foreign.Count)))
+		reason = cmp.Or(reason, fmt.Sprintf("somebody else wrote %s messages into the logs during the run", format.Thousands(r.Foreign.Count)))
 	}
 	switch {
 	case broken:
@@ -129,5 +130,5 @@ func logs(n int) string {
 	if n == 1 {
 		return "1 log"
 	}
-	return thousands(n) + " logs"
+	return format.Thousands(n) + " logs"
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // cut is what a clear separates, as far as the clients know.
@@ -34,7 +35,7 @@ func (v *view) checkClear() Promise {
 	case judged == 0:
 		return p.judged("", "no page was read that a clear must have been done before")
 	}
-	return p.judged(fmt.Sprintf("%s pages behind %s clears", thousands(judged), thousands(cleared)), "")
+	return p.judged(fmt.Sprintf("%s pages behind %s clears", format.Thousands(judged), format.Thousands(cleared)), "")
 }
 
 // checkBegan checks the clear that the run began with: nothing from before it may be shown. What stands further behind is

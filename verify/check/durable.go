@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // checkDurable checks P1: everything that was accepted is in its log, as it was sent, unless a clear may have removed
@@ -29,7 +30,7 @@ func (v *view) checkDurable() Promise {
 	if accepted == 0 {
 		missing = cmp.Or(missing, "nothing was accepted")
 	}
-	return p.judged(fmt.Sprintf("%s accepted messages in %s", thousands(accepted), logs(len(v.logs))), missing)
+	return p.judged(fmt.Sprintf("%s accepted messages in %s", format.Thousands(accepted), logs(len(v.logs))), missing)
 }
 
 // mustBeThere says whether an append's messages must be in the final readings of its log.
@@ -96,9 +97,9 @@ func (v *view) checkCount(p *Promise, l *logView, lost int) {
 	}
 	if had := l.had() - l.strange; had+lost+l.unnamed < accepted {
 		p.broken(func() Violation {
-			return l.of(history.Nobody, l.last, v.end(), fmt.Sprintf("positions for %s accepted messages behind position %d", thousands(accepted), l.Base),
+			return l.of(history.Nobody, l.last, v.end(), fmt.Sprintf("positions for %s accepted messages behind position %d", format.Thousands(accepted), l.Base),
 				fmt.Sprintf("positions for %s at most: the log has had positions up to %d, and %s of them hold something else",
-					thousands(had+lost), l.last, thousands(l.strange)))
+					format.Thousands(had+lost), l.last, format.Thousands(l.strange)))
 		})
 	}
 }
@@ -130,8 +131,8 @@ func (v *view) checkExactlyOnce() Promise {
 	if seen == 0 {
 		missing = cmp.Or(missing, "no message was seen in any log")
 	}
-	return p.judged(fmt.Sprintf("%s messages seen; %s requests had been sent again, %s of them after they were accepted", thousands(seen),
-		thousands(v.countAppends().Retries+v.Resends), thousands(v.Resends)), missing)
+	return p.judged(fmt.Sprintf("%s messages seen; %s requests had been sent again, %s of them after they were accepted", format.Thousands(seen),
+		format.Thousands(v.countAppends().Retries+v.Resends), format.Thousands(v.Resends)), missing)
 }
 
 // checkBelongs checks that a message may be in the log in which it is.
@@ -175,7 +176,7 @@ func (v *view) checkNotTooMany(p *Promise, l *logView) {
 	if had := l.had() - l.strange; l.read() && len(l.foreign) == 0 && had > sent {
 		p.broken(func() Violation {
 			return l.of(history.Nobody, l.last, v.end(), fmt.Sprintf("at most %s positions behind position %d, for that is how many messages "+
-				"were sent and not refused", thousands(sent), l.Base), thousands(had))
+				"were sent and not refused", format.Thousands(sent), l.Base), format.Thousands(had))
 		})
 	}
 }

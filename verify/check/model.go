@@ -7,6 +7,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // The model of a log: appends put one message behind the last one, clears remove all, and a read from behind a barrier
@@ -118,13 +119,13 @@ func (v *view) checkLinearizable(most time.Duration) Promise {
 		case reads == 0:
 			missing = fmt.Sprintf("the log %s was never read whole from behind a barrier", l.Name)
 		case left <= 0 || !v.explain(p, l, operations, left):
-			missing = fmt.Sprintf("no answer within %v for %s calls", most, thousands(calls))
+			missing = fmt.Sprintf("no answer within %v for %s calls", most, format.Thousands(calls))
 		}
 	}
 	if looked == 0 {
 		return p.rested("no log had a model")
 	}
-	return p.judged(fmt.Sprintf("%s calls on %s", thousands(calls), logs(looked)), missing)
+	return p.judged(fmt.Sprintf("%s calls on %s", format.Thousands(calls), logs(looked)), missing)
 }
 
 // explain looks for the order, and says whether it came to an end in time.

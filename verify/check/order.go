@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // passed is what checkOrder remembers of the messages of one group that it has walked past.
@@ -29,7 +30,7 @@ func (v *view) checkOrder() Promise {
 	if !v.Run.Ordered {
 		among = ", among those of each backend"
 	}
-	return p.judged(fmt.Sprintf("%s messages of %s clients%s", thousands(checked), thousands(v.Run.Clients), among), missing)
+	return p.judged(fmt.Sprintf("%s messages of %s clients%s", format.Thousands(checked), format.Thousands(v.Run.Clients), among), missing)
 }
 
 // checkLogOrder walks through a log, and needs to remember only the append that was sent last of all so far: if

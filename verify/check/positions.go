@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // checkPositions checks P4: positions follow each other without gaps up to the last one, go on behind a clear, and
@@ -42,7 +43,7 @@ func (v *view) checkPositions() Promise {
 			missing = cmp.Or(missing, fmt.Sprintf("the log %s could not be read twice", l.Name))
 		}
 	}
-	return p.judged(fmt.Sprintf("%s pages and %s parts of tails; %s read twice", thousands(pages), thousands(tails), logs(len(v.logs))), missing)
+	return p.judged(fmt.Sprintf("%s pages and %s parts of tails; %s read twice", format.Thousands(pages), format.Thousands(tails), logs(len(v.logs))), missing)
 }
 
 // began says whether the run began with an empty log.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // What P7 asks for besides that no attempt fails.
@@ -186,9 +187,9 @@ func looked(faults []inForce, trials []trial) (checked, missing string) {
 			not = append(not, quoted)
 		}
 	}
-	checked = fmt.Sprintf("%s appends under %s faults", thousands(sent), thousands(under))
+	checked = fmt.Sprintf("%s appends under %s faults", format.Thousands(sent), format.Thousands(under))
 	if idle > 0 {
-		checked += fmt.Sprintf("; under %s more no append was sent and accepted, so they say nothing", thousands(idle))
+		checked += fmt.Sprintf("; under %s more no append was sent and accepted, so they say nothing", format.Thousands(idle))
 	}
 	if len(not) > 0 {
 		missing = "not looked at, for no append was sent and accepted while in force: " + strings.Join(not, ", ")

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/drainmark/drainmark/verify/history"
@@ -404,12 +403,3 @@ func (l *logView) of(m history.Message, position uint64, at time.Duration, expec
 
 // seconds writes a time of the run for people.
 func seconds(at time.Duration) string { return fmt.Sprintf("%.3f s", at.Seconds()) }
-
-// thousands writes a number with commas.
-func thousands(n int) string {
-	text := strconv.Itoa(n)
-	for i := len(text) - 3; i > 0; i -= 3 {
-		text = text[:i] + "," + text[i:]
-	}
-	return text
-}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 var (
@@ -115,10 +116,10 @@ func writePage(out io.Writer, h *history.History, r *check.Result) error {
 // lead says how large the run was.
 func lead(t *timeline, r *check.Result) string {
 	a := &r.Appends
-	text := fmt.Sprintf("%s of %s accepted, sent by %s in %s.", grouped(a.Done), counted(a.Messages, "message"),
+	text := fmt.Sprintf("%s of %s accepted, sent by %s in %s.", format.Thousands(a.Done), counted(a.Messages, "message"),
 		counted(a.Clients, "client"), span(t.Length))
 	if a.Refused+a.Unknown > 0 {
-		text += fmt.Sprintf(" %s refused; of %s it is not known whether they were accepted.", grouped(a.Refused), grouped(a.Unknown))
+		text += fmt.Sprintf(" %s refused; of %s it is not known whether they were accepted.", format.Thousands(a.Refused), format.Thousands(a.Unknown))
 	}
 	return text
 }
@@ -131,7 +132,7 @@ func facts(h *history.History, t *timeline, r *check.Result) []fact {
 	}
 	facts := []fact{
 		{"Targets", h.Run.Targets, "long"},
-		{"Clients", []string{grouped(h.Run.Clients)}, ""},
+		{"Clients", []string{format.Thousands(h.Run.Clients)}, ""},
 		{"Logs", firstOf(logs, 8), "long"},
 		{"Rate", []string{rate(r.Figures.AppendsPerSecond) + " messages accepted a second"}, ""},
 		{"Until accepted", []string{percentiles(&t.Accept)}, ""},
@@ -159,7 +160,7 @@ func firstOf(names []string, most int) []string {
 	if len(names) <= most {
 		return names
 	}
-	return append(slices.Clone(names[:most]), fmt.Sprintf("and %s more", grouped(len(names)-most)))
+	return append(slices.Clone(names[:most]), fmt.Sprintf("and %s more", format.Thousands(len(names)-most)))
 }
 
 func percentiles(l *latencies) string {
@@ -231,7 +232,7 @@ func windowRows(windows []check.Window) []windowRow {
 }
 
 func traffic(t *check.Traffic) trafficCells {
-	cells := trafficCells{Sent: grouped(t.Sent), Refused: grouped(t.Refused), Unknown: grouped(t.Unknown), Gap: "–"}
+	cells := trafficCells{Sent: format.Thousands(t.Sent), Refused: format.Thousands(t.Refused), Unknown: format.Thousands(t.Unknown), Gap: "–"}
 	if t.LongestGapMs > 0 {
 		cells.Gap = span(milliseconds(t.LongestGapMs))
 	}
@@ -256,7 +257,7 @@ func strange(s *check.Strangers) string {
 		} else {
 			text += ", "
 		}
-		text += "log " + f.Log + " position " + grouped(f.Position)
+		text += "log " + f.Log + " position " + format.Thousands(f.Position)
 	}
 	return text + "."
 }
@@ -272,7 +273,7 @@ func summary(t *timeline, faults int) string {
 	}
 	return fmt.Sprintf("%s of a run with %s. At most %s messages a second accepted; backlog at most %s records; "+
 		"until accepted %s; until visible %s; %s refused, %s with unknown outcome.", span(t.Length), counted(faults, "fault"),
-		rate(accepted), rate(backlog), percentiles(&t.Accept), percentiles(&t.Visible), counted(refused, "append"), grouped(unknown))
+		rate(accepted), rate(backlog), percentiles(&t.Accept), percentiles(&t.Visible), counted(refused, "append"), format.Thousands(unknown))
 }
 
 // seen says on how many messages the visible latencies rest.
@@ -281,7 +282,7 @@ func seen(t *timeline) string {
 	for i := range t.Buckets {
 		accepted += t.Buckets[i].Accepted
 	}
-	return fmt.Sprintf("known for %s of %s", grouped(t.Visible.N), counted(accepted, "accepted message"))
+	return fmt.Sprintf("known for %s of %s", format.Thousands(t.Visible.N), counted(accepted, "accepted message"))
 }
 
 func bucketRows(t *timeline, faults []check.Window) []bucketRow {
@@ -299,7 +300,7 @@ func bucketRows(t *timeline, faults []check.Window) []bucketRow {
 				cells = append(cells, cell)
 			}
 		}
-		cells = append(cells, grouped(b.Refused), grouped(b.Unknown), grouped(b.Others), faultsIn(faults, b.From, b.From+t.Width))
+		cells = append(cells, format.Thousands(b.Refused), format.Thousands(b.Unknown), format.Thousands(b.Others), faultsIn(faults, b.From, b.From+t.Width))
 		rows = append(rows, bucketRow{bucketTime(b.From, t), cells})
 	}
 	return rows

@@ -8,6 +8,7 @@ import (
 
 	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 // meanings say what each promise is, to somebody who knows nothing of queues.
@@ -111,12 +112,12 @@ func subject(v *check.Violation) string {
 		parts = append(parts, "log "+v.Log)
 	}
 	if v.Position != 0 {
-		parts = append(parts, "position "+grouped(v.Position))
+		parts = append(parts, "position "+format.Thousands(v.Position))
 	}
 	if v.Client != nil {
 		whose := fmt.Sprintf("client %d", *v.Client)
 		if v.Number != 0 {
-			whose += "’s message " + grouped(v.Number)
+			whose += "’s message " + format.Thousands(v.Number)
 		}
 		parts = append(parts, whose)
 	}
@@ -134,23 +135,7 @@ func counted[N int | uint64](n N, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
-	return grouped(n) + " " + thing + "s"
-}
-
-// grouped writes a number with a comma between thousands.
-func grouped[N int | uint64](n N) string {
-	digits := strconv.FormatUint(uint64(n), 10)
-	if n < 0 {
-		return "-" + grouped(uint64(-n))
-	}
-	var b strings.Builder
-	for i, d := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(d)
-	}
-	return b.String()
+	return format.Thousands(n) + " " + thing + "s"
 }
 
 // short writes a number in the room that an axis has: 0.5, 950, 12k, 3.4M.
@@ -163,7 +148,7 @@ func short(v float64) string {
 	case v >= 1e4:
 		return strconv.FormatFloat(v/1e3, 'g', 3, 64) + "k"
 	case v == float64(int(v)):
-		return grouped(int(v))
+		return format.Thousands(int(v))
 	default:
 		return strconv.FormatFloat(v, 'g', 3, 64)
 	}
@@ -174,7 +159,7 @@ func rate(v float64) string {
 	if v > 0 && v < 10 {
 		return strconv.FormatFloat(v, 'g', 2, 64)
 	}
-	return grouped(uint64(v + .5))
+	return format.Thousands(uint64(v + .5))
 }
 
 // span writes a duration with two or three digits that matter: 0.42 ms, 830 ms, 2.5 s, 10 min, 3 h 20 min.
@@ -197,7 +182,7 @@ func span(d time.Duration) string {
 
 // units writes a duration in a large unit, and what is left in a small one.
 func units(d, large time.Duration, largeName string, small time.Duration, smallName string) string {
-	text := grouped(int(d/large)) + largeName
+	text := format.Thousands(int(d/large)) + largeName
 	if rest := d % large / small; rest > 0 {
 		text += fmt.Sprintf(" %d%s", rest, smallName)
 	}

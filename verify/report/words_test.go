@@ -6,6 +6,7 @@ import (
 
 	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/history"
+	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 func TestHeadline(t *testing.T) {
@@ -70,7 +71,7 @@ func TestSubjectOfACounterExample(t *testing.T) {
 func TestNumbersInWords(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ got, want string }{
-		{grouped(0), "0"}, {grouped(999), "999"}, {grouped(1000), "1,000"}, {grouped(1_234_567), "1,234,567"}, {grouped(-1234), "-1,234"},
+		{format.Thousands(0), "0"}, {format.Thousands(999), "999"}, {format.Thousands(1000), "1,000"}, {format.Thousands(1_234_567), "1,234,567"}, {format.Thousands(-1234), "-1,234"},
 		{counted(1, "fault"), "1 fault"}, {counted(0, "fault"), "0 faults"}, {counted(uint64(1200), "fault"), "1,200 faults"},
 		{short(0), "0"}, {short(.5), "0.5"}, {short(950), "950"}, {short(2000), "2,000"}, {short(12_000), "12k"}, {short(1.5e6), "1.5M"}, {short(4e9), "4G"},
 		{rate(0), "0"}, {rate(.25), "0.25"}, {rate(99.6), "100"}, {rate(12_345.4), "12,345"},
