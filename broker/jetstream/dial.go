@@ -134,7 +134,8 @@ func wrongPort(ctx context.Context, address string) error {
 	case first == "", strings.HasPrefix(first, "INFO "):
 		return nil
 	case probe.IsTLS(first):
-		return misconfigured("this port speaks TLS from the first byte: add handshake_first=true if it is one of NATS; otherwise %s", usePort)
+		return misconfigured("this port speaks TLS from the first byte: add handshake_first=true if it is one of NATS; otherwise %s",
+			usePort)
 	case strings.HasPrefix(first, "HTTP"):
 		return misconfigured("this port speaks HTTP, as NATS's monitoring does: %s", usePort)
 	}
@@ -161,7 +162,8 @@ func explainConnect(err error) error {
 	case is(nats.ErrAuthorization, nats.ErrAuthExpired, nats.ErrAuthRevoked, nats.ErrAccountAuthExpired):
 		return misconfigured("NATS refuses the login (%v): correct the user and password, token or credentials file", err)
 	case is(nats.ErrSecureConnWanted):
-		return misconfigured("this NATS does not offer TLS: use nats:// without ca, cert and key, or turn TLS on in the server")
+		return misconfigured("this NATS does not offer TLS: use nats:// without ca, cert and key, " +
+			"or turn TLS on in the server")
 	case errors.As(err, &record):
 		return misconfigured("this port does not begin with TLS: leave handshake_first out, or use another port")
 	case errors.As(err, &certificate):
@@ -205,6 +207,6 @@ func (c *connection) hasJetStream(ctx context.Context, o Options) error {
 	case enabled:
 		return misconfigured("JetStream is not enabled for this NATS account: enable it there")
 	}
-	return misconfigured("JetStream is not enabled in this NATS: enable it (jetstream {} in the server's settings), or use a server " +
-		"that has it. A leaf node must be connected to the server that has it")
+	return misconfigured("JetStream is not enabled in this NATS: enable it (jetstream {} in the server's settings), " +
+		"or use a server that has it. A leaf node must be connected to the server that has it")
 }

@@ -74,8 +74,8 @@ func newFeed(ctx, quit context.Context, conn *connection, stream string, config 
 	config.Replicas = 1
 	config.InactiveThreshold = consumerLinger
 	whole := conn.now()
-	consumer, err := ask(ctx, conn, func(ctx context.Context) (natsjs.Consumer, error) { return conn.js.CreateConsumer(ctx, stream, config) },
-		api+"CONSUMER.CREATE."+stream)
+	create := func(ctx context.Context) (natsjs.Consumer, error) { return conn.js.CreateConsumer(ctx, stream, config) }
+	consumer, err := ask(ctx, conn, create, api+"CONSUMER.CREATE."+stream)
 	if err != nil {
 		return nil, err
 	}
@@ -195,10 +195,10 @@ func (f *feed) alive(ctx context.Context) (bool, error) {
 	if f.whole.Err() != nil {
 		return false, nil
 	}
-	_, err := ask(ctx, f.conn, func(ctx context.Context) (natsjs.Consumer, error) {
+	find := func(ctx context.Context) (natsjs.Consumer, error) {
 		return f.conn.js.Consumer(ctx, f.stream, f.consumer)
-	},
-		api+"CONSUMER.INFO."+f.stream+"."+f.consumer)
+	}
+	_, err := ask(ctx, f.conn, find, api+"CONSUMER.INFO."+f.stream+"."+f.consumer)
 	if errors.Is(err, broker.ErrMisconfigured) {
 		return false, err
 	}

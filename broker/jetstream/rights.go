@@ -78,29 +78,30 @@ func (c *connection) denied(err error) bool {
 
 // stream asks for a stream.
 func (c *connection) stream(ctx context.Context, name string) (natsjs.Stream, error) {
-	return ask(ctx, c, func(ctx context.Context) (natsjs.Stream, error) { return c.js.Stream(ctx, name) }, api+"STREAM.INFO."+name)
+	find := func(ctx context.Context) (natsjs.Stream, error) { return c.js.Stream(ctx, name) }
+	return ask(ctx, c, find, api+"STREAM.INFO."+name)
 }
 
 // streamInfo asks for a stream's state.
-func (c *connection) streamInfo(ctx context.Context, stream natsjs.Stream, options ...natsjs.StreamInfoOpt) (*natsjs.StreamInfo, error) {
-	return ask(ctx, c, func(ctx context.Context) (*natsjs.StreamInfo, error) { return stream.Info(ctx, options...) },
-		api+"STREAM.INFO."+stream.CachedInfo().Config.Name)
+func (c *connection) streamInfo(ctx context.Context, stream natsjs.Stream, o ...natsjs.StreamInfoOpt) (*natsjs.StreamInfo, error) {
+	info := func(ctx context.Context) (*natsjs.StreamInfo, error) { return stream.Info(ctx, o...) }
+	return ask(ctx, c, info, api+"STREAM.INFO."+stream.CachedInfo().Config.Name)
 }
 
 // message asks for the message of that sequence, or as the options say.
-func (c *connection) message(ctx context.Context, stream natsjs.Stream, sequence uint64, options ...natsjs.GetMsgOpt) (*natsjs.RawStreamMsg, error) {
-	return ask(ctx, c, func(ctx context.Context) (*natsjs.RawStreamMsg, error) {
-		return stream.GetMsg(ctx, sequence, options...)
-	},
-		readingSubjects(stream)...)
+func (c *connection) message(
+	ctx context.Context, stream natsjs.Stream, sequence uint64, o ...natsjs.GetMsgOpt,
+) (*natsjs.RawStreamMsg, error) {
+	read := func(ctx context.Context) (*natsjs.RawStreamMsg, error) { return stream.GetMsg(ctx, sequence, o...) }
+	return ask(ctx, c, read, readingSubjects(stream)...)
 }
 
 // lastMessage asks for the newest message of a subject.
 func (c *connection) lastMessage(ctx context.Context, stream natsjs.Stream, subject string) (*natsjs.RawStreamMsg, error) {
-	return ask(ctx, c, func(ctx context.Context) (*natsjs.RawStreamMsg, error) {
+	read := func(ctx context.Context) (*natsjs.RawStreamMsg, error) {
 		return stream.GetLastMsgForSubject(ctx, subject)
-	},
-		readingSubjects(stream)...)
+	}
+	return ask(ctx, c, read, readingSubjects(stream)...)
 }
 
 func readingSubjects(stream natsjs.Stream) []string {

@@ -28,7 +28,8 @@ func (r rights) user(name string) string {
 	list := func(subjects []string) string {
 		return `["` + strings.Join(subjects, `", "`) + `"]`
 	}
-	return fmt.Sprintf("{ user: %s, password: secret, permissions: { publish: %s, subscribe: %s } }", name, list(r.publish), list(r.subscribe))
+	return fmt.Sprintf("{ user: %s, password: secret, permissions: { publish: %s, subscribe: %s } }",
+		name, list(r.publish), list(r.subscribe))
 }
 
 // documented returns the rights in the table for those who deploy.
@@ -93,7 +94,8 @@ func TestTheDocumentedRightsSufficeAndAreNeeded(t *testing.T) {
 	cases := rightsCases(t)
 	var accounts strings.Builder
 	for _, c := range cases {
-		fmt.Fprintf(&accounts, "%s { jetstream: enabled, users: [%s, %s] }\n", c.name, c.backend.user(c.name+"b"), c.consumer.user(c.name+"c"))
+		fmt.Fprintf(&accounts, "%s { jetstream: enabled, users: [%s, %s] }\n",
+			c.name, c.backend.user(c.name+"b"), c.consumer.user(c.name+"c"))
 	}
 	e := startNATS(t, natsSettings{More: "accounts {\n" + accounts.String() + "}"}, Options{Partitions: 1, MaxBytes: 1 << 20})
 	for _, c := range cases {

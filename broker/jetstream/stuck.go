@@ -81,16 +81,17 @@ func (p *partition) writeError(ctx context.Context) error {
 	case err == nil:
 		return nil
 	case errors.As(err, &answer) && strings.Contains(answer.Description, "no space left"):
-		return fmt.Errorf("%w: NATS could not write (no space left on device), and takes nothing more for the stream %s until it is "+
-			"started again: make room on its disk, then start it again", broker.ErrDiskFull, p.config.Name)
+		return fmt.Errorf("%w: NATS could not write (no space left on device), and takes nothing more for the stream %s "+
+			"until it is started again: make room on its disk, then start it again", broker.ErrDiskFull, p.config.Name)
 	case errors.As(err, &answer):
-		return fmt.Errorf("NATS does not let the stream %s be purged either (error %d): look at its log", p.config.Name, answer.ErrorCode)
+		return fmt.Errorf("NATS does not let the stream %s be purged either (error %d): look at its log",
+			p.config.Name, answer.ErrorCode)
 	case errors.Is(err, broker.ErrMisconfigured): // as the user of a backend, who need not be allowed to purge
 		if _, err := p.info(ctx); err != nil {
 			return nil
 		}
-		return fmt.Errorf("NATS answers other questions about the stream %s, as it does after a write error, such as that of a full "+
-			"disk: look for one in its log, make room, and start it again", p.config.Name)
+		return fmt.Errorf("NATS answers other questions about the stream %s, as it does after a write error, such as that "+
+			"of a full disk: look for one in its log, make room, and start it again", p.config.Name)
 	}
 	return nil
 }

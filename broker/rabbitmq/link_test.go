@@ -17,7 +17,8 @@ func TestAttemptsThatFailMakeFewLines(t *testing.T) {
 	}
 	log := &logged{}
 	b, err := Open(t.Context(), Config{
-		URL: "amqp://" + listener.Addr().String(), Partitions: 1, Timeout: time.Second, Logger: slog.New(slog.NewTextHandler(log, nil)),
+		URL: "amqp://" + listener.Addr().String(), Partitions: 1, Timeout: time.Second,
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)

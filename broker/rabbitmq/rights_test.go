@@ -66,7 +66,10 @@ func documentedRights(t *testing.T, server *servers.RabbitMQ) {
 	})
 	for i, r := range backend {
 		lacking := rightsCase{server, slices.Delete(slices.Clone(backend), i, i+1), consumer, false}
-		t.Run(fmt.Sprintf("a backend that may not %s %s", r.verb, r.pattern), func(t *testing.T) { t.Parallel(); lacking.fails(t) })
+		t.Run(fmt.Sprintf("a backend that may not %s %s", r.verb, r.pattern), func(t *testing.T) {
+			t.Parallel()
+			lacking.fails(t)
+		})
 	}
 	t.Run("a consumer that may read the record alone", func(t *testing.T) {
 		t.Parallel()
@@ -76,7 +79,10 @@ func documentedRights(t *testing.T, server *servers.RabbitMQ) {
 	})
 	for i, r := range consumer {
 		lacking := rightsCase{server, backend, slices.Delete(slices.Clone(consumer), i, i+1), true}
-		t.Run(fmt.Sprintf("a consumer that may not %s %s", r.verb, r.pattern), func(t *testing.T) { t.Parallel(); lacking.fails(t) })
+		t.Run(fmt.Sprintf("a consumer that may not %s %s", r.verb, r.pattern), func(t *testing.T) {
+			t.Parallel()
+			lacking.fails(t)
+		})
 	}
 }
 
@@ -99,7 +105,8 @@ func (c rightsCase) pass(t *testing.T) error {
 	config := func(role string, rights []right) Config {
 		user := prefix + role
 		c.server.AddUser(user)
-		c.server.Permit(user, pattern(rights, "configure", prefix), pattern(rights, "write", prefix), pattern(rights, "read", prefix))
+		of := func(verb string) string { return pattern(rights, verb, prefix) }
+		c.server.Permit(user, of("configure"), of("write"), of("read"))
 		url := fmt.Sprintf("amqp://%s:secret@%s:%d/", user, servers.Host, c.server.Port)
 		return Config{URL: url, Prefix: prefix, Partitions: 1, Settle: time.Millisecond, Timeout: 20 * time.Second}
 	}
