@@ -121,12 +121,13 @@ func connect(ctx context.Context, life *lifetime, address string, t *tls.Config)
 	if err != nil {
 		return nil, unwrapDial(err)
 	}
-	wire := &wire{ctx: life.ctx, address: address, secure: t != nil}
+	wire := &wire{ctx: life.ctx, address: address}
 	wire.keep = context.AfterFunc(life.ctx, func() { _ = raw.Close() })
 	if t == nil {
 		return &plainConn{raw.(*net.TCPConn), wire}, nil // "tcp" is nothing else
 	}
-	secure := tls.Client(raw, tlsFor(t, address))
+	wire.tls = tlsFor(t, address)
+	secure := tls.Client(raw, wire.tls)
 	if err := secure.HandshakeContext(ctx); err != nil {
 		wire.keep()
 		_ = raw.Close()
@@ -141,8 +142,8 @@ type wire struct {
 	keep     func() bool
 	ctx      context.Context // the lifetime's
 	address  string
-	secure   bool
-	answered bool // something of a Redis has come
+	tls      *tls.Config // nil for none
+	answered bool        // something of a Redis has come
 }
 
 // read takes what reading brought.
@@ -156,21 +157,48 @@ func (w *wire) read(b []byte, n int, err error) (int, error) {
 		}
 		return 0, &connectError{"connecting to " + w.address, wrongPort(string(b[:n]))}
 	}
-	if wrong := w.explain(err); wrong != nil {
-		err = &connectError{"connecting to " + w.address, wrong}
+	return n, w.failed(err)
+}
+
+// failed returns what is wrong, if that shows, in place of an error before anything has come.
+func (w *wire) failed(err error) error {
+	if err == nil || w.answered {
+		return err
 	}
-	return n, err
+	if wrong := w.explain(err); wrong != nil {
+		return &connectError{"connecting to " + w.address, wrong}
+	}
+	return err
 }
 
 // explain says what is wrong with a server that ended the connection before it had answered, or nil.
 func (w *wire) explain(err error) error {
-	switch {
-	case w.secure:
-		return refusedTLS(err)
-	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET):
-		return wrongPort(probe.TLS(w.ctx, w.address))
+	if refused := refusedTLS(err); refused != nil {
+		return refused
 	}
-	return nil
+	hungUp := errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	switch {
+	case !hungUp:
+		return nil
+	case w.tls != nil:
+		return refusedTLS(w.beforeTLS13())
+	}
+	return wrongPort(probe.TLS(w.ctx, w.address))
+}
+
+// beforeTLS13 has the server judge our certificate before the handshake ends. With TLS 1.3 it hangs up after that, and its
+// reason is lost if we have sent something meanwhile.
+func (w *wire) beforeTLS13() error {
+	ctx, cancel := context.WithTimeout(w.ctx, dialTimeout)
+	defer cancel()
+	t := w.tls.Clone()
+	t.MaxVersion = tls.VersionTLS12
+	dialer := tls.Dialer{Config: t}
+	c, err := dialer.DialContext(ctx, "tcp", w.address)
+	if err == nil {
+		_ = c.Close()
+	}
+	return err
 }
 
 // plainConn and secureConn are connections without TLS and with it. They are two types because the library looks into
@@ -193,6 +221,11 @@ func (c *plainConn) Read(b []byte) (int, error) {
 func (c *secureConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	return c.wire.read(b, n, err)
+}
+
+func (c *secureConn) Write(b []byte) (int, error) {
+	n, err := c.Conn.Write(b)
+	return n, c.wire.failed(err)
 }
 
 func (c *plainConn) Close() error {

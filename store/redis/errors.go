@@ -154,7 +154,11 @@ func explainTLS(ctx context.Context, err error, address string) error {
 // handshake.
 func refusedTLS(err error) error {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "remote error" && !strings.Contains(op.Err.Error(), "internal error") {
+	said := ""
+	if errors.As(err, &op) && op.Op == "remote error" {
+		said = op.Err.Error()
+	}
+	if said != "" && !strings.Contains(said, "internal error") && !strings.Contains(said, "protocol version") {
 		return store.Misconfigured("the server refuses our TLS: see cert= and key= in the URL: %w", op.Err)
 	}
 	return nil

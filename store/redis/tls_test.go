@@ -1,10 +1,12 @@
 package redis
 
 import (
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
+	"slices"
 	"sync"
 	"testing"
 
@@ -63,5 +65,51 @@ func TestTLS(t *testing.T) {
 	}
 	if _, err := Open(t.Context(), base+"ca="+ca.Path, Options{}); err == nil {
 		t.Error("the server takes clients without a certificate")
+	}
+}
+
+// hangsUp returns the address of a server that wants certificates. With TLS 1.3 it hangs up after the handshake, and so
+// that its reason is lost, as a server does when it has not read what was sent to it.
+func hangsUp(t *testing.T, ca *servers.Authority) string {
+	t.Helper()
+	own, err := tls.LoadX509KeyPair(ca.Issue("redis.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := &tls.Config{Certificates: []tls.Certificate{own}}
+	older := &tls.Config{Certificates: []tls.Certificate{own}, MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert}
+	choose := func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		if slices.Contains(hello.SupportedVersions, tls.VersionTLS13) {
+			return newer, nil
+		}
+		return older, nil
+	}
+	listener, err := net.Listen("tcp", net.JoinHostPort(servers.Host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ended sync.WaitGroup
+	ended.Go(func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = tls.Server(c, &tls.Config{GetConfigForClient: choose}).Handshake()
+			_ = c.(*net.TCPConn).SetLinger(0) // a reset
+			_ = c.Close()
+		}
+	})
+	t.Cleanup(func() { _ = listener.Close(); ended.Wait() })
+	return listener.Addr().String()
+}
+
+func TestAServerThatHangsUpForWantOfACertificate(t *testing.T) {
+	t.Parallel()
+	ca := servers.NewAuthority(t)
+	given := fmt.Sprintf("rediss://%s?ca=%s", hangsUp(t, ca), ca.Path)
+	for range 20 { // what fails is now writing, now reading
+		_, err := Open(t.Context(), given, Options{})
+		fails(t, err, store.ErrMisconfigured, "the server refuses our TLS")
 	}
 }
