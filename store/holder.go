@@ -112,6 +112,7 @@ func (h *Holder) Commit(ctx context.Context, c Commit) (Committed, error) {
 	}
 	w := d.write()
 	if err := h.store.Write(ctx, w); err != nil {
+		h.version = drainmark.Version{} // look anew: where logs end may be what is wrong
 		return Committed{}, err
 	}
 	h.remember(&w)
@@ -329,7 +330,7 @@ func (d *draft) use(i int, l *logDraft, r *drainmark.Record) bool {
 		l.keys[r.Key] = digest
 		d.keys = append(d.keys, KeyWrite{Log: l.Name, Key: r.Key, Digest: digest})
 		return true
-	case known == digest:
+	case known.is(digest):
 		d.duplicates++
 	default:
 		d.refuse(i, ReasonKeyReused)
@@ -381,5 +382,5 @@ func (d *digester) of(r *drainmark.Record) Digest {
 	d.hash.Write(d.scratch)
 	d.hash.Write(r.Body)
 	d.scratch = d.hash.Sum(d.scratch[:0])
-	return Digest(d.scratch[:len(Digest{})])
+	return Digest(d.scratch)
 }

@@ -167,9 +167,13 @@ func TestAHolderTriesAgain(t *testing.T) {
 			if err := h.commit(appends("log", "b")); !errors.Is(err, lost) {
 				t.Fatal(err)
 			}
+			finds := h.finds
 			switch err := h.commit(appends("log", "b")); {
 			case before && err != nil, !before && !errors.Is(err, store.ErrFenced):
 				t.Errorf("again: %v", err)
+			}
+			if h.finds != finds+1 {
+				t.Error("it has not looked anew: what it remembered may be what was wrong")
 			}
 			h.holds("log", "1a 2b")
 		})

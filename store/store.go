@@ -9,6 +9,7 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -273,9 +274,15 @@ func (l LetterWrite) ID() string {
 // MaxPosition is the highest position that a log can have: as many as every adapter can hold.
 const MaxPosition = 1<<40 - 1
 
-// Digest stands for the content type and body of the message that an idempotency key was first used for: as much of a
-// SHA-256 as nobody finds another message for.
-type Digest [16]byte
+// Digest stands for the content type and body of the message that an idempotency key was first used for. It is a SHA-256;
+// an adapter may keep the first DigestBytes of it, which are enough that nobody finds another message for them.
+type Digest [sha256.Size]byte
+
+// DigestBytes is how much of a digest counts.
+const DigestBytes = 16
+
+// is says whether the two stand for the same message.
+func (d Digest) is(other Digest) bool { return [DigestBytes]byte(d[:]) == [DigestBytes]byte(other[:]) }
 
 // Sweep says what can go: what is older than so much, by the partition's Clock. 0 keeps everything.
 type Sweep struct {

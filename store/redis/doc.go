@@ -41,7 +41,7 @@
 //	                                            letter; written: behind and up to which revision logs:written is complete
 //	producers                       hash        producer: "<clock of its last record> <what is done, as in 1-500,502-900>"
 //	producers:ages                  sorted set  producer, by the clock of its last record
-//	logs                            hash        log: "<last position> <cleared through>"
+//	logs                            hash        log: "<last position> <cleared through> 0"
 //	logs:names                      sorted set  log, in order of names
 //	logs:cleared                    set         logs with cleared messages that are to be deleted
 //	logs:written                    sorted set  log, by the revision of the last commit that wrote to it; the newest only

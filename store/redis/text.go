@@ -134,7 +134,7 @@ func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	return m, nil
 }
 
-// parseLog reads "<last position> <cleared through>". Older versions have written a third number behind them.
+// parseLog reads "<last position> <cleared through> <0>". Older versions have kept there how far the log is swept.
 func parseLog(name string, text reply) (drainmark.LogInfo, error) {
 	s := scanner{rest: text.String()}
 	info := drainmark.LogInfo{Name: name, LastPosition: s.unsigned(), ClearedThrough: s.unsigned()}

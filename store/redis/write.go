@@ -159,7 +159,7 @@ func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 	e.argInt(int64(len(w.Keys)))
 	for i := range w.Keys {
 		k := &w.Keys[i]
-		e.arg(keyName(k.Log, k.Key)).argBytes(k.Digest[:])
+		e.arg(keyName(k.Log, k.Key)).argBytes(k.Digest[:store.DigestBytes])
 	}
 	e.argInt(int64(len(w.Letters)))
 	for _, l := range w.Letters {
@@ -168,7 +168,8 @@ func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 }
 
 func (e *encoder) log(l *store.LogWrite) {
-	e.scratch = fmt.Appendf(e.scratch[:0], "%d %d", l.LastPosition, l.ClearedThrough)
+	// The third number is what older versions need beside a new one: how far the log is swept.
+	e.scratch = fmt.Appendf(e.scratch[:0], "%d %d 0", l.LastPosition, l.ClearedThrough)
 	e.arg(l.Name).argBytes(e.scratch)
 	e.arg(truthText(l.New), truthText(l.Cleared))
 	e.argNumber(l.LastPosition + 1 - uint64(len(l.Messages))).argInt(int64(len(l.Messages)))

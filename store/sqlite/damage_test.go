@@ -128,6 +128,7 @@ func TestWhatSomebodyHasDoneToTheTablesIsReported(t *testing.T) {
 		"a table is removed":   {"DROP TABLE messages", "has not the tables", "has not the tables", "lacks messages"},
 		"a column is removed":  {"DROP VIEW log_messages; ALTER TABLE messages DROP COLUMN body", "has not the tables", "has not the tables", ""},
 		"an index is removed":  {"DROP INDEX keys_by_age", "", "", "lacks keys_by_age"},
+		"a trigger is removed": {"DROP TRIGGER count_new_letter", "", "", "lacks count_new_letter"},
 		"messages are removed": {"DELETE FROM messages WHERE id & 0xff = 7", "position 7 is gone", "", ""},
 		"the last messages are removed": {
 			"DELETE FROM messages WHERE id >= (SELECT max(id) - 5 FROM messages)", "position 495 is gone", "", ""},
@@ -188,7 +189,7 @@ func TestAFileThatIsPutInPlaceOfTheStoreIsNotTakenForIt(t *testing.T) {
 		put                 func(t *testing.T, path string)
 		reading, committing string
 	}{
-		"nothing":                      {func(*testing.T, string) {}, "is gone, though it had a store", "cannot be opened: no such file"},
+		"nothing":                      {func(*testing.T, string) {}, "is gone, though it had a store", "is gone, though it had a store"},
 		"an empty file":                {file(""), "is empty, though it had a store", "is empty, though it had a store"},
 		"no database":                  {file(strings.Repeat("no database ", 1000)), "is not a SQLite database", "is not a SQLite database"},
 		"a directory":                  {func(t *testing.T, path string) { _ = os.Mkdir(path, 0o700) }, "is a directory", "is a directory"},

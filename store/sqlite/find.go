@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -14,7 +15,7 @@ import (
 // partitions.
 func (s *Store) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
 	doing := fmt.Sprintf("reading what a commit to partition %d needs", partition)
-	return readSnapshot(ctx, s.reader, doing, func(c *conn) (found store.Found, err error) {
+	found, err := readSnapshot(ctx, s.reader, doing, func(c *conn) (found store.Found, err error) {
 		row, err := c.one(ctx, "SELECT epoch, revision FROM partitions WHERE partition = ?", partition)
 		if err != nil {
 			return found, err
@@ -31,6 +32,10 @@ func (s *Store) Find(ctx context.Context, partition int, w store.Want) (store.Fo
 		found.Letters, err = findLetters(ctx, c, partition, w.Letters)
 		return found, err
 	})
+	if errors.Is(err, store.ErrNotFound) {
+		err = fmt.Errorf("%s: %w", doing, store.Misconfigured("%s is gone, though it had a store: bring it back", s.path))
+	}
+	return found, err
 }
 
 func findLog(ctx context.Context, c *conn, w *store.WantedLog, found map[string]store.FoundLog) error {
@@ -63,7 +68,7 @@ func findKeys(ctx context.Context, c *conn, log int64, keys []string, found map[
 		keys = keys[n:]
 		err := c.each(ctx, selectKeys, args, func(row []driver.Value) error {
 			var d store.Digest
-			copy(d[:], blob(row[1])) // older versions have kept the whole hash
+			copy(d[:], blob(row[1]))
 			found[text(row[0])] = d
 			return nil
 		})

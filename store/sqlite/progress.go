@@ -58,7 +58,7 @@ func (t *writing) writeProgress() error {
 	if err != nil {
 		return err
 	}
-	_, err = t.conn.exec(context.Background(), "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, set_aside = set_aside + ?, clock = ? WHERE partition = ?",
-		string(t.w.Cursor), t.w.Rejected, t.w.SetAside, t.w.Clock, t.w.Partition)
+	_, err = t.conn.exec(context.Background(), "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, clock = ? WHERE partition = ?",
+		string(t.w.Cursor), t.w.Rejected, t.w.Clock, t.w.Partition)
 	return err
 }

@@ -32,7 +32,7 @@ type Reader struct {
 	path     string
 	now      func() time.Time
 	hub      *hub
-	identity identity
+	identity *identity
 	turns    chan struct{} // has something in it for every read under way
 	idle     chan *conn    // the open connections that are not in use
 	watchers store.Watchers
@@ -54,7 +54,7 @@ func OpenReader(ctx context.Context, path string, o Options) (*Reader, error) {
 	if n < 1 {
 		n = defaultReaders
 	}
-	r := &Reader{path: path, now: o.now(), turns: make(chan struct{}, n), idle: make(chan *conn, n), closing: make(chan struct{})}
+	r := &Reader{path: path, now: o.now(), identity: &identity{}, turns: make(chan struct{}, n), idle: make(chan *conn, n), closing: make(chan struct{})}
 	// What will not work later is better said now.
 	if _, err := attempt(ctx, r, r.newConn, ping(ctx)); errors.Is(explain(path, err), store.ErrMisconfigured) {
 		return nil, errors.Join(explain(path, err), r.closeIdle())
@@ -165,7 +165,7 @@ func (r *Reader) conn(ctx context.Context) (*conn, error) {
 		c.close()
 	default:
 	}
-	return openReading(ctx, r.path, &r.identity)
+	return openReading(ctx, r.path, r.identity)
 }
 
 // newConn opens a connection in place of an idle one, which is likely to be as broken as the one before.
@@ -175,7 +175,7 @@ func (r *Reader) newConn(ctx context.Context) (*conn, error) {
 		c.close()
 	default:
 	}
-	return openReading(ctx, r.path, &r.identity)
+	return openReading(ctx, r.path, r.identity)
 }
 
 // openReading opens a connection that can only read.

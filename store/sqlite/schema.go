@@ -12,7 +12,7 @@ import (
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 5          // PRAGMA user_version
+	schemaVersion = 4          // PRAGMA user_version
 )
 
 // upgrades makes a file of each schema version, from 1 on, one of the next.
@@ -21,7 +21,7 @@ var upgrades = []string{
 		"CREATE INDEX logs_by_revision ON logs (partition, revision);",
 	"ALTER TABLE partitions ADD COLUMN set_aside INTEGER NOT NULL DEFAULT 0; " +
 		"UPDATE partitions SET set_aside = (SELECT coalesce(sum(last - first + 1), 0) FROM dead_letters d " +
-		"WHERE d.partition = partitions.partition AND NOT d.discarded);",
+		"WHERE d.partition = partitions.partition AND NOT d.discarded);" + countLetters,
 	// What there is begins to age anew, by clocks that begin with 0.
 	"ALTER TABLE partitions ADD COLUMN clock INTEGER NOT NULL DEFAULT 0; " +
 		"ALTER TABLE partitions ADD COLUMN ttl INTEGER NOT NULL DEFAULT 0; " +
@@ -29,9 +29,6 @@ var upgrades = []string{
 		"ALTER TABLE dead_letters ADD COLUMN aged_from INTEGER NOT NULL DEFAULT 0; " +
 		"ALTER TABLE keys RENAME COLUMN accepted_at TO first_at; " +
 		"UPDATE keys SET first_at = 0; UPDATE progress SET last_at = 0;",
-	// Who commits counts the dead letters.
-	"DROP TRIGGER IF EXISTS count_new_letter; DROP TRIGGER IF EXISTS count_changed_letter; " +
-		"DROP TRIGGER IF EXISTS count_removed_letter;",
 }
 
 // The limits that the messages' key sets.
@@ -65,7 +62,7 @@ CREATE TABLE partitions (
 	revision  INTEGER NOT NULL,
 	cursor    TEXT NOT NULL,
 	rejected  INTEGER NOT NULL,
-	set_aside INTEGER NOT NULL DEFAULT 0, -- records of the dead letters that are not discarded
+	set_aside INTEGER NOT NULL DEFAULT 0, -- records of the dead letters that are not discarded: see countLetters
 	clock     INTEGER NOT NULL
 ) STRICT;
 
@@ -164,6 +161,21 @@ JOIN messages m ON m.id > (l.id << 40 | l.cleared_through) AND m.id < ((l.id + 1
 JOIN producers p ON p.id = m.producer;
 `
 
+// countLetters keeps partitions.set_aside right, whoever changes dead letters: also a process of an older version that has
+// the file open.
+const countLetters = `
+CREATE TRIGGER count_new_letter AFTER INSERT ON dead_letters WHEN NOT NEW.discarded BEGIN
+	UPDATE partitions SET set_aside = set_aside + NEW.last - NEW.first + 1 WHERE partition = NEW.partition;
+END;
+CREATE TRIGGER count_changed_letter AFTER UPDATE ON dead_letters BEGIN
+	UPDATE partitions SET set_aside = set_aside + (NOT NEW.discarded) * (NEW.last - NEW.first + 1)
+		- (NOT OLD.discarded) * (OLD.last - OLD.first + 1) WHERE partition = NEW.partition;
+END;
+CREATE TRIGGER count_removed_letter AFTER DELETE ON dead_letters WHEN NOT OLD.discarded BEGIN
+	UPDATE partitions SET set_aside = set_aside - (OLD.last - OLD.first + 1) WHERE partition = OLD.partition;
+END;
+`
+
 // checkSchema returns the schema version of the store in the file, 0 if there is nothing yet. Anything but a store that
 // this program knows is store.ErrMisconfigured.
 func checkSchema(ctx context.Context, c *conn) (version int64, err error) {
@@ -187,7 +199,7 @@ func checkSchema(ctx context.Context, c *conn) (version int64, err error) {
 }
 
 // made matches what the schema makes, but for the view, which is for people.
-var made = regexp.MustCompile(`CREATE (?:TABLE|INDEX) (\w+)`)
+var made = regexp.MustCompile(`CREATE (?:TABLE|INDEX|TRIGGER) (\w+)`)
 
 // checkTables looks whether everything is there that a store of this schema version has. What somebody has removed
 // would make some calls fail and others wrong.
@@ -200,7 +212,7 @@ func checkTables(ctx context.Context, c *conn) error {
 	if err != nil {
 		return err
 	}
-	for _, match := range made.FindAllStringSubmatch(schema, -1) {
+	for _, match := range made.FindAllStringSubmatch(schema+countLetters, -1) {
 		if name := match[1]; !there[name] {
 			return store.Misconfigured("%s lacks %s, which Drainmark makes; bring back a copy of it", c.path, name)
 		}
@@ -218,7 +230,7 @@ func createSchema(ctx context.Context, c *conn) error {
 		if version == schemaVersion { // a transaction can begin in a file that is read-only, and no statement run that writes
 			return c.script(ctx, "UPDATE deployment SET one = one WHERE FALSE")
 		}
-		script := schema
+		script := schema + countLetters
 		if version > 0 {
 			script = strings.Join(upgrades[version-1:], "\n")
 		}

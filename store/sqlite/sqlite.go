@@ -85,6 +85,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if s.reader, err = OpenReader(ctx, path, o); err != nil {
 		return nil, errors.Join(err, c.close())
 	}
+	s.reader.identity = &s.identity
 	s.hub = attach(path)
 	closing, cancel := context.WithCancel(context.Background())
 	s.closing = closing

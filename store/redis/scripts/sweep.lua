@@ -12,7 +12,8 @@ local keys_before, producers_before = before(ARGV[3]), before(ARGV[4])
 
 local name = call('SRANDMEMBER', KEYS[4])
 if name then
-	local stream, cleared = ARGV[1] .. name, tonumber(string.match(call('HGET', KEYS[3], name), '^%d+ (%d+)'))
+	local stream, info = ARGV[1] .. name, call('HGET', KEYS[3], name) or '0 0' -- somebody may have removed it
+	local cleared = tonumber(string.match(info, '^%d+ (%d+)'))
 	local first = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
 	local through = first and math.min(string.match(first[1], '^%d+') - 1 + step, cleared) or cleared
 	call('XTRIM', stream, 'MINID', '=', string.format('%.0f-0', through + 1))
@@ -44,7 +45,7 @@ end
 -- The letters of a producer that is in the progress stay. They are looked at again when it has been silent for as long,
 -- or when the clock has moved.
 for _, id in ipairs(old(KEYS[8], producers_before)) do
-	local mark = string.match(call('HGET', KEYS[9], id), '^[^\n]*')
+	local mark = string.match(call('HGET', KEYS[9], id) or '', '^[^\n]*')
 	local progress = mark ~= '' and call('HGET', KEYS[1], string.sub(mark, 1, 32))
 	local last = progress and string.match(progress, '^%S+')
 	if last then
