@@ -199,13 +199,14 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 
 // resolveLetter finds out what a retry or discard of a dead letter does now.
 func (d *drain) resolveLetter(work, ctx context.Context, e entry) (entry, error) {
-	letter, err := d.readLetter(work, ctx, e.record.Target)
-	found := err == nil && !letter.Discarded
-	switch {
-	case errors.Is(err, store.ErrNotFound) && e.record.Kind == drainmark.Discard:
-		e.ops = d.declareLost(e.record.Target)
-	case err != nil && !errors.Is(err, store.ErrNotFound):
+	letter, there, err := d.readLetter(work, ctx, e.record.Target)
+	if err != nil {
 		return e, err
+	}
+	found := there && !letter.Discarded
+	switch {
+	case !there && e.record.Kind == drainmark.Discard:
+		e.ops = d.declareLost(e.record.Target)
 	case found && e.record.Kind == drainmark.Discard:
 		letter.Discarded = true
 		letter.Record = drainmark.Record{Kind: letter.Record.Kind, AcceptedAt: letter.Record.AcceptedAt}
@@ -223,23 +224,24 @@ func (d *drain) resolveLetter(work, ctx context.Context, e entry) (entry, error)
 	return e, nil
 }
 
-// readLetter reads a dead letter from the master, and tries again while the store does not answer.
-func (d *drain) readLetter(work, ctx context.Context, id string) (drainmark.DeadLetter, error) {
+// readLetter reads a dead letter, if it is there, from the state that the next commit builds on. It tries again while the
+// store does not answer.
+func (d *drain) readLetter(work, ctx context.Context, id string) (letter drainmark.DeadLetter, there bool, err error) {
 	for {
 		call, cancel := context.WithTimeout(work, d.limits.CommitTimeout)
 		found, err := d.store.Find(call, d.partition, store.Want{Letters: []string{id}})
 		cancel()
-		letter, ok := found.Letters[id]
-		if err == nil && !ok {
-			err = fmt.Errorf("dead letter %s: %w", id, store.ErrNotFound)
+		if err == nil && found.Version != d.progress.Version { // an old master may answer
+			err = fmt.Errorf("reading dead letter %s: the store is at %v: %w", id, found.Version, store.ErrFenced)
 		}
-		if err == nil || errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
-			return letter, err
+		letter, ok := found.Letters[id]
+		if err == nil || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
+			return letter, ok, err
 		}
 		d.storeFailed("the store did not give a dead letter; it is tried again", err, "partition", d.partition)
 		d.note(err, false)
 		if d.retry.Wait(ctx) != nil {
-			return letter, err
+			return letter, false, err
 		}
 	}
 }

@@ -78,18 +78,20 @@ type Config struct {
 
 // Consumer drains its share of the partitions.
 type Consumer struct {
-	broker     broker.Broker
-	store      store.Store
-	owner      string
-	partitions int
-	limits     Limits
-	log        *slog.Logger
-	metrics    *metrics
-	letters    *loglimit.Limiter
-	kept       *loglimit.Limiter
-	skew       *skew
-	misfit     *loglimit.Limiter // what the store does not do until somebody repairs it
-	now        func() time.Time
+	broker      broker.Broker
+	store       store.Store
+	owner       string
+	partitions  int
+	limits      Limits
+	log         *slog.Logger
+	metrics     *metrics
+	letters     *loglimit.Limiter
+	storeFails  *loglimit.Limiter // that pass by themselves
+	brokerFails *loglimit.Limiter
+	kept        *loglimit.Limiter
+	skew        *skew
+	misfit      *loglimit.Limiter // what the store does not do until somebody repairs it
+	now         func() time.Time
 
 	mu       sync.Mutex
 	draining map[int]*drain // by partition
@@ -118,9 +120,11 @@ func New(c Config) *Consumer {
 	return &Consumer{
 		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: limits,
 		log: log, letters: loglimit.New(log, slog.LevelWarn, "records were set aside as dead letters, or discarded"),
-		kept:    loglimit.New(log, slog.LevelWarn, "no producer is forgotten, because the broker does not say of whom it keeps something"),
-		misfit:  loglimit.New(log, slog.LevelError, "the store cannot be used: somebody has to repair what the error names"),
-		metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now, draining: map[int]*drain{},
+		storeFails:  loglimit.New(log, slog.LevelWarn, "the store did not do what it was asked to; it is tried again"),
+		brokerFails: loglimit.New(log, slog.LevelWarn, "a partition could not be drained from the broker; it is tried again"),
+		kept:        loglimit.New(log, slog.LevelWarn, "no producer is forgotten, because the broker does not say of whom it keeps something"),
+		misfit:      loglimit.New(log, slog.LevelError, "the store cannot be used: somebody has to repair what the error names"),
+		metrics:     newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now, draining: map[int]*drain{},
 		ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
 	}
 }

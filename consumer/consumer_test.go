@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -563,5 +564,38 @@ func TestStopsByGivingUpItsClaims(t *testing.T) {
 			t.Errorf("after the stop the claims are %v (%v)", claims, err)
 		}
 		r.expect("a")
+	})
+}
+
+// stale is a store that once answers as an old master does that nobody writes to any more.
+type stale struct {
+	store.Store
+	once *atomic.Bool
+}
+
+func (s stale) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+	if len(w.Letters) > 0 && s.once.CompareAndSwap(true, false) {
+		return store.Found{Version: drainmark.Version{Epoch: 1, Revision: 1}}, nil
+	}
+	return s.Store.Find(ctx, partition, w)
+}
+
+func TestALetterIsNotLookedUpInAnotherState(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		var once, cured atomic.Bool
+		r.wrapStore = func(s store.Store) store.Store { return stale{s, &once} }
+		r.db.Refuse = func(string, *drainmark.Message) (string, bool) { return "no", !cured.Load() }
+		r.begin()
+		r.publish(1, message("a"))
+		r.wait(5 * time.Second)
+		cured.Store(true)
+		once.Store(true)
+		r.publish(2, drainmark.Record{Kind: drainmark.Retry, Target: r.letters()[0].ID})
+		r.wait(5 * time.Second)
+		r.expect("a")
+		if left := r.letters(); len(left) != 0 {
+			t.Errorf("left are %+v", left)
+		}
 	})
 }

@@ -88,7 +88,7 @@ func (d *drain) trouble(ctx context.Context, doing string, ofBroker bool, err er
 		d.metrics.fencedCommits.Inc()
 		d.log.Warn("fenced: the partition was taken over, or the store has lost its tail", "error", err)
 	case ofBroker:
-		d.log.Warn(doing+" failed", "error", err)
+		d.brokerFails.Log("what", doing+" failed", "partition", d.partition, "error", err)
 	default:
 		d.storeFailed(doing+" failed", err, "partition", d.partition)
 	}

@@ -103,7 +103,7 @@ func (d *drain) lost(delivery *broker.Delivery) entry {
 	reason := "lost by the broker: " + delivery.Lost
 	sum := sha256.Sum256([]byte(reason))
 	letter := &drainmark.DeadLetter{
-		ID: fmt.Sprintf("%d-lost-%s", d.partition, hex.EncodeToString(sum[:16])), Reason: reason, SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
+		ID: fmt.Sprintf("%d-lost-%s", d.partition, hex.EncodeToString(sum[:16])), Run: drainmark.Run{Partition: d.partition}, Reason: reason, SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
 		Record: drainmark.Record{Kind: drainmark.Append},
 	}
 	return entry{ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
@@ -162,6 +162,7 @@ func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
 			reason, payload = fmt.Sprintf("%s; it is not kept; its SHA-256 is %x", reason, sum), nil
 		}
 	}
+	run.Partition = d.partition // also if the marks are not known
 	letter := &drainmark.DeadLetter{
 		ID: id, Run: run, Reason: reason, SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
 		Record: drainmark.Record{Kind: drainmark.Append, Body: payload, AcceptedAt: delivery.StoredAt},

@@ -1,8 +1,10 @@
 package consumer
 
 import (
+	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
@@ -33,6 +35,20 @@ func TestAPlanIsAsLargeAsItsRecords(t *testing.T) {
 		}
 		if len(p.entries) != records || cap(p.entries) > 2*records {
 			t.Errorf("batches of %v records take %d entries with room for %d", batches, len(p.entries), cap(p.entries))
+		}
+	}
+}
+
+// A dead letter whose marks are not known is of a partition all the same.
+func TestALetterWithoutMarksIsOfItsPartition(t *testing.T) {
+	t.Parallel()
+	d := &drain{Consumer: &Consumer{now: time.Now}, partition: 3}
+	for name, e := range map[string]entry{
+		"lost":        d.lost(&broker.Delivery{Lost: "the stream was deleted"}),
+		"undecodable": d.undecodable(&broker.Delivery{Payload: []byte("garbage")}, errors.New("garbage")),
+	} {
+		if run := e.ops[0].Letter.Run; run != (drainmark.Run{Partition: 3}) || e.run.Last != 0 {
+			t.Errorf("%s: the letter's marks are %+v, and the entry's %+v", name, run, e.run)
 		}
 	}
 }

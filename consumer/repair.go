@@ -20,7 +20,7 @@ func needsRepair(err error) bool {
 func (c *Consumer) storeFailed(what string, err error, args ...any) {
 	args = append(args, "error", err)
 	if !needsRepair(err) {
-		c.log.Warn(what, args...)
+		c.storeFails.Log(append(args, "what", what)...)
 		return
 	}
 	c.metrics.storeBroken.Set(1)

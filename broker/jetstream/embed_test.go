@@ -188,3 +188,20 @@ func TestClosingIsQuick(t *testing.T) {
 		t.Errorf("Close took %v and returned %v", time.Since(start), err)
 	}
 }
+
+// What recovers also purges, and does not survive a full disk.
+func TestAnEmbeddedServerDoesNotStartOnAFullDisk(t *testing.T) {
+	t.Parallel()
+	e := startEmbedded(t, EmbedConfig{Options: Options{Partitions: 1}})
+	if err := e.process.stop(stopTimeout); err != nil {
+		t.Fatal(err)
+	}
+	e.process.margin = 1 << 60
+	if err := e.process.start(); !errors.Is(err, broker.ErrDiskFull) || !strings.Contains(err.Error(), "bytes are left") {
+		t.Errorf("the error is %v", err)
+	}
+	e.process.margin = purgeRoom
+	if err := e.process.start(); err != nil {
+		t.Error(err)
+	}
+}

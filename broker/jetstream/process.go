@@ -65,6 +65,9 @@ func startProcess(c EmbedConfig) (*process, error) {
 }
 
 func (p *process) start() error {
+	if err := p.roomToStart(); err != nil {
+		return err
+	}
 	s, err := server.NewServer(&server.Options{
 		ServerName:         p.config.Prefix,
 		DontListen:         true,
@@ -92,6 +95,35 @@ func (p *process) start() error {
 	p.server, p.condemned = s, ""
 	p.mu.Unlock()
 	return nil
+}
+
+// roomToStart returns broker.ErrDiskFull if there is too little room: a server that recovers purges, too, and would panic,
+// and so end the process without a word.
+func (p *process) roomToStart() error {
+	if free, known := freeBytes(p.config.Dir); known && free < p.margin {
+		return fmt.Errorf("starting the embedded NATS server in %s: %w: %d bytes are left, and it needs %d",
+			p.config.Dir, broker.ErrDiskFull, free, p.margin)
+	}
+	return nil
+}
+
+// awaitRoom waits until there is room to start, or ctx ends.
+func (p *process) awaitRoom(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for told := false; ctx.Err() == nil; told = true {
+		err := p.roomToStart()
+		if err == nil {
+			return
+		}
+		if !told {
+			p.config.Logger.Error("the embedded NATS server waits for room on its disk", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+		}
+	}
 }
 
 const (
@@ -219,8 +251,9 @@ func (p *process) supervise(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
+		p.awaitRoom(ctx)
 		last = time.Now()
-		if err := p.start(); err != nil {
+		if err := p.start(); err != nil && ctx.Err() == nil {
 			p.config.Logger.Error("the embedded NATS server does not start again; trying on", "error", err)
 			p.suspect()
 		}

@@ -50,7 +50,7 @@ func TestALockWhileUpRuns(t *testing.T) {
 	unlock := lock(t, filepath.Join(data, "store.db"))
 	p.want(202, "POST", "/v1/logs/log/messages", "meanwhile")
 	p.find(waitsForLock(data))
-	p.find(`level=WARN msg="the store did not take a commit; it is tried again" .*(another process has had \S+store.db locked for \d+)`)
+	p.find(`level=WARN msg="the store did not do what it was asked to; it is tried again" .*(another process has had \S+store.db locked for \d+)`)
 	if said := p.said(); strings.Contains(said, "deadline exceeded") {
 		t.Errorf("it says:\n%s", said)
 	}
