@@ -21,7 +21,8 @@ import (
 // operation in a queue; a read applies as much of the queue as it must show, and leaves the rest for later, so that
 // what is accepted and what is visible really differ.
 type fake struct {
-	lag     int // operations that a plain read leaves in the queue
+	lag     int           // operations that a plain read leaves in the queue
+	takes   time.Duration // how long an append takes
 	faults  faults
 	mu      sync.Mutex
 	queue   []operation
@@ -249,6 +250,11 @@ func nameOf(key string) string {
 }
 
 func (f *fake) post(w http.ResponseWriter, r *http.Request) {
+	select {
+	case <-time.After(f.takes):
+	case <-r.Context().Done():
+		return
+	}
 	var lines []operation
 	at := time.Now().UTC().Format(time.RFC3339Nano)
 	body := bufio.NewReader(r.Body)

@@ -15,8 +15,10 @@ const (
 	modelEvery   = 25 * time.Millisecond
 )
 
-// model appends to the model's log, clears it, and reads it whole from behind barriers.
-func (r *runner) model(ctx, stopping context.Context, by int, l *log) {
+// model appends to the model's log, clears it, and reads it whole from behind barriers, until stopping ends. An append
+// under way then is waited for, as those of the writers are: one that was cut off would count as unknown. Other calls
+// end with beside.
+func (r *runner) model(ctx, beside, stopping context.Context, by int, l *log) {
 	random := r.random("model", by)
 	w := &writer{runner: r, client: by, random: random}
 	every := modelEvery
@@ -38,9 +40,9 @@ func (r *runner) model(ctx, stopping context.Context, by int, l *log) {
 				return // the writers fail with the same
 			}
 		case n < 9:
-			r.readStrongly(ctx, by, random.IntN(len(r.targets)), l)
+			r.readStrongly(beside, by, random.IntN(len(r.targets)), l)
 		default:
-			r.clearOnce(ctx, by, random.IntN(len(r.targets)), l)
+			r.clearOnce(beside, by, random.IntN(len(r.targets)), l)
 		}
 	}
 }

@@ -17,7 +17,6 @@ import (
 
 	"github.com/drainmark/drainmark/client"
 	"github.com/drainmark/drainmark/verify/check"
-	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -73,6 +72,7 @@ func TestADeploymentThatKeepsItsPromisesIsFoundToHoldThem(t *testing.T) {
 		{"the connection is cut behind an append", &fake{lag: 5, faults: faults{failAfter: 5, failAs: "cut"}}, nil},
 		{"appends are done and called refused, but their keys count", &fake{lag: 5, faults: faults{failAfter: 5, failAs: "503"}}, nil},
 		{"reads with a receipt are refused now and then", &fake{lag: 50, faults: faults{refuseReads: 3}}, nil},
+		{"appends take a while", &fake{takes: 30 * time.Millisecond}, func(c *Config) { c.Workload, c.Messages = Mixed, 30 }},
 		{"there is one client", &fake{}, func(c *Config) { c.Concurrency = 1 }},
 		{"there is one message", &fake{lag: 1}, func(c *Config) { c.Messages = 1 }},
 		{"there are more messages than a page has", &fake{}, func(c *Config) { c.Messages, c.Batch, c.Size = 2500, 100, 1 }},
@@ -409,13 +409,4 @@ func TestProgress(t *testing.T) {
 			t.Errorf("progress is %q", out.String())
 		}
 	})
-}
-
-func TestThousands(t *testing.T) {
-	t.Parallel()
-	for n, want := range map[int]string{0: "0", 999: "999", 1000: "1,000", 1234567: "1,234,567", -1000: "-1,000", -999: "-999"} {
-		if got := format.Thousands(n); got != want {
-			t.Errorf("%d is %q, want %q", n, got, want)
-		}
-	}
 }

@@ -87,7 +87,7 @@ func (r *runner) startOthers(ctx, beside, stopping context.Context, others *sync
 		}
 		if l.Model {
 			for i := range modelClients {
-				others.Go(func() { r.model(beside, stopping, r.config.Concurrency+i, l) })
+				others.Go(func() { r.model(ctx, beside, stopping, r.config.Concurrency+i, l) })
 			}
 		}
 	}
