@@ -2,6 +2,7 @@ package drainmark
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/binary"
 	"hash/crc32"
@@ -18,6 +19,13 @@ const (
 
 // DeploymentID names a deployment: 64 random bits, made when its store is created. It is in every receipt.
 type DeploymentID [8]byte
+
+// NewDeploymentID returns a fresh random id.
+func NewDeploymentID() DeploymentID {
+	var d DeploymentID
+	rand.Read(d[:]) // never fails: crypto/rand stops the program instead
+	return d
+}
 
 // Receipt says which marks a request was given. It is stateless: its text is all there is, and any backend of the
 // deployment can read it.

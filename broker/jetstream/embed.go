@@ -20,14 +20,14 @@ type EmbedConfig struct {
 // Server is a NATS server within this process, for when the number of partitions is not known yet: ask its Registry.
 type Server struct{ process *process }
 
-// Start starts the server, which takes some milliseconds. Fails with broker.ErrMisconfigured if the configuration
+// Start starts the server, which takes some milliseconds. While the disk is full it waits, until ctx ends. Fails with broker.ErrMisconfigured if the configuration
 // cannot work, for example because another process uses the directory.
-func Start(c EmbedConfig) (*Server, error) {
+func Start(ctx context.Context, c EmbedConfig) (*Server, error) {
 	c, err := c.resolved()
 	if err != nil {
 		return nil, err
 	}
-	p, err := startProcess(c)
+	p, err := startProcess(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -48,7 +48,7 @@ func (s *Server) Close() error { return s.process.close() }
 
 // Embed starts the server and connects to it, with Options.Partitions. The Broker's Close stops it. Fails like Start.
 func Embed(ctx context.Context, c EmbedConfig) (*Broker, error) {
-	s, err := Start(c)
+	s, err := Start(ctx, c)
 	if err != nil {
 		return nil, err
 	}

@@ -63,7 +63,7 @@ func (e *embedded) start(t brokertest.T) {
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
-	p, err := startProcess(c)
+	p, err := startProcess(t.Context(), c)
 	if err != nil {
 		t.Fatalf("starting: %v", err)
 	}

@@ -47,8 +47,8 @@ const (
 
 var errStopped = errors.New("the embedded NATS server is not running")
 
-// startProcess starts the server and returns when it is ready.
-func startProcess(c EmbedConfig) (*process, error) {
+// startProcess starts the server and returns when it is ready. It waits for room on the disk until ctx ends.
+func startProcess(ctx context.Context, c EmbedConfig) (*process, error) {
 	lock, err := filelock.Acquire(c.Dir)
 	if err != nil {
 		return nil, misconfigured("the broker's directory: %v", err)
@@ -56,7 +56,12 @@ func startProcess(c EmbedConfig) (*process, error) {
 	p := &process{config: c, lock: lock, wake: make(chan struct{}, 1), broken: make(chan error, 1), margin: purgeRoom}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
 	p.log = &serverLog{log: c.Logger.With("library", "nats-server"), trouble: p.suspect}
-	if err := p.start(); err != nil {
+	p.awaitRoom(ctx)
+	err = ctx.Err()
+	if err == nil {
+		err = p.start()
+	}
+	if err != nil {
 		p.cancel()
 		return nil, errors.Join(err, lock.Release())
 	}

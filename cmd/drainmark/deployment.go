@@ -52,8 +52,7 @@ func (c counting) wanted() broker.Enrollment {
 	if c.Partitions != nil {
 		wanted.Partitions = *c.Partitions
 	}
-	id := drainmark.NewProducerID()
-	copy(wanted.ID[:], id[:])
+	wanted.ID = drainmark.NewDeploymentID()
 	return broker.Enrollment{Deployment: wanted}
 }
 

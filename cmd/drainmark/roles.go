@@ -199,7 +199,7 @@ func (c *upCommand) start(r *role) error {
 	}
 	defer reader.Close()
 	settings := brokerSettings{storage: c.storage, retention: c.retention, log: r.log}
-	server, err := jetstream.Start(jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
+	server, err := jetstream.Start(r.ctx, jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
 	if err != nil {
 		return opening("broker", err)
 	}
