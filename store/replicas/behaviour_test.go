@@ -258,6 +258,22 @@ var behaviours = []promise{
 		return nil
 	}},
 
+	{"a replica that is emptied for good has to be repaired, and one that is filled again is used", 1, func(w *world) error {
+		w.open()
+		w.servers[0].restart(memory.NewDB().Reader())
+		time.Sleep(2 * time.Second)
+		if err := w.reader.Ping(w.in(time.Second)); err == nil || errors.Is(err, store.ErrMisconfigured) {
+			return fmt.Errorf("at first: %v", err)
+		}
+		time.Sleep(w.reader.config.GiveUp + 5*time.Second)
+		if err := w.reader.Ping(w.in(time.Second)); !errors.Is(err, store.ErrMisconfigured) || !strings.Contains(err.Error(), "has held the deployment") {
+			return fmt.Errorf("later: %v", err)
+		}
+		w.servers[0].restart(w.db.Reader())
+		time.Sleep(10 * time.Second)
+		return w.reader.Ping(w.in(time.Second))
+	}},
+
 	{"replicas come and go as they are discovered", 2, func(w *world) error {
 		first, second := w.servers[0].member("replica-0"), w.servers[1].member("replica-1")
 		var there atomic.Pointer[[]Member]

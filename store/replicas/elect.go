@@ -1,6 +1,7 @@
 package replicas
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,6 +181,7 @@ func (r *Reader) report(m *member, reader store.Reader, seen *probe, err error) 
 	if err == nil && active && seen.older {
 		err = errOlder
 	}
+	err = r.emptied(m, err)
 	r.logState(m, err)
 	r.metrics.up.WithLabelValues(m.Name).Set(oneIf(seen != nil))
 	m.reader = reader
@@ -200,6 +202,20 @@ func (r *Reader) report(m *member, reader store.Reader, seen *probe, err error) 
 		return r.config.ProbeEvery / 10
 	}
 	return r.config.ProbeEvery
+}
+
+// emptied returns errEmptied in place of errEmpty from a member that has been empty for GiveUp, if it cannot be that the
+// deployment was never there. Called with mu held.
+func (r *Reader) emptied(m *member, err error) error {
+	if !errors.Is(err, errEmpty) || r.deployment == nil {
+		m.emptySince = time.Time{}
+		return err
+	}
+	m.emptySince = cmp.Or(m.emptySince, time.Now())
+	if time.Since(m.emptySince) < r.config.GiveUp {
+		return err
+	}
+	return errEmptied
 }
 
 // logState logs what came of a probe or opening if that has changed.

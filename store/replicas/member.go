@@ -19,6 +19,10 @@ var (
 	errFit     = errors.New("it is fit by now")
 )
 
+// errEmptied is of a member that stays empty although its store has held the deployment. One that is being filled from its
+// master may be empty for a moment.
+var errEmptied = store.Misconfigured("its store is empty, though it has held the deployment: bring its data back")
+
 // member is a replica and what is known of it. One goroutine opens and probes it, another one follows its changes.
 type member struct {
 	Member
@@ -36,6 +40,7 @@ type member struct {
 	answeredAt     time.Time
 	movedAt        time.Time // when its state was last seen to change
 	stillSince     time.Time // since when it has shown the same state
+	emptySince     time.Time // since when it has been empty; zero if it is not
 }
 
 // probe is what a member showed.
