@@ -14,12 +14,12 @@ import (
 // what the store has then; what is before it and behind it goes into as few commits as possible. Only the last one
 // moves the cursor: until then, what comes again is dropped by its marks.
 //
-// It goes on for as long as work lasts, and tries a store that does not answer again only while ctx lasts.
-func (d *drain) commit(work, ctx context.Context, p *plan) error {
+// A store that does not answer is tried again until the drain is to stop.
+func (d *drain) commit(ctx context.Context, p *plan) error {
 	for rest := p.entries; ; {
 		n := step(rest)
 		if n == 1 && rest[0].aboutLetter() {
-			resolved, err := d.resolveLetter(work, ctx, rest[0])
+			resolved, err := d.resolveLetter(ctx, rest[0])
 			if err != nil {
 				return err
 			}
@@ -29,7 +29,7 @@ func (d *drain) commit(work, ctx context.Context, p *plan) error {
 		if n == len(rest) {
 			cursor = p.cursor
 		}
-		if err := d.commitEntries(work, ctx, rest[:n], cursor); err != nil {
+		if err := d.commitEntries(ctx, rest[:n], cursor); err != nil {
 			return err
 		}
 		if rest = rest[n:]; len(rest) == 0 {
@@ -51,14 +51,14 @@ func step(entries []entry) int {
 
 // aboutLetter says whether the entry is a retry or discard that has not been resolved yet.
 func (e *entry) aboutLetter() bool {
-	return e.record != nil && e.ops == nil && (e.record.Kind == drainmark.Retry || e.record.Kind == drainmark.Discard)
+	return e.record != nil && !e.resolved && (e.record.Kind == drainmark.Retry || e.record.Kind == drainmark.Discard)
 }
 
 // commitEntries commits entries in one step. What the store refuses is set aside; if it cannot say what that is, the
 // entries are halved until it is found.
-func (d *drain) commitEntries(work, ctx context.Context, entries []entry, cursor drainmark.Cursor) error {
+func (d *drain) commitEntries(ctx context.Context, entries []entry, cursor drainmark.Cursor) error {
 	for {
-		refused, err := d.commitOnce(work, ctx, entries, cursor)
+		refused, err := d.commitOnce(ctx, entries, cursor)
 		if refused == nil {
 			return err
 		}
@@ -72,7 +72,7 @@ func (d *drain) commitEntries(work, ctx context.Context, entries []entry, cursor
 			continue
 		}
 		half := len(entries) / 2
-		if err := d.commitEntries(work, ctx, entries[:half], d.progress.Cursor); err != nil {
+		if err := d.commitEntries(ctx, entries[:half], d.progress.Cursor); err != nil {
 			return err
 		}
 		entries = entries[half:]
@@ -95,14 +95,14 @@ func (d *drain) setAsideRefused(entries []entry, reasons map[int]string) {
 }
 
 // commitOnce makes one commit, and tries again while the store does not answer.
-func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor drainmark.Cursor) (*store.Refused, error) {
+func (d *drain) commitOnce(ctx context.Context, entries []entry, cursor drainmark.Cursor) (*store.Refused, error) {
 	if len(entries) == 0 && cursor == d.progress.Cursor {
 		return nil, nil // all was dropped, and the broker has no cursors
 	}
 	c, next := d.compose(entries, cursor)
 	for {
 		start := time.Now()
-		call, cancel := context.WithTimeout(work, d.limits.CommitTimeout)
+		call, cancel := context.WithTimeout(ctx, d.limits.CommitTimeout)
 		committed, err := d.holder.Commit(call, c)
 		cancel()
 		var refused *store.Refused
@@ -115,7 +115,7 @@ func (d *drain) commitOnce(work, ctx context.Context, entries []entry, cursor dr
 			return nil, nil
 		case errors.As(err, &refused):
 			return refused, nil
-		case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed), ctx.Err() != nil:
+		case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed), d.stopping(), ctx.Err() != nil:
 			return nil, err
 		}
 		d.metrics.commitFailures.Inc()
@@ -198,8 +198,8 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 }
 
 // resolveLetter finds out what a retry or discard of a dead letter does now.
-func (d *drain) resolveLetter(work, ctx context.Context, e entry) (entry, error) {
-	letter, there, err := d.readLetter(work, ctx, e.record.Target)
+func (d *drain) resolveLetter(ctx context.Context, e entry) (entry, error) {
+	letter, there, err := d.readLetter(ctx, e.record.Target)
 	if err != nil {
 		return e, err
 	}
@@ -218,24 +218,22 @@ func (d *drain) resolveLetter(work, ctx context.Context, e entry) (entry, error)
 			e = d.setAside(e, err.Error())
 		}
 	}
-	if e.ops == nil {
-		e.ops = []store.Operation{} // resolved: there is nothing to do
-	}
+	e.resolved = true
 	return e, nil
 }
 
 // readLetter reads a dead letter, if it is there, from the state that the next commit builds on. It tries again while the
 // store does not answer.
-func (d *drain) readLetter(work, ctx context.Context, id string) (letter drainmark.DeadLetter, there bool, err error) {
+func (d *drain) readLetter(ctx context.Context, id string) (letter drainmark.DeadLetter, there bool, err error) {
 	for {
-		call, cancel := context.WithTimeout(work, d.limits.CommitTimeout)
+		call, cancel := context.WithTimeout(ctx, d.limits.CommitTimeout)
 		found, err := d.store.Find(call, d.partition, store.Want{Letters: []string{id}})
 		cancel()
 		if err == nil && found.Version != d.progress.Version { // an old master may answer
 			err = fmt.Errorf("reading dead letter %s: the store is at %v: %w", id, found.Version, store.ErrFenced)
 		}
 		letter, ok := found.Letters[id]
-		if err == nil || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrClosed) || ctx.Err() != nil {
+		if err == nil || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrClosed) || d.stopping() || ctx.Err() != nil {
 			return letter, ok, err
 		}
 		d.storeFailed("the store did not give a dead letter; it is tried again", err, "partition", d.partition)

@@ -78,26 +78,31 @@ type Config struct {
 
 // Consumer drains its share of the partitions.
 type Consumer struct {
-	broker      broker.Broker
-	store       store.Store
-	owner       string
-	partitions  int
-	limits      Limits
-	log         *slog.Logger
-	metrics     *metrics
-	letters     *loglimit.Limiter
-	storeFails  *loglimit.Limiter // that pass by themselves
-	brokerFails *loglimit.Limiter
-	kept        *loglimit.Limiter
-	skew        *skew
-	misfit      *loglimit.Limiter // what the store does not do until somebody repairs it
-	now         func() time.Time
+	*common
+	partitions int
+	log        *slog.Logger
+	kept       *loglimit.Limiter
 
 	mu       sync.Mutex
 	draining map[int]*drain // by partition
 	standing standing
 	ended    chan struct{} // has something in it when a drain has ended
 	last     []memory      // by partition; a drain's own while it runs
+}
+
+// common is what a consumer and its drains use. It does not change while they run.
+type common struct {
+	broker      broker.Broker
+	store       store.Store
+	owner       string
+	limits      Limits
+	metrics     *metrics
+	skew        *skew
+	now         func() time.Time
+	letters     *loglimit.Limiter
+	brokerFails *loglimit.Limiter
+	storeFails  *loglimit.Limiter // what passes by itself
+	misfit      *loglimit.Limiter // what the store does not do until somebody repairs it
 }
 
 // memory is what a consumer remembers of a partition between two claims.
@@ -117,15 +122,18 @@ func New(c Config) *Consumer {
 		now = time.Now
 	}
 	limits, log := c.Limits.withDefaults(), c.Logger.With("owner", c.Owner)
+	limiter := func(level slog.Level, message string) *loglimit.Limiter { return loglimit.New(log, level, message) }
 	return &Consumer{
-		broker: c.Broker, store: c.Store, owner: c.Owner, partitions: c.Partitions, limits: limits,
-		log: log, letters: loglimit.New(log, slog.LevelWarn, "records were set aside as dead letters, or discarded"),
-		storeFails:  loglimit.New(log, slog.LevelWarn, "the store did not do what it was asked to; it is tried again"),
-		brokerFails: loglimit.New(log, slog.LevelWarn, "a partition could not be drained from the broker; it is tried again"),
-		kept:        loglimit.New(log, slog.LevelWarn, "no producer is forgotten, because the broker does not say of whom it keeps something"),
-		misfit:      loglimit.New(log, slog.LevelError, "the store cannot be used: somebody has to repair what the error names"),
-		metrics:     newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now, draining: map[int]*drain{},
-		ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
+		common: &common{
+			broker: c.Broker, store: c.Store, owner: c.Owner, limits: limits, metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now,
+			letters:     limiter(slog.LevelWarn, "records were set aside as dead letters, or discarded"),
+			brokerFails: limiter(slog.LevelWarn, "a partition could not be drained from the broker; it is tried again"),
+			storeFails:  limiter(slog.LevelWarn, "the store did not do what it was asked to; it is tried again"),
+			misfit:      limiter(slog.LevelError, "the store cannot be used: somebody has to repair what the error names"),
+		},
+		partitions: c.Partitions, log: log,
+		kept:     limiter(slog.LevelWarn, "no producer is forgotten, because the broker does not say of whom it keeps something"),
+		draining: map[int]*drain{}, ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
 	}
 }
 
@@ -209,7 +217,7 @@ func (c *Consumer) follow(ctx context.Context, take, give []int, running *sync.W
 func (c *Consumer) start(ctx context.Context, partition int, running *sync.WaitGroup) {
 	ctx, stop := context.WithCancel(ctx)
 	d := &drain{
-		Consumer: c, partition: partition, stop: stop, memory: &c.last[partition], log: c.log.With("partition", partition),
+		common: c.common, partition: partition, stop: stop, memory: &c.last[partition], log: c.log.With("partition", partition),
 		holder: store.NewHolder(c.store, c.partitions),
 	}
 	c.draining[partition] = d

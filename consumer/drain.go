@@ -26,10 +26,11 @@ import (
 // Every failure drops everything in hand. Nothing is lost by that: what is not acknowledged comes again, and what is
 // committed is dropped when it does.
 type drain struct {
-	*Consumer
+	*common
 	*memory
 	partition int
 	stop      context.CancelFunc
+	stopped   <-chan struct{} // closed when it is to end: what is in hand is committed, and nothing tried again
 	holder    *store.Holder
 	givenUp   bool // because it was stuck; it is about to end. Guarded by Consumer.mu
 	log       *slog.Logger
@@ -54,6 +55,7 @@ type drain struct {
 type state func(context.Context) state
 
 func (d *drain) run(ctx context.Context) {
+	d.stopped = ctx.Done()
 	d.retry = backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second}
 	for next := state(d.claim); next != nil; {
 		next = next(ctx)
@@ -64,6 +66,16 @@ func (d *drain) run(ctx context.Context) {
 	defer cancel()
 	if err := d.store.Release(release, d.owner, d.partition); err != nil {
 		d.log.Warn("giving the claim up failed; it is tried again at the next heartbeat", "error", err)
+	}
+}
+
+// stopping says whether the drain is to end.
+func (d *drain) stopping() bool {
+	select {
+	case <-d.stopped:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -259,14 +271,14 @@ func (d *drain) persist(ctx context.Context) state {
 		deliveries := d.portion()
 		plan, err := d.plan(deliveries)
 		if err != nil {
-			if err := d.salvage(work, ctx); err != nil {
+			if err := d.salvage(work); err != nil {
 				return d.trouble(ctx, "committing", false, err)
 			}
 			return d.passGap(ctx, err)
 		}
 		d.skew.see(&d.stamps, plan.entries, d.now(), d.broker.Traits().Ordered)
 		d.skew.warn(d.log)
-		if err := d.commit(work, ctx, plan); err != nil {
+		if err := d.commit(work, plan); err != nil {
 			return d.trouble(ctx, "committing", false, err)
 		}
 		d.reportPassed(plan)

@@ -25,6 +25,8 @@ type entry struct {
 	record *drainmark.Record
 	ops    []store.Operation     // none for a fence
 	tried  *drainmark.DeadLetter // the letter that a retry tries again
+
+	resolved bool // of a retry or discard: ops is what it does
 }
 
 // plan decodes the deliveries, drops what the progress already has, and makes an entry of each other record. It fails

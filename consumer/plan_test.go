@@ -15,7 +15,7 @@ import (
 func TestAPlanIsAsLargeAsItsRecords(t *testing.T) {
 	t.Parallel()
 	d := &drain{
-		Consumer: &Consumer{limits: Limits{}.withDefaults(), metrics: newMetrics(nil)}, memory: &memory{}, log: slog.New(slog.DiscardHandler),
+		common: &common{limits: Limits{}.withDefaults(), metrics: newMetrics(nil)}, memory: &memory{}, log: slog.New(slog.DiscardHandler),
 	}
 	producer := drainmark.NewProducerID()
 	for _, batches := range [][]int{{1}, {2, 1}, {30, 30, 1000}} {
@@ -42,7 +42,7 @@ func TestAPlanIsAsLargeAsItsRecords(t *testing.T) {
 // A dead letter whose marks are not known is of a partition all the same.
 func TestALetterWithoutMarksIsOfItsPartition(t *testing.T) {
 	t.Parallel()
-	d := &drain{Consumer: &Consumer{now: time.Now}, partition: 3}
+	d := &drain{common: &common{now: time.Now}, partition: 3}
 	for name, e := range map[string]entry{
 		"lost":        d.lost(&broker.Delivery{Lost: "the stream was deleted"}),
 		"undecodable": d.undecodable(&broker.Delivery{Payload: []byte("garbage")}, errors.New("garbage")),

@@ -17,7 +17,7 @@ func needsRepair(err error) bool {
 }
 
 // storeFailed logs that the store did not do something.
-func (c *Consumer) storeFailed(what string, err error, args ...any) {
+func (c *common) storeFailed(what string, err error, args ...any) {
 	args = append(args, "error", err)
 	if !needsRepair(err) {
 		c.storeFails.Log(append(args, "what", what)...)

@@ -16,11 +16,11 @@ import (
 // delivered to the next subscription. A broker that keeps its order needs none of this, and its barriers allow none.
 //
 // Nothing is acknowledged. What comes again is dropped by its marks.
-func (d *drain) salvage(work, ctx context.Context) error {
+func (d *drain) salvage(ctx context.Context) error {
 	if d.broker.Traits().Ordered || len(d.unbroken(d.inHand)) == 0 {
 		return nil
 	}
-	if err := d.takeClaim(work); err != nil {
+	if err := d.takeClaim(ctx); err != nil {
 		return err
 	}
 	d.inHand = d.unbroken(d.inHand)
@@ -30,7 +30,7 @@ func (d *drain) salvage(work, ctx context.Context) error {
 		if err != nil {
 			return nil // its headers are wrong: it is found again without them
 		}
-		if err := d.commit(work, ctx, plan); err != nil {
+		if err := d.commit(ctx, plan); err != nil {
 			return err
 		}
 		d.inHand = d.inHand[len(deliveries):]
