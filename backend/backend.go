@@ -1,161 +1,209 @@
-// Package backend is the first and the last step of a write's life: it accepts (publisher.go) and it shows
-// (tracker.go, barrier.go, read.go, feed.go). It is the Go side of the HTTP API, which backend/api speaks.
 package backend
 
 import (
 	"context"
+	"errors"
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/drainmark/drainmark/store"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
-// State says where the writes of a receipt, or a barrier, stand.
-type State string
-
-// The states of a receipt. A barrier that is Persisted is said to be reached.
-const (
-	Pending   State = "pending"   // accepted, and not yet persisted and visible here
-	Persisted State = "persisted" // every write is in the database and this backend's reader shows it
-	Rejected  State = "rejected"  // at least one write can never be persisted; the rest is persisted
-	Stalled   State = "stalled"   // pending, and nothing moves
-)
-
-// Status is what is known of a receipt now.
-type Status struct {
-	Receipt drainmark.Receipt // to ask again with; a barrier's may be a new one
-	State   State
-	Reason  string // why it is rejected or stalled, or what is set aside; for people
-	Records uint64 // how many records it stands for, if all of them are accounted for
-
-	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being reached:
-	// everything else that was accepted before it is persisted or set aside.
-	Missing uint64
-	// SetAside is of a barrier that is Persisted, or is not because of Missing alone: how many records of its partitions
-	// are dead letters that nobody has discarded, in the very state that holds its fences. All that was accepted before
-	// it is persisted except for them, and those that somebody has given up.
-	SetAside uint64
-	// Rejected is of a receipt that is Rejected: what of its records.
-	Rejected Rejections
+// Config is what a Backend is made of.
+type Config struct {
+	Broker     broker.Broker
+	Reader     store.Reader
+	Deployment drainmark.Deployment // as Reader.Deployment says, or will say
+	Unmade     bool                 // the store is empty still; a consumer will make it
+	Late       bool                 // Reader fails until the store answers, which may be empty still
+	Limits     Limits
+	Logger     *slog.Logger
+	Metrics    prometheus.Registerer // may be nil
+	// Ledger is the directory of the ledgers: what is confirmed is noted there, and what earlier backends with the same
+	// directory had noted is accounted for. Empty for none. It is for a process that has its broker within: see earlier.go.
+	Ledger string
+	// Now is this process' wall clock, time.Now if nil. It stamps records and receipts; durations are measured with the
+	// monotonic clock, so that it may be wrong and may jump.
+	Now func() time.Time
 }
 
-// Rejections says which of some records are set aside.
-type Rejections struct {
-	Records uint64   // how many; at least so many if it is not Exact
-	Exact   bool     // whether all were looked for: up to 1,000 dead letters are
-	Letters []string // the ids of their dead letters, at most 100
-	Reason  string   // of one of them
+// Backend implements Service on a broker and a reader.
+type Backend struct {
+	broker     broker.Broker
+	reader     store.Reader
+	deployment drainmark.Deployment
+	unmade     *unmade  // beneath the reader, if the store was empty at the start; else nil
+	reads      *watched // the reader
+	limits     Limits
+	log        *slog.Logger
+	metrics    *metrics
+	now        func() time.Time
+
+	accounting *accounting
+	budget     budget
+	publishers []*publisher // by partition
+	tracker    *tracker
+	feeds      *feeds
+	watch      watch
+	asked      asked
+	settling   sync.Mutex // while dead letters are settled in bulk
+	answers    *answers
+	backlogs   shared[[]PartitionBacklog]
 }
 
-// PartitionBacklog is what is accepted and not yet persisted in one partition.
-type PartitionBacklog struct {
-	Partition int
-	broker.Backlog
-	Claim    *store.Claim // who holds it; nil if nobody does
-	Progress drainmark.Progress
-	Missing  []drainmark.Run      // accepted records that the broker did not deliver
-	Stalled  string               // why nothing moves; empty if it does
-	Backend  drainmark.ProducerID // who says so; a pending number that is not exact is of this backend's own appends
+var _ Service = (*Backend)(nil)
+
+// New returns a Backend; it does nothing before Run, which must be called once. It is a producer of its own, with a new id.
+func New(c Config) (*Backend, error) {
+	b := &Backend{
+		broker: c.Broker, reader: c.Reader, deployment: c.Deployment, limits: c.Limits.withDefaults(),
+		log: c.Logger, metrics: newMetrics(c.Metrics), now: c.Now,
+	}
+	if b.now == nil {
+		b.now = time.Now
+	}
+	if n := c.Deployment.Partitions; n < 1 || n > drainmark.MaxPartitions {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "partitions: %d is not between 1 and %d", n, drainmark.MaxPartitions)
+	}
+	if l := b.limits; l.AnswerBytes < 2*store.PageBytes || l.StreamBytes < minStreamBytes {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "answer-bytes is %d and stream-bytes %d: they must be %d and %d at least",
+			l.AnswerBytes, l.StreamBytes, 2*store.PageBytes, minStreamBytes)
+	}
+	b.backlogs = newShared[[]PartitionBacklog](backlogEvery)
+	b.answers = newAnswers(&b.limits, b.metrics)
+	if c.Unmade || c.Late {
+		b.unmade = &unmade{Reader: c.Reader, deployment: c.Deployment, log: c.Logger}
+		b.unmade.empty.Store(c.Unmade)
+		b.reader = b.unmade
+	}
+	b.reads = &watched{Reader: b.reader, metrics: b.metrics,
+		lines: loglimit.New(b.log, slog.LevelError, "the store cannot be read: somebody has to repair what the error names")}
+	b.reader = b.reads
+	b.budget.limit = b.limits.WaitingBytes
+	producer := drainmark.NewProducerID()
+	b.accounting = openLedger(c.Ledger, c.Deployment, producer, b.log)
+	for p := range c.Deployment.Partitions {
+		b.publishers = append(b.publishers, newPublisher(p, producer, b))
+		b.publishers[p].ledger = b.accounting.own
+	}
+	b.tracker = newTracker(b)
+	b.feeds = newFeeds(b)
+	b.watch.unheld = make([]time.Time, c.Deployment.Partitions)
+	b.log.Info("backend made", "producer", producer, "partitions", c.Deployment.Partitions)
+	return b, nil
 }
 
-// DeadLetters is a part of the list of dead letters. Next is where it goes on, empty at its end.
-type DeadLetters struct {
-	Letters []drainmark.DeadLetter
-	Next    string
-	Held
+// flushTime is how long Run waits at its end for what was accepted to be stored.
+const flushTime = 3 * time.Second
+
+// Run does the backend's work until ctx ends. Then it takes nothing new, waits for at most three seconds for what it
+// has taken to be stored, answers everybody who still waits, and returns when nothing of it runs any more.
+func (b *Backend) Run(ctx context.Context) {
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	for _, p := range b.publishers {
+		running.Go(func() { p.loop(work) })
+	}
+	running.Go(func() { b.tracker.loop(work) })
+	running.Go(func() { b.watchUnseen(work) })
+	running.Go(func() { b.watchSlow(work) })
+	running.Go(func() { b.feeds.loop(work) })
+	running.Go(func() { b.watchPersisting(work) })
+	running.Go(func() { b.reads.loop(work) })
+	running.Go(func() { b.accounting.own.Run(work) })
+	running.Go(func() { b.accountForEarlier(work) })
+	<-ctx.Done()
+	flush, stop := context.WithTimeout(work, flushTime)
+	for _, p := range b.publishers {
+		p.flush(flush)
+	}
+	stop()
+	cancel()
+	running.Wait()
+	if err := b.accounting.own.Close(); err != nil {
+		b.log.Warn("closing the ledger failed", "error", err)
+	}
 }
 
-// Page is a page of a log.
-type Page struct {
-	store.Page
-	Held
+// ID names this run of the backend: it is the producer of its records.
+func (b *Backend) ID() drainmark.ProducerID { return b.publishers[0].producer }
+
+// publisherOf returns the publisher of a log's partition.
+func (b *Backend) publisherOf(log string) *publisher {
+	return b.publishers[drainmark.PartitionOf(log, len(b.publishers))]
 }
 
-// Logs is a part of the list of logs.
-type Logs struct {
-	Infos []drainmark.LogInfo
-	Held
+// receipt makes the receipt of runs.
+func (b *Backend) receipt(runs ...drainmark.Run) drainmark.Receipt {
+	r := drainmark.NewReceipt(b.deployment.ID, b.now(), runs...)
+	for _, run := range r.Runs {
+		b.date(&r, run.Partition)
+	}
+	return r
 }
 
-// Working says why something does not work now; nil for what does. KindUnavailable, KindBacklogFull, KindDiskFull.
-type Working struct {
-	Appends error // why appends are not accepted, in at least one partition
-	Reads   error // why nothing could be read
-	// Persisting is why what is accepted is not being persisted, in at least one partition: a record of this backend has
-	// waited for Limits.StallAfter while nothing was persisted, or no consumer holds the partition.
-	Persisting error
-	// PersistingUnknown says that the store could not be asked, or that a partition has only just lost its holder.
-	PersistingUnknown bool
+// date notes in a receipt what the partition's clock shows now, if that is known.
+func (b *Backend) date(r *drainmark.Receipt, partition int) {
+	clock, known := b.tracker.partitions[partition].clock()
+	if !known {
+		delete(r.Clocks, partition)
+		return
+	}
+	if r.Clocks == nil {
+		r.Clocks = map[int]time.Duration{}
+	}
+	r.Clocks[partition] = clock.Truncate(time.Second)
 }
 
-// Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here; others are
-// internal. Everything may be called concurrently. Contexts bound every wait. What is Held is counted until its Release,
-// which the caller must call; where there is no room for more, the error is of KindTooMany.
-type Service interface {
-	// Append stamps the records (all of kind Append, one log, checked by the caller) with the time at which they were
-	// accepted, publishes them and returns when the broker
-	// has confirmed all of them. KindBacklogFull, KindDiskFull and KindUnavailable: none was stored. KindOutcomeUnknown: some may be;
-	// the receipt is valid and tells later. They stand in the log in order; those of one batch stand next to each other.
-	Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)
-
-	// Publish does the same for one record of another kind: a Clear of a log, or a Retry or Discard of a dead letter
-	// (by the ID in Target). KindNotFound and KindConflict when the reader shows no such open dead letter.
-	Publish(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error)
-
-	// Barrier publishes a fence to the partitions of the logs (to all for none) and returns the fences' receipt.
-	Barrier(ctx context.Context, logs []string) (drainmark.Receipt, error)
-
-	// ParseReceipt reads one or more receipt texts of this deployment and merges them. KindInvalidReceipt, KindTooLarge.
-	ParseReceipt(texts ...string) (drainmark.Receipt, error)
-
-	// Status waits for at most wait until the receipt is Persisted or Rejected, and says what it is then.
-	// KindReceiptExpired, KindTooMany, KindUnavailable.
-	Status(ctx context.Context, r drainmark.Receipt, wait time.Duration) (Status, error)
-
-	// Messages returns a page of a log. With a receipt, the page is from a state that holds all its writes, for which
-	// it waits at most wait: KindNotReached. KindNotFound for a log that nobody has written to.
-	Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (Page, error)
-
-	// Places says where those messages of a receipt stand in a log that are among its newest 1,000, in order of position.
-	// Of a receipt of more than 100 records it says nothing.
-	Places(ctx context.Context, log string, r drainmark.Receipt) ([]Place, error)
-
-	// Logs returns up to limit logs behind the name after.
-	Logs(ctx context.Context, after string, limit int) (Logs, error)
-
-	// Backlog says what is accepted and not yet persisted, per partition, at some moment after the call. Several calls may
-	// get the same answer, which must not be changed; it takes 200 ms longer when one was asked for just before.
-	Backlog(ctx context.Context) ([]PartitionBacklog, error)
-
-	// Working says what does not work now, and why. Of appends it knows what the broker says and how this backend's own
-	// newest ones ended; where the last one failed some time ago, it publishes a fence to find out. It takes two seconds
-	// at most, also when nobody answers.
-	Working(ctx context.Context) Working
-
-	// DeadLetters returns up to limit open dead letters that f means behind the place after (empty, or a Next), fewer when their
-	// records are large (store.PageBytes).
-	DeadLetters(ctx context.Context, f LetterFilter, after string, limit int) (DeadLetters, error)
-
-	// Settle publishes a Retry or a Discard for up to limit of the dead letters that f means, behind the place after, all
-	// of one partition. Missing records are not among them. One call at a time is served: KindTooMany. Otherwise errors
-	// are as with Publish.
-	Settle(ctx context.Context, kind drainmark.RecordKind, f LetterFilter, after string, limit int) (Settled, error)
-
-	// CountLetters counts all dead letters that Settle would find.
-	CountLetters(ctx context.Context, f LetterFilter) (Settled, error)
-
-	// Subscribe follows a log behind a position, which may lie in the future and need not exist yet. KindTooMany.
-	Subscribe(ctx context.Context, log string, after uint64) (Subscription, error)
+// Append implements Service.
+func (b *Backend) Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error) {
+	return b.put(ctx, b.publisherOf(log), records)
 }
 
-// Subscription follows one log. It is used by one goroutine.
-type Subscription interface {
-	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order, up to
-	// about 64 KiB of it. What it returned before must not be used any more. It waits too while all subscribers together
-	// hold as much as they may (Limits.StreamBytes). A call that ended with its context may be repeated. ErrTooSlow when
-	// the subscriber has fallen so far behind the others that it must begin again where it is.
-	Next(ctx context.Context) ([]drainmark.Message, error)
-	// Close ends the subscription.
-	Close()
+// Publish implements Service.
+func (b *Backend) Publish(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error) {
+	if r.Kind == drainmark.Clear {
+		return b.put(ctx, b.publisherOf(r.Log), []drainmark.Record{r})
+	}
+	partition, err := b.checkLetter(ctx, r)
+	if err != nil {
+		return drainmark.Receipt{}, err
+	}
+	return b.put(ctx, b.publishers[partition], []drainmark.Record{r})
+}
+
+func (b *Backend) put(ctx context.Context, p *publisher, records []drainmark.Record) (drainmark.Receipt, error) {
+	accepted := b.now()
+	for i := range records {
+		records[i].AcceptedAt = accepted
+	}
+	run, err := p.put(ctx, records)
+	if run.First == 0 {
+		return drainmark.Receipt{}, err
+	}
+	return b.receipt(run), err
+}
+
+// unavailable wraps an error of the reader. The reader says too what it was doing; where it uses the same words, they are
+// said once.
+func unavailable(doing string, err error) error { return unanswered(doing, "the store", err) }
+
+// unanswered wraps an error of the broker or the reader.
+func unanswered(doing, whom string, err error) error {
+	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return drainmark.Errorf(drainmark.KindUnavailable, "%s: %s did not answer in time: %w", doing, whom, err)
+	}
+	kind := drainmark.KindUnavailable
+	if errors.Is(err, broker.ErrMisconfigured) || errors.Is(err, store.ErrMisconfigured) {
+		kind = drainmark.KindMisconfigured // trying again is of no use
+	}
+	if inner := errors.Unwrap(err); inner != nil && err.Error() == doing+": "+inner.Error() {
+		err = inner
+	}
+	return drainmark.Errorf(kind, "%s: %w", doing, err)
 }

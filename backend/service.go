@@ -1,0 +1,161 @@
+// Package backend is the first and the last step of a write's life: it accepts (publisher.go) and it shows
+// (tracker.go, barrier.go, read.go, feed.go). It is the Go side of the HTTP API, which backend/api speaks.
+package backend
+
+import (
+	"context"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/store"
+)
+
+// State says where the writes of a receipt, or a barrier, stand.
+type State string
+
+// The states of a receipt. A barrier that is Persisted is said to be reached.
+const (
+	Pending   State = "pending"   // accepted, and not yet persisted and visible here
+	Persisted State = "persisted" // every write is in the database and this backend's reader shows it
+	Rejected  State = "rejected"  // at least one write can never be persisted; the rest is persisted
+	Stalled   State = "stalled"   // pending, and nothing moves
+)
+
+// Status is what is known of a receipt now.
+type Status struct {
+	Receipt drainmark.Receipt // to ask again with; a barrier's may be a new one
+	State   State
+	Reason  string // why it is rejected or stalled, or what is set aside; for people
+	Records uint64 // how many records it stands for, if all of them are accounted for
+
+	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being reached:
+	// everything else that was accepted before it is persisted or set aside.
+	Missing uint64
+	// SetAside is of a barrier that is Persisted, or is not because of Missing alone: how many records of its partitions
+	// are dead letters that nobody has discarded, in the very state that holds its fences. All that was accepted before
+	// it is persisted except for them, and those that somebody has given up.
+	SetAside uint64
+	// Rejected is of a receipt that is Rejected: what of its records.
+	Rejected Rejections
+}
+
+// Rejections says which of some records are set aside.
+type Rejections struct {
+	Records uint64   // how many; at least so many if it is not Exact
+	Exact   bool     // whether all were looked for: up to 1,000 dead letters are
+	Letters []string // the ids of their dead letters, at most 100
+	Reason  string   // of one of them
+}
+
+// PartitionBacklog is what is accepted and not yet persisted in one partition.
+type PartitionBacklog struct {
+	Partition int
+	broker.Backlog
+	Claim    *store.Claim // who holds it; nil if nobody does
+	Progress drainmark.Progress
+	Missing  []drainmark.Run      // accepted records that the broker did not deliver
+	Stalled  string               // why nothing moves; empty if it does
+	Backend  drainmark.ProducerID // who says so; a pending number that is not exact is of this backend's own appends
+}
+
+// DeadLetters is a part of the list of dead letters. Next is where it goes on, empty at its end.
+type DeadLetters struct {
+	Letters []drainmark.DeadLetter
+	Next    string
+	Held
+}
+
+// Page is a page of a log.
+type Page struct {
+	store.Page
+	Held
+}
+
+// Logs is a part of the list of logs.
+type Logs struct {
+	Infos []drainmark.LogInfo
+	Held
+}
+
+// Working says why something does not work now; nil for what does. KindUnavailable, KindBacklogFull, KindDiskFull.
+type Working struct {
+	Appends error // why appends are not accepted, in at least one partition
+	Reads   error // why nothing could be read
+	// Persisting is why what is accepted is not being persisted, in at least one partition: a record of this backend has
+	// waited for Limits.StallAfter while nothing was persisted, or no consumer holds the partition.
+	Persisting error
+	// PersistingUnknown says that the store could not be asked, or that a partition has only just lost its holder.
+	PersistingUnknown bool
+}
+
+// Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here; others are
+// internal. Everything may be called concurrently. Contexts bound every wait. What is Held is counted until its Release,
+// which the caller must call; where there is no room for more, the error is of KindTooMany.
+type Service interface {
+	// Append stamps the records (all of kind Append, one log, checked by the caller) with the time at which they were
+	// accepted, publishes them and returns when the broker
+	// has confirmed all of them. KindBacklogFull, KindDiskFull and KindUnavailable: none was stored. KindOutcomeUnknown: some may be;
+	// the receipt is valid and tells later. They stand in the log in order; those of one batch stand next to each other.
+	Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)
+
+	// Publish does the same for one record of another kind: a Clear of a log, or a Retry or Discard of a dead letter
+	// (by the ID in Target). KindNotFound and KindConflict when the reader shows no such open dead letter.
+	Publish(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error)
+
+	// Barrier publishes a fence to the partitions of the logs (to all for none) and returns the fences' receipt.
+	Barrier(ctx context.Context, logs []string) (drainmark.Receipt, error)
+
+	// ParseReceipt reads one or more receipt texts of this deployment and merges them. KindInvalidReceipt, KindTooLarge.
+	ParseReceipt(texts ...string) (drainmark.Receipt, error)
+
+	// Status waits for at most wait until the receipt is Persisted or Rejected, and says what it is then.
+	// KindReceiptExpired, KindTooMany, KindUnavailable.
+	Status(ctx context.Context, r drainmark.Receipt, wait time.Duration) (Status, error)
+
+	// Messages returns a page of a log. With a receipt, the page is from a state that holds all its writes, for which
+	// it waits at most wait: KindNotReached. KindNotFound for a log that nobody has written to.
+	Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (Page, error)
+
+	// Places says where those messages of a receipt stand in a log that are among its newest 1,000, in order of position.
+	// Of a receipt of more than 100 records it says nothing.
+	Places(ctx context.Context, log string, r drainmark.Receipt) ([]Place, error)
+
+	// Logs returns up to limit logs behind the name after.
+	Logs(ctx context.Context, after string, limit int) (Logs, error)
+
+	// Backlog says what is accepted and not yet persisted, per partition, at some moment after the call. Several calls may
+	// get the same answer, which must not be changed; it takes 200 ms longer when one was asked for just before.
+	Backlog(ctx context.Context) ([]PartitionBacklog, error)
+
+	// Working says what does not work now, and why. Of appends it knows what the broker says and how this backend's own
+	// newest ones ended; where the last one failed some time ago, it publishes a fence to find out. It takes two seconds
+	// at most, also when nobody answers.
+	Working(ctx context.Context) Working
+
+	// DeadLetters returns up to limit open dead letters that f means behind the place after (empty, or a Next), fewer when their
+	// records are large (store.PageBytes).
+	DeadLetters(ctx context.Context, f LetterFilter, after string, limit int) (DeadLetters, error)
+
+	// Settle publishes a Retry or a Discard for up to limit of the dead letters that f means, behind the place after, all
+	// of one partition. Missing records are not among them. One call at a time is served: KindTooMany. Otherwise errors
+	// are as with Publish.
+	Settle(ctx context.Context, kind drainmark.RecordKind, f LetterFilter, after string, limit int) (Settled, error)
+
+	// CountLetters counts all dead letters that Settle would find.
+	CountLetters(ctx context.Context, f LetterFilter) (Settled, error)
+
+	// Subscribe follows a log behind a position, which may lie in the future and need not exist yet. KindTooMany.
+	Subscribe(ctx context.Context, log string, after uint64) (Subscription, error)
+}
+
+// Subscription follows one log. It is used by one goroutine.
+type Subscription interface {
+	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order, up to
+	// about 64 KiB of it. What it returned before must not be used any more. It waits too while all subscribers together
+	// hold as much as they may (Limits.StreamBytes). A call that ended with its context may be repeated. ErrTooSlow when
+	// the subscriber has fallen so far behind the others that it must begin again where it is.
+	Next(ctx context.Context) ([]drainmark.Message, error)
+	// Close ends the subscription.
+	Close()
+}
