@@ -31,7 +31,7 @@ quick: fmt ## run vet and the tests that run anywhere, in a minute or so
 	$(GO) test $$($(GO) list ./... | grep -Ev '/(rabbitmq|redis|servers|e2e|naive|planted|simulation)$$|/cmd/')
 
 test: needs ## run all tests with the race detector, and each fuzz target for a while
-	$(GO) test -race -p 3 -timeout 12m $$($(GO) list ./... | grep -v /internal/e2e)
+	$(GO) test -race -p 2 -timeout 14m $$($(GO) list ./... | grep -v /internal/e2e)
 	$(GO) test -race -tags planted -run 'Planted|UnknownFault' ./cmd/drainmark
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory fuzz

@@ -70,8 +70,11 @@ type load struct {
 	receipts []string
 }
 
+// loadPace is between two requests of one client of a load, which are eight.
+const loadPace = 20 * time.Millisecond
+
 func (l *load) read(t *testing.T) {
-	for !l.stop.Load() {
+	for ; !l.stop.Load(); time.Sleep(loadPace) {
 		// An answer that has begun cannot be taken back: a page of this size is written in one piece.
 		a, err := l.frontend.call("GET", "/v1/logs/guestbook/messages?limit=3", "")
 		if err != nil || a.status != http.StatusOK {
@@ -83,7 +86,7 @@ func (l *load) read(t *testing.T) {
 }
 
 func (l *load) append(t *testing.T) {
-	for !l.stop.Load() {
+	for ; !l.stop.Load(); time.Sleep(loadPace) {
 		a, err := l.frontend.call("POST", "/v1/logs/guestbook/messages", "hello", "Content-Type", "text/plain")
 		if err != nil {
 			t.Errorf("POST: %v", err)

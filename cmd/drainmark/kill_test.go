@@ -21,7 +21,8 @@ type appender struct {
 	number   int
 	done     map[int]bool
 	unknown  map[int]bool
-	accepted atomic.Int64 // how many are done
+	accepted atomic.Int64  // how many are done
+	pause    time.Duration // behind each append that was accepted
 }
 
 func newAppenders(clients int, ballast string) []*appender {
@@ -48,6 +49,7 @@ func (a *appender) run(p *program) {
 		case 202:
 			a.done[a.number] = true
 			a.accepted.Add(1)
+			time.Sleep(a.pause)
 		case 503:
 			time.Sleep(10 * time.Millisecond) // what is refused is not sent again at once
 		}
@@ -66,6 +68,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		checkAll(t, p, clients)
 		var running sync.WaitGroup
 		for _, c := range clients {
+			c.pause = 20 * time.Millisecond // or they would take all of a small machine
 			running.Go(func() { c.run(p) })
 		}
 		kill := time.NewTimer(time.Duration(20+rand.IntN(500)) * time.Millisecond)

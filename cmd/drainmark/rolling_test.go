@@ -46,11 +46,14 @@ func gather(t *testing.T, urls ...string) *crowd {
 }
 
 func (c *crowd) client(i int) {
+	// All together send 200 requests a second at most: more would only starve what else runs on the machine.
+	pace := time.NewTicker(time.Duration(*crowdSize) * 5 * time.Millisecond)
+	defer pace.Stop()
 	for n := i; ; n++ {
 		select {
 		case <-c.stop:
 			return
-		default:
+		case <-pace.C:
 		}
 		back, prefer := *c.back.Load(), ""
 		if i%10 == 0 {

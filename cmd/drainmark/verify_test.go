@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -82,6 +83,8 @@ func forget(t *testing.T, path, text string) {
 	}
 }
 
+var twoHeld = regexp.MustCompile(`drainmark_canary_runs_total{verdict="held"} ([2-9]|\d{2,})\n`)
+
 // A canary goes on until it is stopped, shows its verdicts as metrics, and leaves nothing behind.
 func TestCanary(t *testing.T) {
 	t.Parallel()
@@ -96,7 +99,7 @@ func TestCanary(t *testing.T) {
 		defer response.Body.Close()
 		var text bytes.Buffer
 		_, err = text.ReadFrom(response.Body)
-		return err == nil && strings.Contains(text.String(), `drainmark_canary_runs_total{verdict="held"} 2`) &&
+		return err == nil && twoHeld.MatchString(text.String()) &&
 			strings.Contains(text.String(), `drainmark_canary_runs_total{verdict="broken"} 0`)
 	})
 	if _, code := canary.stop(); code != exitOK {
