@@ -23,7 +23,7 @@ type Commit struct {
 	Now        time.Time
 	Operations []Operation
 
-	// What the progress becomes, besides its revision and SetAside. Producers has only the entries that change, each
+	// The new progress, besides its revision and SetAside. Producers has only the entries that change, each
 	// whole. SetAside is counted from the dead letters that there are: Letter.Records of each that is not discarded.
 	Cursor    drainmark.Cursor
 	Producers map[drainmark.ProducerID]drainmark.ProducerProgress

@@ -122,7 +122,7 @@ func TestAHolderRemembersWhereLogsEnd(t *testing.T) {
 	}
 }
 
-// Whoever held the partition in between may have written to its logs.
+// Another holder in between may have written to the logs of the partition.
 func TestAHolderForgetsWithItsClaim(t *testing.T) {
 	t.Parallel()
 	h := hold(t)

@@ -227,7 +227,7 @@ type Write struct {
 	Keys    []KeyWrite // none of them is known
 	Letters []LetterWrite
 
-	// What the progress becomes, besides its revision. Producers has only the entries that change, each whole.
+	// The new progress, besides its revision. Producers has only the entries that change, each whole.
 	Cursor    drainmark.Cursor
 	Producers map[drainmark.ProducerID]drainmark.ProducerProgress
 	Rejected  uint64

@@ -308,3 +308,34 @@ func TestSilentServer(t *testing.T) {
 	server.Continue()
 	openStore(t, urlOf(server), Options{})
 }
+
+// A consumer of the version before may take a partition over: it reads three numbers of each log, and 16 bytes of digests.
+func TestTheDataAreWhatTheVersionBeforeReads(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	c := f.next(3, 1)
+	c.Operations[1].Record.Key = "key"
+	c.Operations[2].Kind = store.Clear
+	f.must(t, c)
+	if info := server.Do("HGET", "drainmark:{p0}:logs", f.log); info != "2 2 0" {
+		t.Errorf("the log is recorded as %q", info)
+	}
+	if digest := fmt.Sprint(server.Do("HGET", "drainmark:{p0}:keys", f.log+"/key")); len(digest) != store.DigestBytes {
+		t.Errorf("the digest has %d bytes", len(digest))
+	}
+}
+
+// Somebody may remove by hand what a sweep is about to look at.
+func TestASweepGoesOnWithoutAnEntryThatIsGone(t *testing.T) {
+	t.Parallel()
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	f := newFiller(t, openStore(t, urlOf(server), Options{}))
+	c := f.next(2, 1)
+	c.Operations[1].Kind = store.Clear
+	f.must(t, c)
+	server.Do("HDEL", "drainmark:{p0}:logs", f.log)
+	if more, err := f.store.Sweep(t.Context(), store.Sweep{}); err != nil || more {
+		t.Errorf("there is more: %t, error %v", more, err)
+	}
+}

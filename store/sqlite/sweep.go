@@ -73,7 +73,7 @@ func sweepStep(c *conn, s store.Sweep) (more bool, err error) {
 	return more, nil
 }
 
-// What is deleted leaves free pages in the file, which later appends take. What is free above keepFree bytes is given back
+// Deleting leaves free pages in the file, which later appends take. Free pages above keepFree bytes are given back
 // to the disk, at most givePages pages in one step.
 const (
 	keepFree  = 16 << 20

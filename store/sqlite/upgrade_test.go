@@ -99,3 +99,42 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 		t.Errorf("what was there before is %+v (%v)", page.Log, err)
 	}
 }
+
+// A process of the version before may have the file open, and hold another partition, or take this one over. It compares
+// whole digests, and counts dead letters by triggers: both have to be there for it.
+func TestAFileIsWhatTheVersionBeforeReads(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "store.db")
+	s, err := Open(ctx, path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if _, err := s.Claim(ctx, store.Claim{Owner: "owner", Epoch: 1}, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	letter := &drainmark.DeadLetter{ID: "ours", Run: drainmark.Run{First: 1, Last: 2}}
+	commit := store.Commit{Epoch: 1, Now: time.Now(), Operations: []store.Operation{
+		{Kind: store.Append, Record: &drainmark.Record{Log: "log", Key: "key", Body: []byte("body")}},
+		{Kind: store.SetAside, Letter: letter},
+	}}
+	if _, err := store.NewHolder(s, 1).Commit(ctx, commit); err != nil {
+		t.Fatal(err)
+	}
+	c, err := connect(ctx, path, "rw")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	const another = "INSERT INTO dead_letters SELECT NULL, partition, 'theirs', run_partition, producer, 10, 14, log, reason, set_aside_at, " +
+		"attempts, discarded, undecoded, kind, record_log, content_type, body, key, target, trace, accepted_at, aged_from FROM dead_letters"
+	if err := c.script(ctx, another); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]int64{"SELECT length(digest) FROM keys": 32, "SELECT set_aside FROM partitions": 7} {
+		if got, err := c.number(ctx, query); err != nil || got != want {
+			t.Errorf("%s: %d (%v), want %d", query, got, err, want)
+		}
+	}
+}
