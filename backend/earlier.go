@@ -29,7 +29,7 @@ type accounting struct {
 	partitions []chan struct{} // each closed when the partition is accounted for
 }
 
-// openLedger begins this backend's ledger and reads those before it. What fails costs only what it is good for.
+// openLedger begins this backend's ledger and reads those before it. A failure costs only what the ledger is good for.
 func openLedger(dir string, d drainmark.Deployment, producer drainmark.ProducerID, log *slog.Logger) *accounting {
 	a := &accounting{partitions: make([]chan struct{}, d.Partitions)}
 	for i := range a.partitions {

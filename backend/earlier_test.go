@@ -64,7 +64,7 @@ func (l *lives) begin() {
 	}
 }
 
-// die ends the life. What the ledger has is there without that: see TestTheNextProcessReadsWhatWasNoted.
+// die ends the life. The ledger has what was confirmed without that: see TestTheNextProcessReadsWhatWasNoted.
 func (l *lives) die() {
 	for _, stop := range l.stop {
 		stop()
@@ -106,7 +106,7 @@ func (l *lives) ledgers() int {
 	return len(files)
 }
 
-// What was accepted before the death of a process, and is gone when it is started again, is missing: the first barrier
+// A write that was accepted before the death of a process, and is gone when it is started again, is missing: the first barrier
 // says so, and how many records that are.
 func TestWhatAnEarlierProcessHadAcceptedIsAccountedFor(t *testing.T) {
 	t.Parallel()

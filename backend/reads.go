@@ -11,7 +11,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// Whether reads work is known from the reads themselves. A store may be damaged in one place: then what lies elsewhere
+// The reads themselves show whether reads work. A store may be damaged in one place: then what lies elsewhere
 // can be read, and no ping shows it. So a read that fails until somebody repairs the store is remembered, and tried
 // again from time to time, until it does not.
 

@@ -90,7 +90,7 @@ type Working struct {
 }
 
 // Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here; others are
-// internal. Everything may be called concurrently. Contexts bound every wait. What is Held is counted until its Release,
+// internal. Everything may be called concurrently. Contexts bound every wait. Held results count until their Release,
 // which the caller must call; where there is no room for more, the error is of KindTooMany.
 type Service interface {
 	// Append stamps the records (all of kind Append, one log, checked by the caller) with the time at which they were
@@ -152,7 +152,7 @@ type Service interface {
 // Subscription follows one log. It is used by one goroutine.
 type Subscription interface {
 	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order, up to
-	// about 64 KiB of it. What it returned before must not be used any more. It waits too while all subscribers together
+	// about 64 KiB of it. Earlier results must not be used after that. It waits too while all subscribers together
 	// hold as much as they may (Limits.StreamBytes). A call that ended with its context may be repeated. ErrTooSlow when
 	// the subscriber has fallen so far behind the others that it must begin again where it is.
 	Next(ctx context.Context) ([]drainmark.Message, error)

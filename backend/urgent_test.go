@@ -14,7 +14,7 @@ import (
 	storememory "github.com/drainmark/drainmark/store/memory"
 )
 
-// What makes room, or tells, is taken when appends are not, and does not have the status say that appends work.
+// A batch that makes room, or tells, is taken when appends are not, and does not have the status say that appends work.
 func TestAFullDiskIsRelievedByClears(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

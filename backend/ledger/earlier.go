@@ -19,11 +19,11 @@ type Earlier struct {
 	name     string
 }
 
-// ErrDamaged is of a ledger, or a part of it, that cannot be read. What it had said is not known.
+// ErrDamaged is of a ledger, or a part of it, that cannot be read. Nobody knows what it had said.
 var ErrDamaged = errors.New("the ledger is damaged")
 
 // Read returns what earlier producers of the deployment have left in the directory. Ledgers of other deployments, and
-// those in which nothing is noted, are removed. What is damaged is told with ErrDamaged, and is removed too: the rest is
+// those in which nothing is noted, are removed. A damaged one is told with ErrDamaged, and is removed too: the rest is
 // returned all the same.
 func Read(dir string, d drainmark.Deployment) (all []Earlier, err error) {
 	files, err := os.ReadDir(dir)

@@ -104,7 +104,7 @@ func TestAWrongServerIsNamedAmongThoseThatAreAway(t *testing.T) {
 	}
 }
 
-// What is away may come back: one that is down, and one that takes connections and is silent, as a proxy whose server is
+// A server that is away may come back: one that is down, and one that takes connections and is silent, as a proxy whose server is
 // away, or a host that is overloaded.
 func TestWhatMayPassIsWaitedFor(t *testing.T) {
 	t.Parallel()

@@ -24,16 +24,22 @@ func TestAFullDisk(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			command, said := child(t, diskRole, isolation, "DIR="+t.TempDir(), "PHASE="+phase)
-			line := said()
-			for ; line != "" && line != "done"; line = said() {
-				t.Log(line)
-			}
-			command.Wait()
-			if line != "done" {
-				t.Fatal("the process did not come to its end")
-			}
+			isolated(t, diskRole, phase)
 		})
+	}
+}
+
+// isolated plays a phase of a role in a process of its own, which must come to its end.
+func isolated(t *testing.T, role, phase string) {
+	t.Helper()
+	command, said := child(t, role, isolation, "DIR="+t.TempDir(), "PHASE="+phase)
+	line := said()
+	for ; line != "" && line != "done"; line = said() {
+		t.Log(line)
+	}
+	command.Wait()
+	if line != "done" {
+		t.Fatal("the process did not come to its end")
 	}
 }
 
@@ -164,6 +170,7 @@ func (d *smallDisk) full() {
 	second := d.b.Publish(background(), 0, single(1, d.confirmed+1, diskBatch))
 	d.must(second != nil, "a batch was confirmed on a full disk")
 	d.check(syscall.Mount("tmpfs", d.dir, "tmpfs", syscall.MS_REMOUNT, "size=64m"))
+	d.receiveAll(1) // also what was confirmed before the disk was full
 	start := time.Now()
 	fmt.Println("errors until it went on:", len(d.publishAgain()), "in", time.Since(start))
 	d.fill()

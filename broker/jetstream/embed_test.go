@@ -189,7 +189,7 @@ func TestClosingIsQuick(t *testing.T) {
 	}
 }
 
-// What recovers also purges, and does not survive a full disk.
+// A server that recovers also purges, and does not survive a full disk.
 func TestAnEmbeddedServerDoesNotStartOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	e := startEmbedded(t, EmbedConfig{Options: Options{Partitions: 1}})

@@ -148,7 +148,7 @@ func lossesOf(t *testing.T, b *Broker, from drainmark.Cursor, batches int) (come
 	return comes, lost
 }
 
-// What is purged was there, however much that is.
+// Purged messages were there, however many they are.
 func TestAPurgeIsNoLossOfTheEnd(t *testing.T) {
 	t.Parallel()
 	log, logged := testLog()

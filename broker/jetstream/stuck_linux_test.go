@@ -24,15 +24,7 @@ func TestTheFullDiskOfAnExternalServer(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			command, said := child(t, externalDiskRole, isolation, "DIR="+t.TempDir(), "PHASE="+phase)
-			line := said()
-			for ; line != "" && line != "done"; line = said() {
-				t.Log(line)
-			}
-			command.Wait()
-			if line != "done" {
-				t.Fatal("the process did not come to its end")
-			}
+			isolated(t, externalDiskRole, phase)
 		})
 	}
 }
