@@ -1,0 +1,76 @@
+package consumer
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/store"
+)
+
+func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		b := drainmark.Batch{Producer: r.producer, First: 1, Records: []drainmark.Record{message("a"), {Kind: drainmark.Fence}, message("b")}}
+		letter := drainmark.DeadLetter{
+			ID: b.Run().String(), Run: b.Run(), Reason: "of a newer version", Undecoded: true, Attempts: 1,
+			Record: drainmark.Record{Body: drainmark.EncodeBatch(nil, &b)},
+		}
+		var master store.Store = r.db.Store()
+		if _, err := master.Claim(context.Background(), store.Claim{Owner: "setup", Epoch: 1}, time.Minute); err != nil {
+			t.Fatal(err)
+		}
+		done := map[drainmark.ProducerID]drainmark.ProducerProgress{r.producer: {Done: drainmark.Ranges{{First: 1, Last: 3}}, LastAt: 0}}
+		commit := store.Commit{Epoch: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: &letter}}}
+		if _, err := store.NewHolder(master, 1).Commit(context.Background(), commit); err != nil {
+			t.Fatal(err)
+		}
+		if err := master.Leave(context.Background(), "setup"); err != nil {
+			t.Fatal(err)
+		}
+		_ = master.Release(context.Background(), "setup", 0)
+		r.begin()
+		r.publish(4, drainmark.Record{Kind: drainmark.Retry, Target: letter.ID})
+		r.wait(time.Second)
+		r.expect("a", "b")
+		if left := r.letters(); len(left) != 0 {
+			t.Errorf("left are %+v", left)
+		}
+	})
+}
+
+// stale is a store that once answers as an old master does that nobody writes to any more.
+type stale struct {
+	store.Store
+	once *atomic.Bool
+}
+
+func (s stale) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+	if len(w.Letters) > 0 && s.once.CompareAndSwap(true, false) {
+		return store.Found{Version: drainmark.Version{Epoch: 1, Revision: 1}}, nil
+	}
+	return s.Store.Find(ctx, partition, w)
+}
+
+func TestALetterIsNotLookedUpInAnotherState(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		var once, cured atomic.Bool
+		r.wrapStore = func(s store.Store) store.Store { return stale{s, &once} }
+		r.db.Refuse = func(string, *drainmark.Message) (string, bool) { return "no", !cured.Load() }
+		r.begin()
+		r.publish(1, message("a"))
+		r.wait(5 * time.Second)
+		cured.Store(true)
+		once.Store(true)
+		r.publish(2, drainmark.Record{Kind: drainmark.Retry, Target: r.letters()[0].ID})
+		r.wait(5 * time.Second)
+		r.expect("a")
+		if left := r.letters(); len(left) != 0 {
+			t.Errorf("left are %+v", left)
+		}
+	})
+}
