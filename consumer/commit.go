@@ -176,8 +176,8 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 		for _, op := range entries[i].ops {
 			if op.Kind == store.SetAside {
 				c.Rejected++
-				if run := op.Letter.Run; run != entries[i].run {
-					add(run) // a missing run that is declared lost
+				if run := op.Letter.Run; run != entries[i].run && d.misses(run) {
+					add(run) // it is declared lost
 				}
 			}
 			c.Operations = append(c.Operations, op)
@@ -195,6 +195,13 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 	next.Revision++
 	next.Cursor, next.Rejected, next.Clock = cursor, c.Rejected, c.Clock
 	return c, next
+}
+
+// misses says whether records of the run are missing. The marks of a dead letter that is retried or discarded are done
+// already, unless their producer has been forgotten: then nothing is missing of it, and adding them would make a hole.
+func (d *drain) misses(run drainmark.Run) bool {
+	producer, known := d.progress.Producers[run.Producer]
+	return known && !producer.Done.Contains(run.First, run.Last)
 }
 
 // resolveLetter finds out what a retry or discard of a dead letter does now.

@@ -11,6 +11,36 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
+// A letter may be older than all that is known of its producer. Settling it must not make the rest of that missing.
+func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		r.db.Refuse = func(_ string, m *drainmark.Message) (string, bool) { return "no", string(m.Body) == "bad" }
+		r.limits = seldom
+		gone := drainmark.NewProducerID()
+		r.begin()
+		for sequence, text := range []string{"a", "bad", "bad"} {
+			r.publishAt(gone, uint64(sequence+1), 0, message(text))
+		}
+		r.publish(1, message("b"))
+		r.wait(9 * day)
+		r.publish(2, drainmark.Record{Kind: drainmark.Fence})
+		r.wait(time.Minute)
+		r.publish(3, drainmark.Record{Kind: drainmark.Fence})
+		r.wait(time.Minute)
+		letters := r.letters()
+		if p := r.progress(); len(p.Producers) != 1 || len(letters) != 2 {
+			t.Fatalf("it is not forgotten yet: %v, and there are %d letters", p.Producers, len(letters))
+		}
+		r.restart()
+		r.publish(4, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID}, drainmark.Record{Kind: drainmark.Discard, Target: letters[1].ID})
+		r.wait(time.Minute)
+		if p := r.progress(); len(p.Missing()) > 0 || p.SetAside != 1 {
+			t.Errorf("missing are %v, and %d records are set aside", p.Missing(), p.SetAside)
+		}
+	})
+}
+
 func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
