@@ -1,6 +1,9 @@
 package drainmark
 
-import "time"
+import (
+	"strings"
+	"time"
+)
 
 // DefaultContentType is the content type of a message that was sent without one.
 const DefaultContentType = "application/octet-stream"
@@ -36,6 +39,19 @@ type DeadLetter struct {
 	Discarded  bool   // only the reason is kept, for whoever holds its receipt
 	Undecoded  bool   // Record.Body is a broker message that could not be decoded, not a body
 	Record     Record // what was to be appended; for an undecoded one only Body is set, to the whole broker message
+}
+
+// RefusalID is the ID of the letter that stands for the retry with the given mark, which has persisted nothing because
+// the letter that it was to try again was refused again, or discarded. It is a discarded one: no list has it, and it counts
+// for nothing. It is there so that the retry's receipt says that it was rejected.
+func RefusalID(letter string, retry Mark) string { return letter + refusalSeparator + retry.String() }
+
+const refusalSeparator = "~" // in no other ID
+
+// RefusedLetter returns the ID of the letter that a retry has left as it was, if id is RefusalID's, and otherwise id.
+func RefusedLetter(id string) string {
+	letter, _, _ := strings.Cut(id, refusalSeparator)
+	return letter
 }
 
 // Records is how many records the letter stands for: one at least, also when its marks could not be read.

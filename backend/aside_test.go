@@ -151,6 +151,22 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 		count(LetterFilter{Log: "log-3"}, 0)
 		count(LetterFilter{}, 211)
 
+		again, err := s.Settle(s.Context(), drainmark.Retry, LetterFilter{Reason: "too bad"}, "", 20)
+		if err != nil || again.Letters != 20 {
+			s.Fatalf("20 tried again: %+v, %v", again, err)
+		}
+		for _, how := range []string{"woken", "asked again"} {
+			now, err := s.Status(s.Context(), again.Receipt, 10*time.Second)
+			if err != nil || now.State != Rejected || now.Reason != "too bad" || now.Records != 20 || now.Rejected.Records != 20 || !now.Rejected.Exact {
+				s.Fatalf("%s, the receipt of 20 that were refused again: %+v, %v", how, now, err)
+			}
+			for _, id := range now.Rejected.Letters {
+				if letter, err := s.reader.DeadLetter(s.Context(), now.Receipt.Runs[0].Partition, id); err != nil || letter.Discarded || letter.Attempts != 2 {
+					s.Errorf("%s, it names letter %s: %+v, %v", how, id, letter, err)
+				}
+			}
+		}
+		count(LetterFilter{}, 211)
 		s.db.Refuse = nil
 		found, calls := 0, 0
 		for after := ""; ; calls++ {

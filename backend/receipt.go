@@ -192,8 +192,9 @@ func (r *Rejections) add(letter *drainmark.DeadLetter, run drainmark.Run) {
 		r.Reason = letter.Reason
 	}
 	r.Records += min(letter.Run.Last, run.Last) - max(letter.Run.First, run.First) + 1
-	if len(r.Letters) < maxRejectedNamed && !slices.Contains(r.Letters, letter.ID) {
-		r.Letters = append(r.Letters, letter.ID)
+	id := drainmark.RefusedLetter(letter.ID)
+	if len(r.Letters) < maxRejectedNamed && !slices.Contains(r.Letters, id) {
+		r.Letters = append(r.Letters, id)
 	}
 }
 

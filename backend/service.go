@@ -18,7 +18,7 @@ type State string
 const (
 	Pending   State = "pending"   // accepted, and not yet persisted and visible here
 	Persisted State = "persisted" // every write is in the database and this backend's reader shows it
-	Rejected  State = "rejected"  // at least one write can never be persisted; the rest is persisted
+	Rejected  State = "rejected"  // at least one write can never be persisted, or a retry was refused again; the rest is persisted
 	Stalled   State = "stalled"   // pending, and nothing moves
 )
 
@@ -44,7 +44,7 @@ type Status struct {
 type Rejections struct {
 	Records uint64   // how many; at least so many if it is not Exact
 	Exact   bool     // whether all were looked for: up to 1,000 dead letters are
-	Letters []string // the ids of their dead letters, at most 100
+	Letters []string // the ids of their dead letters, at most 100; of a retry, that of the letter that has stayed
 	Reason  string   // of one of them
 }
 

@@ -216,6 +216,9 @@ func pathWith(path string, q url.Values) string {
 type Settled struct {
 	DeadLetters uint64 `json:"dead_letters"` // how many
 	Records     uint64 `json:"records"`      // how many records they stand for
+	// Refused is how many retries were refused again, as far as that was known within the wait; at least, above 1,000 in one
+	// request. Their dead letters stay.
+	Refused uint64 `json:"-"`
 }
 
 // CountDeadLetters counts the dead letters that RetryDeadLetters and DiscardDeadLetters would settle. Something of the
@@ -230,7 +233,7 @@ func (c *Client) CountDeadLetters(ctx context.Context, f DeadLetterFilter) (Sett
 
 // RetryDeadLetters has all dead letters tried again that are meant. It goes on from request to request, each of which
 // waits for a while until what it settled is done, so that other writes come through. It returns how many it has had
-// accepted, also with an error. progress, if it is not nil, is told that after each request.
+// accepted, also with an error, and how many are known to have been refused again. progress, if it is not nil, is told that after each request.
 func (c *Client) RetryDeadLetters(ctx context.Context, f DeadLetterFilter, progress func(Settled)) (Settled, error) {
 	return c.settle(ctx, http.MethodPost, f, progress)
 }
@@ -245,13 +248,15 @@ func (c *Client) settle(ctx context.Context, method string, f DeadLetterFilter, 
 	for q := f.query(); ; {
 		var part struct {
 			Settled
-			Next *string `json:"next"`
+			Rejected RejectedRecords `json:"rejected"`
+			Next     *string         `json:"next"`
 		}
 		if _, err := c.ask(ctx, &call{method: method, path: pathWith("/v1/dead-letters", q), wait: step}, &part); err != nil {
 			return all, err
 		}
 		all.DeadLetters += part.DeadLetters
 		all.Records += part.Records
+		all.Refused += part.Rejected.Count
 		if progress != nil {
 			progress(all)
 		}
@@ -262,8 +267,9 @@ func (c *Client) settle(ctx context.Context, method string, f DeadLetterFilter, 
 	}
 }
 
-// RetryDeadLetter has a dead letter tried again. The state is Accepted, or after a wait Persisted once that is done. It
-// fails with NotFound if there is no such open dead letter, and is made again only if it was certainly not done.
+// RetryDeadLetter has a dead letter tried again. The state is Accepted, or after a wait Persisted once its record is. If the
+// record was refused again, the state is Rejected, which is no error; the letter stays, with the new reason. The call fails
+// with NotFound if there is no such open dead letter, and is made again only if it was certainly not done.
 func (c *Client) RetryDeadLetter(ctx context.Context, id string, wait time.Duration) (Status, error) {
 	return c.status(ctx, &call{method: http.MethodPost, path: letterPath(id) + "/retry", wait: wait})
 }

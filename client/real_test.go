@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -218,6 +219,13 @@ func TestDeadLetters(t *testing.T) {
 	}
 	if letters[0].Key != "k1" || letters[0].ContentType != "text/plain" {
 		t.Errorf("%+v", letters[0])
+	}
+	if s := must(there.RetryDeadLetter(t.Context(), letters[0].ID, patience))(t); s.State != client.Rejected || s.Reason != "it is poison" ||
+		s.Rejected == nil || !slices.Equal(s.Rejected.DeadLetters, []string{letters[0].ID}) {
+		t.Errorf("tried again too early: %+v", s)
+	}
+	if all, err := there.RetryDeadLetters(t.Context(), bulk, nil); err != nil || all.DeadLetters != 2 || all.Refused != 2 {
+		t.Errorf("both tried again too early: %+v, %v", all, err)
 	}
 	d.cure()
 	for _, settle := range []func() (client.Status, error){

@@ -34,7 +34,7 @@ const (
 	Accepted  State = "accepted"  // on the durable queue; nothing else has been asked
 	Pending   State = "pending"   // not persisted yet, or not visible yet to the backend that has answered
 	Persisted State = "persisted" // every write is in the database, and the backend that has answered shows it
-	Rejected  State = "rejected"  // at least one write can never be persisted, the rest is; see Client.DeadLetters
+	Rejected  State = "rejected"  // at least one write can never be persisted, or a retry was refused again; the rest is persisted
 	Stalled   State = "stalled"   // pending, and nothing moves
 	Reached   State = "reached"   // everything accepted before the barrier is persisted, except for Status.SetAside
 )

@@ -135,7 +135,7 @@ func (d *drain) logLetters(c *store.Commit) {
 	for i := range c.Operations {
 		l := c.Operations[i].Letter
 		switch {
-		case c.Operations[i].Kind != store.SetAside:
+		case c.Operations[i].Kind != store.SetAside || l.Record.Kind == drainmark.Retry: // the letter that stays is told
 			continue
 		case l.Discarded:
 			discarded++
@@ -218,6 +218,9 @@ func (d *drain) resolveLetter(ctx context.Context, e entry) (entry, error) {
 		letter.Discarded = true
 		letter.Record = drainmark.Record{Kind: letter.Record.Kind, AcceptedAt: letter.Record.AcceptedAt}
 		e.ops = []store.Operation{{Kind: store.SetAside, Letter: &letter}}
+	case there && letter.Discarded && e.record.Kind == drainmark.Retry:
+		e.tried = &letter
+		e.ops = []store.Operation{d.refusal(e, "discarded before it was tried again; it was set aside because of: "+letter.Reason)}
 	case found:
 		e.tried = &letter
 		e.ops, err = retried(&letter)

@@ -353,6 +353,7 @@ func TestRefusedRecord(t *testing.T) {
 				if again := r.letters(); len(again) != 2 || again[0].Attempts != 2 && again[1].Attempts != 2 {
 					t.Fatalf("after a retry that is refused the dead letters are %+v", again)
 				}
+				r.accountsFor(8, letters[0].ID, "too bad")
 				cured = true
 				r.publish(9, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID}, message("f"),
 					drainmark.Record{Kind: drainmark.Discard, Target: letters[1].ID}, drainmark.Record{Kind: drainmark.Retry, Target: letters[1].ID})
@@ -361,6 +362,9 @@ func TestRefusedRecord(t *testing.T) {
 				if left := r.letters(); len(left) != 0 {
 					t.Fatalf("left are %+v", left)
 				}
+				r.accountsFor(9, "", "")
+				r.accountsFor(11, "", "")
+				r.accountsFor(12, letters[1].ID, "discarded before")
 			})
 		})
 	}

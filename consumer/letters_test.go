@@ -2,6 +2,7 @@ package consumer
 
 import (
 	"context"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -10,6 +11,24 @@ import (
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/store"
 )
+
+// accountsFor expects that the retry with a sequence is told to be rejected, because of a letter that has stayed for a
+// reason; or that it is not, for an empty one.
+func (r *rig) accountsFor(sequence uint64, letter, reason string) {
+	r.t.Helper()
+	run := drainmark.Run{Producer: r.producer, First: sequence, Last: sequence}
+	found, err := r.reader.Rejected(context.Background(), 0, []drainmark.Run{run}, 10)
+	switch {
+	case err != nil:
+		r.t.Errorf("what was set aside of %s: %v", run, err)
+	case letter == "":
+		if len(found) > 0 {
+			r.t.Errorf("%s is told to be rejected: %+v", run, found)
+		}
+	case len(found) != 1 || drainmark.RefusedLetter(found[0].ID) != letter || !strings.Contains(found[0].Reason, reason) || !found[0].Discarded:
+		r.t.Errorf("%s is told to be %+v, not rejected because of letter %s: %s", run, found, letter, reason)
+	}
+}
 
 // A letter may be older than all that is known of its producer. Settling it must not make the rest of that missing.
 func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
@@ -38,6 +57,7 @@ func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
 		if p := r.progress(); len(p.Missing()) > 0 || p.SetAside != 1 {
 			t.Errorf("missing are %v, and %d records are set aside", p.Missing(), p.SetAside)
 		}
+		r.accountsFor(4, letters[0].ID, "no")
 	})
 }
 

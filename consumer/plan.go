@@ -176,19 +176,31 @@ func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
 func (d *drain) setAside(e entry, reason string) entry {
 	letter := &drainmark.DeadLetter{Run: e.run, Reason: reason, SetAsideAt: d.now(), Attempts: 1}
 	switch {
-	case e.tried != nil: // the letter stays, with what came of it
-		again := *e.tried
-		again.Reason, again.SetAsideAt, again.Attempts = reason, letter.SetAsideAt, again.Attempts+1
-		letter = &again
 	case len(e.ops) > 0 && e.ops[0].Kind == store.SetAside: // the store takes not even the letter: without its content, then
 		stripped := *e.ops[0].Letter
 		stripped.Reason += "; its content could not be kept: " + reason
 		stripped.Record.Body, stripped.Record.Key, stripped.Record.Trace = nil, "", ""
 		letter = &stripped
+	case e.tried != nil: // the letter stays, with what came of it
+		again := *e.tried
+		again.Reason, again.SetAsideAt, again.Attempts = reason, letter.SetAsideAt, again.Attempts+1
+		letter = &again
 	default:
 		letter.ID = drainmark.Mark{Partition: e.run.Partition, Producer: e.run.Producer, Sequence: e.run.First}.String()
 		letter.Log, letter.Record = e.record.Log, *e.record
 	}
 	e.ops = []store.Operation{{Kind: store.SetAside, Letter: letter}}
+	if e.tried != nil {
+		e.ops = append(e.ops, d.refusal(e, reason))
+	}
 	return e
+}
+
+// refusal makes the operation that accounts for a retry which has persisted nothing: its receipt says why.
+func (d *drain) refusal(e entry, reason string) store.Operation {
+	mark := drainmark.Mark{Partition: e.run.Partition, Producer: e.run.Producer, Sequence: e.run.First}
+	return store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
+		ID: drainmark.RefusalID(e.tried.ID, mark), Run: e.run, Log: e.tried.Log, Reason: reason, SetAsideAt: d.now(), Attempts: 1,
+		Discarded: true, Record: drainmark.Record{Kind: drainmark.Retry, Target: e.tried.ID, AcceptedAt: e.record.AcceptedAt},
+	}}
 }

@@ -12,11 +12,13 @@ import (
 
 // settledJSON is what was done, or would be done, with several dead letters at once.
 type settledJSON struct {
-	DeadLetters int     `json:"dead_letters"`
-	Records     uint64  `json:"records"`
-	State       string  `json:"state"`
-	Receipt     *string `json:"receipt"` // null if nothing was published
-	Next        *string `json:"next"`    // null at the end
+	DeadLetters int           `json:"dead_letters"`
+	Records     uint64        `json:"records"`
+	State       string        `json:"state"`
+	Reason      string        `json:"reason,omitempty"`
+	Rejected    *rejectedJSON `json:"rejected,omitempty"` // the retries that were refused again
+	Receipt     *string       `json:"receipt"`            // null if nothing was published
+	Next        *string       `json:"next"`               // null at the end
 }
 
 // letterFilter reads which dead letters are meant.
@@ -125,6 +127,8 @@ func (h *handler) answerSettled(w http.ResponseWriter, r *request, kind drainmar
 			h.log.Debug("waiting for dead letters to be settled", "error", err)
 		case now.State == backend.Persisted:
 			status, answer.State = http.StatusOK, string(now.State)
+		case now.State == backend.Rejected:
+			answer.State, answer.Reason, answer.Rejected = string(now.State), now.Reason, newRejected(now)
 		}
 	}
 	text := settled.Receipt.String()

@@ -8,7 +8,6 @@ const pageSize = 20; // letters that are shown at first, and that come with "Sho
 const searchSize = 1000; // letters of a page at most; the server may cut it shorter
 const allEvery = 60_000; // ms after which all letters that are shown are asked for again, not only the first ones
 const patience = 60_000; // ms for which an outcome is asked for
-const seenAgain = 8; // times that an unchanged letter is looked at again, in case a replica is behind
 
 // list asks for letters behind a place, "" for the first ones.
 async function list(after, limit, signal) {
@@ -210,9 +209,9 @@ class LetterDialog {
     this.#say("waiting", "sent", "It goes through the queue …");
     const signal = AbortSignal.any([settling.signal, AbortSignal.timeout(patience)]);
     try {
-      await this.#persist(await this.#send(letter, signal), signal);
+      const said = await this.#persist(await this.#send(letter, signal), signal);
       if (this.#chosen === "discard") this.#say("good", "discarded", "Its content is deleted.");
-      else await this.#outcome(letter, signal);
+      else this.#outcome(said);
     } catch (error) {
       if (!settling.signal.aborted) this.#failed(error, signal);
     }
@@ -240,16 +239,16 @@ class LetterDialog {
     }
   }
 
-  // persist waits until what was sent is persisted.
+  // persist waits until what was sent is persisted, or rejected, and returns what is said then.
   async #persist(said, signal) {
-    while (said.state !== "persisted") {
-      if (said.state === "rejected") throw new NotDone({ message: said.reason });
+    while (said.state !== "persisted" && said.state !== "rejected") {
       if (said.state === "stalled") this.#say("waiting", "waits", `${said.reason}. Asking on …`);
       else this.#say("waiting", "waits", "It is accepted, and waits in the queue. Asking on …");
       await pause(500, signal);
       signal.throwIfAborted();
       said = await this.#ask(said, signal);
     }
+    return said;
   }
 
   // ask asks for a receipt once more. While there is no answer, what was said before still holds. It fails when there
@@ -264,36 +263,12 @@ class LetterDialog {
     }
   }
 
-  // outcome finds out what a retry has come to: that it was carried out does not say that the database took the record.
-  // A letter that is refused again is still there, with one attempt more.
-  async #outcome(letter, signal) {
-    for (let i = 0; i < seenAgain; i++) {
-      const now = await this.#find(letter.id, signal);
-      if (!now) return this.#gone(letter, signal);
-      if (now.attempts > letter.attempts) return this.#say("bad", "refused again", `${now.reason}.`);
-      await pause(500, signal);
-      signal.throwIfAborted();
-    }
-    this.#say("unknown", "not known", "It was tried again, but what is read here does not show the result yet.");
-  }
-
-  // gone says why a letter is not listed any more: taken by the database, or given up by somebody else. Asked to retry it
-  // once more, the backend refuses for the one reason or the other.
-  async #gone({ id }, signal) {
-    const path = `v1/dead-letters/${encodeURIComponent(id)}/retry`;
-    const error = await request(path, { method: "POST", signal }).catch((e) => e);
-    if (error.status === 404) this.#say("good", "persisted again", "The database has taken it: it is in its log now.");
-    else if (error.status === 409) this.#say("bad", "discarded", "Somebody else has discarded it meanwhile.");
-    else this.#say("unknown", "not known", "It was tried again. Look at the list again later.");
-  }
-
-  async #find(id, signal) {
-    for (let after = ""; ;) {
-      const page = await list(after, searchSize, signal);
-      const found = page.dead_letters.find((letter) => letter.id === id);
-      if (found || !page.next) return found;
-      after = page.next;
-    }
+  // outcome says what a retry has come to: its receipt says rejected if the database has refused the record again, or
+  // somebody has given it up meanwhile.
+  #outcome({ state, reason }) {
+    if (state === "persisted") this.#say("good", "persisted again", "The database has taken it: it is in its log now.");
+    else if (reason.startsWith("discarded")) this.#say("bad", "discarded", "Somebody else has discarded it meanwhile.");
+    else this.#say("bad", "refused again", `${reason}.`);
   }
 
   #say(state, word, text) {
