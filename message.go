@@ -35,10 +35,22 @@ type DeadLetter struct {
 	Log        string // empty when it could not be read
 	Reason     string
 	SetAsideAt time.Time
-	Attempts   int    // how often it has been tried
-	Discarded  bool   // only the reason is kept, for whoever holds its receipt
-	Undecoded  bool   // Record.Body is a broker message that could not be decoded, not a body
-	Record     Record // what was to be appended; for an undecoded one only Body is set, to the whole broker message
+	Attempts   int       // how often it has been tried
+	Discarded  bool      // only the reason is kept, for whoever holds its receipt
+	AcceptedAt time.Time // by the backend's clock; if that could not be read, when the broker stored it; zero if not known
+	// Payload is the batch that a retry applies, as EncodeBatch writes it: of one record, or a broker message as it came,
+	// which could not be decoded. Nil if it is not kept.
+	Payload []byte
+}
+
+// Record decodes what was to be persisted. It says false if that is not one record: Payload is then a broker message that
+// could not be decoded, or nil. The body shares Payload's memory.
+func (l *DeadLetter) Record() (Record, bool) {
+	batch, err := DecodeBatch(l.Payload)
+	if err != nil || len(batch.Records) != 1 || batch.Run() != l.Run {
+		return Record{}, false
+	}
+	return batch.Records[0], true
 }
 
 // RefusalID is the ID of the letter that stands for the retry with the given mark, which has persisted nothing because

@@ -78,8 +78,7 @@ func (h Held) Release() {
 
 // memoryOfLetter returns about how many bytes a dead letter takes.
 func memoryOfLetter(l *drainmark.DeadLetter) int {
-	return len(l.Record.Body) + len(l.Reason) + len(l.Log) + len(l.ID) + len(l.Record.Key) + len(l.Record.ContentType) +
-		len(l.Record.Trace) + len(l.Record.Log) + len(l.Record.Target) + int(unsafe.Sizeof(*l))
+	return len(l.Payload) + len(l.Reason) + len(l.Log) + len(l.ID) + int(unsafe.Sizeof(*l))
 }
 
 // memoryOfLog returns about how many bytes an entry in a list of logs takes.

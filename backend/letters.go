@@ -80,12 +80,12 @@ func (l *letterList) readLetters(ctx context.Context) (full bool, err error) {
 			l.ordinal = letter.Ordinal
 			continue
 		}
-		if len(l.list.Letters) == l.limit || l.size > 0 && l.size+len(letter.Record.Body) > store.PageBytes {
+		if len(l.list.Letters) == l.limit || l.size > 0 && l.size+len(letter.Payload) > store.PageBytes {
 			l.list.Next = fmt.Sprintf("%d.%d", l.partition, l.ordinal)
 			return true, nil
 		}
 		l.list.Letters = append(l.list.Letters, letter.DeadLetter)
-		l.size += len(letter.Record.Body)
+		l.size += len(letter.Payload)
 		l.ordinal = letter.Ordinal
 	}
 	return false, nil

@@ -135,7 +135,7 @@ func (d *drain) logLetters(c *store.Commit) {
 	for i := range c.Operations {
 		l := c.Operations[i].Letter
 		switch {
-		case c.Operations[i].Kind != store.SetAside || l.Record.Kind == drainmark.Retry: // the letter that stays is told
+		case c.Operations[i].Kind != store.SetAside || drainmark.RefusedLetter(l.ID) != l.ID: // the letter that stays is told
 			continue
 		case l.Discarded:
 			discarded++
@@ -216,7 +216,7 @@ func (d *drain) resolveLetter(ctx context.Context, e entry) (entry, error) {
 		e.ops = d.declareLost(e.record.Target)
 	case found && e.record.Kind == drainmark.Discard:
 		letter.Discarded = true
-		letter.Record = drainmark.Record{Kind: letter.Record.Kind, AcceptedAt: letter.Record.AcceptedAt}
+		letter.Payload = nil
 		e.ops = []store.Operation{{Kind: store.SetAside, Letter: &letter}}
 	case there && letter.Discarded && e.record.Kind == drainmark.Retry:
 		e.tried = &letter
@@ -254,23 +254,16 @@ func (d *drain) readLetter(ctx context.Context, id string) (letter drainmark.Dea
 	}
 }
 
-// retried makes the operations that try a letter's record, or its whole undecoded batch, again.
+// retried makes the operations that try again what a letter has kept.
 func retried(letter *drainmark.DeadLetter) ([]store.Operation, error) {
-	restore := store.Operation{Kind: store.Restore, Letter: letter}
-	if !letter.Undecoded {
-		record := &letter.Record
-		kind := store.Append
-		if record.Kind == drainmark.Clear {
-			kind = store.Clear
-		}
-		mark := drainmark.Mark{Partition: letter.Run.Partition, Producer: letter.Run.Producer, Sequence: letter.Run.First}
-		return []store.Operation{restore, {Kind: kind, Mark: mark, Record: record}}, nil
+	if len(letter.Payload) == 0 {
+		return nil, errors.New("what it was of was not kept, so that there is nothing to try again")
 	}
-	batch, err := drainmark.DecodeBatch(letter.Record.Body)
+	batch, err := drainmark.DecodeBatch(letter.Payload)
 	if err != nil {
 		return nil, err
 	}
-	ops := []store.Operation{restore}
+	ops := []store.Operation{{Kind: store.Restore, Letter: letter}}
 	for i := range batch.Records {
 		r := &batch.Records[i]
 		if (r.Kind == drainmark.Append || r.Kind == drainmark.Clear) && drainmark.CheckLogName(r.Log) != nil {

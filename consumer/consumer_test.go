@@ -340,7 +340,7 @@ func TestRefusedRecord(t *testing.T) {
 				r.wait(time.Second)
 				r.expect("a", "b", "c", "d", "e")
 				letters := r.letters()
-				if len(letters) != 2 || letters[0].Run.First != 3 || letters[1].Run.First != 6 || string(letters[0].Record.Body) != "bad 1" ||
+				if len(letters) != 2 || letters[0].Run.First != 3 || letters[1].Run.First != 6 || bodyOf(letters[0].DeadLetter) != "bad 1" ||
 					!strings.Contains(letters[0].Reason, "too bad") || letters[0].Attempts != 1 || letters[0].Log != "log" {
 					t.Fatalf("the dead letters are %+v", letters)
 				}
@@ -388,7 +388,7 @@ func TestUndecodableBatch(t *testing.T) {
 			t.Fatalf("the dead letters are %+v", letters)
 		}
 		for i, want := range []drainmark.Run{{Producer: r.producer, First: 2, Last: 3}, {}, {}} {
-			if letters[i].Run != want || !letters[i].Undecoded || letters[i].Reason == "" {
+			if letters[i].Run != want || len(letters[i].Payload) == 0 || letters[i].Reason == "" {
 				t.Errorf("dead letter %d is %+v", i, letters[i])
 			}
 		}
@@ -439,12 +439,12 @@ func TestMarksOfABrokerMessageAreBelievedOnlyIfItCanHaveSoMany(t *testing.T) {
 			t.Fatalf("%d dead letters", len(letters))
 		}
 		for _, l := range letters {
-			if (l.Run != drainmark.Run{}) || !l.Undecoded {
+			if (l.Run != drainmark.Run{}) {
 				t.Errorf("the marks of %s were believed: %s", l.ID, l.Run)
 			}
 		}
-		if l := letters[1]; len(l.Record.Body) != 0 || !strings.Contains(l.Reason, "SHA-256") || !strings.Contains(l.Reason, "limit is 8388608") {
-			t.Errorf("of the huge message %d bytes are kept; the reason is %q", len(l.Record.Body), l.Reason)
+		if l := letters[1]; len(l.Payload) != 0 || !strings.Contains(l.Reason, "SHA-256") || !strings.Contains(l.Reason, "limit is 8388608") {
+			t.Errorf("of the huge message %d bytes are kept; the reason is %q", len(l.Payload), l.Reason)
 		}
 	})
 }

@@ -61,27 +61,33 @@ func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
 	})
 }
 
+// setAside commits a letter as a consumer before would have, and that its marks are done.
+func (r *rig) setAside(letter *drainmark.DeadLetter) {
+	r.t.Helper()
+	ctx, master := context.Background(), r.db.Store()
+	if _, err := master.Claim(ctx, store.Claim{Owner: "setup", Epoch: 1}, time.Minute); err != nil {
+		r.t.Fatal(err)
+	}
+	done := map[drainmark.ProducerID]drainmark.ProducerProgress{
+		r.producer: {Done: drainmark.Ranges{{First: letter.Run.First, Last: letter.Run.Last}}},
+	}
+	commit := store.Commit{Epoch: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
+	if _, err := store.NewHolder(master, 1).Commit(ctx, commit); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := master.Leave(ctx, "setup"); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
 func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 		b := drainmark.Batch{Producer: r.producer, First: 1, Records: []drainmark.Record{message("a"), {Kind: drainmark.Fence}, message("b")}}
 		letter := drainmark.DeadLetter{
-			ID: b.Run().String(), Run: b.Run(), Reason: "of a newer version", Undecoded: true, Attempts: 1,
-			Record: drainmark.Record{Body: drainmark.EncodeBatch(nil, &b)},
+			ID: b.Run().String(), Run: b.Run(), Reason: "of a newer version", Attempts: 1, Payload: drainmark.EncodeBatch(nil, &b),
 		}
-		var master store.Store = r.db.Store()
-		if _, err := master.Claim(context.Background(), store.Claim{Owner: "setup", Epoch: 1}, time.Minute); err != nil {
-			t.Fatal(err)
-		}
-		done := map[drainmark.ProducerID]drainmark.ProducerProgress{r.producer: {Done: drainmark.Ranges{{First: 1, Last: 3}}, LastAt: 0}}
-		commit := store.Commit{Epoch: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: &letter}}}
-		if _, err := store.NewHolder(master, 1).Commit(context.Background(), commit); err != nil {
-			t.Fatal(err)
-		}
-		if err := master.Leave(context.Background(), "setup"); err != nil {
-			t.Fatal(err)
-		}
-		_ = master.Release(context.Background(), "setup", 0)
+		r.setAside(&letter)
 		r.begin()
 		r.publish(4, drainmark.Record{Kind: drainmark.Retry, Target: letter.ID})
 		r.wait(time.Second)
@@ -90,6 +96,28 @@ func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 			t.Errorf("left are %+v", left)
 		}
 	})
+}
+
+func TestRetryOfALetterWithoutItsPayload(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		run := drainmark.Run{Producer: r.producer, First: 1, Last: 1}
+		r.setAside(&drainmark.DeadLetter{ID: run.String(), Run: run, Reason: "too large", Attempts: 1})
+		r.begin()
+		r.publish(2, drainmark.Record{Kind: drainmark.Retry, Target: run.String()}, message("a"))
+		r.wait(time.Second)
+		r.expect("a")
+		left := r.letters()
+		if len(left) != 1 || left[0].Attempts != 2 || !strings.Contains(left[0].Reason, "was not kept") {
+			t.Errorf("left are %+v", left)
+		}
+	})
+}
+
+// bodyOf is the body of the record that the letter has kept.
+func bodyOf(l drainmark.DeadLetter) string {
+	r, _ := l.Record()
+	return string(r.Body)
 }
 
 // stale is a store that once answers as an old master does that nobody writes to any more.

@@ -105,8 +105,8 @@ func (d *drain) lost(delivery *broker.Delivery) entry {
 	reason := "lost by the broker: " + delivery.Lost
 	sum := sha256.Sum256([]byte(reason))
 	letter := &drainmark.DeadLetter{
-		ID: fmt.Sprintf("%d-lost-%s", d.partition, hex.EncodeToString(sum[:16])), Run: drainmark.Run{Partition: d.partition}, Reason: reason, SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
-		Record: drainmark.Record{Kind: drainmark.Append},
+		ID: fmt.Sprintf("%d-lost-%s", d.partition, hex.EncodeToString(sum[:16])), Run: drainmark.Run{Partition: d.partition},
+		Reason: reason, SetAsideAt: d.now(), Attempts: 1,
 	}
 	return entry{ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 }
@@ -166,8 +166,8 @@ func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
 	}
 	run.Partition = d.partition // also if the marks are not known
 	letter := &drainmark.DeadLetter{
-		ID: id, Run: run, Reason: reason, SetAsideAt: d.now(), Attempts: 1, Undecoded: true,
-		Record: drainmark.Record{Kind: drainmark.Append, Body: payload, AcceptedAt: delivery.StoredAt},
+		ID: id, Run: run, Reason: reason, SetAsideAt: d.now(), Attempts: 1,
+		Payload: payload, AcceptedAt: delivery.StoredAt,
 	}
 	return entry{run: run, ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 }
@@ -179,7 +179,7 @@ func (d *drain) setAside(e entry, reason string) entry {
 	case len(e.ops) > 0 && e.ops[0].Kind == store.SetAside: // the store takes not even the letter: without its content, then
 		stripped := *e.ops[0].Letter
 		stripped.Reason += "; its content could not be kept: " + reason
-		stripped.Record.Body, stripped.Record.Key, stripped.Record.Trace = nil, "", ""
+		stripped.Payload = nil
 		letter = &stripped
 	case e.tried != nil: // the letter stays, with what came of it
 		again := *e.tried
@@ -187,7 +187,10 @@ func (d *drain) setAside(e entry, reason string) entry {
 		letter = &again
 	default:
 		letter.ID = drainmark.Mark{Partition: e.run.Partition, Producer: e.run.Producer, Sequence: e.run.First}.String()
-		letter.Log, letter.Record = e.record.Log, *e.record
+		letter.Log, letter.AcceptedAt = e.record.Log, e.record.AcceptedAt
+		letter.Payload = drainmark.EncodeBatch(nil, &drainmark.Batch{
+			Partition: e.run.Partition, Producer: e.run.Producer, First: e.run.First, Records: []drainmark.Record{*e.record},
+		})
 	}
 	e.ops = []store.Operation{{Kind: store.SetAside, Letter: letter}}
 	if e.tried != nil {
@@ -201,6 +204,6 @@ func (d *drain) refusal(e entry, reason string) store.Operation {
 	mark := drainmark.Mark{Partition: e.run.Partition, Producer: e.run.Producer, Sequence: e.run.First}
 	return store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
 		ID: drainmark.RefusalID(e.tried.ID, mark), Run: e.run, Log: e.tried.Log, Reason: reason, SetAsideAt: d.now(), Attempts: 1,
-		Discarded: true, Record: drainmark.Record{Kind: drainmark.Retry, Target: e.tried.ID, AcceptedAt: e.record.AcceptedAt},
+		Discarded: true, AcceptedAt: e.record.AcceptedAt,
 	}}
 }

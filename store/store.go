@@ -139,7 +139,7 @@ type Reader interface {
 	Written(ctx context.Context, partition int, since uint64, limit int) (Written, error)
 
 	// Rejected returns, for those of the runs (all of one partition) of which any mark was set aside, the dead letters
-	// that say why, discarded ones too, without their records: at most so many for each run, in any order. The result
+	// that say why, discarded ones too, without their payloads: at most so many for each run, in any order. The result
 	// keeps the order of the runs.
 	Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error)
 

@@ -48,8 +48,8 @@ func TestLargeAnswersAreWrittenInPieces(t *testing.T) {
 	letters := backend.DeadLetters{Next: "1.2"}
 	for i, body := range bodiesOf(rand.New(rand.NewPCG(1, 2))) {
 		page.Messages = append(page.Messages, message(uint64(i+1), body))
-		letters.Letters = append(letters.Letters, drainmark.DeadLetter{ID: "x", Reason: body[:min(len(body), 100)],
-			Record: drainmark.Record{Body: []byte(body), AcceptedAt: time.Now()}})
+		letters.Letters = append(letters.Letters, setAside(
+			drainmark.DeadLetter{ID: "x", Reason: body[:min(len(body), 100)]}, drainmark.Record{Body: []byte(body), AcceptedAt: time.Now()}))
 	}
 	page.Log.LastPosition = uint64(len(page.Messages))
 	service := &fake{

@@ -106,19 +106,24 @@ func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byt
 	} else {
 		dst = append(dst, `,"producer":null,"first":null,"last":null`...)
 	}
-	if bodies && (l.Record.Body != nil || !l.Record.AcceptedAt.IsZero()) { // there is a record to show
-		dst = e.body(append(dst, ','), l.Record.Body)
+	record, decoded := l.Record()
+	undecoded := !decoded && len(l.Payload) > 0
+	if undecoded {
+		record.Body = l.Payload
 	}
-	if l.Record.ContentType != "" {
-		dst = appendString(append(dst, `,"content_type":`...), l.Record.ContentType)
+	if bodies && (decoded || undecoded) {
+		dst = e.body(append(dst, ','), record.Body)
 	}
-	if !l.Record.AcceptedAt.IsZero() {
-		dst = e.time(append(dst, `,"accepted_at":`...), l.Record.AcceptedAt)
+	if record.ContentType != "" {
+		dst = appendString(append(dst, `,"content_type":`...), record.ContentType)
 	}
-	if l.Record.Key != "" {
-		dst = appendString(append(dst, `,"key":`...), l.Record.Key)
+	if !l.AcceptedAt.IsZero() {
+		dst = e.time(append(dst, `,"accepted_at":`...), l.AcceptedAt)
 	}
-	return append(strconv.AppendBool(append(dst, `,"undecoded":`...), l.Undecoded), '}')
+	if record.Key != "" {
+		dst = appendString(append(dst, `,"key":`...), record.Key)
+	}
+	return append(strconv.AppendBool(append(dst, `,"undecoded":`...), undecoded), '}')
 }
 
 // bodyPart is how many bytes of a body are appended at once: six times as many at most. Base64 needs a multiple of three.

@@ -74,18 +74,26 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// setAside returns the letter as one of the record, with a mark.
+func setAside(l drainmark.DeadLetter, r drainmark.Record) drainmark.DeadLetter {
+	l.Run = drainmark.Run{Partition: 1, Producer: producer, First: 3, Last: 3}
+	r.Kind, l.AcceptedAt = drainmark.Append, r.AcceptedAt
+	l.Payload = drainmark.EncodeBatch(nil, &drainmark.Batch{Partition: 1, Producer: producer, First: 3, Records: []drainmark.Record{r}})
+	return l
+}
+
 // letters are dead letters of every sort.
 func letters() []drainmark.DeadLetter {
 	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
-	run := drainmark.Run{Partition: 1, Producer: producer, First: 3, Last: 3}
+	letter := func(id string, r drainmark.Record) drainmark.DeadLetter {
+		r.Log, r.AcceptedAt = "guestbook", at
+		return setAside(drainmark.DeadLetter{ID: id, Log: "guestbook", Reason: "refused", SetAsideAt: at}, r)
+	}
+	text := letter("text", drainmark.Record{Body: []byte("hello"), ContentType: "text/plain", Key: "k"})
+	text.Attempts = 2
 	return []drainmark.DeadLetter{
-		{
-			ID: "text", Run: run, Log: "guestbook", Reason: "refused", SetAsideAt: at, Attempts: 2,
-			Record: drainmark.Record{Body: []byte("hello"), ContentType: "text/plain", Key: "k", AcceptedAt: at},
-		},
-		{ID: "bytes", Run: run, Log: "guestbook", Reason: "refused", SetAsideAt: at, Record: drainmark.Record{Body: []byte{0, 255}, AcceptedAt: at}},
-		{ID: "empty", Run: run, Log: "guestbook", Reason: "refused", SetAsideAt: at, Record: drainmark.Record{AcceptedAt: at}},
-		{ID: "unread", Run: drainmark.Run{Partition: 2}, Reason: "damaged", SetAsideAt: at, Undecoded: true, Record: drainmark.Record{Body: []byte("DMB\x01")}},
+		text, letter("bytes", drainmark.Record{Body: []byte{0, 255}}), letter("empty", drainmark.Record{}),
+		{ID: "unread", Run: drainmark.Run{Partition: 2}, Reason: "damaged", SetAsideAt: at, Payload: []byte("DMB\x01")},
 		{ID: "missing", Run: drainmark.Run{Partition: 2, Producer: producer, First: 4, Last: 9}, Reason: "not delivered"},
 	}
 }

@@ -209,8 +209,9 @@ func (w *World) checkDeadLetters(ctx context.Context, b *backendProcess) {
 	}
 	letters := map[string]drainmark.DeadLetter{}
 	for _, l := range list.Letters {
-		content := string(l.Record.Body)
-		if before, twice := letters[content]; twice && before.Record.Key == "" {
+		record, _ := l.Record()
+		content := string(record.Body)
+		if _, twice := letters[content]; twice && record.Key == "" {
 			w.violation("P2: %s is among the dead letters twice", content)
 		}
 		letters[content] = l
@@ -229,8 +230,9 @@ func (w *World) checkDeadLetters(ctx context.Context, b *backendProcess) {
 		if _, err := b.Publish(ctx, drainmark.Record{Kind: kind, Target: l.ID}); err != nil {
 			w.violation("P9: %s of dead letter %s: %v", kind, l.ID, err)
 		}
-		if fate[string(l.Record.Body)] != drainmark.Retry { // several letters of one key: one retry persists it
-			fate[string(l.Record.Body)] = kind
+		record, _ := l.Record()
+		if fate[string(record.Body)] != drainmark.Retry { // several letters of one key: one retry persists it
+			fate[string(record.Body)] = kind
 		}
 	}
 	if w.settleAll(ctx, b) {

@@ -151,7 +151,7 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 			break
 		}
 		if !letter.Discarded {
-			size += len(letter.Record.Body)
+			size += len(letter.Payload)
 			letters = append(letters, store.DeadLetter{DeadLetter: letter.DeadLetter, Ordinal: ordinal})
 		}
 	}

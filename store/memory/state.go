@@ -142,7 +142,7 @@ func (p *partition) rejected(run drainmark.Run, limit int) []drainmark.DeadLette
 		r := letter.Run
 		if r.First > 0 && r.Producer == run.Producer && r.First <= run.Last && run.First <= r.Last {
 			found := letter.DeadLetter
-			found.Record = drainmark.Record{}
+			found.Payload = nil
 			rejected = append(rejected, found)
 		}
 	}

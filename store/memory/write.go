@@ -135,6 +135,6 @@ func (p *partition) replace(w store.LetterWrite, clock time.Duration) {
 		p.ordinals = p.ordinals.with(w.New.ID, ordinal)
 	}
 	kept := letter{DeadLetter: *w.New, at: clock}
-	kept.Record.Body, kept.SetAsideAt = bytes.Clone(w.New.Record.Body), stored(w.New.SetAsideAt)
+	kept.Payload, kept.SetAsideAt, kept.AcceptedAt = bytes.Clone(w.New.Payload), stored(w.New.SetAsideAt), stored(w.New.AcceptedAt)
 	p.letters = p.letters.with(ordinal, &kept)
 }

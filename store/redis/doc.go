@@ -53,8 +53,8 @@
 //	letters:open                    sorted set  id, by ordinal, of those not discarded
 //	letters:discarded               sorted set  id, by the clock when it was set aside
 //	letters:heads                   hash        id: "<member of marks or spans>\n<partition> <producer> <first> <last>
-//	                                            <set aside at> <attempts> <discarded> <undecoded> <log> <reason>"
-//	letters:records                 hash        id: "<kind> <accepted at> <log> <type> <key> <target> <trace>\n<body>"
+//	                                            <set aside at> <attempts> <discarded> 0 <log> <reason>"
+//	letters:records                 hash        id: "p <accepted at>\n<payload>"
 //	letters:marks, letters:spans    sorted set  "<producer>-<last>-<first>-<id>": letters of one mark, and of several
 //
 // Every commit, claim and release is announced on the channel drainmark:changes.

@@ -342,7 +342,7 @@ func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.R
 // readRejected reads id and head of each letter.
 func readRejected(found reply) (rejected []drainmark.DeadLetter, err error) {
 	for i := 0; i+1 < len(found.list()); i += 2 {
-		letter, err := parseHead(found.at(i).String(), found.at(i+1))
+		letter, _, err := parseHead(found.at(i).String(), found.at(i+1))
 		if err != nil {
 			return nil, err
 		}

@@ -153,65 +153,70 @@ func formatMark(l *drainmark.DeadLetter) string {
 	return fmt.Sprintf("%s-%020d-%020d-%s", l.Run.Producer, l.Run.Last, l.Run.First, l.ID)
 }
 
-// appendHead writes a letter without its record.
+// appendHead writes a letter without its payload. Older versions have kept in the eighth place whether it was decoded.
 func appendHead(dst []byte, l *drainmark.DeadLetter) []byte {
-	return fmt.Appendf(dst, "%d %s %d %d %d %d %s %s %s %s", l.Run.Partition, l.Run.Producer, l.Run.First, l.Run.Last, l.SetAsideAt.UnixMicro(),
-		l.Attempts, truthText(l.Discarded), truthText(l.Undecoded), strconv.Quote(l.Log), strconv.Quote(l.Reason))
+	return fmt.Appendf(dst, "%d %s %d %d %d %d %s 0 %s %s", l.Run.Partition, l.Run.Producer, l.Run.First, l.Run.Last, l.SetAsideAt.UnixMicro(),
+		l.Attempts, truthText(l.Discarded), strconv.Quote(l.Log), strconv.Quote(l.Reason))
 }
 
-// parseHead reads a letter without its record: the mark that it is found by on a line of its own, and what appendHead
+// parseHead reads a letter without its payload: the mark that it is found by on a line of its own, and what appendHead
 // wrote. store.ErrNotFound from nothing.
-func parseHead(id string, text reply) (drainmark.DeadLetter, error) {
+func parseHead(id string, text reply) (l drainmark.DeadLetter, undecoded bool, err error) {
 	if text.isNil() {
-		return drainmark.DeadLetter{}, store.ErrNotFound
+		return l, false, store.ErrNotFound
 	}
 	_, head, _ := strings.Cut(text.String(), "\n")
 	s := scanner{rest: head}
-	l := drainmark.DeadLetter{ID: id}
+	l.ID = id
 	l.Run.Partition = int(s.signed())
 	s.hex(l.Run.Producer[:])
 	l.Run.First, l.Run.Last = s.unsigned(), s.unsigned()
 	l.SetAsideAt, l.Attempts = s.moment(), int(s.signed())
-	l.Discarded, l.Undecoded = s.truth(), s.truth()
+	l.Discarded, undecoded = s.truth(), s.truth()
 	l.Log, l.Reason = s.quoted(), s.quoted()
 	if s.bad {
-		return drainmark.DeadLetter{}, fmt.Errorf("dead letter %q: %w", id, errForeign)
+		return drainmark.DeadLetter{}, false, fmt.Errorf("dead letter %q: %w", id, errForeign)
 	}
-	return l, nil
+	return l, undecoded, nil
 }
 
-// appendRecord writes a letter's record; its body follows behind the line.
-func appendRecord(dst []byte, r *drainmark.Record) []byte {
-	dst = fmt.Appendf(dst, "%d %d ", r.Kind, r.AcceptedAt.UnixMicro())
-	for _, text := range []string{r.Log, r.ContentType, r.Key, r.Target, r.Trace} {
-		dst = append(strconv.AppendQuote(dst, text), ' ')
-	}
-	return append(dst, '\n')
-}
+// payloadMark begins a letter's payload. Older versions have written records, which begin with a number.
+const payloadMark = "p "
 
-// parseRecord reads what appendRecord wrote, and the body.
-func parseRecord(text reply) (drainmark.Record, error) {
-	line, body, _ := strings.Cut(text.String(), "\n")
-	s := scanner{rest: line}
-	r := drainmark.Record{Kind: drainmark.RecordKind(s.unsigned()), AcceptedAt: s.moment()}
-	for _, into := range []*string{&r.Log, &r.ContentType, &r.Key, &r.Target, &r.Trace} {
-		*into = s.quoted()
-	}
-	if s.bad {
-		return drainmark.Record{}, fmt.Errorf("a dead letter's record: %w", errForeign)
-	}
-	r.Body = []byte(body)
-	return r, nil
+// appendPayloadHead writes what stands before a letter's payload.
+func appendPayloadHead(dst []byte, l *drainmark.DeadLetter) []byte {
+	return fmt.Appendf(dst, payloadMark+"%d\n", l.AcceptedAt.UnixMicro())
 }
 
 // parseLetter reads a whole letter.
-func parseLetter(id string, head, record reply) (drainmark.DeadLetter, error) {
-	l, err := parseHead(id, head)
-	if err == nil {
-		l.Record, err = parseRecord(record)
-	}
+func parseLetter(id string, head, content reply) (drainmark.DeadLetter, error) {
+	l, undecoded, err := parseHead(id, head)
 	if err != nil {
-		return drainmark.DeadLetter{}, err
+		return l, err
+	}
+	line, rest, _ := strings.Cut(content.String(), "\n")
+	line, packed := strings.CutPrefix(line, payloadMark)
+	s := scanner{rest: line}
+	var r drainmark.Record
+	if !packed {
+		r.Kind = drainmark.RecordKind(s.unsigned())
+	}
+	l.AcceptedAt = s.moment()
+	if !packed {
+		for _, into := range []*string{&r.Log, &r.ContentType, &r.Key, &r.Target, &r.Trace} {
+			*into = s.quoted()
+		}
+	}
+	switch {
+	case s.bad:
+		return drainmark.DeadLetter{}, fmt.Errorf("the payload of dead letter %q: %w", id, errForeign)
+	case packed || undecoded:
+		l.Payload = []byte(rest)
+	case !l.Discarded:
+		r.AcceptedAt, r.Body = l.AcceptedAt, []byte(rest)
+		l.Payload = drainmark.EncodeBatch(nil, &drainmark.Batch{
+			Partition: l.Run.Partition, Producer: l.Run.Producer, First: l.Run.First, Records: []drainmark.Record{r},
+		})
 	}
 	return l, nil
 }

@@ -2,8 +2,10 @@ package redis
 
 import (
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
@@ -15,8 +17,8 @@ func FuzzText(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text string) {
 		_, _ = parseMessage(0, reply{[]any{"1-0", []any{"m", text}}})
-		_, _ = parseHead("id", reply{text})
-		_, _ = parseRecord(reply{text})
+		_, _, _ = parseHead("id", reply{text})
+		_, _ = parseLetter("id", reply{"\n0 00000000000000000000000000000001 1 1 0 1 0 0 \"\" \"\""}, reply{text})
 		_, _ = parseProducer(text)
 		_, _ = parseLog("log", reply{text})
 		_, _ = readDeployment(reply{text})
@@ -33,5 +35,25 @@ func TestAStoreOfAnotherFormatIsRefused(t *testing.T) {
 	want := newDeployment(drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 4})
 	if d, err := readDeployment(reply{want.text}); err != nil || *d != *want {
 		t.Errorf("%q: %+v, %v", want.text, d, err)
+	}
+}
+
+func TestADeadLetterOfAnOlderVersionIsRead(t *testing.T) {
+	t.Parallel()
+	record := drainmark.Record{
+		Kind: drainmark.Append, Log: "a log", ContentType: "text/plain", Body: []byte("two\nlines"), Key: "key", AcceptedAt: time.UnixMicro(5).UTC(),
+	}
+	content := "1 5 \"a log\" \"text/plain\" \"key\" \"\" \"\" \ntwo\nlines"
+	for head, want := range map[string]string{
+		"\n0 00000000000000000000000000000001 7 7 9 1 0 0 \"a log\" \"why\"": "",
+		"\n0 00000000000000000000000000000001 7 7 9 1 0 1 \"\" \"why\"":      "two\nlines", // undecoded
+	} {
+		l, err := parseLetter("id", reply{head}, reply{content})
+		if err != nil || !l.AcceptedAt.Equal(record.AcceptedAt) {
+			t.Errorf("%q is read as %+v (%v)", head, l, err)
+		}
+		if r, ok := l.Record(); want == "" && (!ok || !reflect.DeepEqual(r, record)) || want != "" && string(l.Payload) != want {
+			t.Errorf("%q holds %q", head, l.Payload)
+		}
 	}
 }

@@ -194,7 +194,7 @@ func (e *encoder) letter(w store.LetterWrite) {
 	e.arg(truthText(!l.Discarded))
 	e.scratch = appendHead(e.scratch[:0], l)
 	e.argBytes(e.scratch)
-	e.scratch = appendRecord(e.scratch[:0], &l.Record)
-	e.argBytes(e.scratch, l.Record.Body)
+	e.scratch = appendPayloadHead(e.scratch[:0], l)
+	e.argBytes(e.scratch, l.Payload)
 	e.arg(formatMark(l), truthText(l.Run.First < l.Run.Last))
 }

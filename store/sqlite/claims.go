@@ -122,7 +122,7 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 		if row != nil {
 			return store.ErrHeld
 		}
-		const take = `INSERT INTO partitions (partition, owner, epoch, until, ttl, revision, cursor, rejected, clock) VALUES (?, ?, ?, ?, ?, 0, '', 0, 0)
+		const take = `INSERT INTO partitions (partition, owner, epoch, until, ttl, revision, cursor, rejected, set_aside, clock) VALUES (?, ?, ?, ?, ?, 0, '', 0, 0, 0)
 			ON CONFLICT DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch, until = excluded.until, ttl = excluded.ttl`
 		if _, err := c.exec(bg, take, claim.Partition, claim.Owner, claim.Epoch, now.Add(ttl), ttl); err != nil {
 			return err

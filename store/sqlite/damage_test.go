@@ -128,7 +128,6 @@ func TestWhatSomebodyHasDoneToTheTablesIsReported(t *testing.T) {
 		"a table is removed":   {"DROP TABLE messages", "has not the tables", "has not the tables", "lacks messages"},
 		"a column is removed":  {"DROP VIEW log_messages; ALTER TABLE messages DROP COLUMN body", "has not the tables", "has not the tables", ""},
 		"an index is removed":  {"DROP INDEX keys_by_age", "", "", "lacks keys_by_age"},
-		"a trigger is removed": {"DROP TRIGGER count_new_letter", "", "", "lacks count_new_letter"},
 		"messages are removed": {"DELETE FROM messages WHERE id & 0xff = 7", "position 7 is gone", "", ""},
 		"the last messages are removed": {
 			"DELETE FROM messages WHERE id >= (SELECT max(id) - 5 FROM messages)", "position 495 is gone", "", ""},

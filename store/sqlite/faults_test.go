@@ -249,7 +249,7 @@ func TestWhatIsNotAStoreIsNotOpened(t *testing.T) {
 			}
 		}},
 		{"something else's database", "something else", shell("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)")},
-		{"a newer store", "made by a newer", shell("PRAGMA application_id = 0x444d524b; PRAGMA user_version = 5; CREATE TABLE t (x)")},
+		{"a newer store", "made by a newer", shell("PRAGMA application_id = 0x444d524b; PRAGMA user_version = 999; CREATE TABLE t (x)")},
 		{"a folder", "is a directory", func(t *testing.T, path string) {
 			if err := os.Mkdir(path, 0o700); err != nil {
 				t.Fatal(err)

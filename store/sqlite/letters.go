@@ -10,33 +10,35 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// letterColumns are the columns that scanLetter reads.
-const letterColumns = `ordinal, id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, undecoded,
-	kind, record_log, content_type, body, key, target, trace, accepted_at`
+// headColumns are the columns that scanHead reads, and letterColumns those that scanLetter reads.
+const (
+	headColumns = "id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, accepted_at"
 
-func scanLetter(row []driver.Value) store.DeadLetter {
-	letter := store.DeadLetter{Ordinal: number(row[0]), DeadLetter: drainmark.DeadLetter{
-		ID:  text(row[1]),
-		Run: drainmark.Run{Partition: int(integer(row[2])), First: number(row[4]), Last: number(row[5])},
-		Log: text(row[6]), Reason: text(row[7]), SetAsideAt: moment(row[8]), Attempts: int(integer(row[9])),
-		Discarded: truth(row[10]), Undecoded: truth(row[11]),
-		Record: drainmark.Record{
-			Kind: drainmark.RecordKind(integer(row[12])), Log: text(row[13]), ContentType: text(row[14]), Body: blob(row[15]),
-			Key: text(row[16]), Target: text(row[17]), Trace: text(row[18]), AcceptedAt: moment(row[19]),
-		},
-	}}
-	copy(letter.Run.Producer[:], blob(row[3]))
+	letterColumns = headColumns + ", payload, ordinal"
+)
+
+// scanHead reads a letter without its payload.
+func scanHead(row []driver.Value) drainmark.DeadLetter {
+	letter := drainmark.DeadLetter{
+		ID: text(row[0]), Run: drainmark.Run{Partition: int(integer(row[1])), First: number(row[3]), Last: number(row[4])},
+		Log: text(row[5]), Reason: text(row[6]), SetAsideAt: moment(row[7]), Attempts: int(integer(row[8])),
+		Discarded: truth(row[9]), AcceptedAt: moment(row[10]),
+	}
+	copy(letter.Run.Producer[:], blob(row[2]))
 	return letter
 }
 
-const upsertLetter = `INSERT INTO dead_letters (partition, id, run_partition, producer, first, last, log, reason, set_aside_at, attempts,
-	discarded, undecoded, kind, record_log, content_type, body, key, target, trace, accepted_at, aged_from)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+func scanLetter(row []driver.Value) store.DeadLetter {
+	letter := store.DeadLetter{DeadLetter: scanHead(row), Ordinal: number(row[12])}
+	letter.Payload = blob(row[11])
+	return letter
+}
+
+const upsertLetter = "INSERT INTO dead_letters (" + headColumns + `, payload, partition, aged_from)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (partition, id) DO UPDATE SET run_partition = excluded.run_partition, producer = excluded.producer, first = excluded.first,
 	last = excluded.last, log = excluded.log, reason = excluded.reason, set_aside_at = excluded.set_aside_at,
-	attempts = excluded.attempts, discarded = excluded.discarded, undecoded = excluded.undecoded, kind = excluded.kind,
-	record_log = excluded.record_log, content_type = excluded.content_type, body = excluded.body, key = excluded.key,
-	target = excluded.target, trace = excluded.trace, accepted_at = excluded.accepted_at,
+	attempts = excluded.attempts, discarded = excluded.discarded, accepted_at = excluded.accepted_at, payload = excluded.payload,
 	aged_from = excluded.aged_from`
 
 func (t *writing) writeLetter(w store.LetterWrite) error {
@@ -47,9 +49,8 @@ func (t *writing) writeLetter(w store.LetterWrite) error {
 		_, err := t.conn.exec(ctx, "DELETE FROM dead_letters WHERE partition = ? AND id = ?", partition, w.Old.ID)
 		return err
 	}
-	r := &l.Record
-	_, err := t.conn.exec(ctx, upsertLetter, partition, l.ID, l.Run.Partition, l.Run.Producer[:], l.Run.First, l.Run.Last, l.Log, l.Reason,
-		l.SetAsideAt, l.Attempts, l.Discarded, l.Undecoded, int(r.Kind), r.Log, r.ContentType, r.Body, r.Key, r.Target, r.Trace, r.AcceptedAt, t.w.Clock)
+	_, err := t.conn.exec(ctx, upsertLetter, l.ID, l.Run.Partition, l.Run.Producer[:], l.Run.First, l.Run.Last, l.Log, l.Reason,
+		l.SetAsideAt, l.Attempts, l.Discarded, l.AcceptedAt, l.Payload, partition, t.w.Clock)
 	return err
 }
 
@@ -80,7 +81,7 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 		size := 0
 		err = c.each(ctx, list, args, func(row []driver.Value) error {
 			letters = append(letters, scanLetter(row))
-			if size += len(letters[len(letters)-1].Record.Body); size >= store.PageBytes {
+			if size += len(letters[len(letters)-1].Payload); size >= store.PageBytes {
 				return errEnough
 			}
 			return nil
@@ -91,11 +92,9 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 
 // findRejected finds letters that share a mark with a run: those whose last mark is in the run, and those of several
 // marks that begin in or before the run and end behind it. Each half is a range of an index.
-const findRejected = `SELECT * FROM (
-	SELECT id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, undecoded FROM dead_letters
+const findRejected = "SELECT * FROM (SELECT " + headColumns + ` FROM dead_letters
 	WHERE partition = ?1 AND producer = ?2 AND last BETWEEN ?3 AND ?4 ORDER BY last LIMIT ?5)
-UNION ALL SELECT * FROM (
-	SELECT id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, undecoded FROM dead_letters
+UNION ALL SELECT * FROM (SELECT ` + headColumns + ` FROM dead_letters
 	WHERE partition = ?1 AND producer = ?2 AND first <= ?4 AND last > ?4 AND first < last LIMIT ?5)
 LIMIT ?5`
 
@@ -105,7 +104,7 @@ func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.R
 		for _, run := range runs {
 			first, last := max(1, min(run.First, math.MaxInt64)), min(run.Last, math.MaxInt64)
 			err := c.each(ctx, findRejected, []any{partition, run.Producer[:], first, last, max(each, 0)}, func(row []driver.Value) error {
-				rejected = append(rejected, scanReason(row))
+				rejected = append(rejected, scanHead(row))
 				return nil
 			})
 			if err != nil {
@@ -114,15 +113,4 @@ func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.R
 		}
 		return rejected, nil
 	})
-}
-
-// scanReason reads a letter without its record.
-func scanReason(row []driver.Value) drainmark.DeadLetter {
-	letter := drainmark.DeadLetter{
-		ID: text(row[0]), Run: drainmark.Run{Partition: int(integer(row[1])), First: number(row[3]), Last: number(row[4])},
-		Log: text(row[5]), Reason: text(row[6]), SetAsideAt: moment(row[7]), Attempts: int(integer(row[8])),
-		Discarded: truth(row[9]), Undecoded: truth(row[10]),
-	}
-	copy(letter.Run.Producer[:], blob(row[2]))
-	return letter
 }

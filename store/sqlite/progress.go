@@ -58,8 +58,7 @@ func (t *writing) writeProgress() error {
 	if err != nil {
 		return err
 	}
-	// Triggers count what is set aside: see countLetters.
-	_, err = t.conn.exec(context.Background(), "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, clock = ? WHERE partition = ?",
-		string(t.w.Cursor), t.w.Rejected, t.w.Clock, t.w.Partition)
+	const move = "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, set_aside = set_aside + ?, clock = ? WHERE partition = ?"
+	_, err = t.conn.exec(context.Background(), move, string(t.w.Cursor), t.w.Rejected, t.w.SetAside, t.w.Clock, t.w.Partition)
 	return err
 }

@@ -5,30 +5,81 @@ import (
 	"database/sql/driver"
 	"fmt"
 	"regexp"
-	"strings"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
 )
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 4          // PRAGMA user_version
+	schemaVersion = 5          // PRAGMA user_version
 )
 
 // upgrades makes a file of each schema version, from 1 on, one of the next.
-var upgrades = []string{
-	"ALTER TABLE logs ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; " +
-		"CREATE INDEX logs_by_revision ON logs (partition, revision);",
-	"ALTER TABLE partitions ADD COLUMN set_aside INTEGER NOT NULL DEFAULT 0; " +
+var upgrades = []func(context.Context, *conn) error{
+	statements("ALTER TABLE logs ADD COLUMN revision INTEGER NOT NULL DEFAULT 0; " +
+		"CREATE INDEX logs_by_revision ON logs (partition, revision);"),
+	statements("ALTER TABLE partitions ADD COLUMN set_aside INTEGER NOT NULL DEFAULT 0; " +
 		"UPDATE partitions SET set_aside = (SELECT coalesce(sum(last - first + 1), 0) FROM dead_letters d " +
-		"WHERE d.partition = partitions.partition AND NOT d.discarded);" + countLetters,
+		"WHERE d.partition = partitions.partition AND NOT d.discarded);"),
 	// What there is begins to age anew, by clocks that begin with 0.
-	"ALTER TABLE partitions ADD COLUMN clock INTEGER NOT NULL DEFAULT 0; " +
+	statements("ALTER TABLE partitions ADD COLUMN clock INTEGER NOT NULL DEFAULT 0; " +
 		"ALTER TABLE partitions ADD COLUMN ttl INTEGER NOT NULL DEFAULT 0; " +
 		"ALTER TABLE owners ADD COLUMN ttl INTEGER NOT NULL DEFAULT 0; " +
 		"ALTER TABLE dead_letters ADD COLUMN aged_from INTEGER NOT NULL DEFAULT 0; " +
 		"ALTER TABLE keys RENAME COLUMN accepted_at TO first_at; " +
-		"UPDATE keys SET first_at = 0; UPDATE progress SET last_at = 0;",
+		"UPDATE keys SET first_at = 0; UPDATE progress SET last_at = 0;"),
+	packLetters,
+}
+
+// statements makes an upgrade of SQL alone.
+func statements(script string) func(context.Context, *conn) error {
+	return func(ctx context.Context, c *conn) error { return c.script(ctx, script) }
+}
+
+// packLetters puts the record of each dead letter, which had columns of its own, into a payload.
+func packLetters(ctx context.Context, c *conn) error {
+	const unpacked = `SELECT undecoded, run_partition, producer, first, kind, record_log, content_type, body, key, target, trace, accepted_at
+		FROM dead_letters WHERE ordinal = ?`
+	err := c.script(ctx, "ALTER TABLE dead_letters ADD COLUMN payload BLOB NOT NULL DEFAULT x''; "+
+		"DROP TRIGGER IF EXISTS count_new_letter; DROP TRIGGER IF EXISTS count_changed_letter; DROP TRIGGER IF EXISTS count_removed_letter;")
+	if err != nil {
+		return err
+	}
+	var ordinals []int64
+	err = c.each(ctx, "SELECT ordinal FROM dead_letters WHERE NOT discarded", nil, func(row []driver.Value) error {
+		ordinals = append(ordinals, integer(row[0]))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, ordinal := range ordinals {
+		row, err := c.one(ctx, unpacked, ordinal)
+		if err != nil {
+			return err
+		}
+		if _, err := c.exec(ctx, "UPDATE dead_letters SET payload = ? WHERE ordinal = ?", packed(row), ordinal); err != nil {
+			return err
+		}
+	}
+	return c.script(ctx, "ALTER TABLE dead_letters DROP COLUMN undecoded; ALTER TABLE dead_letters DROP COLUMN kind; "+
+		"ALTER TABLE dead_letters DROP COLUMN record_log; ALTER TABLE dead_letters DROP COLUMN content_type; "+
+		"ALTER TABLE dead_letters DROP COLUMN body; ALTER TABLE dead_letters DROP COLUMN key; "+
+		"ALTER TABLE dead_letters DROP COLUMN target; ALTER TABLE dead_letters DROP COLUMN trace;")
+}
+
+// packed is the payload of a letter of schema version 4.
+func packed(row []driver.Value) []byte {
+	if truth(row[0]) {
+		return blob(row[7])
+	}
+	batch := drainmark.Batch{Partition: int(integer(row[1])), First: number(row[3]), Records: []drainmark.Record{{
+		Kind: drainmark.RecordKind(integer(row[4])), Log: text(row[5]), ContentType: text(row[6]), Body: blob(row[7]),
+		Key: text(row[8]), Target: text(row[9]), Trace: text(row[10]), AcceptedAt: moment(row[11]),
+	}}}
+	copy(batch.Producer[:], blob(row[2]))
+	return drainmark.EncodeBatch(nil, &batch)
 }
 
 // The limits that the messages' key sets.
@@ -62,7 +113,7 @@ CREATE TABLE partitions (
 	revision  INTEGER NOT NULL,
 	cursor    TEXT NOT NULL,
 	rejected  INTEGER NOT NULL,
-	set_aside INTEGER NOT NULL DEFAULT 0, -- records of the dead letters that are not discarded: see countLetters
+	set_aside INTEGER NOT NULL, -- records of the dead letters that are not discarded
 	clock     INTEGER NOT NULL
 ) STRICT;
 
@@ -130,15 +181,8 @@ CREATE TABLE dead_letters (
 	set_aside_at  INTEGER NOT NULL,
 	attempts      INTEGER NOT NULL,
 	discarded     INTEGER NOT NULL,
-	undecoded     INTEGER NOT NULL,
-	kind          INTEGER NOT NULL, -- from here on: the record
-	record_log    TEXT NOT NULL,
-	content_type  TEXT NOT NULL,
-	body          BLOB NOT NULL,
-	key           TEXT NOT NULL,
-	target        TEXT NOT NULL,
-	trace         TEXT NOT NULL,
 	accepted_at   INTEGER NOT NULL,
+	payload       BLOB NOT NULL,    -- drainmark.DeadLetter.Payload
 	aged_from     INTEGER NOT NULL, -- clock when it was set aside last
 	UNIQUE (partition, id)
 ) STRICT;
@@ -159,21 +203,6 @@ SELECT
 FROM logs l
 JOIN messages m ON m.id > (l.id << 40 | l.cleared_through) AND m.id < ((l.id + 1) << 40)
 JOIN producers p ON p.id = m.producer;
-`
-
-// countLetters keeps partitions.set_aside right, whoever changes dead letters: also a process of an older version that has
-// the file open.
-const countLetters = `
-CREATE TRIGGER count_new_letter AFTER INSERT ON dead_letters WHEN NOT NEW.discarded BEGIN
-	UPDATE partitions SET set_aside = set_aside + NEW.last - NEW.first + 1 WHERE partition = NEW.partition;
-END;
-CREATE TRIGGER count_changed_letter AFTER UPDATE ON dead_letters BEGIN
-	UPDATE partitions SET set_aside = set_aside + (NOT NEW.discarded) * (NEW.last - NEW.first + 1)
-		- (NOT OLD.discarded) * (OLD.last - OLD.first + 1) WHERE partition = NEW.partition;
-END;
-CREATE TRIGGER count_removed_letter AFTER DELETE ON dead_letters WHEN NOT OLD.discarded BEGIN
-	UPDATE partitions SET set_aside = set_aside - (OLD.last - OLD.first + 1) WHERE partition = OLD.partition;
-END;
 `
 
 // checkSchema returns the schema version of the store in the file, 0 if there is nothing yet. Anything but a store that
@@ -199,7 +228,7 @@ func checkSchema(ctx context.Context, c *conn) (version int64, err error) {
 }
 
 // made matches what the schema makes, but for the view, which is for people.
-var made = regexp.MustCompile(`CREATE (?:TABLE|INDEX|TRIGGER) (\w+)`)
+var made = regexp.MustCompile(`CREATE (?:TABLE|INDEX) (\w+)`)
 
 // checkTables looks whether everything is there that a store of this schema version has. What somebody has removed
 // would make some calls fail and others wrong.
@@ -212,7 +241,7 @@ func checkTables(ctx context.Context, c *conn) error {
 	if err != nil {
 		return err
 	}
-	for _, match := range made.FindAllStringSubmatch(schema+countLetters, -1) {
+	for _, match := range made.FindAllStringSubmatch(schema, -1) {
 		if name := match[1]; !there[name] {
 			return store.Misconfigured("%s lacks %s, which Drainmark makes; bring back a copy of it", c.path, name)
 		}
@@ -230,11 +259,23 @@ func createSchema(ctx context.Context, c *conn) error {
 		if version == schemaVersion { // a transaction can begin in a file that is read-only, and no statement run that writes
 			return c.script(ctx, "UPDATE deployment SET one = one WHERE FALSE")
 		}
-		script := schema + countLetters
-		if version > 0 {
-			script = strings.Join(upgrades[version-1:], "\n")
+		if version == 0 {
+			if err := c.script(ctx, schema); err != nil {
+				return err
+			}
+		} else if err := upgrade(ctx, c, version); err != nil {
+			return err
 		}
-		script += fmt.Sprintf(" PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion)
-		return c.script(ctx, script)
+		return c.script(ctx, fmt.Sprintf("PRAGMA application_id = %d; PRAGMA user_version = %d", applicationID, schemaVersion))
 	})
+}
+
+// upgrade brings a store of an earlier schema version up to date.
+func upgrade(ctx context.Context, c *conn, version int64) error {
+	for ; version < schemaVersion; version++ {
+		if err := upgrades[version-1](ctx, c); err != nil {
+			return fmt.Errorf("upgrading from schema version %d: %w", version, err)
+		}
+	}
+	return nil
 }

@@ -221,9 +221,9 @@ var aboutCommits = []promise{
 		op, letter := w.keyed(log, "key", "original"), setAside(0, "letter", 1)
 		s.commit(op, letter)
 		copy(op.Record.Body, "XXXXXXXX")
-		copy(letter.Letter.Record.Body, "XXXX")
+		copy(letter.Letter.Payload, "XXXX")
 		w.holds(log, 0, "original")
-		w.equal("the dead letter's body", string(w.letters(0, 0, 1)[0].Record.Body), "body of letter")
+		w.equal("the dead letter's payload", string(w.letters(0, 0, 1)[0].Payload), "payload of letter")
 		w.equal("how many were dropped for their key", s.commit(w.keyed(log, "key", "original")).KeyDuplicates, 1)
 	}},
 

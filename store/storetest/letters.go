@@ -10,7 +10,7 @@ import (
 )
 
 var aboutLetters = []promise{
-	{"a record set aside is found whole", func(w *world) {
+	{"a dead letter is found whole", func(w *world) {
 		s := w.hold(0)
 		op := setAside(0, "letter", 5, 7)
 		s.commit(op)
@@ -25,8 +25,8 @@ var aboutLetters = []promise{
 	{"an undecoded broker message set aside comes back exactly", func(w *world) {
 		s := w.hold(0)
 		letter := drainmark.DeadLetter{
-			ID: "undecoded", Reason: "its checksum does not match", SetAsideAt: w.now, Attempts: 1, Undecoded: true,
-			Record: drainmark.Record{Body: []byte("\x00\xff\xfe garbage")},
+			ID: "undecoded", Reason: "its checksum does not match", SetAsideAt: w.now, Attempts: 1,
+			Payload: []byte("\x00\xff\xfe garbage"),
 		}
 		s.commit(store.Operation{Kind: store.SetAside, Letter: &letter})
 		w.sameLetter(w.letters(0, 0, 10)[0].DeadLetter, letter)
@@ -73,7 +73,7 @@ var aboutLetters = []promise{
 		const size = 3 << 20
 		for i := range uint64(5) {
 			op := setAside(0, fmt.Sprint("large-", i), i+1)
-			op.Letter.Record.Body = make([]byte, size)
+			op.Letter.Payload = make([]byte, size)
 			s.commit(op)
 		}
 		first := w.letters(0, 0, 100)
@@ -202,7 +202,7 @@ var aboutLetters = []promise{
 		w.equal("how many are found with a limit of 70 for each run", len(letters), 140)
 	}},
 
-	{"what is rejected of several runs comes in their order, one at most for each, without its record", func(w *world) {
+	{"what is rejected of several runs comes in their order, one at most for each, without its payload", func(w *world) {
 		s := w.hold(0)
 		s.commit(setAside(0, "1", 1), setAside(0, "2", 2), setAside(0, "9", 9))
 		asked := []drainmark.Run{run(0, 9, 12), run(0, 3, 8), run(0, 1, 1), run(0, 2, 2)}
@@ -212,7 +212,7 @@ var aboutLetters = []promise{
 		w.must("asking what is rejected", err)
 		w.equal("its reason", letters[0].Reason, "reason of 9")
 		w.equal("its run", letters[0].Run, run(0, 9, 9))
-		w.equal("its record", letters[0].Record, drainmark.Record{})
+		w.equal("its payload", letters[0].Payload, []byte(nil))
 	}},
 }
 
@@ -229,10 +229,7 @@ func setAside(partition int, id string, first uint64, last ...uint64) store.Oper
 	at := time.Date(2020, 3, 4, 5, 6, 7, 891011000, time.UTC)
 	return store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
 		ID: id, Run: r, Log: "some-log", Reason: "reason of " + id, SetAsideAt: at, Attempts: 3,
-		Record: drainmark.Record{
-			Kind: drainmark.Append, Log: "some-log", ContentType: "text/plain", Body: []byte("body of " + id), Key: "a key",
-			Trace: "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01", AcceptedAt: at.Add(-time.Minute),
-		},
+		AcceptedAt: at.Add(-time.Minute), Payload: []byte("payload of " + id),
 	}}
 }
 
@@ -240,7 +237,7 @@ func setAside(partition int, id string, first uint64, last ...uint64) store.Oper
 func discard(partition int, id string, sequence uint64) store.Operation {
 	op := setAside(partition, id, sequence)
 	op.Letter.Discarded = true
-	op.Letter.Record = drainmark.Record{}
+	op.Letter.Payload = nil
 	return op
 }
 
@@ -312,10 +309,8 @@ func (w *world) rejected(partition int, runs ...drainmark.Run) []string {
 func (w *world) sameLetter(got, want drainmark.DeadLetter) {
 	w.Helper()
 	w.sameTime("when the dead letter was set aside", got.SetAsideAt, want.SetAsideAt)
-	w.equal("the dead letter's body", string(got.Record.Body), string(want.Record.Body))
-	if !want.Record.AcceptedAt.IsZero() {
-		w.sameTime("when its record was accepted", got.Record.AcceptedAt, want.Record.AcceptedAt)
-	}
-	got.SetAsideAt, got.Record.AcceptedAt, got.Record.Body = want.SetAsideAt, want.Record.AcceptedAt, want.Record.Body
+	w.equal("the dead letter's payload", string(got.Payload), string(want.Payload))
+	w.sameTime("when its record was accepted", got.AcceptedAt, want.AcceptedAt)
+	got.SetAsideAt, got.AcceptedAt, got.Payload = want.SetAsideAt, want.AcceptedAt, want.Payload
 	w.equal("the dead letter", got, want)
 }

@@ -90,12 +90,12 @@ var wrongKeys = []mistake{
 }
 
 var wrongLetters = []mistake{
-	{"a dead letter loses its record", onLetters(func(l *drainmark.DeadLetter) {
-		l.Record.Trace, l.Record.Key = "", ""
-	}), []string{"a record set aside is found whole"}},
+	{"a dead letter loses when its record was accepted", onLetters(func(l *drainmark.DeadLetter) {
+		l.AcceptedAt = time.Time{}
+	}), []string{"a dead letter is found whole"}},
 
-	{"a dead letter's body is text", onLetters(func(l *drainmark.DeadLetter) {
-		l.Record.Body = []byte(strings.ToValidUTF8(string(l.Record.Body), "?"))
+	{"a dead letter's payload is text", onLetters(func(l *drainmark.DeadLetter) {
+		l.Payload = []byte(strings.ToValidUTF8(string(l.Payload), "?"))
 	}), []string{"an undecoded broker message set aside comes back exactly"}},
 
 	{"a dead letter is found in every partition", onStore(func(d *database, b *brokenStore) {
@@ -201,7 +201,7 @@ var wrongLetters = []mistake{
 		l.Run.First = l.Run.Last
 	}), []string{
 		"a run is rejected if any of its marks was set aside", "a letter of many marks is found among those of its single marks",
-		"a record set aside is found whole",
+		"a dead letter is found whole",
 	}},
 
 	{"what is rejected comes in any order", onReader(func(d *database, b *brokenReader) {
@@ -210,7 +210,7 @@ var wrongLetters = []mistake{
 			slices.SortFunc(letters, func(a, b drainmark.DeadLetter) int { return strings.Compare(a.ID, b.ID) })
 			return letters, err
 		}
-	}), []string{"what is rejected of several runs comes in their order, one at most for each, without its record"}},
+	}), []string{"what is rejected of several runs comes in their order, one at most for each, without its payload"}},
 }
 
 var wrongSweeps = []mistake{
