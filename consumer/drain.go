@@ -271,6 +271,7 @@ func (d *drain) persist(ctx context.Context) state {
 		deliveries := d.portion()
 		plan, err := d.plan(deliveries)
 		if err != nil {
+			d.gather(ctx)
 			if err := d.salvage(work); err != nil {
 				return d.trouble(ctx, "committing", false, err)
 			}
@@ -344,6 +345,10 @@ func (d *drain) passGap(ctx context.Context, err error) state {
 	var found *gap
 	if !errors.As(err, &found) {
 		return d.trouble(ctx, "reading batches", false, err)
+	}
+	if d.progress.Next(found.missing.Producer) > found.missing.First { // salvaged
+		d.close()
+		return d.claim
 	}
 	before := d.gaps[found.missing.Producer]
 	if found.missing.First == before.missing.First && found.missing.Last >= before.missing.Last {

@@ -7,6 +7,27 @@ import (
 	"github.com/drainmark/drainmark/broker"
 )
 
+// gatherBatches is how many batches are held at most when a gap is about to end the subscription.
+const gatherBatches = 4 * receiveBatches
+
+// gather receives what else there is, before a gap ends the subscription, until nothing has come for a while. A broker
+// that keeps no order may deliver what is missing behind what it is missing before. Given back without having been seen,
+// it would stand there again at the next subscription, and the gap would be passed although it was there all the time.
+func (d *drain) gather(ctx context.Context) {
+	if d.broker.Traits().Ordered {
+		return
+	}
+	for len(d.inHand) < gatherBatches {
+		quiet, cancel := context.WithTimeout(ctx, d.limits.GapWait/4)
+		more, err := d.receiver.Receive(quiet, receiveBatches)
+		cancel()
+		if err != nil {
+			return
+		}
+		d.inHand = append(d.inHand, more...)
+	}
+}
+
 // salvage persists what is in hand and lacks nothing before it, when a gap is about to end the subscription. A broker that
 // keeps no order gives what it is given back to the end of its queue, so that each subscription may begin with another
 // gap: nothing would ever be persisted if the whole of what is in hand were given back each time.

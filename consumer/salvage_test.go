@@ -116,3 +116,37 @@ func (h heldReceiver) Receive(ctx context.Context, most int) ([]broker.Delivery,
 	}
 	return h.Receiver.Receive(ctx, most)
 }
+
+// oneByOne receives one batch at a time, as a slow connection makes it.
+type oneByOne struct{ broker.Broker }
+
+func (b oneByOne) Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
+	r, err := b.Broker.Open(ctx, partition, from, again)
+	return oneReceiver{r}, err
+}
+
+type oneReceiver struct{ broker.Receiver }
+
+func (r oneReceiver) Receive(ctx context.Context, _ int) ([]broker.Delivery, error) {
+	return r.Receiver.Receive(ctx, 1)
+}
+
+// However little comes at once, and however far behind it stands: what the broker has is found before it is passed.
+func TestWhatTheBrokerHasIsNotPassed(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{}, func(r *rig) {
+		r.wrap = func(b broker.Broker) broker.Broker { return oneByOne{b} }
+		late := r.producer
+		for i := range 2 * receiveBatches {
+			r.publishAt(late, uint64(i+2), 0, message(fmt.Sprint(i)))
+		}
+		r.publishAt(late, 1, 0, message("first"))
+		r.begin()
+		r.wait(time.Minute)
+		want := []string{"first"}
+		for i := range 2 * receiveBatches {
+			want = append(want, fmt.Sprint(i))
+		}
+		r.expect(want...)
+	})
+}
