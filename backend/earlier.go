@@ -26,6 +26,7 @@ import (
 type accounting struct {
 	own        *ledger.Ledger
 	earlier    []ledger.Earlier
+	unknown    bool            // something of the earlier processes could not be read
 	partitions []chan struct{} // each closed when the partition is accounted for
 }
 
@@ -40,12 +41,45 @@ func openLedger(dir string, d drainmark.Deployment, producer drainmark.ProducerI
 	}
 	var err error
 	if a.earlier, err = ledger.Read(dir, d); err != nil {
+		a.unknown = true
 		log.Error("a loss of what earlier processes had accepted may not be noticed", "error", err)
 	}
 	if a.own, err = ledger.Create(dir, d, producer, log); err != nil {
 		log.Error("there is no ledger: if the queue is damaged after the death of this process, a loss of its end may not be noticed", "error", err)
 	}
 	return a
+}
+
+// Accounts says whether everything that was accepted for the progress' partition is in it, or is shown to be missing
+// without anybody's help. It is for a consumer in the same process, whose broker has lost something. It is true of the
+// records of
+//
+//   - this process: it publishes behind them, which shows what is missing;
+//   - the processes before, once they are accounted for, or if the progress has all that their ledgers tell of. Whatever
+//     was accepted before them was accounted for before that, and is in any later state of the store.
+//
+// Without a ledger that tells of the partition nothing is known: they may be lost too. Then there must have been nobody
+// before. It does not block, and may be called concurrently.
+func (b *Backend) Accounts(p drainmark.Progress) bool {
+	a := b.accounting
+	if a.own == nil || a.unknown {
+		return false
+	}
+	accounted, told := false, false
+	select {
+	case <-a.partitions[p.Partition]:
+		accounted = true
+	default:
+	}
+	for i := range a.earlier {
+		confirmed := a.earlier[i].Entries[p.Partition].Confirmed
+		if confirmed > 0 && !accounted && p.Next(a.earlier[i].Producer) <= confirmed {
+			return false
+		}
+		told = told || confirmed > 0
+	}
+	_, own := p.Producers[b.ID()]
+	return told || own && len(p.Producers) == 1
 }
 
 // await waits until the partitions of a barrier are accounted for.

@@ -283,3 +283,57 @@ func TestALedgerThatIsOfNoUseIsTold(t *testing.T) {
 		}
 	})
 }
+
+// A consumer beside the backend needs no dead letter for what its broker has lost if the backend knows what was accepted.
+// A store that lacks what the ledger tells of may lack what an older ledger had told of, too.
+func TestTheBackendKnowsWhetherAllIsAccountedFor(t *testing.T) {
+	t.Parallel()
+	oneProcess(t, func(l *lives) {
+		read := func() drainmark.Progress {
+			l.Helper()
+			p, err := l.db.Reader().Progress(l.Context(), 0)
+			if err != nil {
+				l.Fatal(err)
+			}
+			return p
+		}
+		knows := func(want bool, what string, p drainmark.Progress) {
+			l.Helper()
+			if l.Accounts(p) != want {
+				l.Errorf("%s: that all is accounted for is %v", what, !want)
+			}
+		}
+		knows(false, "the first process, of a store that shows nothing", read())
+		l.drain()
+		l.state(l.append("log", "a", "b"), time.Minute)
+		first := read()
+		knows(true, "the first process, of a store that has something of it", first)
+		l.die()
+		l.begin()
+		knows(true, "the second process, of a store that has all of the first", first)
+		l.append("log", "c")
+		l.die()
+		l.begin()
+		knows(false, "the third process, of a store that has nothing of the second", first)
+		knows(false, "the third process, of a store that shows nothing", drainmark.Progress{})
+		l.drain()
+		l.state(l.append("log", "d"), time.Minute)
+		time.Sleep(time.Minute)
+		knows(true, "when the second is accounted for", read())
+		last := read()
+		l.die()
+		if err := os.Truncate(filepath.Join(l.dir, l.ID().String()), 70); err != nil {
+			l.Fatal(err)
+		}
+		l.begin()
+		knows(false, "a ledger is damaged", last)
+		l.die()
+		if err := os.RemoveAll(l.dir); err != nil {
+			l.Fatal(err)
+		}
+		l.begin()
+		knows(false, "there is no ledger", last)
+		time.Sleep(time.Minute)
+		knows(false, "there was no ledger", last)
+	})
+}

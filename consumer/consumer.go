@@ -74,6 +74,10 @@ type Config struct {
 	// Now is this process' wall clock, time.Now if nil. It only stamps what is shown to people; durations are measured
 	// with the monotonic clock, so that it may be wrong and may jump.
 	Now func() time.Time
+	// Accounts says whether everything that was accepted for the partition of a progress is known to be in it, or is shown
+	// to be missing, record by record, by somebody else. Then a loss of the broker needs no dead letter. It may be called by
+	// several goroutines, and must not block. nil if nobody knows.
+	Accounts func(drainmark.Progress) bool
 }
 
 // Consumer drains its share of the partitions.
@@ -99,6 +103,7 @@ type common struct {
 	metrics     *metrics
 	skew        *skew
 	now         func() time.Time
+	accounts    func(drainmark.Progress) bool
 	letters     *loglimit.Limiter
 	brokerFails *loglimit.Limiter
 	storeFails  *loglimit.Limiter // what passes by itself
@@ -121,11 +126,16 @@ func New(c Config) *Consumer {
 	if now == nil {
 		now = time.Now
 	}
+	accounts := c.Accounts
+	if accounts == nil {
+		accounts = func(drainmark.Progress) bool { return false }
+	}
 	limits, log := c.Limits.withDefaults(), c.Logger.With("owner", c.Owner)
 	limiter := func(level slog.Level, message string) *loglimit.Limiter { return loglimit.New(log, level, message) }
 	return &Consumer{
 		common: &common{
 			broker: c.Broker, store: c.Store, owner: c.Owner, limits: limits, metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now,
+			accounts:    accounts,
 			letters:     limiter(slog.LevelWarn, "records were set aside as dead letters, or discarded"),
 			brokerFails: limiter(slog.LevelWarn, "a partition could not be drained from the broker; it is tried again"),
 			storeFails:  limiter(slog.LevelWarn, "the store did not do what it was asked to; it is tried again"),

@@ -37,6 +37,7 @@ type rig struct {
 	logged    bytes.Buffer                  // by consumers; to be read when none runs
 	wrapStore func(store.Store) store.Store // the consumer's store, if set
 	registry  *prometheus.Registry          // of the consumer that was begun last
+	accounts  func(drainmark.Progress) bool // the consumer's
 }
 
 // bubble runs a test with a rig that has one partition. begin starts the consumer.
@@ -64,7 +65,7 @@ func (r *rig) begin() {
 		master = r.wrapStore(master)
 	}
 	r.registry = prometheus.NewRegistry()
-	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits,
+	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits, Accounts: r.accounts,
 		Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

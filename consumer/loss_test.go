@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus/testutil"
@@ -76,6 +77,45 @@ func TestALossBesideAGapIsToldOnce(t *testing.T) {
 			t.Errorf("%v losses are counted, not 1", n)
 		}
 	})
+}
+
+// Where somebody knows what was accepted, and shows what of it is missing, no dead letter stands for what the broker has lost.
+// The cursor moves past it all the same.
+func TestALossThatIsAccountedForIsNoDeadLetter(t *testing.T) {
+	t.Parallel()
+	for _, known := range []bool{true, false} {
+		bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
+			asked := 0
+			r.accounts = func(p drainmark.Progress) bool {
+				if asked++; p.Next(r.producer) != 3 {
+					t.Errorf("it is asked for %+v", p)
+				}
+				return known
+			}
+			r.publish(1, message("1"))
+			r.publish(2, message("2"))
+			r.begin()
+			r.wait(time.Second)
+			r.stop()
+			r.publish(3, message("3"))
+			if err := r.server.Purge(0); err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				r.begin()
+				r.wait(time.Minute)
+				r.stop()
+			}
+			letters, losses := len(r.letters()), testutil.ToFloat64(r.consumer.metrics.brokerLosses)
+			if want := map[bool]int{false: 1}[known]; letters != want || asked != 1 || losses != 0 {
+				t.Errorf("if it is known, which is %v: %d letters, asked %d times, and later %v losses", known, letters, asked, losses)
+			}
+			line := map[bool]string{true: "is accounted for", false: "level=ERROR"}[known]
+			if told := strings.Count(r.logged.String(), line); told != 1 {
+				t.Errorf("it is said %d times", told)
+			}
+		})
+	}
 }
 
 // cursors are those of commits, in order.

@@ -17,6 +17,7 @@ type plan struct {
 	cursor  drainmark.Cursor // behind the last delivery
 	passed  []drainmark.Run  // missing records that are passed
 	lost    []string         // why the broker does not have any more what it had stored
+	spared  []string         // the same, where all that was accepted is accounted for
 }
 
 // entry is one record, or something that takes a record's place: what it does, and the marks that it accounts for.
@@ -36,6 +37,10 @@ func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 	done := map[drainmark.ProducerID]drainmark.Ranges{}
 	for i := range deliveries {
 		delivery := &deliveries[i]
+		if delivery.Lost != "" && d.accounts(d.progress) {
+			p.spared = append(p.spared, delivery.Lost)
+			continue
+		}
 		if delivery.Lost != "" {
 			p.lost = append(p.lost, delivery.Lost)
 			p.entries = append(p.entries, d.lost(delivery))
@@ -96,6 +101,9 @@ func (d *drain) reportPassed(p *plan) {
 	for _, why := range p.lost {
 		d.metrics.brokerLosses.Inc()
 		d.log.Error("the broker has lost what it had stored; a dead letter says so, for it is not known which records that were", "reason", why)
+	}
+	for _, why := range p.spared {
+		d.log.Warn("what the broker has lost is accounted for: it is persisted, or will be listed as missing", "reason", why)
 	}
 }
 

@@ -216,7 +216,9 @@ func (c *upCommand) start(r *role) error {
 	queue := plantBroker(embedded)
 	defer queue.Close()
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
-	drain := newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), r)
+	drain := func(b *backend.Backend) func(context.Context) {
+		return newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), b.Accounts, r).Run
+	}
 	return runBackend(r, queue, reader, found{Deployment: deployment}, c.Delay, c.listening, c.retention, c.company(r, drain, counted))
 }
 
@@ -232,19 +234,25 @@ func brokenServer(ctx context.Context, broken <-chan error, log *slog.Logger) er
 }
 
 // company is the consumer and the page, with a pause switch between them if it is enabled.
-func (c *upCommand) company(r *role, drain *consumer.Consumer, counted func(int)) company {
+func (c *upCommand) company(r *role, drain drains, counted func(int)) company {
 	ledger := filepath.Join(c.Data, "ledger")
 	if !c.pausing.enabled(c.Listen) {
-		return company{drain.Run, frontend.WithPage, counted, ledger}
+		return company{drain, frontend.WithPage, counted, ledger}
 	}
 	pause := newPauseSwitch(r.log.With("part", "pause switch"))
 	return company{
-		ledger:   ledger,
-		consumer: func(ctx context.Context) { pause.run(ctx, drain.Run) },
-		page:     func(api http.Handler) http.Handler { return pause.beside(frontend.WithPage(api)) },
-		counted:  counted,
+		ledger: ledger,
+		consumer: func(b *backend.Backend) func(context.Context) {
+			run := drain(b)
+			return func(ctx context.Context) { pause.run(ctx, run) }
+		},
+		page:    func(api http.Handler) http.Handler { return pause.beside(frontend.WithPage(api)) },
+		counted: counted,
 	}
 }
+
+// drains makes a consumer in the process of a backend, and returns what runs it until a context ends.
+type drains func(*backend.Backend) func(context.Context)
 
 // Run is called by kong.
 func (c *backendCommand) Run(a *app) error {
@@ -341,7 +349,7 @@ func (c *consumerCommand) start(r *role) error {
 		return err
 	}
 	defer queue.Close()
-	drain := newConsumer(queue, master, c.Owner, deployment, c.draining.limits(c.retention), r)
+	drain := newConsumer(queue, master, c.Owner, deployment, c.draining.limits(c.retention), nil, r)
 	r.health.set(func(ctx context.Context) error {
 		if err := queue.Ping(ctx); err != nil && !errors.Is(err, broker.ErrFull) { // it makes room in a full one
 			return err
@@ -399,16 +407,19 @@ func checkDelay(d time.Duration) error {
 	return nil
 }
 
-func newConsumer(queue broker.Broker, master store.Store, owner string, d drainmark.Deployment, l consumer.Limits, r *role) *consumer.Consumer {
+func newConsumer(
+	queue broker.Broker, master store.Store, owner string, d drainmark.Deployment, l consumer.Limits,
+	accounts func(drainmark.Progress) bool, r *role,
+) *consumer.Consumer {
 	return consumer.New(consumer.Config{
 		Broker: queue, Store: master, Owner: owner, Partitions: d.Partitions, Limits: l,
-		Logger: r.log.With("part", "consumer"), Metrics: r.registry, Now: wallClock(),
+		Logger: r.log.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts,
 	})
 }
 
 // company is what else a process has that runs a backend.
 type company struct {
-	consumer func(context.Context)           // runs a consumer until the context ends; nil for none
+	consumer drains                          // nil for none
 	page     func(http.Handler) http.Handler // puts the web page around the API; nil for none
 	counted  func(more int)                  // is told of connections that begin and end; nil for nobody
 	ledger   string                          // the directory of the ledgers, for a process that has its broker within; empty for none
@@ -446,7 +457,8 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	var parts errgroup.Group
 	parts.Go(func() error { b.Run(work); return nil })
 	if with.consumer != nil {
-		parts.Go(func() error { with.consumer(work); return nil })
+		run := with.consumer(b)
+		parts.Go(func() error { run(work); return nil })
 	}
 	registerBacklog(r, b)
 	r.health.set(b.Ready)
