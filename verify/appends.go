@@ -2,8 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -30,7 +28,11 @@ const appendWait = 2 * time.Second
 
 // writer is one client: it sends its messages one request after the other.
 type writer struct {
-	*runner
+	*recorder
+	sender    *sender
+	config    *Config
+	logs      []*log
+	asides    chan struct{} // see runner
 	client    int
 	random    *rand.Rand
 	pacer     *pacer
@@ -97,8 +99,8 @@ func (w *writer) request(ctx context.Context, count int, due time.Time) error {
 	}
 	w.number += uint64(count)
 	after := l.frontier.Load()
-	s, err := w.send(ctx, l, a, messages)
-	w.sent(a, s.Receipt)
+	s, err := w.sender.send(ctx, l, a, messages)
+	w.sender.sent(a, s.Receipt)
 	if err != nil || a.Outcome != history.Done {
 		return err
 	}
@@ -135,7 +137,7 @@ func (w *writer) resend(ctx context.Context, a accepted) {
 		return
 	}
 	again := &history.Resend{Call: history.Call{Client: w.client, Start: w.since(), Target: w.random.IntN(len(w.targets))}, First: a.first}
-	s, err := w.post(ctx, again.Target, a.log, a.messages, 0)
+	s, err := w.sender.post(ctx, again.Target, a.log, a.messages, 0)
 	again.End, again.Backend, again.Outcome = w.since(), s.Backend, history.Done
 	if err != nil {
 		again.Outcome, again.Error, again.Status = outcomeOf(err), err.Error(), statusOf(err)
@@ -169,89 +171,9 @@ func (w *writer) conflict(ctx context.Context, l *log, key string) error {
 	messages[0].Key = key
 	a := &history.Append{Call: history.Call{Client: w.client}, Log: l.index, First: w.number + 1, Count: 1, Conflicts: true}
 	w.number++
-	s, err := w.send(ctx, l, a, messages)
-	w.sent(a, s.Receipt)
+	s, err := w.sender.send(ctx, l, a, messages)
+	w.sender.sent(a, s.Receipt)
 	return err
-}
-
-// post sends messages once.
-func (r *runner) post(ctx context.Context, target int, l *log, messages []client.Message, wait time.Duration) (client.Status, error) {
-	var s client.Status
-	var err error
-	if len(messages) == 1 {
-		s, err = r.targets[target].Append(ctx, l.Name, messages[0], wait)
-	} else {
-		s, err = r.targets[target].AppendMany(ctx, l.Name, messages, wait)
-	}
-	if errors.As(err, new(*client.RejectedError)) {
-		err = nil // it was accepted, which is what is asked here; the state says the rest
-	}
-	return s, err
-}
-
-// send sends an append, to one target after the other, until it is accepted, or ctx or the patience ends, and notes in it
-// what became of it. It returns the last answer, or at least a receipt to ask with. It fails if the append can never be
-// accepted.
-func (r *runner) send(ctx context.Context, l *log, a *history.Append, messages []client.Message) (last client.Status, err error) {
-	a.Start, a.Outcome = r.since(), history.Refused
-	a.Target = a.Client % len(r.targets)
-	wait := time.Duration(0)
-	if a.Waited {
-		wait = appendWait
-	}
-	for b := (backoff{}); ; {
-		a.Attempts++
-		s, err := r.post(ctx, a.Target, l, messages, wait)
-		a.End = r.since()
-		if err == nil {
-			a.Outcome, a.Backend, a.Error, a.Status, last = history.Done, s.Backend, "", 0, s
-			break
-		}
-		a.Error, a.Status = err.Error(), statusOf(err)
-		if !client.NothingDone(err) {
-			a.Outcome = history.Unknown
-			if ctx.Err() == nil && len(a.UnknownAt) < history.MaxRefusals {
-				a.UnknownAt = append(a.UnknownAt, a.End)
-			}
-		} else if len(a.RefusedAt) < history.MaxRefusals {
-			a.RefusedAt = append(a.RefusedAt, a.End)
-		}
-		var failed *client.Error
-		if errors.As(err, &failed) && failed.Receipt != "" {
-			last = client.Status{Receipt: failed.Receipt}
-		}
-		if !client.Retryable(err) && ctx.Err() == nil {
-			return last, fmt.Errorf("appending %d messages to %s: %w", a.Count, l.Name, err)
-		}
-		if a.End-a.Start >= r.config.Patience || b.wait(ctx) != nil {
-			break
-		}
-		r.retries.Add(1)
-		a.Target = (a.Target + 1) % len(r.targets)
-	}
-	return last, nil
-}
-
-// sent writes down what became of an append.
-func (r *runner) sent(a *history.Append, receipt client.Receipt) {
-	if a.Attempts == 1 {
-		a.Attempts = 0
-	}
-	r.out.Write(history.Line{Append: a})
-	if a.Outcome == history.Done && !a.Conflicts {
-		r.logs[a.Log].accepted.Add(int64(a.Count))
-	}
-	switch {
-	case a.Outcome != history.Done:
-		r.gaveUp.Add(int64(a.Count))
-	case !a.Conflicts && a.Client < r.config.Concurrency:
-		r.accepted.Add(int64(a.Count))
-	}
-	if receipt != "" && (a.Outcome == history.Unknown || a.Conflicts) {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.unsettled = append(r.unsettled, unsettled{a.Client, a.First, receipt})
-	}
 }
 
 // readAside reads back while the client goes on, unless too many do.

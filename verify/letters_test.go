@@ -78,7 +78,9 @@ func TestAQuietDisplaySaysWhatIsWaitedFor(t *testing.T) {
 func TestRetriesSayWhatTheyWaitFor(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		r := &runner{display: newDisplay(nil, false, false), targets: []*client.Client{nil}}
+		r := &runner{
+			recorder: &recorder{display: newDisplay(nil, false, false), targets: []*client.Client{nil}}, sender: &sender{},
+		}
 		var noted []string
 		err := r.retry(t.Context(), func(*client.Client) error {
 			noted = append(noted, r.display.noted)

@@ -19,8 +19,8 @@ const (
 // under way then is waited for, as those of the writers are: one that was cut off would count as unknown. Other calls
 // end with beside.
 func (r *runner) model(ctx, beside, stopping context.Context, by int, l *log) {
-	random := r.random("model", by)
-	w := &writer{runner: r, client: by, random: random}
+	random := r.config.random("model", by)
+	w := r.writer(by, random)
 	every := modelEvery
 	if r.config.Duration > 0 { // spread over all of it, to meet the faults
 		every = max(every, r.config.Duration/modelCalls)

@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/crc32"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -22,80 +22,9 @@ const (
 	secondPages = 337
 )
 
-// readPage reads a page as read says, and writes down what it shows.
-func (r *runner) readPage(ctx context.Context, l *log, read *history.Read, options client.ReadOptions) (client.Page, error) {
-	options.After, options.Limit = read.After, read.Limit
-	read.Start = r.since()
-	p, err := r.targets[read.Target].Messages(ctx, l.Name, options)
-	read.End = r.since()
-	if client.KindOf(err) == client.NotFound {
-		err = nil // nobody has written to it: an empty log
-	}
-	read.Backend = p.Backend
-	if read.Outcome = history.Done; err != nil {
-		read.Outcome, read.Error, read.Status = history.Refused, err.Error(), statusOf(err) // a read does nothing
-		r.out.Write(history.Line{Read: read})
-		return p, err
-	}
-	read.Last, read.Total = p.LastPosition, p.Count
-	l.saw(p.LastPosition)
-	r.record(read, p.Messages)
-	return p, nil
-}
-
-// record writes a read with what it has shown: one line for each part without a gap.
-func (r *runner) record(read *history.Read, messages []client.Message) {
-	for begin := 0; ; {
-		end := begin
-		for end < len(messages) && (end == begin || messages[end].Position == messages[end-1].Position+1) {
-			end++
-		}
-		part := *read
-		if begin < end {
-			part.From = messages[begin].Position
-		}
-		part.Gap = begin > 0
-		for i := begin; i < end; i++ {
-			part.Bytes += len(messages[i].Body)
-			text, wrong := r.look(&messages[i])
-			part.Seen = append(part.Seen, text)
-			if wrong != "" {
-				if part.Faults == nil {
-					part.Faults = map[uint64]string{}
-				}
-				part.Faults[messages[i].Position] = wrong
-			}
-		}
-		r.out.Write(history.Line{Read: &part})
-		if begin = end; begin == len(messages) {
-			return
-		}
-	}
-}
-
-var digestTable = crc32.MakeTable(crc32.Castagnoli)
-
-// look says which message it is, in the form of the history, and what is wrong with it. When it was persisted is not part
-// of its digest: a state may be read that no commit counted in yet, and that a failover takes back; what is persisted then,
-// at the same position, is the same message at another time.
-func (r *runner) look(m *client.Message) (seen, wrong string) {
-	s := history.Seen{}
-	s.Message, wrong = history.Recognise(r.id, m.Body, m.ContentType)
-	if s.Damaged = wrong != ""; s.Damaged {
-		r.suspect("P1: position %d: %s", m.Position, wrong)
-	}
-	digest := crc32.Checksum(m.Body, digestTable)
-	for _, part := range []string{m.ID, m.ContentType, m.AcceptedAt.Format(time.RFC3339Nano)} {
-		digest = crc32.Update(digest, digestTable, []byte(part))
-		digest = crc32.Update(digest, digestTable, []byte{0})
-	}
-	s.Digest = digest
-	return s.String(), wrong
-}
-
 // readAtRandom reads pages here and there, from any target.
 func (r *runner) readAtRandom(ctx context.Context, by int) {
-	random := r.random("reader", by)
+	random := r.config.random("reader", by)
 	for ctx.Err() == nil {
 		l := r.logs[random.IntN(len(r.logs))]
 		read := &history.Read{
@@ -130,10 +59,10 @@ type tails struct {
 func (ts *tails) begin(ctx context.Context, r *runner, first int) {
 	ctx, ts.stop = context.WithCancel(ctx)
 	for i, l := range r.logs {
-		t := &tail{runner: r, log: l, after: l.Base}
+		t := &tail{recorder: r.recorder, log: l, random: r.config.random("tail", first+i), after: l.Base}
 		t.read = history.Read{Call: history.Call{Client: first + i}, Log: l.index, Tail: true}
 		ts.all = append(ts.all, t)
-		ts.running.Go(func() { t.follow(ctx, first+i) })
+		ts.running.Go(func() { t.follow(ctx) })
 	}
 }
 
@@ -169,12 +98,11 @@ func (ts *tails) catchUp(ctx context.Context, stuckAfter time.Duration) error {
 }
 
 // follow follows a log, by one target after the other, each time from where it was.
-func (t *tail) follow(ctx context.Context, by int) {
+func (t *tail) follow(ctx context.Context) {
 	stop := t.flushNowAndThen()
 	defer stop()
-	random := t.random("tail", by)
 	for ctx.Err() == nil {
-		target, left := random.IntN(len(t.targets)), 1+random.IntN(reopen)
+		target, left := t.random.IntN(len(t.targets)), 1+t.random.IntN(reopen)
 		for m, err := range t.targets[target].Tail(ctx, t.log.Name, t.position()) {
 			if err != nil {
 				t.broke(target, err)
@@ -193,8 +121,9 @@ func (t *tail) follow(ctx context.Context, by int) {
 
 // tail gathers what somebody who follows a log receives.
 type tail struct {
-	*runner
-	log *log
+	*recorder
+	log    *log
+	random *rand.Rand
 
 	mu    sync.Mutex // guards what follows
 	after uint64     // the last position received

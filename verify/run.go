@@ -9,12 +9,10 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"net/url"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/drainmark/drainmark/client"
-	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/history"
 )
 
@@ -26,12 +24,9 @@ const waitFor = 10 * time.Second
 
 // runner does one run. Its methods may be called by many goroutines, but for those of the steps.
 type runner struct {
-	config  Config
-	targets []*client.Client
-	id      string // in every message
-	begun   time.Time
-	out     *history.Writer
-	display *display
+	*recorder
+	*sender
+	config Config
 
 	logs     []*log // first those that are only appended to
 	barriers atomic.Int64
@@ -46,15 +41,11 @@ type runner struct {
 	tails                    tails
 	contacted, lettersListed bool // the deployment has answered; the run's dead letters have been listed and discarded
 
-	mu        sync.Mutex
-	unsettled []unsettled // receipts to be asked about in the end
-
 	// What the display shows.
-	accepted, gaveUp, retries, read atomic.Int64
-	suspicions                      atomic.Int64
-	pending                         atomic.Int64 // by the last sample, or -1
-	inForce                         func() string
-	deadline                        time.Time // of the appending, if it has one
+	read     atomic.Int64
+	pending  atomic.Int64 // by the last sample, or -1
+	inForce  func() string
+	deadline time.Time // of the appending, if it has one
 }
 
 // log is one of the run's logs.
@@ -66,19 +57,12 @@ type log struct {
 	frontier atomic.Uint64 // the highest last position that any answer showed: what is sent from now on stands behind
 }
 
-// unsettled is an append whose receipt has to tell what became of it.
-type unsettled struct {
-	client  int
-	first   uint64
-	receipt client.Receipt
-}
-
 func newRunner(c Config, out *history.Writer) (*runner, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails: it stops the program instead
 	r := &runner{
-		config: c, asides: make(chan struct{}, readsBack), id: hex.EncodeToString(id[:]), begun: time.Now(), out: out,
-		display: newDisplay(c.Out, c.Interactive, c.Quiet), inForce: func() string { return "" },
+		recorder: &recorder{id: hex.EncodeToString(id[:]), begun: time.Now(), out: out, display: newDisplay(c.Out, c.Interactive, c.Quiet)},
+		config:   c, asides: make(chan struct{}, readsBack), inForce: func() string { return "" },
 	}
 	r.pending.Store(-1)
 	run := history.Run{
@@ -97,6 +81,7 @@ func newRunner(c Config, out *history.Writer) (*runner, error) {
 		r.logs = append(r.logs, &log{Log: l, index: i})
 		run.Logs = append(run.Logs, l)
 	}
+	r.sender = &sender{recorder: r.recorder, logs: r.logs, patience: c.Patience, clients: c.Concurrency}
 	if c.Workload == Mixed {
 		run.Clients += modelClients
 	}
@@ -128,12 +113,9 @@ func (r *runner) close() {
 	}
 }
 
-// since returns how long the run has lasted, by the monotonic clock.
-func (r *runner) since() time.Duration { return time.Since(r.begun) }
-
 // random returns the random numbers of one of the run's parts.
-func (r *runner) random(part string, index int) *mathrand.Rand {
-	sum := r.config.Seed
+func (c *Config) random(part string, index int) *mathrand.Rand {
+	sum := c.Seed
 	for _, b := range []byte(part) {
 		sum = sum*31 + uint64(b)
 	}
@@ -403,14 +385,6 @@ func (r *runner) retry(ctx context.Context, try func(*client.Client) error) erro
 			return fmt.Errorf("%w; the last try: %w", over, err)
 		}
 		r.retries.Add(1)
-	}
-}
-
-// suspect shows at once what looks like a broken promise, for the first few times. The checks, which know everything,
-// judge it afterwards.
-func (r *runner) suspect(format string, args ...any) {
-	if r.suspicions.Add(1) <= check.MaxExamples {
-		r.display.say("looks broken: " + fmt.Sprintf(format, args...))
 	}
 }
 

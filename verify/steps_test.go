@@ -31,9 +31,9 @@ func TestTheFirstClearMayComeLate(t *testing.T) {
 func TestASkipBeginsALineOfItsOwn(t *testing.T) {
 	t.Parallel()
 	var file bytes.Buffer
-	r := &runner{id: "0123456789abcdef", begun: time.Now(), out: history.NewWriter(&file), display: newDisplay(nil, false, false)}
+	r := &recorder{id: "0123456789abcdef", begun: time.Now(), out: history.NewWriter(&file), display: newDisplay(nil, false, false)}
 	l := &log{}
-	follower := &tail{runner: r, log: l, after: 39, read: history.Read{Tail: true}}
+	follower := &tail{recorder: r, log: l, after: 39, read: history.Read{Tail: true}}
 	for _, position := range []uint64{40, 42, 43} {
 		follower.add(0, client.Message{Position: position})
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -136,13 +137,19 @@ func (r *runner) writeAll(ctx, stopping context.Context) error {
 	}
 	clients, writing := errgroup.WithContext(ctx)
 	for i := range r.config.Concurrency {
-		w := &writer{runner: r, client: i, random: r.random("writer", i), pacer: p}
+		w := r.writer(i, r.config.random("writer", i))
+		w.pacer = p
 		w.left = (r.config.Messages - i + r.config.Concurrency - 1) / r.config.Concurrency // together all messages
 		clients.Go(func() error { return w.write(writing, stopping) })
 	}
 	err := clients.Wait()
 	r.unsent = p.unsent(r.config.Messages)
 	return err
+}
+
+// writer makes one of the clients.
+func (r *runner) writer(client int, random *rand.Rand) *writer {
+	return &writer{recorder: r.recorder, sender: r.sender, config: &r.config, logs: r.logs, asides: r.asides, client: client, random: random}
 }
 
 // pacer spreads messages evenly over time. What should have been sent while nobody could send it is due at once.
@@ -198,7 +205,7 @@ func (p *pacer) unsent(most int) int {
 // takeBarriers asks for one barrier after the other, and reads right behind each that is reached, once and without a
 // wait, which is what makes a barrier that is reached too early visible.
 func (r *runner) takeBarriers(ctx context.Context, client int) {
-	random := r.random("barriers", 0)
+	random := r.config.random("barriers", 0)
 	for ctx.Err() == nil {
 		b, _ := r.barrier(ctx, random.IntN(len(r.targets)), client, func(string) {})
 		r.out.Write(history.Line{Barrier: &b})
@@ -283,7 +290,7 @@ func (r *runner) readBehind(ctx context.Context, b *history.Barrier, receipt cli
 
 // clearNowAndThen clears a log again and again.
 func (r *runner) clearNowAndThen(ctx context.Context, by int, l *log) {
-	random := r.random("clears", l.index)
+	random := r.config.random("clears", l.index)
 	for pause(ctx, clearEvery/2+time.Duration(random.Int64N(int64(clearEvery)))) == nil {
 		r.clearOnce(ctx, by, random.IntN(len(r.targets)), l)
 	}

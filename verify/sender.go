@@ -1,0 +1,113 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/drainmark/drainmark/client"
+	"github.com/drainmark/drainmark/verify/history"
+)
+
+// sender sends appends, and writes down what became of them. Its methods may be called by many goroutines.
+type sender struct {
+	recorder *recorder
+	logs     []*log
+	patience time.Duration // how long an append is tried
+	clients  int           // how many there are besides those of the model's log; what those append is not counted
+
+	accepted, gaveUp, retries atomic.Int64 // what the display shows
+
+	mu        sync.Mutex
+	unsettled []unsettled // receipts to be asked about in the end
+}
+
+// unsettled is an append whose receipt has to tell what became of it.
+type unsettled struct {
+	client  int
+	first   uint64
+	receipt client.Receipt
+}
+
+// post sends messages once.
+func (s *sender) post(ctx context.Context, target int, l *log, messages []client.Message, wait time.Duration) (client.Status, error) {
+	var status client.Status
+	var err error
+	if len(messages) == 1 {
+		status, err = s.recorder.targets[target].Append(ctx, l.Name, messages[0], wait)
+	} else {
+		status, err = s.recorder.targets[target].AppendMany(ctx, l.Name, messages, wait)
+	}
+	if errors.As(err, new(*client.RejectedError)) {
+		err = nil // it was accepted, which is what is asked here; the state says the rest
+	}
+	return status, err
+}
+
+// send sends an append, to one target after the other, until it is accepted, or ctx or the patience ends, and notes in it
+// what became of it. It returns the last answer, or at least a receipt to ask with. It fails if the append can never be
+// accepted.
+func (s *sender) send(ctx context.Context, l *log, a *history.Append, messages []client.Message) (last client.Status, err error) {
+	a.Start, a.Outcome = s.recorder.since(), history.Refused
+	a.Target = a.Client % len(s.recorder.targets)
+	wait := time.Duration(0)
+	if a.Waited {
+		wait = appendWait
+	}
+	for b := (backoff{}); ; {
+		a.Attempts++
+		status, err := s.post(ctx, a.Target, l, messages, wait)
+		a.End = s.recorder.since()
+		if err == nil {
+			a.Outcome, a.Backend, a.Error, a.Status, last = history.Done, status.Backend, "", 0, status
+			break
+		}
+		a.Error, a.Status = err.Error(), statusOf(err)
+		if !client.NothingDone(err) {
+			a.Outcome = history.Unknown
+			if ctx.Err() == nil && len(a.UnknownAt) < history.MaxRefusals {
+				a.UnknownAt = append(a.UnknownAt, a.End)
+			}
+		} else if len(a.RefusedAt) < history.MaxRefusals {
+			a.RefusedAt = append(a.RefusedAt, a.End)
+		}
+		var failed *client.Error
+		if errors.As(err, &failed) && failed.Receipt != "" {
+			last = client.Status{Receipt: failed.Receipt}
+		}
+		if !client.Retryable(err) && ctx.Err() == nil {
+			return last, fmt.Errorf("appending %d messages to %s: %w", a.Count, l.Name, err)
+		}
+		if a.End-a.Start >= s.patience || b.wait(ctx) != nil {
+			break
+		}
+		s.retries.Add(1)
+		a.Target = (a.Target + 1) % len(s.recorder.targets)
+	}
+	return last, nil
+}
+
+// sent writes down what became of an append.
+func (s *sender) sent(a *history.Append, receipt client.Receipt) {
+	if a.Attempts == 1 {
+		a.Attempts = 0
+	}
+	s.recorder.out.Write(history.Line{Append: a})
+	if a.Outcome == history.Done && !a.Conflicts {
+		s.logs[a.Log].accepted.Add(int64(a.Count))
+	}
+	switch {
+	case a.Outcome != history.Done:
+		s.gaveUp.Add(int64(a.Count))
+	case !a.Conflicts && a.Client < s.clients:
+		s.accepted.Add(int64(a.Count))
+	}
+	if receipt != "" && (a.Outcome == history.Unknown || a.Conflicts) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.unsettled = append(s.unsettled, unsettled{a.Client, a.First, receipt})
+	}
+}
