@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -35,19 +34,6 @@ func startCluster(t brokertest.T) *cluster {
 		c.members = append(c.members, startNATS(t, settings, Options{}))
 	}
 	return c
-}
-
-// freePorts returns ports that nobody listens on at the moment.
-func freePorts(t brokertest.T, n int) (ports []int) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatalf("looking for a free port: %v", err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }
 
 // url names all members.

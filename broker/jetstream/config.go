@@ -2,6 +2,7 @@ package jetstream
 
 import (
 	"net/url"
+	"regexp"
 	"strconv"
 	"strings"
 
@@ -12,9 +13,11 @@ import (
 type Config struct {
 	Options
 	// URL is nats://[user:password@|token@]host[:port][,host…][/prefix][?option=value…], or tls:// for that over TLS.
-	// The options are prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes, for the fields of those
-	// names here; a field that is set goes before the URL's.
+	// The options are prefix, domain, api_prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes, for the
+	// fields of those names here; a field that is set goes before the URL's.
 	URL                       string
+	Domain                    string // the JetStream domain; the server's own
+	APIPrefix                 string // what the subjects of JetStream's API begin with; "$JS.API", or what the domain says
 	CredsFile                 string // a NATS credentials file
 	CAFile, CertFile, KeyFile string // for TLS: who signs the server's certificate, and the client's own
 	HandshakeFirst            bool   // the server speaks TLS from the first byte, as with its setting of that name
@@ -59,13 +62,40 @@ func (c Config) resolved() (Config, error) {
 		return c, misconfigured("a TLS client certificate and its key go together: set cert and key")
 	}
 	c.Replicas = orDefault(c.Replicas, 1)
+	return c.withAPI()
+}
+
+// defaultAPI is what the subjects of JetStream's API begin with, unless there is a domain.
+const defaultAPI = "$JS.API"
+
+var (
+	domainPattern    = regexp.MustCompile(`^[^\s.*>]{1,64}$`)
+	apiPrefixPattern = regexp.MustCompile(`^[^\s.*>]+(\.[^\s.*>]+)*$`)
+)
+
+// withAPI fills in where JetStream's API is.
+func (c Config) withAPI() (Config, error) {
+	switch {
+	case c.Domain != "" && c.APIPrefix != "":
+		return c, misconfigured("a JetStream domain and an API prefix exclude each other: set domain or api_prefix")
+	case c.Domain != "" && !domainPattern.MatchString(c.Domain):
+		return c, misconfigured("domain %q: it must be a word of 1 to 64 bytes without blanks, dots, * and >", c.Domain)
+	case c.Domain != "":
+		c.APIPrefix = "$JS." + c.Domain + ".API"
+	case c.APIPrefix == "":
+		c.APIPrefix = defaultAPI
+	case !apiPrefixPattern.MatchString(c.APIPrefix) || len(c.APIPrefix) > 255:
+		return c, misconfigured("api_prefix %q: it must be words with dots between them, of 255 bytes at most, without blanks, * and >",
+			c.APIPrefix)
+	}
 	return c, nil
 }
 
 // set takes one option of the URL.
 func (c *Config) set(name, value string) error {
 	texts := map[string]*string{
-		"prefix": &c.Prefix, "creds": &c.CredsFile, "ca": &c.CAFile, "cert": &c.CertFile, "key": &c.KeyFile,
+		"prefix": &c.Prefix, "domain": &c.Domain, "api_prefix": &c.APIPrefix,
+		"creds": &c.CredsFile, "ca": &c.CAFile, "cert": &c.CertFile, "key": &c.KeyFile,
 	}
 	if text, ok := texts[name]; ok {
 		*text = orDefault(*text, value)
@@ -82,7 +112,7 @@ func (c *Config) set(name, value string) error {
 	n, err := strconv.ParseInt(value, 10, 64)
 	switch {
 	case name != "replicas" && name != "max_bytes":
-		return misconfigured("the broker's URL has the unknown option %q; there are prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes", name)
+		return misconfigured("the broker's URL has the unknown option %q; there are prefix, domain, api_prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes", name)
 	case err != nil || n < 1:
 		return misconfigured("the broker's URL has the option %s=%q: it must be a number from 1", name, value)
 	case name == "replicas":

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"testing"
@@ -22,8 +23,10 @@ func TestURLs(t *testing.T) {
 		"nats://a?creds=x.creds&replicas=3":        {servers: "nats://a", CredsFile: "x.creds", Replicas: 3},
 		"nats://[::1]:4222/p?max_bytes=1000":       {servers: "nats://[::1]:4222", Options: Options{Prefix: "p", MaxBytes: 1000}},
 		"nats://a/path-first?prefix=option-second": {servers: "nats://a", Options: Options{Prefix: "path-first"}},
+		"nats://a?domain=hub":                      {servers: "nats://a", Domain: "hub", APIPrefix: "$JS.hub.API"},
+		"nats://a?api_prefix=from.hub":             {servers: "nats://a", APIPrefix: "from.hub"},
 	} {
-		want.URL = url
+		want.URL, want.APIPrefix = url, cmp.Or(want.APIPrefix, "$JS.API")
 		if want.Replicas == 0 {
 			want.Replicas = 1
 		}
@@ -55,6 +58,10 @@ func TestAConfigurationThatCannotWorkIsRefusedWithoutShowingTheURL(t *testing.T)
 		"options that are none":   {URL: "nats://user:s3cret@a?%zz"},
 		"no number":               {URL: "nats://user:s3cret@a?replicas=many"},
 		"no replicas":             {URL: "nats://user:s3cret@a?replicas=0"},
+		"a domain with a dot":     {URL: "nats://user:s3cret@a?domain=a.b"},
+		"an API prefix for many":  {URL: "nats://user:s3cret@a?api_prefix=from.*"},
+		"an API prefix of a dot":  {URL: "nats://user:s3cret@a?api_prefix=from."},
+		"a domain and a prefix":   {URL: "nats://user:s3cret@a?domain=hub&api_prefix=from.hub"},
 		"a certificate alone":     {URL: "nats://user:s3cret@a?cert=c.pem"},
 		"a prefix with a dot":     {URL: "nats://user:s3cret@a/a.b"},
 		"a prefix with a star":    {URL: "nats://user:s3cret@a?prefix=*"},

@@ -19,6 +19,7 @@ import (
 type connection struct {
 	*nats.Conn
 	js      natsjs.JetStream
+	api     string // what the subjects of JetStream's API begin with: "$JS.API."
 	log     *slog.Logger
 	trouble *loglimit.Limiter // what NATS, or the way to it, reports: of several servers each in turn
 
@@ -71,8 +72,8 @@ func (d boundedDialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // connect returns at once; whether there is a connection is seen later.
-func connect(log *slog.Logger, servers string, options ...nats.Option) (*connection, error) {
-	c := &connection{log: log, trouble: loglimit.New(log, slog.LevelWarn, "NATS reports an error"), up: make(chan struct{}), ended: make(chan struct{}), questions: map[*question]struct{}{}}
+func connect(log *slog.Logger, servers, api string, options ...nats.Option) (*connection, error) {
+	c := &connection{api: api + ".", log: log, trouble: loglimit.New(log, slog.LevelWarn, "NATS reports an error"), up: make(chan struct{}), ended: make(chan struct{}), questions: map[*question]struct{}{}}
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
 	nc, err := nats.Connect(servers, append([]nats.Option{
@@ -99,7 +100,7 @@ func connect(log *slog.Logger, servers string, options ...nats.Option) (*connect
 		return nil, err
 	}
 	c.Conn = nc
-	if c.js, err = natsjs.New(nc); err != nil {
+	if c.js, err = natsjs.NewWithAPIPrefix(nc, c.api); err != nil {
 		nc.Close()
 		return nil, err
 	}
@@ -153,10 +154,10 @@ func (c *connection) now() context.Context {
 // connection of now breaks or is closed.
 func (c *connection) during(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	whole := c.now()
+	ctx, expire := context.WithTimeoutCause(ctx, timeout, errUnanswered)
 	ctx, cancel := context.WithCancelCause(ctx)
 	stop := context.AfterFunc(whole, func() { cancel(context.Cause(whole)) })
-	timer := time.AfterFunc(timeout, func() { cancel(errUnanswered) })
-	return ctx, func() { stop(); timer.Stop(); cancel(nil) }
+	return ctx, func() { stop(); cancel(nil); expire() }
 }
 
 // because returns err with the reason why the context is over, if that is what ended it.

@@ -10,7 +10,7 @@ import (
 func TestServersThatAreAwayMakeFewLines(t *testing.T) {
 	t.Parallel()
 	log, logged := testLog()
-	c, err := connect(log, "nats://127.0.0.1:1,nats://127.0.0.1:2")
+	c, err := connect(log, "nats://127.0.0.1:1,nats://127.0.0.1:2", defaultAPI)
 	if err != nil {
 		t.Fatal(err)
 	}

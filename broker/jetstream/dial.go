@@ -31,7 +31,7 @@ func dial(ctx context.Context, c Config) (Config, *connection, error) {
 	if c.Options, err = c.Options.withDefaults(); err != nil {
 		return c, nil, err
 	}
-	conn, err := connect(c.Logger, c.servers, append(c.natsOptions(), nats.Name(c.Prefix))...)
+	conn, err := connect(c.Logger, c.servers, c.APIPrefix, append(c.natsOptions(), nats.Name(c.Prefix))...)
 	if err != nil {
 		return c, nil, misconfigured("connecting to NATS: %v", err)
 	}
@@ -54,7 +54,7 @@ func (c *connection) check(ctx context.Context, config Config) error {
 	if err := c.wait(ctx, firstConnect); err != nil {
 		return err
 	}
-	return c.hasJetStream(ctx, config.Options)
+	return c.hasJetStream(ctx, config)
 }
 
 // diagnose returns what somebody has to change before one of the servers can be connected to, or nil. It connects to
@@ -185,10 +185,10 @@ func explainConnect(err error) error {
 
 // hasJetStream asks for a stream on a new connection. A server that stops takes no new ones, so a single server from which
 // nobody answers has no JetStream for us. Other members of a cluster may be away.
-func (c *connection) hasJetStream(ctx context.Context, o Options) error {
-	ctx, cancel := c.during(ctx, o.Timeout)
+func (c *connection) hasJetStream(ctx context.Context, config Config) error {
+	ctx, cancel := c.during(ctx, config.Timeout)
 	defer cancel()
-	_, err := c.stream(ctx, registryName(o.Prefix))
+	_, err := c.stream(ctx, registryName(config.Prefix))
 	switch {
 	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, natsjs.ErrJetStreamNotEnabled):
 	case answered(err, codeNotEnabledForAccount):
@@ -202,6 +202,8 @@ func (c *connection) hasJetStream(ctx context.Context, o Options) error {
 	}
 	enabled, _ := c.ConnectedServerJetStream()
 	switch {
+	case c.IsConnected() && config.APIPrefix != defaultAPI:
+		return fmt.Errorf("JetStream does not answer on %s.>: check the domain, or api_prefix, and whether its servers are up: %w", config.APIPrefix, err)
 	case !c.IsConnected() || c.ConnectedClusterName() != "":
 		return fmt.Errorf("JetStream does not answer; is it enabled in this NATS? %w", err)
 	case enabled:

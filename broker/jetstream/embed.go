@@ -98,7 +98,7 @@ func (p *process) connect(ctx context.Context, partitions int) (*Broker, error) 
 
 // dial connects to the embedded server.
 func (p *process) dial(ctx context.Context) (*connection, error) {
-	conn, err := connect(p.config.Logger, "", nats.InProcessServer(p))
+	conn, err := connect(p.config.Logger, "", defaultAPI, nats.InProcessServer(p))
 	if err != nil {
 		return nil, err
 	}

@@ -252,3 +252,16 @@ func child(t brokertest.T, role string, isolation *syscall.SysProcAttr, environm
 		return strings.TrimSpace(line)
 	}
 }
+
+// freePorts returns ports that nobody listens on at the moment.
+func freePorts(t brokertest.T, n int) (ports []int) {
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatalf("looking for a free port: %v", err)
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports
+}

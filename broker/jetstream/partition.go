@@ -136,7 +136,7 @@ func obtain(ctx context.Context, c *connection, config natsjs.StreamConfig) (nat
 	stream, err := c.stream(ctx, config.Name)
 	if errors.Is(err, natsjs.ErrStreamNotFound) {
 		stream, err = ask(ctx, c, func(ctx context.Context) (natsjs.Stream, error) { return c.js.CreateStream(ctx, config) },
-			api+"STREAM.CREATE."+config.Name)
+			c.api+"STREAM.CREATE."+config.Name)
 		if errors.Is(err, natsjs.ErrStreamNameAlreadyInUse) { // somebody else was faster
 			stream, err = c.stream(ctx, config.Name)
 		}
@@ -194,7 +194,8 @@ func hint(err error, config natsjs.StreamConfig, o Options) error {
 		return misconfigured("%v: the stream %s reserves %d bytes, and all %d partitions together %d bytes on each of %d servers; let NATS "+
 			"(max_file_store, and the account's limits) store that much and have that many streams, or lower backlog-bytes",
 			err, config.Name, config.MaxBytes, o.Partitions, o.partitionBytes()*int64(o.Partitions)+registryBytes, config.Replicas)
-	case errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders):
+	case errors.Is(err, natsjs.ErrJetStreamNotEnabled), errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, natsjs.ErrNoStreamResponse):
 		return fmt.Errorf("JetStream does not answer; is it enabled in this NATS? %w", err)
 	}
 	return err

@@ -3,7 +3,6 @@ package jetstream
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
@@ -121,7 +120,7 @@ func (p *partition) send(ctx context.Context, m *nats.Msg) (sequence uint64, err
 // made again, it has no leader, the cluster does not know its subjects everywhere yet, or its leader is not quite done
 // with the message before.
 func passing(err error) bool {
-	return errors.Is(err, nats.ErrNoResponders) || answered(err, codeSubjectInProcess)
+	return errors.Is(err, natsjs.ErrNoStreamResponse) || answered(err, codeSubjectInProcess)
 }
 
 func (p *partition) trySend(ctx context.Context, m *nats.Msg) (sequence uint64, err error) {
@@ -129,21 +128,25 @@ func (p *partition) trySend(ctx context.Context, m *nats.Msg) (sequence uint64, 
 		return 0, notSent(because(ctx, err))
 	}
 	reached := p.reached()
-	answer, err := p.b.conn.request(ctx, m)
-	if errors.Is(err, nats.ErrNoResponders) { // no stream has this subject
+	ack, err := p.b.conn.publish(ctx, m)
+	if errors.Is(err, natsjs.ErrNoStreamResponse) { // no stream has this subject
 		p.forget()
 		if p.b.process != nil {
 			p.b.process.suspect()
 		}
 		return 0, notSent(p.hint(err))
 	}
+	var answer *natsjs.APIError
+	if errors.As(err, &answer) {
+		err = p.refused(answer)
+	}
 	if err != nil {
 		return 0, err
 	}
-	if sequence, err = p.confirmed(answer); err == nil {
-		err = p.sound(ctx, reached, sequence)
+	if ack.Stream != p.config.Name {
+		return 0, misconfigured("another stream, %s, has the subjects %s*: give the deployment another prefix, or the stream other subjects", ack.Stream, p.subject)
 	}
-	return sequence, err
+	return ack.Sequence, p.sound(ctx, reached, ack.Sequence)
 }
 
 // notSent marks an error as one after which the batch has certainly not been stored.
@@ -154,40 +157,20 @@ func notSent(err error) error {
 	return fmt.Errorf("%w: %w", broker.ErrNotSent, err)
 }
 
-// request sends a message and waits for its answer.
-func (c *connection) request(ctx context.Context, m *nats.Msg) (*nats.Msg, error) {
-	ctx, done := c.asking(ctx, m.Subject)
-	defer done()
-	answer, err := c.RequestMsgWithContext(ctx, m)
+// publish sends a message once, and waits for NATS's confirmation.
+func (c *connection) publish(ctx context.Context, m *nats.Msg) (*natsjs.PubAck, error) {
+	send := func(ctx context.Context) (*natsjs.PubAck, error) {
+		return c.js.PublishMsg(ctx, m, natsjs.WithRetryAttempts(0))
+	}
+	ack, err := ask(ctx, c, send, m.Subject)
 	switch {
-	case err == nil:
-		return answer, nil
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrHeadersNotSupported):
 		return nil, notSent(err) // these say that nothing was written; nats.ErrConnectionClosed does not
 	case errors.Is(err, nats.ErrMaxPayload):
 		return nil, notSent(misconfigured("NATS takes at most %d bytes a message, less than when this process began; raise its max_payload, or start the process anew",
 			c.MaxPayload()))
 	}
-	return nil, because(ctx, err)
-}
-
-// confirmed reads NATS's answer to a message that it has got.
-func (p *partition) confirmed(answer *nats.Msg) (sequence uint64, err error) {
-	var ack struct {
-		Error    *natsjs.APIError `json:"error"`
-		Stream   string           `json:"stream"`
-		Sequence uint64           `json:"seq"`
-	}
-	if err := json.Unmarshal(answer.Data, &ack); err != nil {
-		return 0, fmt.Errorf("reading NATS's confirmation: %w", err)
-	}
-	if ack.Error != nil {
-		return 0, p.refused(ack.Error)
-	}
-	if ack.Stream != p.config.Name {
-		return 0, misconfigured("another stream, %s, has the subjects %s*: give the deployment another prefix, or the stream other subjects", ack.Stream, p.subject)
-	}
-	return ack.Sequence, nil
+	return ack, err
 }
 
 // refused says what is certain after an error that NATS has answered with.

@@ -104,7 +104,7 @@ func TestNothingIsKeptToBeSentWhenTheConnectionIsBack(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), briefly)
 	defer cancel()
-	if _, err := b.conn.request(ctx, &nats.Msg{Subject: "drainmark.p0.x"}); !errors.Is(err, broker.ErrNotSent) {
+	if _, err := b.conn.publish(ctx, &nats.Msg{Subject: "drainmark.p0.x"}); !errors.Is(err, broker.ErrNotSent) {
 		t.Errorf("a request without a connection: %v", err)
 	}
 }

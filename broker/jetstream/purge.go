@@ -210,7 +210,7 @@ func (p *partition) purgeThrough(ctx context.Context, subject string, through ui
 	if err != nil {
 		return err
 	}
-	ctx, done := p.b.conn.asking(ctx, api+"STREAM.PURGE."+p.config.Name)
+	ctx, done := p.b.conn.asking(ctx, p.b.conn.api+"STREAM.PURGE."+p.config.Name)
 	defer done()
 	err = stream.Purge(ctx, natsjs.WithPurgeSubject(subject), natsjs.WithPurgeSequence(through+1))
 	if err = because(ctx, err); err != nil {

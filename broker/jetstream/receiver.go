@@ -10,7 +10,6 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -186,14 +185,14 @@ func (r *receiver) skip(next uint64) {
 	r.read = next - 1
 }
 
-func (r *receiver) delivery(m *nats.Msg, meta *nats.MsgMetadata) broker.Delivery {
+func (r *receiver) delivery(m natsjs.Msg, meta *natsjs.MsgMetadata) broker.Delivery {
 	behind := r.from
 	if at := meta.Sequence.Stream; at > r.at {
 		behind = cursor{created: r.created.UnixNano(), sequence: at, storedAt: meta.Timestamp.UnixNano()}.encode()
 	}
 	return broker.Delivery{
-		Header:   r.p.header(m.Header),
-		Payload:  m.Data,
+		Header:   r.p.header(m.Headers()),
+		Payload:  m.Data(),
 		Cursor:   behind,
 		StoredAt: meta.Timestamp,
 		Tag:      meta.Sequence.Stream,

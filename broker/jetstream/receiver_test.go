@@ -99,7 +99,8 @@ func TestAReceiverFailsRatherThanSkip(t *testing.T) {
 			}
 		}, nil},
 		"the consumer is deleted": {func(t *testing.T, _ *embedded, r *receiver) {
-			if err := r.feed.conn.js.DeleteConsumer(bounded(t), r.feed.stream, r.feed.consumer); err != nil {
+			of := r.feed.consumer.CachedInfo()
+			if err := r.feed.conn.js.DeleteConsumer(bounded(t), of.Stream, of.Name); err != nil {
 				t.Fatal(err)
 			}
 		}, nil},
@@ -154,7 +155,7 @@ func TestAServerThatFallsSilentIsNotWaitedForForEver(t *testing.T) {
 	expect(t, r, 1)
 	pause(t, e)
 	start := time.Now()
-	if _, err := r.Receive(bounded(t), 1); !errors.Is(err, errSilent) {
+	if _, err := r.Receive(bounded(t), 1); !errors.Is(err, natsjs.ErrNoHeartbeat) {
 		t.Fatalf("after %v: %v", time.Since(start), err)
 	}
 }

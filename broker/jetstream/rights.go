@@ -11,9 +11,6 @@ import (
 // NATS drops what a user may not ask, and says so beside, on the connection and not in an answer. So whoever asks notes
 // the subject, and is told.
 
-// api is what the subjects of JetStream's API begin with.
-const api = "$JS.API."
-
 // question is one that has been asked and not answered yet.
 type question struct {
 	subjects []string
@@ -79,13 +76,13 @@ func (c *connection) denied(err error) bool {
 // stream asks for a stream.
 func (c *connection) stream(ctx context.Context, name string) (natsjs.Stream, error) {
 	find := func(ctx context.Context) (natsjs.Stream, error) { return c.js.Stream(ctx, name) }
-	return ask(ctx, c, find, api+"STREAM.INFO."+name)
+	return ask(ctx, c, find, c.api+"STREAM.INFO."+name)
 }
 
 // streamInfo asks for a stream's state.
 func (c *connection) streamInfo(ctx context.Context, stream natsjs.Stream, o ...natsjs.StreamInfoOpt) (*natsjs.StreamInfo, error) {
 	info := func(ctx context.Context) (*natsjs.StreamInfo, error) { return stream.Info(ctx, o...) }
-	return ask(ctx, c, info, api+"STREAM.INFO."+stream.CachedInfo().Config.Name)
+	return ask(ctx, c, info, c.api+"STREAM.INFO."+stream.CachedInfo().Config.Name)
 }
 
 // message asks for the message of that sequence, or as the options say.
@@ -93,7 +90,7 @@ func (c *connection) message(
 	ctx context.Context, stream natsjs.Stream, sequence uint64, o ...natsjs.GetMsgOpt,
 ) (*natsjs.RawStreamMsg, error) {
 	read := func(ctx context.Context) (*natsjs.RawStreamMsg, error) { return stream.GetMsg(ctx, sequence, o...) }
-	return ask(ctx, c, read, readingSubjects(stream)...)
+	return ask(ctx, c, read, c.readingSubjects(stream)...)
 }
 
 // lastMessage asks for the newest message of a subject.
@@ -101,10 +98,10 @@ func (c *connection) lastMessage(ctx context.Context, stream natsjs.Stream, subj
 	read := func(ctx context.Context) (*natsjs.RawStreamMsg, error) {
 		return stream.GetLastMsgForSubject(ctx, subject)
 	}
-	return ask(ctx, c, read, readingSubjects(stream)...)
+	return ask(ctx, c, read, c.readingSubjects(stream)...)
 }
 
-func readingSubjects(stream natsjs.Stream) []string {
+func (c *connection) readingSubjects(stream natsjs.Stream) []string {
 	name := stream.CachedInfo().Config.Name
-	return []string{api + "DIRECT.GET." + name, api + "STREAM.MSG.GET." + name}
+	return []string{c.api + "DIRECT.GET." + name, c.api + "STREAM.MSG.GET." + name}
 }

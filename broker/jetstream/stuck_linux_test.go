@@ -58,7 +58,7 @@ type externalDisk struct {
 func (d *externalDisk) start() {
 	user := &server.User{Username: "a", Password: "a"}
 	if d.limited {
-		user.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{api + "STREAM.PURGE.>"}}}
+		user.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{defaultAPI + ".STREAM.PURGE.>"}}}
 	}
 	if d.port == 0 {
 		d.port = -1

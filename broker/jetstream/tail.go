@@ -11,7 +11,6 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
@@ -75,12 +74,13 @@ func (t *tail) run() {
 	}
 }
 
-func (t *tail) take(m *nats.Msg, meta *nats.MsgMetadata, err error) {
+func (t *tail) take(m natsjs.Msg, meta *natsjs.MsgMetadata, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.failed = err; err == nil {
-		of := strings.TrimPrefix(m.Subject, t.p.subject)
-		t.subjects[m.Subject] = t.subjects[m.Subject].followedBy(of, t.p.header(m.Header), meta)
+		subject := m.Subject()
+		of := strings.TrimPrefix(subject, t.p.subject)
+		t.subjects[subject] = t.subjects[subject].followedBy(of, t.p.header(m.Headers()), meta)
 		t.seen = meta.Sequence.Stream
 	}
 	close(t.changed)
@@ -88,7 +88,7 @@ func (t *tail) take(m *nats.Msg, meta *nats.MsgMetadata, err error) {
 }
 
 // followedBy returns what is known of the subject of a producer when a newer message has come.
-func (n newest) followedBy(of string, h broker.Header, meta *nats.MsgMetadata) newest {
+func (n newest) followedBy(of string, h broker.Header, meta *natsjs.MsgMetadata) newest {
 	if h.Last > 0 && h.Producer.String() == of {
 		n.producer, n.last, n.hidden = h.Producer, max(n.last, h.Last), false
 	} else if _, err := drainmark.ParseProducerID(of); err == nil && n.last == 0 {
