@@ -77,7 +77,7 @@ func TestBadSettings(t *testing.T) {
 		{"verify --workload slow", []string{"--workload", "slow"}},
 		{"verify --rate=-1", []string{"rate", "-1"}},
 		{"verify --plan nowhere", []string{"--plan", "nowhere", "no file"}},
-		{"verify --fault name=x", []string{"--fault", "fault x", "every"}},
+		{"verify --fault name='x'", []string{"--fault", "fault x", "every"}},
 		{"verify --canary --report x", []string{"--report", "canary"}},
 		{"what", []string{"what"}},
 	} {

@@ -38,7 +38,7 @@ type runCommand struct {
 	Size        int           `help:"Bytes of random payload of a message." default:"100"`
 	Seed        uint64        `help:"What the clients do follows from it, as far as they decide. Random if not set." placeholder:"N"`
 	Plan        []string      `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}. Repeated for several." placeholder:"FILE"`
-	Fault       []string      `help:"One fault more, such as 'name=kill-redis every=20s for=5s run=\"…\" heal=\"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
+	Fault       []string      `help:"One fault more, such as 'name = \"kill-redis\", every = \"20s\", for = \"5s\", run = \"…\", heal = \"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
 	Report      string        `help:"Folder for the history and the report. It must not have a history yet." placeholder:"DIR"`
 	Patience    time.Duration `help:"How long to try for one append before its outcome is left open." default:"1m"`
 	Settle      time.Duration `help:"After which time a barrier that is stalled in the end is given up." default:"30s"`

@@ -63,7 +63,7 @@ func campaignPlan(t *testing.T) (path string) {
 	if !*campaignDisks {
 		plan.Faults = slices.DeleteFunc(plan.Faults, func(f fault.Fault) bool { return strings.HasPrefix(f.Name, "fill-") })
 	}
-	path = filepath.Join(t.TempDir(), "campaign.plan")
+	path = filepath.Join(t.TempDir(), "campaign.toml")
 	if err := os.WriteFile(path, []byte(plan.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}

@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// What is broken besides while a planted fault is looked for: lines of a plan.
+// What is broken besides while a planted fault is looked for: each one --fault.
 const (
-	killAConsumer = `name=kill-consumer every=2s for=1500ms run="kill -9 $(cat consumer-0.pid)" heal="./start consumer-0"`
-	noConsumers   = `name=no-consumers every=5s for=3s run="kill -9 $(cat consumer-*.pid)" heal="./start consumer-0 && ./start consumer-1"`
+	killAConsumer = `name = "kill-consumer", every = "2s", for = "1500ms", run = "kill -9 $(cat consumer-0.pid)", heal = "./start consumer-0"`
+	noConsumers   = `name = "no-consumers", every = "5s", for = "3s", run = "kill -9 $(cat consumer-*.pid)", heal = "./start consumer-0 && ./start consumer-1"`
 )
 
 // planted is a promise that a program can be built to break, what it takes for that to show, and the promises of which

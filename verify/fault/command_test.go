@@ -43,6 +43,9 @@ func play(t *testing.T, text string, o Options) ([]history.Line, error) {
 	return lines, err
 }
 
+// once is a plan of one fault, done at the beginning.
+func once(fields string) string { return `fault = [{name = "a", at = "0s", ` + fields + `}]` }
+
 func read(t *testing.T, path ...string) string {
 	t.Helper()
 	data, err := os.ReadFile(filepath.Join(path...))
@@ -56,10 +59,21 @@ func TestCommands(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	_, err := play(t, `
-name=first at=0s for=1ms
-  run="echo run $FAULT_NAME $FAULT_COUNT $DRAINMARK_SEED $OURS $FAULT_RANDOM >>log; rm alive; echo kept >$FAULT_DIR/file"
-  check="test -e alive" heal="echo heal $(cat $FAULT_DIR/file) $FAULT_RANDOM >>log"
-name=second at=1ms run="echo run $FAULT_NAME >>log; ls $FAULT_DIR >>log"`,
+[[fault]]
+name = "first"
+at = "0s"
+for = "1ms"
+run = """
+  echo run $FAULT_NAME $FAULT_COUNT $DRAINMARK_SEED $OURS $FAULT_RANDOM >>log
+  rm alive; echo kept >$FAULT_DIR/file
+"""
+check = "test -e alive"
+heal = "echo heal $(cat $FAULT_DIR/file) $FAULT_RANDOM >>log"
+
+[[fault]]
+name = "second"
+at = "1ms"
+run = "echo run $FAULT_NAME >>log; ls $FAULT_DIR >>log"`,
 		Options{Dir: touch(t, dir, "alive"), Env: []string{"OURS=ours"}})
 	if err != nil {
 		t.Fatal(err)
@@ -90,7 +104,7 @@ func TestNothingIsLeft(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	for _, run := range []string{"echo $FAULT_DIR >where", "echo $FAULT_DIR >where; exit 1"} {
-		_, _ = play(t, `name=a at=0s run="`+run+`"`, Options{Dir: dir})
+		_, _ = play(t, once(`run = "`+run+`"`), Options{Dir: dir})
 		where := strings.TrimSpace(read(t, dir, "where"))
 		if _, err := os.Stat(filepath.Dir(where)); !os.IsNotExist(err) {
 			t.Errorf("%s is left after %s: %v", where, run, err)
@@ -106,27 +120,27 @@ func TestFailingCommands(t *testing.T) {
 		says   string
 	}{
 		"a run command that fails fails the run": {
-			`run="echo out; echo no such process >&2; exit 3"`, ErrNotHappened, "its run command: exit status 3: no such process",
+			`run = "echo out; echo no such process >&2; exit 3"`, ErrNotHappened, "its run command: exit status 3: no such process",
 		},
 		"nothing died": {
-			`run=true check="echo still here" within=150ms`, ErrNotHappened, "its check still succeeds after 150ms: still here",
+			`run = "true", check = "echo still here", within = "150ms"`, ErrNotHappened, "its check still succeeds after 150ms: still here",
 		},
 		"a check that is not there proves nothing": {
-			`run=true check=no-such-command within=50ms`, ErrNotHappened, "its check fails before the fault",
+			`run = "true", check = "no-such-command", within = "50ms"`, ErrNotHappened, "its check fails before the fault",
 		},
 		"a heal that fails fails the run": {
-			`run=true heal="echo no >&2; exit 1" for=1ms`, ErrNotHealed, "its heal command: exit status 1: no",
+			`run = "true", heal = "echo no >&2; exit 1", for = "1ms"`, ErrNotHealed, "its heal command: exit status 1: no",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := play(t, "name=a at=0s "+c.plan, Options{Dir: t.TempDir()})
+			_, err := play(t, once(c.plan), Options{Dir: t.TempDir()})
 			expectError(t, err, c.target, "fault a: ", c.says)
 		})
 	}
 	t.Run("a shell that is not there", func(t *testing.T) {
 		t.Parallel()
-		_, err := play(t, "name=a at=0s run=true", Options{Shell: "/no/such/shell"})
+		_, err := play(t, once(`run = "true"`), Options{Shell: "/no/such/shell"})
 		expectError(t, err, ErrNotHappened, "/no/such/shell: no such file")
 	})
 }
@@ -134,7 +148,7 @@ func TestFailingCommands(t *testing.T) {
 func TestHealAfterCancel(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	plan, err := ParsePlan(`name=a at=0s for=1h run="echo run >>log" heal="echo heal >>log"`)
+	plan, err := ParsePlan(once(`for = "1h", run = "echo run >>log", heal = "echo heal >>log"`))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -201,7 +215,7 @@ func TestHangingCommandIsKilledWithItsChildren(t *testing.T) {
 func TestCommandThatTakesTooLong(t *testing.T) {
 	t.Parallel()
 	start := time.Now()
-	lines, err := play(t, `name=a at=0s run="sleep 1000"`, Options{Timeout: 50 * time.Millisecond})
+	lines, err := play(t, once(`run = "sleep 1000"`), Options{Timeout: 50 * time.Millisecond})
 	expectError(t, err, ErrNotHappened, "its run command: it did not end within 50ms, and was killed")
 	if took := time.Since(start); took > 20*time.Second || len(lines) != 2 || lines[0].Fault.OK {
 		t.Errorf("it took %v: %+v", took, lines)
@@ -212,7 +226,7 @@ func TestCommandThatTakesTooLong(t *testing.T) {
 func TestBackgroundProcesses(t *testing.T) {
 	t.Parallel()
 	start := time.Now()
-	lines, err := play(t, `name=a at=0s for=1ms run="sleep 1000 & echo $! >$FAULT_DIR/pid" heal="kill $(cat $FAULT_DIR/pid)"`,
+	lines, err := play(t, once(`for = "1ms", run = "sleep 1000 & echo $! >$FAULT_DIR/pid", heal = "kill $(cat $FAULT_DIR/pid)"`),
 		Options{})
 	if err != nil {
 		t.Errorf("%v: %+v", err, lines)
@@ -224,7 +238,7 @@ func TestBackgroundProcesses(t *testing.T) {
 
 func TestOutputIsBounded(t *testing.T) {
 	t.Parallel()
-	lines, err := play(t, `name=a at=0s run="i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done; printf 'end\\377'"`,
+	lines, err := play(t, once(`run = "i=0; while [ $i -lt 5000 ]; do echo line $i; i=$((i+1)); done; printf 'end\\377'"`),
 		Options{})
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -75,8 +74,8 @@ func (p Plan) Check() error {
 	if err := checkTime("settle", p.Settle); err != nil {
 		return err
 	}
-	if p.Jitter < 0 || p.Jitter > MaxJitter {
-		return fmt.Errorf("jitter=%d%%: it must be from 0%% to %d%%", p.Jitter, MaxJitter)
+	if err := checkPercent("jitter", p.Jitter); err != nil {
+		return err
 	}
 	known := make(map[string]bool, len(p.Faults))
 	for _, f := range p.Faults {
@@ -84,7 +83,7 @@ func (p Plan) Check() error {
 			return err
 		}
 		if known[f.Name] {
-			return fmt.Errorf("fault %s: name=%s: another fault of the plan has this name", f.Name, f.Name)
+			return errTwice(f)
 		}
 		known[f.Name] = true
 	}
@@ -105,41 +104,49 @@ func (f Fault) check() error {
 func (f Fault) checkFields() error {
 	switch {
 	case !validName.MatchString(f.Name):
-		return fmt.Errorf("name=%s: a name is required, of a-z, 0-9 and -", shown(f.Name))
+		return fmt.Errorf("name = %s: a name is required, of a-z, 0-9 and -", shown(f.Name))
 	case f.Run == "":
 		return errors.New("run: a command is required")
 	case f.Every > 0 && f.At > 0:
-		return fmt.Errorf("at=%v: a fault with every=%v cannot have it", f.At, f.Every)
+		return fmt.Errorf("at = %v: a fault with every = %v cannot have it", f.At, f.Every)
 	case f.Heal != "" && f.For == 0:
-		return fmt.Errorf("heal=%s: it needs for=, which says when to heal", shown(f.Heal))
+		return fmt.Errorf("heal = %s: it needs \"for\", which says when to heal", shown(f.Heal))
 	case f.Writes && f.For == 0:
-		return errors.New("writes=yes: it needs for=, the time in which appends must be accepted: without it there is none to judge")
+		return errors.New("writes = true: it needs \"for\", the time in which appends must be accepted: without it there is none to judge")
 	case f.Check == "" && f.Within != 0:
-		return fmt.Errorf("within=%v: it is the time of a check=, which is missing", f.Within)
+		return fmt.Errorf("within = %v: it is the time of a \"check\", which is missing", f.Within)
 	}
-	for _, name := range fieldNames {
-		switch v := f.field(name).(type) {
-		case *string:
-			if strings.ContainsFunc(*v, func(r rune) bool { return unicode.IsControl(r) && r != '\t' }) {
-				return fmt.Errorf("%s=%s: it cannot have line breaks or control characters", name, shown(*v))
-			}
-		case *time.Duration:
-			if err := checkTime(name, *v); err != nil {
-				return err
-			}
+	for _, v := range []struct{ name, value string }{{"run", f.Run}, {"check", f.Check}, {"heal", f.Heal}} {
+		if strings.ContainsFunc(v.value, unprintable) {
+			return fmt.Errorf("%s = %s: it cannot have control characters", v.name, shown(v.value))
 		}
 	}
-	if n := len(f.String()); n > MaxText {
-		return fmt.Errorf("%d bytes as text: it can have %d", n, MaxText)
+	err := errors.Join(checkTime("every", f.Every), checkTime("at", f.At), checkTime("for", f.For), checkTime("within", f.Within))
+	if n := len(marshal(f.text())); err == nil && n > MaxText {
+		err = fmt.Errorf("%d bytes as text: it can have %d", n, MaxText)
+	}
+	return err
+}
+
+// unprintable says whether a command cannot have the character, of which nobody would see what it does.
+func unprintable(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\n' }
+
+func checkTime(name string, d time.Duration) error {
+	if d < 0 || d > MaxTime {
+		return fmt.Errorf("%s = %v: it must be from 0s to %v", name, d, MaxTime)
 	}
 	return nil
 }
 
-func checkTime(name string, d time.Duration) error {
-	if d < 0 || d > MaxTime {
-		return fmt.Errorf("%s=%v: it must be from 0s to %v", name, d, MaxTime)
+func checkPercent(name string, n int) error {
+	if n < 0 || n > MaxJitter {
+		return fmt.Errorf("%s = %d%%: it must be from 0%% to %d%%", name, n, MaxJitter)
 	}
 	return nil
+}
+
+func errTwice(f Fault) error {
+	return fmt.Errorf("fault %s: name = %q: another fault of the plan has this name", f.Name, f.Name)
 }
 
 // title names the fault in errors.
@@ -148,53 +155,4 @@ func (f Fault) title() string {
 		return "a fault without a name"
 	}
 	return "fault " + f.Name
-}
-
-// String returns the fault as Parse reads it.
-func (f Fault) String() string {
-	var b strings.Builder
-	for _, name := range fieldNames {
-		value := ""
-		switch v := f.field(name).(type) {
-		case *string:
-			value = *v
-			if value != "" && name != "name" {
-				value = quote(value)
-			}
-		case *time.Duration:
-			if *v != 0 || name == "at" && f.Every == 0 {
-				value = v.String()
-			}
-		case *bool:
-			if *v {
-				value = "yes"
-			}
-		}
-		if value == "" {
-			continue
-		}
-		if b.Len() > 0 {
-			b.WriteByte(' ')
-		}
-		b.WriteString(name + "=" + value)
-	}
-	return b.String()
-}
-
-// String returns the plan as ParsePlan reads it.
-func (p Plan) String() string {
-	var b strings.Builder
-	if p.Settle != 0 {
-		b.WriteString("settle=" + p.Settle.String() + "\n")
-	}
-	if p.Jitter != 0 {
-		b.WriteString("jitter=" + strconv.Itoa(p.Jitter) + "%\n")
-	}
-	if p.Overlap {
-		b.WriteString("overlap=yes\n")
-	}
-	for _, f := range p.Faults {
-		b.WriteString(f.String() + "\n")
-	}
-	return b.String()
 }

@@ -1,255 +1,265 @@
 package fault
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
-	"slices"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// fieldNames are the fields of a fault, in the order in which they are printed.
-var fieldNames = []string{"name", "every", "at", "for", "writes", "run", "check", "within", "heal"}
-
-// settingNames are the fields of a plan that are not faults.
-var settingNames = []string{"settle", "jitter", "overlap"}
-
-// field returns where the field of this name is, nil if there is none.
-func (f *Fault) field(name string) any {
-	switch name {
-	case "name":
-		return &f.Name
-	case "run":
-		return &f.Run
-	case "heal":
-		return &f.Heal
-	case "check":
-		return &f.Check
-	case "within":
-		return &f.Within
-	case "every":
-		return &f.Every
-	case "at":
-		return &f.At
-	case "for":
-		return &f.For
-	case "writes":
-		return &f.Writes
-	}
-	return nil
+// planText is a plan as it is written.
+type planText struct {
+	Settle  string      `toml:"settle,omitempty"`
+	Jitter  string      `toml:"jitter,omitempty"`
+	Overlap bool        `toml:"overlap,omitempty"`
+	Faults  []faultText `toml:"fault"`
 }
 
-// percent is a share as it is written in a plan: 20%.
-type percent int
-
-// setting returns where the setting of this name is, nil if there is none.
-func (p *Plan) setting(name string) any {
-	switch name {
-	case "settle":
-		return &p.Settle
-	case "jitter":
-		return (*percent)(&p.Jitter)
-	case "overlap":
-		return &p.Overlap
-	}
-	return nil
+// faultText is a fault as it is written. Its fields are printed in this order.
+type faultText struct {
+	Name   string `toml:"name"`
+	Every  string `toml:"every,omitempty"`
+	At     string `toml:"at,omitempty"`
+	For    string `toml:"for,omitempty"`
+	Writes bool   `toml:"writes,omitempty"`
+	Run    string `toml:"run"`
+	Check  string `toml:"check,omitempty"`
+	Within string `toml:"within,omitempty"`
+	Heal   string `toml:"heal,omitempty"`
 }
 
-// Parse reads one fault: fields of the form name=value or name="value", in any order, with white space between them. In
-// quotes \" is a quote and \\ a backslash; a backslash before anything else is itself, as in a shell. The error names
-// the fault, the field and the value.
+// What there is, for errors.
+const (
+	fieldNames   = "name, every, at, for, writes, run, check, within, heal"
+	settingNames = "a plan has settle, jitter, overlap, and [[fault]] for each fault"
+)
+
+// Parse reads one fault: what stands between the braces of an inline table of TOML. The error names the fault and the
+// field.
 func Parse(text string) (Fault, error) {
-	var f Fault
 	if len(text) > MaxText {
-		return f, fmt.Errorf("a fault of %d bytes: it can have %d", len(text), MaxText)
+		return Fault{}, fmt.Errorf("a fault of %d bytes: it can have %d", len(text), MaxText)
 	}
-	pairs, err := split(text)
-	for _, p := range pairs {
-		if p.name == "name" { // first of all, so that all errors can say it
-			f.Name = p.value
-			break
-		}
+	if strings.ContainsAny(text, "\r\n") {
+		return Fault{}, errors.New("a fault on a command line is one line: field = value, field = value")
 	}
-	if err != nil {
-		return f, fmt.Errorf("%s: %w", f.title(), err)
-	}
-	if err := assign(pairs, f.field, fieldNames); err != nil {
-		return f, fmt.Errorf("%s: %w", f.title(), err)
-	}
-	given := func(name string) bool {
-		return slices.ContainsFunc(pairs, func(p pair) bool { return p.name == name })
-	}
+	plan, err := decode("fault = [{" + text + "}]")
 	switch {
-	case !given("every") && !given("at"):
-		return f, fmt.Errorf("%s: every: a period is required, or at= for a fault that is done once", f.title())
-	case given("every") && given("at"):
-		return f, fmt.Errorf("%s: at=%v: a fault with every=%v cannot have it", f.title(), f.At, f.Every)
+	case err != nil:
+		return Fault{}, fmt.Errorf("a fault: %w", err)
+	case len(plan.Faults) != 1:
+		return Fault{}, fmt.Errorf("%d faults: it must be one", len(plan.Faults))
 	}
-	for _, name := range []string{"every", "within"} {
-		if given(name) && *f.field(name).(*time.Duration) == 0 {
-			return f, fmt.Errorf("%s: %s=0s: it must be above 0", f.title(), name)
-		}
-	}
-	return f, f.check()
+	return plan.Faults[0].read()
 }
 
-// ParsePlan reads a plan: one fault a line, and the settings settle=, jitter= and overlap=. Lines that begin with white
-// space continue the line before. Blank lines and lines that begin with # say nothing. The error names the line.
+// ParsePlan reads a plan, which is TOML: settings, and a table [[fault]] for each fault. The error names the line, of a
+// fault that of its table.
 func ParsePlan(text string) (Plan, error) {
-	var p Plan
 	if len(text) > MaxPlanText {
-		return p, fmt.Errorf("a plan of %d bytes: it can have %d", len(text), MaxPlanText)
+		return Plan{}, fmt.Errorf("a plan of %d bytes: it can have %d", len(text), MaxPlanText)
 	}
-	var settings []pair
-	for _, l := range join(text) {
-		text := strings.Join(l.parts, " ")
-		pairs, err := split(text)
-		if len(pairs) > 0 && slices.Contains(settingNames, pairs[0].name) {
-			settings = append(settings, pairs...)
-			if err == nil {
-				err = assign(settings, p.setting, settingNames)
-			}
-			if err != nil {
-				return p, fmt.Errorf("line %d: %w", l.number, err)
-			}
-			continue
+	written, err := decode(text)
+	var at position
+	if errors.As(err, &at) {
+		return Plan{}, fmt.Errorf("line %d: %w", at.line, err)
+	} else if err != nil {
+		return Plan{}, err
+	}
+	settings, tables := lines(text)
+	p := Plan{Overlap: written.Overlap}
+	if p.Settle, err = readTime("settle", written.Settle); err != nil {
+		return Plan{}, fmt.Errorf("line %d: %w", settings["settle"], err)
+	}
+	if p.Jitter, err = readPercent("jitter", written.Jitter); err != nil {
+		return Plan{}, fmt.Errorf("line %d: %w", settings["jitter"], err)
+	}
+	names := make(map[string]bool, len(written.Faults))
+	for i, one := range written.Faults {
+		f, err := one.read()
+		if err == nil && names[f.Name] {
+			err = errTwice(f)
 		}
-		f, err := Parse(text)
 		if err != nil {
-			return p, fmt.Errorf("line %d: %w", l.number, err)
+			line := settings["fault"] // an array of inline tables
+			if i < len(tables) {
+				line = tables[i]
+			}
+			return Plan{}, fmt.Errorf("line %d: %w", line, err)
 		}
+		names[f.Name] = true
 		p.Faults = append(p.Faults, f)
 	}
 	return p, p.Check()
 }
 
-// line is one line of a plan, with those that continue it.
-type line struct {
-	number int // of its first one, from 1
-	parts  []string
+// position is an error with the line that it is on.
+type position struct {
+	error
+	line int
 }
 
-// join returns the lines that say something.
-func join(text string) []line {
-	var lines []line
-	number := 0
-	for raw := range strings.Lines(text) {
-		number++
-		trimmed := strings.Trim(raw, space)
+// decode reads what is written, and refuses what there is not.
+func decode(text string) (p planText, err error) {
+	err = toml.NewDecoder(strings.NewReader(text)).DisallowUnknownFields().Decode(&p)
+	var wrong *toml.DecodeError
+	var unknown *toml.StrictMissingError
+	switch {
+	case errors.As(err, &unknown):
+		wrong = &unknown.Errors[0]
+		names := settingNames
+		key := wrong.Key()
+		if len(key) > 1 && key[0] == "fault" || strings.HasPrefix(text, "fault = [{") {
+			names = "those of a fault are " + fieldNames
+		}
+		err = fmt.Errorf("%s: there is no such field: %s", shown(key[len(key)-1]), names)
+	case errors.As(err, &wrong):
+		err = errors.New(explain(wrong))
+	default:
+		return p, err
+	}
+	line, _ := wrong.Position()
+	return p, position{err, line}
+}
+
+var otherType = regexp.MustCompile(`^cannot decode TOML (.*) into struct field .*\.(\w+) of type (.*)$`)
+
+// explain says what is wrong without the names of our types.
+func explain(wrong *toml.DecodeError) string {
+	text := strings.TrimPrefix(wrong.Error(), "toml: ")
+	if found := otherType.FindStringSubmatch(text); found != nil {
+		switch is, field := found[1], strings.ToLower(found[2]); found[3] {
+		case "string":
+			return fmt.Sprintf("%s: it must be text in quotes, and is TOML's %s", field, is)
+		case "bool":
+			return fmt.Sprintf("%s: it must be true or false, and is TOML's %s", field, is)
+		default:
+			return "fault: it must be a table, [[fault]], and is TOML's " + is
+		}
+	}
+	if key := wrong.Key(); len(key) > 0 {
+		return key[len(key)-1] + ": " + text
+	}
+	return text
+}
+
+// lines returns the lines that settings are on, and those of the faults' tables.
+func lines(text string) (settings map[string]int, tables []int) {
+	settings = map[string]int{}
+	var p unstable.Parser
+	p.Reset([]byte(text))
+	for p.NextExpression() {
+		e := p.Expression()
+		key := e.Key()
+		if !key.Next() {
+			continue
+		}
+		name := key.Node()
+		line := p.Shape(name.Raw).Start.Line
 		switch {
-		case trimmed == "" || trimmed[0] == '#':
-		case strings.IndexByte(space, raw[0]) >= 0 && len(lines) > 0:
-			last := &lines[len(lines)-1]
-			last.parts = append(last.parts, trimmed)
-		default:
-			lines = append(lines, line{number, []string{trimmed}})
+		case e.Kind == unstable.KeyValue && len(tables) == 0:
+			settings[string(name.Data)] = line
+		case e.Kind == unstable.ArrayTable || e.Kind == unstable.Table:
+			tables = append(tables, line)
 		}
 	}
-	return lines
+	return settings, tables
 }
 
-// pair is one field as it was written, without quotes.
-type pair struct{ name, value string }
-
-// space is what stands between fields.
-const space = " \t\r\n"
-
-// split returns the fields of text. After an error it returns those before it.
-func split(text string) ([]pair, error) {
-	var pairs []pair
-	for text = strings.TrimLeft(text, space); text != ""; text = strings.TrimLeft(text, space) {
-		name, rest, ok := strings.Cut(text, "=")
-		if !ok || name == "" || strings.ContainsAny(name, space+`"`) {
-			return pairs, fmt.Errorf("%s: it is not of the form field=value", shown(text))
-		}
-		value, rest, err := cutValue(rest)
-		if err != nil {
-			return pairs, fmt.Errorf("%s=%s: %w", name, shown(value), err)
-		}
-		pairs = append(pairs, pair{name, value})
-		text = rest
-	}
-	return pairs, nil
-}
-
-// cutValue returns the value that text begins with, and what is behind it.
-func cutValue(text string) (value, rest string, err error) {
-	if !strings.HasPrefix(text, `"`) {
-		end := strings.IndexAny(text, space)
-		if end < 0 {
-			end = len(text)
-		}
-		if strings.Contains(text[:end], `"`) {
-			return text[:end], "", errors.New("a value with quotes in it must be in quotes, and they be written \\\"")
-		}
-		return text[:end], text[end:], nil
-	}
-	var b strings.Builder
-	for i := 1; i < len(text); i++ {
-		switch c := text[i]; {
-		case c == '"':
-			rest = text[i+1:]
-			if rest != "" && strings.IndexByte(space, rest[0]) < 0 {
-				return b.String(), "", fmt.Errorf("%s stands right behind the closing quote", shown(rest))
-			}
-			return b.String(), rest, nil
-		case c == '\\' && i+1 < len(text) && (text[i+1] == '"' || text[i+1] == '\\'):
-			i++
-			b.WriteByte(text[i])
-		default:
-			b.WriteByte(c)
+// read returns the fault that is written.
+func (t faultText) read() (f Fault, err error) {
+	f = Fault{Name: t.Name, Run: t.Run, Check: t.Check, Heal: t.Heal, Writes: t.Writes}
+	for _, time := range []struct {
+		name, text string
+		to         *time.Duration
+	}{{"every", t.Every, &f.Every}, {"at", t.At, &f.At}, {"for", t.For, &f.For}, {"within", t.Within, &f.Within}} {
+		if *time.to, err = readTime(time.name, time.text); err != nil {
+			return f, fmt.Errorf("%s: %w", f.title(), err)
 		}
 	}
-	return b.String(), "", errors.New("the closing quote is missing")
-}
-
-// quote is the opposite of cutValue.
-func quote(value string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(value) + `"`
-}
-
-// assign puts each value where its field is.
-func assign(pairs []pair, field func(string) any, names []string) error {
-	for i, p := range pairs {
-		if slices.ContainsFunc(pairs[:i], func(q pair) bool { return q.name == p.name }) {
-			return fmt.Errorf("%s=%s: it is there twice", p.name, shown(p.value))
-		}
-		var err error
-		switch target := field(p.name).(type) {
-		case *string:
-			*target = p.value
-		case *time.Duration:
-			*target, err = time.ParseDuration(p.value)
-			if err != nil {
-				err = errors.New("it must be a time such as 500ms, 20s or 5m")
-			}
-		case *bool:
-			*target = p.value == "yes"
-			if p.value != "yes" && p.value != "no" {
-				err = errors.New("it must be yes or no")
-			}
-		case *percent:
-			err = target.parse(p.value)
-		default:
-			all := strings.Join(names, ", ")
-			return fmt.Errorf("%s=%s: there is no such field: they are %s", shown(p.name), shown(p.value), all)
-		}
-		if err != nil {
-			return fmt.Errorf("%s=%s: %w", p.name, shown(p.value), err)
-		}
+	switch {
+	case t.Every == "" && t.At == "":
+		err = errors.New(`every: a period is required, or "at" for a fault that is done once`)
+	case t.Every != "" && t.At != "":
+		err = fmt.Errorf("at = %v: a fault with every = %v cannot have it", f.At, f.Every)
+	case t.Every != "" && f.Every == 0:
+		err = errors.New("every = 0s: it must be above 0")
+	case t.Within != "" && f.Within == 0:
+		err = errors.New("within = 0s: it must be above 0")
+	default:
+		return f, f.check()
 	}
-	return nil
+	return f, fmt.Errorf("%s: %w", f.title(), err)
 }
 
-func (p *percent) parse(value string) error {
-	digits, ok := strings.CutSuffix(value, "%")
+// text is the opposite of read.
+func (f Fault) text() faultText {
+	shows := func(d time.Duration) string {
+		if d == 0 {
+			return ""
+		}
+		return d.String()
+	}
+	t := faultText{
+		Name: f.Name, Run: f.Run, Check: f.Check, Heal: f.Heal, Writes: f.Writes,
+		Every: shows(f.Every), At: shows(f.At), For: shows(f.For), Within: shows(f.Within),
+	}
+	if f.Every == 0 {
+		t.At = f.At.String()
+	}
+	return t
+}
+
+// String returns the plan as ParsePlan reads it.
+func (p Plan) String() string {
+	t := planText{Overlap: p.Overlap, Faults: make([]faultText, 0, len(p.Faults))}
+	if p.Settle != 0 {
+		t.Settle = p.Settle.String()
+	}
+	if p.Jitter != 0 {
+		t.Jitter = strconv.Itoa(p.Jitter) + "%"
+	}
+	for _, f := range p.Faults {
+		t.Faults = append(t.Faults, f.text())
+	}
+	return marshal(t)
+}
+
+func marshal(v any) string {
+	var b bytes.Buffer
+	if err := toml.NewEncoder(&b).Encode(v); err != nil {
+		return "# " + err.Error() // of texts and booleans there is none
+	}
+	return b.String()
+}
+
+func readTime(name, text string) (time.Duration, error) {
+	if text == "" {
+		return 0, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		return 0, fmt.Errorf("%s = %s: it must be a time such as 500ms, 20s or 5m", name, shown(text))
+	}
+	return d, checkTime(name, d)
+}
+
+func readPercent(name, text string) (int, error) {
+	if text == "" {
+		return 0, nil
+	}
+	digits, ok := strings.CutSuffix(text, "%")
 	n, err := strconv.Atoi(digits)
 	if !ok || err != nil {
-		return errors.New("it must be a share such as 20%")
+		return 0, fmt.Errorf("%s = %s: it must be a share such as 20%%", name, shown(text))
 	}
-	*p = percent(n)
-	return nil
+	return n, checkPercent(name, n)
 }
 
 // shown returns a value as errors show it: not all of it, should it be long.

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-//go:embed plans/*.plan
+//go:embed plans/*.toml
 var plans embed.FS
 
 // Names returns the names of the ready plans, sorted.
@@ -30,7 +30,7 @@ func Ready(name string) (Plan, error) {
 	if !slices.Contains(Names(), name) {
 		return Plan{}, fmt.Errorf("there is no ready plan %s: they are %s", shown(name), strings.Join(Names(), ", "))
 	}
-	text, err := plans.ReadFile("plans/" + name + ".plan")
+	text, err := plans.ReadFile("plans/" + name + ".toml")
 	if err != nil {
 		return Plan{}, fmt.Errorf("reading the ready plan %s: %w", name, err)
 	}

@@ -127,7 +127,7 @@ func TestSchedule(t *testing.T) {
 		want []string
 	}{
 		"a period, and once at a time": {
-			"name=a every=20s for=5s run=a\nname=b at=10s run=b", 50 * time.Second,
+			`fault = [{name = "a", every = "20s", for = "5s", run = "a"}, {name = "b", at = "10s", run = "b"}]`, 50 * time.Second,
 			[]string{
 				"0s health before",
 				"10s run b", "10s heal b", "10s health between",
@@ -137,7 +137,7 @@ func TestSchedule(t *testing.T) {
 			},
 		},
 		"those with the same period are spread over it": {
-			"name=a every=20s for=1s run=a\nname=b every=20s for=1s run=b\nname=c every=30s run=c", 35 * time.Second,
+			`fault = [{name = "a", every = "20s", for = "1s", run = "a"}, {name = "b", every = "20s", for = "1s", run = "b"}, {name = "c", every = "30s", run = "c"}]`, 35 * time.Second,
 			[]string{
 				"0s health before",
 				"10s run a", "11s heal a", "11s health between",
@@ -148,7 +148,7 @@ func TestSchedule(t *testing.T) {
 			},
 		},
 		"what is due while another is in force waits, and does not pile up": {
-			"name=a at=1s for=10s run=a\nname=b every=2s run=b", 14 * time.Second,
+			`fault = [{name = "a", at = "1s", for = "10s", run = "a"}, {name = "b", every = "2s", run = "b"}]`, 14 * time.Second,
 			[]string{
 				"0s health before",
 				"1s run a", "11s heal a", "11s health between",
@@ -158,13 +158,15 @@ func TestSchedule(t *testing.T) {
 			},
 		},
 		"with overlap it does not wait, and health is awaited when none is in force": {
-			"overlap=yes\nname=a at=1s for=10s run=a\nname=b at=3s for=2s run=b", 14 * time.Second,
+			`overlap = true
+fault = [{name = "a", at = "1s", for = "10s", run = "a"}, {name = "b", at = "3s", for = "2s", run = "b"}]`, 14 * time.Second,
 			[]string{
 				"0s health before", "1s run a", "3s run b", "5s heal b", "11s heal a", "11s health between", "14s health after",
 			},
 		},
 		"the end heals what is in force at once": {
-			"overlap=yes\nname=a at=1s for=10s run=a heal=h\nname=b at=2s for=10s run=b heal=h", 4 * time.Second,
+			`overlap = true
+fault = [{name = "a", at = "1s", for = "10s", run = "a", heal = "h"}, {name = "b", at = "2s", for = "10s", run = "b", heal = "h"}]`, 4 * time.Second,
 			[]string{"0s health before", "1s run a", "2s run b", "4s heal a", "4s heal b", "4s health after"},
 		},
 	} {
@@ -187,7 +189,9 @@ func TestSchedule(t *testing.T) {
 // Any plan, with jitter, by many seeds.
 func TestScheduleBySeed(t *testing.T) {
 	t.Parallel()
-	const plan = "jitter=50%%\noverlap=%s\nname=a every=10s for=5s run=a\nname=b every=7s for=3s run=b\nname=c every=10s run=c"
+	const plan = `jitter = "50%%"
+overlap = %s
+fault = [{name = "a", every = "10s", for = "5s", run = "a"}, {name = "b", every = "7s", for = "3s", run = "b"}, {name = "c", every = "10s", run = "c"}]`
 	transcript := func(t *testing.T, overlap string, seed uint64) (result string, most int) {
 		synctest.Test(t, func(t *testing.T) {
 			s := newStage(t, fmt.Sprintf(plan, overlap), seed)
@@ -199,26 +203,27 @@ func TestScheduleBySeed(t *testing.T) {
 		return result, most
 	}
 	t.Run("the same seed gives the same schedule, and another one another", func(t *testing.T) {
-		a, _ := transcript(t, "no", 1)
-		again, _ := transcript(t, "no", 1)
-		b, _ := transcript(t, "no", 2)
+		a, _ := transcript(t, "false", 1)
+		again, _ := transcript(t, "false", 1)
+		b, _ := transcript(t, "false", 2)
 		if a != again || a == b {
 			t.Errorf("%s\n---\n%s\n---\n%s", a, again, b)
 		}
 	})
 	t.Run("two are in force at the same time only with overlap", func(t *testing.T) {
 		for seed := range uint64(3) {
-			if _, most := transcript(t, "no", seed); most != 1 {
+			if _, most := transcript(t, "false", seed); most != 1 {
 				t.Errorf("seed %d: %d in force", seed, most)
 			}
-			if _, most := transcript(t, "yes", seed); most < 2 {
+			if _, most := transcript(t, "true", seed); most < 2 {
 				t.Errorf("seed %d: %d in force with overlap", seed, most)
 			}
 		}
 	})
 	t.Run("periods stay within the jitter", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			s := newStage(t, "jitter=20%\nname=a every=10s run=a", 7)
+			s := newStage(t, `jitter = "20%"
+fault = [{name = "a", every = "10s", run = "a"}]`, 7)
 			if err := s.play(10 * time.Minute); err != nil {
 				t.Error(err)
 			}
@@ -238,7 +243,7 @@ func TestScheduleBySeed(t *testing.T) {
 
 func TestCheck(t *testing.T) {
 	t.Parallel()
-	const plan = "name=a at=1s for=5s run=run check=check within=3s heal=heal"
+	const plan = `fault = [{name = "a", at = "1s", for = "5s", run = "run", check = "check", within = "3s", heal = "heal"}]`
 	for name, c := range map[string]struct {
 		check func(s *stage, ctx context.Context) error
 		fails string
@@ -302,7 +307,7 @@ func TestCheck(t *testing.T) {
 
 func TestFailures(t *testing.T) {
 	t.Parallel()
-	const plan = "name=a every=10s for=5s run=run heal=heal"
+	const plan = `fault = [{name = "a", every = "10s", for = "5s", run = "run", heal = "heal"}]`
 	test := func(name string, body func(t *testing.T, s *stage)) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -391,7 +396,8 @@ func TestHealth(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) {
-				s := newStage(t, "settle=30s\nname=a at=10s for=5s run=a heal=h", 1)
+				s := newStage(t, `settle = "30s"
+fault = [{name = "a", at = "10s", for = "5s", run = "a", heal = "h"}]`, 1)
 				s.health = func(at time.Duration) error {
 					if c.sick(at) {
 						return errSick
@@ -414,7 +420,7 @@ func TestHealth(t *testing.T) {
 func TestRecords(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		s := newStage(t, "name=a at=1s for=5s writes=yes run=run heal=heal", 1)
+		s := newStage(t, `fault = [{name = "a", at = "1s", for = "5s", writes = true, run = "run", heal = "heal"}]`, 1)
 		s.commands["run"] = takes(2 * time.Second)
 		s.commands["heal"] = takes(3 * time.Second)
 		s.health = func(at time.Duration) error {
