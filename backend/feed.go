@@ -1,8 +1,6 @@
 package backend
 
 import (
-	"context"
-	"errors"
 	"math"
 	"sync"
 	"unsafe"
@@ -14,9 +12,9 @@ import (
 // feed keeps the newest messages of one log in memory, so that one read of the store after a commit serves every
 // subscriber. A subscriber is only a position: it holds no memory here, however slow it is.
 type feed struct {
-	feeds       *feeds
+	limits      *Limits
 	log         string
-	tracked     *tracked
+	partition   int
 	subscribers int  // guarded by feeds.mu
 	turn        turn // guarded by feeds.mu
 
@@ -42,23 +40,14 @@ const (
 
 const feedPage = 1000 // messages that are read from the store at once
 
-// fetch reads a page behind the last message seen; the first time, only which that is. It says whether there is more.
-func (f *feed) fetch(ctx context.Context) (more bool, err error) {
+// place says where the feed is to be read: behind the last message seen; the first time, only which that is.
+func (f *feed) place() (after uint64, limit int) {
 	f.mu.Lock()
-	after, limit := f.last, feedPage
+	defer f.mu.Unlock()
 	if !f.ready {
-		after, limit = math.MaxInt64, 1
+		return math.MaxInt64, 1
 	}
-	f.mu.Unlock()
-	f.feeds.backend.metrics.feedReads.Inc()
-	page, err := f.feeds.backend.reader.Messages(ctx, f.log, after, limit)
-	if errors.Is(err, store.ErrNotFound) {
-		page, err = store.Page{}, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	return f.feeds.add(f, &page), nil
+	return f.last, feedPage
 }
 
 // add takes a page in, keeps at most so many bytes, drops what is too old to keep, and wakes the subscribers. It says
@@ -103,9 +92,8 @@ func memoryOf(m *drainmark.Message) int {
 // trim drops the oldest messages above the feed's own limits, but only when there are many of them, because it copies
 // the others. Called with mu held.
 func (f *feed) trim() {
-	limits := &f.feeds.backend.limits
-	if len(f.messages) > limits.FeedMessages+feedPage || f.bytes > 2*limits.FeedBytes {
-		f.keep(limits.FeedMessages, limits.FeedBytes)
+	if len(f.messages) > f.limits.FeedMessages+feedPage || f.bytes > 2*f.limits.FeedBytes {
+		f.keep(f.limits.FeedMessages, f.limits.FeedBytes)
 	}
 }
 

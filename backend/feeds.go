@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"math"
 	"slices"
@@ -86,14 +87,14 @@ func (b *Backend) Subscribe(ctx context.Context, log string, after uint64) (Subs
 	partition := drainmark.PartitionOf(log, len(b.publishers))
 	followed := f.logs[partition][log]
 	if followed == nil {
-		followed = &feed{feeds: f, log: log, tracked: b.tracker.partitions[partition], changed: make(chan struct{})}
+		followed = &feed{limits: &b.limits, log: log, partition: partition, changed: make(chan struct{})}
 		f.logs[partition][log] = followed
 		f.enqueue(followed)
 	}
 	followed.subscribers++
 	f.subscribers++
 	b.metrics.subscribers.Inc()
-	return &subscription{feed: followed, position: after}, nil
+	return &subscription{backend: b, feed: followed, position: after}, nil
 }
 
 // leave ends one subscription, and the feed with the last of them.
@@ -103,7 +104,7 @@ func (f *feeds) leave(followed *feed) {
 	f.subscribers--
 	f.backend.metrics.subscribers.Dec()
 	if followed.subscribers--; followed.subscribers == 0 {
-		delete(f.logs[followed.tracked.partition], followed.log)
+		delete(f.logs[followed.partition], followed.log)
 		f.hold(-followed.end())
 	}
 }
@@ -199,7 +200,7 @@ func (f *feeds) read(ctx context.Context) {
 		if followed == nil {
 			return
 		}
-		more, err := followed.fetch(ctx)
+		more, err := f.fetch(ctx, followed)
 		f.done(followed, more || err != nil)
 		if err == nil {
 			retry.Reset()
@@ -210,6 +211,17 @@ func (f *feeds) read(ctx context.Context) {
 		}
 		_ = retry.Wait(ctx)
 	}
+}
+
+// fetch reads a page of a feed, and says whether there is more.
+func (f *feeds) fetch(ctx context.Context, followed *feed) (more bool, err error) {
+	f.backend.metrics.feedReads.Inc()
+	after, limit := followed.place()
+	page, err := f.backend.reader.Messages(ctx, followed.log, after, limit)
+	if err != nil && !errors.Is(err, store.ErrNotFound) { // else it is an empty log
+		return false, err
+	}
+	return f.add(followed, &page), nil
 }
 
 // next takes the first feed out of the queue when there is one. It returns nil when ctx has ended.

@@ -18,6 +18,7 @@ const subscriptionBytes = 64 << 10
 
 // subscription is a position in a feed.
 type subscription struct {
+	backend  *Backend
 	feed     *feed
 	position uint64
 	live     bool  // it has once caught up
@@ -52,7 +53,7 @@ func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
 		}
 		select {
 		case <-changed:
-		case <-s.feed.feeds.stopped:
+		case <-s.backend.feeds.stopped:
 			return nil, drainmark.Errorf(drainmark.KindUnavailable, "this backend is shutting down")
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -63,7 +64,7 @@ func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
 // counted is behind, within the room that all subscribers have. It does not wait while it holds messages: if they need
 // more than it has, it drops them, waits for as much, and reads them again.
 func (s *subscription) counted(ctx context.Context, last uint64, kept []drainmark.Message) ([]drainmark.Message, error) {
-	a := s.feed.feeds.backend.answers
+	a := s.backend.answers
 	for {
 		room := min(int64(max(s.largest, subscriptionBytes)+answerBuffer), a.room)
 		if err := a.streams.Acquire(ctx, room); err != nil {
@@ -89,14 +90,14 @@ func (s *subscription) counted(ctx context.Context, last uint64, kept []drainmar
 
 // release gives back the room of what was returned last.
 func (s *subscription) release() {
-	s.feed.feeds.backend.answers.streams.Release(s.held)
+	s.backend.answers.streams.Release(s.held)
 	s.held = 0
 }
 
 // behind returns messages for a subscriber that lacks some: from memory, or from the store if they are older. It
 // returns none, and moves the position on, if they have been cleared.
 func (s *subscription) behind(ctx context.Context, last uint64, kept []drainmark.Message) ([]drainmark.Message, error) {
-	if s.live && last-s.position > s.feed.feeds.backend.limits.SubscriberLag {
+	if s.live && last-s.position > s.backend.limits.SubscriberLag {
 		return nil, ErrTooSlow
 	}
 	if s.keeps(kept) {
@@ -106,13 +107,12 @@ func (s *subscription) behind(ctx context.Context, last uint64, kept []drainmark
 	if s.average > 0 {
 		limit = min(max(subscriptionBytes/s.average, 1), feedPage)
 	}
-	b := s.feed.feeds.backend
-	done, err := b.answers.reading(ctx)
+	done, err := s.backend.answers.reading(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
-	page, err := b.read(ctx, s.feed.log, s.position, limit)
+	page, err := s.backend.read(ctx, s.feed.log, s.position, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -153,6 +153,6 @@ func (s *subscription) take(messages []drainmark.Message) []drainmark.Message {
 func (s *subscription) Close() {
 	s.left.Do(func() {
 		s.release()
-		s.feed.feeds.leave(s.feed)
+		s.backend.feeds.leave(s.feed)
 	})
 }
