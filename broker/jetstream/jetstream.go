@@ -4,9 +4,9 @@
 // Each partition is one file stream, which keeps its log: "drainmark-p0" for partition 0 of the deployment with the
 // prefix "drainmark". A batch is one message on the subject "drainmark.p0.<producer>", and its headers say what it
 // holds. Nothing is consumed: receivers read behind the store's cursor, without acknowledgements to NATS, and what has
-// been acknowledged here is purged when the replay window has passed or the stream is half full. The newest message of
-// each producer stays for longer, because it says how many records that producer has ever published: so the backlog is
-// exact.
+// been acknowledged here is purged when the replay window has passed or the stream is half full: now and then, and at once
+// where the stream is nearly full. The newest message of each producer stays for longer, because it says how many records
+// that producer has ever published: so the backlog is exact.
 //
 // A confirmed batch is on the disk (fsync) with the embedded server, and with an external one that is configured with
 // "sync_interval: always"; NATS's own default is to sync every two minutes.
@@ -113,6 +113,7 @@ type Broker struct {
 	process    *process // the embedded server, or nil
 	owner      bool     // Close stops the embedded server
 	partitions []*partition
+	purgeNow   chan struct{} // has something in it when a partition is to be purged as soon as possible
 
 	running sync.WaitGroup
 	closing sync.Once
@@ -132,6 +133,7 @@ func newBroker(o Options, conn *connection, config natsjs.StreamConfig, maxPaylo
 		conn:      conn,
 		process:   process,
 		receivers: map[*receiver]struct{}{},
+		purgeNow:  make(chan struct{}, 1),
 	}
 	for number := range o.Partitions {
 		b.partitions = append(b.partitions, newPartition(b, number, config))

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -40,6 +41,7 @@ type partition struct {
 	subject string              // of its messages, up to the producer: "drainmark.p0."
 
 	purging *loglimit.Limiter // what keeps it from being purged
+	wanted  atomic.Bool       // it is to be purged as soon as possible
 
 	latest published // Publish's, which is called once at a time
 

@@ -37,6 +37,7 @@ func (p *partition) publish(ctx context.Context, batch broker.Batch) error {
 	}
 	if b.process != nil {
 		if err := b.process.room(len(batch.Payload), batch.Urgent); err != nil {
+			p.refusedForRoom()
 			return err
 		}
 	}
@@ -180,6 +181,7 @@ func (p *partition) refused(err *natsjs.APIError) error {
 		if !strings.Contains(err.Description, "maximum") {
 			break
 		}
+		p.refusedForRoom()
 		return fmt.Errorf("%w: partition %d may have %d bytes (its share of backlog-bytes), and what is not persisted fills it",
 			broker.ErrFull, p.number, p.config.MaxBytes)
 	case codeNoStorageLeft, codeAccountFull, codeServerFull, codeOverloaded:

@@ -17,6 +17,23 @@ type acknowledged struct {
 	aged    uint64 // everything up to here was acknowledged before the replay window
 	purged  uint64 // everything up to here has gone, except for newest messages
 	history []ackedAt
+
+	seen     bool   // the stream has been looked at since the receiver was opened
+	limit    uint64 // how many bytes it may have; 0 for any number
+	bytes    uint64 // how many it had then
+	received uint64 // how many have been received since, at least
+}
+
+// nearlyFull says whether appends may soon be refused, or are already: the stream is no larger than that if nothing waits
+// to be received.
+func (a *acknowledged) nearlyFull() bool {
+	return !a.seen || a.limit > 0 && a.bytes+a.received > a.limit/4*3
+}
+
+// sees notes how large the stream is. So much had been received when that was asked for.
+func (a *acknowledged) sees(info *natsjs.StreamInfo, received uint64) {
+	a.seen, a.bytes, a.limit = true, info.State.Bytes, uint64(max(0, info.Config.MaxBytes))
+	a.received -= min(received, a.received)
 }
 
 // ackedAt remembers what was acknowledged at some time.
@@ -26,12 +43,15 @@ type ackedAt struct {
 }
 
 const (
-	historyLength = 64       // about how many entries there are in a replay window
-	purgeBytes    = 16 << 20 // about how much one request purges: the stream is locked meanwhile
+	historyLength  = 64                     // about how many entries there are in a replay window
+	purgeBytes     = 16 << 20               // about how much one request purges: the stream is locked meanwhile
+	storedOverhead = 512                    // what NATS stores for a message besides its data: no less, with our headers
+	purgePause     = 100 * time.Millisecond // between two rounds
 )
 
-// acknowledge notes that everything up to the sequence is persisted.
-func (p *partition) acknowledge(by *receiver, through uint64) {
+// acknowledge notes that everything up to the sequence is persisted, and how many bytes were received since the last time.
+// A stream that is nearly full is purged at once: otherwise appends would be refused although nothing waits any more.
+func (p *partition) acknowledge(by *receiver, through, received uint64) {
 	now := time.Now()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -39,10 +59,14 @@ func (p *partition) acknowledge(by *receiver, through uint64) {
 	if a.by != by {
 		*a = acknowledged{by: by}
 	}
+	a.received += received
 	if through <= a.through {
 		return
 	}
 	a.through = through
+	if a.nearlyFull() {
+		p.purgeSoon()
+	}
 	if n := len(a.history); n == 0 || now.Sub(a.history[n-1].at) >= p.b.options.ReplayWindow/historyLength {
 		a.history = append(a.history, ackedAt{through, now})
 	}
@@ -76,21 +100,50 @@ func messageSize(info *natsjs.StreamInfo) uint64 {
 	return max(1, info.State.Bytes/max(1, info.State.Msgs))
 }
 
-// purgeRegularly purges all partitions until the broker is closed.
+// purgeSoon has the partition purged as soon as possible.
+func (p *partition) purgeSoon() {
+	p.wanted.Store(true)
+	select {
+	case p.b.purgeNow <- struct{}{}:
+	default:
+	}
+}
+
+// refusedForRoom has the partition purged, because it takes nothing more, if there is anything to be purged.
+func (p *partition) refusedForRoom() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.acked.through > p.acked.purged {
+		p.purgeSoon()
+	}
+}
+
+// purgeRegularly purges all partitions now and then, and those that are short of room soon, until the broker is closed.
 func (b *Broker) purgeRegularly() {
 	ctx := b.conn.ctx
 	ticker := time.NewTicker(b.options.PurgeInterval)
 	defer ticker.Stop()
 	for {
+		all := false
 		select {
 		case <-ticker.C:
+			all = true
+		case <-b.purgeNow:
 		case <-ctx.Done():
 			return
 		}
 		for _, p := range b.partitions {
+			if !p.wanted.Swap(false) && !all {
+				continue
+			}
 			if err := p.purge(ctx); err != nil && err != errNoPurgeRoom && ctx.Err() == nil {
 				p.purging.Log("partition", p.number, "error", err)
 			}
+		}
+		select {
+		case <-time.After(purgePause):
+		case <-ctx.Done():
+			return
 		}
 	}
 }
@@ -127,10 +180,11 @@ func (p *partition) purge(ctx context.Context) error {
 	if alive, err := a.by.feed.alive(ctx); !alive {
 		return err
 	}
-	err = p.purgeAcknowledged(ctx, info, &a, subjects)
+	info, err = p.purgeAcknowledged(ctx, info, &a, subjects)
 	p.mu.Lock()
 	if p.acked.by == a.by {
-		p.acked.purged = a.purged
+		p.acked.purged = max(p.acked.purged, a.purged)
+		p.acked.sees(info, a.received)
 	}
 	p.mu.Unlock()
 	if err != nil {
@@ -142,8 +196,10 @@ func (p *partition) purge(ctx context.Context) error {
 // purgeTimeout bounds one round.
 const purgeTimeout = 30 * time.Second
 
-// purgeAcknowledged purges, a portion at a time, until the target is reached.
-func (p *partition) purgeAcknowledged(ctx context.Context, info *natsjs.StreamInfo, a *acknowledged, subjects map[string]newest) error {
+// purgeAcknowledged purges, a portion at a time, until the target is reached. It returns the newest info of the stream.
+func (p *partition) purgeAcknowledged(
+	ctx context.Context, info *natsjs.StreamInfo, a *acknowledged, subjects map[string]newest,
+) (*natsjs.StreamInfo, error) {
 	if first := info.State.FirstSeq; first > 0 {
 		a.purged = max(a.purged, first-1)
 	}
@@ -151,7 +207,7 @@ func (p *partition) purgeAcknowledged(ctx context.Context, info *natsjs.StreamIn
 	for {
 		target := a.target(info, p.b.process != nil && p.b.process.short())
 		if target <= a.purged {
-			return nil
+			return info, nil
 		}
 		to := min(max(target, a.purged+leap), a.purged+1+purgeBytes/messageSize(info)+leap, a.through)
 		for subject, n := range subjects {
@@ -159,18 +215,18 @@ func (p *partition) purgeAcknowledged(ctx context.Context, info *natsjs.StreamIn
 				continue // all that is left of it is its newest message
 			}
 			if err := p.purgeSubject(ctx, subject, min(to, n.sequence-1)); err != nil {
-				return err
+				return info, err
 			}
 		}
 		a.purged = to
-		before := info.State.Msgs
-		var err error
-		if info, err = p.info(ctx); err != nil {
-			return err
+		now, err := p.info(ctx)
+		if err != nil {
+			return info, err
 		}
-		if leap = 2*leap + 1; info.State.Msgs < before {
+		if leap = 2*leap + 1; now.State.Msgs < info.State.Msgs {
 			leap = 0
 		}
+		info = now
 	}
 }
 

@@ -1,6 +1,7 @@
 package jetstream
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
@@ -251,6 +252,10 @@ func TestWhatWasNotAcknowledgedIsNeverPurged(t *testing.T) {
 			b := e.connect(t)
 			publish(t, b, 1, 1, 5, 10)
 			r := open(t, b, "")
+			p := b.partitions[0]
+			p.mu.Lock()
+			p.acked = acknowledged{by: r, seen: true} // so that nothing is purged before it happens
+			p.mu.Unlock()
 			ack(t, r, expect(t, r, 1, 2, 3, 4, 5)[4])
 			happens(t, e, b, r)
 			purge(t, b)
@@ -263,10 +268,13 @@ func TestTheHistoryOfAcknowledgementsIsBounded(t *testing.T) {
 	t.Parallel()
 	b := startEmbedded(t, purging(Options{ReplayWindow: 50 * time.Millisecond})).connect(t)
 	p := b.partitions[0]
-	by := &receiver{}
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	by := &receiver{ctx: over} // nothing is purged for it
 	start := time.Now()
 	for i := uint64(1); time.Since(start) < 200*time.Millisecond; i++ {
-		p.acknowledge(by, i)
+		p.acknowledge(by, i, 0)
+		p.mu.Lock()
 		p.acked.age(time.Now().Add(-b.options.ReplayWindow))
 		if n := len(p.acked.history); n > historyLength+1 {
 			t.Fatalf("%d entries after %v", n, time.Since(start))
@@ -274,9 +282,74 @@ func TestTheHistoryOfAcknowledgementsIsBounded(t *testing.T) {
 		if p.acked.aged >= p.acked.through {
 			t.Fatal("what has just been acknowledged has aged")
 		}
+		p.mu.Unlock()
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.acked.aged == 0 {
 		t.Error("nothing has aged")
 	}
 	p.acked = acknowledged{}
+}
+
+// What is persisted makes room at once, not when it is looked for next: neither where a receiver is behind a full stream, nor
+// where a message does not fit that is larger than those before.
+func TestRoomIsMadeWhenItIsNeeded(t *testing.T) {
+	t.Parallel()
+	takes := func(t *testing.T, b *Broker, batch broker.Batch) {
+		t.Helper()
+		eventually(t, func() string {
+			err := b.Publish(bounded(t), 0, batch)
+			switch {
+			case err == nil:
+				return ""
+			case !errors.Is(err, broker.ErrFull):
+				t.Fatal(err)
+			}
+			return err.Error()
+		})
+	}
+	fill := func(t *testing.T, b *Broker, size int) (next uint64) {
+		t.Helper()
+		for next = 1; ; next++ {
+			switch err := b.Publish(bounded(t), 0, single(1, next, size)); {
+			case errors.Is(err, broker.ErrFull):
+				return next
+			case err != nil:
+				t.Fatal(err)
+			}
+		}
+	}
+	t.Run("a full stream is persisted by another process", func(t *testing.T) {
+		t.Parallel()
+		e := startEmbedded(t, purging(Options{MaxBytes: 1 << 18}))
+		publishing, consuming := e.connect(t), e.connect(t)
+		for range 3 {
+			next := fill(t, publishing, 5000)
+			r := open(t, consuming, "")
+			all := receive(t, r, int(next-1))
+			ack(t, r, all[len(all)-1])
+			takes(t, publishing, single(1, next, 5000))
+		}
+	})
+	t.Run("a large message follows small ones", func(t *testing.T) {
+		t.Parallel()
+		b := startEmbedded(t, purging(Options{MaxBytes: 1 << 18})).connect(t)
+		r := open(t, b, "")
+		for _, to := range []uint64{10, 15} { // of some 26 that there is room for
+			publish(t, b, 1, to/15*10+1, to, 5000)
+			all := receive(t, r, int(to-to/15*10))
+			ack(t, r, all[len(all)-1])
+			eventually(t, func() string {
+				p := b.partitions[0]
+				p.mu.Lock()
+				defer p.mu.Unlock()
+				if !p.acked.seen {
+					return "nobody has looked how large it is"
+				}
+				return ""
+			})
+		}
+		takes(t, b, single(1, 16, 60_000))
+	})
 }

@@ -23,6 +23,7 @@ type receiver struct {
 	from    drainmark.Cursor // what stands up to it has been read before, and may be delivered again
 	at      uint64           // the sequence that from stands on
 	read    uint64           // everything up to here has been delivered, by this receiver or before it
+	bytes   uint64           // what has been received since something was acknowledged
 	knows   bool             // read is known: otherwise holes are what was purged when it was persisted
 	ctx     context.Context  // ends with Close, because of broker.ErrClosed, and when the stream loses its end
 	cancel  context.CancelCauseFunc
@@ -87,7 +88,7 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor, again bool)
 		return nil, fmt.Errorf("creating a consumer: %w", err)
 	}
 	if at > 0 && !again { // what is looked for is not to be purged meanwhile
-		p.acknowledge(r, at) // the store's cursor: what is behind it is persisted, whoever acknowledged it
+		p.acknowledge(r, at, 0) // the store's cursor: what is behind it is persisted, whoever acknowledged it
 	}
 	return r, nil
 }
@@ -160,6 +161,7 @@ func (r *receiver) receive(ctx context.Context, limit int) ([]broker.Delivery, e
 		}
 		r.skip(meta.Sequence.Stream)
 		r.read = max(r.read, meta.Sequence.Stream)
+		r.bytes += uint64(len(m.Data()) + storedOverhead)
 		r.ready = append(r.ready, r.delivery(m, meta))
 	}
 	if len(r.ready) == 0 {
@@ -204,7 +206,8 @@ func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
 	if r.ctx.Err() != nil {
 		return fmt.Errorf("acknowledging %v: %w", through.Run(), context.Cause(r.ctx))
 	}
-	r.p.acknowledge(r, through.Tag)
+	r.p.acknowledge(r, through.Tag, r.bytes)
+	r.bytes = 0
 	if r.tells != "" {
 		r.p.told(r.tells)
 		r.tells = ""
