@@ -99,19 +99,6 @@ type Receiver interface {
 	Close() error
 }
 
-// Header tells what a batch holds without decoding it. Adapters also write it as the broker's own headers, for people
-// who look with the broker's tools.
-type Header struct {
-	Partition   int
-	Producer    drainmark.ProducerID
-	First, Last uint64
-}
-
-// Run returns the batch's marks.
-func (h Header) Run() drainmark.Run {
-	return drainmark.Run{Partition: h.Partition, Producer: h.Producer, First: h.First, Last: h.Last}
-}
-
 // Batch is an encoded batch.
 type Batch struct {
 	Header

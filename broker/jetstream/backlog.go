@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 // Backlog implements broker.Broker. It counts records, not messages: what each producer has published, as its newest

@@ -4,8 +4,9 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
+
+	"github.com/drainmark/drainmark/broker"
 )
 
 func TestAProducerThatTheStoreHasForgottenIsNotPending(t *testing.T) {

@@ -11,9 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
-	"github.com/nats-io/nats.go"
 )
 
 // cluster is three members, each in a process of its own.

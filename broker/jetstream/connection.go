@@ -9,10 +9,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
 // connection is a NATS connection that is made again for ever, and what has become of it.

@@ -11,11 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/probe"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/probe"
 )
 
 // firstConnect is how long the first connection is waited for, and how long each attempt to connect may take.

@@ -6,10 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
 )
 
 // A process is connected to a leaf node with a JetStream of its own, and its streams are in the hub's.

@@ -76,7 +76,7 @@ func (p *partition) observe(before uint64, stream *natsjs.StreamInfo, last uint6
 	if !e.created.IsZero() {
 		p.b.options.Logger.Error("a stream has lost what it had", "stream", p.config.Name, "why", e.lost)
 		e.cut(errCut)
-		e.renew(p.b.conn.ctx)
+		e.renew(p.conn.ctx)
 	}
 	e.created, e.last, e.checked = stream.Created, last, nil
 	return cut
@@ -86,13 +86,13 @@ func (p *partition) observe(before uint64, stream *natsjs.StreamInfo, last uint6
 // first message on a connection is read back: the server may have cut the stream off before, when it was started.
 func (p *partition) sound(ctx context.Context, before, sequence uint64) error {
 	p.mu.Lock()
-	checked, stream := p.extent.checked == p.b.conn.now(), p.stream
+	checked, stream := p.extent.checked == p.conn.now(), p.stream
 	p.mu.Unlock()
 	if stream == nil {
 		return nil
 	}
 	if sequence <= before {
-		info, err := p.b.conn.streamInfo(ctx, stream)
+		info, err := p.conn.streamInfo(ctx, stream)
 		if err != nil {
 			return fmt.Errorf("looking whether the stream %s has lost its end: %w", p.config.Name, because(ctx, err))
 		}
@@ -110,8 +110,8 @@ func (p *partition) sound(ctx context.Context, before, sequence uint64) error {
 }
 
 func (p *partition) readBack(ctx context.Context, stream natsjs.Stream, sequence uint64) error {
-	connection := p.b.conn.now()
-	_, err := p.b.conn.message(ctx, stream, sequence)
+	connection := p.conn.now()
+	_, err := p.conn.message(ctx, stream, sequence)
 	switch {
 	case errors.Is(err, natsjs.ErrMsgNotFound) && p.b.process != nil:
 		p.b.condemn(errUnreadable.Error())

@@ -7,9 +7,10 @@ import (
 	"testing"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/servers"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 func TestAStreamWithOtherSettingsIsRefusedAndSaysWhatToDo(t *testing.T) {

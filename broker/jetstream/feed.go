@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark/broker"
 )
 
 // feed delivers a stream's messages strictly in order, or fails. It has a consumer of its own on the server, which

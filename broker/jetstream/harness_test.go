@@ -17,9 +17,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
-	"github.com/nats-io/nats.go"
 )
 
 func TestEmbeddedConformance(t *testing.T) {

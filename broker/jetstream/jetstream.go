@@ -21,10 +21,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/broker"
 	natsjs "github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
 )
 
 // Options are what an external and an embedded broker have in common. Zero values mean the defaults.

@@ -4,8 +4,9 @@ import (
 	"context"
 	"fmt"
 
-	"github.com/drainmark/drainmark"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark"
 )
 
 // Keeps implements broker.Broker. The server that leads the stream counts the messages of each subject, and a producer

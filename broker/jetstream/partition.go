@@ -11,11 +11,11 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
 // NATS's own error codes that matter here.
@@ -36,6 +36,7 @@ const (
 // partition is one partition's stream, as far as it is known.
 type partition struct {
 	b       *Broker
+	conn    *connection
 	number  int
 	config  natsjs.StreamConfig // what to create it with
 	subject string              // of its messages, up to the producer: "drainmark.p0."
@@ -73,7 +74,7 @@ func streamConfig(o Options, replicas int) natsjs.StreamConfig {
 
 func newPartition(b *Broker, number int, config natsjs.StreamConfig) *partition {
 	prefix := b.options.Prefix
-	p := &partition{b: b, number: number, config: config, subject: fmt.Sprintf("%s.p%d.", prefix, number), following: make(chan struct{}, 1)}
+	p := &partition{b: b, conn: b.conn, number: number, config: config, subject: fmt.Sprintf("%s.p%d.", prefix, number), following: make(chan struct{}, 1)}
 	p.extent.renew(b.conn.ctx)
 	p.purging = loglimit.New(b.options.Logger, slog.LevelWarn, "purging what is persisted")
 	p.config.Name = fmt.Sprintf("%s-p%d", prefix, number)
@@ -84,7 +85,7 @@ func newPartition(b *Broker, number int, config natsjs.StreamConfig) *partition 
 
 // ready returns the stream, which it finds or creates and checks when that has not been done yet.
 func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
-	if err := p.b.conn.down(); err != nil {
+	if err := p.conn.down(); err != nil {
 		return nil, err
 	}
 	p.mu.Lock()
@@ -113,14 +114,14 @@ func (p *partition) ready(ctx context.Context) (natsjs.Stream, error) {
 func (p *partition) find(ctx context.Context) (natsjs.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, findTimeout)
 	defer cancel()
-	stream, err := obtain(ctx, p.b.conn, p.config)
+	stream, err := obtain(ctx, p.conn, p.config)
 	if err != nil {
 		return nil, err
 	}
 	info := stream.CachedInfo()
 	if p.b.process != nil && info.Config.MaxBytes != p.config.MaxBytes {
 		// The embedded server's streams belong to nobody else.
-		if stream, err = p.b.conn.js.UpdateStream(ctx, p.config); err != nil {
+		if stream, err = p.conn.js.UpdateStream(ctx, p.config); err != nil {
 			return nil, err
 		}
 		info = stream.CachedInfo()
@@ -211,7 +212,7 @@ func (p *partition) info(ctx context.Context, options ...natsjs.StreamInfoOpt) (
 			return nil, err
 		}
 		reached := p.reached()
-		info, err := p.b.conn.streamInfo(ctx, stream, options...)
+		info, err := p.conn.streamInfo(ctx, stream, options...)
 		if errors.Is(err, natsjs.ErrStreamNotFound) && attempt == 0 {
 			p.forget()
 			continue
@@ -230,17 +231,8 @@ func (p *partition) get(ctx context.Context, sequence uint64, options ...natsjs.
 	if err != nil {
 		return nil, err
 	}
-	return p.b.conn.message(ctx, stream, sequence, options...)
+	return p.conn.message(ctx, stream, sequence, options...)
 }
-
-// The headers of a batch. They say what it holds to people who look with NATS's tools, and to Backlog.
-const (
-	headerProducer  = "Drainmark-Producer"
-	headerPartition = "Drainmark-Partition"
-	headerFirst     = "Drainmark-First"
-	headerLast      = "Drainmark-Last"
-	headerRecords   = "Drainmark-Records"
-)
 
 func headers(h broker.Header) nats.Header {
 	values := []string{
@@ -251,24 +243,15 @@ func headers(h broker.Header) nats.Header {
 		strconv.FormatUint(h.Last-h.First+1, 10),
 	}
 	return nats.Header{
-		headerProducer:  values[0:1],
-		headerPartition: values[1:2],
-		headerFirst:     values[2:3],
-		headerLast:      values[3:4],
-		headerRecords:   values[4:5],
+		broker.HeaderProducer:  values[0:1],
+		broker.HeaderPartition: values[1:2],
+		broker.HeaderFirst:     values[2:3],
+		broker.HeaderLast:      values[3:4],
+		broker.HeaderRecords:   values[4:5],
 	}
 }
 
 // header reads what headers wrote; anything else gives the zero header.
 func (p *partition) header(from nats.Header) broker.Header {
-	number := func(key string) uint64 {
-		n, _ := strconv.ParseUint(from.Get(key), 10, 63)
-		return n
-	}
-	producer, err := drainmark.ParseProducerID(from.Get(headerProducer))
-	h := broker.Header{Partition: p.number, Producer: producer, First: number(headerFirst), Last: number(headerLast)}
-	if err != nil || from.Get(headerPartition) != strconv.Itoa(p.number) || h.First == 0 || h.Last < h.First {
-		return broker.Header{}
-	}
-	return h
+	return broker.ParseHeader(p.number, from.Get)
 }

@@ -10,9 +10,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/filelock"
-	"github.com/nats-io/nats-server/v2/server"
 )
 
 // process is a NATS server embedded in this process. When it breaks, it is started again: after a write error NATS

@@ -9,10 +9,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
 )
 
 // lastSendWait bounds the last of the growing waits until NATS takes a message.
@@ -92,7 +93,7 @@ func (p *partition) settle(ctx context.Context, m *nats.Msg, h broker.Header) (s
 	if err != nil {
 		return 0, notSent(because(ctx, err))
 	}
-	last, err := p.b.conn.lastMessage(ctx, stream, m.Subject)
+	last, err := p.conn.lastMessage(ctx, stream, m.Subject)
 	switch {
 	case err == nil && p.latest.sequence < last.Sequence && p.header(last.Header) == h && bytes.Equal(last.Data, m.Data):
 		return last.Sequence, nil
@@ -129,7 +130,7 @@ func (p *partition) trySend(ctx context.Context, m *nats.Msg) (sequence uint64, 
 		return 0, notSent(because(ctx, err))
 	}
 	reached := p.reached()
-	ack, err := p.b.conn.publish(ctx, m)
+	ack, err := p.conn.publish(ctx, m)
 	if errors.Is(err, natsjs.ErrNoStreamResponse) { // no stream has this subject
 		p.forget()
 		if p.b.process != nil {

@@ -5,8 +5,9 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
+
+	"github.com/drainmark/drainmark/broker"
 )
 
 func TestABatchWhoseConfirmationWasLostIsStoredOnce(t *testing.T) {

@@ -156,10 +156,10 @@ func (p *partition) purge(ctx context.Context) error {
 	p.acked.age(time.Now().Add(-p.b.options.ReplayWindow))
 	a := p.acked
 	p.mu.Unlock()
-	if a.by == nil || a.by.ctx.Err() != nil || p.b.conn.down() != nil {
+	if a.by == nil || a.by.ctx.Err() != nil || p.conn.down() != nil {
 		return nil
 	}
-	ctx, cancel := p.b.conn.during(ctx, purgeTimeout)
+	ctx, cancel := p.conn.during(ctx, purgeTimeout)
 	defer cancel()
 	info, err := p.info(ctx)
 	if err != nil {
@@ -266,7 +266,7 @@ func (p *partition) purgeThrough(ctx context.Context, subject string, through ui
 	if err != nil {
 		return err
 	}
-	ctx, done := p.b.conn.asking(ctx, p.b.conn.api+"STREAM.PURGE."+p.config.Name)
+	ctx, done := p.conn.asking(ctx, p.conn.api+"STREAM.PURGE."+p.config.Name)
 	defer done()
 	err = stream.Purge(ctx, natsjs.WithPurgeSubject(subject), natsjs.WithPurgeSequence(through+1))
 	if err = because(ctx, err); err != nil {

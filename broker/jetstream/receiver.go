@@ -8,9 +8,10 @@ import (
 	"sync"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 // receiver implements broker.Receiver.
@@ -78,7 +79,7 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor, again bool)
 		start = 1
 	}
 	r.ctx, r.cancel = context.WithCancelCause(intact)
-	r.feed, err = newFeed(ctx, r.ctx, p.b.conn, p.config.Name, natsjs.ConsumerConfig{
+	r.feed, err = newFeed(ctx, r.ctx, p.conn, p.config.Name, natsjs.ConsumerConfig{
 		DeliverPolicy: natsjs.DeliverByStartSequencePolicy,
 		OptStartSeq:   start,
 	})
@@ -215,11 +216,16 @@ func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
 	return nil
 }
 
+// leave forgets a receiver that ends.
+func (b *Broker) leave(r *receiver) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.receivers, r)
+}
+
 // Close implements broker.Receiver.
 func (r *receiver) Close() error {
-	r.p.b.mu.Lock()
-	delete(r.p.b.receivers, r)
-	r.p.b.mu.Unlock()
+	r.p.b.leave(r)
 	r.end()
 	return nil
 }

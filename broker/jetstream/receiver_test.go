@@ -11,10 +11,11 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
 )
 
 func TestACursorOfAStreamThatWasCreatedAnewIsTheBeginning(t *testing.T) {
@@ -209,13 +210,13 @@ func TestHeadersThatAreWrongGiveTheZeroHeader(t *testing.T) {
 		t.Fatalf("the header %+v came back as %+v", right, got)
 	}
 	for name, change := range map[string]func(nats.Header){
-		"no producer":              func(h nats.Header) { h.Del(headerProducer) },
-		"a producer that is none":  func(h nats.Header) { h.Set(headerProducer, "somebody") },
-		"another partition":        func(h nats.Header) { h.Set(headerPartition, "2") },
-		"no first":                 func(h nats.Header) { h.Del(headerFirst) },
-		"a first of zero":          func(h nats.Header) { h.Set(headerFirst, "0") },
-		"a last before the first":  func(h nats.Header) { h.Set(headerLast, "4") },
-		"a last that is no number": func(h nats.Header) { h.Set(headerLast, "9x") },
+		"no producer":              func(h nats.Header) { h.Del(broker.HeaderProducer) },
+		"a producer that is none":  func(h nats.Header) { h.Set(broker.HeaderProducer, "somebody") },
+		"another partition":        func(h nats.Header) { h.Set(broker.HeaderPartition, "2") },
+		"no first":                 func(h nats.Header) { h.Del(broker.HeaderFirst) },
+		"a first of zero":          func(h nats.Header) { h.Set(broker.HeaderFirst, "0") },
+		"a last before the first":  func(h nats.Header) { h.Set(broker.HeaderLast, "4") },
+		"a last that is no number": func(h nats.Header) { h.Set(broker.HeaderLast, "9x") },
 	} {
 		h := headers(right)
 		change(h)

@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"sync"
 
-	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats.go"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/broker"
 )
 
 // registry implements broker.Registry in a stream of its own, "drainmark-deployment": its first message is the

@@ -7,8 +7,9 @@ import (
 	"strings"
 	"time"
 
-	"github.com/drainmark/drainmark/broker"
 	natsjs "github.com/nats-io/nats.go/jetstream"
+
+	"github.com/drainmark/drainmark/broker"
 )
 
 // After a write error, such as that of a full disk, nats-server takes nothing more for a stream until it is started
@@ -40,7 +41,7 @@ func (p *partition) full(ctx context.Context) error {
 func (p *partition) suspicion() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.stuck.on != p.b.conn.now() {
+	if p.stuck.on != p.conn.now() {
 		return nil
 	}
 	return p.stuck.why
@@ -57,7 +58,7 @@ func (p *partition) unanswered(err error) error {
 	p.b.start(func() {
 		if p.looking.TryLock() {
 			defer p.looking.Unlock()
-			p.look(p.b.conn.ctx)
+			p.look(p.conn.ctx)
 		}
 	})
 	return err
@@ -65,8 +66,8 @@ func (p *partition) unanswered(err error) error {
 
 // look finds out why the stream takes nothing.
 func (p *partition) look(ctx context.Context) {
-	on := p.b.conn.now()
-	ctx, cancel := p.b.conn.during(ctx, lookTime)
+	on := p.conn.now()
+	ctx, cancel := p.conn.during(ctx, lookTime)
 	defer cancel()
 	why := p.writeError(ctx)
 	p.mu.Lock()

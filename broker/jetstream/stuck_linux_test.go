@@ -12,8 +12,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark/broker"
 	"github.com/nats-io/nats-server/v2/server"
+
+	"github.com/drainmark/drainmark/broker"
 )
 
 func TestTheFullDiskOfAnExternalServer(t *testing.T) {

@@ -9,9 +9,10 @@ import (
 	"sync"
 	"time"
 
+	natsjs "github.com/nats-io/nats.go/jetstream"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
 // tail follows the newest message of each subject of one stream. It is how a process knows what every producer, dead
@@ -49,7 +50,7 @@ func (p *partition) follow(ctx context.Context, info *natsjs.StreamInfo) (*tail,
 		return t, nil
 	}
 	intact, _ := p.intact()
-	feed, err := newFeed(ctx, intact, p.b.conn, p.config.Name, natsjs.ConsumerConfig{
+	feed, err := newFeed(ctx, intact, p.conn, p.config.Name, natsjs.ConsumerConfig{
 		DeliverPolicy: natsjs.DeliverLastPerSubjectPolicy,
 		FilterSubject: p.config.Subjects[0],
 		HeadersOnly:   true,
@@ -66,7 +67,7 @@ func (p *partition) follow(ctx context.Context, info *natsjs.StreamInfo) (*tail,
 func (t *tail) run() {
 	defer t.feed.close()
 	for {
-		m, meta, err := t.feed.receive(t.p.b.conn.ctx, true)
+		m, meta, err := t.feed.receive(t.p.conn.ctx, true)
 		t.take(m, meta, err)
 		if err != nil {
 			return

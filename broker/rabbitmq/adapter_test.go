@@ -12,10 +12,11 @@ import (
 	"testing"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/servers"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // adapterCases have what the suite cannot know: RabbitMQ's own ways to go wrong.

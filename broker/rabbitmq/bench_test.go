@@ -6,10 +6,11 @@ import (
 	"testing"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/servers"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // recordBatch makes a batch of n records with bodies of 200 bytes.

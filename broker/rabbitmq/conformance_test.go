@@ -8,11 +8,12 @@ import (
 	"testing"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
 	"github.com/drainmark/drainmark/internal/servers"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // conform runs the suite but for the cases that kill the server. Each case has queues of its own.

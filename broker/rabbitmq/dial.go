@@ -16,9 +16,10 @@ import (
 	"syscall"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/probe"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // connect tries the members of the cluster, in random order, and one that is to be avoided last.

@@ -6,8 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark/internal/servers"
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/drainmark/drainmark/internal/servers"
 )
 
 // factCases measure what RabbitMQ does, with the client library alone. The adapter's rules rest on it: where one of them

@@ -12,10 +12,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/internal/loglimit"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // link keeps the connection for publishing up: when it has ended, for whatever reason, another is made, with backoff and

@@ -7,9 +7,10 @@ import (
 	"strconv"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // lane is the channel that a partition's batches are published on. Publish is never called concurrently for one
@@ -171,15 +172,6 @@ func (b *Broker) mayBeFull(ctx context.Context, queue string) bool {
 	return err == nil && ready > 0 || b.config.MaxBytes/int64(b.config.Partitions) <= prefetch*maxPayload
 }
 
-// The headers of a batch. They say what it holds to people who look with RabbitMQ's tools.
-const (
-	headerProducer  = "Drainmark-Producer"
-	headerPartition = "Drainmark-Partition"
-	headerFirst     = "Drainmark-First"
-	headerLast      = "Drainmark-Last"
-	headerRecords   = "Drainmark-Records"
-)
-
 func encode(b broker.Batch) amqp.Publishing {
 	return amqp.Publishing{
 		DeliveryMode: amqp.Persistent,
@@ -188,11 +180,11 @@ func encode(b broker.Batch) amqp.Publishing {
 		MessageId:    b.Producer.String() + "-" + strconv.FormatUint(b.First, 10),
 		Timestamp:    time.Now(),
 		Headers: amqp.Table{
-			headerProducer:  b.Producer.String(),
-			headerPartition: int64(b.Partition),
-			headerFirst:     int64(b.First),
-			headerLast:      int64(b.Last),
-			headerRecords:   int64(b.Last - b.First + 1),
+			broker.HeaderProducer:  b.Producer.String(),
+			broker.HeaderPartition: int64(b.Partition),
+			broker.HeaderFirst:     int64(b.First),
+			broker.HeaderLast:      int64(b.Last),
+			broker.HeaderRecords:   int64(b.Last - b.First + 1),
 		},
 		Body: b.Payload,
 	}
@@ -200,17 +192,15 @@ func encode(b broker.Batch) amqp.Publishing {
 
 // header reads what encode wrote; anything else gives the zero header.
 func header(partition int, from amqp.Table) broker.Header {
-	number := func(name string) uint64 {
-		n, _ := from[name].(int64)
-		return uint64(max(n, 0))
-	}
-	text, _ := from[headerProducer].(string)
-	producer, err := drainmark.ParseProducerID(text)
-	h := broker.Header{Partition: partition, Producer: producer, First: number(headerFirst), Last: number(headerLast)}
-	if p, ok := from[headerPartition].(int64); err != nil || !ok || p != int64(partition) || h.First == 0 || h.Last < h.First {
-		return broker.Header{}
-	}
-	return h
+	return broker.ParseHeader(partition, func(name string) string {
+		switch value := from[name].(type) {
+		case string:
+			return value
+		case int64:
+			return strconv.FormatInt(value, 10)
+		}
+		return ""
+	})
 }
 
 // Backlog implements broker.Broker. RabbitMQ tells a client only how many messages of a queue are ready: neither what a

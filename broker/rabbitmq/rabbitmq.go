@@ -24,9 +24,10 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	"golang.org/x/sync/singleflight"
 )
 
 // Config is where the broker is and how to use it. Zero values mean the defaults.

@@ -7,9 +7,10 @@ import (
 	"sync"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // receiver is a consumer on a connection of its own. It holds at most prefetch batches.

@@ -8,10 +8,11 @@ import (
 	"sync/atomic"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/backoff"
-	amqp "github.com/rabbitmq/amqp091-go"
 )
 
 // registry implements broker.Registry in a queue of its own, "drainmark.deployment", behind an exchange of the same name:

@@ -8,8 +8,9 @@ import (
 	"sync"
 	"time"
 
-	"github.com/drainmark/drainmark/broker"
 	amqp "github.com/rabbitmq/amqp091-go"
+
+	"github.com/drainmark/drainmark/broker"
 )
 
 // queueState is what this process knows of a queue. Its methods may be called concurrently.

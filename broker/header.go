@@ -1,0 +1,44 @@
+package broker
+
+import (
+	"strconv"
+
+	"github.com/drainmark/drainmark"
+)
+
+// Header tells what a batch holds without decoding it. Adapters also write it as the broker's own headers, for people
+// who look with the broker's tools.
+type Header struct {
+	Partition   int
+	Producer    drainmark.ProducerID
+	First, Last uint64
+}
+
+// Run returns the batch's marks.
+func (h Header) Run() drainmark.Run {
+	return drainmark.Run{Partition: h.Partition, Producer: h.Producer, First: h.First, Last: h.Last}
+}
+
+// The names of a header's fields at every broker.
+const (
+	HeaderProducer  = "Drainmark-Producer"
+	HeaderPartition = "Drainmark-Partition"
+	HeaderFirst     = "Drainmark-First"
+	HeaderLast      = "Drainmark-Last"
+	HeaderRecords   = "Drainmark-Records" // how many there are, for people: nothing reads it
+)
+
+// ParseHeader reads the header of a batch of the partition from the texts of its fields: numbers are decimal. What is
+// missing, malformed, or of another partition gives the zero Header.
+func ParseHeader(partition int, value func(name string) string) Header {
+	number := func(name string) uint64 {
+		n, _ := strconv.ParseUint(value(name), 10, 63)
+		return n
+	}
+	producer, err := drainmark.ParseProducerID(value(HeaderProducer))
+	h := Header{Partition: partition, Producer: producer, First: number(HeaderFirst), Last: number(HeaderLast)}
+	if err != nil || value(HeaderPartition) != strconv.Itoa(partition) || h.First == 0 || h.Last < h.First {
+		return Header{}
+	}
+	return h
+}
