@@ -46,6 +46,7 @@ type faults struct {
 	changeBy       func(*stored)  //
 	reverseLines   bool           // the lines of a request stand in reverse order
 	ignoreKeys     bool           // idempotency keys mean nothing
+	doubleUnkeyed  bool           // what has no key is appended twice
 	keepOnClear    int            // a clear leaves so many messages
 	resetOnClear   bool           // positions begin again at 1 after a clear
 	early          int            // a barrier is reached when so many operations are still in the queue
@@ -179,6 +180,9 @@ func (f *fake) apply(through int) {
 			l.keys[op.key] = op.line.body
 		}
 		f.place(l, op.line)
+		if op.key == "" && f.faults.doubleUnkeyed {
+			f.place(l, op.line)
+		}
 	}
 }
 

@@ -108,6 +108,33 @@ func TestAnAppendInDoubtMayBeThereOrNot(t *testing.T) {
 	}
 }
 
+// Without a key, what may have been stored is not sent again, for then it could be there twice.
+func TestWhatHasNoKeyIsSentAgainOnlyIfNothingWasDone(t *testing.T) {
+	t.Parallel()
+	for _, f := range []faults{{failAfter: 5, failAs: "504"}, {failAfter: 5, failAs: "cut"}, {failBefore: 5}} {
+		r := runAgainst(t, &fake{faults: f}, func(c *Config) { c.Workload = Mixed })
+		if r.Verdict != check.Held || r.Appends.Retries == 0 || (r.Appends.Unknown > 0) != (f.failAfter > 0) {
+			t.Errorf("%+v: the verdict is %s, the appends are %+v\n%s", f, r.Verdict, r.Appends, text(&r))
+		}
+	}
+}
+
+func TestARunEndsWhenItIsEnough(t *testing.T) {
+	t.Parallel()
+	for _, duration := range []time.Duration{0, time.Hour} {
+		enough := make(chan struct{})
+		f := &fake{faults: faults{posted: func(n int) {
+			if n == 300 {
+				close(enough)
+			}
+		}}}
+		r := runAgainst(t, f, func(c *Config) { c.Messages, c.Duration, c.Rate, c.Enough = MaxMessages, duration, 2000, enough })
+		if r.Verdict != check.Held || r.Appends.Done < 250 {
+			t.Errorf("the verdict is %s, the appends are %+v\n%s", r.Verdict, r.Appends, text(&r))
+		}
+	}
+}
+
 // flip changes a byte of a message's body.
 func flip(at func(body string) int) func(*stored) {
 	return func(m *stored) {
@@ -133,6 +160,7 @@ func TestABrokenPromiseIsNamed(t *testing.T) {
 		{"a batch is sent again and its keys mean nothing", "P2", faults{ignoreKeys: true}, func(c *Config) { c.Messages, c.Batch = 2000, 10 }},
 		{"a stored append is called refused, and its key means nothing", "P2", faults{ignoreKeys: true, failAfter: 9, failAs: "503"}, nil},
 		{"a stored append is cut off, and its key means nothing", "P2", faults{ignoreKeys: true, failAfter: 9, failAs: "cut"}, nil},
+		{"what has no key is appended twice", "P2", faults{doubleUnkeyed: true}, func(c *Config) { c.Workload = Mixed }},
 		{"two messages of a client change places", "P3 (P5)", faults{hold: "1/30", until: "1/31"}, nil},
 		{"a message stands behind later ones of all clients", "P3 (P5)", faults{hold: "1/30", until: "1/90"}, nil},
 		{"a batch is turned round", "P3", faults{reverseLines: true}, batchOf(2)},

@@ -48,8 +48,8 @@ func (s *sender) post(ctx context.Context, target int, l *log, messages []client
 }
 
 // send sends an append, to one target after the other, until it is accepted, or ctx or the patience ends, and notes in it
-// what became of it. It returns the last answer, or at least a receipt to ask with. It fails if the append can never be
-// accepted.
+// what became of it. Without a key it is not sent again once an attempt may have been done. It returns the last answer, or
+// at least a receipt to ask with. It fails if the append can never be accepted.
 func (s *sender) send(ctx context.Context, l *log, a *history.Append, messages []client.Message) (last client.Status, err error) {
 	a.Start, a.Outcome = s.recorder.since(), history.Refused
 	a.Target = a.Client % len(s.recorder.targets)
@@ -81,7 +81,8 @@ func (s *sender) send(ctx context.Context, l *log, a *history.Append, messages [
 		if !client.Retryable(err) && ctx.Err() == nil {
 			return last, fmt.Errorf("appending %d messages to %s: %w", a.Count, l.Name, err)
 		}
-		if a.End-a.Start >= s.patience || b.wait(ctx) != nil {
+		inDoubt := messages[0].Key == "" && a.Outcome == history.Unknown
+		if inDoubt || a.End-a.Start >= s.patience || b.wait(ctx) != nil {
 			break
 		}
 		s.retries.Add(1)

@@ -87,6 +87,8 @@ type Config struct {
 	Patience    time.Duration // how long to try for one append before its outcome is left open; 1 minute
 	Settle      time.Duration // after which time a barrier that is stalled in the end is given up; 30 s
 	Contact     time.Duration // how long to try for the first answer; 10 s
+	// Enough is closed when no more appends are to begin, of those that are left by Messages and Duration; nil for never.
+	Enough <-chan struct{}
 	// Dir is where the history and the report are left. It is made; it must not have a history. "" for nowhere.
 	Dir         string
 	Out         io.Writer // where progress is shown; nil for nowhere

@@ -29,7 +29,9 @@ const (
 // work is step 3: the clients append, and others read, follow, clear, ask for barriers and break things, until the
 // clients are through.
 func (r *runner) work(ctx context.Context) error {
-	stopping, stop := context.WithCancel(ctx) // ends when no more appends are to begin
+	open, enough := context.WithCancel(ctx) // ends when somebody says that it is enough
+	defer enough()
+	stopping, stop := context.WithCancel(open) // ends when no more appends are to begin
 	defer stop()
 	if r.config.Duration > 0 {
 		r.deadline = time.Now().Add(r.config.Duration)
@@ -42,12 +44,19 @@ func (r *runner) work(ctx context.Context) error {
 	beside, end := context.WithCancel(ctx) // ends when the clients are through
 	defer end()
 	var others sync.WaitGroup
+	others.Go(func() {
+		select {
+		case <-r.config.Enough:
+			enough()
+		case <-stopping.Done():
+		}
+	})
 	r.startOthers(ctx, beside, stopping, &others)
 	var broken error
 	if faults != nil {
 		others.Go(func() { broken = faults.Run(stopping) })
 	}
-	err = r.writeAll(ctx, stopping)
+	err = r.writeAll(ctx, open, stopping)
 	stop()
 	end()
 	others.Wait()
@@ -127,11 +136,11 @@ func (r *runner) healthy(ctx context.Context) error {
 }
 
 // writeAll lets all clients append until they are through. With a rate, what is due before the end of the appending is sent
-// even if that is late, for as long as the patience lasts: whoever leaves it out hides a stall.
-func (r *runner) writeAll(ctx, stopping context.Context) error {
+// even if that is late, for as long as the patience lasts and open does: whoever leaves it out hides a stall.
+func (r *runner) writeAll(ctx, open, stopping context.Context) error {
 	p := &pacer{rate: r.config.Rate, begun: time.Now(), until: r.deadline}
 	if p.rate > 0 && !p.until.IsZero() {
-		late, cancel := context.WithDeadline(ctx, p.until.Add(r.config.Patience))
+		late, cancel := context.WithDeadline(open, p.until.Add(r.config.Patience))
 		defer cancel()
 		stopping = late
 	}
