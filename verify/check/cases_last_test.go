@@ -73,19 +73,39 @@ var lastCases = map[string]judged{
 	}},
 	"a count that has an append that was under way when the run was broken off": {inconclusive: true, tell: func(s *story) {
 		s.append(done, 10, 20, "0.1")
-		r := s.behind(s.barrier(30, 40), 41, 50, 0, 1, "0.1")
+		r := s.behind(s.barrier(30, 40), 41, 50, highest, 1, "")
 		r.Total = 2
 	}},
 	"a count that is too high": {broken: "P5", tell: func(s *story) {
 		s.append(done, 10, 20, "0.1")
-		r := s.behind(s.barrier(30, 40), 41, 50, 0, 1, "0.1")
+		r := s.behind(s.barrier(30, 40), 41, 50, highest, 1, "")
 		r.Total = 2
 		s.finish("0.1")
+	}},
+	"a page from where the log begins, with a count that lacks one": {broken: "P4", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1", 3)
+		s.page(30, 40, 0, 3, "0.1 0.2 0.3").Total = 2
+		s.finish("0.1 0.2 0.3")
+	}},
+	"a page from where a clear has left off, with a count that has what was cleared": {broken: "P4", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1", 3)
+		s.clear(done, 22, 25)
+		s.append(done, 30, 35, "0.4")
+		s.page(40, 50, 1, 4, "0.4").From = 4
+		s.finishFrom(4, "0.4")
+	}},
+	"a page from further behind than where the log begins": {tell: func(s *story) {
+		s.append(done, 10, 20, "0.1", 3)
+		s.clear(done, 22, 25)
+		s.append(done, 30, 35, "0.4", 2)
+		s.page(40, 50, 4, 5, "0.5").Total = 2
+		s.finishFrom(4, "0.4 0.5")
 	}},
 	"a page without its first message, when the run that clears was broken off": {inconclusive: true, tell: func(s *story) {
 		s.run.Logs[0].Clears = true
 		s.append(done, 10, 20, "0.1", 3)
-		s.page(30, 40, 0, 3, "0.2 0.3").From = 2
+		r := s.page(30, 40, 0, 3, "0.2 0.3")
+		r.From, r.Total = 2, 2
 	}},
 	"a page without its first message, when a run that does not clear was broken off": {broken: "P4", tell: func(s *story) {
 		s.append(done, 10, 20, "0.1", 3)

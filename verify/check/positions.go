@@ -81,6 +81,11 @@ func (v *view) checkShown(p *Promise, l *logView, r *history.Read, goesOn bool) 
 		return
 	}
 	switch {
+	case l.begins(r) && r.Last >= end && r.Total != r.Last-r.From+1:
+		broken(r.From, fmt.Sprintf("the count %d, for the log begins at position %d and ends at %d", r.Last-r.From+1, r.From, r.Last),
+			fmt.Sprintf("the count %d", r.Total))
+	}
+	switch {
 	case r.N > 0 && r.Last < end:
 		broken(end, fmt.Sprintf("a last position of at least %d, for the same page shows that one", end), fmt.Sprintf("the last position %d", r.Last))
 	case r.Limit > 0 && r.N > r.Limit:
@@ -91,6 +96,11 @@ func (v *view) checkShown(p *Promise, l *logView, r *history.Read, goesOn bool) 
 		broken(end+1, fmt.Sprintf("%d messages from position %d on, for the log goes on to %d", min(uint64(r.Limit), r.Last-r.From+1), r.From, r.Last),
 			fmt.Sprintf("%d messages, of %d bytes", r.N, r.Bytes))
 	}
+}
+
+// begins says whether a page begins where its log does: from there on positions have no gaps, so that they say the count.
+func (l *logView) begins(r *history.Read) bool {
+	return r.N > 0 && !r.Gap && r.From > l.Base && (r.From > r.After+1 || r.After <= l.Base)
 }
 
 // kind is what a read is called.
