@@ -4,12 +4,9 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
@@ -73,22 +70,6 @@ func get(ctx context.Context, url string) (answer, error) {
 	return send(ctx, &http.Client{Transport: transport}, request{method: "GET", url: url})
 }
 
-// outcomeOf says what a client knows after an answer to an append.
-func outcomeOf(a answer, err error) outcome {
-	var dial *net.OpError
-	switch {
-	case errors.As(err, &dial) && dial.Op == "dial":
-		return refused // nothing was sent
-	case err != nil:
-		return unknown
-	case a.status == http.StatusCreated || a.status == http.StatusAccepted:
-		return accepted
-	case a.status >= 400 && a.status < 500 || a.status == http.StatusServiceUnavailable:
-		return refused
-	}
-	return unknown
-}
-
 // status is what the API says of a receipt, a barrier, or an append.
 type status struct {
 	Receipt string `json:"receipt"`
@@ -109,12 +90,6 @@ type message struct {
 	Position uint64 `json:"position"`
 	ID       string `json:"id"`
 	Body     string `json:"body"`
-}
-
-// producer returns the producer that the message's id names.
-func (m *message) producer() string {
-	parts := strings.Split(m.ID, "-")
-	return parts[min(1, len(parts)-1)]
 }
 
 // mark returns the message's mark.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/verify"
 	"github.com/drainmark/drainmark/verify/fault"
 )
 
@@ -20,7 +21,7 @@ var (
 	campaign       = flag.Duration("campaign", 2*time.Minute, "how long the campaign lasts")
 	campaignBroker = flag.String("campaign-broker", "rabbitmq", "the campaign's broker: rabbitmq or nats")
 	campaignDir    = flag.String("campaign-dir", "", "where the campaign's report is left; a folder that goes away if not set")
-	campaignRate   = flag.Int("campaign-rate", 200, "messages a second")
+	campaignRate   = flag.Float64("campaign-rate", 200, "messages a second")
 	campaignPlans  = flag.String("campaign-plans", "local,harsh", "ready plans of what is broken, separated by commas")
 	campaignDisks  = flag.Bool("campaign-disks", true, "whether disks fill up, for which the campaign mounts some, as root")
 )
@@ -40,16 +41,13 @@ func TestCampaign(t *testing.T) {
 	if dir == "" {
 		dir = filepath.Join(t.TempDir(), "report")
 	}
-	said, code := o.verify(processLifetime, "--report", dir, "--duration", campaign.String(), "--rate", fmt.Sprint(*campaignRate),
-		"--plan", campaignPlan(t), "--progress")
-	t.Logf("%s", said)
-	if code != 0 {
-		t.Errorf("verify ended with %d", code)
-	}
+	held(t, o.verify(verify.Config{
+		Duration: *campaign, Rate: *campaignRate, Faults: campaignPlan(t), Dir: dir, Out: os.Stderr,
+	}), 1)
 }
 
-// campaignPlan writes the plan of a campaign: all of some ready plans that can be done here.
-func campaignPlan(t *testing.T) (path string) {
+// campaignPlan is the plan of a campaign: all of some ready plans that can be done here.
+func campaignPlan(t *testing.T) fault.Plan {
 	t.Helper()
 	var plans []fault.Plan
 	for name := range strings.SplitSeq(*campaignPlans, ",") {
@@ -63,11 +61,7 @@ func campaignPlan(t *testing.T) (path string) {
 	if !*campaignDisks {
 		plan.Faults = slices.DeleteFunc(plan.Faults, func(f fault.Fault) bool { return strings.HasPrefix(f.Name, "fill-") })
 	}
-	path = filepath.Join(t.TempDir(), "campaign.toml")
-	if err := os.WriteFile(path, []byte(plan.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return path
+	return plan
 }
 
 // startTopology starts three backends and three consumers on a broker, a Redis master with two replicas, and Sentinels.

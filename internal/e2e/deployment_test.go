@@ -3,6 +3,7 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -89,23 +90,20 @@ func (d *deployment) programs() []*program {
 	return all
 }
 
-// targets are where clients can ask.
-func (d *deployment) targets() (all []target) {
-	for i, url := range d.urls {
-		all = append(all, target{url, d.backends[i]})
+// addresses are where clients can ask: the backends, and the frontend.
+func (d *deployment) addresses() []string {
+	if d.frontend == nil {
+		return d.urls
 	}
-	if d.frontend != nil {
-		all = append(all, target{d.url, nil})
-	}
-	return all
+	return append(slices.Clone(d.urls), d.url)
 }
 
 // awaitAPI waits until every backend, and the frontend, answers.
 func (d *deployment) awaitAPI() {
 	d.t.Helper()
-	for _, at := range d.targets() {
-		await(d.t, at.url+" answers", patience, func() bool {
-			a, err := send(d.t.Context(), d.http, request{method: "GET", url: at.url + "/v1/logs"})
+	for _, url := range d.addresses() {
+		await(d.t, url+" answers", patience, func() bool {
+			a, err := send(d.t.Context(), d.http, request{method: "GET", url: url + "/v1/logs"})
 			return err == nil && a.status == http.StatusOK
 		})
 	}
@@ -157,87 +155,21 @@ func (d *deployment) tryBarrier(base string) (receipt string, err error) {
 }
 
 // readAll reads a log whole, from a state that holds the receipts.
-func (d *deployment) readAll(base, log, receipts string) (all reading) {
+func (d *deployment) readAll(base, log, receipts string) (all []message) {
 	d.t.Helper()
 	for after := uint64(0); ; {
 		p, code, err := readPage(d.t.Context(), d.http, base, log, after, 1000, receipts, 10)
 		if code == http.StatusNotFound {
-			return reading{}
+			return nil
 		}
 		if err != nil {
 			d.t.Fatalf("reading %s behind %d: %v", log, after, err)
 		}
-		all.messages = append(all.messages, p.Messages...)
-		all.last, all.count = p.LastPosition, p.Count
+		all = append(all, p.Messages...)
 		if len(p.Messages) == 0 {
 			return all
 		}
 		after = p.Messages[len(p.Messages)-1].Position
-	}
-}
-
-// settle waits, when all clients have stopped and everything runs again, for a barrier through every backend, reads
-// every log whole from each, and judges the history.
-func (d *deployment) settle(h *history) {
-	d.t.Helper()
-	d.t.Log(h.summary())
-	d.awaitAPI()
-	var receipts []string
-	for _, url := range d.urls {
-		receipt, err := d.tryBarrier(url)
-		if err != nil {
-			d.t.Error(err)
-			receipts = nil // what is there is still worth judging
-			break
-		}
-		receipts = append(receipts, receipt)
-	}
-	held := strings.Join(receipts, ",")
-	d.askReceipts(h, func(c *appendCall, state string) { c.before = state })
-	final := map[string]reading{}
-	for _, log := range logNames {
-		final[log] = d.readAll(d.urls[0], log, held)
-		for _, url := range d.urls[1:] {
-			d.compare(log, final[log], d.readAll(url, log, held))
-		}
-	}
-	d.askReceipts(h, func(c *appendCall, state string) { c.after = state })
-	found := h.judge(final)
-	for _, v := range worst(found) {
-		d.t.Error(v)
-	}
-	if len(found) > 0 {
-		d.t.Errorf("%d violations in all", len(found))
-	}
-}
-
-// askReceipts asks what has become of the appends of unknown outcome that have a receipt.
-func (d *deployment) askReceipts(h *history, note func(*appendCall, string)) {
-	d.t.Helper()
-	for _, c := range h.calls {
-		if c.outcome != unknown || c.receipt == "" {
-			continue
-		}
-		s, err := ask(d.t.Context(), d.http, http.MethodGet, d.urls[0]+"/v1/receipts/"+c.receipt, 0)
-		if err != nil {
-			d.t.Errorf("the receipt of %q: %v", c.bodies[0], err)
-		}
-		note(c, s.State)
-	}
-}
-
-// compare checks that two backends show the same log.
-func (d *deployment) compare(log string, a, b reading) {
-	d.t.Helper()
-	if a.last != b.last || len(a.messages) != len(b.messages) {
-		d.t.Errorf("%s: one backend shows %d messages up to %d, another %d up to %d", log, len(a.messages), a.last, len(b.messages), b.last)
-		return
-	}
-	for i := range a.messages {
-		if a.messages[i] != b.messages[i] {
-			d.t.Errorf("%s: one backend shows %+v, another %+v", log, a.messages[i], b.messages[i])
-			return
-		}
 	}
 }
 
@@ -248,15 +180,4 @@ func (d *deployment) metric(name string) (sum float64) {
 		sum += c.metric(name)
 	}
 	return sum
-}
-
-// enough fails the test if so little happened that it proves nothing.
-func (d *deployment) enough(h *history, appends int) {
-	d.t.Helper()
-	switch n := h.count(accepted, 0, ever); {
-	case n < appends:
-		d.t.Errorf("only %d appends were accepted: this proves nothing", n)
-	case len(h.barriers) < 3 || len(h.readBacks) < 20 || len(h.reads) < 100:
-		d.t.Errorf("only %s: this proves nothing", h.summary())
-	}
 }

@@ -20,22 +20,25 @@ import (
 // killed, and Sentinels make the replica the master.
 type failover struct {
 	*deployment
-	history   *history
 	master    *servers.Redis
 	replica   *servers.Redis
 	sentinels *servers.Sentinels
-	witness   *program // a backend that reads from the master that dies, not among the others
-	seen      string   // its URL
-	lost      []*appendCall
-	runs      []drainmark.Run // of what is lost
+	witness   *program            // a backend that reads from the master that dies, not among the others
+	seen      string              // its URL
+	want      map[string][]string // by log: the bodies that it must have in the end
+	receipts  []string            // of what is lost
+	runs      []drainmark.Run     // and its marks
 }
 
 const lostMessages = 120
 
+// logNames are in different partitions of four, and in the same.
+var logNames = []string{"guestbook", "visitors", "orders", "audit", "notes", "mail"}
+
 // startFailover makes everything ready: the first messages are on both servers, the next ones only on the master.
 func startFailover(t *testing.T, broker string) *failover {
 	t.Helper()
-	f := &failover{history: newHistory(true), master: servers.StartRedis(t, servers.RedisOptions{})}
+	f := &failover{want: map[string][]string{}, master: servers.StartRedis(t, servers.RedisOptions{})}
 	f.replica = servers.StartRedis(t, servers.RedisOptions{ReplicaOf: f.master})
 	f.sentinels = servers.StartSentinels(t, 3, "drainmark", f.master)
 	f.deployment = deploy(t, setup{
@@ -51,7 +54,7 @@ func startFailover(t *testing.T, broker string) *failover {
 	f.letSentinelsWait(patience)
 	f.master.Do("WAIT", 1, patience.Milliseconds())
 	f.replica.Do("REPLICAOF", servers.Host, 1)
-	f.lost = f.write("lost")
+	f.receipts = f.write("lost")
 	f.await("lost")
 	f.runs = f.runsOf("lost")
 	return f
@@ -76,24 +79,47 @@ func (f *failover) letSentinelsWait(wait time.Duration) {
 	}
 }
 
-// write appends messages to every log, one after the other.
-func (f *failover) write(what string) (calls []*appendCall) {
+// write appends messages to every log, one after the other, and returns their receipts.
+func (f *failover) write(what string) (receipts []string) {
 	f.t.Helper()
 	for i := range lostMessages {
-		c := &appendCall{log: logNames[i%len(logNames)], bodies: []string{fmt.Sprint(what, " ", i)}, sent: f.history.now(), outcome: accepted, attempts: 1}
-		c.receipt = f.appendTo(f.url, c.log, c.bodies[0])
-		c.answered = f.history.now()
-		f.history.addCall(c)
-		calls = append(calls, c)
+		log, body := logNames[i%len(logNames)], fmt.Sprint(what, " ", i)
+		receipts = append(receipts, f.appendTo(f.url, log, body))
+		f.want[log] = append(f.want[log], body)
 	}
-	return calls
+	return receipts
+}
+
+// forget says that nothing of a write must be there in the end.
+func (f *failover) forget(what string) {
+	for log, bodies := range f.want {
+		f.want[log] = slices.DeleteFunc(bodies, func(body string) bool { return strings.HasPrefix(body, what+" ") })
+	}
+}
+
+// isRepaired waits for a barrier, and checks that every log has what it must have, in order, at positions without gaps.
+func (f *failover) isRepaired() {
+	f.t.Helper()
+	receipt := f.barrier(f.url)
+	for log, want := range f.want {
+		var bodies []string
+		for i, m := range f.readAll(f.url, log, receipt) {
+			bodies = append(bodies, m.Body)
+			if m.Position != uint64(i)+1 {
+				f.t.Errorf("P4: message %d of %s is at position %d", i+1, log, m.Position)
+			}
+		}
+		if !slices.Equal(bodies, want) {
+			f.t.Errorf("%s has %q, not %q", log, bodies, want)
+		}
+	}
 }
 
 // messages returns the messages of one write that a backend shows.
 func (f *failover) messages(base, what string) (found []message) {
 	f.t.Helper()
 	for _, log := range logNames {
-		for _, m := range f.readAll(base, log, "").messages {
+		for _, m := range f.readAll(base, log, "") {
 			if strings.HasPrefix(m.Body, what+" ") {
 				found = append(found, m)
 			}
@@ -176,7 +202,7 @@ func TestALostTailIsSuppliedAgain(t *testing.T) {
 	f.happen()
 	f.write("after")
 	f.reported(true)
-	f.settle(f.history)
+	f.isRepaired()
 }
 
 // TestALostTailIsReported: a broker that forgets what was acknowledged cannot do that. The loss is counted, logged with
@@ -209,11 +235,11 @@ func TestALostTailIsReported(t *testing.T) {
 		}
 	}
 	f.barrier(f.url)
-	for _, c := range f.lost {
-		if s, err := ask(t.Context(), f.http, http.MethodGet, f.url+"/v1/receipts/"+c.receipt, 0); err != nil || s.State != "rejected" {
-			t.Errorf("the receipt of %q, which is lost, says %+v, %v", c.bodies[0], s, err)
+	for i, receipt := range f.receipts {
+		if s, err := ask(t.Context(), f.http, http.MethodGet, f.url+"/v1/receipts/"+receipt, 0); err != nil || s.State != "rejected" {
+			t.Errorf("the receipt of message %d that is lost says %+v, %v", i, s, err)
 		}
-		c.outcome = refused // as its sender has been told: now it must not be there
 	}
-	f.settle(f.history)
+	f.forget("lost") // as its sender has been told
+	f.isRepaired()
 }

@@ -40,7 +40,7 @@ func TestABackendIsStartedWhileTheStoreIsDown(t *testing.T) {
 	for _, url := range d.urls {
 		d.barrier(url)
 		var bodies []string
-		for _, m := range d.readAll(url, log, "").messages {
+		for _, m := range d.readAll(url, log, "") {
 			bodies = append(bodies, m.Body)
 		}
 		if got := strings.Join(bodies, " "); got != "before meanwhile meanwhile" {

@@ -151,7 +151,7 @@ func elsewhere(t testing.TB, url string, bodies ...string) {
 func logged(t testing.TB, url string) (texts []string) {
 	t.Helper()
 	d := &deployment{t: t, http: newHTTPClient(t)}
-	for _, m := range d.readAll(url, "guestbook", d.barrier(url)).messages {
+	for _, m := range d.readAll(url, "guestbook", d.barrier(url)) {
 		texts = append(texts, m.Body)
 	}
 	slices.Reverse(texts)

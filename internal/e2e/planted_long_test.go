@@ -3,12 +3,15 @@
 package e2e
 
 import (
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/drainmark/drainmark/verify"
+	"github.com/drainmark/drainmark/verify/check"
+	"github.com/drainmark/drainmark/verify/fault"
 )
 
 // plantedRecord is which faults are looked for by campaigns, and on which brokers.
@@ -39,35 +42,26 @@ func TestPlantedRecord(t *testing.T) {
 	}
 }
 
-func findInCampaign(t *testing.T, fault, broker string) {
-	o := startTopology(t, broker, fault)
+func findInCampaign(t *testing.T, name, broker string) {
+	o := startTopology(t, broker, name)
 	begun := time.Now()
 	dir := filepath.Join(t.TempDir(), "report")
 	if *campaignDir != "" {
-		dir = filepath.Join(*campaignDir, fault+"-"+broker)
+		dir = filepath.Join(*campaignDir, name+"-"+broker)
 	}
-	said, _ := o.verify(processLifetime, "--json", "--report", dir, "--duration", campaign.String(), "--rate", fmt.Sprint(*campaignRate), "--plan", "local")
-	var result struct {
-		Verdict, Reason string
-		Promises        []struct {
-			Promise, State string
-			Violations     int
-			Examples       []struct {
-				At float64 `json:"at_seconds"`
-			}
+	plan, err := fault.Ready("local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := o.verify(verify.Config{Duration: *campaign, Rate: *campaignRate, Faults: plan, Dir: dir})
+	var found []string
+	for _, p := range r.Promises {
+		if p.State == check.PromiseBroken {
+			found = append(found, fmt.Sprintf("%s (%d, the first at %.0f s)", p.Promise, p.Violations, p.Examples[0].At))
 		}
 	}
-	if err := json.Unmarshal([]byte(said), &result); err != nil {
-		t.Fatalf("%v: %s", err, said)
-	}
-	var broken []string
-	for _, p := range result.Promises {
-		if p.State == "broken" {
-			broken = append(broken, fmt.Sprintf("%s (%d, the first at %.0f s)", p.Promise, p.Violations, p.Examples[0].At))
-		}
-	}
-	t.Logf("RECORD %s on %s: %s after %v: %s; %s", fault, broker, result.Verdict, time.Since(begun).Round(time.Second), strings.Join(broken, ", "), result.Reason)
-	if len(broken) == 0 {
+	t.Logf("RECORD %s on %s: %s after %v: %s; %s", name, broker, r.Verdict, time.Since(begun).Round(time.Second), strings.Join(found, ", "), r.Reason)
+	if len(found) == 0 {
 		t.Error("it was not found")
 	}
 }

@@ -1,9 +1,13 @@
 package e2e
 
 import (
+	"bufio"
+	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/drainmark/drainmark/internal/servers"
 )
@@ -112,5 +116,68 @@ func (p *proxy) set(cut, stuck bool) {
 		for c := range p.conns {
 			_ = c.Close()
 		}
+	}
+}
+
+func TestProxy(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", servers.Host+":0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { // an echo, for one connection after the other
+		defer close(ended)
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(conn, conn)
+			_ = conn.Close()
+		}
+	}()
+	p := startProxy(t, listener.Addr().String())
+	defer func() { p.set(true, false); _ = listener.Close(); <-ended }()
+	dial := func() (net.Conn, *bufio.Reader) {
+		conn, err := net.Dial("tcp", p.listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn, bufio.NewReader(conn)
+	}
+	echo := func(conn net.Conn, from *bufio.Reader, within time.Duration) error {
+		_ = conn.SetReadDeadline(time.Now().Add(within))
+		if _, err := fmt.Fprintln(conn, "hello"); err != nil {
+			return err
+		}
+		_, err := from.ReadString('\n')
+		return err
+	}
+	conn, from := dial()
+	if err := echo(conn, from, patience); err != nil {
+		t.Fatal(err)
+	}
+	p.set(false, true)
+	if err := echo(conn, from, 100*time.Millisecond); err == nil {
+		t.Error("something comes through a wire that is stuck")
+	}
+	p.set(false, false)
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	if line, err := from.ReadString('\n'); err != nil || line != "hello\n" {
+		t.Errorf("when the wire is well again: %q %v", line, err)
+	}
+	p.set(true, false)
+	if err := echo(conn, from, patience); err == nil {
+		t.Error("something comes through a wire that is cut")
+	}
+	if conn, from := dial(); echo(conn, from, patience) == nil {
+		t.Error("something comes through a new wire while it is cut")
+	}
+	p.set(false, false)
+	conn, from = dial()
+	if err := echo(conn, from, patience); err != nil {
+		t.Errorf("when the wire is well again: %v", err)
 	}
 }

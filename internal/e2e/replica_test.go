@@ -3,9 +3,11 @@ package e2e
 import (
 	"fmt"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/verify"
 )
 
 // TestAReplicaThatIsBehind: a read with a receipt waits for a replica that is behind, or is refused, and is never
@@ -20,8 +22,7 @@ func TestAReplicaThatIsBehind(t *testing.T) {
 	o := s.setup(2, 2)
 	o.replicas = [][]string{{lame.URL()}, {lame.URL(), well.URL()}}
 	d := deploy(t, o)
-	h := newHistory(true)
-	c := startClients(t, h, d.targets(), usualCrowd, 4)
+	v := d.startVerify(verify.Config{Rate: 300})
 	for _, fault := range []struct {
 		name       string
 		begin, end func()
@@ -36,47 +37,30 @@ func TestAReplicaThatIsBehind(t *testing.T) {
 			d.barrier(d.urls[0])
 			fault.begin()
 			body := "appended while " + fault.name
-			call := &appendCall{log: logNames[0], bodies: []string{body}, sent: h.now(), outcome: accepted, attempts: 1}
-			call.receipt = d.appendTo(d.urls[0], call.log, body)
-			call.answered = h.now()
-			h.addCall(call)
-			after := h.frontier(call.log)
+			receipt := d.appendTo(d.urls[0], "behind", body)
 			for _, wait := range []int{0, 1} {
-				p, code, err := readPage(t.Context(), d.http, d.urls[0], call.log, after-min(after, 500), 1000, call.receipt, wait)
+				p, code, err := readPage(t.Context(), d.http, d.urls[0], "behind", 0, 1000, receipt, wait)
 				if code != http.StatusPreconditionFailed && code != http.StatusServiceUnavailable {
 					t.Errorf("a read with the receipt, with a wait of %d s: %d %v, up to %d", wait, code, err, p.LastPosition)
 				}
 			}
-			if err := showsWith(t, d, d.urls[1], call); err != nil {
+			if err := d.showsWith(d.urls[1], receipt, body); err != nil {
 				t.Errorf("the backend with another replica: %v", err)
 			}
 			fault.end()
-			if err := showsWith(t, d, d.urls[0], call); err != nil {
+			if err := d.showsWith(d.urls[0], receipt, body); err != nil {
 				t.Errorf("when the replica is well again: %v", err)
 			}
 		})
 	}
-	c.stop()
-	d.settle(h)
-	d.enough(h, 300)
+	held(t, v.judge(), 300)
 }
 
 // showsWith reads with an append's receipt, which it waits for, and returns an error if the append is not shown.
-func showsWith(t *testing.T, d *deployment, base string, call *appendCall) error {
-	t.Helper()
-	for after := uint64(0); ; {
-		p, _, err := readPage(t.Context(), d.http, base, call.log, after, 1000, call.receipt, 30)
-		if err != nil {
-			return err
-		}
-		for _, m := range p.Messages {
-			if m.Body == call.bodies[0] {
-				return nil
-			}
-			after = m.Position
-		}
-		if len(p.Messages) == 0 {
-			return fmt.Errorf("%q is not there up to %d", call.bodies[0], p.LastPosition)
-		}
+func (d *deployment) showsWith(base, receipt, body string) error {
+	p, _, err := readPage(d.t.Context(), d.http, base, "behind", 0, 1000, receipt, 30)
+	if err == nil && !slices.ContainsFunc(p.Messages, func(m message) bool { return m.Body == body }) {
+		err = fmt.Errorf("%q is not there up to %d", body, p.LastPosition)
 	}
+	return err
 }

@@ -37,12 +37,3 @@ func (s *stack) setup(backends, consumers int) setup {
 	o.replicas = [][]string{urls}
 	return o
 }
-
-// await waits until every server answers.
-func (s *stack) await() {
-	s.broker.Await()
-	s.master.Await()
-	for _, r := range s.replicas {
-		r.Await()
-	}
-}

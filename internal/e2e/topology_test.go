@@ -2,14 +2,10 @@ package e2e
 
 import (
 	"bufio"
-	"context"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +13,8 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/verify"
+	"github.com/drainmark/drainmark/verify/check"
 )
 
 // topology is a whole deployment that commands from outside can break and mend, as the plans "local" and "harsh" of verify
@@ -36,6 +34,7 @@ type topology struct {
 // part is one process of a topology.
 type part struct {
 	start   func() // starts it if it does not run, and returns when it answers
+	launch  func() // starts it if it does not run, and returns at once
 	pid     func() int
 	program *program // nil for a server
 }
@@ -91,22 +90,33 @@ func (o *topology) deploy(s setup) {
 	for i, p := range o.backends {
 		o.addProgram(fmt.Sprint("backend-", i), p)
 	}
+	if o.frontend != nil {
+		o.addProgram("frontend", o.frontend)
+	}
 	o.serve()
 }
 
+// addStack adds the servers of a stack.
+func (o *topology) addStack(s *stack) {
+	o.addServer("broker", s.broker.Process)
+	o.addServer("redis-master", s.master.Process)
+	for i, r := range s.replicas {
+		o.addServer(fmt.Sprint("redis-replica-", i), r.Process)
+	}
+}
+
 func (o *topology) addServer(name string, p *servers.Process) {
-	o.parts[name] = part{pid: p.PID, start: func() {
-		p.Kill() // it is dead; this waits until it is gone
-		p.Start()
-	}}
+	o.parts[name] = part{ // it is dead; Kill waits until it is gone
+		pid:    p.PID,
+		start:  func() { p.Kill(); p.Start() },
+		launch: func() { p.Kill(); p.Launch() },
+	}
 }
 
 // addProgram adds a process of drainmark. Starting it does not wait: it may need servers that are not there yet.
 func (o *topology) addProgram(name string, p *program) {
-	o.parts[name] = part{
-		pid:   func() int { return p.cmd.Process.Pid },
-		start: func() { p.kill(); p.start() }, program: p,
-	}
+	start := func() { p.kill(); p.start() }
+	o.parts[name] = part{pid: func() int { return p.cmd.Process.Pid }, start: start, launch: start, program: p}
 }
 
 // serve writes the directory's files, and answers its commands in the background, one after the other, by handing them
@@ -124,7 +134,7 @@ func (o *topology) serve() {
 		o.t.Fatal(err)
 	}
 	for name, arguments := range map[string]string{
-		"start": `start "$@"`, "master": "master", "clock": `clock "$1"`, "wire": `wire "$@"`,
+		"start": `start "$@"`, "launch": `launch "$1"`, "master": "master", "clock": `clock "$1"`, "wire": `wire "$@"`,
 	} {
 		script := fmt.Sprintf("#!/bin/sh\nexec '%s' -control '%s' %s\n", self, socket, arguments)
 		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(script), 0o755); err != nil {
@@ -160,34 +170,13 @@ func (o *topology) listen() {
 	}
 }
 
-// verify runs "drainmark verify" on all backends, and answers the commands of its faults meanwhile. It returns what it
-// printed, and its exit code.
-func (o *topology) verify(within time.Duration, arguments ...string) (printed string, code int) {
+// verify has verify work at the deployment, and answers the commands of its faults meanwhile.
+func (o *topology) verify(c verify.Config) check.Result {
 	o.t.Helper()
-	path, err := binary()
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(o.t.Context(), within)
-	defer cancel()
-	for _, url := range o.urls {
-		arguments = append(arguments, "--url", url)
-	}
-	cmd := exec.CommandContext(ctx, path, append([]string{"verify", "run"}, arguments...)...)
-	cmd.Env = append(os.Environ(), "DRAINMARK_TOPOLOGY="+o.dir)
-	var out strings.Builder
-	cmd.Stdout, cmd.Stderr, cmd.WaitDelay = &out, io.Discard, time.Second
-	cmd.SysProcAttr = processAttributes()
-	if testing.Verbose() {
-		cmd.Stderr = os.Stderr
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); err = cmd.Run() }()
-	o.handle(ended)
-	if exit := (*exec.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		o.t.Fatalf("verify: %v", err)
-	}
-	return out.String(), cmd.ProcessState.ExitCode()
+	c.FaultEnv = []string{"DRAINMARK_TOPOLOGY=" + o.dir}
+	v := o.startVerify(c)
+	o.handle(v.ended)
+	return v.judge()
 }
 
 // handle answers commands until done is closed.
@@ -216,6 +205,10 @@ func (o *topology) answer(line string) string {
 			p.program.clock = change
 		}
 		p.start()
+		o.writePID(name)
+		return "ok"
+	case command == "launch" && known:
+		p.launch()
 		o.writePID(name)
 		return "ok"
 	case command == "clock" && known && p.program != nil:
