@@ -22,8 +22,8 @@ import (
 	"github.com/drainmark/drainmark/internal/budget"
 )
 
-// MaxBackends is how many backends a frontend can have.
-const MaxBackends = 64
+// maxBackends is how many backends a frontend can have.
+const maxBackends = 64
 
 // Config is what New needs. Only Backends must be set.
 type Config struct {

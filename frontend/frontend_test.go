@@ -22,7 +22,7 @@ import (
 func TestSettingsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	many := Config{}
-	for range MaxBackends + 1 {
+	for range maxBackends + 1 {
 		many.Backends = append(many.Backends, &url.URL{Scheme: "http", Host: "a"})
 	}
 	fine := Config{}.with(t, "http://a")

@@ -75,8 +75,8 @@ type backend struct {
 
 // CheckBackends says why some URLs cannot be those of a frontend's backends. It shows no more of them than the host.
 func CheckBackends(urls []*url.URL) error {
-	if len(urls) == 0 || len(urls) > MaxBackends {
-		return fmt.Errorf("%d backends: there must be 1 to %d", len(urls), MaxBackends)
+	if len(urls) == 0 || len(urls) > maxBackends {
+		return fmt.Errorf("%d backends: there must be 1 to %d", len(urls), maxBackends)
 	}
 	seen := map[string]bool{}
 	for _, u := range urls {

@@ -357,10 +357,10 @@ func TestRunFails(t *testing.T) {
 	for name, c := range map[string]Config{
 		"with no URL":                      {},
 		"with a URL of another scheme":     {URLs: []string{"ftp://host"}},
-		"with too many messages":           {URLs: []string{nobody}, Messages: MaxMessages + 1},
+		"with too many messages":           {URLs: []string{nobody}, Messages: maxMessages + 1},
 		"with messages below 0":            {URLs: []string{nobody}, Messages: -1},
-		"with too many clients":            {URLs: []string{nobody}, Concurrency: MaxConcurrency + 1},
-		"with batches that are too large":  {URLs: []string{nobody}, Batch: MaxBatch + 1},
+		"with too many clients":            {URLs: []string{nobody}, Concurrency: maxConcurrency + 1},
+		"with batches that are too large":  {URLs: []string{nobody}, Batch: maxBatch + 1},
 		"with payloads that are too large": {URLs: []string{nobody}, Size: MaxSize + 1},
 		"with a timeout below 0":           {URLs: []string{nobody}, Timeout: -1},
 	} {

@@ -40,12 +40,12 @@ const HistoryFile = "history.jsonl"
 
 // Limits of a Config.
 const (
-	MaxMessages    = 10_000_000
-	MaxConcurrency = 10_000
-	MaxBatch       = 10_000
+	maxMessages    = 10_000_000
+	maxConcurrency = 10_000
+	maxBatch       = 10_000
 	MaxSize        = 128 << 10
-	MaxLogs        = 100
-	MaxRate        = 1_000_000
+	maxLogs        = 100
+	maxRate        = 1_000_000
 )
 
 // ErrUnreachable is in the chain of Run's error when the deployment never answered.
@@ -107,7 +107,7 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Messages == 0 {
 		c.Messages = 10_000
 		if c.Duration > 0 {
-			c.Messages = MaxMessages
+			c.Messages = maxMessages
 		}
 	}
 	c.Concurrency = cmp.Or(c.Concurrency, 16)
@@ -138,15 +138,15 @@ func (c *Config) checkLimits() error {
 		name            string
 		value, min, max int
 	}{
-		{"messages", c.Messages, 1, MaxMessages}, {"concurrency", c.Concurrency, 1, MaxConcurrency},
-		{"batch", c.Batch, 0, MaxBatch}, {"size", c.Size, 1, MaxSize}, {"logs", c.Logs, 1, MaxLogs},
+		{"messages", c.Messages, 1, maxMessages}, {"concurrency", c.Concurrency, 1, maxConcurrency},
+		{"batch", c.Batch, 0, maxBatch}, {"size", c.Size, 1, MaxSize}, {"logs", c.Logs, 1, maxLogs},
 	} {
 		if limit.value < limit.min || limit.value > limit.max {
 			return fmt.Errorf("%s is %d: it must be from %d to %d", limit.name, limit.value, limit.min, limit.max)
 		}
 	}
-	if c.Rate < 0 || c.Rate > MaxRate {
-		return fmt.Errorf("rate is %v: it must be from 0 to %d", c.Rate, MaxRate)
+	if c.Rate < 0 || c.Rate > maxRate {
+		return fmt.Errorf("rate is %v: it must be from 0 to %d", c.Rate, maxRate)
 	}
 	for _, d := range []struct {
 		name  string

@@ -368,7 +368,7 @@ func (r *runner) workStatus() string {
 	if r.config.Duration > 0 {
 		left = time.Until(r.deadline)
 	}
-	if r.config.Messages < MaxMessages {
+	if r.config.Messages < maxMessages {
 		text = fmt.Sprintf("%s of %s messages accepted", format.Thousands(accepted), format.Thousands(r.config.Messages))
 		if byCount := time.Duration(float64(r.config.Messages-accepted) / max(rate, 1e-9) * float64(time.Second)); left == 0 || byCount < left {
 			left = byCount

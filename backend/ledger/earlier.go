@@ -19,11 +19,11 @@ type Earlier struct {
 	name     string
 }
 
-// ErrDamaged is of a ledger, or a part of it, that cannot be read. Nobody knows what it had said.
-var ErrDamaged = errors.New("the ledger is damaged")
+// errDamaged is of a ledger, or a part of it, that cannot be read. Nobody knows what it had said.
+var errDamaged = errors.New("the ledger is damaged")
 
 // Read returns what earlier producers of the deployment have left in the directory. Ledgers of other deployments, and
-// those in which nothing is noted, are removed. A damaged one is told with ErrDamaged, and is removed too: the rest is
+// those in which nothing is noted, are removed. A damaged one is told with errDamaged, and is removed too: the rest is
 // returned all the same.
 func Read(dir string, d drainmark.Deployment) (all []Earlier, err error) {
 	files, err := os.ReadDir(dir)
@@ -48,7 +48,7 @@ func Read(dir string, d drainmark.Deployment) (all []Earlier, err error) {
 		}
 		if !e.empty() {
 			all = append(all, e)
-		} else if failed == nil || errors.Is(failed, ErrDamaged) {
+		} else if failed == nil || errors.Is(failed, errDamaged) {
 			err = errors.Join(err, e.Settled())
 		}
 	}
@@ -58,7 +58,7 @@ func Read(dir string, d drainmark.Deployment) (all []Earlier, err error) {
 // decode takes what it can. Nothing of another deployment.
 func (e *Earlier) decode(content []byte, d drainmark.Deployment) error {
 	if len(content) < headerSize || crc32.Checksum(content[:headerSize-4], table) != binary.LittleEndian.Uint32(content[headerSize-4:]) {
-		return fmt.Errorf("%w: its header cannot be read", ErrDamaged)
+		return fmt.Errorf("%w: its header cannot be read", errDamaged)
 	}
 	if !bytes.Equal(content[:headerSize], header(d, e.Producer)) {
 		return nil
@@ -68,7 +68,7 @@ func (e *Earlier) decode(content []byte, d drainmark.Deployment) error {
 	for partition := range e.Entries {
 		slot := content[min(len(content), headerSize+partition*slotSize):]
 		if len(slot) < slotSize || binary.LittleEndian.Uint32(slot[slotSize-4:]) != slotSum(partition, slot) {
-			err = errors.Join(err, fmt.Errorf("%w: what it says of partition %d", ErrDamaged, partition))
+			err = errors.Join(err, fmt.Errorf("%w: what it says of partition %d", errDamaged, partition))
 			continue
 		}
 		e.Entries[partition] = Entry{Confirmed: binary.LittleEndian.Uint64(slot), Promised: binary.LittleEndian.Uint64(slot[8:])}

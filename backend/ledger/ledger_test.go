@@ -119,7 +119,7 @@ func TestADamagedLedgerIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 		all, err := Read(dir, deployment)
-		if !errors.Is(err, ErrDamaged) {
+		if !errors.Is(err, errDamaged) {
 			t.Fatalf("with byte %d damaged: %+v, %v", i, all, err)
 		}
 		inSlot := (i - headerSize) / slotSize

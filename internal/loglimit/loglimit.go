@@ -1,5 +1,5 @@
 // Package loglimit keeps the number of log lines apart from the number of events. Of one kind of trouble it logs the
-// first event, then how many there were every Interval, and at last that it is over.
+// first event, then how many there were every interval, and at last that it is over.
 package loglimit
 
 import (
@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// Interval is the least time between two lines of one Limiter.
-const Interval = 10 * time.Second
+// interval is the least time between two lines of one Limiter.
+const interval = 10 * time.Second
 
 // Limiter logs one kind of event. It starts no goroutine, so what was left out is told with the next line. Its methods
 // may be called concurrently.
@@ -52,7 +52,7 @@ func (l *Limiter) Add(events int, args ...any) {
 		l.mu.Unlock()
 		return
 	}
-	l.next = now.Add(Interval)
+	l.next = now.Add(interval)
 	if l.leftOut > 0 {
 		args = append(args[:len(args):len(args)], "left_out", l.leftOut)
 	}
@@ -62,7 +62,7 @@ func (l *Limiter) Add(events int, args ...any) {
 }
 
 // End logs, at level info, that the trouble is over and how many events it had, if there was any since the last End. It
-// obeys Interval by itself, so trouble that comes and goes quickly makes two lines in that time. It costs next to
+// obeys interval by itself, so trouble that comes and goes quickly makes two lines in that time. It costs next to
 // nothing while there is no trouble.
 func (l *Limiter) End(message string, args ...any) {
 	if !l.ongoing.Load() {
@@ -75,7 +75,7 @@ func (l *Limiter) End(message string, args ...any) {
 		return
 	}
 	args = append(args[:len(args):len(args)], "events", l.events)
-	l.nextEnd = now.Add(Interval)
+	l.nextEnd = now.Add(interval)
 	l.events, l.leftOut = 0, 0
 	l.ongoing.Store(false)
 	l.mu.Unlock()

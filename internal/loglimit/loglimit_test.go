@@ -45,7 +45,7 @@ func TestTheFirstEventIsLoggedAndThenHowManyThereWere(t *testing.T) {
 			l.Log("n", i)
 		}
 		expect(t, lines(), `level=WARN msg=trouble n=0`)
-		time.Sleep(Interval)
+		time.Sleep(interval)
 		l.Log("n", "late")
 		expect(t, lines(), `level=WARN msg=trouble n=late left_out=999`)
 		time.Sleep(time.Hour)
@@ -86,7 +86,7 @@ func TestTroubleThatComesAndGoesIsFewLines(t *testing.T) {
 			time.Sleep(time.Millisecond)
 		}
 		if n := len(lines()); n != 20 {
-			t.Errorf("%d lines in 100 s, not two every %v", n, Interval)
+			t.Errorf("%d lines in 100 s, not two every %v", n, interval)
 		}
 	})
 }

@@ -165,6 +165,6 @@ func (c *client) judge(g *generation, err error) {
 func domestic(err error) bool {
 	var refused *store.Refused
 	return errors.As(err, &refused) || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrHeld) ||
-		errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrMisconfigured) || errors.Is(err, ErrUnconfirmed) ||
+		errors.Is(err, store.ErrNotFound) || errors.Is(err, store.ErrMisconfigured) || errors.Is(err, errUnconfirmed) ||
 		errors.Is(err, goredis.ErrPoolTimeout)
 }

@@ -24,7 +24,7 @@ const (
 // access are the lines of redis.conf that make the users.
 var access = []string{
 	"user " + appUser + " on >" + appPassword + " " + strings.Join(strings.Fields(Permissions), " "),
-	"user " + readUser + " on >" + appPassword + " " + strings.Join(strings.Fields(ReaderPermissions), " "),
+	"user " + readUser + " on >" + appPassword + " " + strings.Join(strings.Fields(readerPermissions), " "),
 }
 
 func urlOf(r *servers.Redis) string { return urlOfUser(r, appUser) }

@@ -67,14 +67,14 @@
 package redis
 
 // Permissions is the least that the user of a Store must be allowed, as rules of an ACL, with the default prefix. It
-// suffices for a Reader too, for which ReaderPermissions is less. INFO and CONFIG GET are only used to check the server's
+// suffices for a Reader too, for which readerPermissions is less. INFO and CONFIG GET are only used to check the server's
 // settings, and a server that denies them gives a warning. The user of the Sentinels needs
 // sentinel|get-master-addr-by-name, sentinel|master and sentinel|replicas.
 const Permissions = "~drainmark:* &drainmark:* -@all +ping +select +info +config|get +evalsha +eval +multi +exec +wait +subscribe " +
 	"+publish +time +get +setnx +hget +hmget +hset +hsetnx +hdel +hlen +hgetall +sadd +srem +scard +srandmember " +
 	"+xadd +xtrim +xrange +xrevrange +zadd +zrem +zcard +zscore +zrange +zremrangebyscore"
 
-// ReaderPermissions is the least that the user of a Reader must be allowed, which is nothing that writes. Servers do not
+// readerPermissions is the least that the user of a Reader must be allowed, which is nothing that writes. Servers do not
 // replicate their users: each replica needs them.
-const ReaderPermissions = "~drainmark:* &drainmark:* -@all +ping +select +info +config|get +evalsha +eval +multi +exec +subscribe " +
+const readerPermissions = "~drainmark:* &drainmark:* -@all +ping +select +info +config|get +evalsha +eval +multi +exec +subscribe " +
 	"+time +get +hget +hmget +hlen +hgetall +scard +srandmember +xrange +xrevrange +zcard +zscore +zrange"

@@ -17,24 +17,24 @@ import (
 )
 
 // States of a server in which it does not do what is asked, besides those that package store tells apart. All of them
-// can pass; what was asked has not been done, except with ErrUnconfirmed.
+// can pass; what was asked has not been done, except with errUnconfirmed.
 var (
-	// ErrReplica: the server is a replica now. The next call asks the Sentinels, if there are any, for the new master.
-	ErrReplica = errors.New("this server is a replica")
-	// ErrLoading: the server has just started and reads its data from the disk, or is copying its master's.
-	ErrLoading = errors.New("the server is loading its data")
-	// ErrMasterDown: the replica has lost its master, and replica-serve-stale-data is off.
-	ErrMasterDown = errors.New("the replica has no connection to its master")
+	// errReplica: the server is a replica now. The next call asks the Sentinels, if there are any, for the new master.
+	errReplica = errors.New("this server is a replica")
+	// errLoading: the server has just started and reads its data from the disk, or is copying its master's.
+	errLoading = errors.New("the server is loading its data")
+	// errMasterDown: the replica has lost its master, and replica-serve-stale-data is off.
+	errMasterDown = errors.New("the replica has no connection to its master")
 	// ErrFull: maxmemory is reached.
 	ErrFull = errors.New("the server's memory is full")
-	// ErrTooFewReplicas: fewer replicas are connected than min-replicas-to-write asks for.
-	ErrTooFewReplicas = errors.New("too few replicas are connected")
-	// ErrUnconfirmed: the commit is on the master, but not on as many replicas as are wanted.
-	ErrUnconfirmed = errors.New("too few replicas confirmed")
-	// ErrDisk: the server cannot write to its disk.
-	ErrDisk = errors.New("the server cannot write to its disk")
-	// ErrBusy: a script has been running for longer than the server's limit.
-	ErrBusy = errors.New("the server is busy with a script")
+	// errTooFewReplicas: fewer replicas are connected than min-replicas-to-write asks for.
+	errTooFewReplicas = errors.New("too few replicas are connected")
+	// errUnconfirmed: the commit is on the master, but not on as many replicas as are wanted.
+	errUnconfirmed = errors.New("too few replicas confirmed")
+	// errDisk: the server cannot write to its disk.
+	errDisk = errors.New("the server cannot write to its disk")
+	// errBusy: a script has been running for longer than the server's limit.
+	errBusy = errors.New("the server is busy with a script")
 	// ErrUnreachable: nobody answers at the address.
 	ErrUnreachable = errors.New("the server cannot be reached")
 )
@@ -69,13 +69,13 @@ var advice = map[string]struct {
 	is     error
 	remedy string
 }{
-	"READONLY":    {ErrReplica, "writes go to the master; with redis+sentinel:// it is found by itself"},
-	"LOADING":     {ErrLoading, "wait until it is done"},
-	"MASTERDOWN":  {ErrMasterDown, "bring the master back, or set replica-serve-stale-data to yes"},
+	"READONLY":    {errReplica, "writes go to the master; with redis+sentinel:// it is found by itself"},
+	"LOADING":     {errLoading, "wait until it is done"},
+	"MASTERDOWN":  {errMasterDown, "bring the master back, or set replica-serve-stale-data to yes"},
 	"OOM":         {ErrFull, "raise maxmemory; never set an eviction policy"},
-	"NOREPLICAS":  {ErrTooFewReplicas, "bring replicas back, or lower min-replicas-to-write"},
-	"MISCONF":     {ErrDisk, "look at the server's log and its disk"},
-	"BUSY":        {ErrBusy, "wait; it must not take long"},
+	"NOREPLICAS":  {errTooFewReplicas, "bring replicas back, or lower min-replicas-to-write"},
+	"MISCONF":     {errDisk, "look at the server's log and its disk"},
+	"BUSY":        {errBusy, "wait; it must not take long"},
 	"NOAUTH":      {store.ErrMisconfigured, "the server wants a password: give user and password in the URL"},
 	"WRONGPASS":   {store.ErrMisconfigured, "user or password is wrong, or the user is off"},
 	"NOPERM":      {store.ErrMisconfigured, "the user may not do this: give it the permissions in the package's documentation"},

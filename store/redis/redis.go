@@ -17,7 +17,7 @@ type Options struct {
 	// Prefix begins the names of all keys: "drainmark" unless it is set. Deployments that share a database need one each.
 	Prefix string
 	// WaitReplicas is how many replicas must have a commit, in memory, before it counts; 0 for none. A commit that fewer
-	// confirm in time fails with ErrUnconfirmed.
+	// confirm in time fails with errUnconfirmed.
 	WaitReplicas int
 	// Connections is how many calls are under way at the same time: 16 unless it is set. Others wait for their turn, no
 	// longer than Timeout.
@@ -189,7 +189,7 @@ func (s *Store) await(ctx context.Context, on conn) error {
 	}
 	confirmed, err := r.number()
 	if err == nil && confirmed < uint64(wanted) {
-		err = fmt.Errorf("%w: only %d of the %d wanted replicas confirmed within %v", ErrUnconfirmed, confirmed, wanted, limit.Round(time.Millisecond))
+		err = fmt.Errorf("%w: only %d of the %d wanted replicas confirmed within %v", errUnconfirmed, confirmed, wanted, limit.Round(time.Millisecond))
 	}
 	return err
 }

@@ -15,7 +15,7 @@ func TestTheRightsAreInTheDocuments(t *testing.T) {
 	}
 	_, table, _ := strings.Cut(string(text), "<!-- redis rights -->")
 	table, _, _ = strings.Cut(table, "<!-- /redis rights -->")
-	for who, rights := range map[string]string{"backend": ReaderPermissions, "consumer": Permissions} {
+	for who, rights := range map[string]string{"backend": readerPermissions, "consumer": Permissions} {
 		if !strings.Contains(table, "a "+who+" | `"+strings.ReplaceAll(rights, "|", `\|`)+"` |") {
 			t.Errorf("the table does not give a %s the rights %s", who, rights)
 		}

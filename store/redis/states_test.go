@@ -56,10 +56,10 @@ func TestBecomesReplica(t *testing.T) {
 		if err == nil {
 			t.Fatal("a replica took a commit")
 		}
-		return errors.Is(err, ErrReplica) && strings.Contains(err.Error(), "redis+sentinel://")
+		return errors.Is(err, errReplica) && strings.Contains(err.Error(), "redis+sentinel://")
 	})
 	_, err := f.store.Find(t.Context(), 0, store.Want{Letters: []string{"id"}})
-	fails(t, err, ErrReplica, "")
+	fails(t, err, errReplica, "")
 	client := server.Client()
 	eventually(t, "the replica is as empty as its master", func() bool {
 		n, err := client.DBSize(t.Context()).Result()
@@ -83,7 +83,7 @@ func TestTooFewReplicas(t *testing.T) {
 	replica.Kill()
 	eventually(t, "commits are refused without replicas", func() bool {
 		err := f.commit(t.Context(), f.next(1, 1))
-		return errors.Is(err, ErrTooFewReplicas) && strings.Contains(err.Error(), "min-replicas-to-write")
+		return errors.Is(err, errTooFewReplicas) && strings.Contains(err.Error(), "min-replicas-to-write")
 	})
 	before := f.progress.Version
 	replica.Start()
@@ -102,10 +102,10 @@ func TestWaitForReplicas(t *testing.T) {
 	replica.Pause()
 	c := f.next(10, 10)
 	err := f.commit(within(t, 300*time.Millisecond), c)
-	fails(t, err, ErrUnconfirmed, "only 0 of the 1 wanted replicas confirmed")
+	fails(t, err, errUnconfirmed, "only 0 of the 1 wanted replicas confirmed")
 	fails(t, f.commit(within(t, 5*time.Second), c), store.ErrFenced, "") // at once: it was in force on the master
 	_, err = f.store.Claim(within(t, 300*time.Millisecond), store.Claim{Owner: "filler", Epoch: 1<<63 + 1}, time.Hour)
-	fails(t, err, ErrUnconfirmed, "claiming partition 0")
+	fails(t, err, errUnconfirmed, "claiming partition 0")
 	replica.Continue()
 	if err := f.claimAgain(t, 1<<63+2); err != nil {
 		t.Fatal(err)
@@ -140,7 +140,7 @@ func TestLoading(t *testing.T) {
 		if err == nil {
 			t.Fatal("the server was never seen loading")
 		}
-		return errors.Is(err, ErrLoading)
+		return errors.Is(err, errLoading)
 	})
 	server.Await()
 	eventually(t, "commits are taken again", func() bool { return f.commit(within(t, 5*time.Second), f.next(1, 1)) == nil })

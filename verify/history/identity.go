@@ -59,8 +59,8 @@ func (s Seen) String() string {
 	return text
 }
 
-// ParseSeen undoes String.
-func ParseSeen(text string) (s Seen, err error) {
+// parseSeen undoes String.
+func parseSeen(text string) (s Seen, err error) {
 	rest, damaged := strings.CutSuffix(text, "!")
 	i := strings.LastIndexByte(rest, '.')
 	if i < 0 {
@@ -86,7 +86,7 @@ const BodyMagic = "drainmark-verify "
 // The content types of a run's messages.
 const (
 	TextType   = "text/plain; charset=utf-8"
-	BinaryType = "application/octet-stream"
+	binaryType = "application/octet-stream"
 	binaryEach = 8 // every eighth message of a client is binary: bytes that are no text
 )
 
@@ -104,7 +104,7 @@ func Body(run string, m Message, size int, random *rand.Rand) (body []byte, cont
 	payload := make([]byte, 0, size+4)
 	contentType = ContentType(m)
 	for len(payload) < size {
-		if contentType == BinaryType {
+		if contentType == binaryType {
 			payload = append(payload, byte(random.Uint32()))
 		} else {
 			payload = append(payload, letters[random.IntN(len(letters))]...)
@@ -121,7 +121,7 @@ func Body(run string, m Message, size int, random *rand.Rand) (body []byte, cont
 // ContentType returns the content type that a message is sent with.
 func ContentType(m Message) string {
 	if m.Number%binaryEach == 0 {
-		return BinaryType
+		return binaryType
 	}
 	return TextType
 }

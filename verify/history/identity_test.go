@@ -37,7 +37,7 @@ func TestRecogniseSaysWhatIsWrongWithABody(t *testing.T) {
 		fault string
 	}{
 		"a payload with one bit turned": {append(append(bytes.Clone(body[:last-25]), body[last-25]^1), body[last-24:]...), contentType, m, "checksum"},
-		"another content type":          {body, BinaryType, m, "content type"},
+		"another content type":          {body, binaryType, m, "content type"},
 		"a damaged magic":               {replace("drainmark", "DRAINMARK"), contentType, m, "beginning"},
 		"a damaged first name":          {replace(testRun, "xxxx"), contentType, m, "beginning"},
 		"a body that is cut off":        {body[:last], contentType, m, "end"},
@@ -60,7 +60,7 @@ func TestMessagesAreReadAsTheyAreWritten(t *testing.T) {
 		{Message: Message{3, 17}, Digest: 0xdeadbeef}, {Message: Message{0, 1}}, {Message: Nobody, Digest: 5},
 		{Message: Message{12, 1 << 60}, Digest: 1, Damaged: true}, {Message: Nobody, Damaged: true},
 	} {
-		if got, err := ParseSeen(s.String()); err != nil || got != s {
+		if got, err := parseSeen(s.String()); err != nil || got != s {
 			t.Errorf("%q is read as %+v: %v", s, got, err)
 		}
 		if got, err := ParseMessage(s.Message.String()); err != nil || got != s.Message {
@@ -71,11 +71,11 @@ func TestMessagesAreReadAsTheyAreWritten(t *testing.T) {
 		if m, err := ParseMessage(text); err == nil {
 			t.Errorf("%q is read as the message %v", text, m)
 		}
-		if s, err := ParseSeen(text + ".00000001"); err == nil {
+		if s, err := parseSeen(text + ".00000001"); err == nil {
 			t.Errorf("%q is read as %v", text+".00000001", s)
 		}
 	}
-	if s, err := ParseSeen("3.17.xyz"); err == nil {
+	if s, err := parseSeen("3.17.xyz"); err == nil {
 		t.Errorf("a digest that is no number is read as %v", s)
 	}
 }

@@ -41,15 +41,15 @@ type LogView struct {
 	Began *Base
 	// Again are the messages that were seen at a second position.
 	Again []Again
-	// Changes are the positions at which two reads saw different things: the first MaxChanges.
+	// Changes are the positions at which two reads saw different things: the first maxChanges.
 	Changes     []Change
 	ChangeCount int
 	// Early are reads that showed something from before the run: positions up to Base. They are indexes of Reads.
 	Early []int
 }
 
-// MaxChanges is how many Changes are kept for a log.
-const MaxChanges = 100
+// maxChanges is how many Changes are kept for a log.
+const maxChanges = 100
 
 // Place is what was seen at a position.
 type Place struct {
@@ -242,7 +242,7 @@ func (h *History) addRead(r Read) error {
 		v.Early = append(v.Early, index)
 	}
 	for i, text := range seen {
-		s, err := ParseSeen(text)
+		s, err := parseSeen(text)
 		if err != nil {
 			return err
 		}
@@ -276,7 +276,7 @@ func (h *History) see(v *LogView, position uint64, s Seen, read int, fault strin
 	}
 	if p.Known {
 		v.ChangeCount++
-		if len(v.Changes) < MaxChanges {
+		if len(v.Changes) < maxChanges {
 			v.Changes = append(v.Changes, Change{Position: position, Was: p.Seen, Is: s, Read: read})
 		}
 	}
