@@ -93,7 +93,7 @@ func New(c Config) (*Backend, error) {
 	}
 	b.tracker = newTracker(b)
 	b.feeds = newFeeds(b)
-	b.watch.unheld = make([]time.Time, c.Deployment.Partitions)
+	b.watch.unheld, b.watch.holder = make([]time.Time, c.Deployment.Partitions), make([]string, c.Deployment.Partitions)
 	b.log.Info("backend made", "producer", producer, "partitions", c.Deployment.Partitions)
 	return b, nil
 }

@@ -199,7 +199,7 @@ func TestReceiptStates(t *testing.T) {
 			s.Errorf("long after, with no consumer, it is %s", state)
 		}
 		status, _ := s.Status(s.Context(), r, 0)
-		if !strings.Contains(status.Reason, "no consumer holds it") {
+		if !strings.Contains(status.Reason, "no claim on it is in force") {
 			s.Errorf("the reason is %q", status.Reason)
 		}
 		s.drain()

@@ -61,7 +61,20 @@ func (b *Backend) stalled(ctx context.Context, partition int, age time.Duration)
 			return reason + "; it is held by " + c.Owner
 		}
 	}
-	return reason + "; no consumer holds it"
+	return reason + "; " + b.unheld(partition)
+}
+
+// unheld says what is known of a partition on which no claim is in force. That does not show whether a consumer runs: one
+// that cannot write to the store, because that is locked or read-only or out of its reach, cannot renew its claim either.
+func (b *Backend) unheld(partition int) string {
+	const known = "no claim on it is in force: no consumer runs, or none can write to the store"
+	b.watch.mu.Lock()
+	defer b.watch.mu.Unlock()
+	holder, since := b.watch.holder[partition], b.watch.unheld[partition]
+	if holder == "" || since.IsZero() {
+		return known
+	}
+	return fmt.Sprintf("%s; %s has held it until some %s ago", known, holder, time.Since(since).Round(time.Second))
 }
 
 // usualClaims is how often a partition may be claimed until something is committed while all is well: two claims a
@@ -72,6 +85,7 @@ const usualClaims = 6
 type watch struct {
 	mu     sync.Mutex
 	unheld []time.Time // by partition: since when nobody has held it; zero while somebody does
+	holder []string    // by partition: who was seen to hold it last, "" for nobody
 	warned time.Time   // when it was last said that nothing is persisted; zero while that is not so
 }
 
@@ -104,17 +118,17 @@ func (b *Backend) lookAtClaims(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	held := make([]bool, len(b.publishers))
+	held := make([]string, len(b.publishers))
 	for _, c := range claims {
 		if c.Partition >= 0 && c.Partition < len(held) {
-			held[c.Partition] = true
+			held[c.Partition] = c.Owner
 		}
 	}
 	b.watch.mu.Lock()
 	defer b.watch.mu.Unlock()
 	for p := range held {
-		if held[p] {
-			b.watch.unheld[p] = time.Time{}
+		if held[p] != "" {
+			b.watch.unheld[p], b.watch.holder[p] = time.Time{}, held[p]
 		} else if b.watch.unheld[p].IsZero() {
 			b.watch.unheld[p] = time.Now()
 		}
@@ -172,7 +186,7 @@ func (b *Backend) persisting(ctx context.Context) (reason error, known bool) {
 		if since.IsZero() {
 			continue
 		}
-		reason := drainmark.Errorf(drainmark.KindUnavailable, "no consumer holds partition %d", p)
+		reason := drainmark.Errorf(drainmark.KindUnavailable, "partition %d: %s", p, b.unheld(p))
 		if time.Since(since) > b.limits.StallAfter {
 			return reason, true
 		}

@@ -63,9 +63,9 @@ func TestPersisting(t *testing.T) {
 				s.Errorf("%s: known %v, reason %q", what, !now.PersistingUnknown, reason)
 			}
 		}
-		expect("just started", false, "no consumer holds partition 0")
+		expect("just started", false, "partition 0: no claim on it is in force")
 		time.Sleep(6 * time.Second)
-		expect("without a consumer for 6 s", true, "no consumer holds partition 0")
+		expect("without a consumer for 6 s", true, "partition 0: no claim on it is in force")
 		s.claim()
 		expect("held, and nothing waits", true, "")
 		s.append("log", "a")
@@ -74,6 +74,7 @@ func TestPersisting(t *testing.T) {
 		time.Sleep(2 * time.Second)
 		expect("held by a consumer that persists nothing, and something waits for 6 s", true, "waited for 6s")
 		time.Sleep(time.Minute) // its lease is over
+		expect("its claim is not in force any more", true, "none can write to the store; idle has held it until some ")
 		s.drain()
 		s.append("log", "b")
 		time.Sleep(time.Second)

@@ -83,7 +83,7 @@ type Working struct {
 	Appends error // why appends are not accepted, in at least one partition
 	Reads   error // why nothing could be read
 	// Persisting is why what is accepted is not being persisted, in at least one partition: a record of this backend has
-	// waited for Limits.StallAfter while nothing was persisted, or no consumer holds the partition.
+	// waited for Limits.StallAfter while nothing was persisted, or no claim on the partition is in force.
 	Persisting error
 	// PersistingUnknown says that the store could not be asked, or that a partition has only just lost its holder.
 	PersistingUnknown bool

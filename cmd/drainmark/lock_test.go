@@ -54,6 +54,14 @@ func TestALockWhileUpRuns(t *testing.T) {
 	if said := p.said(); strings.Contains(said, "deadline exceeded") {
 		t.Errorf("it says:\n%s", said)
 	}
+	// Its claims end with their leases, because they cannot be renewed. Its consumer runs all the same.
+	p.await("the status says what is known of the claims", func() bool {
+		status := string(p.want(200, "GET", "/v1/status", "").body)
+		if strings.Contains(status, "no consumer holds") {
+			t.Fatalf("nobody can know that: %s", status)
+		}
+		return strings.Contains(status, "none can write to the store; up has held it until some ")
+	})
 	unlock()
 	p.find(`(the database file is not locked any more)`)
 	p.barrier()

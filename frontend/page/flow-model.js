@@ -172,7 +172,7 @@ function consumerOf(backlog, pause, resumedAt, now) {
   const partitions = backlog.value.partitions;
   const held = partitions.filter((p) => p.owner !== null);
   if (held.length === 0 && now - resumedAt < 5000) return is("waiting", "starting …");
-  if (held.length === 0) return is("bad", "missing", "no consumer holds a partition");
+  if (held.length === 0) return is("bad", "missing", "none holds a partition");
   const stalled = partitions.find((p) => p.stalled !== null);
   if (stalled) return is("bad", "stalled", stalled.stalled);
   const some = `${held.length} of ${partitions.length} partitions are held`;
@@ -186,7 +186,7 @@ function storeOf(backlog, rates, now) {
   if (!backlog.fresh(now)) return unknown();
   const { partitions } = backlog.value;
   if (rates.persisted > 0) return is("good", "takes writes");
-  if (partitions.every((p) => p.owner === null)) return is("unknown", "not in use", "no consumer writes to it");
+  if (partitions.every((p) => p.owner === null)) return is("unknown", "not in use", "no consumer writes to it now");
   if (partitions.some((p) => p.stalled !== null)) return is("unknown", "takes nothing", "although a consumer should write");
   return is("good", "ready", "for the consumers");
 }
@@ -229,7 +229,7 @@ export function sentenceOf(stations, { status, backlog }, now) {
   switch (consumer.word) {
     case "paused":
     case "pausing …": return "The consumer is paused. Writes are still accepted, and wait safely in the queue.";
-    case "missing": return "No consumer is running. Writes are still accepted, and wait safely in the queue.";
+    case "missing": return "No consumer writes to the database: none runs, or none can. Writes are still accepted, and wait safely in the queue.";
     case "stalled": return `Writes are accepted, but do not get into the database${reason(consumer)}`;
     case "incomplete": return `Some partitions wait for a consumer${reason(consumer)}`;
     case "starting …": return "The consumer starts again.";

@@ -150,7 +150,7 @@ function showPartition(cells, p, rate, fresh) {
 function partitionState(p, fresh) {
   if (!fresh) return ["unknown", "unknown", ""];
   if (p.missing.length > 0) return ["bad", "records missing", "see the dead letters"];
-  if (p.owner === null) return ["waiting", "waits", "no consumer holds it"];
+  if (p.owner === null) return ["waiting", "waits", "no claim on it is in force"];
   if (p.stalled !== null) return ["bad", "stalled", p.stalled];
   if (p.pending.records > 0) return ["good", "draining", ""];
   return p.pending.exact ? ["good", "drained", ""] : ["good", "held", "none is known to wait"];
