@@ -14,11 +14,11 @@ import (
 type accepted struct {
 	mu        sync.Mutex
 	last      uint64        // sequences 1 to last are confirmed
-	stretches []stretch     // in order, the last one up to last; what is persisted is missing at the front
+	stretches []stretch     // in order, the last one up to last, without the persisted ones at the front
 	step      time.Duration // how long a stretch is
 }
 
-// stretch is a run of sequences that ends with last; the first of them was confirmed at since.
+// stretch is a run of sequences that ends with last. The first of them was confirmed at since.
 type stretch struct {
 	last  uint64
 	since time.Time
@@ -63,8 +63,8 @@ func (a *accepted) thin() {
 	a.step *= 2
 }
 
-// unseen returns the first of this producer's confirmed records behind everything of it that the progress holds, and
-// since when it has been confirmed; 0 if there is none.
+// unseen returns the first of this producer's confirmed records behind all those that the progress holds, and since
+// when it has been confirmed, or 0 if there is none.
 func (a *accepted) unseen(progress drainmark.ProducerProgress) (first uint64, since time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -77,12 +77,12 @@ func (a *accepted) unseen(progress drainmark.ProducerProgress) (first uint64, si
 			return first, s.since
 		}
 	}
-	return first, time.Time{} // the stretch was dropped when all of it was persisted, which it is not any more
+	return first, time.Time{} // the stretch was dropped when all of it was persisted, and no longer is
 }
 
 // pending returns how many of this producer's confirmed records the progress does not hold, and since when the first of
-// them has been confirmed; the zero time if there are none. The progress must have been read before the call: then the
-// number is never less than what was missing at the time of the call.
+// them has been confirmed, or the zero time if there are none. The progress must have been read before the call: then
+// the number is never less than what was missing at the time of the call.
 func (a *accepted) pending(progress drainmark.ProducerProgress) (records uint64, since time.Time) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -104,8 +104,8 @@ func (a *accepted) pending(progress drainmark.ProducerProgress) (records uint64,
 	return records, since
 }
 
-// behind returns since when the first record behind a sequence has been confirmed, or one shortly before it; the zero
-// time if there is none.
+// behind returns since when the first record behind a sequence has been confirmed, or one shortly before it, or the
+// zero time if there is none.
 func (a *accepted) behind(sequence uint64) time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -46,7 +46,8 @@ func TestAccepted(t *testing.T) {
 	}
 }
 
-// However long nothing is persisted, what is remembered of it is bounded, and no age is said to be less than it is.
+// The memory of accepted records is bounded however long nothing is persisted, and no age is said to be less than it
+// is.
 func TestAcceptedIsBounded(t *testing.T) {
 	t.Parallel()
 	start := time.Unix(1_000_000, 0)
@@ -86,7 +87,7 @@ func (u uncounted) Backlog(ctx context.Context, partition int, p drainmark.Progr
 	return broker.Backlog{}, err
 }
 
-// Where the broker cannot count, the backlog is what this backend has accepted, and is said to be a lower bound.
+// If the broker cannot count, the backlog is what this backend has accepted, and is said to be a lower bound.
 func TestBacklogOfABrokerThatCannotCount(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// largeReads is how many pages, or lists of dead letters, are read at the same time; others wait for their turn.
+	// largeReads is how many pages, or lists of dead letters, are read at the same time. Others wait for their turn.
 	largeReads = 16
 	// answerBuffer is how many bytes an answer may take besides what it is made of: it is written in pieces.
 	answerBuffer = 64 << 10
@@ -20,8 +20,8 @@ const (
 	minStreamBytes = 1 << 20
 )
 
-// answers bounds the memory of what is read to be answered with. What is being read is bounded by the number of reads,
-// because nobody knows how large it is before; what has been read, in bytes.
+// answers bounds the memory of what is read to be answered with. Reads under way are bounded in number, because nobody
+// knows their size before. Finished ones are bounded in bytes.
 type answers struct {
 	held    *budgets.Budget
 	reads   chan struct{}       // has something in it for each read under way
@@ -67,7 +67,7 @@ type hold struct {
 	over    atomic.Bool
 }
 
-// Release says that the answer is not needed any more. A second call does nothing.
+// Release says that the answer is no longer needed. A second call does nothing.
 func (h Held) Release() {
 	if h.hold != nil && h.hold.over.CompareAndSwap(false, true) {
 		a := h.hold.answers

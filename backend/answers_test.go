@@ -12,7 +12,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// What is answered with counts until it is released, whatever it is.
+// Every kind of answer counts until it is released.
 func TestAnswersHaveOneLimit(t *testing.T) {
 	t.Parallel()
 	const limit = 2 * store.PageBytes
@@ -70,7 +70,7 @@ func TestAnswersHaveOneLimit(t *testing.T) {
 	})
 }
 
-// Who waits for a turn to read waits for no longer than its context lasts.
+// A reader waits for its turn for no longer than its context lasts.
 func TestLargeReadsTakeTurns(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {

@@ -16,7 +16,7 @@ type asked struct {
 	young, old map[drainmark.Mark]time.Time
 }
 
-// maxAsked is how many marks are remembered at least; twice as many at most.
+// maxAsked is how many marks are remembered at least. Twice as many are remembered at most.
 const maxAsked = 4096
 
 // since returns when it was called first with the mark of a run's last record, which is now if that is not remembered.

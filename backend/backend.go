@@ -19,7 +19,7 @@ type Config struct {
 	Broker     broker.Broker
 	Reader     store.Reader
 	Deployment drainmark.Deployment // as Reader.Deployment says, or will say
-	Unmade     bool                 // the store is empty still; a consumer will make it
+	Unmade     bool                 // the store is still empty, and a consumer will make it
 	Late       bool                 // Reader fails until the store answers, which may be empty still
 	Limits     Limits
 	Logger     *slog.Logger
@@ -27,8 +27,8 @@ type Config struct {
 	// Ledger is the directory of the ledgers: what is confirmed is noted there, and what earlier backends with the same
 	// directory had noted is accounted for. Empty for none. It is for a process that has its broker within: see earlier.go.
 	Ledger string
-	// Now is this process' wall clock, time.Now if nil. It stamps records and receipts; durations are measured with the
-	// monotonic clock, so that it may be wrong and may jump.
+	// Now is this process' wall clock, time.Now if nil. It stamps records and receipts. It may be wrong and may jump,
+	// because durations are measured with the monotonic clock.
 	Now func() time.Time
 }
 
@@ -37,7 +37,7 @@ type Backend struct {
 	broker     broker.Broker
 	reader     store.Reader
 	deployment drainmark.Deployment
-	unmade     *unmade  // beneath the reader, if the store was empty at the start; else nil
+	unmade     *unmade  // beneath the reader, if the store was empty at the start, else nil
 	reads      *watched // the reader
 	limits     Limits
 	log        *slog.Logger
@@ -58,7 +58,8 @@ type Backend struct {
 
 var _ Service = (*Backend)(nil)
 
-// New returns a Backend; it does nothing before Run, which must be called once. It is a producer of its own, with a new id.
+// New returns a Backend. It does nothing before Run, which must be called once. It is a producer of its own, with a new
+// id.
 func New(c Config) (*Backend, error) {
 	b := &Backend{
 		broker: c.Broker, reader: c.Reader, deployment: c.Deployment, limits: c.Limits.withDefaults(),
@@ -102,7 +103,7 @@ func New(c Config) (*Backend, error) {
 const flushTime = 3 * time.Second
 
 // Run does the backend's work until ctx ends. Then it takes nothing new, waits for at most three seconds for what it
-// has taken to be stored, answers everybody who still waits, and returns when nothing of it runs any more.
+// has taken to be stored, answers everybody who still waits, and returns when all its goroutines have ended.
 func (b *Backend) Run(ctx context.Context) {
 	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -189,8 +190,7 @@ func (b *Backend) put(ctx context.Context, p *publisher, records []drainmark.Rec
 	return b.receipt(run), err
 }
 
-// unavailable wraps an error of the reader. The reader says too what it was doing; where it uses the same words, they are
-// said once.
+// unavailable wraps an error of the reader. The reader also says what it was doing. Words that both use are said once.
 func unavailable(doing string, err error) error { return unanswered(doing, "the store", err) }
 
 // unanswered wraps an error of the broker or the reader.

@@ -409,7 +409,8 @@ func TestWaitersCostNoReads(t *testing.T) {
 			reads[waiters] = s.reader.progress.Load() + s.reader.rejected.Load() + s.reader.messages.Load() - before
 		})
 	}
-	// How many notifications merge into one fetch differs from run to run by a few; it must not grow with the waiters.
+	// The number of notifications that merge into one fetch differs from run to run by a few. It must not grow with the
+	// waiters.
 	if reads[2000] > reads[1]+10 {
 		t.Errorf("one waiter costs %d reads, 2,000 cost %d", reads[1], reads[2000])
 	}
@@ -589,7 +590,7 @@ func TestFollowingOverAClear(t *testing.T) {
 	})
 }
 
-// However many follow a log, a commit costs one read of it.
+// A commit costs one read of a log, however many follow it.
 func TestSubscribersCostNoReads(t *testing.T) {
 	t.Parallel()
 	reads := map[int]int64{}

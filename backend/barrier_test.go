@@ -148,8 +148,8 @@ func (b readyBroker) Backlog(ctx context.Context, partition int, progress drainm
 	return broker.Backlog{Ready: counted.Ready}, err
 }
 
-// Where the broker only says that something is ready, and it is another backend's, the backlog is stalled when that has
-// been so for a while and nothing has moved; not at once.
+// If the broker only says that something of another backend is ready, the backlog is stalled only after that has lasted
+// for a while and nothing has moved.
 func TestWhatOthersWaitForStallsTheBacklog(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

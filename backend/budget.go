@@ -10,7 +10,7 @@ import (
 type budget struct {
 	limit   int64
 	used    atomic.Int64
-	refused atomic.Int64 // the bytes of the newest request, if it was refused; else 0
+	refused atomic.Int64 // the bytes of the newest request if it was refused, else 0
 }
 
 func (b *budget) take(n int) bool {

@@ -12,7 +12,7 @@ import (
 	storememory "github.com/drainmark/drainmark/store/memory"
 )
 
-// What is accepted is stamped by the backend's own wall clock, whoever made the record.
+// Accepted records are stamped by the backend's own wall clock, whoever made the record.
 func TestRecordsAreStampedByTheBackendsClock(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2031, 5, 6, 7, 8, 9, 0, time.UTC)

@@ -15,8 +15,8 @@ import (
 // A backend with a ledger accounts for what the processes before it had accepted. Of each of their producers it knows
 // how far its records were confirmed. When a fence of its own is persisted, all that the partition still has of them is
 // persisted too, because it stood before the fence. If the producer's last confirmed record is not among that, the end
-// of the queue is lost. Then a fence is published in that producer's name, as a marker behind everything of it that
-// somebody may hold a receipt of: it shows the gap, as the marker of a live backend does. Until all that is done, no
+// of the queue is lost. Then a fence is published in that producer's name, as a marker behind all its records that
+// somebody may hold a receipt for. It shows the gap, as the marker of a live backend does. Until all that is done, no
 // barrier of the partition is reached.
 //
 // This is right only where nothing of an earlier process can still be on its way, and the broker keeps the order: in a
@@ -54,9 +54,9 @@ func openLedger(dir string, d drainmark.Deployment, producer drainmark.ProducerI
 // without anybody's help. It is for a consumer in the same process, whose broker has lost something. It is true of the
 // records of
 //
-//   - this process: it publishes behind them, which shows what is missing;
-//   - the processes before, once they are accounted for, or if the progress has all that their ledgers tell of. Whatever
-//     was accepted before them was accounted for before that, and is in any later state of the store.
+//   - this process: it publishes behind them, which shows what is missing,
+//   - the processes before, once they are accounted for, or if the progress has all that their ledgers tell of. Earlier
+//     records were accounted for before that, and are in any later state of the store.
 //
 // Without a ledger that tells of the partition nothing is known: they may be lost too. Then there must have been nobody
 // before. It does not block, and may be called concurrently.

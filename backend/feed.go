@@ -20,10 +20,10 @@ type feed struct {
 
 	mu       sync.Mutex
 	ready    bool // which is the last position has been read
-	ended    bool // nobody follows it any more
+	ended    bool // nobody follows it now
 	messages []drainmark.Message
 	bytes    int           // that they take
-	last     uint64        // position of the newest message seen; messages ends with it unless it is empty
+	last     uint64        // position of the newest message seen, with which messages ends unless it is empty
 	stored   uint64        // the log's last position as it was read last: below last when the store has lost its tail
 	changed  chan struct{} // closed when last or stored moves
 }
@@ -40,7 +40,7 @@ const (
 
 const feedPage = 1000 // messages that are read from the store at once
 
-// place says where the feed is to be read: behind the last message seen; the first time, only which that is.
+// place says where the feed is to be read: behind the last message seen. The first time it only says which that is.
 func (f *feed) place() (after uint64, limit int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

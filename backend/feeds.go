@@ -23,7 +23,7 @@ const (
 )
 
 // feeds has one feed for each log that somebody follows. A commit costs one read for its partition, which says what was
-// written to, and then one for each followed log that was; however many others are followed.
+// written to, and then one for each followed log that was, however many others are followed.
 type feeds struct {
 	backend *Backend
 	started chan struct{} // closed when Run begins

@@ -86,7 +86,7 @@ func TestOtherFollowedLogsCostNoReads(t *testing.T) {
 	})
 }
 
-// What is followed is seen whatever keeps it from being seen at once, and nothing twice.
+// Every message is seen once, even if something keeps it from being seen at once.
 func TestFollowersMissNothing(t *testing.T) {
 	t.Parallel()
 	logs := []string{"a", "b", "c", "d", "e"}
@@ -174,7 +174,8 @@ func TestFollowersMissNothing(t *testing.T) {
 	}
 }
 
-// Who waits for messages that the store has lost is woken when the log is written to, and not by every other commit.
+// A subscriber that waits for messages that the store has lost is woken when the log is written to, and not by every
+// other commit.
 func TestWaitingForALostTailCostsNoReads(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{Poll: time.Hour}, 1, func(s *system) {
@@ -258,7 +259,7 @@ func TestFeedsHaveOneLimit(t *testing.T) {
 		for _, f := range followed {
 			f.got(s, want...)
 		}
-		s.follow("log-3", 0).got(s, want...) // most of it is not kept any more
+		s.follow("log-3", 0).got(s, want...) // most of it is no longer kept
 		for _, stop := range s.stop[2:] {
 			stop()
 		}

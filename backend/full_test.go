@@ -34,7 +34,7 @@ func (m *moody) Publish(ctx context.Context, partition int, b broker.Batch) erro
 	return m.Broker.Publish(ctx, partition, b)
 }
 
-// from replaces Publish; nil restores it.
+// from replaces Publish, and nil restores it.
 func (m *moody) from(publish func(context.Context) error) {
 	if publish == nil {
 		m.publish.Store(nil)
@@ -72,7 +72,7 @@ func appending(b *Backend, log string, size int, patience time.Duration) error {
 	return err
 }
 
-// appendsWork checks what Working says of appends: that they work, for no reason, or why they do not.
+// appendsWork checks what Working says about appends: that they work, for no reason, or why they do not.
 func appendsWork(t *testing.T, b *Backend, when, reason string) {
 	t.Helper()
 	appends := b.Working(t.Context()).Appends
@@ -95,7 +95,7 @@ func logIn(partition, partitions int) string {
 
 func TestWorkingKnowsAFullPartitionUntilItIsDrained(t *testing.T) {
 	t.Parallel()
-	for _, full := range []int{1, 2} { // partitions; with both, Ping says so too
+	for _, full := range []int{1, 2} { // partitions (if both are full, Ping says so too)
 		synctest.Test(t, func(t *testing.T) {
 			queue := brokermemory.NewServer(brokermemory.Options{Partitions: 2, MaxBatches: 3}).Connect()
 			b := serving(t, queue, storememory.NewDB().Reader(), 2, Limits{})

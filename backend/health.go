@@ -17,8 +17,8 @@ import (
 // fence.
 
 // Ready returns nil when the broker answers, and confirms. It may be full: that is a reason to refuse appends, and they
-// are told so, but none to take this backend out of service. The others have the same broker; so that would leave nobody
-// to say why appends are refused, and end the reads, which go on. But one whose batches nobody confirms, in any
+// are told so, but none to take this backend out of service. The others have the same broker, so no backend would be
+// left to say why appends are refused, and to go on serving reads. But one whose batches nobody confirms, in any
 // partition, may be connected to the wrong part of a broker that has come apart.
 func (b *Backend) Ready(ctx context.Context) error {
 	err := b.broker.Ping(ctx)
@@ -123,7 +123,7 @@ const (
 	recheckFull = 10 * time.Second
 )
 
-// takesAppends says why appends to the partition are not accepted now. If that is not known any more, because the last
+// takesAppends says why appends to the partition are not accepted now. If that is no longer known, because the last
 // attempt to publish was some time ago and failed, it publishes a fence to find out.
 func (p *publisher) takesAppends(ctx context.Context, t *tracked) error {
 	persisted, _ := t.quietSince()
@@ -145,11 +145,11 @@ func (p *publisher) takesAppends(ctx context.Context, t *tracked) error {
 
 // tried is how a publisher's newest attempts to publish ended.
 type tried struct {
-	began time.Time // when the one in progress began; zero while there is none
-	err   error     // of the last one that ended; nil if it stored its batch
+	began time.Time // when the one in progress began, zero while there is none
+	err   error     // of the last one that ended, nil if it stored its batch
 	at    time.Time // when that ended
 	since time.Time // when the first of the failures ended that no success has followed
-	doubt time.Time // when the first attempt began whose outcome is not known; zero if all are
+	doubt time.Time // when the first attempt began whose outcome is not known, zero if all are
 }
 
 func (t *tried) begin(now time.Time) {
@@ -184,8 +184,8 @@ func (t *tried) failure(now time.Time) error {
 	return nil
 }
 
-// recheck says whether the last attempt failed and does not speak for the present any more. Something of the partition
-// was persisted last at persisted.
+// recheck says whether the last attempt failed too long ago to tell about the present. Something of the partition was
+// persisted last at persisted.
 func (t *tried) recheck(now, persisted time.Time) bool {
 	if t.err == nil {
 		return false

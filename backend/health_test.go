@@ -32,7 +32,7 @@ type fullBroker struct{ broker.Broker }
 
 func (fullBroker) Ping(context.Context) error { return errors.New("it is full") }
 
-// closedReader cannot read any more.
+// closedReader can no longer read.
 func closedReader(r store.Reader) store.Reader { _ = r.Close(); return r }
 
 func TestWorking(t *testing.T) {

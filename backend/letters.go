@@ -49,7 +49,7 @@ type letterList struct {
 
 	partition int
 	ordinal   uint64 // of the last letter before
-	missing   int    // index of the next run that is missing; -1 while there may be letters
+	missing   int    // index of the next run that is missing, -1 while there may be letters
 }
 
 // read reads up to the limit, or to the end of the last partition.

@@ -8,14 +8,14 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// What a purge or a damaged queue takes away is noticed by consumers as a gap before the next record of the same
-// producer. If that producer publishes nothing more, nothing shows that its end is missing, and the barriers of others
-// are reached. The producer itself knows better: it has accepted records that stay unpersisted although the partition
-// is drained. So it publishes a fence behind them, as a marker: if they are there it arrives behind them and does
-// nothing, and if they are lost it shows the gap.
+// Consumers notice what a purge or a damaged queue takes away as a gap before the next record of the same producer. If
+// that producer publishes nothing more, nothing shows that its end is missing, and the barriers of others are reached.
+// The producer itself knows better: it has accepted records that stay unpersisted although the partition is drained. So
+// it publishes a fence behind them, as a marker: if they are there it arrives behind them and does nothing, and if they
+// are lost it shows the gap.
 //
-// From outside, records that are lost look like records that wait in a long backlog. A marker does no harm there; so it
-// is sent in both cases, and the longer nothing changes, the more rarely.
+// From outside, records that are lost look like records that wait in a long backlog. A marker does no harm there. So it
+// is sent in both cases, more rarely the longer nothing changes.
 
 // maxMarkerWait is the longest time between two markers behind the same records.
 const maxMarkerWait = time.Hour
@@ -23,7 +23,7 @@ const maxMarkerWait = time.Hour
 // unseen watches the oldest of this backend's records of one partition that nothing shows the fate of: they are behind
 // all of its records that are persisted.
 type unseen struct {
-	first  uint64        // the oldest one's sequence; 0 if there are none
+	first  uint64        // the oldest one's sequence, 0 if there are none
 	since  time.Time     // when that changed, or when something was published behind it
 	waited time.Duration // since the last marker, or 0 before the first
 }
@@ -84,7 +84,7 @@ func (b *Backend) unseenFor(p *publisher, watched *unseen) bool {
 	return watched.due(time.Now(), first, accepted, published, b.limits.StallAfter) && quiet
 }
 
-// isHeld says whether a consumer holds the partition. Where none does, nothing is delivered, and nothing is to be seen.
+// isHeld says whether a consumer holds the partition. If none does, nothing is delivered, and a marker shows nothing.
 func (b *Backend) isHeld(ctx context.Context, partition int) bool {
 	call, cancel := context.WithTimeout(ctx, b.limits.StallAfter)
 	defer cancel()

@@ -13,7 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// What a purge has taken is noticed by everybody while the backend lives that had accepted it, though that one is never
+// Everybody notices what a purge has taken while the backend that had accepted it lives, even if that one is never
 // asked for anything again.
 func TestAPurgedQueueIsNoticedByOthers(t *testing.T) {
 	t.Parallel()
@@ -72,8 +72,8 @@ func (s *system) another(d drainmark.Deployment, now func() time.Time) *Backend 
 	return b
 }
 
-// While all is well no marker is sent, however much there is; and while somebody holds the partition and persists
-// nothing, markers become rare.
+// While all is well no marker is sent, however much there is. While somebody holds the partition and persists nothing,
+// markers become rare.
 func TestMarkersAreFew(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {

@@ -14,7 +14,8 @@ import (
 	storememory "github.com/drainmark/drainmark/store/memory"
 )
 
-// What no trying on can repair is said at once, and not called retryable; and it works again when it has been repaired.
+// A fault that no retry can repair is reported at once, and not called retryable. Everything works again when it has
+// been repaired.
 func TestAPartitionThatIsNotSetUpIsSaidAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		queue := &moody{Broker: brokermemory.NewServer(brokermemory.Options{}).Connect()}
@@ -40,7 +41,7 @@ func TestAPartitionThatIsNotSetUpIsSaidAtOnce(t *testing.T) {
 	})
 }
 
-// Whoever is refused may come again at once, and is refused then only if the broker refuses again.
+// A refused client may come again at once, and is refused then only if the broker refuses again.
 func TestARefusalIsOfWhatWaitsAndOfNothingLater(t *testing.T) {
 	t.Parallel()
 	for name, refusal := range map[string]error{"full": broker.ErrFull, "not set up": fmt.Errorf("%w: %w", broker.ErrNotSent, broker.ErrMisconfigured)} {

@@ -14,8 +14,8 @@ func isCertain(err error) bool {
 	return errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrNotSent)
 }
 
-// refusalOf is what those are told that are in no batch, when the broker has said that it takes nothing; nil if trying
-// again may help.
+// refusalOf is the error for requests that are in no batch when the broker has said that it takes nothing, nil if
+// trying again may help.
 func refusalOf(err error) error {
 	switch {
 	case errors.Is(err, broker.ErrDiskFull):
@@ -73,7 +73,8 @@ func (p *publisher) takeApart(b *batch) bool {
 	return true
 }
 
-// refuse fails what is in no batch, and whatever comes, because the broker takes nothing; with nil it ends that.
+// refuse fails the requests that are in no batch, and new ones, because the broker takes nothing. A nil error ends
+// that.
 func (p *publisher) refuse(why error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -14,16 +14,16 @@ import (
 
 // Whether what is accepted gets persisted, a backend knows from three things: what of its own records is not persisted
 // and since when it waits, when the partition's progress moved last, and who holds the partition. A claim is no
-// progress. All of it is measured with this process' own monotonic clock: what another one's wall clock says, in a
-// receipt or in the broker, may be hours ahead or behind.
+// progress. Everything is measured with this process' own monotonic clock. Another one's wall clock, in a receipt or in
+// the broker, may be hours ahead or behind.
 
-// waitsFor says for how long something has waited in the partition while nothing of it was persisted. Besides this
+// waitsFor says for how long something has waited in the partition while nothing there was persisted. Besides this
 // backend's own records it is something that has waited for as long as age.
 func (b *Backend) waitsFor(partition int, age time.Duration) time.Duration {
 	t, p := b.tracker.partitions[partition], b.publishers[partition]
 	own := t.snapshot().Producers[p.producer]
 	if records, _ := p.accepted.pending(own); records > 0 {
-		// What is in a hole is missing, which is another trouble: it does not wait for a consumer.
+		// Records in a hole are missing, which is another problem: they do not wait for a consumer.
 		if since := p.accepted.behind(own.Done.Max()); !since.IsZero() {
 			age = max(age, time.Since(since))
 		}
@@ -32,8 +32,8 @@ func (b *Backend) waitsFor(partition int, age time.Duration) time.Duration {
 	return min(age, time.Since(moved))
 }
 
-// stalled says why a partition does not move in which something, or a record of this backend, has waited for as long as
-// age; "" if it moves, or has not waited for long.
+// stalled says why a partition does not move although something, or a record of this backend, has waited there for as
+// long as age. It returns "" if the partition moves, or nothing has waited for long.
 func (b *Backend) stalled(ctx context.Context, partition int, age time.Duration) string {
 	waits := b.waitsFor(partition, age)
 	if waits <= b.limits.StallAfter {
@@ -84,9 +84,9 @@ const usualClaims = 6
 // watch is what a backend remembers of who holds the partitions, and of what it has said in the log.
 type watch struct {
 	mu     sync.Mutex
-	unheld []time.Time // by partition: since when nobody has held it; zero while somebody does
+	unheld []time.Time // by partition: since when nobody has held it, zero while somebody does
 	holder []string    // by partition: who was seen to hold it last, "" for nobody
-	warned time.Time   // when it was last said that nothing is persisted; zero while that is not so
+	warned time.Time   // when it was last said that nothing is persisted, zero while that is not so
 }
 
 const (
@@ -168,8 +168,8 @@ func (b *Backend) warn() {
 	}
 }
 
-// persisting says why what is accepted is not being persisted, nil if it is as far as this backend knows; or that it is
-// not known.
+// persisting says why accepted records are not being persisted, or that this is not known. It returns nil if they are,
+// as far as this backend knows.
 func (b *Backend) persisting(ctx context.Context) (reason error, known bool) {
 	if err := b.lookAtClaims(ctx); err != nil {
 		return unavailable("reading the claims", err), false

@@ -15,7 +15,7 @@ import (
 )
 
 // publisher is STEP 1 for one partition: it gives records their sequences and does group commit. It takes all that
-// waits, publishes it as one batch and waits for the broker's confirmation; meanwhile the next batch gathers. One batch
+// waits, publishes it as one batch and waits for the broker's confirmation. Meanwhile the next batch gathers. One batch
 // is in flight at a time, so order is kept, and a batch whose outcome is in doubt is published again, with the same
 // sequences, until it is stored.
 //
@@ -37,21 +37,21 @@ type publisher struct {
 	accepted accepted
 	ledger   *ledger.Ledger
 
-	scratch []drainmark.Record // the loop's, for a batch of several requests
+	scratch []drainmark.Record // the loop's, used for a batch of several requests
 	retry   backoff.Backoff    // the loop's
 
 	mu      sync.Mutex
-	waiting []*request // what is not, or not wholly, in a batch; only the first may be partly in one
-	fence   *request   // the waiting fence that barriers share; nil if there is none
+	waiting []*request // what is not, or not wholly, in a batch (only the first may be partly in one)
+	fence   *request   // the waiting fence that barriers share, nil if there is none
 	next    uint64     // the sequence that the next record gets
 	sentAt  time.Time  // when the last batch was stored
 	tried   tried      // for Working and Ready
-	refuses error      // what whoever comes is told at once, while a batch is in doubt and the broker takes nothing; or nil
+	refuses error      // for new requests while a batch is in doubt and the broker takes nothing, else nil
 	closed  bool
 	flying  *batch
 	markers []*marker     // in the names of earlier producers, to be published as they are
 	wake    chan struct{} // has something in it when there is work
-	idle    chan struct{} // closed while nothing waits or is in flight; see flush
+	idle    chan struct{} // closed while nothing waits or is in flight (see flush)
 }
 
 func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *publisher {
@@ -166,7 +166,7 @@ func (p *publisher) failed(err error, args ...any) {
 	lines.Log(args...)
 }
 
-// attempt publishes a batch once, and remembers what came of it.
+// attempt publishes a batch once, and remembers its outcome.
 func (p *publisher) attempt(ctx context.Context, b broker.Batch) error {
 	ctx, cancel := context.WithTimeout(ctx, p.limits.PublishAttempt)
 	defer cancel()

@@ -97,7 +97,7 @@ func (r result) sequences() string {
 	return fmt.Sprintf("%d..%d %s", r.run.First, r.run.Last, drainmark.KindOf(r.err))
 }
 
-// putting puts n records and returns at once; the result comes later.
+// putting puts n records and returns at once. The result comes later.
 func putting(p *publisher, patience time.Duration, n int) <-chan result {
 	done := make(chan result, 1)
 	go func() {
@@ -195,7 +195,7 @@ func TestATimeoutInFlightHandsOutTheReceiptAndKeepsTheSequences(t *testing.T) {
 		a := putting(p, time.Second, 2)
 		b := <-s.attempts
 		expect(t, "a", a, "1..2 outcome-unknown")
-		s.answers <- broker.ErrFull // certainly not stored; but a has the receipt
+		s.answers <- broker.ErrFull // certainly not stored, but a has the receipt
 		if again := s.answer(nil); again.First != b.First || again.Last != b.Last {
 			t.Errorf("published again is %d..%d", again.First, again.Last)
 		}
@@ -343,7 +343,7 @@ func TestStopping(t *testing.T) {
 	})
 }
 
-// What is too large to wait takes no room from what fits, not even while it is being refused.
+// A request that is too large to wait takes no room from those that fit, not even while it is being refused.
 func TestWhatIsRefusedTakesNoRoom(t *testing.T) {
 	t.Parallel()
 	b := budget{limit: 1000}

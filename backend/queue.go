@@ -11,7 +11,7 @@ import (
 type request struct {
 	records   []drainmark.Record
 	bytes     int           // EncodedBound of all records
-	waiters   int           // callers that wait for it; only a shared fence has more than one
+	waiters   int           // callers that wait for it (only a shared fence has more than one)
 	epoch     uint64        // fence: the partition's epoch before it was published
 	first     uint64        // the sequence of the first record, once that is in a batch
 	taken     int           // records that are in a batch, stored or not
@@ -47,8 +47,8 @@ func (r *request) isUrgent() bool {
 	return false
 }
 
-// put publishes the records in order, and in batches next to each other, and returns their run once the broker has confirmed
-// them. See Service.Append for the errors; with KindOutcomeUnknown the run is valid.
+// put publishes the records in order, and in batches next to each other, and returns their run once the broker has
+// confirmed them. See Service.Append for the errors. With KindOutcomeUnknown the run is valid.
 func (p *publisher) put(ctx context.Context, records []drainmark.Record) (drainmark.Run, error) {
 	r := &request{records: records, done: make(chan struct{})}
 	for i := range records {
@@ -126,7 +126,8 @@ func (p *publisher) signal() {
 	}
 }
 
-// await waits until the request is stored or has failed; when ctx ends first it withdraws it, if that can be done.
+// await waits until the request is stored or has failed. When ctx ends first it withdraws the request, if that can be
+// done.
 func (p *publisher) await(ctx context.Context, r *request) (drainmark.Run, error) {
 	select {
 	case <-r.done:

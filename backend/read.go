@@ -47,8 +47,8 @@ func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit 
 	}
 }
 
-// shows says whether a page of a version shows the writes of the runs, which a progress that was read before held. A page
-// of the same line of states as the progress, and not older, does; else a newer progress has to tell.
+// shows says whether a page of a version shows the writes of the runs, which a progress that was read before held. It
+// does if it is of the same epoch as the progress, and not older. Otherwise a newer progress has to tell.
 func (p *tracked) shows(ctx context.Context, page drainmark.Version, before drainmark.Progress, runs []drainmark.Run) (bool, error) {
 	if page.Includes(before.Version) {
 		return true, nil
@@ -122,9 +122,9 @@ func (b *Backend) Logs(ctx context.Context, after string, limit int) (Logs, erro
 }
 
 // Backlog implements Service. It reads the progress first and asks the broker second, so that what is said to be
-// pending is never less than what was missing when it was asked. Where the broker cannot count, what this backend itself
-// has accepted is a lower bound, and the whole if it is the only one. All who ask while it is read, or within backlogEvery
-// of its beginning, get one answer: the next.
+// pending is never less than what was missing when it was asked. If the broker cannot count, what this backend itself
+// has accepted is a lower bound, and exact if it is the only backend. All who ask while it is read, or within
+// backlogEvery of its beginning, get one answer: the next.
 func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
 	backlogs, err := b.backlogs.ask(ctx, b.readBacklog)
 	if err != nil && errors.Is(err, ctx.Err()) {

@@ -22,7 +22,7 @@ type watched struct {
 	metrics *metrics
 
 	mu     sync.Mutex
-	broken *brokenRead // the newest; nil while there is none
+	broken *brokenRead // the newest, nil while there is none
 }
 
 // brokenRead is a read that fails with store.ErrMisconfigured.

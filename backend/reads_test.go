@@ -71,8 +71,8 @@ func onDamaged(t *testing.T, test func(t *testing.T, b *Backend, r *damagedReade
 	})
 }
 
-// A store that is damaged in one place answers elsewhere. What cannot be read is an error of the deployment and not of
-// the moment, for clients, in the status, in the log, once, and in the metrics; until it has been repaired.
+// A store that is damaged in one place answers elsewhere. Until it is repaired, unreadable data is an error of the
+// deployment and not of the moment, for clients, in the status, in the log (once), and in the metrics.
 func TestDamageInOnePlaceIsKnownUntilItIsRepaired(t *testing.T) {
 	t.Parallel()
 	onDamaged(t, func(t *testing.T, b *Backend, r *damagedReader, log *lines) {

@@ -251,7 +251,7 @@ func (b *Backend) fenceAgain(ctx context.Context, r drainmark.Receipt, partition
 		renewed.Epochs[f.run.Partition] = f.epoch
 		b.date(&renewed, f.run.Partition)
 	}
-	// The old fences are held already; the new ones stand for them.
+	// The old fences are held already, and the new ones stand for them.
 	runs := make([]drainmark.Run, 0, len(r.Runs))
 	for _, run := range r.Runs {
 		if _, replaced := fences[run.Partition]; !replaced {

@@ -18,15 +18,15 @@ type State string
 const (
 	Pending   State = "pending"   // accepted, and not yet persisted and visible here
 	Persisted State = "persisted" // every write is in the database and this backend's reader shows it
-	Rejected  State = "rejected"  // at least one write can never be persisted, or a retry was refused again; the rest is persisted
+	Rejected  State = "rejected"  // some can never be persisted, or a retry was refused again (the rest is persisted)
 	Stalled   State = "stalled"   // pending, and nothing moves
 )
 
 // Status is what is known of a receipt now.
 type Status struct {
-	Receipt drainmark.Receipt // to ask again with; a barrier's may be a new one
+	Receipt drainmark.Receipt // to ask again with (a barrier's may be a new one)
 	State   State
-	Reason  string // why it is rejected or stalled, or what is set aside; for people
+	Reason  string // why it is rejected or stalled, or what is set aside, in words for people
 	Records uint64 // how many records it stands for, if all of them are accounted for
 
 	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being reached:
@@ -42,9 +42,9 @@ type Status struct {
 
 // Rejections says which of some records are set aside.
 type Rejections struct {
-	Records uint64   // how many; at least so many if it is not Exact
+	Records uint64   // how many, at least so many if it is not Exact
 	Exact   bool     // whether all were looked for: up to 1,000 dead letters are
-	Letters []string // the ids of their dead letters, at most 100; of a retry, that of the letter that has stayed
+	Letters []string // the ids of their dead letters, at most 100 (for a retry, that of the letter that has stayed)
 	Reason  string   // of one of them
 }
 
@@ -52,11 +52,11 @@ type Rejections struct {
 type PartitionBacklog struct {
 	Partition int
 	broker.Backlog
-	Claim    *store.Claim // who holds it; nil if nobody does
+	Claim    *store.Claim // who holds it, nil if nobody does
 	Progress drainmark.Progress
 	Missing  []drainmark.Run      // accepted records that the broker did not deliver
-	Stalled  string               // why nothing moves; empty if it does
-	Backend  drainmark.ProducerID // who says so; a pending number that is not exact is of this backend's own appends
+	Stalled  string               // why nothing moves, empty if it does
+	Backend  drainmark.ProducerID // who says so (a pending number that is not exact counts this backend's own appends)
 }
 
 // DeadLetters is a part of the list of dead letters. Next is where it goes on, empty at its end.
@@ -78,7 +78,8 @@ type Logs struct {
 	Held
 }
 
-// Working says why something does not work now; nil for what does. KindUnavailable, KindBacklogFull, KindDiskFull.
+// Working says why something does not work now. The error of what works is nil. KindUnavailable, KindBacklogFull,
+// KindDiskFull.
 type Working struct {
 	Appends error // why appends are not accepted, in at least one partition
 	Reads   error // why nothing could be read
@@ -89,14 +90,14 @@ type Working struct {
 	PersistingUnknown bool
 }
 
-// Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here; others are
+// Service is what backend/api needs of a Backend. Errors are drainmark.Errors whose kinds are named here. Others are
 // internal. Everything may be called concurrently. Contexts bound every wait. Held results count until their Release,
-// which the caller must call; where there is no room for more, the error is of KindTooMany.
+// which the caller must call. If there is no room for more, the error is of KindTooMany.
 type Service interface {
 	// Append stamps the records (all of kind Append, one log, checked by the caller) with the time at which they were
-	// accepted, publishes them and returns when the broker
-	// has confirmed all of them. KindBacklogFull, KindDiskFull and KindUnavailable: none was stored. KindOutcomeUnknown: some may be;
-	// the receipt is valid and tells later. They stand in the log in order; those of one batch stand next to each other.
+	// accepted, publishes them and returns when the broker has confirmed all of them. KindBacklogFull, KindDiskFull and
+	// KindUnavailable: none was stored. KindOutcomeUnknown: some may be stored. The receipt is valid and tells later.
+	// They stand in the log in order, and those of one batch stand next to each other.
 	Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)
 
 	// Publish does the same for one record of another kind: a Clear of a log, or a Retry or Discard of a dead letter
@@ -124,13 +125,13 @@ type Service interface {
 	// Logs returns up to limit logs behind the name after.
 	Logs(ctx context.Context, after string, limit int) (Logs, error)
 
-	// Backlog says what is accepted and not yet persisted, per partition, at some moment after the call. Several calls may
-	// get the same answer, which must not be changed; it takes 200 ms longer when one was asked for just before.
+	// Backlog says what is accepted and not yet persisted, per partition, at some moment after the call. Several calls
+	// may get the same answer, which must not be changed. It takes 200 ms longer when one was asked for just before.
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
 
-	// Working says what does not work now, and why. Of appends it knows what the broker says and how this backend's own
-	// newest ones ended; where the last one failed some time ago, it publishes a fence to find out. It takes two seconds
-	// at most, also when nobody answers.
+	// Working says what does not work now, and why. For appends it knows what the broker says and how this backend's
+	// own newest ones ended. If the last one failed some time ago, it publishes a fence to find out. It takes two
+	// seconds at most, also when nobody answers.
 	Working(ctx context.Context) Working
 
 	// DeadLetters returns up to limit open dead letters that f means behind the place after (empty, or a Next), fewer when their
@@ -151,10 +152,10 @@ type Service interface {
 
 // Subscription follows one log. It is used by one goroutine.
 type Subscription interface {
-	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order, up to
-	// about 64 KiB of it. Earlier results must not be used after that. It waits too while all subscribers together
-	// hold as much as they may (Limits.StreamBytes). A call that ended with its context may be repeated. ErrTooSlow when
-	// the subscriber has fallen so far behind the others that it must begin again where it is.
+	// Next waits for at least one message behind the last one that it returned, and returns what there is, in order, up
+	// to about 64 KiB. Earlier results must not be used after that. It waits too while all subscribers together hold as
+	// much as they may (Limits.StreamBytes). A call that ended with its context may be repeated. ErrTooSlow when the
+	// subscriber has fallen so far behind the others that it must begin again where it is.
 	Next(ctx context.Context) ([]drainmark.Message, error)
 	// Close ends the subscription.
 	Close()

@@ -22,8 +22,8 @@ func newShared[T any](every time.Duration) shared[T] {
 	return shared[T]{every: every, turn: make(chan struct{}, 1)}
 }
 
-// ask returns the answer of a read that began after the call. Who fails, or has no more time, leaves the read to the
-// next who waits.
+// ask returns the answer of a read that began after the call. A caller that fails, or runs out of time, leaves the read
+// to the next one that waits.
 func (s *shared[T]) ask(ctx context.Context, read func(context.Context) (T, error)) (T, error) {
 	var none T
 	wanted := s.begun.Load() + 1

@@ -46,7 +46,7 @@ func TestSharedAnswers(t *testing.T) {
 	})
 }
 
-// Who fails, or leaves, takes nobody along.
+// A caller that fails, or leaves, takes nobody along.
 func TestSharedAnswersOfWhoLeaves(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -15,9 +15,9 @@ const (
 	slowPing = time.Second
 )
 
-// watchSlow answers those at once who wait behind a batch that is not confirmed because the broker says that it takes
-// nothing, until ctx ends. A broker that is short of memory or disk may not read what was sent to it, and so neither
-// confirm nor refuse it; whoever comes would wait in vain until its time is over.
+// watchSlow, until ctx ends, answers requests at once that wait behind a batch that is not confirmed because the broker
+// says that it takes nothing. A broker that is short of memory or disk may not read what was sent to it, and so neither
+// confirm nor refuse it. New requests would wait in vain until their time is over.
 func (b *Backend) watchSlow(ctx context.Context) {
 	tick := time.NewTicker(slowCheck)
 	defer tick.Stop()

@@ -29,8 +29,8 @@ func (h *halting) Ping(ctx context.Context) error {
 	return h.moody.Ping(ctx)
 }
 
-// A broker that is short of memory reads nothing more from who publishes: the batch in flight is in doubt. Whoever waits
-// behind it, and whoever comes, is told at once, and when the broker reads again everything goes on.
+// A broker that is short of memory reads nothing more from publishers: the batch in flight is in doubt. Waiting and new
+// requests are told at once, and when the broker reads again everything goes on.
 func TestABrokerThatSaysThatItIsFullAndDoesNotConfirm(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
@@ -67,7 +67,7 @@ func TestABrokerThatSaysThatItIsFullAndDoesNotConfirm(t *testing.T) {
 	})
 }
 
-// A broker of which somebody has to change something first is not called unavailable, and not after ten seconds.
+// A misconfigured broker is not called unavailable, and its error does not take ten seconds.
 func TestAMisconfiguredBrokerIsSaidAtOnce(t *testing.T) {
 	t.Parallel()
 	for name, broken := range map[string]error{

@@ -22,7 +22,7 @@ type subscription struct {
 	feed     *feed
 	position uint64
 	live     bool  // it has once caught up
-	average  int   // bytes of a message that was read from the store; 0 before the first
+	average  int   // bytes of a message that was read from the store, 0 before the first
 	largest  int   // bytes that were more than it had room for
 	held     int64 // of the room that all subscribers have
 	left     sync.Once
@@ -132,8 +132,8 @@ func (s *subscription) keeps(kept []drainmark.Message) bool {
 	return len(kept) > 0 && s.position+1 >= kept[0].Position
 }
 
-// take moves the position behind the first messages, about subscriptionBytes of them, and returns a copy: a part of the
-// array would keep all of it.
+// take moves the position behind the first messages, about subscriptionBytes of them, and returns a copy, because a
+// part of the array would keep the whole array alive.
 func (s *subscription) take(messages []drainmark.Message) []drainmark.Message {
 	if len(messages) == 0 {
 		return nil

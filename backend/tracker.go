@@ -39,9 +39,9 @@ type tracked struct {
 	mu       sync.Mutex
 	progress drainmark.Progress
 	known    bool      // the reader has answered once
-	movedAt  time.Time // when something was committed last, or the store has lost its tail; a claim alone moves nothing
+	movedAt  time.Time // when something was committed last, or the store lost its tail (claims do not count)
 	claims   int       // how often the partition was claimed since then
-	// waitsSince is since when the broker has said that something waits, while nothing moved; zero if it does not.
+	// waitsSince is since when the broker has said that something waits, while nothing moved, zero if it does not.
 	waitsSince time.Time
 	moved      chan struct{}
 	waiters    map[drainmark.ProducerID]*waiterHeap
@@ -112,7 +112,7 @@ func (t *tracker) follow(ctx context.Context, retry *backoff.Backoff) error {
 }
 
 // refresh reads the partition's progress and wakes those whose marks it holds. When it returns nil, the progress is
-// from a read that began after the call; calls that wait for each other share one.
+// from a read that began after the call. Calls that wait for each other share one.
 func (p *tracked) refresh(ctx context.Context) error {
 	_, err := p.reads.ask(ctx, func(ctx context.Context) (struct{}, error) { return struct{}{}, p.read(ctx) })
 	return err
@@ -151,7 +151,7 @@ func (p *tracked) read(ctx context.Context) error {
 	return nil
 }
 
-// reportLost reports what of this backend's records was persisted and is not any more: the store has lost its tail. So
+// reportLost reports which of this backend's records were persisted and no longer are: the store has lost its tail. So
 // does the consumer that had committed them, but that may have died in the same accident. A backend reports its own
 // records only, so that each loss is reported by one.
 func (p *tracked) reportLost(before, now drainmark.Progress) {
@@ -258,8 +258,8 @@ func (p *tracked) seesWaiting(waits bool) time.Duration {
 	return time.Since(p.waitsSince)
 }
 
-// wait waits until the progress holds the run. It returns the dead letter if a mark of it was set aside meanwhile;
-// asked is false when the run was held from the start, so that nothing is known of that.
+// wait waits until the progress holds the run. It returns the dead letter if one of its marks was set aside meanwhile.
+// asked is false when the run was held from the start, because then that is not known.
 func (p *tracked) wait(ctx context.Context, run drainmark.Run) (rejected *drainmark.DeadLetter, asked bool, err error) {
 	p.mu.Lock()
 	if p.progress.Holds(run) {

@@ -10,9 +10,9 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// unmade is the reader of a store that no consumer may have made yet. Until one has, everything reads as empty, which is
-// true: nothing is persisted. It asks for the deployment each time, and passes everything on once there is one. A store
-// that is empty again later has lost its data; that is not hidden.
+// unmade is the reader of a store that no consumer may have made yet. Until one has, everything reads as empty, which
+// is true: nothing is persisted. It asks for the deployment each time, and passes everything on once there is one. A
+// store that is empty again later has lost its data, which is not hidden.
 type unmade struct {
 	store.Reader
 	deployment drainmark.Deployment // the broker's: the one that the store must become

@@ -121,7 +121,7 @@ func TestHeadOfALongAnswer(t *testing.T) {
 	}
 }
 
-// A client that does not read a long answer is cut off, and one that has read a part of it sees that it is not whole.
+// A client that does not read a long answer is cut off, and one that has read a part sees that the answer is not whole.
 func TestLongAnswersThatNobodyReads(t *testing.T) {
 	t.Parallel()
 	page := store.Page{Log: drainmark.LogInfo{Name: "guestbook", LastPosition: 14}}

@@ -1,6 +1,6 @@
 // Package api speaks HTTP for a backend.Service: everything under /v1, as openapi.json describes it.
 //
-// It checks what comes in, against limits that each error names, and says what comes out; it decides nothing about
+// It checks what comes in, against limits that each error names, and says what comes out. It decides nothing about
 // messages. append.go, decode.go and scan.go take writes in, messages.go, events.go and encode.go show them,
 // receipts.go answers what became of them. problem.go is the one place where an error becomes a status.
 package api
@@ -32,7 +32,7 @@ type Config struct {
 	Service backend.Service
 	Logger  *slog.Logger          // nil for slog.Default()
 	Limits  Limits                // zero fields are defaults
-	Metrics prometheus.Registerer // where the metrics go; nil for nowhere
+	Metrics prometheus.Registerer // where the metrics go, nil for nowhere
 	// Stopping ends when the server begins to shut down: event streams end then, and waits are cut short. nil for never.
 	Stopping context.Context
 	// Backend is what every answer says has given it, so that a client behind a frontend can tell two backends apart:

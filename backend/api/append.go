@@ -114,14 +114,14 @@ func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Re
 // acceptance is what is said of writes that are accepted.
 type acceptance struct {
 	count int            // 0: not to be told
-	id    *drainmark.Run // the mark of the one message; nil: not to be told
+	id    *drainmark.Run // the mark of the one message, nil if it is not to be told
 	done  int            // the status if they turn out to be persisted
 	state string
 	now   backend.Status // after a wait: why they are rejected, and which
 }
 
-// accepted answers for writes that the broker has confirmed. It waits as the request prefers; whatever that brings,
-// accepted they are.
+// accepted answers for writes that the broker has confirmed. It waits as the request prefers. The writes are accepted
+// whatever the outcome of the wait.
 func (h *handler) accepted(w http.ResponseWriter, r *request, receipt drainmark.Receipt, a acceptance) error {
 	status := http.StatusAccepted
 	a.state = "accepted"

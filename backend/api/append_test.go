@@ -407,7 +407,7 @@ func (s *server) wantRawProblem(rt route, rest string, end bool, kind drainmark.
 	a.wantProblem(s.t, kind)
 }
 
-// holdBody sends an append of which everything but the last byte arrives, and returns what sends that.
+// holdBody sends an append without its last byte, and returns a function that sends the last byte.
 func (s *server) holdBody(size int) (release func()) {
 	s.t.Helper()
 	reader, writer := io.Pipe()
@@ -447,10 +447,10 @@ func (s *server) wantHeld(bytes int64) {
 	}
 }
 
-// What a client says that it will send costs others nothing.
+// An announced length costs other clients nothing.
 func TestBodiesThatAreOnlyAnnounced(t *testing.T) {
 	t.Parallel()
-	const many = 40 // each of which would have 8 MiB, of 256
+	const many = 40 // each would have 8 MiB, of 256
 	for _, length := range []string{"Content-Length: 8388608", "Transfer-Encoding: chunked"} {
 		t.Run(length, func(t *testing.T) {
 			t.Parallel()
@@ -489,7 +489,7 @@ func TestBodiesThatGrowBeyondTheBudget(t *testing.T) {
 	s := serve(t, service, func(c *Config) {
 		c.Logger, c.Limits.Request = slog.New(slog.NewTextHandler(&log, nil)), time.Minute
 	})
-	const held = 60_000 // of which each 1,000 earn it a second in which it need not come to its end
+	const held = 60_000 // each 1,000 earn it a second in which it need not end
 	s.api.bodies = budget.New(held + 2*firstBuffer - 1000)
 	large := strings.Repeat("x", 2*firstBuffer)
 	release := s.holdBody(held)

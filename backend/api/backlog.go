@@ -24,7 +24,7 @@ type countsJSON struct {
 	OldestPendingSeconds *float64   `json:"oldest_pending_seconds"` // null if nothing is pending, or it is unknown
 }
 
-// countJSON is a number of records; a lower bound unless it is exact.
+// countJSON is a number of records, which is a lower bound unless it is exact.
 type countJSON struct {
 	Records uint64 `json:"records"`
 	Exact   bool   `json:"exact"`

@@ -17,7 +17,7 @@ func failBacklog(err error) func(context.Context) ([]backend.PartitionBacklog, e
 	return func(context.Context) ([]backend.PartitionBacklog, error) { return nil, err }
 }
 
-// partition makes a partition with so much pending; ready and in flight are unknown if they are negative.
+// partition makes a partition with so much pending. Ready and in flight are unknown if they are negative.
 func partition(number int, pending, ready, inFlight int, exact bool) backend.PartitionBacklog {
 	count := func(n int) *broker.Count {
 		if n < 0 {

@@ -86,7 +86,8 @@ func (e *encoder) letters(dst []byte, list *backend.DeadLetters, bodies bool) []
 	return append(dst, '}')
 }
 
-// letter appends a dead letter. What is not known, because it could not be read or never came, is null or left out, and bodies are if nobody has asked for them.
+// letter appends a dead letter. Values that are unknown, because they could not be read or never came, are null or left
+// out. Bodies are left out if nobody has asked for them.
 func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byte {
 	dst = appendString(append(dst, `{"id":`...), l.ID)
 	dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(l.Run.Partition), 10)

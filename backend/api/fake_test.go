@@ -19,7 +19,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// fake is a Service that does what a test says. What the test says nothing of fails.
+// fake is a Service that does what a test says. Calls that the test does not set up fail.
 type fake struct {
 	append      func(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)
 	publish     func(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error)
@@ -146,7 +146,7 @@ func (f *fake) Subscribe(ctx context.Context, log string, after uint64) (backend
 	return f.subscribe(ctx, log, after)
 }
 
-// What tests use as a producer, and as receipts.
+// Tests use these as a producer and as receipts.
 var (
 	producer    = drainmark.ProducerID{0x4b, 0xf9, 15: 0x36}
 	receiptOne  = receiptOf(1, 1)

@@ -51,7 +51,7 @@ func cutUnquoted(s string, separator byte) (before, after string) {
 	return s, ""
 }
 
-// unquote takes the quotes from a quoted string. What the values read here can have needs no escapes.
+// unquote takes the quotes from a quoted string. The values read here need no escapes.
 func unquote(s string) string {
 	if len(s) >= 2 && s[0] == '"' && s[len(s)-1] == '"' {
 		return s[1 : len(s)-1]
@@ -59,9 +59,8 @@ func unquote(s string) string {
 	return s
 }
 
-// idempotencyKey reads the Idempotency-Key headers: none, or one, which is a string in quotes (RFC 9651) or, for the
-// many clients that leave the quotes out, visible characters without any that could end it. The key itself is
-// printable ASCII.
+// idempotencyKey reads the Idempotency-Key headers: none, or one. It is a string in quotes (RFC 9651) or, because many
+// clients leave the quotes out, visible characters without any that could end it. The key itself is printable ASCII.
 func idempotencyKey(headers []string) (string, error) {
 	if len(headers) == 0 {
 		return "", nil

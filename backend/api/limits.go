@@ -7,7 +7,7 @@ import (
 	"github.com/drainmark/drainmark"
 )
 
-// What a content type and an idempotency key may be long, in bytes. Both travel with each message.
+// A content type and an idempotency key may have so many bytes. Both travel with each message.
 const (
 	maxContentType = 255
 	maxKey         = 255
@@ -21,19 +21,19 @@ const maxPosition = 1<<53 - 1
 
 // Limits bounds what one request may cost. A zero field means its default.
 type Limits struct {
-	Message int   // bytes of one message; 256 KiB
-	Many    int   // bytes of a request of many messages; 8 MiB
-	Lines   int   // messages of such a request; 10,000
-	Bodies  int64 // bytes that buffers of request bodies may have at once; 256 MiB
-	Page    int   // things on a page when the request names no limit; 100
-	MaxPage int   // things on a page at most; 1,000
-	Named   int   // receipts, or logs, that one request may name; 1,000
+	Message int   // bytes of one message (default 256 KiB)
+	Many    int   // bytes of a request of many messages (default 8 MiB)
+	Lines   int   // messages of such a request (default 10,000)
+	Bodies  int64 // bytes that buffers of request bodies may have at once (default 256 MiB)
+	Page    int   // things on a page when the request names no limit (default 100)
+	MaxPage int   // things on a page at most (default 1,000)
+	Named   int   // receipts, or logs, that one request may name (default 1,000)
 
-	Wait       time.Duration // the longest wait that a request gets, in whole seconds; 60 s
-	Request    time.Duration // how long a request takes at most, besides the wait that it asked for; 10 s
-	Heartbeat  time.Duration // silence on an event stream before it gets a comment; 15 s
-	Write      time.Duration // how long the client may take to accept one write; 10 s
-	RetryAfter time.Duration // what Retry-After says, in whole seconds; 1 s. Ten times that while a disk is full
+	Wait       time.Duration // the longest wait that a request gets, in whole seconds (default 60 s)
+	Request    time.Duration // how long a request takes at most, besides the wait that it asked for (default 10 s)
+	Heartbeat  time.Duration // silence on an event stream before it gets a comment (default 15 s)
+	Write      time.Duration // how long the client may take to accept one write (default 10 s)
+	RetryAfter time.Duration // Retry-After, in whole seconds (default 1 s), ten times that while a disk is full
 }
 
 // withDefaults fills in what is not set, and says what cannot be.

@@ -8,7 +8,7 @@ import (
 	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
-// lines are log lines that any request can cause, of which there are so few that they cannot fill a disk.
+// lines are log lines that any request can cause. Their number is limited so that they cannot fill a disk.
 type lines struct {
 	failed, panicked, full, many, away, misfit, streams *loglimit.Limiter
 }

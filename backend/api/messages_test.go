@@ -14,7 +14,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// holds is a fake whose log has the messages 1 to last, of which those up to cleared have been cleared.
+// holds is a fake whose log has the messages 1 to last. Those up to cleared have been cleared.
 func holds(cleared, last uint64) *fake {
 	return &fake{messages: func(_ context.Context, log string, after uint64, limit int, _ *drainmark.Receipt, _ time.Duration) (store.Page, error) {
 		if log != "guestbook" {
@@ -213,7 +213,7 @@ func TestMessagesWithReceipt(t *testing.T) {
 	})
 }
 
-// failing is a fake of which everything fails.
+// failing is a fake whose every call fails.
 func failing(err error) *fake {
 	return &fake{
 		append: func(context.Context, string, []drainmark.Record) (drainmark.Receipt, error) {

@@ -13,7 +13,7 @@ import (
 	"github.com/drainmark/drainmark"
 )
 
-// ProblemPrefix begins the type of every problem; the kind of the error ends it.
+// ProblemPrefix begins the type of every problem. The kind of the error ends it.
 const ProblemPrefix = "urn:drainmark:problem:"
 
 // statusClientClosed is what logs and metrics say of a request whose client went away before its answer.
@@ -23,7 +23,7 @@ const statusClientClosed = 499
 var problems = map[drainmark.Kind]struct {
 	status int
 	title  string
-	retry  int // the same request may succeed later: after so many times Limits.RetryAfter; 0 if not
+	retry  int // the same request may succeed later: after so many times Limits.RetryAfter, 0 if not
 }{
 	drainmark.KindInvalid:        {http.StatusBadRequest, "The request is malformed or out of range", 0},
 	drainmark.KindInvalidReceipt: {http.StatusBadRequest, "The receipt is not one of this deployment", 0},
@@ -52,7 +52,7 @@ type Problem struct {
 	Receipt string `json:"receipt,omitempty"` // of writes whose outcome is unknown: it tells later
 }
 
-// ProblemOf returns how the API writes an error. What an internal error says stays in the log.
+// ProblemOf returns how the API writes an error. The text of an internal error stays in the log.
 func ProblemOf(err error) Problem {
 	kind := drainmark.KindOf(err)
 	known, ok := problems[kind]
@@ -72,9 +72,9 @@ func ProblemOf(err error) Problem {
 	return p
 }
 
-// withoutCause is what an error says that was being done, and that it failed, without what broker or store, or the way to
-// them, said of it: that names hosts, queues, ports and files, which are for the log and not for clients. If nothing is
-// left, it is the whole.
+// withoutCause is what an error says was being done, and that it failed, without the cause that broker, store or
+// network gave. The cause names hosts, queues, ports and files, which are for the log and not for clients. If nothing
+// is left, it is the whole.
 func withoutCause(err error, whole, failed string) string {
 	said, cause := err.Error(), err
 	for e := (*drainmark.Error)(nil); cause != nil && errors.As(cause, &e); {
@@ -94,8 +94,8 @@ func withoutCause(err error, whole, failed string) string {
 	return doing + ": " + failed + "; the server's log has more"
 }
 
-// maxDetail is how many bytes of an error are told. What caused it may be a client's, and of any length.
-// Our own errors fit: the limit that was reached is named at the end of some.
+// maxDetail is how many bytes of an error are told. The cause may come from a client, and have any length. Our own
+// errors fit: the limit that was reached is named at the end of some.
 const maxDetail = 400
 
 // cut shortens a text to maxDetail bytes, at the end of a character.

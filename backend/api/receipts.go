@@ -29,8 +29,8 @@ type placeJSON struct {
 	ID       string `json:"id"`
 }
 
-// rejectedJSON says which of a receipt's records are set aside, or are retries that were refused again; a lower bound
-// unless it is exact.
+// rejectedJSON says which of a receipt's records are set aside, or are retries that were refused again. It is a lower
+// bound unless it is exact.
 type rejectedJSON struct {
 	Count       uint64   `json:"count"`
 	Exact       bool     `json:"exact"`

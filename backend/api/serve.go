@@ -17,7 +17,7 @@ import (
 type request struct {
 	*http.Request
 	began time.Time
-	wait  time.Duration // what it may wait besides, by its Prefer header; 0 where the route knows no wait
+	wait  time.Duration // what it may wait besides, by its Prefer header, 0 where the route knows no wait
 }
 
 // recorder notes what was answered.
@@ -117,7 +117,7 @@ func (h *handler) ended(rt route, w *recorder, r *http.Request, took time.Durati
 	}
 }
 
-// respond writes a whole answer. The client has Limits.Write to accept it; net/http takes the deadline back.
+// respond writes a whole answer. The client has Limits.Write to accept it. net/http resets the deadline.
 func (h *handler) respond(w http.ResponseWriter, status int, contentType string, body []byte) {
 	header := w.Header()
 	header.Set("Content-Type", contentType)
@@ -139,9 +139,9 @@ func (h *handler) respondJSON(w http.ResponseWriter, status int, v any) error {
 	return nil
 }
 
-// readBody reads a request's whole body, of at most limit bytes; the server around the API bounds how long it may take.
+// readBody reads a request's whole body, of at most limit bytes. The server around the API bounds how long it may take.
 // It fails before it reads anything if the request says that there is more. The caller calls release when the body is
-// not needed any more, also after an error.
+// no longer needed, also after an error.
 func (h *handler) readBody(r *request, limit int, what string) (body []byte, release func(), err error) {
 	size := int64(limit)
 	if r.ContentLength >= 0 {

@@ -413,7 +413,7 @@ func TestProblemsAndBack(t *testing.T) {
 	}
 }
 
-// What a client has sent may be in an error, and is not sent back whole.
+// An error may contain what a client has sent, but not all of a long text.
 func TestDetailsAreShort(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

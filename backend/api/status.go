@@ -19,7 +19,7 @@ type workingJSON struct {
 	Reason  *string `json:"reason"` // null while it works
 }
 
-// persistingJSON says whether what is accepted gets persisted now; null if that is not known.
+// persistingJSON says whether what is accepted gets persisted now, null if that is not known.
 type persistingJSON struct {
 	Working *bool   `json:"working"`
 	Reason  *string `json:"reason"` // null while it works

@@ -72,7 +72,7 @@ func TestStatus(t *testing.T) {
 	})
 }
 
-// Clients are told what was being done, and operators all of it.
+// Clients are told what was being done, and operators the whole error.
 func TestStatusHidesHosts(t *testing.T) {
 	t.Parallel()
 	t.Run("hosts and ports are for the log", func(t *testing.T) {
