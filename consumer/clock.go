@@ -6,11 +6,11 @@ import (
 	"github.com/drainmark/drainmark"
 )
 
-// partitionClock moves a partition's clock (drainmark.Progress) under one claim. What is forgotten is forgotten for
-// ever, so no wall clock decides it alone: under a claim the clock moves by no more than what the holder's monotonic
-// clock has measured since, and by no more than what the stamps of one producer have moved. The first bounds a producer
-// whose clock is ahead or jumps. The second keeps the clock back where the holder could not commit for long: what waits
-// in the backlog was accepted before that.
+// partitionClock moves a partition's clock (drainmark.Progress) under one claim. Forgetting is final, so no wall clock
+// decides it alone: under a claim the clock moves by no more than what the holder's monotonic clock has measured since,
+// and by no more than what the stamps of one producer have moved. The first bounds a producer whose clock is ahead or
+// jumps. The second keeps the clock back where the holder could not commit for long: what waits in the backlog was
+// accepted before that.
 type partitionClock struct {
 	base  time.Duration                      // what it showed when the partition was claimed
 	since time.Time                          // when the claim was answered

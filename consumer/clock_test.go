@@ -168,7 +168,7 @@ func TestThePartitionsClockNeitherRunsAheadNorBack(t *testing.T) {
 	})
 }
 
-// mute is a broker that does not say of whom it keeps something, while it is mute.
+// mute is a broker that does not say which producers it keeps something from, while it is mute.
 type mute struct {
 	broker.Broker
 	mute *atomic.Bool
@@ -181,8 +181,7 @@ func (m mute) Keeps(ctx context.Context, partition int, producers []drainmark.Pr
 	return m.Broker.Keeps(ctx, partition, producers)
 }
 
-// However long a producer has been silent: while the broker may deliver something of it again, its marks are what drops
-// that.
+// A silent producer's marks stay while the broker may deliver its records again, because only the marks drop those.
 func TestNobodyIsForgottenOfWhomTheBrokerKeepsSomething(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {

@@ -11,8 +11,8 @@ import (
 )
 
 // commit commits the plan. A retry or discard of a dead letter is a commit of its own, because what it does depends on
-// what the store has then; what is before it and behind it goes into as few commits as possible. Only the last one
-// moves the cursor: until then, what comes again is dropped by its marks.
+// what the store has then. The records before and behind it go into as few commits as possible. Only the last one moves
+// the cursor: until then, what comes again is dropped by its marks.
 //
 // A store that does not answer is tried again until the drain is to stop.
 func (d *drain) commit(ctx context.Context, p *plan) error {
@@ -54,8 +54,8 @@ func (e *entry) aboutLetter() bool {
 	return e.record != nil && !e.resolved && (e.record.Kind == drainmark.Retry || e.record.Kind == drainmark.Discard)
 }
 
-// commitEntries commits entries in one step. What the store refuses is set aside; if it cannot say what that is, the
-// entries are halved until it is found.
+// commitEntries commits entries in one step. Entries that the store refuses are set aside. If it cannot say which, the
+// entries are halved until they are found.
 func (d *drain) commitEntries(ctx context.Context, entries []entry, cursor drainmark.Cursor) error {
 	for {
 		refused, err := d.commitOnce(ctx, entries, cursor)
@@ -198,7 +198,8 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 }
 
 // misses says whether records of the run are missing. The marks of a dead letter that is retried or discarded are done
-// already, unless their producer has been forgotten: then nothing is missing of it, and adding them would make a hole.
+// already, unless their producer has been forgotten: then none of its records are missing, and adding them would make a
+// hole.
 func (d *drain) misses(run drainmark.Run) bool {
 	producer, known := d.progress.Producers[run.Producer]
 	return known && !producer.Done.Contains(run.First, run.Last)

@@ -2,9 +2,9 @@
 // that it holds it receives batches, drops what the progress already has, commits the rest together with the new
 // progress in one atomic step, and only then acknowledges to the broker.
 //
-// consumer.go runs the drains; share.go shares the partitions among the consumers that are alive, standing.go notices
-// which of them this one cannot drain, and waiting.go which others keep; drain.go is the state machine of one partition;
-// plan.go makes operations of records; commit.go commits them; skew.go tells whose clocks are wrong.
+// consumer.go runs the drains. share.go shares the partitions among the consumers that are alive, standing.go notices
+// which of them this one cannot drain, and waiting.go which others keep. drain.go is the state machine of one
+// partition, plan.go makes operations of records, and commit.go commits them. skew.go tells whose clocks are wrong.
 package consumer
 
 import (
@@ -25,18 +25,18 @@ import (
 
 // Limits bound what a consumer holds and waits for. The zero value of a field means its default.
 type Limits struct {
-	Lease             time.Duration // of a claim; 5 s
-	HandOver          time.Duration // how soon a partition that another consumer gives up is taken; 200 ms, a third of Lease at most
-	CommitRecords     int           // a commit takes whole batches until it has so many records; 2,000
-	CommitBytes       int           // or so many bytes; 8 MiB
-	CommitTimeout     time.Duration // of one attempt to commit, claim or read; 10 s
-	OpenTimeout       time.Duration // of one attempt to subscribe, which includes the broker's finding a new leader; 20 s
-	Drain             time.Duration // for what is in hand when Run is to end; 5 s
-	GapTries          int           // openings in a row that show the same gap before it is passed; 5
-	GapWait           time.Duration // the longest wait between two of them; 1 s
-	Sweep             time.Duration // between two sweeps of the store; 5 s
-	KeyRetention      time.Duration // so long an idempotency key is kept after its commit; 25 h, for keys are good for at least 24 h
-	ProducerRetention time.Duration // so long receipts are good after their producer's last record; 7 days. See drainmark.KeptFor
+	Lease             time.Duration // of a claim (default 5 s)
+	HandOver          time.Duration // until a partition given up is taken (default 200 ms, at most a third of Lease)
+	CommitRecords     int           // a commit takes whole batches until it has so many records (default 2,000)
+	CommitBytes       int           // or so many bytes (default 8 MiB)
+	CommitTimeout     time.Duration // of one attempt to commit, claim or read (default 10 s)
+	OpenTimeout       time.Duration // of one attempt to subscribe, elections included (default 20 s)
+	Drain             time.Duration // for what is in hand when Run is to end (default 5 s)
+	GapTries          int           // openings in a row that show the same gap before it is passed (default 5)
+	GapWait           time.Duration // the longest wait between two of them (default 1 s)
+	Sweep             time.Duration // between two sweeps of the store (default 5 s)
+	KeyRetention      time.Duration // of an idempotency key after its commit (default 25 h, promised are 24 h)
+	ProducerRetention time.Duration // of receipts after their producer's last record (default 7 days)
 }
 
 func (l Limits) withDefaults() Limits {
@@ -66,13 +66,13 @@ func set[T comparable](field *T, value T) {
 type Config struct {
 	Broker     broker.Broker
 	Store      store.Store
-	Owner      string // names this consumer in claims; no two that run at the same time may have the same
+	Owner      string // names this consumer in claims, and must differ from that of any other running at the same time
 	Partitions int
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
-	// Now is this process' wall clock, time.Now if nil. It only stamps what is shown to people; durations are measured
-	// with the monotonic clock, so that it may be wrong and may jump.
+	// Now is this process' wall clock, time.Now if nil. It only stamps what is shown to people. It may be wrong and may
+	// jump, because durations are measured with the monotonic clock.
 	Now func() time.Time
 	// Accounts says whether everything that was accepted for the partition of a progress is known to be in it, or is shown
 	// to be missing, record by record, by somebody else. Then a loss of the broker needs no dead letter. It may be called by
@@ -91,7 +91,7 @@ type Consumer struct {
 	draining map[int]*drain // by partition
 	standing standing
 	ended    chan struct{} // has something in it when a drain has ended
-	last     []memory      // by partition; a drain's own while it runs
+	last     []memory      // by partition, a drain's own while it runs
 }
 
 // common is what a consumer and its drains use. It does not change while they run.
@@ -116,7 +116,7 @@ type memory struct {
 	gaps     map[drainmark.ProducerID]gap
 }
 
-// New returns a Consumer; it does nothing before Run.
+// New returns a Consumer. It does nothing before Run.
 func New(c Config) *Consumer {
 	last := make([]memory, c.Partitions)
 	for p := range last {
@@ -151,7 +151,7 @@ func New(c Config) *Consumer {
 func newEpoch() uint64 { return rand.Uint64N(1<<63-1) + 1 }
 
 // Run drains until ctx ends. Then it commits and acknowledges what is in hand, for at most Limits.Drain, gives its
-// claims up, and returns when nothing of it runs any more.
+// claims up, and returns when all its goroutines have ended.
 func (c *Consumer) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	running.Go(func() { c.sweep(ctx) })
@@ -244,7 +244,7 @@ func (c *Consumer) start(ctx context.Context, partition int, running *sync.WaitG
 	})
 }
 
-// sweep lets the store delete what nobody can see any more, of the partitions that are held, until ctx ends.
+// sweep lets the store delete what nobody can see, in the partitions that are held, until ctx ends.
 func (c *Consumer) sweep(ctx context.Context) {
 	tick := time.NewTicker(c.limits.Sweep)
 	defer tick.Stop()
@@ -274,9 +274,9 @@ func (c *Consumer) held() []int {
 	return slices.Collect(maps.Keys(c.draining))
 }
 
-// sweepPartition lets the store delete what can go. How old something is, the store tells by the partition's own clock:
-// see partitionClock. Of a producer that is as old, and of whom the broker still keeps something, the progress stays: it
-// is what drops that if it is delivered again.
+// sweepPartition lets the store delete what can go. The store tells ages by the partition's own clock: see
+// partitionClock. The progress of an old producer stays while the broker still keeps something from it, because the
+// progress is what drops redelivered records.
 func (c *Consumer) sweepPartition(ctx context.Context, partition int) error {
 	sweep := store.Sweep{Partition: partition, Keys: c.limits.KeyRetention, Producers: drainmark.KeptFor(c.limits.ProducerRetention)}
 	silent, err := c.store.Silent(ctx, partition, sweep.Producers)
@@ -292,7 +292,7 @@ func (c *Consumer) sweepPartition(ctx context.Context, partition int) error {
 	return err
 }
 
-// forgettable returns those of the producers of whom the broker keeps nothing that could be delivered again.
+// forgettable returns the producers from which the broker keeps nothing that could be delivered again.
 func (c *Consumer) forgettable(ctx context.Context, partition int, producers []drainmark.ProducerID) ([]drainmark.ProducerID, error) {
 	call, cancel := context.WithTimeout(ctx, c.limits.CommitTimeout)
 	defer cancel()

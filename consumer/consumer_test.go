@@ -34,7 +34,7 @@ type rig struct {
 	now       func() time.Time // the consumer's wall clock, if set
 	limits    Limits           // the consumer's
 	stop      func()
-	logged    bytes.Buffer                  // by consumers; to be read when none runs
+	logged    bytes.Buffer                  // by consumers, to be read when none runs
 	wrapStore func(store.Store) store.Store // the consumer's store, if set
 	registry  *prometheus.Registry          // of the consumer that was begun last
 	accounts  func(drainmark.Progress) bool // the consumer's
@@ -77,7 +77,7 @@ func (r *rig) begin() {
 	r.stop = func() { cancel(); <-ended }
 }
 
-// publish publishes records, the first of which has a sequence.
+// publish publishes records. The first has the sequence given.
 func (r *rig) publish(first uint64, records ...drainmark.Record) {
 	r.t.Helper()
 	for i := range records {
@@ -98,7 +98,7 @@ func message(text string) drainmark.Record {
 	return drainmark.Record{Kind: drainmark.Append, Log: "log", ContentType: "text/plain", Body: []byte(text)}
 }
 
-// wait lets virtual time pass, until nothing moves any more.
+// wait lets virtual time pass, until nothing moves.
 func (r *rig) wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
@@ -166,7 +166,7 @@ func TestDropsWhatComesAgain(t *testing.T) {
 		r.publish(1, message("a"), message("b"))
 		r.wait(time.Second)
 		r.publish(1, message("a"), message("b"))
-		r.publish(2, message("b"), message("c")) // half of it is new
+		r.publish(2, message("b"), message("c")) // half the batch is new
 		r.wait(time.Second)
 		r.expect("a", "b", "c")
 		if n := testutil.ToFloat64(r.consumer.metrics.duplicates); n != 5 {
@@ -317,14 +317,14 @@ func TestGapThatIsFilledByOpeningAgain(t *testing.T) {
 		r.publish(1, message("1"))
 		r.begin()
 		r.wait(30 * time.Second)
-		// The broker has both, in the wrong order. Nothing is lost; order is the broker's to keep.
+		// The broker has both, in the wrong order. Nothing is lost. Order is the broker's to keep.
 		if got := r.texts(); len(got) != 2 {
 			t.Errorf("the log shows %q", got)
 		}
 	})
 }
 
-// The one bad record is set aside, whether the store can say which it is or not; the rest is persisted around it.
+// The one bad record is set aside, whether the store can say which it is or not. The rest is persisted around it.
 func TestRefusedRecord(t *testing.T) {
 	t.Parallel()
 	for _, blindly := range []bool{false, true} {

@@ -32,7 +32,7 @@ type drain struct {
 	stop      context.CancelFunc
 	stopped   <-chan struct{} // closed when it is to end: what is in hand is committed, and nothing tried again
 	holder    *store.Holder
-	givenUp   bool // because it was stuck; it is about to end. Guarded by Consumer.mu
+	givenUp   bool // because it was stuck, and it is about to end. Guarded by Consumer.mu
 	log       *slog.Logger
 	clock     partitionClock // of this claim
 	stamps    stamps         // of this subscription
@@ -41,7 +41,7 @@ type drain struct {
 	claimed  atomic.Bool   // it holds the claim, as far as it knows
 
 	mu       sync.Mutex
-	receiver broker.Receiver // changed with mu held; nil while there is none
+	receiver broker.Receiver // changed with mu held, nil while there is none
 	openedAt time.Time       // when the receiver was opened
 	opening  bool            // the broker has been asked for one and has not answered yet
 	plight   plight
@@ -51,7 +51,7 @@ type drain struct {
 	retry  backoff.Backoff
 }
 
-// state does one step and returns the next; nil ends the drain.
+// state does one step and returns the next. nil ends the drain.
 type state func(context.Context) state
 
 func (d *drain) run(ctx context.Context) {
@@ -330,8 +330,8 @@ type gap struct {
 	grown   int // how many in a row have shown one that begins there and ends there or later
 }
 
-// grownGapTries is how many times Limits.GapTries a gap is tried again that does not stay the same, but never shrinks. One
-// that shrinks is still being filled; where a broker keeps no order it may grow again before it is, and passing it would
+// grownGapTries is how many times Limits.GapTries a gap is tried again that does not stay the same, but never shrinks.
+// One that shrinks is still being filled. On a broker without order it may grow again before that, and passing it would
 // cost its order.
 const grownGapTries = 4
 
@@ -359,8 +359,8 @@ func (d *drain) passGap(ctx context.Context, err error) state {
 	}
 	found.grown++
 	found.same++
-	// What counts is in a row; what is to be passed already is not tried again because of what is behind it. A broker
-	// without an order shows the gaps of several producers in turn, and never one of them in a row.
+	// Only tries in a row count. A gap that is to be passed already is not tried again because of what is behind it. A
+	// broker without an order shows the gaps of several producers in turn, and never one of them in a row.
 	if d.broker.Traits().Ordered {
 		maps.DeleteFunc(d.gaps, func(_ drainmark.ProducerID, g gap) bool { return !d.toleratesGap(g.missing) })
 	}

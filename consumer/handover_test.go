@@ -12,7 +12,7 @@ import (
 	storememory "github.com/drainmark/drainmark/store/memory"
 )
 
-// What a consumer gives up in order is taken by the others much sooner than its lease would have expired.
+// The others take what a consumer gives up in order much sooner than its lease would have expired.
 func TestHandsOver(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

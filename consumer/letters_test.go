@@ -12,8 +12,8 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// accountsFor expects that the retry with a sequence is told to be rejected, because of a letter that has stayed for a
-// reason; or that it is not, for an empty one.
+// accountsFor expects that the retry with a sequence is reported as rejected, because of a letter that has stayed for a
+// reason, or that it is not, if the reason is empty.
 func (r *rig) accountsFor(sequence uint64, letter, reason string) {
 	r.t.Helper()
 	run := drainmark.Run{Producer: r.producer, First: sequence, Last: sequence}
@@ -120,7 +120,7 @@ func bodyOf(l drainmark.DeadLetter) string {
 	return string(r.Body)
 }
 
-// stale is a store that once answers as an old master does that nobody writes to any more.
+// stale is a store that once answers like an old master that no longer gets writes.
 type stale struct {
 	store.Store
 	once *atomic.Bool

@@ -14,8 +14,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
-// A gap has everything read again. What is gone by then had been persisted: it is no loss, nor is it one later, because
-// the search takes the store's cursor nowhere back.
+// A gap has everything read again. Records that are gone by then had been persisted. They are no loss, neither now nor
+// later, because the search never moves the store's cursor back.
 func TestWhatIsPurgedAfterItWasPersistedIsNoLoss(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
@@ -51,7 +51,8 @@ func TestWhatIsPurgedAfterItWasPersistedIsNoLoss(t *testing.T) {
 	})
 }
 
-// What was purged before it had been read, and a gap, come at once: what the gap ends is not told less, nor more.
+// A purge before the records had been read, and a gap, come at once. The loss that is told is neither too small nor too
+// large.
 func TestALossBesideAGapIsToldOnce(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
@@ -79,7 +80,7 @@ func TestALossBesideAGapIsToldOnce(t *testing.T) {
 	})
 }
 
-// Where somebody knows what was accepted, and shows what of it is missing, no dead letter stands for what the broker has lost.
+// If somebody knows what was accepted, and shows what is missing, no dead letter stands for what the broker has lost.
 // The cursor moves past it all the same.
 func TestALossThatIsAccountedForIsNoDeadLetter(t *testing.T) {
 	t.Parallel()
@@ -136,7 +137,7 @@ func (c *cursors) wentBack() (before, after string) {
 	return "", ""
 }
 
-// watched is a store of which the commits' cursors are noted: those of the memory broker, which are numbers.
+// watched is a store that notes the commits' cursors: those of the memory broker, which are numbers.
 type watched struct {
 	store.Store
 	seen *cursors

@@ -11,7 +11,7 @@ import (
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 )
 
-// What the test application does on purpose is told apart from what somebody has to be woken for, and so is giving up.
+// Metrics tell what the test application does on purpose, and giving up, apart from what somebody has to be woken for.
 func TestDeadLettersAreCounted(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {

@@ -16,7 +16,7 @@ type plan struct {
 	entries []entry
 	cursor  drainmark.Cursor // behind the last delivery
 	passed  []drainmark.Run  // missing records that are passed
-	lost    []string         // why the broker does not have any more what it had stored
+	lost    []string         // why the broker no longer has what it had stored
 	spared  []string         // the same, where all that was accepted is accounted for
 }
 
@@ -107,8 +107,8 @@ func (d *drain) reportPassed(p *plan) {
 	}
 }
 
-// lost makes the entry that sets a dead letter in place of what the broker does not have any more. So barriers and the
-// list of dead letters tell of it, until somebody discards it.
+// lost makes the entry that sets a dead letter in place of what the broker no longer has. So barriers and the list of
+// dead letters report it, until somebody discards it.
 func (d *drain) lost(delivery *broker.Delivery) entry {
 	reason := "lost by the broker: " + delivery.Lost
 	sum := sha256.Sum256([]byte(reason))
@@ -189,7 +189,7 @@ func (d *drain) setAside(e entry, reason string) entry {
 		stripped.Reason += "; its content could not be kept: " + reason
 		stripped.Payload = nil
 		letter = &stripped
-	case e.tried != nil: // the letter stays, with what came of it
+	case e.tried != nil: // the letter stays, with its outcome
 		again := *e.tried
 		again.Reason, again.SetAsideAt, again.Attempts = reason, letter.SetAsideAt, again.Attempts+1
 		letter = &again

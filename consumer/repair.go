@@ -27,7 +27,7 @@ func (c *common) storeFailed(what string, err error, args ...any) {
 	c.misfit.Log(append(args, "and_so", what)...)
 }
 
-// noteRepair says in the log and in the metrics when nothing fails any more that somebody had to repair.
+// noteRepair says in the log and in the metrics when the calls that somebody had to repair work again.
 func (c *Consumer) noteRepair() {
 	if c.broken() {
 		return

@@ -15,10 +15,10 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// damagedStore is a store of which one kind of call fails until somebody repairs it.
+// damagedStore is a store with one kind of call that fails until somebody repairs it.
 type damagedStore struct {
 	store.Store
-	call atomic.Pointer[string] // which; nil for none
+	call atomic.Pointer[string] // which, nil for none
 }
 
 func (s *damagedStore) breaks(call string) { s.call.Store(&call) }
@@ -58,7 +58,7 @@ func (s *damagedStore) Sweep(ctx context.Context, sweep store.Sweep) (bool, erro
 	return s.Store.Sweep(ctx, sweep)
 }
 
-// What somebody has to repair in the store is an error in the log, in few lines, and a metric, and the consumer is not
+// A store that somebody has to repair is an error in the log, in few lines, and a metric, and makes the consumer not
 // ready at once. It goes on by itself when it has been repaired.
 func TestAStoreThatHasToBeRepaired(t *testing.T) {
 	t.Parallel()

@@ -36,7 +36,7 @@ func (d *drain) gather(ctx context.Context) {
 // anew first: whoever has noted the epoch of this subscription sends another fence, and what is sent from then on is
 // delivered to the next subscription. A broker that keeps its order needs none of this, and its barriers allow none.
 //
-// Nothing is acknowledged. What comes again is dropped by its marks.
+// Nothing is acknowledged. Redelivered records are dropped by their marks.
 func (d *drain) salvage(ctx context.Context) error {
 	if d.broker.Traits().Ordered || len(d.unbroken(d.inHand)) == 0 {
 		return nil

@@ -63,8 +63,8 @@ func turnRound(r *rig) {
 	}
 }
 
-// What is salvaged may stand in front of what a fence was sent behind. So it is committed under an epoch that no barrier
-// has noted when it sent that fence.
+// Salvaged records may stand in front of those that a fence was sent behind. So it is committed under an epoch that no
+// barrier has noted when it sent that fence.
 func TestWhatIsSalvagedHasAnEpochOfItsOwn(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{}, func(r *rig) {

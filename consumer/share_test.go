@@ -10,7 +10,7 @@ import (
 )
 
 // TestSharesEvenly lets owners, one after the other in any order, do what fairShare says, from any start, until nothing
-// changes any more. Then all partitions must be held, and the numbers differ by one at most.
+// changes. Then all partitions must be held, and the numbers differ by one at most.
 func TestSharesEvenly(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

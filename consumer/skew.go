@@ -16,9 +16,9 @@ import (
 // own clock, and with each other.
 //
 // An old stamp is no proof: a record may have waited, in the backlog or for the broker. One that is ahead of this
-// consumer's clock is. One that is behind counts only if it came after a pause in which nothing else was there to come;
-// and one that is older than what stands before it in the queue, only on a broker that keeps the order. Both can still be
-// explained otherwise, each time; so they count if they are seen again and again.
+// consumer's clock is. One that is behind counts only if it came after a pause in which the queue was empty. One that
+// is older than what stands before it in the queue counts only on a broker that keeps the order. Either may still have
+// another cause each time, so they count only if they are seen again and again.
 
 const (
 	skewWindow  = 10 * time.Minute // so long a stamp counts
@@ -64,7 +64,7 @@ func newSkew(r prometheus.Registerer) *skew {
 	return s
 }
 
-// of returns the largest difference for which there is enough evidence; the zero one if there is none.
+// of returns the largest difference for which there is enough evidence, or the zero one if there is none.
 func (s *skew) of(e *evidence) difference {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -102,12 +102,12 @@ func (d *difference) atLeast(by time.Duration, producer drainmark.ProducerID) {
 
 // stamps are what is known of the stamps of one subscription, in the order of the queue.
 type stamps struct {
-	newest time.Time // that any record has; zero before the first
+	newest time.Time // that any record has, zero before the first
 	paused bool      // what was received last came after a pause
 	begun  bool      // something was received
 }
 
-// received notes that batches have come after a wait. What a subscription begins with may have been there before.
+// received notes that batches have come after a wait. The first batches of a subscription may have been there before.
 func (s *stamps) received(wait time.Duration) {
 	s.paused = s.begun && wait >= skewPause
 	s.begun = true

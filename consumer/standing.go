@@ -14,8 +14,8 @@ import (
 )
 
 // A consumer that reaches the store but not the broker must not keep partitions that others could drain. So it takes
-// part in the sharing only when the broker answers; and what it could not subscribe to for a lease it gives up, if there
-// are others: all of it, and with it its place in the group, if there is nothing that it can drain.
+// part in the sharing only when the broker answers. If there are others, it gives up the partitions that it could not
+// subscribe to for a lease. If it can drain none, it gives up all of them and its place in the group.
 //
 // Nobody knows whether the others can do better, and all of them may have lost the broker at once. So everybody stays
 // away for a while only, and the last one of the group keeps what it has and tries on.
@@ -177,8 +177,8 @@ func (c *Consumer) absent(ctx context.Context) bool {
 	return a.why != nil
 }
 
-// reconsider ends an absence when the broker answers. If it does not, that is the cause, and the absence ends with it;
-// otherwise it is something else, which may still be there, and the absence has to last for a while.
+// reconsider ends an absence when the broker answers. If it does not, that is the cause, and the absence ends with it.
+// Otherwise the cause is something else, which may still be there, and the absence has to last for a while.
 func (c *Consumer) reconsider(ctx context.Context, a absence) absence {
 	call, cancel := context.WithTimeout(ctx, c.limits.Lease)
 	defer cancel()

@@ -388,8 +388,7 @@ func TestAConsumerWhoseCommitsTheStoreRefusesIsNotReady(t *testing.T) {
 	})
 }
 
-// A broker of which something must be changed does not come back by itself: nobody has to wait to be told. Any other
-// trouble may pass.
+// A misconfigured broker does not come back by itself: nobody has to wait to be told. Any other trouble may pass.
 func TestAConsumerOfAMisconfiguredBrokerIsNotReadyAtOnce(t *testing.T) {
 	t.Parallel()
 	misconfigured := fmt.Errorf("the queue is not durable: %w", broker.ErrMisconfigured)
@@ -460,8 +459,8 @@ func (r *refusing) Heartbeat(ctx context.Context, owner string, ttl time.Duratio
 	return r.Store.Heartbeat(ctx, owner, ttl)
 }
 
-// A queue that elects a leader takes longer than a lease to answer. Whoever asks is left alone, because who begins anew
-// waits anew.
+// A queue that elects a leader takes longer than a lease to answer. A subscriber that waits is left alone, because
+// beginning anew means waiting anew.
 func TestAnAttemptThatTakesLongIsLeftAlone(t *testing.T) {
 	slow := func(g []*gate) {
 		for i := range g {

@@ -17,14 +17,14 @@ type wait struct {
 	holder string
 	alive  bool      // the holder is said to be alive
 	since  time.Time // when that was seen first
-	told   time.Time // when it was logged last; zero before that
+	told   time.Time // when it was logged last, zero before that
 }
 
 // waitAgain is the time between two log lines about the same wait.
 const waitAgain = 10 * time.Minute
 
-// waitsFor says which partitions should come to an owner that others hold, by the same rules as fairShare: those of
-// holders that are not alive; and, if it has too few and there are none to take, those of holders with more than it
+// waitsFor says which partitions that others hold should come to an owner, by the same rules as fairShare: those of
+// holders that are not alive, and, if it has too few and there are none to take, those of holders with more than it
 // should have. Of these it will get some.
 func waitsFor(owner string, partitions int, group store.Group) map[int]wait {
 	held := map[string][]int{owner: nil}

@@ -21,7 +21,7 @@ func TestWhatAConsumerWaitsFor(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		owners string
-		claims string // the owner of each partition; - for none
+		claims string // the owner of each partition, - for none
 		want   string
 	}{
 		{"nothing while it is alone", "me", "me me me me", ""},
@@ -104,7 +104,7 @@ func TestWhoWaitsForLongSaysForWhom(t *testing.T) {
 	})
 }
 
-// What is handed over in order, or taken when a lease has ended, is not worth a line.
+// A partition that is handed over in order, or taken when a lease has ended, is not worth a line.
 func TestAnOrderlyHandOverIsNotLogged(t *testing.T) {
 	crowded(t, 3, func([]*gate) {}, func(c *crowd) {
 		for range 5 {
