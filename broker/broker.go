@@ -2,8 +2,8 @@
 //
 // An adapter is dumb on purpose. Sequences, batching, retries, de-duplication, gaps, claims and metrics are written
 // once, above this seam. An adapter stores what it is given, says honestly when that is durable, hands it out again
-// until it is acknowledged, and says what it cannot do. brokertest is the suite that it must pass; CONTRIBUTING.md has
-// the checklist.
+// until it is acknowledged, and says what it cannot do. It must pass the suite brokertest. CONTRIBUTING.md has the
+// checklist.
 package broker
 
 import (
@@ -25,7 +25,7 @@ var (
 	ErrDiskFull error = diskFull{}
 	// ErrNotSent: the batch was certainly not stored, because there was no connection to send it over.
 	ErrNotSent = errors.New("the broker is not connected")
-	// ErrMisconfigured: it will not work until somebody changes something; the text says what.
+	// ErrMisconfigured: it will not work until somebody changes something. The text says what.
 	ErrMisconfigured = errors.New("the broker is not set up as Drainmark needs it")
 	// ErrNotRecorded: there is no record of a deployment (Registry).
 	ErrNotRecorded = errors.New("no deployment is recorded")
@@ -43,21 +43,22 @@ func (diskFull) Is(target error) bool { return target == ErrFull }
 type Broker interface {
 	// Publish stores one batch and returns nil once it is durable: it survives the death of the process, of the
 	// machine, and, where the broker is a cluster, of any one member. After an error other than ErrFull and ErrNotSent
-	// it may or may not be stored; the caller then publishes the same batch again before any other of that partition
+	// it may or may not be stored. The caller then publishes the same batch again before any other of that partition
 	// and producer. It is never called concurrently for one partition of one Broker value, but other processes publish
 	// to the same partition at the same time. The batch's memory belongs to the caller again when it returns.
 	Publish(ctx context.Context, partition int, batch Batch) error
 
-	// Open begins to deliver the partition's batches, each producer's in the order in which they were published.
-	// A broker that keeps its log (Traits.Replays) begins behind the cursor, which says what has been read and persisted;
-	// or at the beginning if it does not know the cursor any more. It does not care how often a partition is open.
+	// Open begins to deliver the partition's batches, each producer's in the order in which they were published. A
+	// broker that keeps its log (Traits.Replays) begins behind the cursor, which says what has been read and persisted,
+	// or at the beginning if it no longer knows the cursor. It does not care how often a partition is open.
 	//
-	// With again it begins at the beginning although it knows the cursor: the caller looks for something that it misses.
-	// The cursor still says what has been read. So what is gone up to there is not told as Delivery.Lost, and what is
-	// delivered again from there has from itself as its Cursor: reading once more takes nobody back.
+	// With again it begins at the beginning although it knows the cursor: the caller looks for something that it
+	// misses. The cursor still says what has been read. So what is gone up to there is not reported as Delivery.Lost,
+	// and redelivered batches from there have from itself as their Cursor: reading once more moves no cursor back.
 	//
-	// A broker that forgets what is acknowledged ignores both and begins with the first unacknowledged batch. Where it
-	// lets only one receiver have a partition at a time, Open may return before it is this one's turn; Receive then waits.
+	// A broker that forgets what is acknowledged ignores both and begins with the first unacknowledged batch. If it
+	// lets only one receiver have a partition at a time, Open may return before it is this one's turn, and Receive then
+	// waits.
 	Open(ctx context.Context, partition int, from drainmark.Cursor, again bool) (Receiver, error)
 
 	// Backlog says how many records of the partition are stored and not yet in the progress, which was read before the
@@ -65,25 +66,25 @@ type Broker interface {
 	// called.
 	Backlog(ctx context.Context, partition int, progress drainmark.Progress) (Backlog, error)
 
-	// Keeps returns those of the producers of which the partition of a broker that keeps its log still has a batch, be it
-	// acknowledged. Nothing of the others is delivered any more before they publish again. Of a broker that forgets what is
-	// acknowledged it returns none: nothing that was acknowledged is delivered again.
+	// Keeps returns those of the producers that still have a batch in the partition, even an acknowledged one, if the
+	// broker keeps its log. Nothing from the others is delivered before they publish again. A broker that forgets what
+	// is acknowledged returns none, because nothing acknowledged is delivered again.
 	Keeps(ctx context.Context, partition int, producers []drainmark.ProducerID) ([]drainmark.ProducerID, error)
 
-	// Ping returns nil when the broker answers and says nothing that would keep it from storing a batch; ErrFull when it
-	// says that it takes none because a limit is reached. It publishes nothing. So it may not see that a single partition
-	// is full or does not work: what Publish would do, only Publish can tell.
+	// Ping returns nil when the broker answers and says nothing that would keep it from storing a batch, and ErrFull
+	// when it says that it takes none because a limit is reached. It publishes nothing. So it may not see that a single
+	// partition is full or does not work: what Publish would do, only Publish can tell.
 	Ping(ctx context.Context) error
 
 	// Traits says what this broker can do. It always returns the same and does not block.
 	Traits() Traits
 
-	// Close ends every Publish, Open and Receive with ErrClosed, and returns when nothing of the adapter runs any more.
-	// A second call does nothing.
+	// Close ends every Publish, Open and Receive with ErrClosed, and returns when all goroutines of the adapter have
+	// ended. A second call does nothing.
 	Close() error
 }
 
-// Receiver delivers one partition's batches. Receive and Ack are called by one goroutine at a time; Close by any.
+// Receiver delivers one partition's batches. Receive and Ack are called by one goroutine at a time, Close by any.
 type Receiver interface {
 	// Receive blocks until there is at least one batch, and returns what is at hand, at most max, in order. It does not
 	// wait for more. A broker that forgets may wait for acknowledgements before it delivers more than 32 batches. After an error other than the context's the receiver is of no use: close it and open another.
@@ -112,7 +113,7 @@ type Batch struct {
 type Delivery struct {
 	Header                    // the zero Header if the broker's headers were missing or malformed
 	Payload  []byte           // belongs to the receiver of the delivery
-	Cursor   drainmark.Cursor // resume behind what has been read with this delivery; empty from a broker that forgets
+	Cursor   drainmark.Cursor // resume behind what has been read with this delivery, empty from a broker that forgets
 	StoredAt time.Time        // when the broker stored it, or zero
 	Tag      uint64           // the adapter's own, for Ack
 	// Lost says, in place of a batch, why something that was stored here is gone before it was read: it was purged or
@@ -139,10 +140,10 @@ type Count struct {
 // Backlog is what is stored and not yet persisted.
 type Backlog struct {
 	Pending  Count
-	Ready    *Count    // of those, not yet delivered; nil where the broker cannot say. Not exact: batches, even if stored twice
-	InFlight *Count    // of those, delivered and not acknowledged; nil where the broker cannot say
-	OldestAt time.Time // when the oldest pending batch was stored; zero if nothing is pending or the broker cannot say
-	AsOf     time.Time // what the clock that OldestAt is of showed when this was said; set where OldestAt is
+	Ready    *Count    // of those, not yet delivered, nil if unknown. Not exact: batches, even if stored twice
+	InFlight *Count    // of those, delivered and not acknowledged, nil if unknown
+	OldestAt time.Time // when the oldest pending batch was stored, zero if nothing is pending or the broker cannot say
+	AsOf     time.Time // by the clock of OldestAt, when this was said, set if OldestAt is
 }
 
 // Oldest returns how old the oldest pending batch is, and whether that is known. It is told by one clock, so it does not

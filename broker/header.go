@@ -28,8 +28,8 @@ const (
 	HeaderRecords   = "Drainmark-Records" // how many there are, for people: nothing reads it
 )
 
-// ParseHeader reads the header of a batch of the partition from the texts of its fields: numbers are decimal. What is
-// missing, malformed, or of another partition gives the zero Header.
+// ParseHeader reads the header of a batch of the partition from the texts of its fields: numbers are decimal. A header
+// that is incomplete, malformed, or of another partition gives the zero Header.
 func ParseHeader(partition int, value func(name string) string) Header {
 	number := func(name string) uint64 {
 		n, _ := strconv.ParseUint(value(name), 10, 63)

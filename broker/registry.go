@@ -15,12 +15,12 @@ import (
 type Registry interface {
 	// Enroll records e if the broker has no record, and returns what is recorded then: of several that enroll at the
 	// same time one wins, and all get its answer. If the recorded deployment is e's and e is Stored, the record becomes
-	// Stored, and stays so. What Enroll returns is as durable as a confirmed batch. After an error it may be recorded
-	// or not; the same call again is always right. ErrMisconfigured if the broker does not let us, or if the record is
-	// not one of this version's.
+	// Stored, and stays so. The deployment that Enroll returns is as durable as a confirmed batch. After an error it
+	// may be recorded or not. The same call again is always right. ErrMisconfigured if the broker does not let us, or
+	// if the record is not one of this version's.
 	Enroll(ctx context.Context, e Enrollment) (Enrollment, error)
 
-	// Recorded returns the deployment that is recorded, and records nothing. ErrNotRecorded if there is none;
+	// Recorded returns the deployment that is recorded, and records nothing. ErrNotRecorded if there is none,
 	// ErrMisconfigured as with Enroll.
 	Recorded(ctx context.Context) (drainmark.Deployment, error)
 

@@ -51,7 +51,7 @@ type Server struct {
 	Connect func(t T) broker.Broker
 	// Drop ends a connection without goodbye, as the death of its process does.
 	Drop func(t T, b broker.Broker)
-	// Kill kills the server without warning; Revive starts it again with what its disk then held. Connections from
+	// Kill kills the server without warning. Revive starts it again with what its disk then held. Connections from
 	// before are of no use to the suite afterwards, unless Reconnects is set.
 	Kill, Revive func(t T)
 	// Reconnects says that a connection from before a Kill works again some time after the Revive.
@@ -135,7 +135,7 @@ func (tc testCase) start(t T, h Harness) {
 	tc.run(newC(t, h, start(t)))
 }
 
-// What a case can need.
+// The needs that a case can have.
 func replays(_ *Server, traits broker.Traits) bool  { return traits.Replays }
 func forgets(_ *Server, traits broker.Traits) bool  { return !traits.Replays }
 func canKill(s *Server, _ broker.Traits) bool       { return s.Kill != nil }

@@ -90,7 +90,7 @@ func ping(c *C) {
 }
 
 func closeLeaksNothing(c *C) {
-	// What the server itself has running, if it is in this process, is there from the first use of the partitions.
+	// The goroutines of the server itself, if it is in this process, are there from the first use of the partitions.
 	c.publish(c.connect(), batchIn(0, 2, 1, 1), batchIn(1, 2, 1, 1))
 	before := goleak.IgnoreCurrent()
 	b := c.connect()

@@ -214,7 +214,7 @@ func (c *C) backlog(b broker.Broker, p drainmark.Progress) broker.Backlog {
 	return got
 }
 
-// pending checks the backlog: equal to want where it claims to be exact, as it must if the trait is claimed; otherwise
+// pending checks the backlog: equal to want where it claims to be exact, as it must if the trait is claimed, otherwise
 // at most want.
 func (c *C) pending(b broker.Broker, p drainmark.Progress, want uint64) broker.Backlog {
 	c.Helper()

@@ -10,8 +10,8 @@ import (
 	"github.com/drainmark/drainmark/broker/memory"
 )
 
-// adapter is the memory broker with some of its behaviour replaced; a hook that is nil leaves it as it is. The adapter
-// without hooks is right, and reconnects after a kill.
+// adapter is the memory broker with some of its behaviour replaced. A nil hook leaves it as it is. The adapter without
+// hooks is right, and reconnects after a kill.
 type adapter struct {
 	memory.Options
 	publish       func(c *conn, ctx context.Context, partition int, b broker.Batch) error

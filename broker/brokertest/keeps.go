@@ -15,7 +15,7 @@ var keepsCases = []testCase{
 	{name: "of whom something is kept, it is kept after the server was killed", run: keepsAfterKill, needs: replaysAndCanKill, kills: true},
 }
 
-// keeps checks of which of the producers 1 to 4 partition 0 has something.
+// keeps checks which of the producers 1 to 4 have something in partition 0.
 func (c *C) keeps(b broker.Broker, want ...byte) {
 	c.Helper()
 	var asked, expected []drainmark.ProducerID

@@ -11,7 +11,7 @@ import (
 
 type producers = []drainmark.ProducerID
 
-// changesKeeps makes an adapter that says something else of whom it keeps something.
+// changesKeeps makes an adapter that names other producers from which it keeps something.
 func changesKeeps(options memory.Options, keeps func(c *conn, partition int, asked producers) producers) func() *adapter {
 	return func() *adapter { return &adapter{Options: options, keeps: keeps} }
 }

@@ -44,7 +44,7 @@ func (r *recorder) replay(t T) {
 	}
 }
 
-// protect runs f on a goroutine of its own, which Fatalf ends; a panic is a failure.
+// protect runs f on a goroutine of its own, which Fatalf ends. A panic is a failure.
 func (r *recorder) protect(f func()) {
 	done := make(chan struct{})
 	go func() {

@@ -209,7 +209,7 @@ func closedRegistry(c *registryC) {
 	}
 }
 
-// shows checks what is recorded; the zero deployment is none.
+// shows checks what is recorded. The zero deployment is none.
 func (c *registryC) shows(r broker.Registry, want drainmark.Deployment) {
 	c.Helper()
 	ctx, cancel := context.WithTimeout(c.Context(), c.patience)

@@ -31,7 +31,7 @@ func harness(options memory.Options) brokertest.Harness {
 	return brokertest.Harness{Start: start(options), StartSmall: start(small), Quiet: 20 * time.Millisecond}
 }
 
-// serve describes the server to the suite. A kill ends all connections; what is stored stays, as it would on a disk.
+// serve describes the server to the suite. A kill ends all connections. Stored batches stay, as they would on a disk.
 func serve(server *memory.Server) *brokertest.Server {
 	var mu sync.Mutex
 	var clients []*memory.Client

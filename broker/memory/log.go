@@ -10,12 +10,12 @@ import (
 	"github.com/drainmark/drainmark/broker"
 )
 
-// log keeps every batch for ever; any number of receivers read it, each at its own place.
+// log keeps every batch for ever. Any number of receivers read it, each at its own place.
 type log struct {
 	entries []*entry // the i-th has the index i+1
 	stored  records
 	acked   uint64 // the highest acknowledged index
-	purged  uint64 // entries up to this index are not delivered any more
+	purged  uint64 // entries up to this index are no longer delivered
 }
 
 func newLog() *log { return &log{stored: records{}} }
@@ -68,7 +68,7 @@ func (l *log) release(*receiver) {}
 
 func (l *log) purge() { l.purged = uint64(len(l.entries)) }
 
-// trim also ends what is told of them: a producer of which nothing is left is as if it had never been.
+// trim also ends what is told of them: a producer that has nothing left is as if it had never been.
 func (l *log) trim() {
 	l.purged = max(l.purged, l.acked)
 	l.stored = records{}

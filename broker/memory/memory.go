@@ -20,23 +20,23 @@ const defaultMaxPayload = 8 << 20
 
 // Options are a Server's traits and limits.
 type Options struct {
-	Partitions int  // how many there are; 0 means 1
-	Replays    bool // keep every batch for ever; otherwise forget what is acknowledged
-	// Ordered puts what a receiver gives back in front of everything else; otherwise it goes behind everything that is
-	// ready. A broker that replays is always ordered.
+	Partitions int  // how many there are, 0 means 1
+	Replays    bool // keep every batch for ever, otherwise forget what is acknowledged
+	// Ordered puts what a receiver gives back in front of everything else, otherwise behind everything that is ready. A
+	// broker that replays is always ordered.
 	Ordered    bool
-	MaxPayload int              // bytes; 0 means 8 MiB
-	MaxBatches int              // how many unacknowledged batches a partition holds; 0 means no limit
+	MaxPayload int              // in bytes, 0 means 8 MiB
+	MaxBatches int              // how many unacknowledged batches a partition holds, 0 means no limit
 	Reserve    int              // how many urgent ones it holds besides
 	DiskFull   bool             // a full partition is one whose disk is full
-	Now        func() time.Time // the server's clock, for StoredAt; nil means time.Now
+	Now        func() time.Time // the server's clock, for StoredAt, nil means time.Now
 }
 
 // Server stands for the broker's process: what all connections share. Its methods may be called concurrently.
 type Server struct {
 	options Options
 
-	mu         sync.Mutex // guards everything reachable from here; nobody waits while holding it
+	mu         sync.Mutex // guards everything reachable from here, and nobody waits while holding it
 	partitions []*partition
 	enrolled   *broker.Enrollment // what is recorded, or nil
 }
@@ -130,10 +130,10 @@ func (p *partition) signal() {
 	p.changed = make(chan struct{})
 }
 
-// Client is one connection to a Server; it implements broker.Broker.
+// Client is one connection to a Server. It implements broker.Broker.
 type Client struct {
 	server    *Server
-	ended     error // why nothing works any more, or nil
+	ended     error // why nothing works now, or nil
 	receivers map[*receiver]struct{}
 }
 
@@ -166,7 +166,7 @@ func (c *Client) Publish(ctx context.Context, number int, batch broker.Batch) er
 	return nil
 }
 
-// most returns how many batches a partition holds before it refuses one; 0 is no limit.
+// most returns how many batches a partition holds before it refuses one. 0 is no limit.
 func (o Options) most(urgent bool) int {
 	if o.MaxBatches > 0 && urgent {
 		return o.MaxBatches + o.Reserve
@@ -192,8 +192,8 @@ func (c *Client) use(ctx context.Context, number int) (*partition, error) {
 	return c.server.partition(number)
 }
 
-// Open implements broker.Broker. Where the server does not replay, the newest receiver has the partition: what an
-// older one holds is given back at once, and its Receive and Ack fail.
+// Open implements broker.Broker. If the server does not replay, the newest receiver has the partition: what an older
+// one holds is given back at once, and its Receive and Ack fail.
 func (c *Client) Open(ctx context.Context, number int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -287,7 +287,7 @@ type receiver struct {
 	client    *Client
 	number    int
 	partition *partition
-	ended     error    // why nothing works any more, or nil
+	ended     error    // why nothing works now, or nil
 	next      uint64   // of a log: the index of the entry to deliver next
 	read      uint64   // of a log: the index up to which everything had been read when it was opened
 	held      []*entry // of a queue: delivered and not acknowledged, in the order of delivery

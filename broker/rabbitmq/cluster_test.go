@@ -13,7 +13,7 @@ import (
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
-// hosts is a URL with several members, the first of which is named first.
+// hosts is a URL with several members. The first member is named first.
 func hosts(members ...*servers.RabbitMQ) string {
 	u, _ := url.Parse(members[0].URL())
 	var names []string
@@ -66,7 +66,8 @@ func leaderOf(t *testing.T, queue string, members []*servers.RabbitMQ) (leader *
 }
 
 // TestClusterWhoseLeaderHangs: a batch that waits is confirmed when the queue has found a new leader, which takes
-// RabbitMQ less time than one attempt lasts. Whoever gave up sooner would begin with the old leader, again and again.
+// RabbitMQ less time than one attempt lasts. A publisher that gave up sooner would begin with the old leader, again and
+// again.
 func TestClusterWhoseLeaderHangs(t *testing.T) {
 	members := servers.StartRabbitMQCluster(t, 3)
 	first := settings{URL: hosts(members...)}.open(t, members[0])

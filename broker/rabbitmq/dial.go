@@ -91,7 +91,7 @@ func (b *Broker) dialRaw(ctx context.Context, address string) (*conn, error) {
 	raw, err := dialer.DialContext(ctx, "tcp", address)
 	var op *net.OpError
 	if errors.As(err, &op) {
-		err = op.Err // the rest of it names the address once more
+		err = op.Err // the rest names the address once more
 	}
 	if err != nil {
 		return nil, err
@@ -222,7 +222,7 @@ const (
 	amqpHeader = "AMQP\x00\x00\x09\x01" // what a server says to those who speak something else, and then hangs up
 )
 
-// explainTLS tells apart what somebody has to change about TLS. What the server says against our certificate comes as a
+// explainTLS tells apart what somebody has to change about TLS. The server's complaint about our certificate comes as a
 // text, because the client library keeps no more of it.
 func explainTLS(err error) error {
 	var certificate *tls.CertificateVerificationError

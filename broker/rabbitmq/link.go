@@ -26,8 +26,8 @@ type link struct {
 
 	mu      sync.Mutex
 	current *session      // nil while there is none
-	why     error         // why there is none; nil while it is not known yet
-	avoid   string        // the host that confirmed nothing any more: the others are tried first
+	why     error         // why there is none, nil while it is not known yet
+	avoid   string        // the host that stopped confirming: the others are tried first
 	changed chan struct{} // closed at each change
 }
 
@@ -68,8 +68,8 @@ func (l *link) connect() (*session, error) {
 // queues.
 const connectTime = 3
 
-// leave cuts a connection over which nothing is confirmed any more, and has another host tried first: this one may be in
-// the minority of a cluster that has come apart.
+// leave cuts a connection over which nothing is confirmed, and has another host tried first: this one may be in the
+// minority of a cluster that has come apart.
 func (l *link) leave(s *session) {
 	l.mu.Lock()
 	l.avoid = s.host

@@ -26,7 +26,7 @@ type lane struct {
 }
 
 // lateReturns is how many returned messages are kept until the next publish looks. Only publishes that nobody waits for
-// any more leave some behind.
+// leave some behind.
 const lateReturns = 64
 
 // Publish implements broker.Broker.
@@ -81,7 +81,7 @@ func (b *Broker) publish(ctx context.Context, lane *lane, batch broker.Batch) er
 }
 
 // unconfirmedLimit is after how many publishes that nobody confirmed, with none confirmed between them, a connection is
-// given up. A queue that finds a new leader fails one at most; a node in the minority fails all.
+// given up. A queue that finds a new leader fails one at most. A node in the minority fails all.
 const unconfirmedLimit = 2
 
 // open makes sure that the lane has a channel of the session, and that its queue is there.
@@ -120,7 +120,7 @@ func (b *Broker) openLane(ctx context.Context, l *lane, s *session) error {
 	return nil
 }
 
-// abandon closes the lane's channel in the background; the next publish opens another.
+// abandon closes the lane's channel in the background. The next publish opens another.
 func (l *lane) abandon(b *Broker) {
 	ch := l.ch
 	l.ch = nil
@@ -164,9 +164,9 @@ func (l *lane) ended() error {
 	return errors.New("the connection ended before the confirmation")
 }
 
-// mayBeFull says whether a queue that refuses a batch can have reached its limit. RabbitMQ does not give its reason. But
-// a queue that has nothing ready is not full unless all that it holds is in the hands of a consumer, which takes so much
-// and no more; so it cannot reach its leader.
+// mayBeFull says whether a queue that refuses a batch can have reached its limit. RabbitMQ does not give its reason.
+// But a queue that has nothing ready is not full unless all that it holds is in the hands of a consumer, which takes
+// only so much. So it cannot reach its leader.
 func (b *Broker) mayBeFull(ctx context.Context, queue string) bool {
 	ready, err := b.count(ctx, queue)
 	return err == nil && ready > 0 || b.config.MaxBytes/int64(b.config.Partitions) <= prefetch*maxPayload
@@ -190,7 +190,7 @@ func encode(b broker.Batch) amqp.Publishing {
 	}
 }
 
-// header reads what encode wrote; anything else gives the zero header.
+// header reads what encode wrote. Anything else gives the zero header.
 func header(partition int, from amqp.Table) broker.Header {
 	return broker.ParseHeader(partition, func(name string) string {
 		switch value := from[name].(type) {

@@ -10,8 +10,8 @@
 //     of the queue, and then activates the next.
 //   - A receiver never gives single messages back (nack, reject) and never cancels its consumer while it holds some:
 //     both put them behind others, or let the next consumer overtake them. It closes its channel.
-//   - All receivers have the same prefetch. So all that one of them held fits into the hands of the next; with a smaller
-//     prefetch, a second death would return the first part behind the rest.
+//   - All receivers have the same prefetch. So all that one of them held fits into the hands of the next. With a
+//     smaller prefetch, a second death would return the first part behind the rest.
 package rabbitmq
 
 import (
@@ -37,20 +37,20 @@ type Config struct {
 	// certfile and keyfile (paths of PEM files), server_name_indication and auth_mechanism
 	// (https://www.rabbitmq.com/docs/uri-query-parameters). User, password and vhost are percent-encoded.
 	URL        string
-	Partitions int           // how many the deployment has: 1 to drainmark.MaxPartitions; required
-	Prefix     string        // what the queues' names begin with; "drainmark"
-	MaxBytes   int64         // how much all partitions together may store; 10 GiB
-	Timeout    time.Duration // how long to wait for an answer of RabbitMQ, but for a confirmation; 5 s
-	Settle     time.Duration // how long a queue that may have just been made is left alone; 2 s
-	Silence    time.Duration // how long a queue may answer nothing until that is an error in the log; 45 s
-	Idle       time.Duration // how long a receiver may be given nothing though something is ready; 8 s
-	Redeclare  time.Duration // how often a queue that is published to is declared again; 30 s
+	Partitions int           // how many the deployment has: 1 to drainmark.MaxPartitions, required
+	Prefix     string        // what the queues' names begin with (default "drainmark")
+	MaxBytes   int64         // how much all partitions together may store (default 10 GiB)
+	Timeout    time.Duration // how long to wait for an answer of RabbitMQ, except a confirmation (default 5 s)
+	Settle     time.Duration // how long a queue that may have just been made is left alone (default 2 s)
+	Silence    time.Duration // how long a queue may answer nothing until that is logged as an error (default 45 s)
+	Idle       time.Duration // how long a receiver may get nothing though something is ready (default 8 s)
+	Redeclare  time.Duration // how often a queue that is published to is declared again (default 30 s)
 	Logger     *slog.Logger  // nil discards
 }
 
-// PublishAttempt is how long one Publish should be given. RabbitMQ's own queue client needs up to nine seconds to find a
-// queue's new leader, and then the batch is confirmed after all. Whoever gives up sooner and publishes again, over a new
-// channel, begins with the old leader, for as long as that one hangs.
+// PublishAttempt is how long one Publish should be given. RabbitMQ's own queue client needs up to nine seconds to find
+// a queue's new leader, and then the batch is confirmed after all. A publisher that gives up sooner and publishes
+// again, over a new channel, begins with the old leader, for as long as that one hangs.
 const PublishAttempt = 15 * time.Second
 
 const (
@@ -115,8 +115,8 @@ func misconfigured(format string, args ...any) error {
 
 // Broker implements broker.Broker on one connection to publish and to ask, and one for each receiver. They are apart
 // because RabbitMQ stops reading from a connection that publishes when it is short of memory or disk, and would not see
-// the acknowledgements, which give it room; and because a queue that does not answer must not disturb the others: the
-// client library cannot give a call up, except by cutting the connection.
+// the acknowledgements, which give it room. Also, a queue that does not answer must not disturb the others, and the
+// client library cannot give a call up except by cutting the connection.
 type Broker struct {
 	config    Config
 	endpoints []endpoint
@@ -132,7 +132,7 @@ type Broker struct {
 	pinging    singleflight.Group
 
 	mu        sync.Mutex
-	receivers map[*receiver]struct{} // those that are open; nil when the broker is closed
+	receivers map[*receiver]struct{} // those that are open, nil when the broker is closed
 }
 
 var _ broker.Broker = (*Broker)(nil)
@@ -255,7 +255,7 @@ func (b *Broker) explain(what string, err error) error {
 	return fmt.Errorf("%s: %w", what, err)
 }
 
-// start runs f until Close, which waits for it; after Close it does nothing.
+// start runs f until Close, which waits for it. After Close it does nothing.
 func (b *Broker) start(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -18,7 +18,7 @@ func TestRabbitMQ(t *testing.T) {
 	ca := servers.NewAuthority(t)
 	certificate, key := ca.Issue("server")
 	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{CA: ca.Path, Certificate: certificate, Key: key})
-	t.Run("conformance", func(t *testing.T) { conform(t, server) }) // first: a case of it needs quiet
+	t.Run("conformance", func(t *testing.T) { conform(t, server) }) // first: one of its cases needs quiet
 	t.Run("what a server suffers", func(t *testing.T) { t.Parallel(); maltreat(t) })
 	t.Run("registry", func(t *testing.T) { t.Parallel(); registers(t, server) })
 	t.Run("amqps", func(t *testing.T) { t.Parallel(); secured{server, ca}.amqps(t) })

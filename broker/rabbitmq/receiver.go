@@ -27,11 +27,11 @@ type receiver struct {
 	came    uint64 // the tag of the newest delivery
 	acked   uint64 // the highest tag that was acknowledged
 	warned  bool   // that batches come again and again
-	err     error  // why it is of no use any more
+	err     error  // why it is no longer of use
 }
 
 // Open implements broker.Broker. The cursor is ignored: RabbitMQ forgets what is acknowledged. Another receiver of the
-// partition, in whatever process, may be the active one; Receive then waits until that one is closed or dead.
+// partition, in any process, may be the active one. Receive then waits until that one is closed or dead.
 func (b *Broker) Open(ctx context.Context, partition int, _ drainmark.Cursor, _ bool) (broker.Receiver, error) {
 	if err := b.check(partition); err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (r *receiver) pump(deliveries <-chan amqp.Delivery) {
 	r.end(err)
 }
 
-// end makes the receiver of no use. What waits is dropped: it comes again.
+// end makes the receiver of no use. Waiting batches are dropped, because they come again.
 func (r *receiver) end(err error) {
 	r.mu.Lock()
 	if r.err == nil {

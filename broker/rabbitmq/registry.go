@@ -216,8 +216,8 @@ func (r *registry) publishOne(ctx context.Context, ch *amqp.Channel, m amqp.Publ
 	}
 }
 
-// read reads the queue from its beginning to the last of its own messages, and returns what is recorded. What it does not
-// acknowledge goes back when the channel is closed.
+// read reads the queue from its beginning to the last of its own messages, and returns what is recorded. Unacknowledged
+// messages go back when the channel is closed.
 func (r *registry) read(ctx context.Context, ch *amqp.Channel, own []string) (recorded broker.Enrollment, err error) {
 	deliveries, err := ch.ConsumeWithContext(ctx, r.queue, "", false, false, false, false, nil)
 	if err != nil {

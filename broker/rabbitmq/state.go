@@ -28,7 +28,7 @@ type queueState struct {
 	mu      sync.Mutex
 	settled bool
 	since   time.Time // when it was seen first, with nothing and nobody in it
-	silent  time.Time // since when it has answered nothing; zero if it answers
+	silent  time.Time // since when it has answered nothing, zero if it answers
 	told    bool      // that it is silent
 }
 

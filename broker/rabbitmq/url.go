@@ -13,8 +13,8 @@ var parameters = []string{
 	"heartbeat", "connection_timeout", "channel_max", "auth_mechanism", "cacertfile", "certfile", "keyfile", "server_name_indication",
 }
 
-// parseURL splits a URL with several hosts into URLs with one. Its errors show nothing of the URL but what cannot be a
-// password: net/url's own quote all of it.
+// parseURL splits a URL with several hosts into URLs with one. Its errors show only parts of the URL that cannot be a
+// password. net/url's own quote all of it.
 func parseURL(from string) ([]endpoint, error) {
 	scheme, rest, ok := strings.Cut(from, "://")
 	if !ok || scheme != "amqp" && scheme != "amqps" {
