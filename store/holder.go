@@ -19,7 +19,7 @@ const ReasonKeyReused = "idempotency-key-reused: the key was used before for a d
 type Commit struct {
 	Partition  int
 	Epoch      uint64 // must be the claim's
-	Revision   uint64 // must be the progress's; the commit makes it one more
+	Revision   uint64 // must be the progress's, and the commit makes it one more
 	Now        time.Time
 	Operations []Operation
 
@@ -61,16 +61,16 @@ type Committed struct {
 	KeyDuplicates int // appends that were dropped because their key was known
 }
 
-// Holder commits to one partition for whoever has claimed it: it reads what the commit needs to know, decides what becomes
-// of it, and writes that. Nobody else writes to the logs of the partition meanwhile, or the write is fenced; so it
-// remembers where they end. Its method must not be called concurrently.
+// Holder commits to one partition for its claim's owner: it reads what the commit needs to know, decides what to write,
+// and writes that. Nobody else writes to the logs of the partition meanwhile, or the write is fenced. So it remembers
+// where they end. Its method must not be called concurrently.
 type Holder struct {
 	store      Store
 	partitions int
 	version    drainmark.Version // of the state that heads is of
 	heads      map[string]drainmark.LogInfo
 	digester   digester
-	messages   []NewMessage // of the commit in progress; kept because it is large
+	messages   []NewMessage // of the commit in progress, kept because it is large
 }
 
 const (
@@ -83,10 +83,10 @@ func NewHolder(s Store, partitions int) *Holder {
 	return &Holder{store: s, partitions: partitions, heads: map[string]drainmark.LogInfo{}}
 }
 
-// Commit applies the operations in their order together with the new progress, all or nothing, and durably: it is in force
-// when Commit returns nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not the commit's, and
-// with *Refused if an operation can never be applied; both change nothing. After any other error it may or may not be in
-// force; the same commit again then gives nil or ErrFenced.
+// Commit applies the operations in their order together with the new progress, all or nothing, and durably: it is in
+// force when Commit returns nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not the
+// commit's, and with *Refused if an operation can never be applied. Both change nothing. After any other error it may
+// or may not be in force. The same commit again then gives nil or ErrFenced.
 func (h *Holder) Commit(ctx context.Context, c Commit) (Committed, error) {
 	doing := func(err error) error { return fmt.Errorf("committing to partition %d: %w", c.Partition, err) }
 	before := drainmark.Version{Epoch: c.Epoch, Revision: c.Revision}
@@ -163,7 +163,7 @@ type logDraft struct {
 	LogWrite
 	known   bool              // where it ends is known
 	foreign string            // why nothing can be written to it, if so
-	keys    map[string]Digest // those known; nil if the commit names none
+	keys    map[string]Digest // those known, nil if the commit names none
 	names   []string          // the keys that the commit names
 	appends int               // how many messages there can be
 }

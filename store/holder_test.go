@@ -146,7 +146,7 @@ func TestAHolderIsFencedByWhatItFinds(t *testing.T) {
 	}
 }
 
-// A write of which nobody knows whether it was made is made once, however often it is tried.
+// A write whose outcome is unknown is made once, however often it is tried.
 func TestAHolderTriesAgain(t *testing.T) {
 	t.Parallel()
 	for name, before := range map[string]bool{"before": true, "after": false} {

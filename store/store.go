@@ -1,10 +1,11 @@
 // Package store is the seam between the consumer, which commits to the store's master, and the backend, which reads
 // from a replica.
 //
-// An adapter is dumb on purpose: it reads rows and writes rows, all or nothing, after checking that the writer still holds
-// the partition and builds on the newest revision. Holder decides above it, once, what a commit makes of the rows:
-// positions, idempotency keys, the count of dead letters. What to commit, de-duplication by mark, bisecting and retries
-// are the consumer's. storetest is the suite that every adapter must pass; CONTRIBUTING.md has the checklist.
+// An adapter is dumb on purpose: it reads rows and writes rows, all or nothing, after checking that the writer still
+// holds the partition and builds on the newest revision. Holder decides above it, once, what a commit makes of the
+// rows: positions, idempotency keys, the count of dead letters. The consumer decides what to commit, and does
+// de-duplication by mark, bisecting and retries. Every adapter must pass the suite storetest. CONTRIBUTING.md has the
+// checklist.
 package store
 
 import (
@@ -17,8 +18,8 @@ import (
 	"github.com/drainmark/drainmark"
 )
 
-// Errors that an adapter tells apart, wrapped with what it was doing; that something was opened says who opens it. Every
-// other error means: the store does not answer properly, the outcome is unknown, try again.
+// Errors that an adapter tells apart, wrapped with what it was doing. The caller that opens a store adds which one.
+// Every other error means: the store does not answer properly, the outcome is unknown, try again.
 var (
 	// ErrHeld: another owner holds the partition, and its lease has not expired.
 	ErrHeld = errors.New("another consumer holds the partition")
@@ -27,7 +28,7 @@ var (
 	ErrFenced = errors.New("the claim or the progress has moved on")
 	// ErrNotFound: there is no such thing.
 	ErrNotFound = errors.New("not found")
-	// ErrMisconfigured: it will not work until somebody changes something; the text says what.
+	// ErrMisconfigured: it will not work until somebody changes something. The text says what.
 	ErrMisconfigured = errors.New("the store does not fit")
 	// ErrClosed: the Store or Reader has been closed on this side.
 	ErrClosed = errors.New("closed")
@@ -72,7 +73,7 @@ type Store interface {
 	Deployment(ctx context.Context) (drainmark.Deployment, error)
 
 	// Heartbeat records that an owner is alive for ttl from now, extends every claim that it holds, and says who is
-	// alive and who holds what. An owner that is not heard of for its ttl is not listed any more.
+	// alive and who holds what. An owner that is not heard of for its ttl is no longer listed.
 	Heartbeat(ctx context.Context, owner string, ttl time.Duration) (Group, error)
 
 	// Claim takes the partition for ttl from now if nobody holds it, if the holder's lease has expired, or if owner
@@ -87,39 +88,38 @@ type Store interface {
 	// Leave releases all claims of the owner and forgets it.
 	Leave(ctx context.Context, owner string) error
 
-	// Find reads what a commit to the partition is planned from, all from one state, which it names. What there is not is
-	// not in the answer.
+	// Find reads what a commit to the partition is planned from, all from one state, which it names. The answer leaves
+	// out what does not exist.
 	Find(ctx context.Context, partition int, want Want) (Found, error)
 
-	// Write writes the rows together with the new progress, all or nothing, and durably: it is in force when Write returns
-	// nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not the write's, and with *Refused if
-	// a row can never be written; both change nothing. After any other error it may or may not be in force; the same write
-	// again then gives nil or ErrFenced. Nothing of w is kept or changed.
+	// Write writes the rows together with the new progress, all or nothing, and durably: it is in force when Write
+	// returns nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not the write's, and with
+	// *Refused if a row can never be written. Both change nothing. After any other error it may or may not be in force.
+	// The same write again then gives nil or ErrFenced. Nothing of w is kept or changed.
 	Write(ctx context.Context, w Write) error
 
 	// Silent returns the producers of the partition whose last record is older than age, by the progress's Clock: those
 	// that were silent for the longest time, MaxSilent at most.
 	Silent(ctx context.Context, partition int, age time.Duration) ([]drainmark.ProducerID, error)
 
-	// Sweep deletes a bounded number of things of the partition that nobody can see any more: messages that were
-	// cleared, keys that are older than s.Keys, the progress of those of s.Forget whose last record is older than
-	// s.Producers, and discarded dead letters that are older than that and of no producer that is in the progress. What is
-	// old is told by the progress's Clock, in the same step: a store that has lost its tail deletes nothing that only the
-	// lost part made old, and whoever was named and has published since is kept. It says whether there is more. It needs
-	// no claim.
+	// Sweep deletes a bounded number of things of the partition that nobody can see: messages that were cleared, keys
+	// that are older than s.Keys, the progress of those of s.Forget whose last record is older than s.Producers, and
+	// discarded dead letters that are older than that and of no producer that is in the progress. The progress's Clock
+	// tells what is old, in the same step: a store that has lost its tail deletes nothing that only the lost part made
+	// old, and a named producer that has published since is kept. It says whether there is more. It needs no claim.
 	Sweep(ctx context.Context, s Sweep) (more bool, err error)
 
 	// Close ends what is under way and frees everything. A second call does nothing.
 	Close() error
 }
 
-// Reader is a replica. Every method answers from one state of it, and a later call never from an earlier state than a
-// call before, unless the store itself has lost its tail. Its methods may be called concurrently.
+// Reader is a replica. Every method answers from one state, and a later call never from an earlier state than a call
+// before, unless the store itself has lost its tail. Its methods may be called concurrently.
 type Reader interface {
 	// Deployment returns what Init recorded. ErrNotFound from a store that is still empty.
 	Deployment(ctx context.Context) (drainmark.Deployment, error)
 
-	// Progress returns the partition's progress; of a partition that was never claimed, the zero one.
+	// Progress returns the partition's progress, the zero one if the partition was never claimed.
 	Progress(ctx context.Context, partition int) (drainmark.Progress, error)
 
 	// Claims returns the claims that have not expired, one at most a partition, in order of partition.
@@ -133,12 +133,12 @@ type Reader interface {
 	Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
 
 	// Written says which logs of the partition the commits behind a revision have written to, up to the state that it
-	// answers from. It knows the revisions of that state's past only: who has seen a state of another epoch, or a higher
-	// revision, must look at every log. It is complete for the last WrittenKept logs at least; where it does not know all,
-	// or they are more than limit, it says so.
+	// answers from. It knows only the revisions of that state's past: a caller that has seen a state of another epoch,
+	// or a higher revision, must look at every log. It is complete for the last WrittenKept logs at least. If it does
+	// not know all, or they are more than limit, it says so.
 	Written(ctx context.Context, partition int, since uint64, limit int) (Written, error)
 
-	// Rejected returns, for those of the runs (all of one partition) of which any mark was set aside, the dead letters
+	// Rejected returns, for those of the runs (all of one partition) with any mark that was set aside, the dead letters
 	// that say why, discarded ones too, without their payloads: at most so many for each run, in any order. The result
 	// keeps the order of the runs.
 	Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error)
@@ -166,12 +166,12 @@ type Reader interface {
 // PageBytes is about how many bytes of bodies a page, or a list of dead letters, holds at most.
 const PageBytes = 8 << 20
 
-// WrittenKept is how many of the logs that were written to last a reader can name at least, for each partition.
+// WrittenKept is how many logs a reader can name at least, for each partition: those written to last.
 const WrittenKept = 10_000
 
 // Written is which logs commits have written to.
 type Written struct {
-	// Logs has each log once that an append or a clear was applied to; in no order.
+	// Logs has each log once that an append or a clear was applied to, in no order.
 	Logs []string
 	// Incomplete says that there may be others. Logs is then empty.
 	Incomplete bool
@@ -182,8 +182,8 @@ type Written struct {
 type Claim struct {
 	Partition int
 	Owner     string // who holds it
-	Epoch     uint64 // which opening of the partition by that owner; random, never 0
-	Revision  uint64 // of the progress, where a claim is told; Claim ignores it
+	Epoch     uint64 // which opening of the partition by that owner, random, never 0
+	Revision  uint64 // of the progress, where a claim is reported (Claim ignores it)
 }
 
 // Group is who is alive and who holds what, at one moment.
@@ -221,7 +221,7 @@ type FoundLog struct {
 type Write struct {
 	Partition int
 	Epoch     uint64 // must be the claim's
-	Revision  uint64 // must be the progress's; the write makes it one more
+	Revision  uint64 // must be the progress's, and the write makes it one more
 
 	Logs    []LogWrite // each log once
 	Keys    []KeyWrite // none of them is known
@@ -232,11 +232,11 @@ type Write struct {
 	Producers map[drainmark.ProducerID]drainmark.ProducerProgress
 	Rejected  uint64
 	SetAside  int64         // what is added to the count of records set aside
-	Clock     time.Duration // in whole microseconds; also the time of the write for keys and letters that get old
+	Clock     time.Duration // in whole microseconds, also the time of the write for keys and letters that get old
 }
 
-// LogWrite is what a log becomes, and the messages that it gets: at the positions that end with LastPosition. Messages at
-// ClearedThrough and before are not shown any more, and Sweep deletes them.
+// LogWrite is what a log becomes, and the messages that it gets: at the positions that end with LastPosition. Messages
+// at ClearedThrough and before are no longer shown, and Sweep deletes them.
 type LogWrite struct {
 	drainmark.LogInfo
 	New       bool // there is no log of the name
@@ -274,8 +274,8 @@ func (l LetterWrite) ID() string {
 // MaxPosition is the highest position that a log can have: as many as every adapter can hold.
 const MaxPosition = 1<<40 - 1
 
-// Digest stands for the content type and body of the message that an idempotency key was first used for. It is a SHA-256;
-// an adapter may keep the first DigestBytes of it, which are enough that nobody finds another message for them.
+// Digest stands for the content type and body of the message that an idempotency key was first used for. It is a
+// SHA-256. An adapter may keep its first DigestBytes, which are enough that nobody finds another message for them.
 type Digest [sha256.Size]byte
 
 // DigestBytes is how much of a digest counts.
@@ -289,8 +289,8 @@ type Sweep struct {
 	Partition int
 	Keys      time.Duration
 	Producers time.Duration
-	// Forget has producers of whom the broker keeps nothing: what was forgotten and came again would be persisted again.
-	// MaxSilent at most.
+	// Forget has producers from which the broker keeps nothing: forgotten records that came again would be persisted
+	// again. MaxSilent at most.
 	Forget []drainmark.ProducerID
 }
 
@@ -304,7 +304,7 @@ type Page struct {
 	Version  drainmark.Version // of the log's partition, in the same state
 }
 
-// DeadLetter is a dead letter in its partition's list. Ordinals rise; discarding and retrying leave holes.
+// DeadLetter is a dead letter in its partition's list. Ordinals rise. Discarding and retrying leave holes.
 type DeadLetter struct {
 	drainmark.DeadLetter
 	Ordinal uint64

@@ -1,10 +1,10 @@
-// Package memory is the reference adapter of the store seam: a database in the process's memory, for tests. What it
-// persists dies with the process.
+// Package memory is the reference adapter of the store seam: a database in the process's memory, for tests. Its data
+// dies with the process.
 //
-// A DB is the database; any number of Stores and Readers are opened on it. Besides the contract it does what a test
+// A DB is the database. Any number of Stores and Readers can be opened on it. Besides the contract it does what a test
 // needs of a database: its replicas lag when they are told to, it can lose its newest commits, and it can refuse
-// content. It blocks nowhere and starts no goroutine, so it works in a testing/synctest bubble, where its leases run
-// on the bubble's clock.
+// content. It blocks nowhere and starts no goroutine, so it works in a testing/synctest bubble, where its leases run on
+// the bubble's clock.
 package memory
 
 import (
@@ -18,7 +18,7 @@ import (
 // History is how many commits Rollback can take back at most.
 const History = 1024
 
-// DB is the database. Set Refuse, RefuseBlindly and Now before it is used; its methods may be called concurrently.
+// DB is the database. Set Refuse, RefuseBlindly and Now before it is used. Its methods may be called concurrently.
 type DB struct {
 	// Refuse, if set, is asked about every message that a commit appends. If it refuses one, the commit is refused for reason.
 	Refuse func(log string, m *drainmark.Message) (reason string, refuse bool)
@@ -73,7 +73,7 @@ func (db *DB) Rollback(n int) error {
 	return nil
 }
 
-// update replaces the state by what change makes of it, if it succeeds. It remembers the state before if keep is set.
+// update replaces the state by the result of change, if that succeeds. It remembers the state before if keep is set.
 func (db *DB) update(keep bool, change func(*state) (*state, error)) error {
 	db.mu.Lock()
 	defer db.mu.Unlock()

@@ -9,7 +9,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// Reader reads from a replica. See store.Reader. What it returns shares memory with the database: do not change it.
+// Reader reads from a replica. See store.Reader. Its results share memory with the database: do not change them.
 type Reader struct {
 	replica  *Replica
 	closed   atomic.Bool

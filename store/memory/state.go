@@ -9,7 +9,7 @@ import (
 )
 
 // state is all that the database holds at one moment. States and what they point to never change once they are
-// published; a change makes a new state that shares what stays the same.
+// published. A change makes a new state that shares what stays the same.
 type state struct {
 	deployment *drainmark.Deployment
 	owners     tree[string, lease] // of those known to be alive
@@ -18,7 +18,7 @@ type state struct {
 }
 
 type partition struct {
-	owner       string // who holds it; empty if nobody does
+	owner       string // who holds it, empty if nobody does
 	lease       lease
 	progress    drainmark.Progress
 	letters     tree[uint64, *letter] // by ordinal
@@ -52,8 +52,8 @@ type log struct {
 	drainmark.LogInfo
 	partition int
 	revision  uint64 // of the last commit that wrote to it
-	// messages are those behind position dropped. The array behind it is shared between states: a newer one has more
-	// of it, and only the newest is appended to.
+	// messages are those behind position dropped. The array behind it is shared between states: a newer one shows a
+	// longer part, and only the newest is appended to.
 	messages []drainmark.Message
 	dropped  uint64
 	keys     tree[string, keyUse]

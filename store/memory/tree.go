@@ -7,7 +7,7 @@ import (
 )
 
 // tree is a sorted map that never changes: with and without return another one, which shares all but a few nodes with
-// it. So a snapshot of the whole database is one pointer. It is a treap; the zero value is empty.
+// it. So a snapshot of the whole database is one pointer. It is a treap. The zero value is empty.
 type tree[K cmp.Ordered, V any] struct {
 	root *node[K, V]
 }

@@ -186,7 +186,7 @@ func measure(b *testing.B, server *servers.Redis, perOp int, do func()) {
 	b.ReportMetric(float64(took[len(took)*99/100].Microseconds()), "p99-us")
 }
 
-// processorTime returns how much of it the server has used, in microseconds.
+// processorTime returns how much processor time the server has used, in microseconds.
 func processorTime(b *testing.B, server *servers.Redis) (micros float64) {
 	info := parseInfo(fmt.Sprint(server.Do("INFO", "cpu")))
 	for _, name := range []string{"used_cpu_user", "used_cpu_sys"} {

@@ -13,13 +13,13 @@ import (
 )
 
 // client does calls on one server: the master, or the one that a Reader reads from. The connections are the library's.
-// What it adds: a call returns when its context ends, all idle connections go when one turns out to lead to the wrong
-// server or nowhere, and close waits for everything. Nothing is ever done twice. Its methods may be called
+// This client adds: a call returns when its context ends, all idle connections go when one turns out to lead to the
+// wrong server or nowhere, and close waits for everything. Nothing is ever done twice. Its methods may be called
 // concurrently.
 type client struct {
 	life    *lifetime
 	connect func() *goredis.Client
-	close   func() // cuts all connections, and returns when all calls have ended; a second call does nothing
+	close   func() // cuts all connections, and returns when all calls have ended (a second call does nothing)
 
 	mu      sync.Mutex
 	current *generation
@@ -88,8 +88,8 @@ func (c *client) forget() {
 }
 
 // use runs do with a connection that is its own as long. The error says what was being done. When ctx ends it returns
-// at once; do then goes on until the server has answered what was sent to it, or the time for that has passed, and what
-// it brings is thrown away. So do must not write to what its maker goes on using.
+// at once. do then goes on until the server has answered what was sent to it, or the time for that has passed, and its
+// result is thrown away. So do must not write to what its maker goes on using.
 func use[T any](ctx context.Context, c *client, doing string, do func(context.Context, conn) (T, error)) (T, error) {
 	value, err := attempt(ctx, c, do)
 	switch {

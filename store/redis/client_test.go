@@ -115,7 +115,7 @@ func TestServerComesBack(t *testing.T) {
 	}
 }
 
-// Whatever was under way, and however it ended: after Close nothing is left running. Not in parallel with other tests.
+// After Close nothing is left running, whatever was under way, and however it ended. Not in parallel with other tests.
 func TestCloseLeavesNothing(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
 	settled := goleak.IgnoreCurrent()

@@ -33,7 +33,7 @@ func urlOfUser(r *servers.Redis, user string) string {
 	return fmt.Sprintf("redis://%s:%s@%s", user, url.QueryEscape(appPassword), r.Address())
 }
 
-// database is a part of a master with two replicas, of which the readers read one.
+// database is a part of a master with two replicas. The readers read one of them.
 type database struct {
 	master  *servers.Redis
 	replica *servers.Redis
@@ -62,7 +62,7 @@ func (d database) Restart(storetest.T) {
 	d.master.Start()
 }
 
-// SetBack moves the ends of all leases away, for the server's clock cannot be set: it is the same.
+// SetBack moves the ends of all leases away instead, because the server's clock cannot be set.
 func (d database) SetBack(t storetest.T, by time.Duration) {
 	n := newNames(d.options.Prefix)
 	later := func(text string) int64 {
@@ -94,7 +94,7 @@ func startTrio(t servers.T) (master *servers.Redis, replicas []*servers.Redis) {
 
 var databases atomic.Int64
 
-// TestConformance runs the suite on a master with two replicas, which the cases share; those that kill the master have
+// TestConformance runs the suite on a master with two replicas, which the cases share. Those that kill the master have
 // one of their own.
 func TestConformance(t *testing.T) {
 	t.Parallel()

@@ -10,7 +10,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// conn is one connection to one server, for one call. Nothing is begun on it when the call's context has ended; the
+// conn is one connection to one server, for one call. Nothing is begun on it when the call's context has ended, as the
 // library would.
 type conn struct{ *goredis.Conn }
 
@@ -52,8 +52,7 @@ func answer(command *goredis.Cmd) (reply, error) {
 	return reply{value}, fromServer(err)
 }
 
-// fromServer returns an error of the library. What the server said becomes a *serverError; that there is nothing is no
-// error.
+// fromServer returns an error of the library. The server's error becomes a *serverError. A nil answer is no error.
 func fromServer(err error) error {
 	if err == nil || errors.Is(err, goredis.Nil) {
 		return nil
@@ -71,7 +70,7 @@ func command(arguments ...any) []any { return arguments }
 // reply is what a server answers to one command: a string, an int64, a []any of the same, or nil.
 type reply struct{ value any }
 
-// String returns text; of anything else, none.
+// String returns text, or none from anything else.
 func (r reply) String() string {
 	text, _ := r.value.(string)
 	return text
@@ -99,7 +98,7 @@ var (
 	errMalformed = errors.New("the server's answer is not what the command's is")
 )
 
-// number returns an unsigned number, also from text; 0 from nothing.
+// number returns an unsigned number, also from text, or 0 from nothing.
 func (r reply) number() (uint64, error) {
 	switch value := r.value.(type) {
 	case nil:

@@ -54,7 +54,7 @@ func (l *lifetime) begin() bool {
 	return true
 }
 
-// end cuts the connections and returns when nothing is under way any more.
+// end cuts the connections and returns when nothing is under way.
 func (l *lifetime) end() {
 	l.mu.Lock()
 	l.cancel()
@@ -75,10 +75,10 @@ func fixed(address string) func(context.Context) (string, error) {
 	return func(context.Context) (string, error) { return address, nil }
 }
 
-// options returns the settings of a client with so many connections, each of which is cut when the lifetime ends.
-// Nothing is ever tried twice: a commit that is done twice would be told that it is fenced. Version 2 of the protocol,
-// and no identity, because whatever is sent besides would need a permission of its own. Pipelines have no pool of their
-// own because they belong on the connection that the call holds.
+// options returns the settings of a client with so many connections, which are cut when the lifetime ends. Nothing is
+// ever tried twice: a commit that is done twice would be told that it is fenced. Version 2 of the protocol, and no
+// identity, because whatever is sent besides would need a permission of its own. Pipelines have no pool of their own
+// because they belong on the connection that the call holds.
 func (e endpoint) options(life *lifetime, connections int, timeout time.Duration) *goredis.Options {
 	return &goredis.Options{
 		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, life, timeout), nil },
@@ -274,7 +274,7 @@ func (e endpoint) greet(ctx context.Context, c *goredis.Conn) error {
 		err = explainSelect(e.db, fromServer(c.Select(ctx, e.db).Err()))
 	}
 	if err == nil {
-		err = ctx.Err() // the library would send what the caller does not wait for any more
+		err = ctx.Err() // the library would send what the caller no longer waits for
 	}
 	if err != nil {
 		return &connectError{"connecting", err}

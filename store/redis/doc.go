@@ -7,7 +7,7 @@
 // is in force when Commit returns nil, and it is as durable as the server is set to be:
 //
 //   - appendonly yes and appendfsync always: it is on the master's disk. With appendfsync everysec, a crash of the
-//     machine loses up to about two seconds of commits; a crash of the server alone loses none.
+//     machine loses up to about two seconds of commits. A crash of the server alone loses none.
 //   - Replication is asynchronous: a failover loses what the new master had not received. With Options.WaitReplicas a
 //     commit counts when so many replicas have it in their memory. Even then the Sentinels can choose a replica that
 //     does not have it, if there are more replicas than that.
@@ -23,16 +23,16 @@
 //	redis://[user:password@]host[:port][/database]
 //	redis+sentinel://[user:password@]host[:port][,host[:port]…]/master's name[/database]
 //
-// and with TLS rediss:// and rediss+sentinel://. User and password are those of the data servers; the parameters
-// sentinel-user and sentinel-password those of the Sentinels. For TLS there are the parameters ca, cert and key (paths
-// of files in PEM format: who is trusted, and who we are) and servername; the certificate is always verified. Special
-// characters in users and passwords are written as %40 and the like.
+// and with TLS rediss:// and rediss+sentinel://. User and password are those of the data servers. The parameters
+// sentinel-user and sentinel-password are those of the Sentinels. For TLS there are the parameters ca, cert and key
+// (paths of files in PEM format: who is trusted, and who we are) and servername. The certificate is always verified.
+// Special characters in users and passwords are written as %40 and the like.
 //
 // # Keys
 //
-// All keys of partition N begin with drainmark:{pN}: and so would be in one slot of a cluster; drainmark is an
-// option, the prefix. Everything but a body is text. Times are microseconds since the Unix epoch; "clock"
-// is the partition's own time, in microseconds too. Epochs are random numbers.
+// All keys of partition N begin with drainmark:{pN}: and so would be in one slot of a cluster. drainmark is an option,
+// the prefix. Everything but a body is text. Times are microseconds since the Unix epoch. "clock" is the partition's
+// own time, also in microseconds. Epochs are random numbers.
 //
 //	drainmark:{all}:deployment      string      "<id> <number of partitions> <version of this format>"
 //	drainmark:{all}:owners          hash        owner: "<until when it is known to be alive> <length of that lease>"

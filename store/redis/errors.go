@@ -130,8 +130,9 @@ func explainSelect(db int, err error) error {
 	return explain(err)
 }
 
-// explainTLS tells apart what about a TLS handshake will not get better by itself. A Redis without TLS waits for more of
-// what it takes for a command; so one that does not answer is asked for something without TLS.
+// explainTLS tells apart which TLS handshake errors will not pass by themselves. A Redis without TLS takes the
+// handshake for the beginning of a command and waits for the rest. So one that does not answer is asked for something
+// without TLS.
 func explainTLS(ctx context.Context, err error, address string) error {
 	var certificate *tls.CertificateVerificationError
 	var authority x509.UnknownAuthorityError
@@ -180,14 +181,14 @@ func wrongPort(answer string) error {
 	return store.Misconfigured("what answers on this port does not speak the protocol of Redis")
 }
 
-// elsewhere says whether the connections are of no use any more, and the next call should look for the server again:
-// this one is gone, or is not the master.
+// elsewhere says whether the connections are useless, and the next call should look for the server again: this one is
+// gone, or is not the master.
 func elsewhere(err error) bool {
 	switch codeOf(err) {
 	case "READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED":
 		return true
 	case "NOAUTH", "NOPERM":
-		return true // what was refused may have begun a transaction, and the answers to the rest of it are still to come
+		return true // the refused command may have begun a transaction, whose other answers are still to come
 	case "":
 		return !errors.Is(err, context.Canceled) // not from the server: the connection
 	}

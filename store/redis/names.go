@@ -9,12 +9,12 @@ import (
 // defaultPrefix begins the names of all keys unless another is set.
 const defaultPrefix = "drainmark"
 
-// names makes the names of keys. All of one partition have one hash tag; so have those of no partition.
+// names makes the names of keys. All of one partition have one hash tag. So have those of no partition.
 type names struct {
 	prefix     string
 	deployment string
 	owners     string
-	channel    string // of the announcements; channels are the same in all databases of a server
+	channel    string // of the announcements (channels are the same in all databases of a server)
 	partitions [drainmark.MaxPartitions]partitionNames
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// firstPart is how many messages of a page are asked for at first. What they are like says how many the next may be, so
+// firstPart is how many messages of a page are asked for at first. Their size says how many the next part may have, so
 // that a page of large ones is not read far beyond PageBytes.
 const firstPart = 64
 
@@ -94,9 +94,9 @@ func (p *pager) readPart(ctx context.Context, c conn, part int) (done bool, err 
 	return false, nil
 }
 
-// head takes over the log and the version of a newer state. What it does not have any more goes: what has been cleared;
-// or everything, and the page begins again, if it is no successor of the state before, such as that of a server which
-// goes on from an older one.
+// head takes over the log and the version of a newer state. It drops what has been cleared. If the new state is no
+// successor of the one before, such as that of a server which goes on from an older state, it drops everything, and the
+// page begins again.
 func (p *pager) head(state, info reply) (again bool, err error) {
 	if info.isNil() {
 		return false, fmt.Errorf("log %q: %w", p.log, store.ErrNotFound)

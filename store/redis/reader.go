@@ -14,7 +14,8 @@ import (
 )
 
 // Replicas returns the addresses of the servers that a Reader can read from, as Options.Node takes them: the replicas
-// that the Sentinels hold for alive, and then the master; for a redis:// URL its server. They change with time.
+// that the Sentinels hold for alive, and then the master. For a redis:// URL it is the URL's server. They change with
+// time.
 func Replicas(ctx context.Context, url string, _ Options) ([]string, error) {
 	t, err := parseURL(url)
 	if err != nil {
@@ -27,8 +28,8 @@ func Replicas(ctx context.Context, url string, _ Options) ([]string, error) {
 	return nodes, nil
 }
 
-// Reader reads from one server, a replica or the master, and never from another one. What it reads can be older than
-// what it has read before when that server has copied another one anew. See store.Reader.
+// Reader reads from one server, a replica or the master, and never from another one. It may read an older state than
+// before when that server has copied another one anew. See store.Reader.
 type Reader struct {
 	target     *target
 	options    Options
@@ -60,7 +61,7 @@ func OpenReader(ctx context.Context, url string, o Options) (*Reader, error) {
 		r.address = nodes[0]
 	}
 	r.client = newClient(t.endpoint(fixed(r.address)), r.options)
-	// What will not work later is better said now.
+	// An error that would come later is better given now.
 	if err := r.Ping(ctx); errors.Is(err, store.ErrMisconfigured) {
 		r.client.close()
 		return nil, err
@@ -149,7 +150,7 @@ func (r *Reader) Progress(ctx context.Context, partition int) (p drainmark.Progr
 	})
 }
 
-// Claims implements store.Reader. What has expired is seen by the clock of the reader's server.
+// Claims implements store.Reader. The clock of the reader's server tells what has expired.
 func (r *Reader) Claims(ctx context.Context) (claims []store.Claim, err error) {
 	return use(ctx, r.client, "reading the claims", func(ctx context.Context, c conn) ([]store.Claim, error) {
 		replies, err := r.snapshot(ctx, c, func(d *deployment) [][]any {

@@ -16,8 +16,8 @@ import (
 type Options struct {
 	// Prefix begins the names of all keys: "drainmark" unless it is set. Deployments that share a database need one each.
 	Prefix string
-	// WaitReplicas is how many replicas must have a commit, in memory, before it counts; 0 for none. A commit that fewer
-	// confirm in time fails with errUnconfirmed.
+	// WaitReplicas is how many replicas must have a commit, in memory, before it counts, 0 for none. A commit that
+	// fewer confirm in time fails with errUnconfirmed.
 	WaitReplicas int
 	// Connections is how many calls are under way at the same time: 16 unless it is set. Others wait for their turn, no
 	// longer than Timeout.
@@ -138,7 +138,7 @@ func (s *Store) follow(ctx context.Context) {
 	}
 }
 
-// Warnings says what about the server's settings could lose commits, for the log. It is from when the store was opened.
+// Warnings says which of the server's settings could lose commits, for the log. It is from when the store was opened.
 func (s *Store) Warnings() []string { return s.warnings }
 
 // Close implements store.Store.

@@ -87,7 +87,7 @@ func (c *call) run(ctx context.Context, on conn) (reply, error) {
 	return r, nil
 }
 
-// unwrap finds what a command in the script ran into; around it the server says which script and line it was.
+// unwrap finds the error of a command in the script. Around it the server says which script and line it was.
 func (c *call) unwrap(err error) error {
 	var failed *serverError
 	if !errors.As(err, &failed) {

@@ -49,7 +49,7 @@ func (t *target) findNodes(ctx context.Context) ([]string, error) {
 	return append(v.replicas, v.master), nil
 }
 
-// view is what one Sentinel holds for true. After a failover some know of it before others: the epoch is higher.
+// view is what one Sentinel holds for true. After a failover some know before others: their epoch is higher.
 type view struct {
 	master   string
 	replicas []string
@@ -57,7 +57,7 @@ type view struct {
 	err      error
 }
 
-// askSentinels asks all Sentinels and returns the newest view; or, if there is none, what is wrong.
+// askSentinels asks all Sentinels and returns the newest view, or, if there is none, what is wrong.
 func (t *target) askSentinels(ctx context.Context, replicas bool) (view, error) {
 	limited, cancel := context.WithTimeout(ctx, sentinelTimeout)
 	defer cancel()
@@ -111,7 +111,7 @@ func (t *target) askSentinel(ctx context.Context, address string, replicas bool)
 	defer life.end()
 	sentinel := goredis.NewSentinelClient(endpoint{find: fixed(address), tls: t.tls, who: t.sentinel}.options(life, 1, sentinelTimeout))
 	defer func() { _ = sentinel.Close() }()
-	// The address from the first command is the new one as soon as there is one; the epoch is in the second only.
+	// The address from the first command is the new one as soon as there is one. Only the second has the epoch.
 	found, err := sentinel.GetMasterAddrByName(ctx, t.master).Result()
 	if errors.Is(err, goredis.Nil) {
 		return view{err: store.Misconfigured("the Sentinel does not know the master that the URL names")}

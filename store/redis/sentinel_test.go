@@ -166,7 +166,7 @@ func TestHeartbeatsAskSeldom(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	most := 2 * (1 + int(time.Since(began)/followEvery)) // twice, for the Sentinel's own friends
+	most := 2 * (1 + int(time.Since(began)/followEvery)) // twice, as the Sentinel's peers
 	if n := connections() - before; n > most {
 		t.Errorf("%d heartbeats made %d connections to the Sentinel, not %d at most", beats, n, most)
 	}

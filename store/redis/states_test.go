@@ -31,7 +31,7 @@ func TestFullMemory(t *testing.T) {
 		t.Errorf("a heartbeat must go through with a full memory: %v", err)
 	}
 
-	// A clear is small, but it is a commit; what makes room is the sweep of what was cleared before.
+	// A clear is small, but it is a commit. The sweep of what was cleared before makes room.
 	server.Do("CONFIG", "SET", "maxmemory", "100mb")
 	f.must(t, f.clearing())
 	server.Do("CONFIG", "SET", "maxmemory", "20mb")
@@ -164,7 +164,7 @@ func TestEmptied(t *testing.T) {
 	fails(t, f.claimAgain(t, 1<<63+1), store.ErrMisconfigured, "another deployment")
 }
 
-// Whatever permission is taken away: the error says what is wrong, and nothing has been changed.
+// If any permission is taken away, the error says what is wrong, and nothing has been changed.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
 	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})

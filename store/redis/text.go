@@ -113,7 +113,7 @@ func appendMessage(dst []byte, m *drainmark.Message) []byte {
 // headBytes bounds what appendMessage writes before the content type.
 const headBytes = 20 + 1 + 20 + 1 + 20 + 1 + 32 + 1 + 20 + 1
 
-// parseMessage reads an entry of a stream. What it returns shares no memory with the entry.
+// parseMessage reads an entry of a stream. The result shares no memory with the entry.
 func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	position, _, _ := strings.Cut(entry.at(0).String(), "-")
 	value := entry.at(1).at(1).String()
@@ -145,7 +145,7 @@ func parseLog(name string, text reply) (drainmark.LogInfo, error) {
 }
 
 // formatMark returns what a letter is found by in the sorted sets of marks: "<producer>-<last>-<first>-<id>", with 20
-// digits each; "" for a letter of no known mark.
+// digits each, or "" for a letter of no known mark.
 func formatMark(l *drainmark.DeadLetter) string {
 	if l.Run.First == 0 || l.Run.Last < l.Run.First {
 		return ""

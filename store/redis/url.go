@@ -16,7 +16,7 @@ import (
 // target is what a URL says: where the servers are and how to get in. It must never be printed.
 type target struct {
 	addresses []string // of the server, or of the Sentinels
-	master    string   // its name among the Sentinels; empty without Sentinels
+	master    string   // its name among the Sentinels, empty without Sentinels
 	db        int
 	server    credentials
 	sentinel  credentials
@@ -32,8 +32,8 @@ const (
 // maxDatabase is the highest number of a database that a URL may have.
 const maxDatabase = 1 << 16
 
-// misfit is an error of the URL. It never quotes anything that may be or contain a password; nor may it wrap an error
-// of package net/url, which quotes everything.
+// misfit is an error of the URL. It never quotes anything that may be or contain a password, nor wraps an error of
+// package net/url, which quotes everything.
 func misfit(format string, args ...any) error {
 	return store.Misconfigured("the URL "+format, args...)
 }

@@ -65,8 +65,8 @@ func (f *refusals) note(t *tenure, err error) {
 	}
 }
 
-// repeat asks whoever is active until there is an answer or nobody has patience any more. A member that has refused
-// already is only active again if there is nobody else.
+// repeat asks the active member until there is an answer or patience has run out. A member that has refused already is
+// only active again if there is nobody else.
 func repeat[T any](
 	ctx context.Context, r *Reader, doing string, ask func(context.Context, *tenure) (T, error), refused refusals,
 ) (T, error) {

@@ -72,7 +72,7 @@ func (r *Reader) settle() {
 	}
 }
 
-// best returns the most advanced of the members that answer, are not active and that wanted accepts; nil if none is.
+// best returns the most advanced of the members that answer, are not active and that wanted accepts, or nil if none is.
 func (r *Reader) best(wanted func(*member) bool) *member {
 	var best *member
 	t := r.active.Load()
@@ -98,7 +98,7 @@ func (r *Reader) admitted(m *member) bool {
 	return true
 }
 
-// laggingBehind says whether the active member lags, and best is ahead of it.
+// laggingBehind says whether the active member lags, and best is ahead.
 func (r *Reader) laggingBehind(active, best *member) bool {
 	return ahead(best.last.progress, active.last.progress) &&
 		slices.ContainsFunc(r.members, func(m *member) bool { return m != active && r.rules.lags(active, m, r.config.ProbeEvery) })

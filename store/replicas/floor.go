@@ -11,11 +11,11 @@ import (
 // It is less than the shortest time that a deployment may keep a producer's progress.
 const sweptAfter = 30 * time.Minute
 
-// floor is what has been shown of one partition: no answer may be older. It never changes; another one takes its
-// place.
+// floor is what has been shown of one partition: no answer may be older. It never changes, but is replaced by another
+// one.
 type floor struct {
 	version  drainmark.Version  // of the newest state that was shown
-	progress drainmark.Progress // the newest that was read; older than version when a page was newer
+	progress drainmark.Progress // the newest that was read, older than version when a page was newer
 }
 
 // floors has one floor for each partition.
@@ -63,7 +63,7 @@ func (f *floor) admits(p drainmark.Progress) bool {
 	return holds(p, f.progress, !behind)
 }
 
-// holds says whether p has all marks of an earlier progress. Producers that are not known any more and were silent for
+// holds says whether p has all marks of an earlier progress. Producers that are no longer known and were silent for
 // long have been swept, if that can be.
 func holds(p, earlier drainmark.Progress, swept bool) bool {
 	for producer, was := range earlier.Producers {

@@ -23,7 +23,7 @@ var (
 // master may be empty for a moment.
 var errEmptied = store.Misconfigured("its store is empty, though it has held the deployment: bring its data back")
 
-// member is a replica and what is known of it. One goroutine opens and probes it, another one follows its changes.
+// member is a replica and what is known about it. One goroutine opens and probes it, another one follows its changes.
 type member struct {
 	Member
 	replicas *Reader
@@ -32,7 +32,7 @@ type member struct {
 
 	// Guarded by Reader.mu.
 	reader         store.Reader // nil while it is not open
-	last, previous *probe       // what it answered last; nil if that was an error, or it was left since
+	last, previous *probe       // what it answered last, nil if that was an error, or it was left since
 	why            error        // why last is nil
 	reported       error        // what came of the last probe or opening
 	complained     time.Time    // when it was last logged that a call had failed
@@ -40,13 +40,13 @@ type member struct {
 	answeredAt     time.Time
 	movedAt        time.Time // when its state was last seen to change
 	stillSince     time.Time // since when it has shown the same state
-	emptySince     time.Time // since when it has been empty; zero if it is not
+	emptySince     time.Time // since when it has been empty, zero if it is not
 }
 
 // probe is what a member showed.
 type probe struct {
 	began    time.Time
-	progress []drainmark.Progress // by partition; each not older than the one before, but not all of one state
+	progress []drainmark.Progress // by partition, each not older than the one before, but not all of one state
 	older    bool                 // at least one was older than what had been shown when it was asked for
 }
 
@@ -114,8 +114,8 @@ func (m *member) serve(ctx context.Context, reader store.Reader) (answered bool)
 	return answered
 }
 
-// follow passes the reader's notifications on while the member is the active one. What the others show cannot be read
-// before the active one shows it too, or another one becomes active, which is notified as well.
+// follow passes the reader's notifications on while the member is the active one. State that only others show cannot be
+// read before the active one shows it too, or another one becomes active. Both are notified.
 func (m *member) follow(ctx context.Context, reader store.Reader) {
 	var retry backoff.Backoff
 	for ctx.Err() == nil {

@@ -306,7 +306,7 @@ func (w *world) notTakenBack(show func() error) error {
 	return w.shows(revision, 2*time.Second)
 }
 
-// loseTail takes commits back; the partition is claimed anew, and the next records are of the producer.
+// loseTail takes commits back. The partition is claimed anew, and the next records are of the producer.
 func (w *world) loseTail(commits int, next drainmark.ProducerID) {
 	w.Helper()
 	if err := w.db.Rollback(commits); err != nil {

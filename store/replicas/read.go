@@ -71,8 +71,8 @@ func (r *Reader) progress(ctx context.Context, t *tenure, partition int, raise b
 	return p, r.raiseFloor(t, slot, func(f *floor) *floor { return r.rules.raised(f, p) })
 }
 
-// raiseFloor replaces the floor by what raised makes of it, if the answer that does so came within the tenure. Floors
-// are lowered only between two tenures.
+// raiseFloor replaces the floor by the result of raised, if the answer that does so came within the tenure. Floors are
+// lowered only between two tenures.
 func (r *Reader) raiseFloor(t *tenure, slot *atomic.Pointer[floor], raised func(*floor) *floor) error {
 	for {
 		current := slot.Load()
@@ -236,5 +236,5 @@ func (r *Reader) Ping(ctx context.Context) error {
 	return err
 }
 
-// Close implements store.Reader. It returns when every replica is closed and nothing runs any more.
+// Close implements store.Reader. It returns when every replica is closed and all goroutines have ended.
 func (r *Reader) Close() error { return r.close() }

@@ -1,6 +1,6 @@
 // Package replicas makes one store.Reader of several, each a replica of the same store. Replicas lag, die, come back
-// with old data and resynchronize; what this Reader answers is never older than what it has answered before, and it
-// answers as long as one replica does. It is of use with a single replica too, for the first of these.
+// with old data and resynchronize. This Reader never answers from an older state than before, and answers as long as
+// one replica does. The first of these makes it useful with a single replica too.
 //
 // One replica at a time is read from, the active one (elect.go). For each partition there is a floor, which is the
 // newest state that was shown (floor.go), and every answer is compared with it (read.go). A replica that fails, is slow
@@ -43,14 +43,14 @@ type Member struct {
 type Config struct {
 	// Members are those that are always there.
 	Members []Member
-	// Discover, if set, returns those that come and go; it is asked again every DiscoverEvery. A member that it does
-	// not name any more is closed. While it fails or names nobody, all stay.
+	// Discover, if set, returns those that come and go. It is asked again every DiscoverEvery. A member that it no
+	// longer names is closed. While it fails or names nobody, all stay.
 	Discover      func(ctx context.Context) ([]Member, error)
 	DiscoverEvery time.Duration // 5 s
 
-	ProbeEvery  time.Duration // how often each replica is asked for its state; 250 ms
-	CallTimeout time.Duration // after which a replica is left that has not answered a call or a probe; 2 s
-	// GiveUp is after how long without a replica that shows all that was shown an older state is taken; 10 s. A call
+	ProbeEvery  time.Duration // how often each replica is asked for its state (default 250 ms)
+	CallTimeout time.Duration // until a replica that answers no call or probe is left (default 2 s)
+	// GiveUp is how long no replica may show all that was shown until an older state is taken (default 10 s). A call
 	// waits for a fit replica while its context lasts, but never for longer than GiveUp and two CallTimeouts.
 	GiveUp time.Duration
 
@@ -95,7 +95,7 @@ type Reader struct {
 
 var _ store.Reader = (*Reader)(nil)
 
-// Open returns a Reader when one of the members answers; the others are opened meanwhile. It tries until ctx ends, and
+// Open returns a Reader when one of the members answers. The others are opened meanwhile. It tries until ctx ends, and
 // fails early with store.ErrMisconfigured if that is what every member says.
 func Open(ctx context.Context, c Config) (*Reader, error) { return open(ctx, c, defaultRules) }
 
@@ -201,7 +201,7 @@ func (r *Reader) found() ([]Member, error) {
 	return found, checkNames(found)
 }
 
-// update starts the members that are new, and stops those that are not wanted any more.
+// update starts the members that are new, and stops those that are no longer wanted.
 func (r *Reader) update(wanted []Member) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

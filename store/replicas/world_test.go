@@ -31,8 +31,8 @@ var errDown = errors.New("connection refused")
 type server struct {
 	mu     sync.Mutex
 	reader store.Reader
-	fault  func(context.Context) error // asked before every call; nil if it is well
-	broken error                       // what pages give; nil if they can be read
+	fault  func(context.Context) error // asked before every call, nil if it is well
+	broken error                       // what pages give, nil if they can be read
 	after  func(call string)           // called after every call
 	cut    context.CancelFunc          // of the subscriptions
 	cuts   context.Context
@@ -334,7 +334,7 @@ func (w *world) showsPage(revision uint64, within time.Duration) error {
 	return err
 }
 
-// showsWritten does the same with what was written to, which must be all of it.
+// showsWritten does the same with the logs that were written to, which must be complete.
 func (w *world) showsWritten(revision uint64, within time.Duration) error {
 	written, err := w.reader.Written(w.in(within), 0, 0, 100)
 	if err == nil && (written.Version.Revision < revision || len(written.Logs) != 1 || written.Incomplete) {

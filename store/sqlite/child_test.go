@@ -101,7 +101,7 @@ func (c *child) ask(commits int) {
 	}
 }
 
-// answer waits for the answer to one commit, and returns the revision; false if there are no more.
+// answer waits for the answer to one commit, and returns the revision, or false if there are no more.
 func (c *child) answer() (revision uint64, ok bool) {
 	c.t.Helper()
 	if !c.out.Scan() {

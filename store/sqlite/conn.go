@@ -65,7 +65,7 @@ func (c *conn) close() error {
 }
 
 // moved says whether the file has been removed or replaced since it was opened. SQLite does not notice that: it goes on
-// with a file that has no name any more and ends with the process.
+// with a file that no longer has a name and ends with the process.
 func (c *conn) moved() bool {
 	info, err := os.Stat(c.path)
 	return errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, c.file)
@@ -107,7 +107,7 @@ func (c *conn) arguments(n int) []driver.NamedValue {
 	return c.args[:n]
 }
 
-// forget drops the arguments, which may be large, for the garbage collector.
+// forget drops the arguments, which may be large, so that they can be collected.
 func (c *conn) forget() {
 	for i := range c.args {
 		c.args[i].Value = nil
@@ -225,7 +225,7 @@ func (c *conn) transaction(ctx context.Context, do func() error) error {
 // rollback ends the transaction if there still is one, and says whether the connection is good for another.
 func (c *conn) rollback() bool {
 	_, err := c.exec(context.Background(), "ROLLBACK")
-	// Where SQLite has rolled back by itself there is none any more, which is a plain error.
+	// If SQLite has rolled back by itself there is no transaction left, which is a plain error.
 	return err == nil || code(err) == codes.SQLITE_ERROR
 }
 

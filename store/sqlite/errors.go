@@ -33,7 +33,7 @@ func busy(err error) bool {
 	return c == codes.SQLITE_BUSY || c == codes.SQLITE_LOCKED
 }
 
-// broken says whether the connection that gave err should not be used any more. A new one may do better.
+// broken says whether the connection that gave err should no longer be used. A new one may do better.
 func broken(err error) bool {
 	switch code(err) {
 	case codes.SQLITE_IOERR, codes.SQLITE_CORRUPT, codes.SQLITE_NOTADB, codes.SQLITE_PROTOCOL, codes.SQLITE_MISUSE,
@@ -134,7 +134,7 @@ func (e *plainError) Unwrap() error { return e.err }
 // lockedError is the error of what has waited for another process's lock in vain.
 type lockedError struct {
 	path  string
-	since time.Time // when the lock was met first; zero if that is not known
+	since time.Time // when the lock was met first, zero if that is not known
 	err   error     // the end of the wait
 }
 

@@ -25,7 +25,7 @@ type hub struct {
 
 	mu      sync.Mutex
 	readers map[*Reader]struct{} // those who watch
-	stop    func()               // ends the polling; nil while nobody watches
+	stop    func()               // ends the polling, nil while nobody watches
 }
 
 // hubs has one hub for each file that is open in this process.
@@ -34,7 +34,7 @@ var hubs struct {
 	open map[string]*hub
 }
 
-// attach returns the file's hub; release gives it back.
+// attach returns the file's hub, and release gives it back.
 func attach(path string) *hub {
 	hubs.mu.Lock()
 	defer hubs.mu.Unlock()

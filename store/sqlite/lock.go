@@ -18,7 +18,7 @@ type lockWatch struct {
 	lines *loglimit.Limiter
 
 	mu    sync.Mutex
-	since time.Time // when the lock was met first; zero while there is none
+	since time.Time // when the lock was met first, zero while there is none
 }
 
 func newLockWatch(path string, log *slog.Logger) *lockWatch {

@@ -57,7 +57,7 @@ func shortly(t *testing.T, call func(context.Context) error) error {
 	return call(ctx)
 }
 
-// Whoever waits in vain for another process's lock is told that this is why, and on which file.
+// A caller that waits in vain for another process's lock is told that this is why, and on which file.
 func TestALockIsNamed(t *testing.T) {
 	t.Parallel()
 	path := newFile(t)

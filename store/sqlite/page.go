@@ -69,7 +69,7 @@ func readMessages(ctx context.Context, c *conn, after int64, limit, partition in
 	return messages, nameProducers(ctx, c, messages, producers)
 }
 
-// nameProducers fills in the producers, of whom a page has few.
+// nameProducers fills in the producers. A page has few.
 func nameProducers(ctx context.Context, c *conn, messages []drainmark.Message, ids []int64) error {
 	names := map[int64]drainmark.ProducerID{}
 	for i, id := range ids {

@@ -18,7 +18,7 @@ import (
 
 // Pragmas of the connections that read.
 var readerPragmas = []string{
-	"busy_timeout = 1000", // milliseconds; readers wait only while the file is made or recovered
+	"busy_timeout = 1000", // milliseconds (readers wait only while the file is made or recovered)
 	"query_only = TRUE",
 	"cache_size = -2000", // kilobytes
 	"temp_store = MEMORY",
@@ -55,7 +55,7 @@ func OpenReader(ctx context.Context, path string, o Options) (*Reader, error) {
 		n = defaultReaders
 	}
 	r := &Reader{path: path, now: o.now(), identity: &identity{}, turns: make(chan struct{}, n), idle: make(chan *conn, n), closing: make(chan struct{})}
-	// What will not work later is better said now.
+	// An error that would come later is better given now.
 	if _, err := attempt(ctx, r, r.newConn, ping(ctx)); errors.Is(explain(path, err), store.ErrMisconfigured) {
 		return nil, errors.Join(explain(path, err), r.closeIdle())
 	}
@@ -71,7 +71,7 @@ func (r *Reader) shut() error {
 	r.hub.release()
 	r.watchers.Close()
 	for range cap(r.turns) {
-		r.turns <- struct{}{} // when the reads have ended, nobody gets a turn any more
+		r.turns <- struct{}{} // when the reads have ended, nobody gets a turn
 	}
 	return r.closeIdle()
 }
@@ -96,7 +96,7 @@ func (r *Reader) closed() bool {
 }
 
 // read runs do on a connection of its own. If that turns out to be broken, do is run once more on a new one: the file
-// may be another by now. What do returns must be made by that run alone.
+// may be another by now. The result must be made by that run of do alone.
 func read[T any](ctx context.Context, r *Reader, doing string, do func(*conn) (T, error)) (T, error) {
 	found, err := attempt(ctx, r, r.conn, do)
 	if broken(err) && ctx.Err() == nil {

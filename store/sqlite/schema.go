@@ -22,7 +22,7 @@ var upgrades = []func(context.Context, *conn) error{
 	statements("ALTER TABLE partitions ADD COLUMN set_aside INTEGER NOT NULL DEFAULT 0; " +
 		"UPDATE partitions SET set_aside = (SELECT coalesce(sum(last - first + 1), 0) FROM dead_letters d " +
 		"WHERE d.partition = partitions.partition AND NOT d.discarded);"),
-	// What there is begins to age anew, by clocks that begin with 0.
+	// Existing rows begin to age anew, by clocks that begin with 0.
 	statements("ALTER TABLE partitions ADD COLUMN clock INTEGER NOT NULL DEFAULT 0; " +
 		"ALTER TABLE partitions ADD COLUMN ttl INTEGER NOT NULL DEFAULT 0; " +
 		"ALTER TABLE owners ADD COLUMN ttl INTEGER NOT NULL DEFAULT 0; " +
@@ -230,8 +230,8 @@ func checkSchema(ctx context.Context, c *conn) (version int64, err error) {
 // made matches what the schema makes, but for the view, which is for people.
 var made = regexp.MustCompile(`CREATE (?:TABLE|INDEX) (\w+)`)
 
-// checkTables looks whether everything is there that a store of this schema version has. What somebody has removed
-// would make some calls fail and others wrong.
+// checkTables looks whether everything is there that a store of this schema version has. A removed table or index would
+// make some calls fail and others wrong.
 func checkTables(ctx context.Context, c *conn) error {
 	there := map[string]bool{}
 	err := c.each(ctx, "SELECT name FROM sqlite_schema", nil, func(row []driver.Value) error {

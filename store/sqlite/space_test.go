@@ -10,8 +10,8 @@ import (
 	"github.com/drainmark/drainmark/store/sqlite"
 )
 
-// sizes fills a file, clears most of it, sweeps, waits for a while until it is as small as wanted, and returns its sizes
-// before and after.
+// sizes fills a file, clears most messages, sweeps, waits for a while until it is as small as wanted, and returns its
+// sizes before and after.
 func sizes(t *testing.T, path string, want int64) (before, after int64) {
 	t.Helper()
 	s, r := openStore(t, path, sqlite.Options{}), openReader(t, path, sqlite.Options{})

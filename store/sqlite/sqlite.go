@@ -1,8 +1,8 @@
 // Package sqlite keeps a store in one SQLite file, in WAL mode: one Store writes at a time, any number of Readers read
 // meanwhile. A commit is durable when it returns: the file system has been told to write it to the disk.
 //
-// Several processes on one machine may open the file, and every process may write; SQLite's locks keep them apart. The
-// file must be on a local disk. People can query it with the sqlite3 program; see schema.go for the tables, and the
+// Several processes on one machine may open the file, and every process may write. SQLite's locks keep them apart. The
+// file must be on a local disk. People can query it with the sqlite3 program. See schema.go for the tables, and the
 // view log_messages.
 package sqlite
 
@@ -21,14 +21,14 @@ import (
 
 // Options are what can be set. The zero value is good.
 type Options struct {
-	// MaxSize is how large the database file may grow, in bytes; 0 is as large as the disk allows. A commit that needs
+	// MaxSize is how large the database file may grow, in bytes. 0 is as large as the disk allows. A commit that needs
 	// more fails, and succeeds again when there is room again.
 	MaxSize int64
 	// Readers is how many reads of a Reader run at the same time: 4 unless it is set. Others wait for their turn.
 	Readers int
 	// Now is this process' wall clock, on which leases run: time.Now unless it is set.
 	Now func() time.Time
-	// Logger is told by a Store when everybody on the host can read the file, and that it waits for a lock; nil for
+	// Logger is told by a Store when everybody on the host can read the file, and that it waits for a lock, nil for
 	// nobody.
 	Logger *slog.Logger
 }
@@ -42,7 +42,7 @@ func (o Options) now() func() time.Time {
 
 // Pragmas of the connection that writes. FULL is what makes a commit durable.
 var writerPragmas = []string{
-	"busy_timeout = 200", // milliseconds; who waits longer is asked whether the caller still does
+	"busy_timeout = 200", // milliseconds (after that the caller's context is checked)
 	"synchronous = FULL",
 	"cache_size = -8000", // kilobytes
 	"temp_store = MEMORY",

@@ -87,7 +87,7 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	// What there was begins to age anew, and nobody has it forgotten at once.
+	// Existing rows begin to age anew, and nothing is forgotten at once.
 	if _, err := s.Sweep(ctx, store.Sweep{Keys: time.Hour, Producers: time.Hour, Forget: []drainmark.ProducerID{{1}}}); err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func (s *Store) Write(ctx context.Context, w store.Write) error {
 	})
 }
 
-// writing is a write on its way into the tables. What can be fenced or refused is checked first, which only reads: so
+// writing is a write on its way into the tables. The checks that can fence or refuse it come first, and only read. So
 // others in the same transaction go on.
 type writing struct {
 	conn      *conn

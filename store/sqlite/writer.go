@@ -21,7 +21,7 @@ type job struct {
 	done    chan error        // its outcome
 
 	mu        sync.Mutex // held while it is being done
-	abandoned bool       // the caller does not wait any more: the job must not be done
+	abandoned bool       // the caller no longer waits: the job must not be done
 }
 
 // run has a job done. When it returns, whatever do refers to is the caller's again.
@@ -54,7 +54,7 @@ func (s *Store) submit(ctx context.Context, j *job) error {
 	}
 }
 
-// abandon ends the wait for a job, for a reason, unless it has an outcome by now.
+// abandon ends the wait for a job, with a reason, unless it has an outcome by now.
 func (j *job) abandon(reason error) error {
 	j.mu.Lock() // waits while it is being done, but not while the disk is
 	defer j.mu.Unlock()
@@ -194,7 +194,7 @@ const trimAgain = 2 * time.Second
 
 // trim empties the write-ahead log if it has become too large. For that it waits until the reads under way have ended.
 // If one of them takes too long, it tries again when the log has grown by another quarter of maxWAL, and after a while:
-// SQLite begins the file anew from its start, so that it need not grow any more.
+// SQLite begins the file anew from its start, so that it need not grow.
 //
 // It does so too when pages were given back: the database file becomes smaller only then.
 func (w *writer) trim() {
@@ -259,7 +259,7 @@ func (w *writer) begin(batch []*job) error {
 	}
 }
 
-// discard closes a connection that is of no use any more. Nothing is to be learned from how that goes.
+// discard closes a connection that is no longer of use. Nothing is to be learned from how that goes.
 func (w *writer) discard() {
 	w.conn.close()
 	w.conn = nil
@@ -277,7 +277,7 @@ func (w *writer) open() error {
 	return err
 }
 
-// rollback ends the transaction that failed with err, and the connection if it is of no use any more.
+// rollback ends the transaction that failed with err, and the connection if it is no longer of use.
 func (w *writer) rollback(err error) {
 	if good := w.conn.rollback(); good && !broken(err) {
 		return

@@ -1,8 +1,8 @@
 // Package storetest is the suite that every adapter of the store seam must pass: the contract of store.Store and
 // store.Reader as named cases.
 //
-// The suite is tested itself: its own tests run it against adapters that are wrong on purpose, each of which must fail
-// a named case.
+// The suite is tested itself: its own tests run it against adapters that are wrong on purpose. Each must fail a named
+// case.
 package storetest
 
 import (
@@ -16,8 +16,8 @@ import (
 
 // Harness opens the adapter under test.
 type Harness struct {
-	// New makes an empty database for one case. Cases run at the same time, each with a database of its own. What New
-	// began must have ended when t's cleanups have run.
+	// New makes an empty database for one case. Cases run at the same time, each with a database of its own. Everything
+	// that New began must have ended when t's cleanups have run.
 	New func(t T) Database
 	// Patience is for how long a case waits for what must happen in the end: 20 s unless it is set.
 	Patience time.Duration
