@@ -72,13 +72,13 @@ type Working struct {
 	// Persisting is whether what is accepted gets persisted, as far as that backend knows. It is nil if the answer does
 	// not say.
 	Persisting *Persisting `json:"persisting"`
-	Backend    string      `json:"-"` // the run of a backend that has answered; "" if it does not say
+	Backend    string      `json:"-"` // the run of a backend that has answered, "" if it does not say
 }
 
 // Persisting says whether what is accepted gets persisted.
 type Persisting struct {
 	Working *bool   `json:"working"` // nil if it is not known
-	Reason  *string `json:"reason"`  // why it does not, or is not known; nil if it does
+	Reason  *string `json:"reason"`  // why it does not, or is not known, or nil if it does
 }
 
 // Works says whether something would work now.

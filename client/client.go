@@ -22,7 +22,7 @@ type Config struct {
 	// URL is where the API is, without its /v1: "http://localhost:8080", or with a prefix,
 	// "https://example.org/drainmark". A user and password in it are sent as basic authentication.
 	URL string
-	// HTTP makes the requests; nil for a client of the Client's own. Redirects are never followed: one that leads
+	// HTTP makes the requests, nil for a client of the Client's own. Redirects are never followed: one that leads
 	// somewhere else would be another request.
 	HTTP *http.Client
 	// IdleConns is how many connections are kept open for the next call; 64 if 0. It should be as many as there are

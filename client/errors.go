@@ -52,11 +52,11 @@ type Error struct {
 	Path   string // escaped, without the prefix and the query
 
 	Kind       Kind   // "" if the API has not answered, but somebody else or nobody
-	Status     int    // of the answer; 0 if there was none
+	Status     int    // of the answer, 0 if there was none
 	Title      string // of the problem: the same for all of its kind
 	Detail     string // of the problem: names the limit or the value that is at fault
 	RetryAfter time.Duration
-	// Receipt is of writes that may have been done, and tells later what became of them; "" if there is none.
+	// Receipt is of writes that may have been done, and tells later what became of them, "" if there is none.
 	Receipt Receipt
 	// Attempts is how many requests were made. The rest is of the last one, but NothingDone is about all of them.
 	Attempts int

@@ -14,8 +14,8 @@ import (
 
 // ReadOptions says which page of a log is wanted.
 type ReadOptions struct {
-	After uint64 // the position behind which it begins; 0 for the beginning
-	Limit int    // messages at most, 1 to 1,000 unless the server was told otherwise; 0 for the server's default, 100
+	After uint64 // the position behind which it begins, 0 for the beginning
+	Limit int    // messages at most, 1 to 1,000 unless the server was told otherwise, 0 for the server's default, 100
 	// Receipts, if it is not "", has the page come from a state that has its writes: see Merge. While the backend does
 	// not have them yet it waits for at most Wait, and then says NotReached.
 	Receipts Receipt
@@ -31,7 +31,7 @@ type Page struct {
 	Count        uint64 // how many messages the log has now: the newest ones
 	ETag         string // for IfNoneMatch
 	NotModified  bool   // it is the page that IfNoneMatch names; of the rest only ETag and Backend are set
-	Backend      string // the run of a backend that has answered; "" if it does not say
+	Backend      string // the run of a backend that has answered, "" if it does not say
 }
 
 // Messages reads a page of a log. It may have fewer messages than the limit although there are more. A log that nobody

@@ -44,12 +44,12 @@ type Status struct {
 	Receipt Receipt `json:"receipt"` // to ask again with; a barrier's may change
 	State   State   `json:"state"`
 	Reason  string  `json:"reason"` // why it is rejected or stalled, or what is set aside; for people
-	Count   uint64  `json:"count"`  // how many records it stands for; 0 if the answer does not say, as a barrier's
+	Count   uint64  `json:"count"`  // how many records it stands for, 0 if the answer does not say, as a barrier's
 	// ID is what the one message of an append is called in its log, unless it had been accepted before, with the same key.
 	ID string `json:"id"`
 	// Messages is where the writes' messages stand, if StatusIn has asked for it, and they are found.
 	Messages []Placed `json:"messages"`
-	// Rejected is which of the records can never be persisted; nil unless the state is Rejected.
+	// Rejected is which of the records can never be persisted, nil unless the state is Rejected.
 	Rejected *RejectedRecords `json:"rejected"`
 	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being Reached:
 	// everything else that was accepted before it is persisted or set aside.
@@ -58,7 +58,7 @@ type Status struct {
 	// Client.DeadLetters. It is of the same state as the answer, and known if the barrier is Reached, or Missing is not 0;
 	// otherwise it is nil.
 	SetAside *uint64 `json:"set_aside"`
-	Backend  string  `json:"-"` // the run of a backend that has answered; "" if it does not say
+	Backend  string  `json:"-"` // the run of a backend that has answered, "" if it does not say
 }
 
 // Placed is where a message stands.
