@@ -33,7 +33,7 @@ type Config struct {
 	// taken with and without it, so a proxy in front may strip it or not, and Link headers get it.
 	PathPrefix string
 	Logger     *slog.Logger          // nil for slog.Default()
-	Metrics    prometheus.Registerer // where the metrics go; nil for nowhere
+	Metrics    prometheus.Registerer // where the metrics go, nil for nowhere
 	Limits     Limits                // zero fields are defaults
 	// Stopping ends when the server begins to shut down: event streams end then. nil for never.
 	Stopping context.Context

@@ -33,7 +33,7 @@ var contentTypes = map[string]string{
 type pageFile struct {
 	contentType, tag string
 	content          []byte
-	packed           []byte // the same with gzip; nil if that is not smaller
+	packed           []byte // the same with gzip, nil if that is not smaller
 }
 
 // page serves the files of the pages by their paths. Each is asked for again at every visit, and mostly not sent again.
