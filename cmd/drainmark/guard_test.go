@@ -38,7 +38,7 @@ func TestGuard(t *testing.T) {
 		at             string // 127.0.0.1:8080 if empty
 		hosts, origins []string
 		strict         bool
-		refused        string // why; empty if it must not be
+		refused        string // why, empty if it must not be
 	}{
 		"what is no browser may append":                     {asked: asked{"POST", appendPath, "localhost:8080", plain}},
 		"what is no browser may append by the address":      {asked: asked{"POST", appendPath, "127.0.0.1:8080", plain}},

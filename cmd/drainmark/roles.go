@@ -420,9 +420,9 @@ func newConsumer(
 // company is what else a process has that runs a backend.
 type company struct {
 	consumer drains                          // nil for none
-	page     func(http.Handler) http.Handler // puts the web page around the API; nil for none
-	counted  func(more int)                  // is told of connections that begin and end; nil for nobody
-	ledger   string                          // the directory of the ledgers, for a process that has its broker within; empty for none
+	page     func(http.Handler) http.Handler // puts the web page around the API, nil for none
+	counted  func(more int)                  // is told of connections that begin and end, nil for nobody
+	ledger   string                          // the directory of the ledgers, for an embedded broker, empty for none
 }
 
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
