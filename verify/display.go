@@ -24,7 +24,7 @@ type display struct {
 	mu     sync.Mutex // guards what follows, and writing to out
 	head   string     // "3/6 append"
 	began  time.Time
-	status func() string // what is being counted; nil for nothing
+	status func() string // what is being counted, nil for nothing
 	noted  string        // what is being waited for
 	waited time.Time     // when that began, or was last said by a quiet display
 }

@@ -76,12 +76,12 @@ type Config struct {
 	Workload    Workload      // Mixed
 	Messages    int           // how many messages to append; 10,000, or no limit if Duration is set
 	Duration    time.Duration // how long to append; no limit if 0
-	Rate        float64       // messages a second, whether or not the deployment keeps up; 0 for as fast as it takes them
+	Rate        float64       // messages a second, even if the deployment cannot keep up, 0 for as fast as it can
 	Concurrency int           // how many clients append at the same time; 16
-	Batch       int           // how many messages a request has; 0 for one mostly, and 2 to 20 in every eighth
+	Batch       int           // how many messages a request has, 0 for one mostly, and 2 to 20 in every eighth
 	Size        int           // how many bytes of random payload a message has, besides about 90 to know it by; 100
-	Seed        uint64        // what the clients do follows from it, as far as they decide; 0 for a random one
-	Faults      fault.Plan    // what is broken meanwhile; none for nothing
+	Seed        uint64        // what the clients do follows from it, as far as they decide, 0 for a random one
+	Faults      fault.Plan    // what is broken meanwhile, none for nothing
 	FaultEnv    []string      // NAME=VALUE, for the commands of the plan, besides those of this process
 	Timeout     time.Duration // how long the whole run may take; 10 minutes more than Duration
 	Patience    time.Duration // how long to try for one append before its outcome is left open; 1 minute
@@ -91,7 +91,7 @@ type Config struct {
 	Enough <-chan struct{}
 	// Dir is where the history and the report are left. It is made; it must not have a history. "" for nowhere.
 	Dir         string
-	Out         io.Writer // where progress is shown; nil for nowhere
+	Out         io.Writer // where progress is shown, nil for nowhere
 	Interactive bool      // Out is a terminal: progress is shown in place
 	Quiet       bool      // of the progress, only what is waited for for more than 10 s is shown
 }

@@ -163,9 +163,9 @@ func (r *runner) writer(client int, random *rand.Rand) *writer {
 
 // pacer spreads messages evenly over time. What should have been sent while nobody could send it is due at once.
 type pacer struct {
-	rate  float64 // messages a second; 0 for no pace
+	rate  float64 // messages a second, 0 for no pace
 	begun time.Time
-	until time.Time // nothing is due later; the zero Time for no end
+	until time.Time // nothing is due later, the zero Time for no end
 	mu    sync.Mutex
 	given int
 }

@@ -13,7 +13,7 @@ import (
 type cut struct {
 	clear *history.Clear
 	front uint64 // the highest position of what had been answered when the clear was sent: all up to it must go
-	back  uint64 // the lowest of what was sent after it was answered; 0 if nothing is known
+	back  uint64 // the lowest of what was sent after it was answered, 0 if nothing is known
 }
 
 // checkClear checks that a clear removes all that precedes it. (That it removes nothing else is P1's matter.) A state

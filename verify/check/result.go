@@ -90,8 +90,8 @@ const MaxExamples = 5
 type Violation struct {
 	Log      string  `json:"log,omitempty"`      // the log's name, empty if none is concerned
 	Position uint64  `json:"position,omitempty"` // in the log, 0 if none is concerned
-	Client   *int    `json:"client,omitempty"`   // who sent the message, from 0; nil if it cannot be told
-	Number   uint64  `json:"number,omitempty"`   // which one of the client's messages, from 1; 0 if it cannot
+	Client   *int    `json:"client,omitempty"`   // who sent the message, from 0, nil if it cannot be told
+	Number   uint64  `json:"number,omitempty"`   // which one of the client's messages, from 1, 0 if it cannot
 	At       float64 `json:"at_seconds"`         // when it showed, in seconds since the run began
 	Expected string  `json:"expected"`
 	Found    string  `json:"found"`
@@ -100,7 +100,7 @@ type Violation struct {
 // Window is how the deployment answered during a time: the whole run, or while a fault was in force. Calls belong to
 // the window in which they were sent.
 type Window struct {
-	Name   string  `json:"name"` // the fault's; empty for the whole run
+	Name   string  `json:"name"` // the fault's, empty for the whole run
 	Writes bool    `json:"writes"`
 	From   float64 `json:"from_seconds"`  // since the run began: when the fault's command was started
 	Until  float64 `json:"until_seconds"` // when the command that heals it had ended, or the run

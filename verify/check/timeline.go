@@ -24,7 +24,7 @@ type doneAt struct {
 type sentAt struct {
 	start    time.Duration
 	messages int    // sent until then: this one's and all before
-	low      uint64 // the lowest position of this one's and all later ones; 0 for none
+	low      uint64 // the lowest position of this one's and all later ones, 0 for none
 }
 
 func (t *timeline) add(a *history.Append, index, accepted int, top, low uint64) {

@@ -32,7 +32,7 @@ type logView struct {
 	cleared  time.Duration        // when the first of them was sent; never, if there are none
 	until    time.Duration        // the latest until of them, 0 if there are none
 	readings []reading            // the final ones that went on to the end
-	barrier  *history.Barrier     // the last one whose promise they are held to; nil if there was none
+	barrier  *history.Barrier     // the last one whose promise they are held to, nil if there was none
 	from     uint64               // the first position that all of the final readings showed
 	last     uint64               // the last position that any of them named
 	strange  int                  // messages seen that are not expected: foreign, second copies, refused, …

@@ -36,7 +36,7 @@ type Run struct {
 	// Ordered says that order is promised whichever backend an append went through. If not, it is promised among the
 	// appends of each backend.
 	Ordered bool    `json:"ordered"`
-	Rate    float64 `json:"rate,omitempty"` // messages a second that were to be sent; 0 for no pace
+	Rate    float64 `json:"rate,omitempty"` // messages a second that were to be sent, 0 for no pace
 	Plan    string  `json:"plan,omitempty"` // the faults, for people
 }
 
@@ -86,9 +86,9 @@ type Append struct {
 	// Conflicts says that it went with the idempotency key of another message that had been accepted: it is to be
 	// rejected, as a dead letter.
 	Conflicts bool `json:"conflicts,omitempty"`
-	// Settled is what its receipt said in the end, when the last barrier had been reached, if the outcome was not known or
-	// the append conflicts: "persisted", "rejected", "pending" or "stalled"; empty if nothing was heard. In the file it is a
-	// line of its own.
+	// Settled is what its receipt said in the end, when the last barrier had been reached, if the outcome was not known
+	// or the append conflicts: "persisted", "rejected", "pending" or "stalled", or empty if nothing was heard. In the
+	// file it is a line of its own.
 	Settled string `json:"-"`
 	// SettledBehind is how many of History.Reads were before that in the file: what they showed was there when the receipt
 	// was asked, and what later ones show is as it said.
@@ -118,7 +118,7 @@ func (a *Append) Took() time.Duration {
 type Settle struct {
 	Client int    `json:"client"`
 	First  uint64 `json:"first"`
-	State  string `json:"state"` // "persisted", "rejected", "pending", "stalled"; "" if there was no answer
+	State  string `json:"state"` // "persisted", "rejected", "pending", "stalled", "" if there was no answer
 }
 
 // Read is one page, or what a tail received since its last line.
@@ -161,13 +161,13 @@ type Read struct {
 type Barrier struct {
 	Call
 	Number int    `json:"number"`           // 1, 2, 3, … in the run
-	Logs   []int  `json:"logs,omitempty"`   // which logs it was for; none for all
+	Logs   []int  `json:"logs,omitempty"`   // which logs it was for, none for all
 	State  string `json:"state"`            // the last one: "reached", "pending", "stalled"
 	Reason string `json:"reason,omitempty"` // why it is stalled
 	// Missing is how many accepted records the deployment says that its broker did not deliver, if that alone keeps the
 	// barrier from being reached: everything else that was accepted before it is persisted.
 	Missing uint64 `json:"missing,omitempty"`
-	// SetAside is how many records the deployment says to be dead letters, if it was reached; nil if it does not say.
+	// SetAside is how many records the deployment says to be dead letters, if it was reached, nil if it does not say.
 	SetAside *uint64 `json:"set_aside,omitempty"`
 	// Held says that all final readings carry its receipt.
 	Held bool `json:"held,omitempty"`
