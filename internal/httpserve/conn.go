@@ -28,7 +28,7 @@ type connKey struct{}
 type conn struct {
 	net.Conn
 	server  *server
-	reserve *reserve // is refilled when the connection is closed; nil for none
+	reserve *reserve // is refilled when the connection is closed, nil for none
 
 	idle    atomic.Bool // there is no request
 	deaf    atomic.Bool // nothing more is read from the client by net/http

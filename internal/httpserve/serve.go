@@ -35,15 +35,15 @@ type Config struct {
 	Name    string // of the server in logs and metrics: "api", "admin"
 	Handler http.Handler
 	Logger  *slog.Logger
-	// Metrics is where the metrics go, which have the server's name as a label; nil for nowhere.
+	// Metrics is where the metrics go, which have the server's name as a label, nil for nowhere.
 	Metrics prometheus.Registerer
 	// Connections is how many there may be at once; further ones are refused. 0 for 10,000, or what the limit on
 	// file descriptors leaves.
 	Connections int
-	// BodyTime is how long a request's body may take to arrive, however large it is; 0 for 10 s. Small ones have less:
+	// BodyTime is how long a request's body may take to arrive, however large it is, 0 for 10 s. Small ones have less:
 	// 2 s, and a second for each KiB that has arrived.
 	BodyTime time.Duration
-	// HeaderBytes is how many bytes all headers may have that are not complete; 0 for 64 MiB.
+	// HeaderBytes is how many bytes all headers may have that are not complete, 0 for 64 MiB.
 	HeaderBytes int64
 	// Reserve keeps some file descriptors back, so that this server has connections when others have used up all.
 	Reserve bool

@@ -17,9 +17,9 @@ import (
 
 // NATSOptions is how a NATS server is set up. The zero value will do.
 type NATSOptions struct {
-	MaxPayload   int    // bytes of a message at most; 0 for the server's default, 1 MiB
-	MaxFileStore int64  // bytes that JetStream may store; 0 for what the server finds free
-	Dir          string // of its files; empty for one that ends with the test
+	MaxPayload   int    // bytes of a message at most, 0 for the server's default, 1 MiB
+	MaxFileStore int64  // bytes that JetStream may store, 0 for what the server finds free
+	Dir          string // of its files, empty for one that ends with the test
 	NoJetStream  bool
 	Settings     []string // further lines of its settings file
 }

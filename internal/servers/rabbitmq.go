@@ -33,7 +33,7 @@ type RabbitMQOptions struct {
 	// certificates.
 	CA, Certificate, Key string
 	Management           bool   // it has the management page, too
-	Dir                  string // of its files; empty for one that ends with the test
+	Dir                  string // of its files, empty for one that ends with the test
 
 	cluster *rabbitCluster // it is a member
 }

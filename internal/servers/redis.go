@@ -19,16 +19,16 @@ func init() { logging.Disable() }
 
 // RedisOptions say what kind of Redis server to start. The zero value is a master that syncs its file with every write.
 type RedisOptions struct {
-	// ReplicaOf is the master of a replica, which takes over its User and Password; nil for a master.
+	// ReplicaOf is the master of a replica, which takes over its User and Password, nil for a master.
 	ReplicaOf *Redis
 	// AppendFsync is when the append-only file is synced: "always" if empty.
 	AppendFsync string
 	// User and Password are wanted from clients: none if both are empty, the default user's if User is empty.
 	User, Password string
-	// Dir is the directory of its files; empty for one that ends with the test.
+	// Dir is the directory of its files, empty for one that ends with the test.
 	Dir string
-	// Through starts a proxy to the server's address and returns the proxy's port, as which the server makes itself known
-	// to Sentinels, replicas and clients; nil for none.
+	// Through starts a proxy to the server's address and returns the proxy's port, as which the server makes itself
+	// known to Sentinels, replicas and clients, or nil for none.
 	Through func(address string) (port int)
 	// Settings are further lines of redis.conf. They stand behind the others, and so override them.
 	Settings []string
