@@ -3,7 +3,7 @@
 // values are plain data.
 //
 // A message's way is: the backend gives an append its mark (partition, producer, sequence), packs the waiting records
-// into a [Batch], and answers with a [Receipt]; the broker carries the batch; the consumer commits the records
-// together with the new [Progress]; a reader shows the [Message]. A write is in the database exactly when the
-// progress holds its mark. Nothing else is ever counted or guessed.
+// into a [Batch], and answers with a [Receipt]. The broker carries the batch. The consumer commits the records together
+// with the new [Progress]. A reader shows the [Message]. A write is in the database exactly when the progress holds its
+// mark. Nothing else is ever counted or guessed.
 package drainmark

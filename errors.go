@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// Kind is the closed set of ways in which Drainmark says no. Each has one HTTP status and one exit code; an error
+// Kind is the closed set of ways in which Drainmark says no. Each has one HTTP status and one exit code. An error
 // without a Kind is KindInternal.
 type Kind string
 
 // The kinds. Their texts are part of the API: they end the problem types (urn:drainmark:problem:<kind>).
 const (
-	KindInvalid        Kind = "invalid"         // what was asked is malformed or out of range; asking again will not help
+	KindInvalid        Kind = "invalid"         // malformed or out of range, and asking again will not help
 	KindInvalidReceipt Kind = "invalid-receipt" // the receipt is malformed, damaged or another deployment's
 	KindReceiptExpired Kind = "receipt-expired" // the receipt is older than the progress that could answer it
 	KindNotFound       Kind = "not-found"       // there is no such log, dead letter or page
@@ -23,8 +23,8 @@ const (
 	KindBacklogFull    Kind = "backlog-full"    // no more can be accepted until something has been persisted
 	KindDiskFull       Kind = "disk-full"       // no more can be accepted until somebody has made room on the broker's disk
 	KindTooMany        Kind = "too-many"        // a limit on concurrent waiters or subscribers is reached
-	KindUnavailable    Kind = "unavailable"     // the broker or the store does not answer; nothing was done
-	KindOutcomeUnknown Kind = "outcome-unknown" // it may or may not have been done; the receipt will tell
+	KindUnavailable    Kind = "unavailable"     // the broker or the store does not answer, and nothing was done
+	KindOutcomeUnknown Kind = "outcome-unknown" // it may or may not have been done, and the receipt will tell
 	KindMisconfigured  Kind = "misconfigured"   // a setting is wrong, or does not fit the deployment
 	KindInternal       Kind = "internal"        // a fault of Drainmark's own
 )

@@ -10,13 +10,13 @@ import (
 	"testing"
 )
 
-// The import rule: the root imports nothing of ours; backend and consumer import the seams, never an adapter; an
-// adapter imports the root and its seam; the client imports nothing of ours, and verify only that; only cmd/ (and the
+// The import rule: the root imports nothing of ours. backend and consumer import the seams, never an adapter. An
+// adapter imports the root and its seam. The client imports nothing of ours, and verify only that. Only cmd/ (and the
 // simulation, which plays with the memory adapters) puts them together. Tests may import what they need.
 func TestImportRule(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/drainmark/drainmark"
-	allowed := []struct{ folder, imports string }{ // the first folder that is a prefix counts; imports are prefixes
+	allowed := []struct{ folder, imports string }{ // the first folder that is a prefix counts, and imports are prefixes
 		{"cmd/", "*"},
 		{"internal/simulation/", "*"},
 		{"internal/planted/", "/ /backend /broker /store"},

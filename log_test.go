@@ -179,7 +179,7 @@ func TestKinds(t *testing.T) {
 	}
 }
 
-// What is logged as JSON is for people too: ids are their texts.
+// JSON logs are for people too: ids are their texts.
 func TestIDsInLogs(t *testing.T) {
 	t.Parallel()
 	producer := drainmark.NewProducerID()

@@ -21,7 +21,7 @@ type Message struct {
 // LogInfo says what a log holds. The positions ClearedThrough+1 to LastPosition are the messages there are.
 type LogInfo struct {
 	Name           string
-	LastPosition   uint64 // of the newest message there ever was; 0 for none
+	LastPosition   uint64 // of the newest message there ever was, 0 for none
 	ClearedThrough uint64 // everything up to here has been cleared
 }
 
@@ -31,13 +31,13 @@ func (l LogInfo) Count() uint64 { return l.LastPosition - l.ClearedThrough }
 // DeadLetter is a record set aside, with its reason.
 type DeadLetter struct {
 	ID         string // of one record: its mark's text
-	Run        Run    // the marks it accounts for; the zero Run when not even that could be read
+	Run        Run    // the marks it accounts for, the zero Run when not even that could be read
 	Log        string // empty when it could not be read
 	Reason     string
 	SetAsideAt time.Time
 	Attempts   int       // how often it has been tried
 	Discarded  bool      // only the reason is kept, for whoever holds its receipt
-	AcceptedAt time.Time // by the backend's clock; if that could not be read, when the broker stored it; zero if not known
+	AcceptedAt time.Time // by the backend's clock, or else when the broker stored it, zero if not known
 	// Payload is the batch that a retry applies, as EncodeBatch writes it: of one record, or a broker message as it came,
 	// which could not be decoded. Nil if it is not kept.
 	Payload []byte

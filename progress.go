@@ -9,7 +9,7 @@ import (
 // empty cursor is the beginning.
 type Cursor string
 
-// Version names one state of a partition. Two states of one epoch are ordered by their revision; states of different
+// Version names one state of a partition. Two states of one epoch are ordered by their revision. States of different
 // epochs cannot be compared, because a store that lost its tail begins again, under a new epoch, from an older one.
 type Version struct {
 	Epoch    uint64 // which opening of the partition wrote it: random, so it never comes back
@@ -24,7 +24,7 @@ func (v Version) Includes(earlier Version) bool {
 // ProducerProgress is what is persisted of one producer's records in a partition.
 type ProducerProgress struct {
 	Done   Ranges        // appended, cleared, fenced or set aside: it will never be applied again
-	LastAt time.Duration // Progress.Clock when its newest record was committed; it is forgotten a retention time after that
+	LastAt time.Duration // Progress.Clock when its newest record was committed, a retention time before it is forgotten
 }
 
 // Progress is what a store has persisted of one partition, in the same transaction as the data itself. It is a
@@ -57,8 +57,8 @@ func (p Progress) Next(producer ProducerID) uint64 {
 // than their receipts tell, and must not forget them while those are good.
 func KeptFor(receipts time.Duration) time.Duration { return receipts + receipts/7 }
 
-// Forgets says whether a producer that is not in the progress any more, and was as told before, has been forgotten
-// because it was silent for longer than the retention. Otherwise its records are lost.
+// Forgets says whether a producer that is no longer in the progress, and was as told before, has been forgotten because
+// it was silent for longer than the retention. Otherwise its records are lost.
 func (p Progress) Forgets(producer ProducerID, before ProducerProgress, retention time.Duration) bool {
 	_, known := p.Producers[producer]
 	return !known && p.Clock-before.LastAt > retention

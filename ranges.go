@@ -9,8 +9,8 @@ import (
 // Range is the sequences First to Last, both included.
 type Range struct{ First, Last uint64 }
 
-// Ranges is a set of sequences as sorted ranges that neither touch nor overlap; normally it is one range. The zero
-// value is the empty set. Its methods never change the receiver, so a copy can be handed to anybody.
+// Ranges is a set of sequences as sorted ranges that neither touch nor overlap, normally one range. The zero value is
+// the empty set. Its methods never change the receiver, so a copy can be handed to anybody.
 type Ranges []Range
 
 // Contains says whether all of first to last are in the set.
@@ -113,7 +113,7 @@ func (s Ranges) Minus(first, last uint64) Ranges {
 	return append(out, Range{first, last})
 }
 
-// String writes the set as 1-500,502-900; "" if it is empty.
+// String writes the set as 1-500,502-900, "" if it is empty.
 func (s Ranges) String() string { return string(s.AppendText(nil)) }
 
 // AppendText appends what String writes.

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// MaxReceiptRuns is how many runs a receipt holds at most; MaxReceiptText is how long its text is at most, in bytes.
+// MaxReceiptRuns is how many runs a receipt holds at most. MaxReceiptText is how long its text is at most, in bytes.
 const (
 	MaxReceiptRuns = 64
 	MaxReceiptText = 6200
@@ -36,7 +36,7 @@ type Receipt struct {
 	// Epochs is set on a barrier's receipt: per partition, the epoch that was in force before the fence was published.
 	// See the barrier in the backend. Every partition named here has a run.
 	Epochs map[int]uint64
-	// Clocks has what Progress.Clock was, in whole seconds, when the receipt was issued, per partition; only where that was
+	// Clocks has what Progress.Clock was, in whole seconds, when the receipt was issued, per partition, if that was
 	// known. It tells how old the receipt is without any process' wall clock. Every partition named here has a run.
 	Clocks map[int]time.Duration
 }
@@ -47,7 +47,7 @@ func NewReceipt(d DeploymentID, issuedAt time.Time, runs ...Run) Receipt {
 }
 
 // Merge returns one receipt for the writes of both. Above MaxReceiptRuns it joins the runs of each producer over what
-// lies between them, which only makes it stricter; it fails when even that is too many (KindTooLarge), or when the
+// lies between them, which only makes it stricter. It fails when even that is too many (KindTooLarge), or when the
 // receipts are of two deployments (KindInvalidReceipt).
 func (r Receipt) Merge(other Receipt) (Receipt, error) {
 	if r.Deployment != other.Deployment {
@@ -185,7 +185,7 @@ func sortedKeys[V any](m map[int]V) []int {
 	return keys
 }
 
-// ParseReceipt reads a receipt's text. Whatever is not exactly what String writes gives an error of
+// ParseReceipt reads a receipt's text. A text that String would not write exactly so gives an error of
 // KindInvalidReceipt. It does not check that the receipt is this deployment's: see Check.
 func ParseReceipt(s string) (Receipt, error) {
 	malformed := Errorf(KindInvalidReceipt, "malformed receipt of %d characters", len(s))

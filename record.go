@@ -150,8 +150,8 @@ func appendUnlessSame(dst []byte, s, before string) []byte {
 	return append(binary.AppendUvarint(dst, uint64(len(s))+1), s...)
 }
 
-// MaxBatchBytes is how long a batch's encoding is at most, and MaxBatchRecords how many records it has at most. Whatever
-// else is in a broker is not decoded.
+// MaxBatchBytes is how long a batch's encoding is at most, and MaxBatchRecords how many records it has at most.
+// Anything larger in a broker is not decoded.
 const (
 	MaxBatchBytes   = 8 << 20
 	MaxBatchRecords = 100_000
@@ -201,7 +201,7 @@ func DecodeBatch(data []byte) (*Batch, error) {
 	return b, nil
 }
 
-// decoder reads from the front of rest; after the first fault it is bad and yields zeros.
+// decoder reads from the front of rest. After the first fault it is bad and yields zeros.
 type decoder struct {
 	rest []byte
 	bad  bool

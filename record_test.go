@@ -31,8 +31,8 @@ func goldenBatch() *drainmark.Batch {
 	}}
 }
 
-// goldenBatchHex is what EncodeBatch made of it when version 1 was fixed. A batch may lie in a broker for long: if this
-// changes, so must the version.
+// goldenBatchHex is what EncodeBatch made of goldenBatch when version 1 was fixed. A batch may lie in a broker for
+// long: if this changes, so must the version.
 const goldenBatchHex = "444d420103a00102030405060708090a0b0c0d0e0fac02060180faf3f8a4bda8060a6775657374626f6f6b0b746578742f70" +
 	"6c61696e0568656c6c6f026b3181d00f00000200ff00000b30302d61622d63642d303102cf987a066f746865720100000380" +
 	"897a0100000084000000000006332d61612d370085000000000006332d61612d380174aa1a0213"
@@ -220,9 +220,9 @@ func allocated() uint64 {
 	return sample[0].Value.Uint64()
 }
 
-// allocates returns how many bytes f allocates. What is beyond limit is measured again, up to ten times, and the
-// least is returned: f allocates the same every time, and what the runtime counts late or others allocate does not
-// come each time.
+// allocates returns how many bytes f allocates. A result beyond limit is measured again, up to ten times, and the least
+// is returned. f allocates the same every time, but what the runtime counts late or others allocate does not come each
+// time.
 func allocates(limit uint64, f func()) uint64 {
 	least := uint64(math.MaxUint64)
 	for try := 0; try < 10 && least > limit; try++ {
