@@ -99,7 +99,7 @@ func (c *Client) Working(ctx context.Context) (Working, error) {
 	return w, nil
 }
 
-// DeadLetter is a record that could not be persisted and was set aside. What is not known of it is zero, or nil.
+// DeadLetter is a record that could not be persisted and was set aside. Unknown values are zero, or nil.
 type DeadLetter struct {
 	ID          string
 	Partition   int
@@ -216,13 +216,13 @@ func pathWith(path string, q url.Values) string {
 type Settled struct {
 	DeadLetters uint64 `json:"dead_letters"` // how many
 	Records     uint64 `json:"records"`      // how many records they stand for
-	// Refused is how many retries were refused again, as far as that was known within the wait; at least, above 1,000 in one
-	// request. Their dead letters stay.
+	// Refused is how many retries were refused again, as far as that was known within the wait, and a lower bound above
+	// 1,000 in one request. Their dead letters stay.
 	Refused uint64 `json:"-"`
 }
 
-// CountDeadLetters counts the dead letters that RetryDeadLetters and DiscardDeadLetters would settle. Something of the
-// filter must be set; a Before of now means all. Missing records are not among them.
+// CountDeadLetters counts the dead letters that RetryDeadLetters and DiscardDeadLetters would settle. Some field of the
+// filter must be set. A Before of now means all. Missing records are not among them.
 func (c *Client) CountDeadLetters(ctx context.Context, f DeadLetterFilter) (Settled, error) {
 	q := f.query()
 	q.Set("dry_run", "true")
@@ -231,9 +231,10 @@ func (c *Client) CountDeadLetters(ctx context.Context, f DeadLetterFilter) (Sett
 	return s, err
 }
 
-// RetryDeadLetters has all dead letters tried again that are meant. It goes on from request to request, each of which
-// waits for a while until what it settled is done, so that other writes come through. It returns how many it has had
-// accepted, also with an error, and how many are known to have been refused again. progress, if it is not nil, is told that after each request.
+// RetryDeadLetters has all matching dead letters tried again. It goes on from request to request. Each waits for a
+// while until its retries are done, so that other writes come through. It returns how many it has had accepted, also
+// with an error, and how many are known to have been refused again. progress, if it is not nil, is told that after each
+// request.
 func (c *Client) RetryDeadLetters(ctx context.Context, f DeadLetterFilter, progress func(Settled)) (Settled, error) {
 	return c.settle(ctx, http.MethodPost, f, progress)
 }
@@ -267,9 +268,9 @@ func (c *Client) settle(ctx context.Context, method string, f DeadLetterFilter, 
 	}
 }
 
-// RetryDeadLetter has a dead letter tried again. The state is Accepted, or after a wait Persisted once its record is. If the
-// record was refused again, the state is Rejected, which is no error; the letter stays, with the new reason. The call fails
-// with NotFound if there is no such open dead letter, and is made again only if it was certainly not done.
+// RetryDeadLetter has a dead letter tried again. The state is Accepted, or after a wait Persisted once its record is.
+// If the record was refused again, the state is Rejected, which is no error. The letter stays, with the new reason. The
+// call fails with NotFound if there is no such open dead letter, and is made again only if it was certainly not done.
 func (c *Client) RetryDeadLetter(ctx context.Context, id string, wait time.Duration) (Status, error) {
 	return c.status(ctx, &call{method: http.MethodPost, path: letterPath(id) + "/retry", wait: wait})
 }

@@ -17,16 +17,16 @@ const manyType = "application/x-ndjson"
 
 func messagesPath(log string) string { return "/v1/logs/" + url.PathEscape(log) + "/messages" }
 
-// Append appends one message to a log, which comes to be with its first one. When it returns without an error, the
-// message is on the durable queue, and the Status has its receipt: the state is Accepted, or after a wait Persisted if
-// it is in the database by then. If it turns out within the wait that the message can never be, there is a
-// *RejectedError in the chain of the error, and the Status too says Rejected. Without a wait nobody knows yet: see Wait.
+// Append appends one message to a log, creating the log if needed. When it returns without an error, the message is on
+// the durable queue, and the Status has its receipt: the state is Accepted, or after a wait Persisted if it is in the
+// database by then. If it turns out within the wait that the message can never be, there is a *RejectedError in the
+// chain of the error, and the Status too says Rejected. Without a wait nobody knows yet: see Wait.
 //
 // If calls are made again (Config.Retry), a message without a key gets a random one, so that it is appended once
 // however often it is sent. Without retries it gets none.
 //
 // If it fails, NothingDone says whether the message certainly is not in the log. If that is false, the error's Receipt,
-// if it has one, tells later; else send the message again with the same key, which it must have had before.
+// if it has one, tells later. Otherwise send the message again with the same key, which it must have had before.
 func (c *Client) Append(ctx context.Context, log string, m Message, wait time.Duration) (Status, error) {
 	if isManyType(m.ContentType) {
 		return c.AppendMany(ctx, log, []Message{m}, wait) // alone, its body would be taken for many messages
@@ -45,7 +45,7 @@ func (c *Client) Append(ctx context.Context, log string, m Message, wait time.Du
 
 // AppendMany appends messages in their order, with one request and one receipt. Appends of others can come to stand
 // between them only if there are more than 1,000, or megabytes. The API takes up to 10,000 messages and 8 MiB at once
-// unless it was told otherwise. Keys, errors and the wait are as with Append; but a request that failed without
+// unless it was told otherwise. Keys, errors and the wait are as with Append, but a request that failed without
 // certainty may have left any number of the first messages in the log.
 func (c *Client) AppendMany(ctx context.Context, log string, messages []Message, wait time.Duration) (Status, error) {
 	what := call{method: http.MethodPost, path: messagesPath(log), contentType: manyType, wait: wait}
@@ -109,7 +109,7 @@ func isManyType(contentType string) bool {
 	return strings.EqualFold(strings.TrimSpace(media), manyType)
 }
 
-// Clear removes the messages of a log that were accepted before it; positions go on behind them. The state is Accepted,
+// Clear removes the messages of a log that were accepted before it. Positions go on behind them. The state is Accepted,
 // or after a wait Persisted once it is done. It is made again only if it was certainly not done: a second one would
 // take with it what was appended in between.
 func (c *Client) Clear(ctx context.Context, log string, wait time.Duration) (Status, error) {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// What an append that failed says, for each way in which it can.
+// The error of a failed append, for each way in which it can fail.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	html := "<html>somebody else's</html>"
@@ -22,7 +22,7 @@ func TestFailures(t *testing.T) {
 		step      http.HandlerFunc
 		nothing   bool
 		retryable bool
-		want      Error // what of it is not zero
+		want      Error // the fields that are not zero
 		is        error
 	}{
 		{"a connection that is cut before the answer leaves it open", cut(""), false, true, Error{}, nil},
@@ -298,8 +298,8 @@ func TestRetryAfter(t *testing.T) {
 	}
 }
 
-// net/http sends a request again by itself that has an idempotency key, if the server closes the connection that it
-// was to be kept. Who records each attempt must see it.
+// net/http sends a request again by itself that has an idempotency key, if the server closes the connection that it was
+// to be kept. A recorder of attempts must see each.
 func TestNothingIsSentAgainBehindOurBack(t *testing.T) {
 	t.Parallel()
 	s := startScript(t, accepts("R1", 1), cut(""), accepts("R1", 1))

@@ -14,7 +14,7 @@ const (
 	defaultTimeout   = 30 * time.Second // the API answers within 10 s, besides the wait that it was asked for
 	defaultIdleConns = 64
 	defaultSilence   = 45 * time.Second // the API's event streams are never silent for more than 15 s
-	maxAnswer        = 64 << 20         // bytes; a page has about 8 MiB of bodies, which JSON makes six times that at most
+	maxAnswer        = 64 << 20         // in bytes: JSON makes 8 MiB of bodies six times that at most
 )
 
 // Config is what New needs. Only URL must be set.
@@ -25,11 +25,11 @@ type Config struct {
 	// HTTP makes the requests, nil for a client of the Client's own. Redirects are never followed: one that leads
 	// somewhere else would be another request.
 	HTTP *http.Client
-	// IdleConns is how many connections are kept open for the next call; 64 if 0. It should be as many as there are
+	// IdleConns is how many connections are kept open for the next call, 64 if 0. It should be as many as there are
 	// calls at the same time. It says nothing if HTTP is set.
 	IdleConns int
-	// Timeout is how long one request may take, besides the wait that it asks for; 30 s if 0. Event streams may take
-	// as long as they like.
+	// Timeout is how long one request may take, besides the wait that it asks for, 30 s if 0. Event streams may take as
+	// long as they like.
 	Timeout time.Duration
 	// Retry says how calls that failed are made again. The zero Retry is not at all.
 	Retry Retry
@@ -38,15 +38,15 @@ type Config struct {
 	Observe func(Attempt)
 }
 
-// Attempt is one request that was made. The Client does not let net/http repeat one behind its back, unless nothing
-// of it was written or it is a GET.
+// Attempt is one request that was made. The Client does not let net/http repeat one behind its back, unless nothing was
+// written or it is a GET.
 type Attempt struct {
 	Method string
 	Path   string // escaped, without the prefix and the query
 	Start  time.Time
 	End    time.Time // of an event stream, when it ended
 	Status int       // 0 if there was no answer
-	Err    error     // an *Error, or nil; of an event stream, why it ended
+	Err    error     // an *Error, or nil, or why an event stream ended
 }
 
 // Client talks to one deployment. It may be used by many goroutines at the same time, and has none of its own.
@@ -84,7 +84,7 @@ func New(config Config) (*Client, error) {
 	return c, nil
 }
 
-// parseURL returns the URL without a slash at its end. What it fails with never shows the URL: it may have a password.
+// parseURL returns the URL without a slash at its end. Its error never shows the URL, which may have a password.
 func parseURL(text string) (string, error) {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {

@@ -76,8 +76,8 @@ func (m *messageJSON) message() (Message, error) {
 }
 
 // scanPage is the short cut for pages in exactly the shape that the API writes: nearly all of the time of a client that
-// reads much is in here. It says false of anything else, right or wrong, and encoding/json takes over. What it takes,
-// encoding/json would take the same way.
+// reads much is in here. It says false of anything else, right or wrong, and encoding/json takes over. Everything that
+// it takes, encoding/json would take the same way.
 func scanPage(data []byte) (page Page, log string, ok bool) {
 	s := scanner{rest: data}
 	name, ok := s.text(`{"log":`)

@@ -10,7 +10,7 @@
 //
 // Append answers as soon as the message is on the durable queue. Its receipt is a text that can be kept anywhere, and
 // tells what became of the message: [Client.Status] asks once, [Client.Wait] until it is persisted or rejected. A wait
-// as the last parameter of a call is how long the server shall wait before it answers; 0 is not at all.
+// as the last parameter of a call is how long the server shall wait before it answers. 0 is not at all.
 //
 // [Client.Messages] reads a page of a log, with receipts only from a state that has their writes, on whichever backend
 // and replica. [Client.All] follows the pages, and [Client.Tail] the log itself, for as long as it is wanted.
@@ -20,8 +20,8 @@
 //
 // Without [Config.Retry], a call is one request. With it, a call that failed is made again where that does no harm:
 // reading and asking always, appending because each append then has an idempotency key, and everything else only if it
-// was certainly not done. Whatever a call fails with is an [Error], and [NothingDone] says whether it can have done
-// anything: an append that failed otherwise may be in the log, or come to be there.
+// was certainly not done. Every call fails with an [Error], and [NothingDone] says whether it certainly did nothing:
+// otherwise a failed append may be in the log, or get there later.
 //
 // docs/http-api.md describes what is behind each method.
 package client

@@ -32,8 +32,8 @@ const (
 	BacklogFull    Kind = "backlog-full"    // no more is accepted until something has been persisted
 	DiskFull       Kind = "disk-full"       // no more is accepted until somebody has made room on the broker's disk
 	TooMany        Kind = "too-many"        // too many waiters, event streams or request bodies at once
-	Unavailable    Kind = "unavailable"     // the broker or the store does not answer; nothing was done
-	OutcomeUnknown Kind = "outcome-unknown" // it may or may not have been done; the receipt tells
+	Unavailable    Kind = "unavailable"     // the broker or the store does not answer, and nothing was done
+	OutcomeUnknown Kind = "outcome-unknown" // it may or may not have been done, and the receipt tells
 )
 
 const problemPrefix = "urn:drainmark:problem:"
@@ -103,9 +103,9 @@ func (e *Error) Unwrap() []error {
 	return all
 }
 
-// RejectedError is in the chain of the error of an append that was accepted, and of which it was known before the wait
-// was over that some of its messages, or all, can never be persisted. The others are. They are among the dead letters,
-// where somebody may have them tried again; sending them again the same way will not help.
+// RejectedError is in the error chain of an append that was accepted, if it was known before the wait was over that
+// some of its messages, or all, can never be persisted. The others are persisted. Rejected ones are among the dead
+// letters, where somebody may have them tried again. Sending them again the same way will not help.
 type RejectedError struct {
 	Status Status // with the reason, and which messages
 }
@@ -193,14 +193,14 @@ func (what *call) refused(a *answer) *Error {
 	return e
 }
 
-// provesNothingDone says whether an answer is the word of somebody who knows that nothing was done. Who refuses a
-// request as 4xx has not passed it on, except for the two that say that somebody's patience was over. A 5xx is made
-// up by a proxy as well, after it has passed the request on.
+// provesNothingDone says whether the answer is from a server that knows that nothing was done. A server that refuses a
+// request as 4xx has not passed it on, except for the two statuses that report a timeout. A 5xx is made up by a proxy
+// as well, after it has passed the request on.
 func provesNothingDone(status int, kind Kind) bool {
 	switch {
 	case status == http.StatusServiceUnavailable:
 		return kind == Unavailable || kind == BacklogFull || kind == DiskFull || kind == TooMany
-	case status == http.StatusRequestTimeout: // a server that is stopping says so; a proxy may have passed it on
+	case status == http.StatusRequestTimeout: // a server that is stopping says so, but a proxy may have passed it on
 		return kind == Unavailable
 	case status == 499:
 		return false

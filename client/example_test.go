@@ -22,7 +22,7 @@ func Example() {
 		}
 		log.Fatal(err)
 	}
-	fmt.Println(accepted.State) // on the durable queue; keep accepted.Receipt to ask later
+	fmt.Println(accepted.State) // on the durable queue: keep accepted.Receipt to ask later
 
 	status, err := backend.Wait(ctx, accepted.Receipt)
 	if err != nil {
@@ -34,7 +34,7 @@ func Example() {
 	// persisted
 }
 
-// What one backend has accepted can be read from another one, whose replica may be behind.
+// A write that one backend has accepted can be read from another one, whose replica may be behind.
 func ExampleClient_Messages_readYourWrites() {
 	here, there, stop := start()
 	defer stop()

@@ -114,7 +114,7 @@ func newClient(t testing.TB, config Config) *Client {
 	return c
 }
 
-// streams answers with an event stream of some texts, each of which is sent at once, and then closes the connection.
+// streams answers with an event stream of some texts, sends each at once, and then closes the connection.
 func streams(texts ...string) http.HandlerFunc {
 	head := "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 	return func(w http.ResponseWriter, _ *http.Request) {

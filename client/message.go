@@ -16,7 +16,7 @@ type Message struct {
 	// there when the message is read.
 	Key string
 
-	// What it has when it is read. Appending does not look at it.
+	// A message that was read also has these. Appending does not look at it.
 	Position    uint64    // 1, 2, 3, … in its log
 	ID          string    // names it in the deployment
 	AcceptedAt  time.Time // in UTC, in microseconds

@@ -30,7 +30,7 @@ type Page struct {
 	LastPosition uint64 // of the newest message that there ever was
 	Count        uint64 // how many messages the log has now: the newest ones
 	ETag         string // for IfNoneMatch
-	NotModified  bool   // it is the page that IfNoneMatch names; of the rest only ETag and Backend are set
+	NotModified  bool   // it is the page that IfNoneMatch names (only ETag and Backend are set besides)
 	Backend      string // the run of a backend that has answered, "" if it does not say
 }
 
@@ -86,8 +86,8 @@ const stalePatience = 30 * time.Second
 var errStale = errors.New("the pages are from a state that is older than one that was read before")
 
 // All reads a log page by page, from options.After to what is its end then. An error is the last thing that it gives.
-// That can be one with ErrPositions: a message is missing that was not cleared. Where replicas answer that are older
-// than the one before, it asks again.
+// That can be one with ErrPositions: a message is missing that was not cleared. If a replica answers that is older than
+// the one before, it asks again.
 func (c *Client) All(ctx context.Context, log string, options ReadOptions) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		options := options

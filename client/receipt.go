@@ -12,7 +12,7 @@ import (
 // deployment can answer it, for 7 days unless it was told otherwise.
 type Receipt string
 
-// Merge makes one receipt of several, which stands for all their writes. It can be used wherever a receipt can; the API
+// Merge makes one receipt of several, which stands for all their writes. It can be used wherever a receipt can. The API
 // takes up to 1,000 at once. Client.Status answers with a shorter one for the same writes. Empty receipts stand for
 // nothing.
 func Merge(receipts ...Receipt) Receipt {
@@ -29,21 +29,21 @@ func Merge(receipts ...Receipt) Receipt {
 // State says where writes, or a barrier, stand.
 type State string
 
-// The states. A receipt is Pending, Persisted, Rejected or Stalled; a barrier Pending, Reached or Stalled.
+// The states. A receipt is Pending, Persisted, Rejected or Stalled, a barrier Pending, Reached or Stalled.
 const (
-	Accepted  State = "accepted"  // on the durable queue; nothing else has been asked
+	Accepted  State = "accepted"  // on the durable queue, and nothing else has been asked
 	Pending   State = "pending"   // not persisted yet, or not visible yet to the backend that has answered
 	Persisted State = "persisted" // every write is in the database, and the backend that has answered shows it
-	Rejected  State = "rejected"  // at least one write can never be persisted, or a retry was refused again; the rest is persisted
+	Rejected  State = "rejected"  // some can never be persisted, or a retry was refused again (the rest is persisted)
 	Stalled   State = "stalled"   // pending, and nothing moves
 	Reached   State = "reached"   // everything accepted before the barrier is persisted, except for Status.SetAside
 )
 
 // Status is what is known of writes, or of a barrier.
 type Status struct {
-	Receipt Receipt `json:"receipt"` // to ask again with; a barrier's may change
+	Receipt Receipt `json:"receipt"` // to ask again with (a barrier's may change)
 	State   State   `json:"state"`
-	Reason  string  `json:"reason"` // why it is rejected or stalled, or what is set aside; for people
+	Reason  string  `json:"reason"` // why it is rejected or stalled, or what is set aside, in words for people
 	Count   uint64  `json:"count"`  // how many records it stands for, 0 if the answer does not say, as a barrier's
 	// ID is what the one message of an append is called in its log, unless it had been accepted before, with the same key.
 	ID string `json:"id"`
@@ -55,8 +55,8 @@ type Status struct {
 	// everything else that was accepted before it is persisted or set aside.
 	Missing uint64 `json:"missing"`
 	// SetAside is how many records of a barrier's partitions are dead letters that nobody has discarded: see
-	// Client.DeadLetters. It is of the same state as the answer, and known if the barrier is Reached, or Missing is not 0;
-	// otherwise it is nil.
+	// Client.DeadLetters. It is of the same state as the answer, and known if the barrier is Reached, or Missing is not
+	// 0. Otherwise it is nil.
 	SetAside *uint64 `json:"set_aside"`
 	Backend  string  `json:"-"` // the run of a backend that has answered, "" if it does not say
 }
@@ -70,7 +70,7 @@ type Placed struct {
 
 // RejectedRecords says which of a receipt's records can never be persisted.
 type RejectedRecords struct {
-	Count       uint64   `json:"count"` // how many; at least so many unless it is exact
+	Count       uint64   `json:"count"` // how many, at least so many unless it is exact
 	Exact       bool     `json:"exact"`
 	DeadLetters []string `json:"dead_letters"` // ids of their dead letters, at most 100: those that their messages would have
 }
@@ -123,9 +123,9 @@ func (c *Client) Wait(ctx context.Context, receipt Receipt) (Status, error) {
 }
 
 // Barrier asks whether everything is persisted that was accepted before it, by whomever: in the named logs, or in all.
-// It waits for at most wait until it is: the state is Reached, or else Pending, or Stalled with a reason. What could not
-// be persisted does not keep a barrier from being reached: Status.SetAside counts it, for all logs that share a partition
-// with the named ones.
+// It waits for at most wait until it is: the state is Reached, or else Pending, or Stalled with a reason. Records set
+// aside do not keep a barrier from being reached: Status.SetAside counts it, for all logs that share a partition with
+// the named ones.
 func (c *Client) Barrier(ctx context.Context, wait time.Duration, logs ...string) (Status, error) {
 	path := "/v1/barriers"
 	if len(logs) > 0 {
@@ -153,7 +153,7 @@ func (c *Client) WaitBarrier(ctx context.Context, logs ...string) (Status, error
 // step is how long Wait and WaitBarrier let the server wait, in one request of many.
 const step = 5 * time.Second
 
-// await asks until the status is settled. Whoever answers before the wait is over, a server that stops for instance,
+// await asks until the status is settled. A server that answers before the wait is over, because it stops for instance,
 // is not asked again at once.
 func (c *Client) await(
 	ctx context.Context, s Status, ask func(context.Context, Receipt, time.Duration) (Status, error),

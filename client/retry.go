@@ -17,8 +17,8 @@ const (
 type Retry struct {
 	Attempts int           // how many requests a call makes at most, 0 for any number, or for one if Elapsed is 0 too
 	Elapsed  time.Duration // how long after its beginning a call makes another request, 0 for any time
-	Least    time.Duration // the first pause; 20 ms if 0
-	Most     time.Duration // the longest pause, unless Retry-After is longer; 2 s if 0
+	Least    time.Duration // the first pause, 20 ms if 0
+	Most     time.Duration // the longest pause, unless Retry-After is longer, 2 s if 0
 }
 
 // DefaultRetry tries again for 30 seconds.

@@ -14,13 +14,13 @@ import (
 )
 
 // Tail follows a log behind a position, for as long as ctx lasts: first what is there, then each message as soon as it
-// is persisted. 0 is the beginning; a Page's LastPosition is the end. The log need not exist yet.
+// is persisted. 0 is the beginning, and a Page's LastPosition is the end. The log need not exist yet.
 //
 // When its connection breaks, or is silent for 45 seconds, it opens another one where it was, whatever Config.Retry
-// says, and waits longer each time that brings nothing. So it gives each message once and in order. Where positions
-// are left out it asks whether they were cleared; if not, or if they go back, it ends with an error that has
-// ErrPositions. Other errors that end it are those of ctx, and answers that will stay the same. An error is the last
-// thing that it gives.
+// says, and waits longer each time that brings nothing. So it gives each message once and in order. If positions are
+// left out it asks whether they were cleared. If not, or if they go back, it ends with an error that has ErrPositions.
+// Other errors that end it are those of ctx, and answers that will stay the same. An error is the last thing that it
+// gives.
 //
 // Messages come only as fast as they are taken: the next one is read when the loop's body has returned.
 func (c *Client) Tail(ctx context.Context, log string, after uint64) iter.Seq2[Message, error] {
@@ -94,7 +94,7 @@ func (t *tail) stream(ctx context.Context) (failure *Error) {
 
 // noStream is the error of an answer that is not an event stream.
 func (c *Client) noStream(what *call, response *http.Response, body io.Reader) *Error {
-	const most = 64 << 10 // bytes; a problem has a few hundred
+	const most = 64 << 10 // in bytes (a problem has a few hundred)
 	a := answer{status: response.StatusCode, header: response.Header}
 	a.body, _ = io.ReadAll(io.LimitReader(body, most)) // cut off it is nobody's problem: the status says enough
 	if a.status < 400 {
@@ -123,7 +123,7 @@ func (t *tail) events(ctx context.Context, from *eventReader) error {
 			t.pace.most = max(from.retry, t.pace.least)
 		}
 		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx) // what has come already is not given any more
+			err = context.Cause(ctx) // what has come already is no longer given
 		}
 		if err != nil {
 			return err
