@@ -108,9 +108,9 @@ func (f *Frontend) adapt(r *http.Response) error {
 	return nil
 }
 
-// smallBody is how many bytes of a request's body are read before the request is sent. If that is all of it, header and
-// body go out in one piece, and can be sent again. Larger ones are streamed. Neither takes anything of a backend before
-// the client has really begun to send.
+// smallBody is how many bytes of a request's body are read before the request is sent. If that is the whole body,
+// header and body go out in one piece, and can be sent again. Larger ones are streamed. Neither takes anything of a
+// backend before the client has really begun to send.
 const smallBody = 4 << 10
 
 // streamed is how many bytes of memory a body costs that is streamed.
@@ -126,7 +126,7 @@ type requestBody struct {
 	bodies  *budget.Budget // of the memory for all bodies
 	taken   int64          // of it
 	held    []byte         // its beginning
-	whole   bool           // held is all of it
+	whole   bool           // held is the whole body
 	touched atomic.Bool    // something behind its beginning has been read
 	failed  atomic.Bool    // the client has not sent it to its end, or not in time
 	over    atomic.Bool    // the handler has returned, and the body is net/http's again
@@ -167,7 +167,7 @@ func (b *requestBody) take(n int64) error {
 	return nil
 }
 
-// end gives back what the body has taken. Nobody reads it any more.
+// end gives back what the body has taken. Nobody reads it afterwards.
 func (b *requestBody) end() {
 	b.over.Store(true)
 	b.bodies.Give(b.taken)

@@ -41,14 +41,15 @@ type Config struct {
 
 // Limits bounds what a request may cost. A zero field means its default.
 type Limits struct {
-	Dial time.Duration // how long connecting to a backend may take; 2 s
-	// Answer is how long a backend may take to begin its answer. It must be above the longest that a backend takes:
-	// its --max-wait and --request-timeout, together 70 s if they are not set; 2 min.
+	Dial time.Duration // how long connecting to a backend may take (default 2 s)
+	// Answer is how long a backend may take to begin its answer. It must be above the longest that a backend takes: its
+	// --max-wait and --request-timeout, together 70 s if they are not set (default 2 min).
 	Answer time.Duration
-	// Client is how long the client may take to accept one write of the answer; 10 s, as for a backend's clients.
+	// Client is how long the client may take to accept one write of the answer (default 10 s, as for a backend's
+	// clients).
 	Client time.Duration
-	Bodies int64 // bytes of memory for request bodies; 256 MiB
-	Idle   int   // connections to one backend that are kept open though they are not used; 256
+	Bodies int64 // bytes of memory for request bodies (default 256 MiB)
+	Idle   int   // connections to one backend that are kept open though unused (default 256)
 }
 
 func (l Limits) withDefaults() (Limits, error) {
@@ -92,7 +93,7 @@ func CheckPathPrefix(prefix string) error {
 	return nil
 }
 
-// New returns a frontend. It fails if a setting cannot be; it does not ask whether a backend is there.
+// New returns a frontend. It fails if a setting is impossible, and does not ask whether a backend is there.
 func New(c Config) (*Frontend, error) {
 	limits, err := c.Limits.withDefaults()
 	if err != nil {
@@ -168,7 +169,7 @@ func (f *Frontend) Ready(ctx context.Context) error {
 	return fmt.Errorf("no backend answers: %w", errors.Join(errs...))
 }
 
-// Close closes the connections to backends that are not used. Call it when no request is under way any more.
+// Close closes the connections to backends that are not used. Call it when no request is under way.
 func (f *Frontend) Close() {
 	for _, b := range f.pool.backends {
 		b.transport.CloseIdleConnections()

@@ -18,8 +18,8 @@ import (
 	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
-// A backend that has failed is passed over for firstRest, and then gets one request to prove itself with; each time that
-// it does not, the rest is twice as long, up to longestRest.
+// A backend that has failed is passed over for firstRest, and then gets one request to prove itself with. Each time
+// that this fails, the rest is twice as long, up to longestRest.
 const (
 	firstRest   = 250 * time.Millisecond
 	longestRest = 5 * time.Second
@@ -39,12 +39,12 @@ var (
 	errStopping  = errors.New("the backend is stopping, and has not received the request")
 )
 
-// pool is a http.RoundTripper that has one of the backends answer, the one with the fewest requests under way. What may
-// be sent again is decided here, and only here:
+// pool is a http.RoundTripper that has one of the backends answer, the one with the fewest requests under way. It alone
+// decides what may be sent again:
 //
 //   - a request that no backend can have received, because there was no connection, or because it closed one and says
-//     so, goes to the next one;
-//   - GET and HEAD go to the next one after any failure;
+//     so, goes to the next one,
+//   - GET and HEAD go to the next one after any failure,
 //   - everything else may have been done, and that is the answer.
 //
 // It may be used concurrently.
@@ -61,11 +61,11 @@ type backend struct {
 	transport   *http.Transport
 	outstanding atomic.Int64 // requests whose answer has not ended
 	made        time.Time    // what its times count from: by the monotonic clock, which nobody sets
-	answeredAt  atomic.Int64 // when it last answered, in nanoseconds; never, if negative
+	answeredAt  atomic.Int64 // when it last answered, in nanoseconds, never if negative
 	trouble     *loglimit.Limiter
 	losses      *loglimit.Limiter
 
-	restUntil atomic.Int64 // in nanoseconds; 0: it answers
+	restUntil atomic.Int64 // in nanoseconds, 0 if it answers
 	mu        sync.Mutex
 	rest      time.Duration // guarded by mu: the last rest, 0 if it answers
 	leaving   bool          // guarded by mu: it has said that it is stopping, and has not answered otherwise since

@@ -44,7 +44,7 @@ func putOff(w http.ResponseWriter, detail string) {
 	_, _ = fmt.Fprintf(w, ": %s\nretry: %d\n\n", detail, 2000+rand.IntN(4000)) // if it fails there is nobody to tell
 }
 
-// failure is why a request was not answered by a backend. What its cause says stays here: it names hosts.
+// failure is why a request was not answered by a backend. The text of its cause stays here, because it names hosts.
 type failure struct {
 	kind   *kind
 	detail string

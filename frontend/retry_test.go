@@ -20,7 +20,7 @@ import (
 	"github.com/drainmark/drainmark/backend/api"
 )
 
-// messages is a path of the API. What a backend of these tests answers does not depend on it.
+// messages is a path of the API. The answers of these tests' backends do not depend on it.
 const messages = "/v1/logs/guestbook/messages"
 
 // failing starts a backend that does not answer in some way, and returns its URL and how often it was reached.
@@ -353,8 +353,8 @@ func TestABackendComesBack(t *testing.T) {
 	})
 }
 
-// A backend that says that it is stopping gets no more requests while there is another, is told about again when it
-// does not say so any more, and its client is told nothing.
+// A backend that says that it is stopping gets no more requests while there is another, is used again when it no longer
+// says so, and its client is told nothing.
 func TestABackendThatIsStopping(t *testing.T) {
 	t.Parallel()
 	var leaves atomic.Bool
