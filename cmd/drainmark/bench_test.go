@@ -23,8 +23,8 @@ import (
 )
 
 // The benchmarks run the program as a process of its own, with everything that it does for durability, and the client
-// in this process, on the same processors. Where a figure depends on the machine, what it is compared with is measured
-// in the same run. docs/performance.md has results.
+// in this process, on the same processors. Figures that depend on the machine are compared with others from the same
+// run. docs/performance.md has results.
 
 const bodySize = 200
 
@@ -225,7 +225,7 @@ func idle(b *testing.B, p *program) {
 }
 
 // atRate appends at a rate, whatever the answers take. Each body is the time at which it was due, so that a stall is
-// measured and not hidden; a follower takes the time at which the event arrives.
+// measured and not hidden. A follower takes the time at which the event arrives.
 func atRate(b *testing.B, p *program, rate int, d time.Duration) {
 	const workers = 64
 	c := benchClient(workers)

@@ -25,9 +25,9 @@ func TestMemoryIsBounded(t *testing.T) {
 		bodies      = 32 << 20
 		connections = 300
 		header      = 64 << 10
-		// What a connection costs besides: its goroutines, buffers and what net/http knows of it.
+		// A connection also costs its goroutines, its buffers and net/http's state.
 		each = 64 << 10
-		// The heap is collected when it has doubled; and the broker and the store have their own.
+		// The heap is collected when it has doubled. The broker and the store have memory of their own.
 		growth = 120<<20 + 2*(bodies+connections*(each+header))
 	)
 	most := int64(growth)

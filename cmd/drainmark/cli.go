@@ -57,8 +57,8 @@ func (l logging) logger(to io.Writer) (*slog.Logger, error) {
 	return nil, badSetting("log-format", l.LogFormat, "it must be text or json")
 }
 
-// takeLibraryLogs has what libraries log without being given a logger formatted as everything else is, and no more of it
-// than of other lines that a peer can cause.
+// takeLibraryLogs formats like everything else what libraries log without being given a logger, and limits it like
+// other lines that a peer can cause.
 func takeLibraryLogs(to *slog.Logger) {
 	slog.SetDefault(to)
 	stdlog.SetFlags(0)
@@ -106,8 +106,8 @@ func (c connecting) check() error {
 	return nil
 }
 
-// limit returns the number of connections, each of which needs so many file descriptors. It warns if there are too few
-// for what was asked for: then it is what there are enough for, because the broker and the store need some too.
+// limit returns the number of connections. Each needs so many file descriptors. It warns if there are too few for what
+// was asked for: then it is what there are enough for, because the broker and the store need some too.
 func (c connecting) limit(each int, log *slog.Logger) int {
 	wanted := c.Connections
 	if wanted == 0 {

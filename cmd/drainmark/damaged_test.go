@@ -40,8 +40,9 @@ func overwrite(t *testing.T, path string, from int64) {
 	}
 }
 
-// A database file whose pages are overwritten while it is in use: reads are an error of the deployment, the status says
-// so, the log does, in few lines, and the metrics; what is accepted is not lost, and nobody is told that it is persisted.
+// The pages of a database file are overwritten while it is in use. Reads are an error of the deployment, and so say the
+// status, the log (in few lines) and the metrics. Accepted records are not lost, and nobody is told that they are
+// persisted.
 func TestADatabaseThatIsDamagedWhileItIsInUse(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")

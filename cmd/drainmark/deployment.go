@@ -13,9 +13,9 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// Which deployment a role works for is recorded twice: in the store, and in the broker. Whoever comes first, a backend
-// or a consumer, records it in the broker. The consumer makes the store for that deployment, and notes that in the
-// broker. So a store or a broker that has been emptied, or is another deployment's, is noticed at the start.
+// Which deployment a role works for is recorded twice: in the store, and in the broker. The first to come, a backend or
+// a consumer, records it in the broker. The consumer makes the store for that deployment, and notes that in the broker.
+// So a store or a broker that has been emptied, or is another deployment's, is noticed at the start.
 
 // counting is how many partitions a deployment gets.
 type counting struct {
@@ -120,8 +120,8 @@ func (open openRegistry) awaitRecorded(ctx context.Context, r *role) <-chan drai
 const confirmTime = 5 * time.Second
 
 // confirm records in the broker that there is a store of this deployment, and checks that the broker knows no other. If
-// the broker does not answer now, that is done when it does: it may be the record alone that does not work, and a role
-// that knows its deployment from the store needs nothing of it. Then the role ends if they do not agree.
+// the broker does not answer now, that is done when it does: perhaps only the record does not work, and a role that
+// knows its deployment from the store does not need it. Then the role ends if they do not agree.
 func (open openRegistry) confirm(r *role, d drainmark.Deployment) error {
 	enrollment := broker.Enrollment{Deployment: d, Stored: true}
 	ctx, cancel := context.WithTimeout(r.ctx, confirmTime)
@@ -233,9 +233,9 @@ type opened struct {
 // lookAfter is how long a backend waits for the store alone, before it asks the broker which deployment it is.
 const lookAfter = 2 * time.Second
 
-// find returns the deployment that the store shows, or, while that is empty or does not answer, the broker's; and the
-// store's reader. A backend accepts without a store; only which deployment it is it must know. What the store shows when
-// it answers at last is compared then, and the role ends if it is another.
+// find returns the deployment that the store shows, or, while that is empty or does not answer, the broker's, and the
+// store's reader. A backend accepts without a store, but must know its deployment. When the store answers at last, its
+// deployment is compared, and the role ends if it is another.
 func (c *backendCommand) find(r *role, open openRegistry) (store.Reader, found, error) {
 	answers := make(chan opened, 1)
 	r.Go(func() error { answers <- c.awaitOpened(r); return nil })
@@ -264,8 +264,8 @@ func (c *backendCommand) awaitOpened(r *role) (o opened) {
 	return o
 }
 
-// compare returns the deployment of a store that has answered, and whether it is the broker's. Where it is empty, wanted
-// is recorded if the broker has no record. The reader is closed after an error.
+// compare returns the deployment of a store that has answered, and whether it is the broker's. If the store is empty,
+// wanted is recorded if the broker has no record. The reader is closed after an error.
 func (c *backendCommand) compare(r *role, o opened, open openRegistry, wanted broker.Enrollment) (_ store.Reader, f found, err error) {
 	switch {
 	case o.err != nil:
@@ -284,7 +284,7 @@ func (c *backendCommand) compare(r *role, o opened, open openRegistry, wanted br
 	return o.Reader, f, err
 }
 
-// beginLate begins without the store, for the deployment that the broker has recorded.
+// beginLate begins, without the store, on the deployment that the broker has recorded.
 func (c *backendCommand) beginLate(r *role, d drainmark.Deployment, answers <-chan opened, open openRegistry) (store.Reader, found, error) {
 	if err := c.fits(d); err != nil {
 		return nil, found{}, err

@@ -103,7 +103,7 @@ func TestBackendBeforeAnyConsumer(t *testing.T) {
 	d.backend().want(200, "GET", "/v1/receipts/"+receipt, "")
 }
 
-// An emptied store is not taken for a new deployment, unless one says so; then what the broker still has comes back.
+// An emptied store is not taken for a new deployment, unless one says so. Then what the broker still has comes back.
 func TestEmptiedStore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -171,7 +171,7 @@ func TestUpWithAnEmptiedStore(t *testing.T) {
 	}
 }
 
-// What somebody purges before it was read is told by every backend's barrier, though nobody knows which records it was.
+// Every backend's barrier reports records purged before they were read, though nobody knows which they were.
 func TestPurgedBeforeItWasRead(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -168,7 +168,7 @@ func TestFrontendWithABackendThatIsKilled(t *testing.T) {
 	}
 }
 
-// "up" serves the page beside its API, and so does a frontend in front of it, which also passes waits and events on.
+// "up" serves the page beside its API. So does a frontend in front, which also passes waits and events on.
 func TestPageAndAPIInOnePlace(t *testing.T) {
 	t.Parallel()
 	u := up(t, t.TempDir())

@@ -71,7 +71,7 @@ func TestUpComesBackFromAFullDisk(t *testing.T) {
 	}
 }
 
-// A signal ends "up" in bounded time, and in order, at any moment of a full disk; also while it starts on one.
+// A signal ends "up" in bounded time, and in order, at any moment of a full disk, also while it starts on one.
 func TestUpEndsOnAFullDisk(t *testing.T) {
 	t.Parallel()
 	d, l := newDisk(t, fullDiskBytes), &appenders{clients: newAppenders(2, strings.Repeat("x", 2_000))}

@@ -25,7 +25,7 @@ func (b browsing) check() error {
 	return nil
 }
 
-// What a page of an allowed origin may send and read besides what every page may.
+// Pages of an allowed origin may send and read these besides what every page may.
 const (
 	corsMethods = "GET, HEAD, POST, PUT, DELETE"
 	corsHeaders = "Content-Type, Idempotency-Key, Prefer, Drainmark-Receipt, If-None-Match, Last-Event-ID"
@@ -33,8 +33,8 @@ const (
 	corsMaxAge  = "600" // seconds
 )
 
-// guard keeps browsers from doing what a page of another site wants, with everything that is behind it. Whoever is no
-// browser says nothing of origins, and is not concerned.
+// guard keeps browsers from doing what a page of another site wants, with everything that is behind it. Clients that
+// are no browsers send no origin, and are not affected.
 type guard struct {
 	next    http.Handler
 	hosts   []string // further host names that are allowed

@@ -33,7 +33,7 @@ func newAppenders(clients int, ballast string) []*appender {
 	return all
 }
 
-// run appends until the process does not answer any more.
+// run appends until the process no longer answers.
 func (a *appender) run(p *program) {
 	for {
 		a.number++

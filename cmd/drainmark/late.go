@@ -9,7 +9,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// lateReader is the reader of a store that did not answer when the backend began. Until it does, every read fails; then
+// lateReader is the reader of a store that did not answer when the backend began. Until it does, every read fails. Then
 // the reader that has been opened is used. Its methods may be called concurrently.
 type lateReader struct {
 	opened chan struct{} // closed when there is a reader

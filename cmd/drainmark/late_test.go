@@ -161,7 +161,7 @@ func TestBackendBeginsBeforeAStoreThatDoesNotFit(t *testing.T) {
 	})
 }
 
-// Where the broker has no record, a store that does not answer may be of any deployment: the backend makes none up.
+// If the broker has no record, a store that does not answer may be of any deployment: the backend makes none up.
 func TestBackendMakesNoDeploymentUpWhileTheStoreDoesNotAnswer(t *testing.T) {
 	f := newFar(t)
 	c, b := f.launch("consumer"), f.launch("backend")

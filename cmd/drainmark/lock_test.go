@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// waitsForLock is what is logged of a lock of another process, for the file in a directory.
+// waitsForLock is the log line about a lock of another process, on the file in a directory.
 func waitsForLock(data string) string {
 	return `level=WARN msg="another process has the database file locked; waiting for it" .*(file=` + filepath.Join(data, "store.db") + `)`
 }
@@ -40,8 +40,8 @@ func TestUpWaitsForALock(t *testing.T) {
 	}
 }
 
-// A lock while "up" runs is logged as what it is. What is accepted meanwhile waits; and a stop ends, though nothing can be
-// persisted.
+// A lock while "up" runs is logged as what it is. Writes accepted meanwhile wait, and a stop ends, though nothing can
+// be persisted.
 func TestALockWhileUpRuns(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// "up" is started after its queue was deleted. What the database has is no loss, and nobody has to look after it; what it
-// has not is missing, or, where nobody knows what that is, a dead letter says so.
+// "up" is started after its queue was deleted. Records in the database are no loss, and nobody has to act. Others are
+// missing, or, where nobody knows which they are, a dead letter says so.
 func TestUpWithoutItsQueue(t *testing.T) {
 	t.Parallel()
 	const logs = 12 // so that each partition has some

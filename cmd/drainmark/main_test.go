@@ -263,7 +263,8 @@ func TestBacklogFull(t *testing.T) {
 	}
 }
 
-// While the database is locked, appends are accepted and reads go on; the barrier is not reached until it is free again.
+// While the database is locked, appends are accepted and reads go on. The barrier is not reached until it is free
+// again.
 func TestLockedDatabase(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()
@@ -294,7 +295,7 @@ func TestLockedDatabase(t *testing.T) {
 }
 
 // Backends and consumers as processes of their own, on an external NATS and a shared store. A consumer is killed, and
-// its partitions are taken over; verify holds through a backend of the two.
+// its partitions are taken over. Verify holds through either backend.
 func TestSeparateProcesses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -20,7 +20,7 @@ import (
 var memoryLasts = flag.Duration("memory-lasts", 3*time.Second, "for how long TestMemoryOfAnswers keeps everything at its limit")
 
 // P10: what clients ask for and do not read has a bound in memory. Pages that become 50 MB each, event streams that are
-// behind by 8 MB, and followed logs that are written to are asked for all the time, by clients that read nothing; the
+// behind by 8 MB, and followed logs that are written to are asked for all the time, by clients that read nothing. The
 // process takes little more than before, and answers others.
 func TestMemoryOfAnswers(t *testing.T) {
 	t.Parallel()

@@ -71,7 +71,7 @@ func files(t *testing.T) (dir string) {
 	return dir
 }
 
-// What is printed about a store that cannot be used is why, of which file, said once; and the exit code is 2.
+// The error about an unusable store gives the reason and the file, once, and the exit code is 2.
 func TestWhatIsSaidOfAStoreThatCannotBeUsed(t *testing.T) {
 	t.Parallel()
 	dir := files(t)
@@ -130,7 +130,7 @@ func TestWhatIsSaidOfAStoreThatCannotBeUsed(t *testing.T) {
 	}
 }
 
-// What is said while the store does not answer is said once too.
+// The error while the store does not answer is given once too.
 func TestWhatIsSaidOfAStoreThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	for _, role := range []string{"consumer", "backend"} {

@@ -68,7 +68,7 @@ func newPauseSwitch(log *slog.Logger) *pauseSwitch {
 }
 
 // run calls consume again and again while the switch is not paused, until ctx ends. The context of a call ends when the
-// switch is paused; the next call begins when it has returned. Nothing of it runs any more when run returns.
+// switch is paused. The next call begins when it has returned. No call is left running when run returns.
 func (s *pauseSwitch) run(ctx context.Context, consume func(context.Context)) {
 	for ctx.Err() == nil {
 		paused, changed := s.begin()

@@ -46,7 +46,7 @@ func (s *stage) start(t *testing.T) (end func()) {
 	return func() { cancel(); <-ended }
 }
 
-// expect waits until nothing moves any more, and checks what there is then.
+// expect waits until nothing moves, and checks what there is then.
 func (s *stage) expect(t *testing.T, runs, now int64, want pauseJSON) {
 	t.Helper()
 	synctest.Wait()

@@ -13,7 +13,7 @@ import (
 
 // refusing are servers that refuse whoever is not set up for them.
 type refusing struct {
-	ca       string // who signed their certificates; they want one of clients too
+	ca       string // who signed their certificates (they want one of clients too)
 	rabbit   *servers.RabbitMQ
 	redis    *servers.Redis
 	redisTLS int // its port with TLS
@@ -22,7 +22,7 @@ type refusing struct {
 
 // natsRefusing are NATS servers that cannot be used, each in its way.
 type natsRefusing struct {
-	users, secure, bare *servers.NATS // with a login; with TLS; without JetStream
+	users, secure, bare *servers.NATS // with a login, with TLS, without JetStream
 	monitoring          int           // the port of the first one's monitoring
 }
 
@@ -96,7 +96,7 @@ func (r refusing) amqp(scheme string, port int, rest string) string {
 	return fmt.Sprintf("%s%s:%d/%s", u.String(), servers.Host, port, rest)
 }
 
-// refusal is what a consumer is started with, and the last that it says. What is not given is right.
+// refusal is what a consumer is started with, and the last that it says. Settings that are not given are right.
 type refusal struct{ broker, store, says string }
 
 // brokerRefusals returns the cases of RabbitMQ.
@@ -171,7 +171,7 @@ func (r refusing) storeRefusals() map[string]refusal {
 	}
 }
 
-// What nobody can repair by trying again ends the process with exit code 2, and it says each thing once.
+// An error that no retry can repair ends the process with exit code 2, and says each thing once.
 func TestWhatARefusingServerMakesItSay(t *testing.T) {
 	t.Parallel()
 	r := startRefusing(t)

@@ -119,17 +119,17 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	return r, nil
 }
 
-// What a role's requests get at its end, besides the delay that its settings say.
+// These are for a role's requests at its end, besides the delay that its settings say.
 const (
 	// quietTime is how long a client must have been silent before its connection is closed: one that is busy has been
-	// told by then not to use it any more.
+	// told by then no longer to use it.
 	quietTime = time.Second
 	// writeTime is how long a client gets to take the answer that it is owed.
 	writeTime = 10 * time.Second
 )
 
-// serve serves what a role is for, until the role ends, and keeps browsers from misusing it. c.Stop.Drain is how long a request takes at most; its client gets
-// time to take the answer besides.
+// serve serves a role's handler until the role ends, and keeps browsers from misusing it. c.Stop.Drain is how long a
+// request takes at most, without the time that its client gets to take the answer.
 func (r *role) serve(l net.Listener, b browsing, c httpserve.Config) error {
 	r.warnOpen("listen", l.Addr(), "anybody who reaches this address can read, write and clear everything")
 	c.Handler = newGuard(c.Handler, l.Addr(), r.hosts, b.AllowedOrigin, false)
@@ -222,7 +222,7 @@ func (c *upCommand) start(r *role) error {
 	return runBackend(r, queue, reader, found{Deployment: deployment}, c.Delay, c.listening, c.retention, c.company(r, drain, counted))
 }
 
-// brokenServer ends the process, with exit code 1, when the embedded server cannot be used any more.
+// brokenServer ends the process, with exit code 1, when the embedded server can no longer be used.
 func brokenServer(ctx context.Context, broken <-chan error, log *slog.Logger) error {
 	select {
 	case err := <-broken:

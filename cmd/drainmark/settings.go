@@ -76,7 +76,7 @@ func (s *size) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// durations reads settings of time. What is wrong with them is said so that one can put it right.
+// durations reads settings of time. Its errors say how to correct them.
 var durations = kong.TypeMapper(reflect.TypeFor[time.Duration](), kong.MapperFunc(func(ctx *kong.DecodeContext, target reflect.Value) error {
 	var text string
 	if err := ctx.Scan.PopValueInto("duration", &text); err != nil {

@@ -28,7 +28,7 @@ func TestHangup(t *testing.T) {
 	}
 }
 
-// Verify goes on when nobody reads its progress any more, or what it has broken would stay broken.
+// Verify goes on when nobody reads its progress, or what it has broken would stay broken.
 func TestVerifyGoesOnWhenNobodyReads(t *testing.T) {
 	t.Parallel()
 	p := up(t, filepath.Join(t.TempDir(), "data"))

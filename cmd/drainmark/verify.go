@@ -63,7 +63,7 @@ func (c *runCommand) Run(a *app) error {
 	if c.Canary {
 		return c.canary(a, config)
 	}
-	signal.Ignore(syscall.SIGPIPE) // if nobody reads what it says any more, what it has broken is to be healed all the same
+	signal.Ignore(syscall.SIGPIPE) // even if nobody reads its output, what it has broken must be healed
 	result, err := verify.Run(a.ctx, config)
 	if errors.Is(err, verify.ErrConfig) {
 		return verdict(result, err)
