@@ -89,8 +89,8 @@ func (w *writer) batch() int {
 }
 
 // request appends the client's next messages. Now and then it sends them once more though they were accepted, as a
-// client does that has lost the answer, reads them back, or lets another message go with their key. It draws when, so that
-// short runs do some of it too.
+// client does that has lost the answer, reads them back, or sends another message with their key. It draws when, so
+// that short runs do this too.
 func (w *writer) request(ctx context.Context, count int, due time.Time) error {
 	l := w.pick()
 	messages := w.compose(count)
@@ -198,7 +198,7 @@ func (w *writer) readAside(ctx context.Context, l *log, m history.Message, after
 	}
 }
 
-// readBack reads with the receipt of a message; or it asks until it is told that the receipt is persisted, and reads then.
+// readBack reads with the receipt of a message, or asks until it is told that the receipt is persisted, and reads then.
 func (w *writer) readBack(ctx context.Context, l *log, m history.Message, after uint64, target int, told bool, receipt client.Receipt) {
 	if told {
 		if s, err := w.targets[target].Status(ctx, receipt, waitFor); err == nil {

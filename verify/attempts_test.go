@@ -62,7 +62,7 @@ func TestTheHistorySaysWhenAttemptsFailed(t *testing.T) {
 func unknownAt(a *history.Append) []time.Duration { return a.UnknownAt }
 func refusedAt(a *history.Append) []time.Duration { return a.RefusedAt }
 
-// What the end of the run cuts off is unknown, but not because of the deployment.
+// Attempts that the end of the run cuts off are unknown, but not because of the deployment.
 func TestTheHistoryDoesNotSayThatAttemptsFailedWhichTheRunHasCutOff(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithCancel(t.Context())

@@ -13,7 +13,7 @@ import (
 // CanaryLog is what the names of a canary's logs begin with unless it is told otherwise.
 const CanaryLog = "drainmark-canary"
 
-// What a canary does unless it is told otherwise: two messages a second, judged every minute.
+// A canary's defaults: two messages a second, judged every minute.
 const (
 	canaryRate     = 2
 	canaryDuration = time.Minute

@@ -17,9 +17,9 @@ import (
 	"unicode/utf8"
 )
 
-// fake is a deployment in memory that keeps its promises, unless its faults say otherwise. What is accepted becomes an
-// operation in a queue; a read applies as much of the queue as it must show, and leaves the rest for later, so that
-// what is accepted and what is visible really differ.
+// fake is a deployment in memory that keeps its promises, unless its faults say otherwise. Accepted requests become
+// operations in a queue. A read applies as much of the queue as it must show, and leaves the rest for later, so that
+// accepted and visible really differ.
 type fake struct {
 	lag     int           // operations that a plain read leaves in the queue
 	takes   time.Duration // how long an append takes

@@ -33,14 +33,14 @@ func (r *runner) listLetters(ctx context.Context) error {
 }
 
 // discardRest discards the dead letters that this run and earlier ones on the same logs have left, if this one has not
-// come to its last step. What it has sent may still become dead letters afterwards: the next run discards those.
+// come to its last step. Its messages may still become dead letters afterwards: the next run discards those.
 func (r *runner) discardRest(ctx context.Context) {
 	if r.contacted && !r.lettersListed {
 		r.discardOld(ctx)
 	}
 }
 
-// discardOld discards the dead letters of all runs on the run's logs. Where that fails it is left to the next run.
+// discardOld discards the dead letters of all runs on the run's logs. If that fails it is left to the next run.
 func (r *runner) discardOld(ctx context.Context) {
 	ctx, cancel := context.WithTimeoutCause(ctx, discardTime, errStill)
 	defer cancel()
@@ -82,7 +82,7 @@ func (r *runner) letters(ctx context.Context) (found []client.DeadLetter, err er
 	return found, nil
 }
 
-// discard discards dead letters. One that is not there any more is discarded.
+// discard discards dead letters. One that is no longer there is discarded.
 func (r *runner) discard(ctx context.Context, ids []string) error {
 	for _, id := range ids {
 		err := r.retry(ctx, func(target *client.Client) error { _, err := target.DiscardDeadLetter(ctx, id, 0); return err })

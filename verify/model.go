@@ -8,7 +8,7 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// The log that every call is checked on against a model has few calls, for that takes time that grows fast.
+// The log whose every call is checked against a model has few calls, because the time for that grows fast.
 const (
 	modelClients = 3
 	modelCalls   = 60 // of a client
@@ -22,7 +22,7 @@ func (r *runner) model(ctx, beside, stopping context.Context, by int, l *log) {
 	random := r.config.random("model", by)
 	w := r.writer(by, random)
 	every := modelEvery
-	if r.config.Duration > 0 { // spread over all of it, to meet the faults
+	if r.config.Duration > 0 { // spread over the whole run, to meet the faults
 		every = max(every, r.config.Duration/modelCalls)
 	}
 	for range modelCalls {

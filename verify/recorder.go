@@ -78,9 +78,9 @@ func (r *recorder) record(read *history.Read, messages []client.Message) {
 
 var digestTable = crc32.MakeTable(crc32.Castagnoli)
 
-// look says which message it is, in the form of the history, and what is wrong with it. When it was persisted is not part
-// of its digest: a state may be read that no commit counted in yet, and that a failover takes back; what is persisted then,
-// at the same position, is the same message at another time.
+// look says which message it is, in the form of the history, and what is wrong with it. The time when it was persisted
+// is not part of its digest. A read may show a state whose commit is not yet confirmed, and that a failover takes back.
+// The message persisted then, at the same position, is the same one at another time.
 func (r *recorder) look(m *client.Message) (seen, wrong string) {
 	s := history.Seen{}
 	s.Message, wrong = history.Recognise(r.id, m.Body, m.ContentType)

@@ -31,17 +31,17 @@ type runner struct {
 	logs     []*log // first those that are only appended to
 	barriers atomic.Int64
 	asides   chan struct{} // has something in it for each read back that is under way
-	// incomplete is why the run cannot come to a verdict although it does all its steps: a fault that did not happen, or a
-	// barrier that is stalled. What was accepted may be missing all the same, which is found.
+	// incomplete is why the run cannot come to a verdict although it does all its steps: a fault that did not happen,
+	// or a barrier that is stalled. Accepted messages may be missing all the same, which is found.
 	incomplete               error
 	held                     client.Receipt // of the clears, then of the last barriers that were reached: the final readings carry it
 	unsent                   int            // messages that were due and not sent
 	inDoubt                  bool           // of a clear of the first step it is not known whether it comes
 	readers                  []int          // the targets that everything is read from in the end
 	tails                    tails
-	contacted, lettersListed bool // the deployment has answered; the run's dead letters have been listed and discarded
+	contacted, lettersListed bool // the deployment has answered, and the run's dead letters have been listed and discarded
 
-	// What the display shows.
+	// The display shows these.
 	read     atomic.Int64
 	pending  atomic.Int64 // by the last sample, or -1
 	inForce  func() string
@@ -191,8 +191,8 @@ func (r *runner) clear(ctx context.Context) error {
 	return nil
 }
 
-// firstClear clears a log once. An attempt of which it is not known whether it comes may come late, behind the run's first
-// messages: its receipt is waited for, and if there is none the checks are told.
+// firstClear clears a log once. An attempt whose outcome is unknown may take effect late, behind the run's first
+// messages. Its receipt is waited for, and if there is none the checks are told.
 func (r *runner) firstClear(ctx context.Context, target *client.Client, l *log) error {
 	start := r.since()
 	s, err := target.Clear(ctx, l.Name, 0)
@@ -265,8 +265,8 @@ func (r *runner) awaitEmpty(ctx context.Context) error {
 	return nil
 }
 
-// passClears waits for a barrier at every target, whose fences stand behind a clear that the backend still tries to publish
-// though it has answered that it does not know what becomes of it. Records that were missing before are none of the run's.
+// passClears waits for a barrier at every target, whose fences stand behind a clear that the backend still tries to
+// publish though it has answered that its outcome is unknown. Records that were missing before are none of the run's.
 func (r *runner) passClears(ctx context.Context) error {
 	for i := range r.targets {
 		for b := (backoff{}); ; {
@@ -287,8 +287,8 @@ func (r *runner) passClears(ctx context.Context) error {
 	return nil
 }
 
-// reach is step 4: a barrier at every target, when nobody appends any more, and the tails up to what is there then. Those
-// targets whose barriers are reached are read from in the end; if there are none, those that miss nothing but what their
+// reach is step 4: a barrier at every target, when all appends have ended, and the tails up to what is there then. The
+// targets whose barriers are reached are read from in the end. If there are none, those are that miss only what their
 // broker has lost.
 func (r *runner) reach(ctx context.Context) error {
 	var lossy []int

@@ -147,7 +147,7 @@ func TestABrokenPromiseIsNamed(t *testing.T) {
 	t.Parallel()
 	cases := []struct {
 		name   string
-		want   string // all that are broken; one in brackets may be, if a barrier was reached just then
+		want   string // all that are broken (one in brackets may be, if a barrier was reached just then)
 		faults faults
 		change func(*Config)
 	}{

@@ -17,7 +17,7 @@ type sender struct {
 	recorder *recorder
 	logs     []*log
 	patience time.Duration // how long an append is tried
-	clients  int           // how many there are besides those of the model's log; what those append is not counted
+	clients  int           // how many there are besides those of the model's log, whose appends are not counted
 
 	accepted, gaveUp, retries atomic.Int64 // what the display shows
 
@@ -25,7 +25,7 @@ type sender struct {
 	unsettled []unsettled // receipts to be asked about in the end
 }
 
-// unsettled is an append whose receipt has to tell what became of it.
+// unsettled is an append whose receipt has to tell its outcome.
 type unsettled struct {
 	client  int
 	first   uint64
@@ -42,13 +42,13 @@ func (s *sender) post(ctx context.Context, target int, l *log, messages []client
 		status, err = s.recorder.targets[target].AppendMany(ctx, l.Name, messages, wait)
 	}
 	if errors.As(err, new(*client.RejectedError)) {
-		err = nil // it was accepted, which is what is asked here; the state says the rest
+		err = nil // it was accepted, which is the question here, and the state says the rest
 	}
 	return status, err
 }
 
-// send sends an append, to one target after the other, until it is accepted, or ctx or the patience ends, and notes in it
-// what became of it. Without a key it is not sent again once an attempt may have been done. It returns the last answer, or
+// send sends an append, to one target after the other, until it is accepted, or ctx or the patience ends, and notes the
+// outcome in it. Without a key it is not sent again once an attempt may have been done. It returns the last answer, or
 // at least a receipt to ask with. It fails if the append can never be accepted.
 func (s *sender) send(ctx context.Context, l *log, a *history.Append, messages []client.Message) (last client.Status, err error) {
 	a.Start, a.Outcome = s.recorder.since(), history.Refused

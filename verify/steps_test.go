@@ -27,7 +27,7 @@ func TestTheFirstClearMayComeLate(t *testing.T) {
 	}
 }
 
-// What a clear has removed before an event stream came to it, the stream skips. That is no gap in what was received.
+// An event stream skips messages that a clear has removed before it came to them. That is no gap in what was received.
 func TestASkipBeginsALineOfItsOwn(t *testing.T) {
 	t.Parallel()
 	var file bytes.Buffer
@@ -133,7 +133,7 @@ func TestEveryTargetStandsStill(t *testing.T) {
 	}
 }
 
-// What is due is sent, though late; what could not be is counted.
+// Messages that are due are sent, though late. Those that could not be sent are counted.
 func TestPacer(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -3,8 +3,8 @@
 //
 // A run clears its logs, lets many clients write, read and follow (work.go, and a file each), breaks what its plan says
 // (package fault), waits for the barrier and reads everything back, twice. Every call is written to a history (package
-// history) while it happens, and is judged only afterwards, by pure functions, one a promise (package check). What it
-// comes to is left in a folder (package report).
+// history) while it happens, and is judged only afterwards, by pure functions, one a promise (package check). The
+// result is left in a folder (package report).
 //
 // Every append ends as done, refused or unknown. An unknown one may or may not be in the log, and both are right. The
 // logs belong to the run: nobody else may write to them or clear them meanwhile. Should somebody do so, then the run
@@ -66,30 +66,31 @@ const (
 	Appends Workload = "appends"
 )
 
-// Config says what a run does. Only URLs must be set; other fields that are zero have their defaults.
+// Config says what a run does. Only URLs must be set. Other fields that are zero have their defaults.
 type Config struct {
 	// URLs are of frontends or backends: http://host:port, or https. Each call goes to one of them, and a retry to the
 	// next, so they must be of one deployment.
 	URLs        []string
-	Log         string        // which log to use, and what the names of others begin with; they are cleared. DefaultLog
-	Logs        int           // how many logs to append to, besides those that are cleared and modelled; 2, and 1 for Appends
+	Log         string        // which log to use, and what the names of others begin with (they are cleared). DefaultLog
+	Logs        int           // logs to append to, besides those cleared and modelled (default 2, and 1 for Appends)
 	Workload    Workload      // Mixed
-	Messages    int           // how many messages to append; 10,000, or no limit if Duration is set
-	Duration    time.Duration // how long to append; no limit if 0
+	Messages    int           // how many messages to append (default 10,000, or no limit if Duration is set)
+	Duration    time.Duration // how long to append, no limit if 0
 	Rate        float64       // messages a second, even if the deployment cannot keep up, 0 for as fast as it can
-	Concurrency int           // how many clients append at the same time; 16
+	Concurrency int           // how many clients append at the same time (default 16)
 	Batch       int           // how many messages a request has, 0 for one mostly, and 2 to 20 in every eighth
-	Size        int           // how many bytes of random payload a message has, besides about 90 to know it by; 100
+	Size        int           // bytes of random payload of a message, besides about 90 that identify it (default 100)
 	Seed        uint64        // what the clients do follows from it, as far as they decide, 0 for a random one
 	Faults      fault.Plan    // what is broken meanwhile, none for nothing
 	FaultEnv    []string      // NAME=VALUE, for the commands of the plan, besides those of this process
-	Timeout     time.Duration // how long the whole run may take; 10 minutes more than Duration
-	Patience    time.Duration // how long to try for one append before its outcome is left open; 1 minute
-	Settle      time.Duration // after which time a barrier that is stalled in the end is given up; 30 s
-	Contact     time.Duration // how long to try for the first answer; 10 s
-	// Enough is closed when no more appends are to begin, of those that are left by Messages and Duration; nil for never.
+	Timeout     time.Duration // how long the whole run may take (default 10 minutes more than Duration)
+	Patience    time.Duration // how long to try for one append before its outcome is left open (default 1 minute)
+	Settle      time.Duration // after which time a barrier that is stalled in the end is given up (default 30 s)
+	Contact     time.Duration // how long to try for the first answer (default 10 s)
+	// Enough is closed when no more of the appends that Messages and Duration leave are to begin, nil for never.
 	Enough <-chan struct{}
-	// Dir is where the history and the report are left. It is made; it must not have a history. "" for nowhere.
+	// Dir is where the history and the report are left. It is made if needed, and must not have a history. "" for
+	// nowhere.
 	Dir         string
 	Out         io.Writer // where progress is shown, nil for nowhere
 	Interactive bool      // Out is a terminal: progress is shown in place
@@ -163,9 +164,9 @@ func (c *Config) checkLimits() error {
 var errTimeout = errors.New("the run's time is over")
 
 // Run verifies a deployment and judges what it saw. The result says what was found, even when an error is returned
-// besides: the error says why the run could not be done to its end (a bad Config, ErrUnreachable, a canceled ctx, answers
-// that are not the API's, a folder that cannot be written). A run that runs out of time, or in whose end the
-// deployment stands still, is not an error; it is inconclusive, or broken by what it saw until then.
+// besides: the error says why the run could not be done to its end (a bad Config, ErrUnreachable, a canceled ctx,
+// answers that are not the API's, a folder that cannot be written). A run that runs out of time, or in whose end the
+// deployment stands still, is not an error. It is inconclusive, or broken by what it saw until then.
 //
 // Everything that Run starts has ended when it returns.
 func Run(ctx context.Context, config Config) (check.Result, error) {

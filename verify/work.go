@@ -118,7 +118,7 @@ func (r *runner) faults() (*fault.Runner, error) {
 	return runner, nil
 }
 
-// healthWait is how long a target may take to be well when it is asked; it is asked again and again.
+// healthWait is how long a target may take to be well when it is polled.
 const healthWait = time.Second
 
 // healthy says whether every target takes appends and shows them.
@@ -161,7 +161,7 @@ func (r *runner) writer(client int, random *rand.Rand) *writer {
 	return &writer{recorder: r.recorder, sender: r.sender, config: &r.config, logs: r.logs, asides: r.asides, client: client, random: random}
 }
 
-// pacer spreads messages evenly over time. What should have been sent while nobody could send it is due at once.
+// pacer spreads messages evenly over time. Messages that should have been sent while no client could are due at once.
 type pacer struct {
 	rate  float64 // messages a second, 0 for no pace
 	begun time.Time
@@ -170,10 +170,10 @@ type pacer struct {
 	given int
 }
 
-// errOver is why a pacer gives nothing any more.
+// errOver is why a pacer gives nothing more.
 var errOver = errors.New("the time to append is over")
 
-// wait waits until so many messages are due, and returns when they were; the zero Time without a pace.
+// wait waits until so many messages are due, and returns when they were, or the zero Time without a pace.
 func (p *pacer) wait(ctx context.Context, messages int) (due time.Time, err error) {
 	if p.rate == 0 {
 		return due, ctx.Err()
@@ -224,8 +224,8 @@ func (r *runner) takeBarriers(ctx context.Context, client int) {
 	}
 }
 
-// barrier asks a target for a barrier until it is reached, can never be, or ctx ends, and reads what it shows then. note is
-// told what it says meanwhile. Whoever called it writes it down.
+// barrier asks a target for a barrier until it is reached, can never be, or ctx ends, and reads what it shows then.
+// note is told what it says meanwhile. The caller writes it down.
 func (r *runner) barrier(ctx context.Context, target, by int, note func(string)) (history.Barrier, client.Receipt) {
 	b := history.Barrier{Call: history.Call{Client: by, Target: target, Start: r.since()}, Number: int(r.barriers.Add(1))}
 	accepted := make([]int64, len(r.logs)) // before the barrier
@@ -334,7 +334,7 @@ func outcomeOf(err error) history.Outcome {
 	return history.Unknown
 }
 
-// sample asks for the backlog now and then, for the time line.
+// sample asks for the backlog now and then, to draw the time line.
 func (r *runner) sample(ctx context.Context, _ int) {
 	for i := 0; pause(ctx, sampleEvery) == nil; i++ {
 		target := i % len(r.targets)

@@ -7,8 +7,9 @@ import (
 	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
-// checkAccounted checks P9: what can never be persisted is a dead letter, and its receipt says rejected; a receipt that
-// says so tells the truth; and nothing else is a dead letter, for all else that the run sends can be persisted.
+// checkAccounted checks P9: a message that can never be persisted is a dead letter, and its receipt says rejected. A
+// receipt that says so tells the truth. Nothing else is a dead letter, because everything else that the run sends can
+// be persisted.
 func (v *view) checkAccounted() Promise {
 	p, conflicting, receipts := newPromise("P9", "dead letters account for the rest"), 0, 0
 	for i := range v.Appends {

@@ -14,11 +14,11 @@ type attempt struct {
 	from   time.Duration // when it was sent, or sooner: when the attempt before it had failed
 	until  time.Duration // when it was answered, or given up
 	became history.Outcome
-	cut    bool // it was given up because the run, or its part of it, was over
+	cut    bool // it was given up because the run, or its part in the run, was over
 }
 
-// appendAttempts appends the attempts of an append of which it is known when they were under way. Those that failed are
-// written down, but not more than history.MaxRefusals of a kind; then nothing is known of the last one either.
+// appendAttempts appends those attempts of an append whose time is known. Failed ones are written down, but not more
+// than history.MaxRefusals of a kind. Beyond that, the time of the last one is not known either.
 func appendAttempts(all []attempt, a *history.Append) []attempt {
 	for _, at := range a.RefusedAt {
 		all = append(all, attempt{Append: a, until: at, became: history.Refused})

@@ -12,8 +12,8 @@ import (
 )
 
 // checkBarrier checks P5: when a barrier is reached, everything that was accepted before it was asked for is shown, and
-// counted; and what is set aside of it, the barrier has said. And when the last one was, no receipt says that something
-// is pending that is there.
+// counted, and the barrier has said how much is set aside. And when the last one was, no receipt says that something is
+// pending that is there.
 func (v *view) checkBarrier() Promise {
 	p, judged := newPromise("P5", "the barrier never lies"), 0
 	for i := range v.Reads {

@@ -231,7 +231,7 @@ var otherCases = map[string]judged{
 		s.finish("0.2 0.1")
 	}},
 
-	// What keeps a run from being judged
+	// These keep a run from being judged
 	"a run that was broken off": {inconclusive: true, tell: func(s *story) {
 		s.append(done, 10, 20, "0.1")
 		s.finals(1, "0.1")

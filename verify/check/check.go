@@ -56,8 +56,8 @@ func (v *view) wrong() string {
 	return ""
 }
 
-// verdictOf says what the promises come to together. A broken one decides; besides, all must have been checked that the
-// run was to check.
+// verdictOf combines the promises. A broken one decides. Otherwise, all that the run was to check must have been
+// checked.
 func verdictOf(r *Result, reason string) (Verdict, string) {
 	broken := false
 	for _, p := range r.Promises {

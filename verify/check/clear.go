@@ -38,7 +38,7 @@ func (v *view) checkClear() Promise {
 	return p.judged(fmt.Sprintf("%s pages behind %s clears", format.Thousands(judged), format.Thousands(cleared)), "")
 }
 
-// checkBegan checks the clear that the run began with: nothing from before it may be shown. What stands further behind is
+// checkBegan checks the clear that the run began with: nothing from before it may be shown. Messages further behind are
 // somebody else's.
 func (v *view) checkBegan(p *Promise, l *logView) {
 	b := l.Began
@@ -101,7 +101,7 @@ type ranked struct {
 	*cut
 }
 
-// raised sorts cuts, of which those that are at 0 are not known.
+// raised sorts cuts. Those at 0 are not known.
 func raised(cuts []cut, by func(cut) uint64) (all []ranked) {
 	for i := range cuts {
 		if at := by(cuts[i]); at > 0 {

@@ -9,7 +9,7 @@ import (
 )
 
 // checkDurable checks P1: everything that was accepted is in its log, as it was sent, unless a clear may have removed
-// it or it is a dead letter. What an unknown append's receipt called persisted was accepted too.
+// it or it is a dead letter. An unknown append whose receipt said persisted was accepted too.
 func (v *view) checkDurable() Promise {
 	p, accepted := newPromise("P1", "accepted is durable"), 0
 	lost := make([]int, len(v.logs)) // reported one by one

@@ -36,7 +36,8 @@ type clearingAll struct{ open bool }
 // showing is a read from behind a barrier, from when the barrier was asked for to when the read was answered.
 type showing struct{ content }
 
-// ending comes behind all calls that have an end. What may never be done, and was not needed until then, has not been.
+// ending comes behind all calls that have an end. A call that may never be done, and was not needed until then, has not
+// been done.
 type ending struct{}
 
 // known is what reads have shown about the order of a log's calls. It makes the search short.
@@ -177,7 +178,7 @@ func (v *view) unexplained(l *logView, operations []porcupine.Operation, info *p
 			seconds(blamed.End), shown))
 }
 
-// operations returns the calls on a log, and how many of them are reads. What may still come has no end.
+// operations returns the calls on a log, and how many of them are reads. Calls that may still take effect have no end.
 func (v *view) operations(l *logView) (all []porcupine.Operation, reads int) {
 	add := func(c *history.Call, input any, from, until time.Duration) {
 		operation := porcupine.Operation{ClientId: c.Client, Input: input, Call: int64(from), Return: int64(until)}

@@ -12,7 +12,7 @@ import (
 )
 
 // world is a deployment that keeps its promises: calls take effect at an instant between their start and their end, or
-// later or never if they are unknown; effects are persisted in their order, some time later; and readers show a state
+// later or never if they are unknown. Effects are persisted in their order, some time later, and readers show a state
 // that is behind.
 type world struct {
 	*story
@@ -169,7 +169,7 @@ func (w *world) read(calls int) {
 				r := w.page(start, start+5, uint64(w.int(0, 10)), 0, "")
 				r.Holds = w.effects[i].messages[0].String()
 				if e := w.effects[i]; len(e.messages) < e.of.Count {
-					r.Outcome = refused // the rest of it never comes
+					r.Outcome = refused // the rest never comes
 					continue
 				}
 				w.fill(r, w.int(i+1, persisted))

@@ -1,16 +1,16 @@
 // Package check judges the history of a run of verify: which promises of Drainmark it shows to be held, or broken. It
-// knows what the clients saw, and nothing else. Each promise has one pure function; Judge calls them all.
+// knows what the clients saw, and nothing else. Each promise has one pure function, and Judge calls them all.
 //
-// What a client cannot know is never held against the deployment: an unknown append may be there or not, now or later,
-// and calls that overlap may have been done either way round.
+// A fact that a client cannot know is never held against the deployment: an unknown append may be there or not, now or
+// later, and calls that overlap may have been done either way round.
 package check
 
 import "time"
 
 // Options says how to judge.
 type Options struct {
-	// ModelTime is how long linearizability may be looked at, over all logs. 0 means 20 seconds. What is not decided
-	// then is unchecked.
+	// ModelTime is how long linearizability may be looked at, over all logs. 0 means 20 seconds. Logs that are not
+	// decided then are unchecked.
 	ModelTime time.Duration
 }
 
@@ -37,7 +37,7 @@ const (
 // Result is what a history shows. As JSON it is one document, whose names do not change.
 type Result struct {
 	Verdict   Verdict   `json:"verdict"`
-	Reason    string    `json:"reason,omitempty"` // what was not as it was to be; never empty if inconclusive
+	Reason    string    `json:"reason,omitempty"` // what was not as it should be, never empty if inconclusive
 	URL       string    `json:"url"`              // the first of URLs
 	URLs      []string  `json:"urls"`             // without passwords
 	Run       string    `json:"run"`              // what the run's messages can be known by
@@ -121,7 +121,7 @@ type Traffic struct {
 	LongestGapMs float64 `json:"longest_gap_ms"`
 }
 
-// Figures is what was measured. What could not be measured is 0.
+// Figures is what was measured. Figures that could not be measured are 0.
 type Figures struct {
 	AppendsPerSecond   float64 `json:"appends_per_second"` // messages, from the first request to the last answer
 	AcceptP50Ms        float64 `json:"accept_p50_ms"`      // from when it was due, or else first sent, until accepted

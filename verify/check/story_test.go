@@ -22,7 +22,7 @@ const (
 )
 
 // story is a made-up history. Its times are milliseconds, and its messages are written as in the file: "3.17" is client
-// 3's message 17. What its methods return may be changed until the story is told.
+// 3's message 17. The results of its methods may be changed until the story is told.
 type story struct {
 	t        testing.TB
 	run      history.Run
@@ -74,7 +74,7 @@ func (s *story) settle(a *history.Append, state string) {
 	s.add(history.Line{Settle: &history.Settle{Client: a.Client, First: a.First, State: state}})
 }
 
-// seen writes messages as they were read. Each has its own digest; "3.17~" is the message 3.17 with another one,
+// seen writes messages as they were read. Each has its own digest. "3.17~" is the message 3.17 with another one,
 // "3.17!" is damaged, and "?" is somebody else's.
 func (s *story) seen(messages string) (all []string) {
 	for _, text := range strings.Fields(messages) {

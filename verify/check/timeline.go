@@ -72,7 +72,7 @@ func (t *timeline) sentBefore(at time.Duration) int {
 	return t.sent[i-1].messages
 }
 
-// lowAfter returns the lowest position of what was sent after a time, 0 if nothing of it was seen.
+// lowAfter returns the lowest position of messages sent after a time, or 0 if none was seen.
 func (t *timeline) lowAfter(at time.Duration) uint64 {
 	i, _ := slices.BinarySearchFunc(t.sent, at+1, func(s sentAt, at time.Duration) int { return cmp.Compare(s.start, at) })
 	if i == len(t.sent) {

@@ -10,7 +10,7 @@ import (
 	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
-// What P7 asks for besides that no attempt fails.
+// P7 asks for these besides that no attempt fails.
 const (
 	answerTime  = 10 * time.Second // the API answers an append within it
 	blockedTime = 3 * time.Second  // an append that waits so long, until the fault is healed, has waited for the heal
@@ -35,8 +35,8 @@ type waiting struct {
 }
 
 // checkAvailable checks P7: while a fault is in force under which appends must be accepted, no attempt to append is
-// refused or ends unknown, even if a later one does not; each is answered in time; and they do not all wait for the
-// heal. What another fault may have done, under which appends need not be accepted, is not held against the deployment.
+// refused or ends unknown, even if a later one does not, each is answered in time, and they do not all wait for the
+// heal. Effects of another fault, under which appends need not be accepted, are not held against the deployment.
 func (v *view) checkAvailable() Promise {
 	p, faults := newPromise("P7", "available"), v.faults()
 	if !slices.ContainsFunc(faults, func(f inForce) bool { return f.Writes }) {
@@ -107,7 +107,7 @@ func (v *view) try(p *Promise, t *trial, a attempt, others []span) {
 			t.accepted++
 		}
 	}
-	// What had begun by then, and was not over when it was sent, may have been the reason.
+	// Faults that had begun by then, and were not over when it was sent, may have been the reason.
 	spoilt := func(by time.Duration) bool {
 		return slices.ContainsFunc(others, func(o span) bool { return o.from <= by && o.until > a.from })
 	}

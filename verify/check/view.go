@@ -12,7 +12,7 @@ import (
 // never is when something ends that may still happen at any time.
 const never = time.Duration(math.MaxInt64)
 
-// view is a history with what several checks need of it.
+// view is a history, prepared for several checks.
 type view struct {
 	*history.History
 	logs     []logView
@@ -24,12 +24,12 @@ type view struct {
 	lastCall time.Duration            // when the last call ended
 }
 
-// logView is a log with what several checks need of it.
+// logView is a log, prepared for several checks.
 type logView struct {
 	*history.LogView
 	index    int
 	clears   []clearing
-	cleared  time.Duration        // when the first of them was sent; never, if there are none
+	cleared  time.Duration        // when the first of them was sent, never if there are none
 	until    time.Duration        // the latest until of them, 0 if there are none
 	readings []reading            // the final ones that went on to the end
 	barrier  *history.Barrier     // the last one whose promise they are held to, nil if there was none
@@ -45,7 +45,7 @@ type logView struct {
 // clearing is a clear that may have removed messages of the run.
 type clearing struct {
 	*history.Clear
-	until time.Duration // when it had surely been accepted; never, if it or another attempt of it may still come
+	until time.Duration // when it had surely been accepted, never if it or another attempt may still come
 }
 
 // reading is one final reading of a log.
@@ -130,8 +130,8 @@ func (l *logView) changed(position uint64) bool {
 // expected says whether an append's messages may be in a log.
 func expected(a *history.Append) bool { return a.Outcome != history.Refused && !a.Conflicts }
 
-// findClears finds the clears that may have removed messages of the run, which one that was over before the first
-// append was sent cannot. A clear that was sent several times is several clears, of which an earlier one may come late.
+// findClears finds the clears that may have removed messages of the run. One that was over before the first append was
+// sent cannot. A clear that was sent several times is several clears, and an earlier one may come late.
 func (v *view) findClears() {
 	begun := make([]time.Duration, len(v.logs))
 	for i := range begun {

@@ -2,11 +2,11 @@
 // its outcome, written to a file while it happens (writer.go), and read back for the checks (load.go), now or years
 // later. identity.go says how a message is known by its body.
 //
-// The file has one JSON object a line, with one member, whose name says what the line is: "run" is the first line, "end"
-// the last one of a run that was not broken off, and the types of this file say what is between. Lines come in the order
-// in which the calls ended. Times are nanoseconds since the run began, by the monotonic clock of one machine, so that
-// any two can be compared; nothing else in the file is a time, except the run's beginning. Names of members are never
-// changed, and new ones may come.
+// The file has one JSON object a line, with one member, whose name says what the line is: "run" is the first line,
+// "end" the last one of a run that was not broken off, and the types of this file say what is between. Lines come in
+// the order in which the calls ended. Times are nanoseconds since the run began, by the monotonic clock of one machine,
+// so that any two can be compared. Nothing else in the file is a time, except the run's beginning. Names of members are
+// never changed, and new ones may come.
 package history
 
 import "time"
@@ -30,7 +30,7 @@ type Run struct {
 	ID        string    `json:"id"` // in the body of every message: 16 hexadecimal digits
 	StartedAt time.Time `json:"started_at"`
 	Seed      uint64    `json:"seed"`
-	Targets   []string  `json:"targets"` // URLs without passwords; calls have the index
+	Targets   []string  `json:"targets"` // URLs without passwords (calls have the index)
 	Logs      []Log     `json:"logs"`    // calls have the index
 	Clients   int       `json:"clients"`
 	// Ordered says that order is promised whichever backend an append went through. If not, it is promised among the
@@ -81,7 +81,7 @@ type Append struct {
 	// Waited says that it was answered only when it was persisted, or after some time: End is no measure of how quickly it
 	// was accepted.
 	Waited bool `json:"waited,omitempty"`
-	// Due is when it should have been sent if the run has a rate; it was sent at Start, later if all clients were busy.
+	// Due is when it should have been sent if the run has a rate. It was sent at Start, later if all clients were busy.
 	Due time.Duration `json:"due,omitempty"`
 	// Conflicts says that it went with the idempotency key of another message that had been accepted: it is to be
 	// rejected, as a dead letter.
@@ -96,7 +96,7 @@ type Append struct {
 }
 
 // Resend is an append that was sent once more, with the same keys, after it had been accepted: as by a client that has
-// lost the answer. Whatever was answered, nothing may come of it.
+// lost the answer. Whatever the answer, it must have no effect.
 type Resend struct {
 	Call
 	First uint64 `json:"first"` // of the append that it repeats
@@ -134,8 +134,8 @@ type Read struct {
 	// Told is the backend that had just said that the receipt of Holds is persisted, so that the read did not carry it: a
 	// state that this backend shows has it.
 	Told string `json:"told,omitempty"`
-	// Barrier is the number of the barrier that had been reached when the read was asked for, 0 for none. With Carries the
-	// read carried the barrier's receipt; without, it was the very next call to the target.
+	// Barrier is the number of the barrier that had been reached when the read was asked for, 0 for none. With Carries
+	// the read carried the barrier's receipt. Without, it was the very next call to the target.
 	Barrier int  `json:"barrier,omitempty"`
 	Carries bool `json:"carries,omitempty"`
 	// Final is 1 and 2 for the two readings of everything, from behind the last barrier.
@@ -143,8 +143,8 @@ type Read struct {
 
 	Last  uint64 `json:"last,omitempty"`  // the log's last position in the state that was shown
 	Total uint64 `json:"total,omitempty"` // how many messages it holds, by what it says
-	// From is the position of the first message shown, and Seen the messages, as Seen.String writes them. They are at From,
-	// From+1, …; a page or tail that is not dense is written as several lines, of which the later ones have Gap.
+	// From is the position of the first message shown, and Seen the messages, as Seen.String writes them. They are at
+	// From, From+1, …. A page or tail that is not dense is written as several lines, and the later ones have Gap.
 	From  uint64   `json:"from,omitempty"`
 	Seen  []string `json:"seen,omitempty"`
 	Gap   bool     `json:"gap,omitempty"`
@@ -154,7 +154,7 @@ type Read struct {
 	// Faults says what is wrong with damaged messages, by position.
 	Faults map[uint64]string `json:"faults,omitempty"`
 
-	N int `json:"-"` // len(Seen) in the file; a loaded history has no Seen, but Logs
+	N int `json:"-"` // len(Seen) in the file (a loaded history has no Seen, but Logs)
 }
 
 // Barrier is one question whether everything is persisted. Its outcome is Done only if it was reached.
@@ -216,7 +216,7 @@ type Health struct {
 // Letter is a dead letter of one of the run's logs, as listed in the end.
 type Letter struct {
 	Log     int    `json:"log"`
-	Message string `json:"message"` // as Message.String writes it; "?" if it cannot be told
+	Message string `json:"message"` // as Message.String writes it, "?" if it cannot be told
 	Reason  string `json:"reason"`
 }
 

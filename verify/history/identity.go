@@ -126,7 +126,7 @@ func ContentType(m Message) string {
 	return TextType
 }
 
-// Identity says which message of which run it is. It is also the message's idempotency key.
+// Identity says which message of which run this is. It is also the message's idempotency key.
 func Identity(run string, m Message) string {
 	return run + "/" + strconv.Itoa(m.Client) + "/" + strconv.FormatUint(m.Number, 10)
 }
@@ -170,7 +170,7 @@ func Recognise(run string, body []byte, contentType string) (m Message, fault st
 	return first, ""
 }
 
-// parseIdentity undoes Identity. What is not one is Nobody's.
+// parseIdentity undoes Identity. Anything else is Nobody's.
 func parseIdentity(run string, identity []byte) Message {
 	rest, ok := bytes.CutPrefix(identity, []byte(run+"/"))
 	if !ok || len(rest) > 40 {

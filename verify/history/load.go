@@ -36,7 +36,7 @@ type History struct {
 // LogView is what all reads together have seen of a log. As positions never move, it is one table.
 type LogView struct {
 	Log
-	Places []Place // at the positions Base+1, Base+2, …; Known is false where nobody has looked
+	Places []Place // at the positions Base+1, Base+2, … (Known is false where nobody has looked)
 	// Began is what was seen when the run began, nil if it did not get so far: then nothing can be said about positions.
 	Began *Base
 	// Again are the messages that were seen at a second position.
