@@ -9,7 +9,7 @@ import (
 
 // Backoff counts attempts. The zero value waits from First to Max. It is for one goroutine.
 type Backoff struct {
-	First, Max time.Duration // of the wait before jitter; 50 ms and 5 s if zero
+	First, Max time.Duration // of the wait before jitter, 50 ms and 5 s if zero
 	attempts   int
 }
 

@@ -33,7 +33,7 @@ func Acquire(dir string) (*Lock, error) {
 		holder, _ := os.ReadFile(path)
 		return nil, fmt.Errorf("%s: %w (%s)", dir, ErrLocked, strings.TrimSpace(string(holder)))
 	}
-	_ = os.WriteFile(path, fmt.Appendf(nil, "pid %d\n", os.Getpid()), 0o600) // for people; nothing depends on it
+	_ = os.WriteFile(path, fmt.Appendf(nil, "pid %d\n", os.Getpid()), 0o600) // for people, and nothing depends on it
 	return l, nil
 }
 

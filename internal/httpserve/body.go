@@ -39,7 +39,7 @@ type body struct {
 	ended    atomic.Bool // read to its end
 
 	mu   sync.Mutex // held while reading
-	over bool       // the request has ended, and the connection is not this body's any more
+	over bool       // the request has ended, and the connection is no longer this body's
 }
 
 // Read reads what has come, or waits for it as long as the body's rate allows.
@@ -56,7 +56,7 @@ func (b *body) read(p []byte) (int, error) {
 	if b.ended.Load() {
 		return 0, io.EOF
 	}
-	// What knows no deadlines is not a connection. net/http takes the deadline back at the end of the body.
+	// A writer without deadlines is not a connection. net/http resets the deadline at the end of the body.
 	_ = b.control.SetReadDeadline(b.deadline())
 	n, err := b.from.Read(p)
 	b.received.Add(int64(n))

@@ -128,7 +128,7 @@ func sendLarge(t *testing.T, conn net.Conn, megabytes int, chunked bool) {
 	send(t, conn, end)
 }
 
-// What net/http refuses by itself is answered too, although more of the request comes.
+// A request that net/http refuses by itself is answered too, although more of the request comes.
 func TestARequestThatIsNoneGetsItsAnswer(t *testing.T) {
 	t.Parallel()
 	more := strings.Repeat("x", 5_000_000)
@@ -244,7 +244,7 @@ func TestARequestThatTellsItsLengthInTwoWaysIsRefused(t *testing.T) {
 	}
 }
 
-// Whoever has read an answer in full and sends the next request at once is understood, whatever the body was.
+// A client that has read an answer in full and sends the next request at once is understood, whatever the body was.
 func TestConnectionsAreUsedAgain(t *testing.T) {
 	t.Parallel()
 	s := start(t, Config{Handler: reads})

@@ -116,7 +116,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTime))
 	}
 	c.mu.Lock()
-	if c.inHeader { // net/http refuses the request, of which there may be more
+	if c.inHeader { // net/http refuses the request, and more may be coming
 		c.lingers.Store(true)
 	}
 	c.mu.Unlock()
@@ -139,7 +139,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	return c.Conn.SetReadDeadline(t)
 }
 
-// CloseWrite is called by net/http when it has refused a request of which there may be more.
+// CloseWrite is called by net/http when it has refused a request that may have more to come.
 func (c *conn) CloseWrite() error {
 	c.lingers.Store(true)
 	c.linger()
@@ -163,7 +163,7 @@ func (c *conn) Close() error {
 	return err
 }
 
-// linger ends the writing side, and reads and drops what comes until the client does the same, for a bounded time.
+// linger ends the writing side, and reads and drops input until the client does the same, for a bounded time.
 func (c *conn) linger() {
 	if !c.lingers.Swap(false) || c.server.cut.Load() {
 		return

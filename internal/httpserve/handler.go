@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// Handler puts around a handler what every request needs: headers for browsers, and limits on the time that its body may
-// take, of which bodyTime is the whole. Serve does it; it is exported for tests that have servers of their own.
+// Handler puts around a handler what every request needs: headers for browsers, and limits on the time that its body
+// may take, bodyTime in all. Serve does this. It is exported for tests that have servers of their own.
 func Handler(next http.Handler, bodyTime time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connKey{}).(*conn)

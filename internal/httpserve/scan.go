@@ -2,19 +2,19 @@ package httpserve
 
 import "bytes"
 
-// headerScan looks for the fields of a request's header that say how long its body is. net/http takes a request that has
-// both Content-Length and Transfer-Encoding for a chunked one and forgets the length, so a handler cannot tell it from
-// others; but somebody in between may have gone by the length (RFC 9112, section 6.3).
+// headerScan looks for the fields of a request's header that say how long its body is. net/http takes a request that
+// has both Content-Length and Transfer-Encoding for a chunked one and forgets the length, so a handler cannot tell it
+// from others. But somebody in between may have gone by the length (RFC 9112, section 6.3).
 type headerScan struct {
 	name    [len("transfer-encoding")]byte // of the field whose line has begun
-	size    int                            // of the name so far; above len(name): none that is looked for
+	size    int                            // of the name so far, above len(name) if it is none that is looked for
 	inValue bool
 	ended   bool // the empty line was seen
 	length  bool // there is a Content-Length
 	coding  bool // there is a Transfer-Encoding
 }
 
-// scan takes in the next bytes of the header. What follows the header is not looked at.
+// scan takes in the next bytes of the header. It does not look at what follows the header.
 func (s *headerScan) scan(p []byte) {
 	for len(p) > 0 && !s.ended {
 		if s.inValue {

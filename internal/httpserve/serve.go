@@ -37,8 +37,8 @@ type Config struct {
 	Logger  *slog.Logger
 	// Metrics is where the metrics go, which have the server's name as a label, nil for nowhere.
 	Metrics prometheus.Registerer
-	// Connections is how many there may be at once; further ones are refused. 0 for 10,000, or what the limit on
-	// file descriptors leaves.
+	// Connections is how many there may be at once. Further ones are refused. 0 for 10,000, or what the limit on file
+	// descriptors leaves.
 	Connections int
 	// BodyTime is how long a request's body may take to arrive, however large it is, 0 for 10 s. Small ones have less:
 	// 2 s, and a second for each KiB that has arrived.
@@ -65,12 +65,12 @@ type server struct {
 	counted     func(more int)
 	open        atomic.Int64 // connections now
 	headers     atomic.Int64 // bytes of headers that are not complete
-	cut         atomic.Bool  // nobody is waited for any more
+	cut         atomic.Bool  // nobody is waited for now
 
 	http     *http.Server
 	ending   Stop
 	stopping atomic.Bool
-	served   chan struct{} // closed when nothing is accepted any more
+	served   chan struct{} // closed when nothing more is accepted
 	watch    watch
 }
 

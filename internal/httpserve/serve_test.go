@@ -22,7 +22,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type started struct {
 	address string
 	client  *http.Client
-	stop    func() error // ends it and returns what Serve returned; the test's cleanup calls it too
+	stop    func() error // ends it and returns what Serve returned (the test's cleanup calls it too)
 }
 
 // start starts a server on a free port of the loopback address.
@@ -144,7 +144,7 @@ func await(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// reads is a handler that reads the body, and says what came of it.
+// reads is a handler that reads the body, and reports the outcome.
 var reads = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {

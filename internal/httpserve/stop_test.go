@@ -244,7 +244,7 @@ func TestAConnectionThatWaitsToBeAcceptedIsAnswered(t *testing.T) {
 	w := dial(t, l.Addr().String())
 	w.ask()
 	cancel()
-	for { // until no connection is made any more
+	for { // until no connection is made
 		c, err := net.DialTimeout("tcp", l.Addr().String(), 50*time.Millisecond)
 		if err != nil {
 			break

@@ -117,8 +117,8 @@ func (s *Server) read(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// clear empties the list at once. What is in the queue comes behind it, though it was accepted before; and a consumer
-// that is just writing brings the whole list back.
+// clear empties the list at once. Messages in the queue come behind it, though they were accepted before, and a
+// consumer that is just writing brings the whole list back.
 func (s *Server) clear(w http.ResponseWriter, r *http.Request) {
 	if err := s.master.Set(r.Context(), listKey(r.PathValue("log")), "[]", 0).Err(); err != nil {
 		refuse(w, http.StatusServiceUnavailable, "unavailable", err)
@@ -168,8 +168,8 @@ func (s *Server) barrier(w http.ResponseWriter, _ *http.Request) {
 	s.drained(w, rand.Text(), "reached", http.StatusAccepted)
 }
 
-// drained says yes when the queue's length is 0. What a consumer holds is in no queue's length; nor is what the broker
-// has not got yet, or the replica.
+// drained says yes when the queue's length is 0. The length does not count what a consumer holds, what the broker has
+// not got yet, or what the replica lacks.
 func (s *Server) drained(w http.ResponseWriter, receipt, yes string, notYet int) {
 	n, err := s.queued()
 	switch {

@@ -40,7 +40,7 @@ const (
 )
 
 const (
-	lockTime = 2 * time.Second       // more than a write takes; a consumer that is paused for longer writes all the same
+	lockTime = 2 * time.Second       // more than a write takes (but a consumer paused for longer writes all the same)
 	lockPoll = 10 * time.Millisecond // a lock that is waited for like this goes to whoever is lucky
 )
 
@@ -48,10 +48,10 @@ const (
 type Config struct {
 	AMQP    string // the broker's URL, amqp://…
 	Redis   string // the master's URL, redis://…
-	Replica string // the URL of the replica that pages are read from; that of the master if it is empty
+	Replica string // the URL of the replica that pages are read from, the master's if empty
 	Ack     Ack    // AutoAck if it is empty
 	Role    Role   // All if it is empty
-	Queue   string // the queue's name; "naive" if it is empty
+	Queue   string // the queue's name, "naive" if empty
 }
 
 // Server is the naive design: the backend, the consumer, or both. It may be used concurrently.
@@ -98,7 +98,7 @@ func New(c Config) (*Server, error) {
 // open makes the queue and begins to consume.
 func (s *Server) open(ctx context.Context) (err error) {
 	// No confirms: what the broker had not stored when it died was answered with 202 all the same. And it is a classic
-	// queue, on one disk; since RabbitMQ 3.13 what is in it is not synced.
+	// queue, on one disk. Since RabbitMQ 3.13 its messages are not synced.
 	if s.channel, err = s.connection.Channel(); err != nil {
 		return fmt.Errorf("opening a channel: %w", err)
 	}
@@ -116,8 +116,8 @@ func (s *Server) open(ctx context.Context) (err error) {
 	return nil
 }
 
-// Close ends everything at once. What the consumer holds is lost, or comes again, depending on how it acknowledges; so
-// every deployment of a new version is a crash.
+// Close ends everything at once. Messages that the consumer holds are lost, or come again, depending on how it
+// acknowledges. So every deployment of a new version is a crash.
 func (s *Server) Close() error {
 	s.stop()
 	err := s.connection.Close()
@@ -146,7 +146,7 @@ func (s *Server) consume(ctx context.Context, deliveries <-chan amqp.Delivery) {
 		case s.config.Ack == AutoAck:
 			continue // what could not be persisted is gone
 		case err != nil:
-			err = d.Nack(false, true) // it comes again, behind those that this consumer holds already; for ever, if need be
+			err = d.Nack(false, true) // it comes again, behind those that this consumer holds already, for ever if need be
 		default:
 			err = d.Ack(false)
 		}
@@ -199,7 +199,7 @@ func (s *Server) lock(ctx context.Context, log string) error {
 	}
 }
 
-// load reads a log's whole list; redis.Nil for a log that nobody has written to.
+// load reads a log's whole list, and returns redis.Nil for a log that nobody has written to.
 func (s *Server) load(ctx context.Context, from *redis.Client, log string) (list []message, err error) {
 	text, err := from.Get(ctx, listKey(log)).Bytes()
 	if err == nil {

@@ -219,7 +219,7 @@ func (s *stack) run(t *testing.T, arguments ...string) (*exec.Cmd, string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = process.Process.Kill(); _ = process.Wait() })
-	line, _ := bufio.NewReader(output).ReadString('\n') // what there is of it is compared
+	line, _ := bufio.NewReader(output).ReadString('\n') // the part that there is is compared
 	return process, line
 }
 

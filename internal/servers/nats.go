@@ -105,7 +105,7 @@ func (n *NATS) answers(ctx context.Context) error {
 	return nil
 }
 
-// Cleanup removes what this package has built. Call it at the end of TestMain, when no server is needed any more:
+// Cleanup removes what this package has built. Call it at the end of TestMain, when no server is needed:
 //
 //	func TestMain(m *testing.M) {
 //		code := m.Run()

@@ -39,7 +39,7 @@ func natsContext(t *testing.T) context.Context {
 
 func TestNATS(t *testing.T) {
 	t.Parallel()
-	t.Cleanup(Cleanup) // after all of its parts; nothing else here needs the program
+	t.Cleanup(Cleanup) // after all of its parts, because nothing else here needs the program
 	t.Run("a killed server has what it confirmed, at the same place", func(t *testing.T) {
 		t.Parallel()
 		n := StartNATS(t, NATSOptions{})

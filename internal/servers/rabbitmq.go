@@ -17,19 +17,19 @@ import (
 type RabbitMQ struct {
 	*Process
 	Port     int // of AMQP
-	TLSPort  int // of AMQP over TLS; 0 without RabbitMQOptions.CA
-	HTTPPort int // of its management; 0 without RabbitMQOptions.Management
+	TLSPort  int // of AMQP over TLS, 0 without RabbitMQOptions.CA
+	HTTPPort int // of its management, 0 without RabbitMQOptions.Management
 	User     string
 	Password string
 	Node     string // its Erlang name
 	ctl      string
 }
 
-// RabbitMQOptions are for tests that need something special; the zero value is a broker as it comes.
+// RabbitMQOptions are for tests that need something special. The zero value is a broker as it comes.
 type RabbitMQOptions struct {
 	Settings []string // further lines of rabbitmq.conf
 	Advanced string   // advanced.config
-	// CA, Certificate and Key are the paths of PEM files; with them, it also listens with TLS, and asks clients for
+	// CA, Certificate and Key are the paths of PEM files. With them, it also listens with TLS, and asks clients for
 	// certificates.
 	CA, Certificate, Key string
 	Management           bool   // it has the management page, too

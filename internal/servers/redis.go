@@ -34,7 +34,7 @@ type RedisOptions struct {
 	Settings []string
 }
 
-// Redis is a Redis server, with a directory of its own. What is in its append-only file survives a Kill.
+// Redis is a Redis server, with a directory of its own. The contents of its append-only file survive a Kill.
 type Redis struct {
 	*Process
 	Port    int // where it listens
@@ -43,7 +43,8 @@ type Redis struct {
 	linked  atomic.Bool // a replica has been up to date once
 }
 
-// StartRedis starts a Redis server and waits until it answers; a replica also until it has all that its master has.
+// StartRedis starts a Redis server and waits until it answers, and for a replica also until it has all that its master
+// has.
 func StartRedis(t T, o RedisOptions) *Redis {
 	t.Helper()
 	r := &Redis{Port: Port(t), options: o}

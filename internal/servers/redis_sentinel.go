@@ -123,7 +123,7 @@ func (s *Sentinels) Master() (port int) {
 	return 0
 }
 
-// Start starts the Sentinels, none of which may run, and waits until they know each other.
+// Start starts the Sentinels, which must not run yet, and waits until they know each other.
 func (s *Sentinels) Start() {
 	s.t.Helper()
 	for _, p := range s.Processes {

@@ -20,7 +20,7 @@ func TestRedis(t *testing.T) {
 		t.Errorf("the Sentinels' URL is %s", sentinels.URL())
 	}
 
-	// What is set and then killed is there again, once it has arrived: Redis replicates in the background.
+	// A value that was set before a kill is there again, once it has arrived: Redis replicates in the background.
 	master.Do("SET", "key", "value")
 	if n := master.Do("WAIT", len(replicas), patience.Milliseconds()); n != int64(len(replicas)) {
 		t.Fatalf("%v replicas have the value", n)
