@@ -26,7 +26,7 @@ type Ack string
 // The two ways. Neither limits the prefetch, which is unlimited unless somebody says otherwise.
 const (
 	AutoAck   Ack = "auto"   // when it is sent to the consumer: a crash loses all that the consumer holds
-	manualAck Ack = "manual" // when it is in the database: a crash between the two doubles it
+	ManualAck Ack = "manual" // when it is in the database: a crash between the two doubles it
 )
 
 // Role is what a Server does.
@@ -72,7 +72,7 @@ type Server struct {
 func New(c Config) (*Server, error) {
 	c.Ack, c.Role, c.Replica = cmp.Or(c.Ack, AutoAck), cmp.Or(c.Role, All), cmp.Or(c.Replica, c.Redis)
 	c.Queue = cmp.Or(c.Queue, "naive")
-	if c.Ack != AutoAck && c.Ack != manualAck || c.Role != All && c.Role != Consumer && c.Role != Backend {
+	if c.Ack != AutoAck && c.Ack != ManualAck || c.Role != All && c.Role != Consumer && c.Role != Backend {
 		return nil, fmt.Errorf("there is no acknowledging %q, or no role %q", c.Ack, c.Role)
 	}
 	master, err := redis.ParseURL(c.Redis)

@@ -50,7 +50,7 @@ func TestNaive(t *testing.T) {
 }
 
 func fairWeather(t *testing.T, s *stack) {
-	for _, ack := range []Ack{AutoAck, manualAck} {
+	for _, ack := range []Ack{AutoAck, ManualAck} {
 		n := s.start(t, "fair-"+string(ack), ack, All)
 		if status := n.do(http.MethodGet, n.log+"/messages", "", nil); status != http.StatusNotFound {
 			t.Errorf("%s: before the first message: %d", ack, status)
@@ -72,7 +72,7 @@ func fairWeather(t *testing.T, s *stack) {
 }
 
 func lies(t *testing.T, s *stack) {
-	for _, ack := range []Ack{AutoAck, manualAck} {
+	for _, ack := range []Ack{AutoAck, ManualAck} {
 		n := s.start(t, "lies-"+string(ack), ack, All)
 		n.lock() // the consumer can persist nothing
 		n.append("one", "two", "three")
@@ -111,7 +111,7 @@ func loses(t *testing.T, s *stack) {
 }
 
 func doubles(t *testing.T, s *stack) {
-	n := s.start(t, "doubles", manualAck, All)
+	n := s.start(t, "doubles", ManualAck, All)
 	n.lock()
 	before := s.locking()
 	n.append("one")
@@ -122,11 +122,11 @@ func doubles(t *testing.T, s *stack) {
 	<-n.server.Lost()
 	n.unlock()
 	n.awaitBodies("one")
-	s.start(t, "doubles", manualAck, All).awaitBodies("one", "one")
+	s.start(t, "doubles", ManualAck, All).awaitBodies("one", "one")
 }
 
 func lags(t *testing.T, s *stack) {
-	n := s.start(t, "lags", manualAck, All)
+	n := s.start(t, "lags", ManualAck, All)
 	s.replica.Do("REPLICAOF", "NO", "ONE")
 	n.append("one")
 	n.await("the master has it", func() bool { return s.master.Do("EXISTS", listKey(n.name)) == int64(1) })
@@ -158,7 +158,7 @@ func ends(t *testing.T, s *stack) {
 }
 
 func clears(t *testing.T, s *stack) {
-	n := s.start(t, "clears", manualAck, All)
+	n := s.start(t, "clears", ManualAck, All)
 	n.lock()
 	n.append("one")
 	if status := n.do(http.MethodDelete, n.log+"/messages", "", nil); status != http.StatusAccepted {

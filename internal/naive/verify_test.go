@@ -13,7 +13,7 @@ import (
 
 // verified lets verify judge the naive design, while one of its two consumers is killed.
 func verified(t *testing.T, s *stack) {
-	for _, ack := range []Ack{AutoAck, manualAck} {
+	for _, ack := range []Ack{AutoAck, ManualAck} {
 		name := "verify-" + string(ack)
 		n := s.start(t, name, ack, Backend)
 		var pids []int
