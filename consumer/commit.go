@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -62,6 +64,9 @@ func (d *drain) commitEntries(ctx context.Context, entries []entry, cursor drain
 		if refused == nil {
 			return err
 		}
+		if len(refused.Reasons) == 0 || slices.ContainsFunc(slices.Collect(maps.Values(refused.Reasons)), isNotOfKey) {
+			judgeKeysAnew(entries)
+		}
 		if len(refused.Reasons) > 0 {
 			d.setAsideRefused(entries, refused.Reasons)
 			continue
@@ -79,6 +84,18 @@ func (d *drain) commitEntries(ctx context.Context, entries []entry, cursor drain
 	}
 }
 
+func isNotOfKey(reason string) bool { return reason != store.ReasonKeyReused }
+
+// judgeKeysAnew takes back that records of the commit were set aside because of their idempotency keys. The record that has
+// a key before them in the same commit may be what the store refuses: then it does not use the key.
+func judgeKeysAnew(entries []entry) {
+	for i := range entries {
+		if e := &entries[i]; e.keyed != nil {
+			e.ops, e.keyed = e.keyed, nil
+		}
+	}
+}
+
 // setAsideRefused sets aside the entries that have one of the refused operations.
 func (d *drain) setAsideRefused(entries []entry, reasons map[int]string) {
 	op := 0
@@ -86,7 +103,11 @@ func (d *drain) setAsideRefused(entries []entry, reasons map[int]string) {
 		n := len(entries[i].ops)
 		for k := op; k < op+n; k++ {
 			if reason, ok := reasons[k]; ok {
+				wanted := entries[i].ops
 				entries[i] = d.setAside(entries[i], reason)
+				if reason == store.ReasonKeyReused {
+					entries[i].keyed = wanted
+				}
 				break
 			}
 		}

@@ -371,6 +371,37 @@ func TestRefusedRecord(t *testing.T) {
 	}
 }
 
+// A record that the store refuses does not use its key: the next record with the key is the first one.
+func TestARefusedRecordUsesNoKey(t *testing.T) {
+	t.Parallel()
+	for _, blindly := range []bool{false, true} {
+		bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+			r.db.RefuseBlindly = blindly
+			r.db.Refuse = func(_ string, m *drainmark.Message) (string, bool) {
+				return "too bad", strings.HasPrefix(string(m.Body), "bad")
+			}
+			keyed := func(text, key string) drainmark.Record {
+				m := message(text)
+				m.Key = key
+				return m
+			}
+			r.publish(1, message("a"), keyed("bad 1", "k"), keyed("good", "k"), keyed("bad 2", "k"), keyed("good", "k"), keyed("other", "k"))
+			r.begin()
+			r.wait(time.Second)
+			r.expect("a", "good")
+			var reasons []string
+			for _, l := range r.letters() {
+				record, _ := l.Record()
+				reasons = append(reasons, string(record.Body)+": "+l.Reason)
+			}
+			want := []string{"bad 1: too bad", "bad 2: " + store.ReasonKeyReused, "other: " + store.ReasonKeyReused}
+			if !slices.Equal(reasons, want) {
+				t.Errorf("blindly %v, the dead letters are %q, not %q", blindly, reasons, want)
+			}
+		})
+	}
+}
+
 func TestUndecodableBatch(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {

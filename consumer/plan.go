@@ -26,6 +26,7 @@ type entry struct {
 	record *drainmark.Record
 	ops    []store.Operation     // none for a fence
 	tried  *drainmark.DeadLetter // the letter that a retry tries again
+	keyed  []store.Operation     // what ops were, of a record that is to be set aside because of its key
 
 	resolved bool // of a retry or discard: ops is what it does
 }
