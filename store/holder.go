@@ -115,18 +115,18 @@ func (h *Holder) Commit(ctx context.Context, c Commit) (Committed, error) {
 		h.version = drainmark.Version{} // look anew: where logs end may be what is wrong
 		return Committed{}, err
 	}
-	h.remember(&w)
+	h.remember(d)
 	return Committed{KeyDuplicates: d.duplicates}, nil
 }
 
-// remember takes up what a write has made of the logs.
-func (h *Holder) remember(w *Write) {
+// remember takes up what a commit has made of the logs, and what it has found.
+func (h *Holder) remember(d *draft) {
 	h.version.Revision++
-	if len(h.heads)+len(w.Logs) > maxHeads {
+	if len(h.heads)+len(d.order) > maxHeads {
 		clear(h.heads)
 	}
-	for i := range w.Logs {
-		h.heads[w.Logs[i].Name] = w.Logs[i].LogInfo
+	for _, l := range d.order {
+		h.heads[l.Name] = l.LogInfo
 	}
 }
 
@@ -322,7 +322,8 @@ func (d *draft) append(i int, op *Operation) {
 	}})
 }
 
-// use says whether the record is the first with its key.
+// use says whether the record is the first with its key. A record of the same commit may be the first, which the store may
+// refuse when it is written. Then nothing is written, and the consumer has those judged anew that were refused because of it.
 func (d *draft) use(i int, l *logDraft, r *drainmark.Record) bool {
 	digest := d.holder.digester.of(r)
 	switch known, ok := l.keys[r.Key]; {
@@ -343,10 +344,12 @@ func (d *draft) write() Write {
 	w := Write{
 		Partition: c.Partition, Epoch: c.Epoch, Revision: c.Revision, Keys: d.keys,
 		Cursor: c.Cursor, Producers: c.Producers, Rejected: c.Rejected, Clock: c.Clock,
-		Logs: make([]LogWrite, len(d.order)),
+		Logs: make([]LogWrite, 0, len(d.order)),
 	}
-	for i, l := range d.order {
-		w.Logs[i] = l.LogWrite
+	for _, l := range d.order {
+		if len(l.Messages) > 0 || l.Cleared { // otherwise all that there was for it were known keys
+			w.Logs = append(w.Logs, l.LogWrite)
+		}
 	}
 	for _, l := range d.lettered {
 		if l.Old == nil && l.New == nil {

@@ -122,6 +122,26 @@ func TestAHolderRemembersWhereLogsEnd(t *testing.T) {
 	}
 }
 
+// What only repeats what the log has is no write to it: nobody has to read it again.
+func TestAHolderLeavesLogsAloneThatGetNothing(t *testing.T) {
+	t.Parallel()
+	h := hold(t)
+	h.must(appends("log", "a", "key"), appends("other", "x"))
+	h.must(appends("log", "a", "key"), appends("log", "a", "key"), appends("other", "y"))
+	if logs := h.writes[1].Logs; len(logs) != 1 || logs[0].Name != "other" {
+		t.Errorf("%+v are written", logs)
+	}
+	written, err := h.reader.Written(t.Context(), 0, 1, 10)
+	if err != nil || len(written.Logs) != 1 || written.Logs[0] != "other" {
+		t.Errorf("it is said that %+v were written to, %v", written, err)
+	}
+	h.must(appends("log", "b"))
+	if h.finds != 2 {
+		t.Errorf("it has looked %d times, not twice", h.finds)
+	}
+	h.holds("log", "1a 2b")
+}
+
 // Another holder in between may have written to the logs of the partition.
 func TestAHolderForgetsWithItsClaim(t *testing.T) {
 	t.Parallel()
