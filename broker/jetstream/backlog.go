@@ -13,8 +13,8 @@ import (
 )
 
 // Backlog implements broker.Broker. It counts records, not messages: what each producer has published, as its newest
-// message says, less what the progress holds of it. The stream's own state says up to where that must be known. (What
-// a NATS consumer says is pending would be wrong: it lags behind the confirmations.)
+// message says, less what the progress holds. The stream's own state says up to where that must be known. (What a NATS
+// consumer says is pending would be wrong: it lags behind the confirmations.)
 func (b *Broker) Backlog(ctx context.Context, number int, progress drainmark.Progress) (broker.Backlog, error) {
 	ctx, cancel := b.conn.during(ctx, b.options.Timeout)
 	defer cancel()
@@ -58,7 +58,7 @@ func (p *partition) backlog(ctx context.Context, progress drainmark.Progress) (b
 }
 
 // pending counts what the progress does not hold. A producer that it does not know, although it has read all of that
-// producer's messages, is one that the store has forgotten: long ago, everything of it was persisted.
+// producer's messages, is one that the store has forgotten: all its records were persisted long ago.
 func pending(subjects map[string]newest, progress drainmark.Progress, read uint64) broker.Count {
 	count := broker.Count{Exact: true}
 	for _, n := range subjects {

@@ -13,15 +13,15 @@ import (
 type Config struct {
 	Options
 	// URL is nats://[user:password@|token@]host[:port][,host…][/prefix][?option=value…], or tls:// for that over TLS.
-	// The options are prefix, domain, api_prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes, for the
-	// fields of those names here; a field that is set goes before the URL's.
+	// The options are prefix, domain, api_prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes, for
+	// the fields of those names here. A field that is set goes before the URL's.
 	URL                       string
-	Domain                    string // the JetStream domain; the server's own
-	APIPrefix                 string // what the subjects of JetStream's API begin with; "$JS.API", or what the domain says
+	Domain                    string // the JetStream domain (default: the server's own)
+	APIPrefix                 string // of the subjects of JetStream's API (default "$JS.API", or the domain's)
 	CredsFile                 string // a NATS credentials file
 	CAFile, CertFile, KeyFile string // for TLS: who signs the server's certificate, and the client's own
 	HandshakeFirst            bool   // the server speaks TLS from the first byte, as with its setting of that name
-	Replicas                  int    // of each stream; 1
+	Replicas                  int    // of each stream (default 1)
 
 	servers string // for nats.Connect
 }
@@ -36,7 +36,7 @@ func (c Config) resolved() (Config, error) {
 	rest, query, _ := strings.Cut(strings.ReplaceAll(rest, ","+scheme+"://", ","), "?")
 	hosts, path, _ := strings.Cut(rest, "/")
 	var servers []string
-	login := "" // the last one named; it holds for the hosts that follow, too
+	login := "" // the last one named, which holds for the hosts that follow, too
 	for host := range strings.SplitSeq(hosts, ",") {
 		if i := strings.LastIndex(host, "@"); i >= 0 {
 			login, host = host[:i+1], host[i+1:]

@@ -16,7 +16,7 @@ import (
 	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
-// connection is a NATS connection that is made again for ever, and what has become of it.
+// connection is a NATS connection that is made again for ever, and its state.
 type connection struct {
 	*nats.Conn
 	js      natsjs.JetStream
@@ -27,7 +27,7 @@ type connection struct {
 	ctx   context.Context // ends with close, because of broker.ErrClosed
 	end   context.CancelCauseFunc
 	up    chan struct{} // closed when it is connected for the first time
-	ended chan struct{} // closed when nothing of it runs any more
+	ended chan struct{} // closed when all its goroutines have ended
 
 	mu        sync.Mutex
 	whole     context.Context // ends when the connection of now breaks, because of errInterrupted, and with ctx
@@ -72,7 +72,7 @@ func (d boundedDialer) Dial(network, address string) (net.Conn, error) {
 	return boundedConn{conn}, nil
 }
 
-// connect returns at once; whether there is a connection is seen later.
+// connect returns at once. It shows later whether there is a connection.
 func connect(log *slog.Logger, servers, api string, options ...nats.Option) (*connection, error) {
 	c := &connection{api: api + ".", log: log, trouble: loglimit.New(log, slog.LevelWarn, "NATS reports an error"), up: make(chan struct{}), ended: make(chan struct{}), questions: map[*question]struct{}{}}
 	c.ctx, c.end = context.WithCancelCause(context.Background())
@@ -86,7 +86,7 @@ func connect(log *slog.Logger, servers, api string, options ...nats.Option) (*co
 		nats.Timeout(firstConnect),
 		nats.FlusherTimeout(writeTimeout),
 		nats.SetCustomDialer(boundedDialer{net.Dialer{Timeout: firstConnect}}),
-		// What is published while there is no connection must fail at once, and not be sent some day.
+		// A publish without a connection must fail at once, and not be sent some day.
 		nats.ReconnectBufSize(-1),
 		// A wrong password can be put right on the server.
 		nats.IgnoreAuthErrorAbort(),

@@ -9,7 +9,7 @@ import (
 
 // cursor is the place of a message, "<created>:<sequence>:<stored at>". The times, in nanoseconds since 1970, say which
 // stream and which message it was: a stream that was created anew, or has lost its end, counts from the same numbers.
-// The sequence 0 is the beginning of a stream of which it is not known what has been read.
+// The sequence 0 is the beginning of a stream, if it is not known what has been read.
 type cursor struct {
 	created  int64 // the stream's creation
 	sequence uint64

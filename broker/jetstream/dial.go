@@ -143,7 +143,7 @@ func wrongPort(ctx context.Context, address string) error {
 	return misconfigured("what answers on this port does not speak NATS's protocol: %s", usePort)
 }
 
-// explainConnect tells apart what somebody has to change before a connection can be made. What the server says against
+// explainConnect tells apart what somebody has to change before a connection can be made. The server's complaint about
 // our certificate comes as a text, because the TLS library exports no more of it.
 func explainConnect(err error) error {
 	var certificate *tls.CertificateVerificationError

@@ -13,7 +13,7 @@ import (
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
-// refusal is a server, or what stands in its place, and what Open must say of it.
+// refusal is a server, or what stands in its place, and what Open must say about it.
 type refusal struct {
 	settings natsSettings
 	host     string // of the URL: 127.0.0.1
@@ -140,7 +140,7 @@ func TestTLSFromTheFirstByte(t *testing.T) {
 	publish(t, b, 1, 1, 1, 10)
 }
 
-// A certificate that is not trusted any more is told as such while the process runs, too.
+// A certificate that is no longer trusted is reported as such while the process runs, too.
 func TestAServerThatIsStartedAgainWithAnotherCertificateIsNamed(t *testing.T) {
 	t.Parallel()
 	authority := servers.NewAuthority(t)

@@ -127,7 +127,7 @@ func (d *smallDisk) publishAgain() (failed []error) {
 }
 
 // receiveAll reads the whole stream, which must hold the batches from first on, and returns the last delivery. A batch
-// may be there twice if the first Publish of it failed.
+// may be there twice if its first Publish failed.
 func (d *smallDisk) receiveAll(first uint64) (*receiver, broker.Delivery) {
 	var r broker.Receiver
 	err := errors.New("not tried")

@@ -10,10 +10,10 @@ import (
 // it is on the disk (fsync).
 type EmbedConfig struct {
 	Options
-	Dir        string // where it stores everything; required. Only one process may use it at a time
-	MaxPayload int    // the largest batch, in bytes; 8 MiB less 1 KiB for headers, which is also the most
-	// MinFree is how many bytes must stay free on the disk: with less, Publish fails with broker.ErrDiskFull. An eighth of
-	// it for what is urgent. 64 MiB.
+	Dir        string // where it stores everything, required. Only one process may use it at a time
+	MaxPayload int    // the largest batch, in bytes (default and limit: 8 MiB less 1 KiB for headers)
+	// MinFree is how many bytes must stay free on the disk: with less, Publish fails with broker.ErrDiskFull. An eighth
+	// of that for urgent batches. The default is 64 MiB.
 	MinFree int64
 }
 
@@ -43,7 +43,7 @@ func (s *Server) Broker(ctx context.Context, partitions int) (*Broker, error) {
 // for ever: end the process, and start another. Nothing that was confirmed is lost by that.
 func (s *Server) Broken() <-chan error { return s.process.broken }
 
-// Close stops the server. What is connected to it is to be closed before.
+// Close stops the server. Its connections must be closed before.
 func (s *Server) Close() error { return s.process.close() }
 
 // Embed starts the server and connects to it, with Options.Partitions. The Broker's Close stops it. Fails like Start.

@@ -11,15 +11,15 @@ import (
 
 // extent is how far a stream goes, as far as this process has seen. A stream only grows. One that goes less far than it
 // had gone has lost its end: nats-server cuts a damaged block of messages off when it reads it, and a stream may be
-// deleted or restored. What had been asked of the stream before then means nothing any more: a consumer goes on behind
-// the old end, and skips what comes before that. And the server cannot read what it stores and confirms from then on,
-// until it is started again.
+// deleted or restored. Earlier requests to the stream are then useless: a consumer goes on behind the old end, and
+// skips what comes before that. And the server cannot read what it stores and confirms from then on, until it is
+// started again.
 type extent struct {
-	created time.Time       // the stream's creation; zero if nothing is known
+	created time.Time       // the stream's creation, zero if nothing is known
 	last    uint64          // the sequence of the newest message that the stream has had
 	intact  context.Context // ends when the stream has lost its end, because of errCut
 	cut     context.CancelCauseFunc
-	lost    string          // what is to be told of that, until a receiver's delivery of it is acknowledged; or ""
+	lost    string          // what is to be told about that, until a receiver's delivery of it is acknowledged, or ""
 	checked context.Context // the connection on which a message was read after it had been confirmed
 }
 
@@ -39,7 +39,7 @@ func (p *partition) intact() (ctx context.Context, lost string) {
 	return p.extent.intact, p.extent.lost
 }
 
-// told notes that nobody has to be told of a loss any more.
+// told notes that a loss no longer has to be told.
 func (p *partition) told(lost string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -13,8 +13,8 @@ import (
 	"github.com/drainmark/drainmark/broker"
 )
 
-// damage flips a bit of the sequence of a message in a stopped server's stream. NATS believes its index, as long as it
-// has not read the message; then it cuts the stream off there.
+// damage flips a bit of the sequence of a message in a stopped server's stream. NATS believes its index as long as it
+// has not read the message. Then it cuts the stream off there.
 func damage(t *testing.T, dir string, message int) {
 	t.Helper()
 	blocks, err := filepath.Glob(filepath.Join(dir, "jetstream", "*", "streams", "drainmark-p0", "msgs", "1.blk"))
@@ -25,7 +25,7 @@ func damage(t *testing.T, dir string, message int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const sequence = 5 // where it is in a record; its second byte
+	const sequence = 5 // where it is in a record (its second byte)
 	content[begins(content, message)+sequence] ^= 1 << 6
 	if err := os.WriteFile(blocks[0], content, 0o600); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestWhatAServerConfirmsAndCannotReadIsNotConfirmed(t *testing.T) {
 	}
 }
 
-// A stream that goes less far than it had gone has lost its end. That is told, once; receivers begin again.
+// A stream that goes less far than it had gone has lost its end. The loss is told, once, and receivers begin again.
 func TestAStreamThatLosesItsEndIsTold(t *testing.T) {
 	t.Parallel()
 	for name, at := range map[string]uint64{"read from the beginning": 0, "read from a cursor": 2} {

@@ -18,14 +18,14 @@ import (
 // waits in memory. It is used by one goroutine.
 type feed struct {
 	conn     *connection
-	quit     context.Context // ends when the feed is not wanted any more
+	quit     context.Context // ends when the feed is no longer wanted
 	whole    context.Context // ends when the connection that the feed began on breaks, or does not let us ask for messages
 	done     func()          // ends that, and frees it
 	consumer natsjs.Consumer
 	pending  uint64 // how many messages there were for it at its beginning
 
 	portion  natsjs.MessageBatch
-	messages <-chan natsjs.Msg // the portion's; nil if none is being fetched
+	messages <-chan natsjs.Msg // the portion's, nil if none is being fetched
 	bytes    int               // how large a portion may be
 	taken    bool              // the portion has delivered something
 	asked    time.Time         // when it was asked for
@@ -54,8 +54,8 @@ const (
 // errSkipped ends a feed.
 var errSkipped = errors.New("a message was skipped on its way")
 
-// newFeed begins to deliver as the consumer configuration says, which sets the policy and the filter. Whoever waits
-// when quit is over is given its cause.
+// newFeed begins to deliver as the consumer configuration says, which sets the policy and the filter. Waiting calls get
+// the cause of quit when it is over.
 func newFeed(ctx, quit context.Context, conn *connection, stream string, config natsjs.ConsumerConfig) (*feed, error) {
 	config.AckPolicy = natsjs.AckNonePolicy
 	config.MemoryStorage = true
@@ -180,7 +180,7 @@ func (f *feed) alive(ctx context.Context) (bool, error) {
 	return err == nil, nil
 }
 
-// close frees the consumer, if the server can be reached; it would go by itself after a while.
+// close frees the consumer, if the server can be reached. Otherwise it goes by itself after a while.
 func (f *feed) close() {
 	f.done()
 	if !f.conn.IsConnected() {

@@ -9,7 +9,7 @@
 // that producer has ever published: so the backlog is exact.
 //
 // A confirmed batch is on the disk (fsync) with the embedded server, and with an external one that is configured with
-// "sync_interval: always"; NATS's own default is to sync every two minutes.
+// "sync_interval: always". NATS's own default is to sync every two minutes.
 package jetstream
 
 import (
@@ -30,13 +30,13 @@ import (
 
 // Options are what an external and an embedded broker have in common. Zero values mean the defaults.
 type Options struct {
-	Partitions        int           // how many the deployment has: 1 to drainmark.MaxPartitions; required, except for a registry
-	Prefix            string        // what streams and subjects begin with: letters, digits, - and _; "drainmark"
-	MaxBytes          int64         // how much all partitions together may store; 10 GiB
-	ReplayWindow      time.Duration // how long what has been acknowledged is kept, if there is room; 1 h
-	ProducerRetention time.Duration // how long a producer's newest message is kept, at least for the replay window; 7 days
-	Timeout           time.Duration // how long to wait for an answer of NATS, such as a confirmation; 5 s
-	PurgeInterval     time.Duration // how often to look for what can be purged; 2 s
+	Partitions        int           // how many the deployment has, up to MaxPartitions, required except for a registry
+	Prefix            string        // of streams and subjects: letters, digits, - and _ (default "drainmark")
+	MaxBytes          int64         // how much all partitions together may store (default 10 GiB)
+	ReplayWindow      time.Duration // how long acknowledged batches are kept, if there is room (default 1 h)
+	ProducerRetention time.Duration // of a producer's newest message, at least the replay window (default 7 days)
+	Timeout           time.Duration // how long to wait for an answer of NATS, such as a confirmation (default 5 s)
+	PurgeInterval     time.Duration // how often to look for what can be purged (default 2 s)
 	Logger            *slog.Logger  // nil discards
 }
 
@@ -121,7 +121,7 @@ type Broker struct {
 	closed  error // what Close returned
 
 	mu        sync.Mutex
-	receivers map[*receiver]struct{} // those that are open; nil when the broker is closed
+	receivers map[*receiver]struct{} // those that are open, nil when the broker is closed
 }
 
 var _ broker.Broker = (*Broker)(nil)
@@ -181,7 +181,7 @@ func (b *Broker) partition(number int) (*partition, error) {
 	return b.partitions[number], nil
 }
 
-// start runs f until Close, which waits for it; after Close it does nothing.
+// start runs f until Close, which waits for it. After Close it does nothing.
 func (b *Broker) start(f func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -250,7 +250,7 @@ func Open(ctx context.Context, c Config) (*Broker, error) {
 	return b, nil
 }
 
-// prepare makes and checks the streams of all partitions. What is wrong with them is better said now than by the first
+// prepare makes and checks the streams of all partitions. Errors in them are better reported now than by the first
 // append to one. NATS need not answer: then it is said later.
 func (b *Broker) prepare(ctx context.Context) error {
 	if !b.conn.IsConnected() {

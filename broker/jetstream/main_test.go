@@ -40,7 +40,7 @@ type natsSettings struct {
 	Dir                    string
 	Port                   int // -1: any
 	User, Password         string
-	CertFile, KeyFile, CAs string // TLS, if set; with CAs, clients must show a certificate
+	CertFile, KeyFile, CAs string // TLS, if set (with CAs, clients must show a certificate)
 	HandshakeFirst         bool
 	NoJetStream            bool
 	MaxPayload             int32

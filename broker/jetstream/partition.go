@@ -251,7 +251,7 @@ func headers(h broker.Header) nats.Header {
 	}
 }
 
-// header reads what headers wrote; anything else gives the zero header.
+// header reads what headers wrote. Anything else gives the zero header.
 func (p *partition) header(from nats.Header) broker.Header {
 	return broker.ParseHeader(p.number, from.Get)
 }

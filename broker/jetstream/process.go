@@ -35,7 +35,7 @@ type process struct {
 	condemned string         // why the server has to be started again, or ""
 }
 
-// How long things may take.
+// These bound how long things may take.
 const (
 	startTimeout     = 30 * time.Second
 	stopTimeout      = 20 * time.Second
@@ -134,12 +134,12 @@ func (p *process) awaitRoom(ctx context.Context) {
 
 const (
 	maxServerStore   = 1 << 60  // the streams have limits of their own, and the disk's is MinFree
-	maxServerMemory  = 64 << 20 // for streams in memory, of which there are none
+	maxServerMemory  = 64 << 20 // for streams in memory (there are none)
 	maxServerPending = 256 << 20
 )
 
-// stop shuts the server down, and waits for so long at most. A server that holds a lock for ever does not end; what waits
-// for it then stays behind until the process ends.
+// stop shuts the server down, and waits for so long at most. A server that holds a lock for ever does not end. The
+// goroutine that waits for it then stays behind until the process ends.
 func (p *process) stop(timeout time.Duration) error {
 	p.mu.Lock()
 	s := p.server
@@ -280,8 +280,8 @@ func (p *process) purges() bool {
 // beside the broker.
 const urgentShare = 8
 
-// room returns broker.ErrDiskFull unless the disk has room for so many bytes more. NATS must never see a full disk if that
-// can be avoided. What is urgent may have most of what is kept back.
+// room returns broker.ErrDiskFull unless the disk has room for so many bytes more. NATS must never see a full disk if
+// that can be avoided. Urgent batches may have most of the room that is kept back.
 func (p *process) room(size int, urgent bool) error {
 	free, known := freeBytes(p.config.Dir)
 	least := p.config.MinFree
@@ -294,7 +294,7 @@ func (p *process) room(size int, urgent bool) error {
 	return nil
 }
 
-// short says whether there soon will be no room any more.
+// short says whether there soon will be no room left.
 func (p *process) short() bool {
 	free, known := freeBytes(p.config.Dir)
 	return known && free < 2*p.config.MinFree
@@ -332,8 +332,8 @@ func (l *serverLog) failed(format string, args []any) {
 	l.trouble()
 }
 
-// Errorf and the other methods implement server.Logger. What is only of interest to somebody who runs a NATS server
-// (its notices, at every start) is for debugging here.
+// Errorf and the other methods implement server.Logger. Its notices, at every start, only interest somebody who runs a
+// NATS server, so here they are for debugging.
 func (l *serverLog) Errorf(format string, args ...any) { l.failed(format, args) }
 
 // Fatalf does not end the process: the server then does not start, which is seen.

@@ -78,7 +78,7 @@ type published struct {
 // expect names the newest message, if it is known: of a producer that begins, there is none.
 func (n published) expect(m *nats.Msg, h broker.Header) {
 	switch {
-	case n.producer == h.Producer && n.sequence == 0: // not known any more
+	case n.producer == h.Producer && n.sequence == 0: // no longer known
 	case n.producer == h.Producer:
 		m.Header.Set(natsjs.ExpectedLastSubjSeqHeader, strconv.FormatUint(n.sequence, 10))
 	case h.First == 1:
@@ -167,7 +167,7 @@ func (c *connection) publish(ctx context.Context, m *nats.Msg) (*natsjs.PubAck, 
 	ack, err := ask(ctx, c, send, m.Subject)
 	switch {
 	case errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrHeadersNotSupported):
-		return nil, notSent(err) // these say that nothing was written; nats.ErrConnectionClosed does not
+		return nil, notSent(err) // these say that nothing was written, but nats.ErrConnectionClosed does not
 	case errors.Is(err, nats.ErrMaxPayload):
 		return nil, notSent(misconfigured("NATS takes at most %d bytes a message, less than when this process began; raise its max_payload, or start the process anew",
 			c.MaxPayload()))
@@ -178,7 +178,7 @@ func (c *connection) publish(ctx context.Context, m *nats.Msg) (*natsjs.PubAck, 
 // refused says what is certain after an error that NATS has answered with.
 func (p *partition) refused(err *natsjs.APIError) error {
 	switch err.ErrorCode {
-	case codeStoreFailed: // its limit of bytes, or of messages; anything else need not be certain
+	case codeStoreFailed: // its limit of bytes, or of messages (anything else need not be certain)
 		if !strings.Contains(err.Description, "maximum") {
 			break
 		}

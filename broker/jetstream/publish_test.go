@@ -18,7 +18,7 @@ func TestABatchWhoseConfirmationWasLostIsStoredOnce(t *testing.T) {
 		before := p.latest
 		publish(t, b, 1, i, i, 10)
 		after := p.latest
-		p.latest = before // as if nothing had been heard of it
+		p.latest = before // as if no answer had come
 		publish(t, b, 1, i, i, 10)
 		if p.latest != after {
 			t.Errorf("batch %d: the newest message is %+v, want %+v", i, p.latest, after)

@@ -19,7 +19,7 @@ type acknowledged struct {
 	history []ackedAt
 
 	seen     bool   // the stream has been looked at since the receiver was opened
-	limit    uint64 // how many bytes it may have; 0 for any number
+	limit    uint64 // how many bytes it may have, 0 for any number
 	bytes    uint64 // how many it had then
 	received uint64 // how many have been received since, at least
 }
@@ -49,8 +49,8 @@ const (
 	purgePause     = 100 * time.Millisecond // between two rounds
 )
 
-// acknowledge notes that everything up to the sequence is persisted, and how many bytes were received since the last time.
-// A stream that is nearly full is purged at once: otherwise appends would be refused although nothing waits any more.
+// acknowledge notes that everything up to the sequence is persisted, and how many bytes were received since the last
+// time. A stream that is nearly full is purged at once: otherwise appends would be refused although nothing waits.
 func (p *partition) acknowledge(by *receiver, through, received uint64) {
 	now := time.Now()
 	p.mu.Lock()
@@ -212,7 +212,7 @@ func (p *partition) purgeAcknowledged(
 		to := min(max(target, a.purged+leap), a.purged+1+purgeBytes/messageSize(info)+leap, a.through)
 		for subject, n := range subjects {
 			if n.sequence <= a.purged+1 {
-				continue // all that is left of it is its newest message
+				continue // only its newest message is left
 			}
 			if err := p.purgeSubject(ctx, subject, min(to, n.sequence-1)); err != nil {
 				return info, err
@@ -230,9 +230,9 @@ func (p *partition) purgeAcknowledged(
 	}
 }
 
-// purgeProducers purges the newest message of each producer that has not published anything for the retention time,
-// if it is acknowledged; but never the newest of all, which shows where the stream ends. now is the server's time, as
-// that of the messages is: what this process' clock shows does not matter.
+// purgeProducers purges the newest message of each producer that has not published anything for the retention time, if
+// it is acknowledged, but never the newest of all, which shows where the stream ends. now is the server's time, like
+// the messages' times. This process' clock does not matter.
 func (p *partition) purgeProducers(ctx context.Context, t *tail, subjects map[string]newest, through uint64, now time.Time) error {
 	last := uint64(0)
 	for _, n := range subjects {

@@ -292,8 +292,8 @@ func TestTheHistoryOfAcknowledgementsIsBounded(t *testing.T) {
 	p.acked = acknowledged{}
 }
 
-// What is persisted makes room at once, not when it is looked for next: neither where a receiver is behind a full stream, nor
-// where a message does not fit that is larger than those before.
+// Persisted messages make room at once, not only at the next check, both when a receiver is behind a full stream, and
+// when a message does not fit that is larger than those before.
 func TestRoomIsMadeWhenItIsNeeded(t *testing.T) {
 	t.Parallel()
 	takes := func(t *testing.T, b *Broker, batch broker.Batch) {

@@ -173,8 +173,8 @@ func (r *receiver) receive(ctx context.Context, limit int) ([]broker.Delivery, e
 	return deliveries, nil
 }
 
-// skip notes that the stream goes on at next. What lies between that and what has been read was never delivered, and is
-// gone.
+// skip notes that the stream goes on at next. The messages between that and the last one read were never delivered, and
+// are gone.
 func (r *receiver) skip(next uint64) {
 	if !r.knows || next <= r.read+1 {
 		return

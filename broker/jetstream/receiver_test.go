@@ -286,8 +286,8 @@ func TestWhatIsGoneBeforeItWasReadIsTold(t *testing.T) {
 	}
 }
 
-// What is read again has holes where something was purged that had been read. Only the others are losses, even where one
-// begins before the cursor and ends behind it.
+// A stream that is read again has holes where something was purged that had been read. Only the others are losses, even
+// where one begins before the cursor and ends behind it.
 func TestReadingAgainTellsOnlyWhatHadNotBeenRead(t *testing.T) {
 	t.Parallel()
 	b := startEmbedded(t, EmbedConfig{}).connect(t)

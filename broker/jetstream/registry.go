@@ -15,7 +15,7 @@ import (
 
 // registry implements broker.Registry in a stream of its own, "drainmark-deployment": its first message is the
 // deployment, and a second one says that a store has been made for it. Each is published with the sequence that the
-// stream must have before, so that NATS takes one of several. Who deletes the stream has the next process record
+// stream must have before, so that NATS takes one of several. If the stream is deleted, the next process records
 // another deployment.
 type registry struct {
 	options Options

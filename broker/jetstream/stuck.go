@@ -19,7 +19,7 @@ import (
 // stuck is why a stream takes nothing, as far as it is known.
 type stuck struct {
 	on  context.Context // the connection that it was seen on. Over another one NATS may have been started again
-	why error           // broker.ErrDiskFull if it is sure that nothing is stored before something changes; or nil
+	why error           // broker.ErrDiskFull if nothing can be stored before something changes, or nil
 }
 
 // lookTime bounds the question.
