@@ -15,8 +15,9 @@ const MaxOutput = 4 << 10
 // drainTime is how long what a command leaves in the background may hold its output before that is closed.
 const drainTime = time.Second
 
-// shell runs one command until it has ended or ctx has, which kills its whole process group. What the command leaves in
-// the background when it has ended by itself lives on; it should have its output redirected, for nobody reads it then.
+// shell runs one command until it has ended or ctx has, which kills its whole process group. Background processes that
+// the command leaves when it has ended by itself live on. They should have their output redirected, because nobody
+// reads it then.
 func (o Options) shell(ctx context.Context, command string, env []string) (string, error) {
 	cmd := exec.CommandContext(ctx, o.Shell, "-c", command)
 	cmd.Dir = o.Dir

@@ -39,17 +39,17 @@ type Fault struct {
 	// Check is a command that succeeds before the fault and fails while it is in force: the proof that it happened. Empty
 	// for none: then the proof is that Run succeeded.
 	Check  string
-	Within time.Duration // how long Check may take to fail; 0 for DefaultWithin
-	Every  time.Duration // from one time to the next; 0 for a fault that is done once, at At
+	Within time.Duration // how long Check may take to fail, 0 for DefaultWithin
+	Every  time.Duration // from one time to the next, 0 for a fault that is done once, at At
 	At     time.Duration // after the beginning
-	For    time.Duration // how long it is in force; 0 for a fault that is over when Run is
+	For    time.Duration // how long it is in force, 0 for a fault that is over when Run is
 	Writes bool          // appends must be accepted while it is in force (P7), which needs For
 }
 
 // Plan is a set of faults and how they are played. Only Faults must be set.
 type Plan struct {
 	Faults  []Fault
-	Settle  time.Duration // how long the deployment may take to be healthy after a heal; 0 for Options.HealthTimeout
+	Settle  time.Duration // how long the deployment may take to be healthy after a heal, 0 for Options.HealthTimeout
 	Jitter  int           // by how many percent a period is longer or shorter, by the seed: 20 for 20% at most
 	Overlap bool          // faults may be done while others are in force
 }
@@ -128,7 +128,7 @@ func (f Fault) checkFields() error {
 	return err
 }
 
-// unprintable says whether a command cannot have the character, of which nobody would see what it does.
+// unprintable says whether a command cannot have the character, because nobody would see its effect.
 func unprintable(r rune) bool { return unicode.IsControl(r) && r != '\t' && r != '\n' }
 
 func checkTime(name string, d time.Duration) error {

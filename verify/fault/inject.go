@@ -12,14 +12,14 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// How long to wait before a command or the health is asked again.
+// These are the waits before a command or the health is asked again.
 const (
 	checkEvery  = 100 * time.Millisecond
 	healthEvery = 200 * time.Millisecond
 )
 
 // inject does a fault and proves that it happened. From when its command begins it is in force, even if that fails: the
-// command may have done the half of it.
+// command may have done half the work.
 func (r *Runner) inject(ctx context.Context, e *entry) error {
 	ctx = context.WithoutCancel(ctx)
 	line := history.Fault{Name: e.Name, Phase: "run", Start: r.options.Now(), Writes: e.Writes}

@@ -34,7 +34,7 @@ type faultText struct {
 	Heal   string `toml:"heal,omitempty"`
 }
 
-// What there is, for errors.
+// The names that there are, for errors.
 const (
 	fieldNames   = "name, every, at, for, writes, run, check, within, heal"
 	settingNames = "a plan has settle, jitter, overlap, and [[fault]] for each fault"
@@ -262,7 +262,7 @@ func readPercent(name, text string) (int, error) {
 	return n, checkPercent(name, n)
 }
 
-// shown returns a value as errors show it: not all of it, should it be long.
+// shown returns a value as errors show it, shortened if it is long.
 func shown(value string) string {
 	const most = 60
 	if len(value) > most {

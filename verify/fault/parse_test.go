@@ -172,7 +172,7 @@ func many(n int) string {
 	return b.String()
 }
 
-// What Parse could not have read is refused when a plan is made by a program.
+// A plan made by a program is refused if Parse could not have read it.
 func TestNewRefuses(t *testing.T) {
 	t.Parallel()
 	for want, f := range map[string]Fault{
@@ -188,7 +188,7 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// Whatever is read is printed such that it is read as the same.
+// A plan that is printed is read as the same plan.
 func FuzzParsePlan(f *testing.F) {
 	f.Add("settle='5s'\njitter='20%'\noverlap=true\n[[fault]]\nname='a'\nevery='20s'\nfor='5s'\nwrites=true\n" +
 		"run=\"a \\\"b\\\\\"\nheal='h'\ncheck='c'\nwithin='1s'")

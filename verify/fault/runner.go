@@ -15,7 +15,7 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// What can go wrong with a plan, in the chain of Run's error.
+// These can go wrong with a plan, and are in the chain of Run's error.
 var (
 	ErrNotHappened = errors.New("the fault did not happen")
 	ErrNotHealed   = errors.New("the fault was not healed")
@@ -24,18 +24,18 @@ var (
 
 // Options say how a plan is played. Fields that are zero have their defaults.
 type Options struct {
-	Shell string   // is called with -c and a command; /bin/sh
-	Dir   string   // where commands run; the current directory
+	Shell string   // is called with -c and a command (default /bin/sh)
+	Dir   string   // where commands run (default: the current directory)
 	Env   []string // NAME=value, besides the environment of the process
-	// Timeout is how long a command may take before it is killed, with all that is in its process group; 60 s.
+	// Timeout is how long a command may take before it is killed, with its whole process group (default 60 s).
 	Timeout time.Duration
-	// HealthTimeout is how long the deployment may take to be healthy, unless the plan has a Settle; 60 s.
+	// HealthTimeout is how long the deployment may take to be healthy, unless the plan has a Settle (default 60 s).
 	HealthTimeout time.Duration
 	// Health returns nil if the deployment works. It must return when its ctx ends. Nil for no checks of health.
 	Health func(ctx context.Context) error
-	Record func(history.Line)   // is told of each Fault and each Health when it has ended; nil for nobody
-	Now    func() time.Duration // the time of what is recorded; nil for the time since New
-	Log    func(string)         // is told what is being done, for people; nil for nobody
+	Record func(history.Line)   // is told of each Fault and each Health when it has ended, nil for nobody
+	Now    func() time.Duration // the time of records, nil for the time since New
+	Log    func(string)         // is told what is being done, for people, nil for nobody
 }
 
 func (o Options) withDefaults() Options {
@@ -55,7 +55,7 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Runner plays a plan. InForce may be called at any time; Run is called once.
+// Runner plays a plan. InForce may be called at any time, Run once.
 type Runner struct {
 	plan    Plan
 	seed    uint64
@@ -66,7 +66,7 @@ type Runner struct {
 	mu      sync.Mutex // guards inForce of the entries
 }
 
-// entry is one fault of the plan and what has become of it.
+// entry is one fault of the plan and its state.
 type entry struct {
 	Fault
 	random *rand.Rand // its own, so that it does not depend on when other faults are done
@@ -81,7 +81,7 @@ type entry struct {
 	healAt  time.Duration
 }
 
-// New returns a runner of a plan. What is random in it follows from the seed.
+// New returns a runner of a plan. Its random choices follow from the seed.
 func New(plan Plan, seed uint64, options Options) (*Runner, error) {
 	if err := plan.Check(); err != nil {
 		return nil, fmt.Errorf("reading the plan of faults: %w", err)
@@ -126,7 +126,7 @@ func (r *Runner) Run(ctx context.Context) (err error) {
 	return errors.Join(err, r.awaitHealth(closing, "after"))
 }
 
-// InForce names the faults that are in force, with commas between them; empty if there are none.
+// InForce names the faults that are in force, with commas between them, or returns "" if there are none.
 func (r *Runner) InForce() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

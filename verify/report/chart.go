@@ -69,7 +69,7 @@ type layout struct {
 	lane          float64 // height of a row of faults
 	lanes         int     // how many rows there can be
 	character     float64 // about how wide one is
-	times, legend int     // how many ticks; how many rows the title and the keys take
+	times, legend int     // how many ticks, and how many rows the title and the keys take
 }
 
 var layouts = []layout{

@@ -57,7 +57,7 @@ func writeVerdict(out io.Writer, r *check.Result) error {
 	return encoder.Encode(r)
 }
 
-// replace puts a file in its place when all of it is on the disk.
+// replace puts a file in its place when the whole file is on the disk.
 func replace(path string, content []byte) (err error) {
 	file, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*")
 	if err != nil {

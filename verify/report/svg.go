@@ -27,8 +27,8 @@ func linear(largest float64) scale {
 	return scale{high: 10 * unit}
 }
 
-// logarithmic returns a scale around durations, from a power of ten to a round number. What is below a tenth of a
-// millisecond stands at the bottom.
+// logarithmic returns a scale around durations, from a power of ten to a round number. Durations below a tenth of a
+// millisecond stand at the bottom.
 func logarithmic(smallest, largest time.Duration) scale {
 	const least = 100 * time.Microsecond
 	low := math.Floor(math.Log10(float64(max(smallest, least))) + 1e-9)

@@ -223,8 +223,8 @@ func (t *timeline) addOthers(h *history.History) {
 	}
 }
 
-// addPersisted spreads what was persisted between two samples evenly over the time between them. What a replica says
-// that is behind, or a database that has lost its last commits, takes nothing back.
+// addPersisted spreads what was persisted between two samples evenly over the time between them. A lower number, from a
+// replica that is behind or a database that has lost its last commits, takes nothing back.
 func (t *timeline) addPersisted(samples []history.Sample) {
 	var last *history.Sample
 	failed := false
