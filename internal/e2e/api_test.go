@@ -29,7 +29,7 @@ type request struct {
 	method, url string
 	body        []byte
 	header      []string
-	wait        int // seconds; 0 for no wait
+	wait        int // in seconds, 0 for no wait
 }
 
 // newHTTPClient makes an HTTP client, whose connections are closed with the test.

@@ -46,7 +46,7 @@ func TestTheBacklogAndTheQueueLength(t *testing.T) {
 
 const thousand = 1000
 
-// backlog is what the API says of it.
+// backlog is what the API says about it.
 type backlog struct {
 	Pending struct {
 		Records int  `json:"records"`
@@ -101,7 +101,7 @@ func declarer(t *testing.T, r *servers.RabbitMQ) func() int {
 	}
 	return func() (length int) {
 		for p := range 4 {
-			// What a passive declaration says of the queue's arguments is not looked at.
+			// A passive declaration does not check the queue's arguments.
 			q, err := channel.QueueDeclarePassive(fmt.Sprint("drainmark.p", p), true, false, false, false, amqp.Table{})
 			if err != nil {
 				t.Fatalf("declaring a queue passively: %v", err)
@@ -126,7 +126,7 @@ type drainWatch struct {
 	goOn                               *time.Timer // lets the master go on
 }
 
-// look looks once, and says whether the barrier is reached. What is missing is read last, so that no more was missing
+// look looks once, and says whether the barrier is reached. It reads what is missing last, so that no more was missing
 // at any moment before.
 func (w *drainWatch) look() bool {
 	w.t.Helper()

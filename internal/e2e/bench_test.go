@@ -16,9 +16,9 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// BenchmarkAppendToPersisted compares, on one RabbitMQ and one Redis, with bodies of 200 bytes: Drainmark, from the
-// first request of many messages until a barrier says that everything is persisted; the bare client, which only
-// publishes, one record a message, all confirmed; and the naive design, which a queue before a database begins as.
+// BenchmarkAppendToPersisted compares three things on one RabbitMQ and one Redis, with bodies of 200 bytes. Drainmark,
+// from the first request of many messages until a barrier says that everything is persisted. The bare client, which
+// only publishes, one record a message, all confirmed. The naive design, with which a queue before a database begins.
 func BenchmarkAppendToPersisted(b *testing.B) {
 	s := startStack(b, 0)
 	b.Run("drainmark", func(b *testing.B) { benchmarkDrainmark(b, s, 1, 1) })
@@ -131,7 +131,7 @@ func publishOne(b *testing.B, ch *amqp.Channel, queue, body string) *amqp.Deferr
 }
 
 // benchmarkNaive is one message a publish, and for each message: lock, read the whole list, append to it, write it
-// back, unlock, acknowledge. The list begins empty; its cost grows with its square.
+// back, unlock, acknowledge. The list begins empty, and its cost grows with its square.
 func benchmarkNaive(b *testing.B, s *stack, records int) {
 	queue := fmt.Sprint("naive", records)
 	publish, consume := queueFor(b, s.broker, queue), queueFor(b, s.broker, queue)

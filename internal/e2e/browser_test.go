@@ -48,7 +48,7 @@ func startBrowser(t testing.TB) *browser {
 	t.Cleanup(func() {
 		end, cancel := context.WithTimeout(ctx, 10*time.Second)
 		defer cancel()
-		_ = chromedp.Cancel(end) // in order; release kills what is left, and waits for it
+		_ = chromedp.Cancel(end) // in order (release kills what is left, and waits for it)
 		release()
 	})
 	if err := chromedp.Do(ctx); err != nil {

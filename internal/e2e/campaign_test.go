@@ -100,7 +100,7 @@ func startTopology(t testing.TB, broker, planted string) *topology {
 	return o
 }
 
-// startRedis starts a Redis server with a disk and a wire of its own. Its file is kept small, for the disk is.
+// startRedis starts a Redis server with a disk and a wire of its own. Its file is kept small, because the disk is.
 func (o *topology) startRedis(name string, master *servers.Redis) *servers.Redis {
 	o.t.Helper()
 	r := servers.StartRedis(o.t, servers.RedisOptions{

@@ -21,9 +21,9 @@ type setup struct {
 	frontend      bool
 	backendFlags  []string
 	consumerFlags []string
-	planted       string // the promise that all programs break on purpose; empty for none
+	planted       string // the promise that all programs break on purpose, empty for none
 	clocks        bool   // the clocks of the programs can be set wrong, which only some builds can do
-	// brokerOf returns where a program, such as consumer-0, finds the broker; nil for where all find it.
+	// brokerOf returns where a program, such as consumer-0, finds the broker, nil for where all find it.
 	brokerOf func(program string) (url string)
 }
 
@@ -109,7 +109,7 @@ func (d *deployment) awaitAPI() {
 	}
 }
 
-// appendTo appends messages one after the other, each of which must be accepted, and returns the last receipt.
+// appendTo appends messages one after the other, which must all be accepted, and returns the last receipt.
 func (d *deployment) appendTo(base, log string, bodies ...string) (receipt string) {
 	d.t.Helper()
 	for _, body := range bodies {

@@ -187,8 +187,8 @@ func TestFlowOfDeadLetters(t *testing.T) {
 	lostAnswers(t, p)
 }
 
-// worseFetch cuts lists of dead letters short, as the server does when they are large, and notes in limits what was asked
-// for. What is in worse treats the next answer to a method or about receipts.
+// worseFetch cuts lists of dead letters short, as the server does when they are large, and notes in limits what was
+// asked for. The entries of worse treat the next answer to a method or about receipts.
 const worseFetch = `((real) => (window.limits = [], window.worse = {}, window.fetch = async (path, options) => {
 	const limit = Number(/dead-letters\?limit=(\d+)/.exec(path)?.[1] ?? 0);
 	if (limit) limits.push(limit);
@@ -251,7 +251,7 @@ func lostAnswers(t *testing.T, p *person) {
 // tankIsOld says whether the number in the broker's tank looks like the others that are not of now.
 const tankIsOld = `(getComputedStyle(document.getElementById("tank-count")).textDecorationStyle === "dotted")`
 
-// The page says when the backend says no, when there is no answer, and since when; and it recovers.
+// The page says when the backend says no, when there is no answer, and since when. It recovers.
 func TestFlowOfWhatDoesNotWork(t *testing.T) {
 	t.Parallel()
 	nats := servers.StartNATS(t, servers.NATSOptions{})
@@ -346,7 +346,7 @@ func TestFlowWithoutASwitch(t *testing.T) {
 	}
 }
 
-// What is not known is said to be unknown, and what is not exact is said to be at least so much.
+// The page calls unknown values unknown, and inexact ones at least so much.
 func TestFlowGuessesNothing(t *testing.T) {
 	t.Parallel()
 	_, url := startUp(t)

@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	}))
 }
 
-var binaryDir string // of the program; empty as long as it is not built
+var binaryDir string // of the program, empty as long as it is not built
 
 // buildTime is for how long building may take, with nothing in Go's cache.
 const buildTime = 5 * time.Minute

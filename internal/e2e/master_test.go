@@ -12,8 +12,8 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// TestTheMasterIsDead: for half a minute there is no database to write to. No append is refused, which verify sees to;
-// reads go on from the replicas; and when the master is back everything is persisted, once. It is not run in parallel with
+// TestTheMasterIsDead: for half a minute there is no database to write to. No append is refused, which verify checks.
+// Reads go on from the replicas. When the master is back everything is persisted, once. It is not run in parallel with
 // others: besides them, something may not be answered in time because the machine is busy.
 func TestTheMasterIsDead(t *testing.T) {
 	s := startStack(t, 2)

@@ -227,8 +227,8 @@ func testRefused(t *testing.T, b *browser) {
 	}
 }
 
-// testSameText has somebody else's equal message come first; one's own be known to be persisted before it comes, and
-// after that.
+// testSameText has somebody else's equal message come first, and one's own be known to be persisted before it comes,
+// and after that.
 func testSameText(t *testing.T, b *browser) {
 	_, up := startUp(t)
 	elsewhere(t, up, "first")
@@ -295,7 +295,7 @@ func (g guest) online() {
 	evaluate[bool](g.person, `dispatchEvent(new Event("online"))`)
 }
 
-// testLateAnswers has the first answer be lost; receipts answered by a proxy that knows nothing of them; and the second
+// testLateAnswers has the first answer lost, receipts answered by a proxy that knows nothing of them, and the second
 // answer say no after the receipt has said that the message is persisted.
 func testLateAnswers(t *testing.T, b *browser) {
 	_, up := startUp(t)

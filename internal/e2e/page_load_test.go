@@ -53,8 +53,8 @@ func TestGuestbookWithManyMessages(t *testing.T) {
 	underLoad(t, g, d.http, url, mostRows)
 }
 
-// median returns the middle one of some measures. What a single one says on a machine that others use too is chance; a
-// page that is slow is slow in more than half of them.
+// median returns the middle one of some measures. A single one is chance on a machine that others use too. A slow page
+// is slow in more than half of them.
 func median(measures []float64) float64 {
 	sorted := slices.Sorted(slices.Values(measures))
 	return sorted[len(sorted)/2]
@@ -190,9 +190,9 @@ func underLoad(t *testing.T, g guest, client *http.Client, url string, mostRows 
 	}
 }
 
-// judgeLoad judges how the page was while messages came fast. On two cores that do nothing else, 497 messages/s come, own
-// messages are accepted after some 30 ms, and no two frames are more than 20 ms apart. What others take of the machine must
-// not matter: so it only fails where most of the time the page hung.
+// judgeLoad judges how the page was while messages came fast. On two cores that do nothing else, 497 messages/s come,
+// own messages are accepted after some 30 ms, and no two frames are more than 20 ms apart. Other load on the machine
+// must not matter, so it only fails if the page hung most of the time.
 func judgeLoad(t *testing.T, g guest, rate, accepted float64) {
 	t.Helper()
 	between := slices.Sorted(slices.Values(evaluate[[]float64](g.person, "between")))

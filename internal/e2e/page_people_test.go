@@ -68,7 +68,7 @@ func testPhone(t *testing.T, b *browser) {
 	}
 }
 
-// Where colours are the person's own, the switch shows how it is.
+// With a person's own colours, the switch shows its state.
 func TestFlowInForcedColours(t *testing.T) {
 	t.Parallel()
 	_, url := startUp(t)
@@ -131,7 +131,7 @@ func TestFlowWhereTheBrokerCannotCount(t *testing.T) {
 	p.shows("#sentence", "^Accepted writes are missing")
 }
 
-// What the backend says of persisting and of what is set aside is part of the answers.
+// The answers include what the backend says about persisting and dead letters.
 func TestFlowOfWhatIsNotPersisted(t *testing.T) {
 	t.Parallel()
 	_, up := startUp(t)

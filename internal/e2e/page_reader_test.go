@@ -157,7 +157,8 @@ const aList = `import("./list.js").then(({ MessageList }) => {
 	return true;
 })`
 
-// testBegunAnew begins a log anew while somebody reads further down, and clears one of which much has not been drawn yet.
+// testBegunAnew begins a log anew while somebody reads further down, and clears one with many messages that have not
+// been drawn yet.
 func testBegunAnew(t *testing.T, b *browser) {
 	_, up := startUp(t)
 	p := (&browser{t, b.ctx}).person("Ann")

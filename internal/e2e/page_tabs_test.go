@@ -162,7 +162,7 @@ func TestLiveThroughAnotherTab(t *testing.T) {
 	}
 }
 
-// openTabs opens the guestbook in so many tabs of one person, in each of which a script runs before the page's.
+// openTabs opens the guestbook in so many tabs of one person. In each a script runs before the page's.
 func openTabs(t *testing.T, b *browser, url string, n int, before string) (tabs []guest) {
 	t.Helper()
 	first := (&browser{t, b.ctx}).person("Ann")

@@ -15,7 +15,7 @@ import (
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
-// row is a message as the guestbook shows it. Position is 0 as long as it is not in the log; state is empty for other
+// row is a message as the guestbook shows it. Position is 0 as long as it is not in the log. State is empty for other
 // people's messages.
 type row struct {
 	Text     string `json:"text"`

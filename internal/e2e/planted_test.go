@@ -9,7 +9,7 @@ import (
 	"github.com/drainmark/drainmark/verify/fault"
 )
 
-// What is broken besides while a planted fault is looked for.
+// These are broken besides while a planted fault is looked for.
 var (
 	killAConsumer = fault.Fault{
 		Name: "kill-consumer", Every: 2 * time.Second, For: 1500 * time.Millisecond,
@@ -21,8 +21,8 @@ var (
 	}
 )
 
-// planted is a promise that a program can be built to break, what it takes for that to show, and the promises of which
-// verify then finds one to be broken. docs/reliability.md has the whole record.
+// planted is a promise that a program can be built to break, what it takes for that to show, and the promises, one of
+// which verify then finds broken. docs/reliability.md has the whole record.
 type planted struct {
 	name, broker string
 	faults       []fault.Fault

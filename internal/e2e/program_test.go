@@ -16,15 +16,15 @@ import (
 )
 
 // program is one process of drainmark, which can be killed and started again with the same arguments. Its methods are
-// called by one goroutine, the test's; starts may be read by any.
+// called by one goroutine, the test's. starts may be read by any.
 type program struct {
 	t         testing.TB
 	name      string
 	arguments []string
-	planted   string // the promise that it breaks on purpose, as the package planted has it; empty for none
+	planted   string // the promise that it breaks on purpose, as the package planted has it, empty for none
 	store     string // the master, for some of the planted faults
 	clocks    bool   // its clock can be set wrong
-	clock     string // by how much the clock is wrong from the next start on: a duration; empty for not at all
+	clock     string // by how much the clock is wrong from the next start on: a duration, empty for not at all
 	dir       string // of its logs, one file a start
 	starts    atomic.Int64
 	cmd       *exec.Cmd

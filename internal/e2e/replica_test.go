@@ -11,7 +11,7 @@ import (
 )
 
 // TestAReplicaThatIsBehind: a read with a receipt waits for a replica that is behind, or is refused, and is never
-// answered from before the write; a backend that has another replica reads from that one.
+// answered from before the write. A backend that has another replica reads from that one.
 func TestAReplicaThatIsBehind(t *testing.T) {
 	t.Parallel()
 	s := startStack(t, 2)

@@ -45,7 +45,7 @@ func TestScreenshots(t *testing.T) {
 	}
 	flow := b.visitFlow("Bob", url)
 	stop := load(t, url)
-	wait(20 * time.Second) // the chart needs some of it
+	wait(20 * time.Second) // the chart needs some data
 	flow.do(chromedp.Click(chromedp.CSS("#pause-switch")))
 	wait(12 * time.Second)
 	guest := guest{ann}

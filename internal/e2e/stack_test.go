@@ -27,7 +27,7 @@ func startStack(t testing.TB, replicas int) *stack {
 	return s
 }
 
-// setup is a deployment on the stack, every backend of which reads from any of the replicas.
+// setup is a deployment on the stack. Every backend reads from any of the replicas.
 func (s *stack) setup(backends, consumers int) setup {
 	o := setup{broker: s.broker.URL(), store: s.master.URL(), backends: backends, consumers: consumers}
 	var urls []string

@@ -86,8 +86,8 @@ func TestEverythingAtOnce(t *testing.T) {
 	o.weather(storm, 2*time.Minute, 40, 2000)
 }
 
-// TestAPausedConsumer stops a consumer where it stands for longer than its lease, and lets it go on. What it has in
-// hand then must not be committed.
+// TestAPausedConsumer stops a consumer where it stands for longer than its lease, and lets it go on. The batches that
+// it has in hand then must not be committed.
 func TestAPausedConsumer(t *testing.T) {
 	t.Parallel()
 	s := startStack(t, 1)

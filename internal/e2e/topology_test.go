@@ -45,8 +45,8 @@ type question struct {
 	answer chan string
 }
 
-// startSmallTopology starts two backends and two consumers, of which each may break a promise on purpose, on a broker and
-// an SQLite file.
+// startSmallTopology starts two backends and two consumers on a broker and an SQLite file. Each may break a promise on
+// purpose.
 func startSmallTopology(t testing.TB, broker, planted string) *topology {
 	t.Helper()
 	o := newTopology(t)
@@ -106,7 +106,7 @@ func (o *topology) addStack(s *stack) {
 }
 
 func (o *topology) addServer(name string, p *servers.Process) {
-	o.parts[name] = part{ // it is dead; Kill waits until it is gone
+	o.parts[name] = part{ // it is dead (Kill waits until it is gone)
 		pid:    p.PID,
 		start:  func() { p.Kill(); p.Start() },
 		launch: func() { p.Kill(); p.Launch() },

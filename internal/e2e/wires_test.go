@@ -16,7 +16,7 @@ type wire struct {
 	hello string // what has the server say something
 }
 
-// What has a server say something. NATS does so by itself.
+// Requests that have a server say something. NATS does so by itself.
 var hellos = map[string]string{"nats": "", "amqp": "AMQP\x00\x00\x09\x01", "redis": "PING\r\n"}
 
 // answerWithin is how long a server may take to say something to somebody who asks on a wire.

@@ -53,7 +53,7 @@ func answerFirst(b broker.Broker) broker.Broker {
 }
 
 const (
-	hastyQueue   = 64              // batches that wait in a partition; more than one is rare
+	hastyQueue   = 64              // batches that wait in a partition (more than one is rare)
 	hastyAttempt = 5 * time.Second // for the only attempt
 )
 
@@ -111,7 +111,7 @@ func (b *hasty) publish(partition int, queue <-chan broker.Batch) {
 
 // Close implements broker.Broker.
 func (b *hasty) Close() error {
-	b.mu.Lock() // nobody starts one any more
+	b.mu.Lock() // nobody starts one now
 	b.stop()
 	b.mu.Unlock()
 	b.running.Wait()
@@ -119,8 +119,9 @@ func (b *hasty) Close() error {
 }
 
 // loseLastRecord breaks P1: when this process opens a partition once more, the last record of what comes first is lost.
-// In its place is a fence, so that its marks are accounted for: there is no gap, and its receipt says "persisted". What
-// has been committed before is dropped by its marks anyway, so that it does harm only if something was in hand or behind.
+// In its place is a fence, so that its marks are accounted for: there is no gap, and its receipt says "persisted".
+// Records committed before are dropped by their marks anyway, so this does harm only if something was in hand or
+// behind.
 func loseLastRecord(b broker.Broker) broker.Broker {
 	var mu sync.Mutex
 	opened := map[int]bool{}

@@ -13,10 +13,10 @@ import (
 // puts what it delivers again behind what came later, and a backend that does not look at the epoch because the broker
 // claims to be Ordered. Either alone is no fault: see TestEpochCheckHelps.
 //
-// So of what is ready when a partition is opened, the batches of the producer that would come first are delivered behind
-// those of the others, as they are by a queue that requeues what a dead connection held. Each producer's own batches
-// keep their order, so no gap shows it; a fence of another producer can be persisted before records that were accepted
-// before it. What is published later comes behind all of that: such a broker keeps the contract of Open.
+// So when a partition is opened, the ready batches of the producer that would come first are delivered behind those of
+// the others, as by a queue that requeues what a dead connection held. Each producer's own batches keep their order, so
+// no gap shows it. But a fence of another producer can be persisted before records that were accepted before it. Later
+// batches come behind all of that: such a broker keeps the contract of Open.
 func overtakeUnseen(b broker.Broker) broker.Broker { return overtaking{Broker: b, ordered: true} }
 
 const (

@@ -2,8 +2,8 @@
 // They are there to try whoever claims to find such mistakes, "drainmark verify" first of all.
 //
 // A fault is a decorator around a seam (broker.Broker, store.Store, store.Reader) or around backend.Service. Only
-// cmd/drainmark puts them in, and only if it is built with the tag "planted"; a program that is built without it does not
-// contain this package. Which fault it is, the environment variable says when the program starts.
+// cmd/drainmark puts them in, and only if it is built with the tag "planted". A program that is built without it does
+// not contain this package. Which fault it is, the environment variable says when the program starts.
 package planted
 
 import (
@@ -25,7 +25,7 @@ type Fault struct {
 	Name   string
 	Breaks string // the promise, and how, in a sentence
 
-	// What it is put around; nil where it changes nothing.
+	// The seams that it is put around, nil where it changes nothing.
 	broker  func(broker.Broker) broker.Broker
 	store   func(store.Store) store.Store
 	reader  func(store.Reader) store.Reader
@@ -107,8 +107,8 @@ type Process struct {
 	reader store.Reader // the process's own; nil if it has none
 }
 
-// New plants the fault of that name; none if the name is empty, and an error of KindMisconfigured if it is unknown. open
-// opens the store's master for a fault that needs it in a process that has none.
+// New plants the fault of that name, or none if the name is empty. An unknown name is an error of KindMisconfigured.
+// open opens the store's master for a fault that needs it in a process that has none.
 func New(name string, open func(context.Context) (store.Store, error)) (*Process, error) {
 	if name == "" {
 		return &Process{fault: &Fault{}, open: open}, nil

@@ -19,7 +19,7 @@ const log = "guestbook"
 
 var forgets = brokermemory.Options{Ordered: true}
 
-// scenarios has, for each fault, what shows it: a function that says what harm was done, or "" for none.
+// scenarios has a function for each fault that says what harm was done, or "" for none.
 var scenarios = map[string]struct {
 	broker brokermemory.Options
 	harm   func(*world) string
@@ -216,7 +216,7 @@ func TestEpochCheckHelps(t *testing.T) {
 	})
 }
 
-// What is overtaken is acknowledged only when all of it has been committed.
+// Overtaken batches are acknowledged only when all of them have been committed.
 func TestOvertakenIsAcknowledgedInTheEnd(t *testing.T) {
 	t.Parallel()
 	inWorld(t, "barrier-without-epoch-check", forgets, func(w *world) {

@@ -18,7 +18,7 @@ func trustStaleReplica(r store.Reader) store.Reader {
 
 const (
 	staleFor  = 500 * time.Millisecond
-	staleLogs = 10_000 // logs whose state is kept; when there are more, all are forgotten
+	staleLogs = 10_000 // logs whose state is kept (when there are more, all are forgotten)
 )
 
 type stale struct {
@@ -99,8 +99,8 @@ func recounted(l drainmark.LogInfo) drainmark.LogInfo {
 	return drainmark.LogInfo{Name: l.Name, LastPosition: l.LastPosition - l.ClearedThrough}
 }
 
-// shortPage breaks P4: a page that reaches its limit lacks its last message. Whoever goes on behind the last one that was
-// shown gets it with the next page; whoever takes a page that is not full for the end of the log does not.
+// shortPage breaks P4: a page that reaches its limit lacks its last message. A client that goes on behind the last one
+// shown gets it with the next page. One that takes a page that is not full for the end of the log does not.
 func shortPage(r store.Reader) store.Reader { return short{r} }
 
 type short struct{ store.Reader }

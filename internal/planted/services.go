@@ -13,8 +13,8 @@ import (
 )
 
 // clearDirectly breaks what a clear promises, to remove exactly what was accepted before it: it does not travel through
-// the queue but removes at once what is in the store. What was accepted before it, and not persisted yet, stays. Its receipt
-// is that of a fence, which comes behind all of them.
+// the queue but removes at once what is in the store. Messages that were accepted before it, and are not persisted yet,
+// stay. Its receipt is that of a fence, which comes behind all of them.
 func clearDirectly(p *Process, s backend.Service) backend.Service { return direct{s, p} }
 
 type direct struct {
@@ -93,9 +93,9 @@ func (s first) Barrier(ctx context.Context, logs []string) (drainmark.Receipt, e
 	return r, nil
 }
 
-// tailSkips breaks P4, and loses messages for whoever follows a log: a tail that is to go on behind a position begins at
-// the end of the log instead. What was persisted in between, after the page or the event that the client saw last and
-// before it asked, is skipped.
+// tailSkips breaks P4, and loses messages for followers of a log: a tail that is to go on behind a position begins at
+// the end of the log instead. It skips messages persisted in between, after the page or the event that the client saw
+// last and before it asked.
 func tailSkips(_ *Process, s backend.Service) backend.Service { return skipping{s} }
 
 type skipping struct{ backend.Service }

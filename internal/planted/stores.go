@@ -16,7 +16,7 @@ import (
 
 // skipOwnerCheck breaks P2: a commit that is fenced is made all the same, on whatever epoch and revision the partition
 // has now. So a consumer that was replaced without knowing it appends once more what the other one has appended, and
-// writes its own old progress over the other's. No store lets it do so as such; but any store says, with a heartbeat,
+// writes its own old progress over the other's. No store lets it do so as such. But any store says, with a heartbeat,
 // what the epoch and revision are, and a commit that names them is as good as the holder's.
 func skipOwnerCheck(s store.Store) store.Store {
 	o := &ownerless{Store: s}

@@ -226,7 +226,7 @@ func (s *failsOnce) Write(ctx context.Context, w store.Write) error {
 	return s.Store.Write(ctx, w)
 }
 
-// holdsOnly is a store of which one partition only can be claimed.
+// holdsOnly is a store with only one partition that can be claimed.
 type holdsOnly struct {
 	store.Store
 	partition int

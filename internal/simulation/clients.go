@@ -29,7 +29,7 @@ type Op struct {
 	key        string
 	start, end time.Time // end only if done
 	outcome    Outcome
-	via        string // the backend that answered; empty after a retry through another one
+	via        string // the backend that answered, empty after a retry through another one
 	receipt    drainmark.Receipt
 }
 
@@ -61,7 +61,7 @@ func (w *World) client(ctx context.Context, number, count int) {
 	}
 }
 
-// append sends one append; with a key it tries again, through any backend, while the outcome is not known.
+// append sends one append. With a key it tries again, through any backend, while the outcome is not known.
 func (w *World) append(ctx context.Context, number int, place string, i int) *Op {
 	op := &Op{client: number, log: logNames[w.dice.intn(place+" log", len(logNames))], start: time.Now()}
 	for k := range 1 + w.dice.intn(place+" size", 5) {

@@ -21,7 +21,7 @@ type wall struct {
 // jumps are by how much a clock can be wrong, and can jump: from a badly kept clock to one that was never set.
 var jumps = []time.Duration{time.Second, time.Minute, 10 * time.Minute, time.Hour, 26 * time.Hour, 8 * 24 * time.Hour, 400 * 24 * time.Hour}
 
-// newWall returns a clock that is wrong as the dice decide; it is right if this schedule's clocks are.
+// newWall returns a clock that is wrong as the dice decide, or right if this schedule's clocks are.
 func (w *World) newWall(name string) *wall {
 	c := &wall{world: w, name: name, begun: time.Now()}
 	if w.wrongClocks && w.dice.chance(name+" clock is wrong", 50) {

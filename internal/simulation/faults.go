@@ -37,8 +37,8 @@ type rates struct {
 
 var errInjected = errors.New("injected fault")
 
-// process is one backend or consumer. When it is dead, nothing that it calls has an effect any more, except what is
-// under way already. While it is paused, nothing happens.
+// process is one backend or consumer. When it is dead, its calls no longer have an effect, except those under way
+// already. While it is paused, nothing happens.
 type process struct {
 	world  *World
 	name   string

@@ -35,10 +35,10 @@ type World struct {
 	storeDown   atomic.Bool
 	poisoned    atomic.Bool   // the store refuses bodies that begin with "poison"
 	rollbacks   bool          // this schedule loses the store's tail now and then
-	handOver    time.Duration // the consumers' limit; 0 for their default
+	handOver    time.Duration // the consumers' limit, 0 for their default
 	wrongClocks bool
 	clocks      []*wall       // of the servers and of every process that was ever started
-	retention   time.Duration // of producers; 0 for the default, which no schedule outlasts
+	retention   time.Duration // of producers, 0 for the default, which no schedule outlasts
 	thinks      time.Duration // a client's longest pause
 	rolledBack  atomic.Int64
 	lostTime    atomic.Int64 // by how much the partitions' clocks have gone back with it, in nanoseconds
