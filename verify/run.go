@@ -156,7 +156,7 @@ func (r *runner) end(failure error) {
 	failure = cmp.Or(failure, r.incomplete)
 	end := &history.End{At: r.since(), Complete: failure == nil, Unsent: r.unsent}
 	if failure != nil {
-		end.Reason = failure.Error()
+		end.Reason, end.Unreachable = failure.Error(), errors.Is(failure, ErrUnreachable)
 	}
 	r.out.Write(history.Line{End: end})
 }

@@ -24,6 +24,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/drainmark/drainmark/verify/check"
@@ -200,7 +201,7 @@ func Run(ctx context.Context, config Config) (check.Result, error) {
 		return inconclusive(err)
 	}
 	result, err := Recheck(file.Name(), c.Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrUnreachable) {
 		return inconclusive(err)
 	}
 	if errors.Is(failure, errNotEmpty) || errors.Is(failure, errStandsStill) || timedOut {
@@ -228,7 +229,8 @@ func openHistory(dir string) (file *os.File, remove func(), err error) {
 	return file, func() {}, nil
 }
 
-// Recheck judges the history in a file, and writes the report into a folder, if that is not "".
+// Recheck judges the history in a file, and writes the report into a folder, if that is not "". ErrUnreachable besides the
+// result is of a run whose deployment never answered.
 func Recheck(path, dir string) (check.Result, error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -240,11 +242,13 @@ func Recheck(path, dir string) (check.Result, error) {
 		return check.Result{}, fmt.Errorf("reading %s: %w", path, err)
 	}
 	result := check.Judge(h, check.Options{})
-	if dir == "" {
-		return result, nil
+	if dir != "" {
+		if err := report.Write(dir, h, result); err != nil {
+			return result, fmt.Errorf("writing the report: %w", err)
+		}
 	}
-	if err := report.Write(dir, h, result); err != nil {
-		return result, fmt.Errorf("writing the report: %w", err)
+	if h.End != nil && h.End.Unreachable {
+		return result, fmt.Errorf("%w%s", ErrUnreachable, strings.TrimPrefix(h.End.Reason, ErrUnreachable.Error()))
 	}
 	return result, nil
 }

@@ -26,28 +26,28 @@ type verifyCommand struct {
 
 // runCommand verifies a running deployment, once or for ever.
 type runCommand struct {
-	URL         []string      `name:"url" help:"The deployment: a frontend or a backend. Repeated for several of one deployment: calls go to all of them." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	Log         string        `help:"Log to use, and what the names of further ones begin with. They are CLEARED. (${verify_log}; ${canary_log} for a canary)" placeholder:"NAME"`
-	Workload    string        `help:"mixed (append, read, follow, clear, …) or appends (for speed)." enum:"mixed,appends" default:"mixed"`
-	Messages    int           `help:"Messages to append: 10,000 if neither this nor --duration is set." placeholder:"N"`
-	Duration    time.Duration `help:"How long to append." placeholder:"TIME"`
-	Rate        float64       `help:"Messages a second, whether or not the deployment keeps up. As fast as it takes them if not set." placeholder:"N"`
-	Logs        int           `help:"Logs to append to, besides one that is cleared now and then and one that is checked against a model: 2, or 1 with --workload appends." placeholder:"N"`
-	Concurrency int           `help:"Clients that append at the same time: 16, or 4 for a canary." placeholder:"N"`
-	Batch       int           `help:"Messages in a request. One mostly, and 2 to 20 in every eighth, if not set." placeholder:"N"`
-	Size        int           `help:"Bytes of random payload of a message." default:"100"`
-	Seed        uint64        `help:"What the clients do follows from it, as far as they decide. Random if not set." placeholder:"N"`
-	Plan        []string      `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}. Repeated for several." placeholder:"FILE"`
-	Fault       []string      `help:"One fault more, such as 'name = \"kill-redis\", every = \"20s\", for = \"5s\", run = \"…\", heal = \"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
-	Report      string        `help:"Folder for the history and the report. It must not have a history yet." placeholder:"DIR"`
-	Patience    time.Duration `help:"How long to try for one append before its outcome is left open." default:"1m"`
-	Settle      time.Duration `help:"After which time a barrier that is stalled in the end is given up." default:"30s"`
-	Timeout     time.Duration `help:"How long the whole run may take: 10 minutes more than --duration if not set." placeholder:"TIME"`
-	Contact     time.Duration `help:"How long to try for the first answer." default:"10s"`
-	JSON        bool          `name:"json" help:"Print the result as JSON."`
-	Progress    bool          `help:"Show progress, in a line every few seconds, also where there is no terminal."`
-	Canary      bool          `help:"Go on for ever, at a low rate: a run every minute, with its verdicts as metrics."`
-	AdminListen string        `help:"Address of the metrics of a canary." default:"127.0.0.1:9095"`
+	URL         []string       `name:"url" help:"The deployment: a frontend or a backend. Repeated for several of one deployment: calls go to all of them." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	Log         string         `help:"Log to use, and what the names of further ones begin with. They are CLEARED. (${verify_log}; ${canary_log} for a canary)" placeholder:"NAME"`
+	Workload    string         `help:"mixed (append, read, follow, clear, …) or appends (for speed)." enum:"mixed,appends" default:"mixed"`
+	Messages    *int           `help:"Messages to append: 10,000 if neither this nor --duration is set." placeholder:"N"`
+	Duration    *time.Duration `help:"How long to append." placeholder:"TIME"`
+	Rate        float64        `help:"Messages a second, whether or not the deployment keeps up. As fast as it takes them if not set." placeholder:"N"`
+	Logs        *int           `help:"Logs to append to, besides one that is cleared now and then and one that is checked against a model: 2, or 1 with --workload appends." placeholder:"N"`
+	Concurrency *int           `help:"Clients that append at the same time: 16, or 4 for a canary." placeholder:"N"`
+	Batch       int            `help:"Messages in a request. One mostly, and 2 to 20 in every eighth, if not set." placeholder:"N"`
+	Size        int            `help:"Bytes of random payload of a message." default:"100"`
+	Seed        uint64         `help:"What the clients do follows from it, as far as they decide. Random if not set." placeholder:"N"`
+	Plan        []string       `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}. Repeated for several." placeholder:"FILE"`
+	Fault       []string       `help:"One fault more, such as 'name = \"kill-redis\", every = \"20s\", for = \"5s\", run = \"…\", heal = \"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
+	Report      string         `help:"Folder for the history and the report. It must not have a history yet." placeholder:"DIR"`
+	Patience    time.Duration  `help:"How long to try for one append before its outcome is left open." default:"1m"`
+	Settle      time.Duration  `help:"After which time a barrier that is stalled in the end is given up." default:"30s"`
+	Timeout     *time.Duration `help:"How long the whole run may take: 10 minutes more than --duration if not set." placeholder:"TIME"`
+	Contact     time.Duration  `help:"How long to try for the first answer." default:"10s"`
+	JSON        bool           `name:"json" help:"Print the result as JSON."`
+	Progress    bool           `help:"Show progress, in a line every few seconds, also where there is no terminal."`
+	Canary      bool           `help:"Go on for ever, at a low rate: a run every minute, with its verdicts as metrics."`
+	AdminListen string         `help:"Address of the metrics of a canary." default:"127.0.0.1:9095"`
 	logging     `embed:""`
 }
 
@@ -80,17 +80,45 @@ func (c *runCommand) config(a *app) (verify.Config, error) {
 			return verify.Config{}, badSetting("log", c.Log, err.Error())
 		}
 	}
+	if err := c.checkAbove0(); err != nil {
+		return verify.Config{}, err
+	}
 	plan, err := c.plan()
 	if err != nil {
 		return verify.Config{}, err
 	}
 	config := verify.Config{
-		URLs: c.URL, Log: c.Log, Logs: c.Logs, Workload: verify.Workload(c.Workload), Messages: c.Messages, Duration: c.Duration,
-		Rate: c.Rate, Concurrency: c.Concurrency, Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Dir: c.Report,
-		Patience: c.Patience, Settle: c.Settle, Timeout: c.Timeout, Contact: c.Contact, Interactive: isTerminal(a.stderr),
+		URLs: c.URL, Log: c.Log, Logs: given(c.Logs), Workload: verify.Workload(c.Workload), Messages: given(c.Messages), Duration: given(c.Duration),
+		Rate: c.Rate, Concurrency: given(c.Concurrency), Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Dir: c.Report,
+		Patience: c.Patience, Settle: c.Settle, Timeout: given(c.Timeout), Contact: c.Contact, Interactive: isTerminal(a.stderr),
 	}
 	config.Out, config.Quiet = a.stderr, !c.Progress && !config.Interactive
 	return config, nil
+}
+
+// checkAbove0 refuses a 0 of what cannot be 0: it would pass for a setting that was left out.
+func (c *runCommand) checkAbove0() error {
+	for name, number := range map[string]*int{"messages": c.Messages, "logs": c.Logs, "concurrency": c.Concurrency, "size": &c.Size} {
+		if number != nil && *number < 1 {
+			return badSetting(name, *number, "it must be 1 or more")
+		}
+	}
+	for name, d := range map[string]*time.Duration{
+		"duration": c.Duration, "timeout": c.Timeout, "patience": &c.Patience, "settle": &c.Settle, "contact": &c.Contact,
+	} {
+		if d != nil && *d <= 0 {
+			return badSetting(name, *d, "it must be above 0")
+		}
+	}
+	return nil
+}
+
+// given is the value of a setting, 0 for one that was left out.
+func given[V any](setting *V) (value V) {
+	if setting != nil {
+		value = *setting
+	}
+	return value
 }
 
 // plan returns the faults of --plan and --fault.
@@ -142,7 +170,8 @@ func (c *runCommand) print(a *app, result check.Result) error {
 	return nil
 }
 
-// verdict makes the exit code of what a run came to.
+// verdict makes the exit code of what a run came to. A history that is judged again has the code of the run, if the verdict
+// is the same: the result says what kept the run from its end.
 func verdict(result check.Result, err error) error {
 	switch {
 	case errors.Is(err, verify.ErrUnreachable):
@@ -151,12 +180,10 @@ func verdict(result check.Result, err error) error {
 		return drainmark.Errorf(drainmark.KindMisconfigured, "%w", err)
 	case result.Verdict == check.Broken:
 		return exitError(exitFailed)
-	case err != nil:
-		return err
 	case result.Verdict == check.Inconclusive:
 		return exitError(exitInconclusive)
 	}
-	return nil
+	return err
 }
 
 // canary verifies again and again, and shows the verdicts as metrics.
@@ -246,14 +273,14 @@ type recheckCommand struct {
 // Run is called by kong.
 func (c *recheckCommand) Run(a *app) error {
 	result, err := verify.Recheck(filepath.Join(c.Dir, verify.HistoryFile), c.Dir)
-	if err != nil {
+	if err != nil && !errors.Is(err, verify.ErrUnreachable) {
 		return err
 	}
 	run := runCommand{JSON: c.JSON}
-	if err := run.print(a, result); err != nil {
-		return err
+	if printed := run.print(a, result); printed != nil {
+		return printed
 	}
-	return verdict(result, nil)
+	return verdict(result, err)
 }
 
 func isTerminal(w any) bool {

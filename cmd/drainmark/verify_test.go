@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
 	"os"
@@ -124,4 +125,47 @@ func TestTheLogsOfVerifyAreTestLogs(t *testing.T) {
 			t.Errorf("%s is one of verify's: %v, want %v", name, !want, want)
 		}
 	}
+}
+
+// A 0 of what cannot be 0 is refused: it would pass for a setting that was left out.
+func TestVerifyOfNothingIsRefused(t *testing.T) {
+	t.Parallel()
+	for _, flag := range []string{"messages", "logs", "concurrency", "size", "duration", "timeout", "patience", "settle", "contact"} {
+		value := map[bool]string{true: "0s", false: "0"}[strings.Contains("duration timeout patience settle contact", flag)]
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{"verify", "--url", "http://127.0.0.1:1", "--" + flag, value}, &stdout, &stderr)
+		if code != exitUsage || !strings.Contains(stderr.String(), "--"+flag) {
+			t.Errorf("--%s %s: exit code %d, %q", flag, value, code, stderr.String())
+		}
+	}
+}
+
+// A history that is judged again ends with the exit code of the run.
+func TestRecheckEndsAsTheRunDid(t *testing.T) {
+	t.Parallel()
+	p := up(t, filepath.Join(t.TempDir(), "data"))
+	ends := func(t *testing.T, ctx context.Context, want int, flags ...string) {
+		t.Helper()
+		dir := filepath.Join(t.TempDir(), "report")
+		var stdout, stderr bytes.Buffer
+		code := run(ctx, append([]string{"verify", "--report", dir, "--json"}, flags...), &stdout, &stderr)
+		again := run(t.Context(), []string{"verify", "recheck", dir, "--json"}, &stdout, &stderr)
+		if code != want || again != want {
+			t.Errorf("the run ends with %d, and the recheck with %d, not with %d: %s%s", code, again, want, stdout.String(), stderr.String())
+		}
+	}
+	t.Run("the deployment does not answer", func(t *testing.T) {
+		t.Parallel()
+		ends(t, t.Context(), exitUnavailable, "--url", "http://127.0.0.1:1", "--contact", "100ms")
+	})
+	t.Run("the run is interrupted", func(t *testing.T) {
+		t.Parallel()
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		ends(t, ctx, exitInconclusive, "--url", p.api)
+	})
+	t.Run("its time is over", func(t *testing.T) {
+		t.Parallel()
+		ends(t, t.Context(), exitInconclusive, "--url", p.api, "--messages", "1000000", "--timeout", "2s")
+	})
 }

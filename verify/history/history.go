@@ -225,6 +225,8 @@ type End struct {
 	At       time.Duration `json:"at"`
 	Complete bool          `json:"complete"`         // all steps were done
 	Reason   string        `json:"reason,omitempty"` // why not
+	// Unreachable says that the deployment never answered.
+	Unreachable bool `json:"unreachable,omitempty"`
 	// Unsent is how many messages were due, by the run's rate, and not sent before the end of the appending and of the
 	// clients' patience: no call of the history has them.
 	Unsent int `json:"unsent,omitempty"`
