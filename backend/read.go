@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,14 @@ func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit 
 			continue
 		}
 		page, err := b.page(ctx, log, after, limit)
-		if err != nil { // also that there is no such log
+		if drainmark.KindOf(err) == drainmark.KindNotFound {
+			shown, failed := t.stillShows(ctx, before, need.Runs)
+			if failed == nil && !shown {
+				continue
+			}
+			return Page{}, cmp.Or(failed, err)
+		}
+		if err != nil {
 			return Page{}, err
 		}
 		shows, err := t.shows(ctx, page.Version, before, need.Runs)
@@ -58,6 +66,16 @@ func (p *tracked) shows(ctx context.Context, page drainmark.Version, before drai
 	}
 	now := p.snapshot()
 	return page.Includes(now.Version) && holdsOf(now, runs), nil
+}
+
+// stillShows says whether a state that was read since, whose version nobody knows, shows the writes of the runs: all do
+// between a progress that held them and that of now, if they are of one line.
+func (p *tracked) stillShows(ctx context.Context, before drainmark.Progress, runs []drainmark.Run) (bool, error) {
+	if err := p.refresh(ctx); err != nil {
+		return false, unavailable("reading the progress", err)
+	}
+	now := p.snapshot()
+	return now.Version.Includes(before.Version) && holdsOf(now, runs), nil
 }
 
 // holdsOf says whether the progress holds those of the runs that are of its partition.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -155,6 +156,39 @@ func TestTheStatusHoldsNothing(t *testing.T) {
 		}
 		if held := s.answers.held.Used(); held != 0 {
 			s.Errorf("%d bytes are held", held)
+		}
+	})
+}
+
+// losing is a reader of a store that loses its last commit just before a log is read for the first time.
+type losing struct {
+	store.Reader
+	db   *storememory.DB
+	lose sync.Once
+}
+
+func (r *losing) Messages(ctx context.Context, log string, after uint64, limit int) (store.Page, error) {
+	r.lose.Do(func() { _ = r.db.Rollback(1) })
+	return r.Reader.Messages(ctx, log, after, limit)
+}
+
+// A store that has lost the first message of a log has no such log. With a receipt, that is no answer.
+func TestReadWithReceiptOfALogThatIsLost(t *testing.T) {
+	t.Parallel()
+	replaying(t, Limits{}, func(s *system) {
+		s.drain()
+		r := s.append("log", "a")
+		if state := s.state(r, time.Minute); state != Persisted {
+			s.Fatalf("it is %s", state)
+		}
+		s.Backend.reader = &losing{Reader: s.Backend.reader, db: s.db}
+		page, err := s.Messages(s.Context(), "log", 0, 10, &r, 2*time.Minute)
+		if err != nil || len(page.Messages) != 1 {
+			s.Errorf("%d messages are shown (%v), not the one of the receipt", len(page.Messages), err)
+		}
+		page.Release()
+		if _, err := s.Messages(s.Context(), "other", 0, 10, &r, time.Minute); drainmark.KindOf(err) != drainmark.KindNotFound {
+			s.Errorf("a log that nobody has written to: %v", err)
 		}
 	})
 }
