@@ -7,142 +7,126 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
-	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/verify/history"
 )
 
-// Outcome is what a client knows of an append or a clear.
-type Outcome int
-
-// The outcomes.
-const (
-	Done    Outcome = iota // answered with success
-	Refused                // certainly not done
-	Unknown                // may have been done, or may be done later
-)
-
-// Op is one append or clear of a client.
-type Op struct {
-	client     int
-	clear      bool
-	log        string
-	contents   []string
-	key        string
-	start, end time.Time // end only if done
-	outcome    Outcome
-	via        string // the backend that answered, empty after a retry through another one
-	receipt    drainmark.Receipt
+// sent is an append of a client: what the history says of it, and what the history has no need of.
+type sent struct {
+	history.Append
+	key     string
+	receipt drainmark.Receipt // if it is done
 }
 
-// sighting is a message that was seen at a position.
-type sighting struct {
-	log      string
-	position uint64
-	id       string
-}
-
+// logNames are the logs, in the order of the history.
 var logNames = []string{"alpha", "beta", "cleared"}
+
+const (
+	clients = 3
+	cleared = 2 // the index of the log that is cleared
+)
 
 // client does a number of things, one after the other.
 func (w *World) client(ctx context.Context, number, count int) {
 	place := fmt.Sprint("client ", number)
-	var mine []*Op
+	var mine []*sent
+	next := uint64(1)
 	for i := 0; i < count && ctx.Err() == nil; i++ {
 		time.Sleep(w.dice.duration(place+" thinks", w.thinks))
 		switch n := w.dice.intn(place+" does", 100); {
 		case n < 55 || len(mine) == 0:
-			mine = append(mine, w.append(ctx, number, place, i))
+			a := w.append(ctx, number, place, next)
+			mine = append(mine, a)
+			next += uint64(a.Count)
 		case n < 60:
 			w.clear(ctx, number, place)
 		case n < 80:
-			w.barrier(ctx, place)
+			w.barrier(ctx, number, place)
 		default:
 			w.readBack(ctx, place, mine[w.dice.intn(place+" reads back", len(mine))])
 		}
 	}
 }
 
-// append sends one append. With a key it tries again, through any backend, while the outcome is not known.
-func (w *World) append(ctx context.Context, number int, place string, i int) *Op {
-	op := &Op{client: number, log: logNames[w.dice.intn(place+" log", len(logNames))], start: time.Now()}
-	for k := range 1 + w.dice.intn(place+" size", 5) {
-		content := fmt.Sprintf("%d-%d-%d", number, i, k)
+// append sends one append; with a key it tries again, through any backend, while the outcome is not known.
+func (w *World) append(ctx context.Context, number int, place string, first uint64) *sent {
+	a := &sent{Append: history.Append{Call: w.call(number, nil), Log: w.dice.intn(place+" log", len(logNames)), First: first}}
+	a.Count = 1 + w.dice.intn(place+" size", 5)
+	for i := range a.Count {
 		if w.dice.chance(place+" poison", 4) {
-			content = "poison-" + content
+			a.Unfit = append(a.Unfit, first+uint64(i))
 		}
-		op.contents = append(op.contents, content)
 	}
 	if w.dice.chance(place+" key", 50) {
-		op.key = fmt.Sprintf("key-%d-%d", number, i)
+		a.key = fmt.Sprintf("key-%d-%d", number, first)
 	}
-	w.record(op)
-	for try := 0; ; try++ {
+	for {
 		b := w.anyBackend(place + " backend")
 		call, cancel := context.WithTimeout(ctx, time.Second+w.dice.duration(place+" patience", 8*time.Second))
-		receipt, err := b.Append(call, op.log, op.records())
+		receipt, err := b.Append(call, logNames[a.Log], a.records())
 		cancel()
-		w.settle(op, b, receipt, err, try > 0)
-		if op.outcome != Unknown || op.key == "" || try == 3 || ctx.Err() != nil {
-			return op
+		a.Attempts++
+		a.receipt = receipt
+		w.settle(&a.Call, b, err, a.Attempts > 1)
+		if a.Outcome != history.Unknown || a.key == "" || a.Attempts == 4 || ctx.Err() != nil {
+			break
 		}
 		time.Sleep(w.dice.duration(place+" thinks", time.Second))
 	}
-}
-
-// settle notes what an answer says of an op. A backend that has died meanwhile has not answered.
-func (w *World) settle(op *Op, b *backendProcess, receipt drainmark.Receipt, err error, again bool) {
-	dead := false
-	select {
-	case <-b.dead:
-		dead = true
-	default:
-	}
+	w.record(history.Line{Append: &a.Append})
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	switch kind := drainmark.KindOf(err); {
-	case err == nil && !dead:
-		op.outcome, op.end, op.receipt, op.via = Done, time.Now(), receipt, b.name
-		if again {
-			op.via = ""
-		}
-	case !dead && !again && (kind == drainmark.KindUnavailable || kind == drainmark.KindBacklogFull || kind == drainmark.KindDiskFull):
-		op.outcome = Refused
-	default:
-		op.outcome = Unknown
-	}
+	w.sent = append(w.sent, a)
+	return a
 }
 
-func (op *Op) records() []drainmark.Record {
-	records := make([]drainmark.Record, len(op.contents))
-	for i, content := range op.contents {
-		records[i] = drainmark.Record{Kind: drainmark.Append, Log: op.log, Body: []byte(content)}
-		if op.key != "" {
-			records[i].Key = fmt.Sprint(op.key, "/", i)
+// records are what is sent. A message's body says which one it is, and first of all whether the store refuses it.
+func (a *sent) records() []drainmark.Record {
+	records := make([]drainmark.Record, a.Count)
+	for i := range records {
+		m := history.Message{Client: a.Client, Number: a.First + uint64(i)}
+		body := m.String()
+		if a.isUnfit(m.Number) {
+			body = poison + body
+		}
+		records[i] = drainmark.Record{Kind: drainmark.Append, Log: logNames[a.Log], Body: []byte(body)}
+		if a.key != "" {
+			records[i].Key = fmt.Sprint(a.key, "/", i)
 		}
 	}
 	return records
 }
 
+// settle notes what an answer says of a call. A backend that has died meanwhile has not answered.
+func (w *World) settle(c *history.Call, b *backendProcess, err error, again bool) {
+	c.End, c.Outcome = w.since(), history.Unknown
+	select {
+	case <-b.dead:
+		return
+	default:
+	}
+	switch kind := drainmark.KindOf(err); {
+	case err == nil:
+		c.Outcome, c.Backend = history.Done, b.name
+	case !again && (kind == drainmark.KindUnavailable || kind == drainmark.KindBacklogFull || kind == drainmark.KindDiskFull):
+		c.Outcome = history.Refused
+	}
+}
+
 func (w *World) clear(ctx context.Context, number int, place string) {
-	op := &Op{client: number, clear: true, log: "cleared", start: time.Now(), outcome: Unknown}
-	w.record(op)
+	c := &history.Clear{Call: w.call(number, nil), Log: cleared}
 	b := w.anyBackend(place + " backend")
 	call, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	receipt, err := b.Publish(call, drainmark.Record{Kind: drainmark.Clear, Log: op.log})
-	w.settle(op, b, receipt, err, false)
+	_, err := b.Publish(call, drainmark.Record{Kind: drainmark.Clear, Log: logNames[c.Log]})
+	w.settle(&c.Call, b, err, false)
+	w.record(history.Line{Clear: c})
 }
 
-func (w *World) record(op *Op) {
-	op.outcome = Unknown
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.ops = append(w.ops, op)
-}
-
-// barrier asks for a barrier, waits a while, and when it is reached reads once and checks (P5).
-func (w *World) barrier(ctx context.Context, place string) {
+// barrier asks for a barrier, waits a while, and when it is reached reads everything there once, without its receipt. What
+// the store loses at this very moment is nobody's fault.
+func (w *World) barrier(ctx context.Context, number int, place string) {
 	b := w.anyBackend(place + " backend")
-	asked := time.Now()
+	asked := w.call(number, b)
 	call, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	receipt, err := b.Barrier(call, nil)
@@ -154,59 +138,31 @@ func (w *World) barrier(ctx context.Context, place string) {
 			receipt = status.Receipt
 			continue
 		}
-		for _, log := range logNames {
-			page, err := read(call, b, log, nil, 0)
-			if drainmark.KindOf(err) == drainmark.KindNotFound {
-				page, err = store.Page{}, nil
+		barrier := w.recordBarrier(asked, status, false)
+		for log := range logNames {
+			r := history.Read{Call: w.call(number, b), Log: log, Barrier: barrier.Number}
+			shown, err := w.read(call, b, &r, nil, 0)
+			if w.rolledBack.Load() != before {
+				r.Barrier = 0
 			}
-			if err == nil && w.rolledBack.Load() == before {
-				w.see(page)
-				w.checkShows("P5: a barrier asked for at "+clock(asked)+" was reached", log, page, asked)
+			if err == nil {
+				w.recordRead(r, shown)
 			}
 		}
 		return
 	}
 }
 
-// readBack reads through the receipt of an earlier op and checks that the page holds it (P6).
-func (w *World) readBack(ctx context.Context, place string, op *Op) {
-	w.mu.Lock()
-	outcome := op.outcome
-	w.mu.Unlock()
-	if outcome != Done {
+// readBack reads with the receipt of an earlier append.
+func (w *World) readBack(ctx context.Context, place string, a *sent) {
+	if a.Outcome != history.Done {
 		return
 	}
 	b := w.anyBackend(place + " backend")
 	call, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	page, err := read(call, b, op.log, &op.receipt, w.dice.duration(place+" waits", 6*time.Second))
-	if err != nil {
-		return
-	}
-	w.see(page)
-	for _, content := range op.contents {
-		if !w.shows(page, content) && !w.mayBeAbsent(op, content) {
-			w.violation("P6: a read with the receipt of %s in %s does not show it", content, op.log)
-		}
+	r := history.Read{Call: w.call(a.Client, b), Log: a.Log, Holds: history.Message{Client: a.Client, Number: a.First}.String()}
+	if shown, err := w.read(call, b, &r, &a.receipt, w.dice.duration(place+" waits", 6*time.Second)); err == nil {
+		w.recordRead(r, shown)
 	}
 }
-
-// see remembers where messages stood, and checks that none has moved (P4).
-func (w *World) see(page store.Page) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for _, m := range page.Messages {
-		w.sightings = append(w.sightings, sighting{page.Log.Name, m.Position, string(m.Body)})
-	}
-}
-
-func (w *World) shows(page store.Page, content string) bool {
-	for _, m := range page.Messages {
-		if string(m.Body) == content {
-			return true
-		}
-	}
-	return false
-}
-
-func clock(t time.Time) string { return t.Format("15:04:05.000") }

@@ -15,12 +15,12 @@ func Run(seed uint64, kind Kind, bug Bug, logs io.Writer) []string {
 	defer cancel()
 	w.faulty.Store(true)
 	troubled, calm := context.WithCancel(ctx)
-	var clients, chaos sync.WaitGroup
+	var acting, chaos sync.WaitGroup
 	chaos.Go(func() { w.chaos(troubled) })
-	for n := range 3 {
-		clients.Go(func() { w.client(ctx, n, 6+w.dice.intn("length", 8)) })
+	for n := range clients {
+		acting.Go(func() { w.client(ctx, n, 6+w.dice.intn("length", 8)) })
 	}
-	clients.Wait()
+	acting.Wait()
 	time.Sleep(w.dice.duration("aftermath", 10*time.Second))
 	calm()
 	chaos.Wait()
@@ -28,9 +28,7 @@ func Run(seed uint64, kind Kind, bug Bug, logs io.Writer) []string {
 	w.checkEnd(ctx)
 	w.end()
 	if len(w.violated) > 0 {
-		for _, op := range w.ops {
-			w.log.Info(op.String())
-		}
+		w.tell()
 	}
 	return w.violated
 }

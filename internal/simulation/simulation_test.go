@@ -60,7 +60,7 @@ func TestFindsBugs(t *testing.T) {
 		CommitWithoutOwnerCheck: {AnyKind, "P1 P2 P4 P5 P6"},
 		ProgressOutside:         {AnyKind, "P2"},
 		BarrierWithoutEpoch:     {Unordered, "P5"},
-		ForgetsWhatIsKept:       {Replaying, "P2 P3 P9"},
+		ForgetsWhatIsKept:       {Replaying, "P2 P3 P9 clear"},
 		ClockFromStamps:         {Ordered, "P2 P9"},
 	} {
 		if bug == ForgetsWhatIsKept && !*rare {

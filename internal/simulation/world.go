@@ -15,6 +15,7 @@ import (
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/consumer"
 	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/drainmark/drainmark/verify/history"
 )
 
 // World is one schedule: a broker, a database with a replica for each backend, some processes, clients and faults.
@@ -33,7 +34,7 @@ type World struct {
 	brokerDown  atomic.Bool
 	db          *storememory.DB
 	storeDown   atomic.Bool
-	poisoned    atomic.Bool   // the store refuses bodies that begin with "poison"
+	poisoned    atomic.Bool   // the store refuses bodies that begin with poison
 	rollbacks   bool          // this schedule loses the store's tail now and then
 	handOver    time.Duration // the consumers' limit, 0 for their default
 	wrongClocks bool
@@ -48,8 +49,9 @@ type World struct {
 	backends  []*backendProcess
 	consumers []*consumerProcess
 	number    int // of processes ever started
-	ops       []*Op
-	sightings []sighting
+	sent      []*sent
+	barriers  int
+	history   *history.History
 	violated  []string
 }
 
@@ -111,9 +113,10 @@ func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
 	w.db.Now = db.Now
 	w.db.RefuseBlindly = w.dice.chance("refuses blindly", 50)
 	w.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
-		return "poison", w.poisoned.Load() && strings.HasPrefix(string(m.Body), "poison")
+		return "poison", w.poisoned.Load() && strings.HasPrefix(string(m.Body), poison)
 	}
 	w.poisoned.Store(true)
+	w.history = w.newHistory()
 	w.deployment = drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: partitions}
 	master := w.db.Store()
 	_, _ = master.Init(context.Background(), w.deployment)

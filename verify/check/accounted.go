@@ -14,7 +14,7 @@ func (v *view) checkAccounted() Promise {
 	p, conflicting, receipts := newPromise("P9", "dead letters account for the rest"), 0, 0
 	for i := range v.Appends {
 		switch a := &v.Appends[i]; {
-		case a.Conflicts && a.Outcome == history.Done:
+		case (a.Conflicts || len(a.Unfit) > 0) && a.Outcome == history.Done:
 			conflicting++
 			v.checkRejected(p, a)
 		case a.Settled == "rejected":
@@ -38,21 +38,25 @@ func (v *view) checkAccounted() Promise {
 	return p.judged(fmt.Sprintf("%s appends that had to be rejected, and %s dead letters", format.Thousands(conflicting), format.Thousands(len(v.Letters))), "")
 }
 
-// checkRejected checks an append that went with another message's idempotency key. One that is in a log is P2's matter.
+// checkRejected checks an append that went with another message's idempotency key, or has messages that the store refuses.
+// What is in a log is P2's matter.
 func (v *view) checkRejected(p *Promise, a *history.Append) {
-	l := &v.logs[a.Log]
+	l, why := &v.logs[a.Log], "its idempotency key was another message's"
+	if !a.Conflicts {
+		why = "the store refuses it"
+	}
 	for m := range messages(a) {
-		if v.PositionOf(m) != 0 {
+		if !hopeless(a, m) || v.PositionOf(m) != 0 {
 			continue
 		}
 		if a.Settled != "" && a.Settled != "rejected" {
 			p.broken(func() Violation {
-				return l.of(m, 0, a.End, "a receipt that says rejected, for its idempotency key was another message's", "it says "+a.Settled)
+				return l.of(m, 0, a.End, "a receipt that says rejected, for "+why, "it says "+a.Settled)
 			})
 		}
 		if v.complete() && !v.letters[m] && l.unnamed == 0 {
 			p.broken(func() Violation {
-				return l.of(m, 0, a.End, "among the dead letters, for it was accepted and had to be rejected", "in no log, and not a dead letter")
+				return l.of(m, 0, a.End, "among the dead letters, for it was accepted, and "+why, "in no log, and not a dead letter")
 			})
 		}
 	}
@@ -94,7 +98,7 @@ func (v *view) checkLetter(p *Promise, m history.Message, reason string) {
 	switch {
 	case a.Outcome == history.Refused:
 		expected = "not a dead letter, for every answer said that nothing was done"
-	case a.Conflicts:
+	case hopeless(a, m):
 		return // as it must be, or P2's matter
 	case position != 0:
 		expected, found, at = "in the log, and not a dead letter", "both", l.At(position).At

@@ -187,7 +187,7 @@ func (v *view) checkHolds(p *Promise, l *logView, r *history.Read, m history.Mes
 		switch {
 		case position > r.Last:
 			found = fmt.Sprintf("a state up to position %d, without it", r.Last)
-		case position == 0 && !excused && !v.letters[m]:
+		case position == 0 && !excused && !v.letters[m] && !hopeless(a, m):
 			found = fmt.Sprintf("a state up to position %d, and nobody has ever seen it", r.Last)
 		}
 		if found != "" {

@@ -297,6 +297,41 @@ var letterCases = map[string]judged{
 		s.letter("0.2")
 		s.finish("0.1")
 	}},
+	"a request with a message that the store refuses": {tell: func(s *story) {
+		s.settle(s.unfit("0.1", 3, 2), "rejected")
+		s.letter("0.2")
+		s.finish("0.1 0.3")
+	}},
+	"a request with a message that the store refuses, which is in the log": {broken: "P2", tell: func(s *story) {
+		s.unfit("0.1", 3, 2)
+		s.finish("0.1 0.2 0.3")
+	}},
+	"a request with a message that the store refuses, which is nowhere": {broken: "P9", tell: func(s *story) {
+		s.unfit("0.1", 3, 2)
+		s.finish("0.1 0.3")
+	}},
+	"a request with a message that the store refuses, whose receipt says persisted": {broken: "P9", tell: func(s *story) {
+		s.settle(s.unfit("0.1", 3, 2), "persisted")
+		s.letter("0.2")
+		s.finish("0.1 0.3")
+	}},
+	"a request with a message that the store refuses, beside which another one is lost": {broken: "P1", tell: func(s *story) {
+		s.unfit("0.1", 3, 2)
+		s.letter("0.2")
+		s.finish("0.1")
+	}},
+	"a request with a message that the store refuses, beside which another one is a dead letter": {broken: "P9", tell: func(s *story) {
+		s.unfit("0.1", 3, 2)
+		s.letter("0.2")
+		s.letter("0.3")
+		s.finish("0.1")
+	}},
+	"a read with the receipt of a request with a message that the store refuses": {tell: func(s *story) {
+		s.unfit("0.1", 3, 2)
+		s.letter("0.2")
+		s.page(30, 40, 0, 2, "0.1 0.3").Holds = "0.1"
+		s.finish("0.1 0.3")
+	}},
 	"a message of an unknown append is a dead letter": {broken: "P9", tell: func(s *story) {
 		s.append(done, 10, 20, "0.1")
 		s.append(unknown, 30, 40, "0.2")

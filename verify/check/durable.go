@@ -56,7 +56,7 @@ func (v *view) checkPresent(p *Promise, a *history.Append) (lost int) {
 		position := v.place(m)
 		found := ""
 		switch {
-		case position == 0 && v.letters[m]:
+		case position == 0 && (v.letters[m] || hopeless(a, m)):
 			lost++ // P9 judges it
 		case position == 0 && !excused:
 			found = "not in the log, and not a dead letter"
@@ -149,6 +149,8 @@ func (v *view) checkBelongs(p *Promise, l *logView, s *history.Place, position u
 		expected = "not in the log, for every answer said that nothing was done"
 	case a.Conflicts:
 		expected = "not in the log, for its idempotency key was another message's"
+	case hopeless(a, s.Message):
+		expected = "not in the log, for the store refuses it"
 	default:
 		return
 	}

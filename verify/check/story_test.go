@@ -154,6 +154,13 @@ func (s *story) conflict(start, end int, first string) *history.Append {
 	return a
 }
 
+// unfit adds an accepted append of so many messages, of which the store refuses one.
+func (s *story) unfit(first string, count int, refused uint64) *history.Append {
+	a := s.append(done, 10, 20, first, count)
+	a.Unfit = []uint64{refused}
+	return a
+}
+
 // letter adds a dead letter.
 func (s *story) letter(message string) {
 	s.add(history.Line{Letter: &history.Letter{Message: message, Reason: "refused"}})

@@ -130,6 +130,11 @@ func (l *logView) changed(position uint64) bool {
 // expected says whether an append's messages may be in a log.
 func expected(a *history.Append) bool { return a.Outcome != history.Refused && !a.Conflicts }
 
+// hopeless says whether a message of an append can be nothing but a dead letter.
+func hopeless(a *history.Append, m history.Message) bool {
+	return a.Conflicts || slices.Contains(a.Unfit, m.Number)
+}
+
 // findClears finds the clears that may have removed messages of the run. One that was over before the first append was
 // sent cannot. A clear that was sent several times is several clears, and an earlier one may come late.
 func (v *view) findClears() {
@@ -333,7 +338,7 @@ func (v *view) measure() {
 					v.lows[i] = position
 				}
 			}
-			if position != 0 || !l.read() && !v.letters[m] { // what is in no log after all is P1's matter
+			if position != 0 || !l.read() && !v.letters[m] && !hopeless(a, m) { // what is in no log after all is P1's matter
 				accepted++
 			}
 		}

@@ -86,6 +86,9 @@ type Append struct {
 	// Conflicts says that it went with the idempotency key of another message that had been accepted: it is to be
 	// rejected, as a dead letter.
 	Conflicts bool `json:"conflicts,omitempty"`
+	// Unfit are those of its messages, by their numbers, that the store refuses whatever happens: they are to be rejected, as
+	// dead letters, and the others are not.
+	Unfit []uint64 `json:"unfit,omitempty"`
 	// Settled is what its receipt said in the end, when the last barrier had been reached, if the outcome was not known
 	// or the append conflicts: "persisted", "rejected", "pending" or "stalled", or empty if nothing was heard. In the
 	// file it is a line of its own.

@@ -11,7 +11,8 @@ import (
 	"time"
 )
 
-// History is a history in memory, as the checks want it. It takes about 250 bytes a request and 130 a message.
+// History is a history in memory, as the checks want it: read by Load, or begun by New and added to. It takes about 250
+// bytes a request and 130 a message. It is not to be added to by several goroutines at the same time.
 type History struct {
 	Run      Run
 	Logs     []LogView // as Run.Logs
@@ -28,7 +29,6 @@ type History struct {
 
 	byClient  [][]int           // the indexes of each client's appends
 	positions [][]uint64        // by client and number: the first position at which the message was seen
-	lines     int               // how many there were
 	ahead     uint64            // maxAhead
 	backends  map[string]string // one copy of each name
 }
@@ -88,7 +88,7 @@ const (
 func Load(from io.Reader) (*History, error) { return load(from, maxAhead) }
 
 func load(from io.Reader, ahead uint64) (*History, error) {
-	h := &History{backends: map[string]string{}, ahead: ahead}
+	h, lines := &History{backends: map[string]string{}, ahead: ahead}, 0
 	scanner := bufio.NewScanner(from)
 	scanner.Buffer(make([]byte, 64<<10), maxLine)
 	var failed error // of the line before
@@ -96,16 +96,16 @@ func load(from io.Reader, ahead uint64) (*History, error) {
 		if failed != nil {
 			return nil, failed
 		}
-		h.lines++
+		lines++
 		var l Line
 		if err := json.Unmarshal(scanner.Bytes(), &l); err != nil {
-			failed = fmt.Errorf("line %d of the history: %w", h.lines, err)
-		} else if err := h.add(&l); err != nil {
-			return nil, fmt.Errorf("line %d of the history: %w", h.lines, err)
+			failed = fmt.Errorf("line %d of the history: %w", lines, err)
+		} else if err := h.Add(l); err != nil {
+			return nil, fmt.Errorf("line %d of the history: %w", lines, err)
 		}
 	}
 	if err := scanner.Err(); err != nil {
-		return nil, fmt.Errorf("reading the history: line %d: %w", h.lines+1, err)
+		return nil, fmt.Errorf("reading the history: line %d: %w", lines+1, err)
 	}
 	if h.Run.Version == 0 {
 		return nil, errors.New("this is no history: its first line does not begin a run")
@@ -113,9 +113,15 @@ func load(from io.Reader, ahead uint64) (*History, error) {
 	return h, nil
 }
 
-// add takes up a line.
-func (h *History) add(l *Line) error {
-	if (h.lines == 1) != (l.Run != nil) {
+// New begins a history without a file, for who keeps the run in memory.
+func New(run Run) (*History, error) {
+	h := &History{backends: map[string]string{}, ahead: maxAhead}
+	return h, h.begin(run)
+}
+
+// Add takes up a line, behind that which begins the run.
+func (h *History) Add(l Line) error {
+	if (h.Run.Version == 0) != (l.Run != nil) {
 		return errors.New("the first line, and no other, must begin a run")
 	}
 	switch {
@@ -130,7 +136,7 @@ func (h *History) add(l *Line) error {
 	case l.Settle != nil:
 		return h.settle(*l.Settle)
 	case l.Read != nil:
-		return h.addRead(*l.Read)
+		return h.addText(*l.Read)
 	case l.Barrier != nil:
 		h.intern(&l.Barrier.Call)
 		h.Barriers = append(h.Barriers, *l.Barrier)
@@ -160,6 +166,7 @@ func (h *History) begin(r Run) error {
 	if r.Clients < 0 || r.Clients > maxClients {
 		return fmt.Errorf("%d clients: there can be %d", r.Clients, maxClients)
 	}
+	r.Logs = slices.Clone(r.Logs)
 	h.Run = r
 	h.byClient, h.positions = make([][]int, r.Clients), make([][]uint64, r.Clients)
 	for _, log := range r.Logs {
@@ -227,25 +234,32 @@ func (h *History) settle(s Settle) error {
 	return nil
 }
 
-// addRead takes a read up, and what it saw into the log's table.
-func (h *History) addRead(r Read) error {
+// addText takes up a read as it is in the file.
+func (h *History) addText(r Read) error {
+	seen := make([]Seen, len(r.Seen))
+	for i, text := range r.Seen {
+		var err error
+		if seen[i], err = parseSeen(text); err != nil {
+			return err
+		}
+	}
+	return h.AddRead(r, seen)
+}
+
+// AddRead takes up a read, and what it saw into the log's table: seen is that, in place of r.Seen.
+func (h *History) AddRead(r Read, seen []Seen) error {
 	if err := h.checkLog(r.Log); err != nil {
 		return err
 	}
 	h.intern(&r.Call)
 	v := &h.Logs[r.Log]
-	seen := r.Seen
 	r.Seen, r.N = nil, len(seen)
 	index := len(h.Reads)
 	h.Reads = append(h.Reads, r)
 	if r.N > 0 && r.From <= v.Base {
 		v.Early = append(v.Early, index)
 	}
-	for i, text := range seen {
-		s, err := parseSeen(text)
-		if err != nil {
-			return err
-		}
+	for i, s := range seen {
 		position := r.From + uint64(i)
 		if position > v.Base {
 			if err := h.see(v, position, s, index, r.Faults[position]); err != nil {

@@ -275,3 +275,37 @@ func FuzzLoad(f *testing.F) {
 		}
 	})
 }
+
+func TestAHistoryInMemoryIsWhatWouldBeLoaded(t *testing.T) {
+	t.Parallel()
+	lines := testLines()
+	want, err := Load(bytes.NewReader(written(t, lines...)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := New(*lines[0].Run)
+	for _, l := range lines[1:] {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if l.Read == nil {
+			err = h.Add(l)
+			continue
+		}
+		var seen []Seen
+		for _, text := range l.Read.Seen {
+			s, _ := parseSeen(text)
+			seen = append(seen, s)
+		}
+		err = h.AddRead(*l.Read, seen)
+	}
+	if err != nil || !reflect.DeepEqual(h, want) {
+		t.Errorf("%v: it is\n%+v, not\n%+v", err, h, want)
+	}
+	if err := h.Add(lines[0]); err == nil {
+		t.Error("a run begins in the middle of a history")
+	}
+	if _, err := New(Run{}); err == nil {
+		t.Error("a run of no version is begun")
+	}
+}
