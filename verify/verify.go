@@ -75,7 +75,7 @@ type Config struct {
 	Log         string        // which log to use, and what the names of others begin with (they are cleared). DefaultLog
 	Logs        int           // logs to append to, besides those cleared and modelled (default 2, and 1 for Appends)
 	Workload    Workload      // Mixed
-	Messages    int           // how many messages to append (default 10,000, or no limit if Duration is set)
+	Messages    int           // how many messages to append (default 10,000, or no limit if Duration or Enough is set)
 	Duration    time.Duration // how long to append, no limit if 0
 	Rate        float64       // messages a second, even if the deployment cannot keep up, 0 for as fast as it can
 	Concurrency int           // how many clients append at the same time (default 16)
@@ -108,7 +108,7 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Messages == 0 {
 		c.Messages = 10_000
-		if c.Duration > 0 {
+		if c.Duration > 0 || c.Enough != nil {
 			c.Messages = maxMessages
 		}
 	}
