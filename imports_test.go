@@ -31,7 +31,7 @@ func TestImportRule(t *testing.T) {
 		{"verify/internal/", ""},
 		{"verify/check/", "/verify/history /verify/internal"},
 		{"verify/fault/", "/verify/history"},
-		{"verify/report/", "/verify/history /verify/check /verify/internal"},
+		{"verify/report/", "/verify/history /verify/check /verify/internal /internal/uplot"},
 		{"verify/", "/client /verify"},
 		{"broker/", "/ /broker /internal"},
 		{"store/", "/ /store /internal"},

@@ -12,6 +12,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/drainmark/drainmark/internal/uplot"
 )
 
 // pageFiles are the web pages: plain files, which load nothing from elsewhere.
@@ -39,28 +41,35 @@ type pageFile struct {
 // page serves the files of the pages by their paths. Each is asked for again at every visit, and mostly not sent again.
 type page map[string]pageFile
 
-// newPage takes all files in, also those in folders. X.html is at /X too, and index.html at /.
+// newPage takes all files in, also those in folders. X.html is at /X too, and index.html at /. The library that draws the
+// charts is in a folder of its own.
 func newPage() page {
 	p := page{}
-	_ = fs.WalkDir(pageFiles, "page", func(name string, entry fs.DirEntry, err error) error {
+	p.add(pageFiles, "page", "")
+	p.add(uplot.Files, ".", "/vendor/uplot/")
+	return p
+}
+
+// add takes in the files of a folder, to be served from that path on.
+func (p page) add(files embed.FS, folder, at string) {
+	_ = fs.WalkDir(files, folder, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() {
 			return err
 		}
-		content, err := pageFiles.ReadFile(name)
+		content, err := files.ReadFile(name)
 		if err != nil {
 			return err // the files are in the program: it cannot be
 		}
 		sum := sha256.Sum256(content)
 		contentType := contentTypes[path.Ext(name)]
 		file := pageFile{contentType, hex.EncodeToString(sum[:8]), content, pack(content)}
-		name = strings.TrimPrefix(name, "page")
+		name = at + strings.TrimPrefix(name, folder)
 		p[name] = file
 		if short, ok := strings.CutSuffix(name, ".html"); ok {
 			p[strings.TrimSuffix(short, "index")] = file
 		}
 		return nil
 	})
-	return p
 }
 
 // pack returns what gzip makes of a file, nil if that is not smaller.

@@ -1,8 +1,7 @@
 package report
 
 import (
-	"fmt"
-	"math"
+	"encoding/json"
 	"slices"
 	"strings"
 	"testing"
@@ -10,59 +9,6 @@ import (
 
 	"github.com/drainmark/drainmark/verify/check"
 )
-
-func TestStairs(t *testing.T) {
-	t.Parallel()
-	y := func(v float64) float64 { return 100 - v }
-	for _, c := range []struct {
-		name         string
-		points       []point
-		sure, unsure string
-	}{
-		{"one step for each bucket", []point{{5, true, true}, {7, true, true}, {7, true, true}}, "M0 95H10V93H20V93H30", ""},
-		{"nothing where nothing is known", []point{{5, true, true}, {}, {7, true, true}}, "M0 95H10M20 93H30", ""},
-		{"what is not sure goes on where the rest ended", []point{{5, true, true}, {7, true, false}, {6, true, true}}, "M0 95H10M20 93V94H30", "M10 95V93H20"},
-		{"nothing at all", []point{{}, {}, {}}, "", ""},
-	} {
-		if sure, unsure := stairs([]float64{0, 10, 20, 30}, c.points, y); sure != c.sure || unsure != c.unsure {
-			t.Errorf("%s: %q and %q, want %q and %q", c.name, sure, unsure, c.sure, c.unsure)
-		}
-	}
-}
-
-func TestScales(t *testing.T) {
-	t.Parallel()
-	for largest, high := range map[float64]float64{0: 1, -1: 1, math.NaN(): 1, math.Inf(1): 1, 1: 1, 1.1: 2, 37: 40, 41: 60, 95: 100, 100: 100, 101: 200} {
-		if s := linear(largest); s.high != high || s.height(0) != 0 || s.height(high) != 1 {
-			t.Errorf("up to %v: %+v, want %v", largest, s, high)
-		}
-	}
-	s := logarithmic(2*time.Millisecond, 11*time.Second)
-	if got := s.ticks(); len(got) != 5 || s.height(1e6) != 0 || s.height(2e10) < .999 || math.Abs(s.height(1e10)-s.height(1e9)-(s.height(1e8)-s.height(1e7))) > 1e-9 {
-		t.Errorf("%+v with the ticks %v", s, got)
-	}
-	for _, d := range []time.Duration{0, 1, time.Hour * 1000, math.MaxInt64} {
-		if s := logarithmic(d, d); s.high < s.low+1 || len(s.ticks()) < 2 || len(s.ticks()) > 6 || s.height(float64(d)) < 0 || s.height(float64(d)) > 1 {
-			t.Errorf("around %v: %+v with the ticks %v", d, s, s.ticks())
-		}
-	}
-}
-
-func TestTimesOnTheAxis(t *testing.T) {
-	t.Parallel()
-	for _, c := range []struct {
-		length, step time.Duration
-		most, count  int
-	}{
-		{0, 200 * ms, 12, 1}, {time.Second, 200 * ms, 12, 6}, {10 * time.Minute, time.Minute, 12, 11}, {10 * time.Minute, 5 * time.Minute, 5, 3},
-		{10 * time.Hour, time.Hour, 12, 11}, {2400 * time.Hour, 216 * time.Hour, 12, 12},
-	} {
-		times := roundTimes(c.length, c.most)
-		if len(times) != c.count || len(times) > 1 && times[1] != c.step {
-			t.Errorf("%v, at most %d: %v", c.length, c.most, times)
-		}
-	}
-}
 
 // windowsOf makes faults of a name, each as long, one every so often.
 func windowsOf(name string, count int, every, long time.Duration) []check.Window {
@@ -74,85 +20,67 @@ func windowsOf(name string, count int, every, long time.Duration) []check.Window
 	return windows
 }
 
-func TestFaultsAreLabelledAsThereIsRoom(t *testing.T) {
-	t.Parallel()
-	line := &timeline{Length: 600 * time.Second, Width: 2 * time.Second, Buckets: make([]bucket, 300)}
-	for _, c := range []struct {
-		name   string
-		faults []check.Window
-		first  string // the first label
-		rows   int    // in the wide figure
-	}{
-		{"few have their names", windowsOf("kill master", 3, 200*time.Second, 10*time.Second), "1 kill master", 1},
-		{"more are in some rows", windowsOf("kill master", 9, time.Minute, 10*time.Second), "1 kill master", 2},
-		{"many have their numbers", windowsOf("kill master", 60, 10*time.Second, 5*time.Second), "1", 3},
-		{"hundreds have nothing", windowsOf("kill master", 500, time.Second, time.Second/2), "", 2},
-		{"those that overlap too often are on top of each other", windowsOf("kill master", 500, time.Second, time.Minute), "", 5},
-		{"a long name is clipped", windowsOf(strings.Repeat("long ", 100), 1, time.Minute, time.Second), "1 long long long long long lo…", 1},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			figures := newFigures(line, c.faults)
-			bars := figures[0].Faults
-			var rows []string
-			for _, b := range bars {
-				if !slices.Contains(rows, b.Y) {
-					rows = append(rows, b.Y)
-				}
-			}
-			if len(bars) != len(c.faults) || bars[0].Label != c.first || len(rows) != c.rows {
-				t.Errorf("%d bars, the first is %q, in %d rows", len(bars), bars[0].Label, len(rows))
-			}
-			if len(figures) != 2 || len(figures[1].Faults) != len(c.faults) {
-				t.Errorf("%d figures", len(figures))
-			}
-		})
+// figureJSON is what the page's script gets.
+func figureJSON(t *testing.T, line *timeline, faults []check.Window) (f *figure, text string) {
+	t.Helper()
+	f = newFigure(line, faults)
+	b, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return f, string(b)
 }
 
-func TestLabelsStayInTheFigureAndApart(t *testing.T) {
+func TestWhatIsNotKnownIsNoValue(t *testing.T) {
 	t.Parallel()
-	line := &timeline{Length: 600 * time.Second, Width: 2 * time.Second, Buckets: make([]bucket, 300)}
-	for _, f := range newFigures(line, windowsOf("cut off", 6, 119*time.Second, 4*time.Second)) {
-		ends := map[string]float64{}
-		for _, b := range f.Faults {
-			var x, width float64
-			if _, err := fmt.Sscan(b.LabelX+" "+f.Width, &x, &width); err != nil {
-				t.Fatal(err)
-			}
-			end := x + 6*float64(len(b.Label))
-			if x < ends[b.Y] || end > width {
-				t.Errorf("%s: the label %q is from %v to %v, behind %v", f.Class, b.Label, x, end, ends[b.Y])
-			}
-			ends[b.Y] = end
+	line := &timeline{Length: 3 * time.Second, Width: time.Second, Buckets: []bucket{
+		{Accepted: 5, Backlog: level{7, true, true}, Accept: latencies{N: 1, P50: ms, P99: 2 * ms, Max: 2500 * time.Microsecond}},
+		{},
+		{Accepted: 1, Backlog: level{8, true, false}},
+	}}
+	f, text := figureJSON(t, line, nil)
+	for _, part := range []string{
+		`{"class":"accepted","values":[5,0,1],"dashed":false}`,
+		`{"class":"backlog","values":[7,null,8],"skip":[true,false,false],"dashed":true}`,
+		`{"class":"backlog","values":[7,null,8],"skip":[false,true,true],"dashed":false}`,
+		`{"class":"max","values":[2.5,null,null],"dashed":false}`,
+		`"log":true`, `"width":1,"length":3`,
+	} {
+		if !strings.Contains(text, part) {
+			t.Errorf("%s is not in %s", part, text)
 		}
 	}
+	if f.Panels[0].Series[0].Class != "accepted" || f.Panels[3].Note == "" || f.Panels[4].Note == "" || f.Panels[1].Note != "" {
+		t.Errorf("%s", text)
+	}
 }
 
-func TestBandsAreJoined(t *testing.T) {
+func TestKindsOfFailuresStandOnEachOther(t *testing.T) {
+	t.Parallel()
+	line := &timeline{Length: 2 * time.Second, Width: time.Second, Buckets: []bucket{{Refused: 50, Unknown: 20}, {Unknown: 1, Others: 2}}}
+	_, text := figureJSON(t, line, nil)
+	if want := `"bars":true,"series":[{"class":"others","values":[70,3],"dashed":false},{"class":"unknown","values":[70,1],"dashed":false},` +
+		`{"class":"refused","values":[50,0],"dashed":false}]`; !strings.Contains(text, want) {
+		t.Errorf("%s is not in %s", want, text)
+	}
+}
+
+func TestFaultsStayInTheFigure(t *testing.T) {
 	t.Parallel()
 	line := &timeline{Length: 100 * time.Second, Width: time.Second, Buckets: make([]bucket, 100)}
-	p := &plot{layout: layout{width: 100}, t: line}
-	window := func(from, until float64) check.Window { return check.Window{From: from, Until: until} }
-	bands, edges := p.bands([]check.Window{window(50, 60), window(10, 30), window(20, 25), window(28, 40), window(99.9, 99.9)}, 7)
-	if want := "M10 0h30v7h-30ZM50 0h10v7h-10ZM99.9 0h1v7h-1Z"; bands != want {
-		t.Errorf("got  %s\nwant %s", bands, want)
+	window := func(from, until float64) check.Window {
+		return check.Window{Name: strings.Repeat("long ", 100), From: from, Until: until}
 	}
-	if want := "M10 0V7M20 0V7M28 0V7M50 0V7M99.9 0V7"; edges != want {
-		t.Errorf("got  %s\nwant %s", edges, want)
+	f, _ := figureJSON(t, line, []check.Window{window(50, 60), window(99.9, 99.9), window(90, 1000), window(-5, 1), window(200, 100)})
+	var got []string
+	for _, b := range f.Faults {
+		got = append(got, b.Left+"+"+b.Width)
 	}
-	if bands, edges := p.bands(nil, 7); bands != "" || edges != "" {
-		t.Errorf("without faults: %s, %s", bands, edges)
+	if want := []string{"50.000+10.000", "99.900+0.000", "90.000+10.000", "0.000+1.000", "100.000+0.000"}; !slices.Equal(got, want) {
+		t.Errorf("the bands are at %v, want %v", got, want)
 	}
-}
-
-func TestOneCallAmongThousandsIsSeen(t *testing.T) {
-	t.Parallel()
-	line := &timeline{Length: 2 * time.Second, Width: time.Second, Buckets: []bucket{{Refused: 50_000, Unknown: 50_000}, {Unknown: 1}}}
-	p := &plot{layout: layout{width: 100, panel: 100}, t: line, x: []float64{0, 50, 100}}
-	f := p.failures()
-	if len(f.Lines) != 2 || f.Lines[0].Path != "M0 50h50v50h-50Z" || f.Lines[1].Path != "M0 0h50v50h-50ZM50 98h50v2h-50Z" {
-		t.Errorf("%+v", f.Lines)
+	if name := f.Faults[0].Name; name != "long long long long long lo…" || !f.Faults[0].Open {
+		t.Errorf("the first is called %q: %+v", name, f.Faults[0])
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drainmark/drainmark/internal/uplot"
 	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/history"
 	"github.com/drainmark/drainmark/verify/internal/format"
@@ -23,6 +24,10 @@ var (
 	pageCSS string
 	//go:embed page/page.js
 	pageJS string
+
+	// The module uPlot, as a value, and the page's script, in a function each.
+	pageScript = "(() => {\n\"use strict\";\nconst uPlot = (() => {\n" +
+		strings.Replace(uplot.Module, "export { uPlot as default };", "return uPlot;", 1) + "})();\n" + pageJS + "})();\n"
 
 	pageTemplate = template.Must(template.New("page").Parse(pageHTML))
 )
@@ -38,13 +43,14 @@ type page struct {
 	Lead     string
 	Reason   string
 	Facts    []fact
+	Plan     string // of the faults
 	Cards    []card
 	Windows  []windowRow
 	Commands []command
 	Failed   int // how many of Commands failed
 	Strange  string
 
-	Figures []figure
+	Figure  *figure
 	Summary string // the figure in words
 	Seen    string // of how many messages it is known when they became visible
 	Width   string // of a bucket
@@ -55,7 +61,7 @@ type page struct {
 type fact struct {
 	Name   string
 	Values []string
-	Class  string // "long" has the width of a phone, "whole" that of any screen
+	Class  string // "long" has the width of a phone
 }
 
 type card struct {
@@ -96,12 +102,12 @@ func writePage(out io.Writer, h *history.History, r *check.Result) error {
 	if len(r.Windows) > 1 {
 		faults = r.Windows[1:]
 	}
-	hash := sha256.Sum256([]byte(pageJS))
+	hash := sha256.Sum256([]byte(pageScript))
 	p := page{
-		Style: template.CSS(pageCSS), Script: template.JS(pageJS), ScriptHash: base64.StdEncoding.EncodeToString(hash[:]),
-		State: string(r.Verdict), Headline: headline(h, r), Lead: lead(t, r), Reason: r.Reason, Facts: facts(h, t, r),
+		Style: template.CSS(uplot.Style + pageCSS), Script: template.JS(pageScript), ScriptHash: base64.StdEncoding.EncodeToString(hash[:]),
+		State: string(r.Verdict), Headline: headline(h, r), Lead: lead(t, r), Reason: r.Reason, Facts: facts(h, t, r), Plan: h.Run.Plan,
 		Cards: cards(r.Promises), Windows: windowRows(r.Windows), Strange: strange(&r.Foreign),
-		Figures: newFigures(t, faults), Summary: summary(t, len(faults)), Seen: seen(t), Width: span(t.Width),
+		Figure: newFigure(t, faults), Summary: summary(t, len(faults)), Seen: seen(t), Width: span(t.Width),
 		Buckets: bucketRows(t, faults), Files: []string{VerdictFile, JUnitFile, HistoryFile},
 	}
 	for i := range h.Faults {
@@ -149,9 +155,6 @@ func facts(h *history.History, t *timeline, r *check.Result) []fact {
 	}
 	if !h.Run.Ordered {
 		facts = append(facts, fact{"Order", []string{"promised only among the appends through one backend"}, ""})
-	}
-	if h.Run.Plan != "" {
-		facts = append(facts, fact{"Plan", []string{h.Run.Plan}, "whole"})
 	}
 	return facts
 }

@@ -138,22 +138,6 @@ func counted[N int | uint64](n N, thing string) string {
 	return format.Thousands(n) + " " + thing + "s"
 }
 
-// short writes a number in the room that an axis has: 0.5, 950, 12k, 3.4M.
-func short(v float64) string {
-	switch {
-	case v >= 1e9:
-		return strconv.FormatFloat(v/1e9, 'g', 3, 64) + "G"
-	case v >= 1e6:
-		return strconv.FormatFloat(v/1e6, 'g', 3, 64) + "M"
-	case v >= 1e4:
-		return strconv.FormatFloat(v/1e3, 'g', 3, 64) + "k"
-	case v == float64(int(v)):
-		return format.Thousands(int(v))
-	default:
-		return strconv.FormatFloat(v, 'g', 3, 64)
-	}
-}
-
 // rate writes a number a second: whole, except when it is small.
 func rate(v float64) string {
 	if v > 0 && v < 10 {
