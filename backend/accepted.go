@@ -77,7 +77,7 @@ func (a *accepted) unseen(progress drainmark.ProducerProgress) (first uint64, si
 			return first, s.since
 		}
 	}
-	return first, time.Time{} // the stretch was dropped when all of it was persisted, and no longer is
+	return first, time.Time{} // the stretch was dropped when it was fully persisted, and no longer is
 }
 
 // pending returns how many of this producer's confirmed records the progress does not hold, and since when the first of

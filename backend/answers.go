@@ -16,7 +16,7 @@ const (
 	largeReads = 16
 	// answerBuffer is how many bytes an answer may take besides what it is made of: it is written in pieces.
 	answerBuffer = 64 << 10
-	// minStreamBytes is the least that Limits.StreamBytes can be: room for a message, and what it takes to write it.
+	// minStreamBytes is the least that Limits.StreamBytes can be: room for a message and its encoding.
 	minStreamBytes = 1 << 20
 )
 

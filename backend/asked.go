@@ -7,10 +7,9 @@ import (
 	"github.com/drainmark/drainmark"
 )
 
-// asked remembers when this backend was asked first about marks that it does not know to be persisted. So it can say for
-// how long another backend's records have waited at least, by its own monotonic clock: when a receipt was issued, it
-// says by the wall clock of whoever has issued it. The zero value remembers nothing. Its methods may be called
-// concurrently.
+// asked remembers when this backend was asked first about marks that it does not know to be persisted. So it can say
+// for how long another backend's records have waited at least, by its own monotonic clock: a receipt says when it was
+// issued only by its issuer's wall clock. The zero value remembers nothing. Its methods may be called concurrently.
 type asked struct {
 	mu         sync.Mutex
 	young, old map[drainmark.Mark]time.Time

@@ -24,8 +24,9 @@ type Config struct {
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
-	// Ledger is the directory of the ledgers: what is confirmed is noted there, and what earlier backends with the same
-	// directory had noted is accounted for. Empty for none. It is for a process that has its broker within: see earlier.go.
+	// Ledger is the directory of the ledgers: confirmed sequences are noted there, and those that earlier backends with
+	// the same directory had noted are accounted for. Empty for none. It is for a process that has its broker within:
+	// see earlier.go.
 	Ledger string
 	// Now is this process' wall clock, time.Now if nil. It stamps records and receipts. It may be wrong and may jump,
 	// because durations are measured with the monotonic clock.

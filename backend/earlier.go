@@ -12,7 +12,7 @@ import (
 	"github.com/drainmark/drainmark/internal/backoff"
 )
 
-// A backend with a ledger accounts for what the processes before it had accepted. Of each of their producers it knows
+// A backend with a ledger accounts for what the processes before it had accepted. For each of their producers it knows
 // how far its records were confirmed. When a fence of its own is persisted, all that the partition still has of them is
 // persisted too, because it stood before the fence. If the producer's last confirmed record is not among that, the end
 // of the queue is lost. Then a fence is published in that producer's name, as a marker behind all its records that

@@ -284,8 +284,8 @@ func TestALedgerThatIsOfNoUseIsTold(t *testing.T) {
 	})
 }
 
-// A consumer beside the backend needs no dead letter for what its broker has lost if the backend knows what was accepted.
-// A store that lacks what the ledger tells of may lack what an older ledger had told of, too.
+// A consumer beside the backend needs no dead letter for what its broker has lost if the backend knows what was
+// accepted. A store that lacks records in the ledger may also lack records in an older ledger.
 func TestTheBackendKnowsWhetherAllIsAccountedFor(t *testing.T) {
 	t.Parallel()
 	oneProcess(t, func(l *lives) {

@@ -112,7 +112,7 @@ func (f *feeds) leave(followed *feed) {
 // follow has the feeds of a partition read that were written to, whenever the partition has moved.
 func (f *feeds) follow(ctx context.Context, t *tracked) {
 	retry := backoff.Backoff{Max: f.backend.limits.Poll}
-	var seen drainmark.Version // what was written to up to this state has been read, or is in the queue
+	var seen drainmark.Version // logs written to up to this state have been read, or are in the queue
 	for ctx.Err() == nil {
 		moved := t.movement() // taken before the read, so that no commit falls between
 		version, err := f.wake(ctx, t.partition, seen, t.snapshot().Version)

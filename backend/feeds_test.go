@@ -220,7 +220,7 @@ func TestWaitingForALostTailCostsNoReads(t *testing.T) {
 	})
 }
 
-// All feeds together keep no more than their limit, and what they do not keep is read from the store.
+// All feeds together keep no more than their limit, and other messages are read from the store.
 func TestFeedsHaveOneLimit(t *testing.T) {
 	t.Parallel()
 	const logs, each, size = 20, 30, 1000

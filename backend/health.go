@@ -11,8 +11,8 @@ import (
 	"github.com/drainmark/drainmark/broker"
 )
 
-// Whether appends work is known from the appends themselves: no broker can say beforehand what it would do with one. So
-// each publisher remembers how its newest attempt ended. A failure is remembered only until the next success, which may
+// The appends themselves show whether appends work: no broker can say beforehand what it would do with one. So each
+// publisher remembers how its newest attempt ended. A failure is remembered only until the next success, which may
 // never come by itself while nobody appends. So after a while, when it is asked for, the publisher tries again, with a
 // fence.
 
@@ -157,7 +157,7 @@ func (t *tried) begin(now time.Time) {
 	t.doubt = cmp.Or(t.doubt, now)
 }
 
-// end notes how an attempt ended. That something urgent was stored says nothing of others, if the broker had no room.
+// end notes how an attempt ended. A stored urgent batch says nothing about others, if the broker had no room.
 func (t *tried) end(now time.Time, urgent bool, err error) {
 	if err == nil || isCertain(err) {
 		t.doubt = time.Time{}

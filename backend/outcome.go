@@ -82,8 +82,8 @@ func (p *publisher) refuse(why error) {
 	p.failWaiting(why, true)
 }
 
-// turnAway fails what is in no batch now, unless why is nil, and nothing that comes later. For want of room, what is
-// urgent fails only if it was an urgent batch that was refused: otherwise it is tried by itself next.
+// turnAway fails what is in no batch now, unless why is nil, and nothing that comes later. If there is no room, urgent
+// requests fail only if the refused batch was urgent. Otherwise they are tried by themselves next.
 func (p *publisher) turnAway(why error, urgent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

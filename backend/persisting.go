@@ -12,10 +12,10 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// Whether what is accepted gets persisted, a backend knows from three things: what of its own records is not persisted
-// and since when it waits, when the partition's progress moved last, and who holds the partition. A claim is no
-// progress. Everything is measured with this process' own monotonic clock. Another one's wall clock, in a receipt or in
-// the broker, may be hours ahead or behind.
+// A backend knows from three things whether accepted records get persisted: which of its own are not persisted and
+// since when they wait, when the partition's progress moved last, and who holds the partition. A claim is no progress.
+// Everything is measured with this process' own monotonic clock. Another one's wall clock, in a receipt or in the
+// broker, may be hours ahead or behind.
 
 // waitsFor says for how long something has waited in the partition while nothing there was persisted. Besides this
 // backend's own records it is something that has waited for as long as age.
@@ -81,7 +81,7 @@ func (b *Backend) unheld(partition int) string {
 // subscription, and some consumers that come and go.
 const usualClaims = 6
 
-// watch is what a backend remembers of who holds the partitions, and of what it has said in the log.
+// watch is what a backend remembers about the partitions' holders, and about what it has logged.
 type watch struct {
 	mu     sync.Mutex
 	unheld []time.Time // by partition: since when nobody has held it, zero while somebody does
@@ -94,8 +94,8 @@ const (
 	warnAgain = 10 * time.Minute // between two lines of one trouble
 )
 
-// watchPersisting looks now and then who holds the partitions, and says in the log when nothing of what this backend
-// has accepted is persisted for long, until ctx ends.
+// watchPersisting looks now and then who holds the partitions, and logs it when none of this backend's accepted records
+// are persisted for long, until ctx ends.
 func (b *Backend) watchPersisting(ctx context.Context) {
 	tick := time.NewTicker(b.limits.StallAfter / 2)
 	defer tick.Stop()

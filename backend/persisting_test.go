@@ -116,7 +116,7 @@ func TestWhatIsNotPersistedIsLoggedNowAndThen(t *testing.T) {
 	})
 }
 
-// When a receipt was issued, it says by the clock of another backend. Whether it is stalled, that clock does not decide.
+// When a receipt was issued, it says by the clock of another backend. That clock does not decide whether it is stalled.
 func TestNoWallClockMakesAReceiptStalled(t *testing.T) {
 	t.Parallel()
 	for _, off := range []time.Duration{0, 3 * time.Hour, -3 * time.Hour, 400 * 24 * time.Hour, -400 * 24 * time.Hour} {

@@ -16,7 +16,7 @@ type Place struct {
 }
 
 // No store finds a message by its mark: an index for that would cost each write, and most are never asked about. So a
-// log is searched from its end, where what has just been persisted stands, and not far.
+// log is searched from its end, where newly persisted messages stand, and not far.
 const (
 	placesSearched = 1000 // positions
 	placesAtOnce   = 100

@@ -146,7 +146,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		p.failed(err, "first", b.first, "last", last, "error", err)
 		refusal := refusalOf(err)
 		if isCertain(err) && !inDoubt && p.takeApart(b) {
-			p.turnAway(refusal, b.urgent) // whoever comes next finds out anew
+			p.turnAway(refusal, b.urgent) // the next request finds out anew
 			return refusal != nil || p.retry.Wait(ctx) == nil
 		}
 		inDoubt = inDoubt || !isCertain(err)

@@ -139,10 +139,10 @@ func (b *Backend) Logs(ctx context.Context, after string, limit int) (Logs, erro
 	return Logs{infos, held}, nil
 }
 
-// Backlog implements Service. It reads the progress first and asks the broker second, so that what is said to be
-// pending is never less than what was missing when it was asked. If the broker cannot count, what this backend itself
-// has accepted is a lower bound, and exact if it is the only backend. All who ask while it is read, or within
-// backlogEvery of its beginning, get one answer: the next.
+// Backlog implements Service. It reads the progress first and asks the broker second, so that the pending number is
+// never less than what was missing when it was asked. If the broker cannot count, what this backend itself has accepted
+// is a lower bound, and exact if it is the only backend. All who ask while it is read, or within backlogEvery of its
+// beginning, get one answer: the next.
 func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
 	backlogs, err := b.backlogs.ask(ctx, b.readBacklog)
 	if err != nil && errors.Is(err, ctx.Err()) {

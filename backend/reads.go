@@ -71,7 +71,7 @@ func (w *watched) failing(ctx context.Context) error {
 	return w.broken.err
 }
 
-// retried notes what came of another try. One that was not answered tells nothing.
+// retried notes the outcome of another try. One that was not answered tells nothing.
 func (w *watched) retried(b *brokenRead, err error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

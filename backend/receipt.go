@@ -154,7 +154,8 @@ func (b *Backend) freshen(ctx context.Context, runs []drainmark.Run) error {
 	return nil
 }
 
-// How many dead letters are looked at to say what of a receipt is rejected, and how many of them are named.
+// These are how many dead letters are looked at to say which of a receipt's records are rejected, and how many are
+// named.
 const (
 	maxRejected      = 1000
 	maxRejectedNamed = 100

@@ -14,7 +14,7 @@ import (
 // State says where the writes of a receipt, or a barrier, stand.
 type State string
 
-// The states of a receipt. A barrier that is Persisted is said to be reached.
+// The states of a receipt. A barrier that is Persisted is called reached.
 const (
 	Pending   State = "pending"   // accepted, and not yet persisted and visible here
 	Persisted State = "persisted" // every write is in the database and this backend's reader shows it
@@ -118,8 +118,8 @@ type Service interface {
 	// it waits at most wait: KindNotReached. KindNotFound for a log that nobody has written to.
 	Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (Page, error)
 
-	// Places says where those messages of a receipt stand in a log that are among its newest 1,000, in order of position.
-	// Of a receipt of more than 100 records it says nothing.
+	// Places says where those messages of a receipt stand in a log that are among its newest 1,000, in order of
+	// position. It says nothing about a receipt of more than 100 records.
 	Places(ctx context.Context, log string, r drainmark.Receipt) ([]Place, error)
 
 	// Logs returns up to limit logs behind the name after.

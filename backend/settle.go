@@ -32,8 +32,7 @@ type Settled struct {
 // lettersAtOnce is how many dead letters are read at once to look for those that are meant.
 const lettersAtOnce = 100
 
-// Settle implements Service. It settles letters of one partition only, so that all or nothing of what it publishes is
-// accepted.
+// Settle implements Service. It settles letters of one partition only, so that its records are accepted all or none.
 func (b *Backend) Settle(ctx context.Context, kind drainmark.RecordKind, f LetterFilter, after string, limit int) (Settled, error) {
 	if !b.settling.TryLock() {
 		return Settled{}, drainmark.Errorf(drainmark.KindTooMany, "dead letters are being settled by another request; the limit is 1 at a time")

@@ -12,8 +12,8 @@ import (
 // ErrTooSlow ends a subscription that has fallen behind by more than Limits.SubscriberLag messages.
 var ErrTooSlow = errors.New("the subscriber is too slow")
 
-// subscriptionBytes is about how many bytes of messages a subscription returns at once, so that who is slow to pass
-// them on holds few.
+// subscriptionBytes is about how many bytes of messages a subscription returns at once, so that a slow caller holds
+// few.
 const subscriptionBytes = 64 << 10
 
 // subscription is a position in a feed.

@@ -16,7 +16,7 @@ import (
 )
 
 // tracker is the first half of STEP 4: it keeps each partition's progress fresh from the reader's notifications and
-// wakes whoever waits for it. One notification costs one read a partition, however many wait.
+// wakes the waiters. One notification costs one read a partition, however many wait.
 type tracker struct {
 	reader     store.Reader
 	producer   drainmark.ProducerID // this backend's

@@ -8,8 +8,8 @@ import (
 )
 
 // pieceBytes is how many bytes of an answer, or of events, are made before they are written: each write has a time of
-// its own, and what is made takes little memory however large the whole is. It must be well above what encoder appends
-// at once.
+// its own, and a piece takes little memory however large the whole is. It must be well above what encoder appends at
+// once.
 const pieceBytes = 64 << 10
 
 // slowest is how many bytes a second a client must read of a long answer, besides the time that it has for each write.

@@ -111,7 +111,7 @@ func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Re
 	return h.accepted(w, r, receipt, acceptance{done: http.StatusOK})
 }
 
-// acceptance is what is said of writes that are accepted.
+// acceptance is the answer to accepted writes.
 type acceptance struct {
 	count int            // 0: not to be told
 	id    *drainmark.Run // the mark of the one message, nil if it is not to be told

@@ -184,8 +184,8 @@ func TestBodiesCannotGrowIntoEachOther(t *testing.T) {
 	}
 }
 
-// FuzzDecodeMany checks that the short cut and the long way agree on everything, and that what they take is what
-// encoding/json reads.
+// FuzzDecodeMany checks that the short cut and the long way agree on everything, and that they read the same as
+// encoding/json.
 func FuzzDecodeMany(f *testing.F) {
 	for _, seed := range []string{
 		"", "\n", `{"body":"hello"}`, `{"body":"a\nb","key":"k"}` + "\r\n" + `{"body_base64":"AAE=","content_type":"a/b"}`,

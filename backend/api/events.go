@@ -16,7 +16,8 @@ import (
 // reconnectAfter is how long a client shall wait before it comes back, in milliseconds.
 const reconnectAfter = 2000
 
-// How an event stream ends, as comments: for people, because clients only see that it ends, and come back.
+// These comments say how an event stream ends. They are for people, because clients only see that it ends, and come
+// back.
 const (
 	endTooSlow  = ": dropped, too slow; resume with Last-Event-ID\n"
 	endStopping = ": the server is stopping; resume with Last-Event-ID\n"

@@ -25,7 +25,7 @@ func newLines(to *slog.Logger) lines {
 	}
 }
 
-// refused logs why a request failed, if that is for who runs this to know.
+// refused logs why a request failed, if the operator has to know.
 func (l *lines) refused(route string, status int, err error) {
 	switch kind := drainmark.KindOf(err); {
 	case kind == drainmark.KindBacklogFull, kind == drainmark.KindDiskFull:
@@ -34,7 +34,7 @@ func (l *lines) refused(route string, status int, err error) {
 		l.many.Log("route", route, "error", err)
 	case kind == drainmark.KindUnavailable:
 		l.away.Log("route", route, "error", err)
-	case kind == drainmark.KindMisconfigured: // which whoever has found it logs as an error
+	case kind == drainmark.KindMisconfigured: // which its finder logs as an error
 		l.misfit.Log("route", route, "error", err)
 	case status == http.StatusInternalServerError:
 		l.failed.Log("route", route, "error", err)
