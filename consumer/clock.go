@@ -12,7 +12,7 @@ import (
 // jumps. The second keeps the clock back where the holder could not commit for long: what waits in the backlog was
 // accepted before that.
 type partitionClock struct {
-	base  time.Duration                      // what it showed when the partition was claimed
+	base  time.Duration                      // its time when the partition was claimed
 	since time.Time                          // when the claim was answered
 	first map[drainmark.ProducerID]time.Time // when each producer's first record under this claim was accepted
 	moved time.Duration                      // the most that the stamps of one producer have moved since its first

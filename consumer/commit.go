@@ -14,7 +14,7 @@ import (
 
 // commit commits the plan. A retry or discard of a dead letter is a commit of its own, because what it does depends on
 // what the store has then. The records before and behind it go into as few commits as possible. Only the last one moves
-// the cursor: until then, what comes again is dropped by its marks.
+// the cursor: until then, redelivered records are dropped by their marks.
 //
 // A store that does not answer is tried again until the drain is to stop.
 func (d *drain) commit(ctx context.Context, p *plan) error {
@@ -301,7 +301,7 @@ func retried(letter *drainmark.DeadLetter) ([]store.Operation, error) {
 	return ops, nil
 }
 
-// declareLost makes the operations that account for missing records as lost, for whoever holds their receipts.
+// declareLost makes the operations that account for missing records as lost, so that their receipts say so.
 func (d *drain) declareLost(target string) []store.Operation {
 	run, err := drainmark.ParseRun(target)
 	if err != nil || run.Partition != d.partition {

@@ -288,8 +288,8 @@ func (r forgetting) Receive(ctx context.Context, max int) ([]broker.Delivery, er
 
 func (r forgetting) Ack(context.Context, broker.Delivery) error { return nil }
 
-// A broker that loses more with every subscription shows another end of the gap each time. The gap is passed all the same,
-// and what is lost is listed, instead of nothing being persisted as long as something is lost.
+// A broker that loses more with every subscription shows another end of the gap each time. The gap is passed all the
+// same, and the lost records are listed. Otherwise nothing would be persisted as long as something is lost.
 func TestGapThatGrows(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {

@@ -23,14 +23,14 @@ import (
 //	  │                  └───────────────────┤
 //	  └── any trouble: the receiver is closed, which gives back what was not acknowledged
 //
-// Every failure drops everything in hand. Nothing is lost by that: what is not acknowledged comes again, and what is
-// committed is dropped when it does.
+// Every failure drops everything in hand. Nothing is lost by that: unacknowledged batches come again, and committed
+// records are dropped then.
 type drain struct {
 	*common
 	*memory
 	partition int
 	stop      context.CancelFunc
-	stopped   <-chan struct{} // closed when it is to end: what is in hand is committed, and nothing tried again
+	stopped   <-chan struct{} // closed when it is to end: batches in hand are committed, and nothing is tried again
 	holder    *store.Holder
 	givenUp   bool // because it was stuck, and it is about to end. Guarded by Consumer.mu
 	log       *slog.Logger
@@ -223,8 +223,8 @@ func (d *drain) claim(ctx context.Context) state {
 // open subscribes, and then claims once more: that gives every subscription an epoch that is in the store after the
 // subscription was made and before anything is committed through it. A barrier relies on it.
 //
-// After a gap everything is read again that the broker keeps: what the progress has is dropped once more, and what is
-// missing is found if it is there at all.
+// After a gap everything is read again that the broker keeps: records in the progress are dropped once more, and
+// missing ones are found if they are there at all.
 func (d *drain) open(ctx context.Context) state {
 	claimed := d.progress.Cursor
 	d.subscribing()

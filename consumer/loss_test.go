@@ -21,7 +21,7 @@ func TestWhatIsPurgedAfterItWasPersistedIsNoLoss(t *testing.T) {
 	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
 		seen := &cursors{}
 		r.wrapStore = func(s store.Store) store.Store { return watched{s, seen} }
-		r.limits.CommitRecords = 1 // what is read again has commits of its own
+		r.limits.CommitRecords = 1 // records read again have commits of their own
 		for i := range uint64(3) {
 			r.publish(i+1, message(strconv.FormatUint(i+1, 10)))
 		}

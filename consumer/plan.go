@@ -151,7 +151,7 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 }
 
 // marks returns the marks that the broker's headers name, or the zero Run if they are of no use: they are believed only
-// of a batch that could have so many records, because what they name is never applied again.
+// if the batch could have so many records, because records with those marks are never applied again.
 func (d *drain) marks(delivery *broker.Delivery) drainmark.Run {
 	run := delivery.Run()
 	plausible := run.First > 0 && run.Last >= run.First && run.Last-run.First < drainmark.MostRecords(len(delivery.Payload))

@@ -28,13 +28,14 @@ func (d *drain) gather(ctx context.Context) {
 	}
 }
 
-// salvage persists what is in hand and lacks nothing before it, when a gap is about to end the subscription. A broker that
-// keeps no order gives what it is given back to the end of its queue, so that each subscription may begin with another
-// gap: nothing would ever be persisted if the whole of what is in hand were given back each time.
+// salvage persists what is in hand and lacks nothing before it, when a gap is about to end the subscription. A broker
+// that keeps no order puts returned batches at the end of its queue, so each subscription may begin with another gap.
+// Nothing would ever be persisted if all batches in hand were given back each time.
 //
 // It commits fences that stand behind what is given back. A barrier must not count those. So it claims the partition
-// anew first: whoever has noted the epoch of this subscription sends another fence, and what is sent from then on is
-// delivered to the next subscription. A broker that keeps its order needs none of this, and its barriers allow none.
+// anew first: a backend that has noted the epoch of this subscription sends another fence, and everything sent from
+// then on is delivered to the next subscription. A broker that keeps its order needs none of this, and its barriers
+// allow none.
 //
 // Nothing is acknowledged. Redelivered records are dropped by their marks.
 func (d *drain) salvage(ctx context.Context) error {

@@ -131,7 +131,8 @@ func (r oneReceiver) Receive(ctx context.Context, _ int) ([]broker.Delivery, err
 	return r.Receiver.Receive(ctx, 1)
 }
 
-// However little comes at once, and however far behind it stands: what the broker has is found before it is passed.
+// Records that the broker has are found before they are passed, however few come at once, and however far behind they
+// stand.
 func TestWhatTheBrokerHasIsNotPassed(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{}, func(r *rig) {

@@ -93,7 +93,7 @@ func (e *evidence) largest(now time.Time) difference {
 	return sorted[e.need-1]
 }
 
-// atLeast makes d the larger one of itself and what was seen of a producer.
+// atLeast raises d to the difference seen with a producer, if that is larger.
 func (d *difference) atLeast(by time.Duration, producer drainmark.ProducerID) {
 	if by > d.by {
 		d.by, d.producer = by, producer

@@ -95,7 +95,7 @@ func (p *plight) lasts(long time.Duration) error {
 	return p.why
 }
 
-// fails is lasts, but for what somebody has to repair: that is said at once.
+// fails is lasts, but reports at once what somebody has to repair.
 func (p *plight) fails(long time.Duration) error {
 	if needsRepair(p.why) {
 		return p.why
@@ -211,7 +211,7 @@ func (c *Consumer) leave(ctx context.Context) bool {
 // giveUpStuck gives up, for others to take, the partitions that could not be drained for a lease because of the broker.
 // If those are all, this consumer leaves the group, and giveUpStuck returns true. An attempt that is under way is not
 // disturbed while the broker answers otherwise: a queue that has lost its leader needs longer than a lease to find
-// another, and who asks again begins anew.
+// another, and a new attempt begins anew.
 func (c *Consumer) giveUpStuck(ctx context.Context) (left bool) {
 	stuck, asking, running := c.stuck()
 	if len(asking) > 0 && c.isCutOff(ctx) {
@@ -283,7 +283,7 @@ func (c *Consumer) isCutOff(ctx context.Context) bool {
 	return !answers(c.broker.Ping(call)) && ctx.Err() == nil
 }
 
-// answers says whether the broker has answered a ping, be it with a refusal.
+// answers says whether the broker has answered a ping, even with a refusal.
 func answers(err error) bool {
 	return err == nil || errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrMisconfigured)
 }

@@ -23,7 +23,7 @@ import (
 type gate struct {
 	broker.Broker
 	mu     sync.Mutex
-	silent bool // what is cut off is not refused but never answered
+	silent bool // calls that are cut off are not refused but never answered
 	cut    bool
 	shut   map[int]bool
 	slow   time.Duration // of each attempt to open

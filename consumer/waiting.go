@@ -12,10 +12,10 @@ import (
 // leases end. That takes a lease, or as long as a holder needs to commit what it has in hand. If it takes much longer
 // something is wrong with the holder, and nobody else would say so: it may be what hangs.
 
-// wait is that a partition should come to this consumer, and another one holds it.
+// wait says that a partition should come to this consumer, and another one holds it.
 type wait struct {
 	holder string
-	alive  bool      // the holder is said to be alive
+	alive  bool      // the holder counts as alive
 	since  time.Time // when that was seen first
 	told   time.Time // when it was logged last, zero before that
 }
@@ -25,7 +25,7 @@ const waitAgain = 10 * time.Minute
 
 // waitsFor says which partitions that others hold should come to an owner, by the same rules as fairShare: those of
 // holders that are not alive, and, if it has too few and there are none to take, those of holders with more than it
-// should have. Of these it will get some.
+// should have. It will get some of these.
 func waitsFor(owner string, partitions int, group store.Group) map[int]wait {
 	held := map[string][]int{owner: nil}
 	for _, o := range group.Owners {
