@@ -122,8 +122,8 @@ type Delivery struct {
 	Lost string
 }
 
-// Traits are what brokers differ in. Each is asserted both ways by brokertest: what is claimed must hold, and what is
-// not claimed must really be absent.
+// Traits are what brokers differ in. Each is asserted both ways by brokertest: a claimed trait must hold, and one that
+// is not claimed must really be absent.
 type Traits struct {
 	Replays      bool // keeps its log: what was acknowledged can be delivered again from an older cursor
 	Ordered      bool // what is delivered again stands where it stood, before everything published later

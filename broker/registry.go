@@ -48,7 +48,7 @@ type enrollmentText struct {
 	Partitions int    `json:"partitions"`
 }
 
-// Encode returns the enrollment's deployment as a text. That it is Stored is for the adapter to record.
+// Encode returns the enrollment's deployment as a text. The adapter must record that it is Stored.
 func (e Enrollment) Encode() []byte {
 	text, _ := json.Marshal(enrollmentText{hex.EncodeToString(e.ID[:]), e.Partitions}) // cannot fail
 	return text

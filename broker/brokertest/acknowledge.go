@@ -16,7 +16,7 @@ var acknowledgeCases = []testCase{
 	{name: "two receivers of one partition lose nothing between them", run: twoReceivers},
 }
 
-// redelivered checks that after end, what was delivered behind the acknowledged batch comes again, in order.
+// redelivered checks that after end, the batches delivered behind the acknowledged one come again, in order.
 func redelivered(c *C, end func(b broker.Broker, r broker.Receiver)) {
 	c.Helper()
 	b := c.connect()

@@ -34,7 +34,7 @@ func backlogAfterPublish(c *C) {
 		total += n
 		c.pending(connections[(i/2)%2], persisted(""), total)
 		if i == publishes/2 {
-			c.receive(r, publishes/4) // what is in flight is pending all the same
+			c.receive(r, publishes/4) // records in flight are pending all the same
 		}
 	}
 }

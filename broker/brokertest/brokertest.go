@@ -1,7 +1,7 @@
 // Package brokertest is the suite that every broker adapter must pass. It knows adapters only through broker.Broker
 // and what a Harness tells it, and it is tested itself: adapters that are wrong on purpose must fail a named case.
 //
-// A trait is asserted both ways: what is claimed must hold, and what is not claimed must really be absent. So an
+// A trait is asserted both ways: a claimed trait must hold, and one that is not claimed must really be absent. So an
 // adapter cannot get out of a case by claiming less than it does.
 package brokertest
 

@@ -151,7 +151,7 @@ func (r *receiver) acknowledgeAll() {
 	}
 }
 
-// endingAdapter remembers its receivers, so that what they hold can be acknowledged when their connection ends.
+// endingAdapter remembers its receivers, so that their batches can be acknowledged when their connection ends.
 func endingAdapter(hook func(a *adapter, end func(*conn))) *adapter {
 	var mu sync.Mutex
 	receivers := map[*receiver]bool{}

@@ -42,7 +42,7 @@ var keepsFaults = []fault{
 		})},
 }
 
-// remembersPublished keeps something of whoever has published.
+// remembersPublished keeps something from everyone that has published.
 func remembersPublished() *adapter {
 	var mu sync.Mutex
 	published := map[drainmark.ProducerID]bool{}

@@ -59,7 +59,7 @@ func (m *meeting) meet(do func()) {
 	}
 }
 
-// leave is for who attends no more.
+// leave is for an attendant that comes no more.
 func (m *meeting) leave() {
 	m.mu.Lock()
 	defer m.mu.Unlock()

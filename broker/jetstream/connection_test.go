@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// Of several servers that are away each has another error, ten times a second.
+// Several servers that are away each have another error, ten times a second.
 func TestServersThatAreAwayMakeFewLines(t *testing.T) {
 	t.Parallel()
 	log, logged := testLog()
@@ -23,7 +23,7 @@ func TestServersThatAreAwayMakeFewLines(t *testing.T) {
 	}
 }
 
-// A registry that is opened again and again says why it does not work only to who asks.
+// A registry that is opened again and again says only to its callers why it does not work.
 func TestARegistryWithoutNATSLogsNothing(t *testing.T) {
 	t.Parallel()
 	log, logged := testLog()

@@ -59,7 +59,7 @@ func (c *connection) check(ctx context.Context, config Config) error {
 }
 
 // diagnose returns what somebody has to change before one of the servers can be connected to, or nil. It connects to
-// each once more: what became of the attempts at several servers the client library does not say.
+// each once more: the client library does not say how the attempts at several servers ended.
 func (c Config) diagnose(ctx context.Context) error {
 	var trying errgroup.Group
 	for server := range strings.SplitSeq(c.servers, ",") {
@@ -199,7 +199,7 @@ func (c *connection) hasJetStream(ctx context.Context, config Config) error {
 	case err != nil && !c.IsConnected():
 		return c.down()
 	default:
-		return nil // whoever needs the answer will ask again
+		return nil // a caller that needs the answer will ask again
 	}
 	enabled, _ := c.ConnectedServerJetStream()
 	switch {

@@ -92,7 +92,7 @@ func TestWhatNoWaitingCuresIsRefusedAtOnceAndSaysWhatToDo(t *testing.T) {
 	}
 }
 
-// Of several servers, one is wrong and one is away: waiting for that one does not put the other right.
+// One of several servers is wrong and one is away: waiting for that one does not put the other right.
 func TestAWrongServerIsNamedAmongThoseThatAreAway(t *testing.T) {
 	t.Parallel()
 	port := servers.Port(t)

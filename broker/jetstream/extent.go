@@ -32,7 +32,7 @@ func (e *extent) renew(parent context.Context) {
 	e.intact, e.cut = context.WithCancelCause(parent)
 }
 
-// intact returns the context that lasts until the stream loses its end, and what is to be told of an end that it has lost.
+// intact returns the context that lasts until the stream loses its end, and the text about an end that it has lost.
 func (p *partition) intact() (ctx context.Context, lost string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -3,10 +3,10 @@
 //
 // Each partition is one file stream, which keeps its log: "drainmark-p0" for partition 0 of the deployment with the
 // prefix "drainmark". A batch is one message on the subject "drainmark.p0.<producer>", and its headers say what it
-// holds. Nothing is consumed: receivers read behind the store's cursor, without acknowledgements to NATS, and what has
-// been acknowledged here is purged when the replay window has passed or the stream is half full: now and then, and at once
-// where the stream is nearly full. The newest message of each producer stays for longer, because it says how many records
-// that producer has ever published: so the backlog is exact.
+// holds. Nothing is consumed: receivers read behind the store's cursor, without acknowledgements to NATS, and messages
+// acknowledged here are purged when the replay window has passed or the stream is half full: now and then, and at once
+// where the stream is nearly full. The newest message of each producer stays for longer, because it says how many
+// records that producer has ever published: so the backlog is exact.
 //
 // A confirmed batch is on the disk (fsync) with the embedded server, and with an external one that is configured with
 // "sync_interval: always". NATS's own default is to sync every two minutes.
@@ -251,7 +251,7 @@ func Open(ctx context.Context, c Config) (*Broker, error) {
 }
 
 // prepare makes and checks the streams of all partitions. Errors in them are better reported now than by the first
-// append to one. NATS need not answer: then it is said later.
+// append to one. If NATS does not answer, errors are reported later.
 func (b *Broker) prepare(ctx context.Context) error {
 	if !b.conn.IsConnected() {
 		return nil

@@ -21,7 +21,7 @@ import (
 // NATS's own error codes that matter here.
 const (
 	codeNotEnabledForAccount natsjs.ErrorCode = 10039
-	codeNoStorageLeft        natsjs.ErrorCode = 10047 // what the server may store is promised to streams already
+	codeNoStorageLeft        natsjs.ErrorCode = 10047 // the server's storage is promised to streams already
 	codeTooManyStreams       natsjs.ErrorCode = 10027
 	codeNoPeers              natsjs.ErrorCode = 10005 // no member of the cluster can take it now
 	codeStoreFailed          natsjs.ErrorCode = 10077

@@ -9,7 +9,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// acknowledged is what a receiver of this process has acknowledged, and what has become of that. The numbers are
+// acknowledged is what a receiver of this process has acknowledged, and how far that is purged. The numbers are
 // sequences of the receiver's stream.
 type acknowledged struct {
 	by      *receiver

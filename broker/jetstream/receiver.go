@@ -24,11 +24,11 @@ type receiver struct {
 	from    drainmark.Cursor // what stands up to it has been read before, and may be delivered again
 	at      uint64           // the sequence that from stands on
 	read    uint64           // everything up to here has been delivered, by this receiver or before it
-	bytes   uint64           // what has been received since something was acknowledged
+	bytes   uint64           // received since something was acknowledged
 	knows   bool             // read is known: otherwise holes are what was purged when it was persisted
 	ctx     context.Context  // ends with Close, because of broker.ErrClosed, and when the stream loses its end
 	cancel  context.CancelCauseFunc
-	tells   string // what is told of an end that the stream had lost before
+	tells   string // the text about an end that the stream had lost before
 
 	using sync.Mutex // held by Receive, so that Close waits for it
 	once  sync.Once
@@ -88,8 +88,8 @@ func (p *partition) open(ctx context.Context, from drainmark.Cursor, again bool)
 		p.forget()
 		return nil, fmt.Errorf("creating a consumer: %w", err)
 	}
-	if at > 0 && !again { // what is looked for is not to be purged meanwhile
-		p.acknowledge(r, at, 0) // the store's cursor: what is behind it is persisted, whoever acknowledged it
+	if at > 0 && !again { // the missing batches must not be purged meanwhile
+		p.acknowledge(r, at, 0) // the store's cursor: everything up to it is persisted, whoever acknowledged it
 	}
 	return r, nil
 }

@@ -8,7 +8,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 )
 
-// NATS drops what a user may not ask, and says so beside, on the connection and not in an answer. So whoever asks notes
+// NATS drops what a user may not ask, and says so beside, on the connection and not in an answer. So the caller notes
 // the subject, and is told.
 
 // question is one that has been asked and not answered yet.

@@ -13,8 +13,8 @@ import (
 )
 
 // After a write error, such as that of a full disk, nats-server takes nothing more for a stream until it is started
-// again, also when there is room. It goes on answering everything else, and what is published gets no answer. Only a purge
-// is answered with that error, also one of nothing. So that is what is asked when a publish has got no answer.
+// again, also when there is room. It goes on answering everything else, but publishes get no answer. Only a purge is
+// answered with that error, also one of nothing. So that is what is asked when a publish has got no answer.
 
 // stuck is why a stream takes nothing, as far as it is known.
 type stuck struct {

@@ -54,11 +54,11 @@ type keeper interface {
 	open(r *receiver, from drainmark.Cursor, again bool)
 	take(r *receiver, max int) []broker.Delivery
 	ack(r *receiver, through broker.Delivery)
-	release(r *receiver) // the receiver has ended: what it holds is given back
+	release(r *receiver) // the receiver has ended: its batches are given back
 	backlog(drainmark.Progress) broker.Backlog
 	keeps(drainmark.ProducerID) bool
-	purge() // what is not delivered yet is lost
-	trim()  // what is acknowledged is not delivered again
+	purge() // batches not delivered yet are lost
+	trim()  // acknowledged batches are not delivered again
 }
 
 // entry is a stored batch.
@@ -192,8 +192,8 @@ func (c *Client) use(ctx context.Context, number int) (*partition, error) {
 	return c.server.partition(number)
 }
 
-// Open implements broker.Broker. If the server does not replay, the newest receiver has the partition: what an older
-// one holds is given back at once, and its Receive and Ack fail.
+// Open implements broker.Broker. If the server does not replay, the newest receiver has the partition: an older one's
+// batches are given back at once, and its Receive and Ack fail.
 func (c *Client) Open(ctx context.Context, number int, from drainmark.Cursor, again bool) (broker.Receiver, error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -349,7 +349,7 @@ func (r *receiver) Close() error {
 	return nil
 }
 
-// end is called under the server's lock. Only the first reason counts, except that whoever closes gets ErrClosed.
+// end is called under the server's lock. Only the first reason counts, except that a caller that closes gets ErrClosed.
 func (r *receiver) end(why error) {
 	if r.ended == nil {
 		r.partition.release(r)
@@ -361,7 +361,7 @@ func (r *receiver) end(why error) {
 	r.partition.signal()
 }
 
-// delivery copies the entry, because its payload belongs to whoever gets it and it may be delivered again.
+// delivery copies the entry, because its payload belongs to the receiver, and the entry may be delivered again.
 func (e *entry) delivery() broker.Delivery {
 	return broker.Delivery{
 		Header:   e.Header,

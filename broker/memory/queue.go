@@ -10,7 +10,7 @@ import (
 
 // queue forgets what is acknowledged. One receiver at a time has it, the one that was opened last.
 type queue struct {
-	ordered bool     // what is given back goes to the front, otherwise to the back
+	ordered bool     // batches given back go to the front, otherwise to the back
 	ready   []*entry // in the order in which they will be delivered
 	holder  *receiver
 	stored  uint64 // how many there have ever been

@@ -127,8 +127,8 @@ func (l *lane) abandon(b *Broker) {
 	b.start(func() { _ = ch.Close() })
 }
 
-// outcome says what became of a publish that RabbitMQ has answered, or will never answer. An unroutable message is
-// returned first and then confirmed all the same.
+// outcome says how a publish ended that RabbitMQ has answered, or will never answer. An unroutable message is returned
+// first and then confirmed all the same.
 func (b *Broker) outcome(ctx context.Context, l *lane, acked bool, id string) error {
 	for len(l.returned) > 0 {
 		if r := <-l.returned; r.MessageId == id {
@@ -205,9 +205,9 @@ func header(partition int, from amqp.Table) broker.Header {
 
 // Backlog implements broker.Broker. RabbitMQ tells a client only how many messages of a queue are ready: neither what a
 // consumer holds, nor how many records that is, nor whether they are persisted already. And it says 0 when the queue's
-// leader does not answer in time (rabbit_quorum_queue:stat). So that number is only what is ready, never exact, and
-// what is pending is not known at all. While RabbitMQ blocks publishers it reads no question on their connection: then
-// nothing is known.
+// leader does not answer in time (rabbit_quorum_queue:stat). So that number counts only ready messages, is never exact,
+// and the number of pending ones is not known at all. While RabbitMQ blocks publishers it reads no question on their
+// connection: then nothing is known.
 func (b *Broker) Backlog(ctx context.Context, partition int, _ drainmark.Progress) (broker.Backlog, error) {
 	if err := b.check(partition); err != nil {
 		return broker.Backlog{}, err

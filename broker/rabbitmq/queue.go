@@ -10,7 +10,7 @@ import (
 )
 
 // deliveryLimit is how often a message may be delivered: in practice, any number. RabbitMQ 4 drops a message after 20
-// deliveries if nothing is said, and without a limit (-1) a message that is given back goes to the end of the queue.
+// deliveries by default, and without a limit (-1) a message that is given back goes to the end of the queue.
 const deliveryLimit = 1_000_000_000
 
 // arguments of a queue. They are fixed when it is declared first.

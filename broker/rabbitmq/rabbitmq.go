@@ -32,8 +32,8 @@ import (
 
 // Config is where the broker is and how to use it. Zero values mean the defaults.
 type Config struct {
-	// URL is amqp:// or amqps://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/VHOST][?…]. Of several hosts, which must be
-	// members of one cluster, one at a time is used. The query may have heartbeat (seconds), and for amqps cacertfile,
+	// URL is amqp:// or amqps://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/VHOST][?…]. Several hosts must be members
+	// of one cluster, and one is used at a time. The query may have heartbeat (seconds), and for amqps cacertfile,
 	// certfile and keyfile (paths of PEM files), server_name_indication and auth_mechanism
 	// (https://www.rabbitmq.com/docs/uri-query-parameters). User, password and vhost are percent-encoded.
 	URL        string
@@ -71,8 +71,8 @@ const (
 	// heartbeat is how often the peers show that they live. Two that fail to come end the connection, so a peer that
 	// hangs is noticed after about six seconds, a lease's time. RabbitMQ's default is a minute.
 	heartbeat = 3 * time.Second
-	// openTime bounds making a subscription. RabbitMQ's own queue client needs up to nine seconds to find a new leader, and
-	// whoever begins anew begins with the old one.
+	// openTime bounds making a subscription. RabbitMQ's own queue client needs up to nine seconds to find a new leader,
+	// and a new attempt begins with the old one.
 	openTime = 15 * time.Second
 )
 
@@ -195,7 +195,7 @@ func (b *Broker) Traits() broker.Traits {
 }
 
 // Ping implements broker.Broker: RabbitMQ must open a channel on the connection that is published on. It asks no queue,
-// so that one that does not answer is not taken for all. Whether a queue is full RabbitMQ does not say.
+// so that one that does not answer is not taken for all. RabbitMQ does not say whether a queue is full.
 func (b *Broker) Ping(ctx context.Context) error {
 	s, err := b.publishing.get()
 	if err == nil {

@@ -15,12 +15,12 @@ import (
 	"github.com/drainmark/drainmark/internal/backoff"
 )
 
-// registry implements broker.Registry in a queue of its own, "drainmark.deployment", behind an exchange of the same name:
-// so whoever enrolls needs no right to publish to the other queues. The first message in it is the deployment, and a
-// second one says that a store has been made for it. AMQP has no way to publish only into an empty queue. So who enrolls
-// publishes its own deployment and then reads the queue from its beginning: everybody finds the same message first. It
-// acknowledges its own messages unless they say something new, never another's, who may still look for them. The rest
-// goes back in order. Only one reads at a time: the queue has a single active consumer.
+// registry implements broker.Registry in a queue of its own, "drainmark.deployment", behind an exchange of the same
+// name: so enrolling needs no right to publish to the other queues. The first message in it is the deployment, and a
+// second one says that a store has been made for it. AMQP has no way to publish only into an empty queue. So who
+// enrolls publishes its own deployment and then reads the queue from its beginning: everybody finds the same message
+// first. It acknowledges its own messages unless they say something new, never another's, who may still look for them.
+// The rest goes back in order. Only one reads at a time: the queue has a single active consumer.
 type registry struct {
 	b      *Broker // never opened: only for connecting
 	queue  string

@@ -55,7 +55,7 @@ func pattern(all []right, verb, prefix string) string {
 	return "^(" + strings.Join(of, "|") + ")$"
 }
 
-// With exactly the documented rights both roles do all that they do. With one right less, that is said.
+// With exactly the documented rights both roles do all that they do. With one right less, the error says so.
 func documentedRights(t *testing.T, server *servers.RabbitMQ) {
 	backend, consumer := documented(t)
 	t.Run("all", func(t *testing.T) {

@@ -15,11 +15,11 @@ import (
 
 // queueState is what this process knows of a queue. Its methods may be called concurrently.
 //
-// A queue that has just been made must rest. RabbitMQ confirms that a queue is declared, and what is published to it,
-// before it has written down for good which member of the queue is this node's (ra_directory.erl: names.dets, up to a
-// second later). If the node is killed meanwhile, it comes back with a new, empty member, and what was confirmed is gone.
-// So nothing is published to a queue, and nobody consumes it, before it has been known for Config.Settle. A queue in
-// which there is a message, or which has a consumer, has rested: somebody else has waited before.
+// A queue that has just been made must rest. RabbitMQ confirms the declaration of a queue, and messages published to
+// it, before it has durably written which member of the queue is this node's (ra_directory.erl: names.dets, up to a
+// second later). If the node is killed meanwhile, it comes back with a new, empty member, and the confirmed messages
+// are gone. So nothing is published to a queue, and nobody consumes it, before it has been known for Config.Settle. A
+// queue in which there is a message, or which has a consumer, has rested: somebody else has waited before.
 type queueState struct {
 	name       string
 	settle     time.Duration

@@ -98,7 +98,7 @@ func warnsOfManyDeliveries(t *testing.T, server *servers.RabbitMQ) {
 	}
 	r := subscribe(t, b)
 	expect(t, r, 1, 2)
-	if err := r.Close(); err != nil { // whoever takes what arrives has ended
+	if err := r.Close(); err != nil { // the goroutine that takes deliveries has ended
 		t.Fatal(err)
 	}
 	if said := log.String(); strings.Count(said, words) != 1 || !strings.Contains(said, "queue="+b.queue(0)) || !strings.Contains(said, "redelivered=4") {
