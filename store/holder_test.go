@@ -39,7 +39,7 @@ func (s *spied) Write(ctx context.Context, w store.Write) error {
 	return s.Store.Write(ctx, w)
 }
 
-// held is a holder of partition 0 of one, and what it believes of the progress.
+// held is a holder of partition 0 of one, and its view of the progress.
 type held struct {
 	*testing.T
 	spied

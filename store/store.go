@@ -2,10 +2,9 @@
 // from a replica.
 //
 // An adapter is dumb on purpose: it reads rows and writes rows, all or nothing, after checking that the writer still
-// holds the partition and builds on the newest revision. Holder decides above it, once, what a commit makes of the
-// rows: positions, idempotency keys, the count of dead letters. The consumer decides what to commit, and does
-// de-duplication by mark, bisecting and retries. Every adapter must pass the suite storetest. CONTRIBUTING.md has the
-// checklist.
+// holds the partition and builds on the newest revision. Holder decides above it, once, how a commit changes the rows:
+// positions, idempotency keys, the count of dead letters. The consumer decides what to commit, and does de-duplication
+// by mark, bisecting and retries. Every adapter must pass the suite storetest. CONTRIBUTING.md has the checklist.
 package store
 
 import (

@@ -8,8 +8,8 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// state is all that the database holds at one moment. States and what they point to never change once they are
-// published. A change makes a new state that shares what stays the same.
+// state is all that the database holds at one moment. States and everything that they point to never change once they
+// are published. A change makes a new state that shares what stays the same.
 type state struct {
 	deployment *drainmark.Deployment
 	owners     tree[string, lease] // of those known to be alive

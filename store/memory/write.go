@@ -31,7 +31,7 @@ func (s *Store) Find(ctx context.Context, partition int, w store.Want) (store.Fo
 	return found, err
 }
 
-// found says where the log ends, and what is known of keys.
+// found says where the log ends, and which keys are known.
 func (l *log) found(keys []string) store.FoundLog {
 	found := store.FoundLog{LogInfo: l.LogInfo, Keys: map[string]store.Digest{}}
 	for _, key := range keys {
@@ -48,7 +48,7 @@ func (s *Store) Write(ctx context.Context, w store.Write) error {
 	return s.run(ctx, doing, true, func(before *state) (*state, error) { return s.db.write(before, &w) })
 }
 
-// write returns the state that the write makes of s.
+// write returns the state of s after the write.
 func (db *DB) write(s *state, w *store.Write) (*state, error) {
 	p := *s.partition(w.Partition)
 	if p.owner == "" || p.progress.Epoch != w.Epoch || p.progress.Revision != w.Revision {

@@ -62,7 +62,7 @@ func (l *lifetime) end() {
 	l.under.Wait()
 }
 
-// endpoint is a server, or whoever is the master now, and how to get in.
+// endpoint is a server, or the present master, and how to get in.
 type endpoint struct {
 	find func(ctx context.Context) (address string, err error) // is asked for every connection
 	tls  *tls.Config                                           // nil for none

@@ -98,7 +98,7 @@ func (s *Store) checkSometimes(ctx context.Context) error {
 	return nil
 }
 
-// findMaster returns the address of whoever is the master now, which is then connected to.
+// findMaster returns the address of the present master, to connect to.
 func (s *Store) findMaster(ctx context.Context) (string, error) {
 	address, err := s.target.findMaster(ctx)
 	if err == nil {

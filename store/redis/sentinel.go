@@ -136,7 +136,7 @@ func (t *target) askSentinel(ctx context.Context, address string, replicas bool)
 	return v
 }
 
-// noSentinel says of a server that knows nothing of Sentinels what it is.
+// noSentinel says what a server is that is no Sentinel.
 func noSentinel(err error) error {
 	if codeOf(err) == "ERR" && strings.Contains(err.Error(), "unknown command") {
 		return store.Misconfigured("what answers at a Sentinel's address is no Sentinel")

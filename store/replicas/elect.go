@@ -88,7 +88,7 @@ func (r *Reader) best(wanted func(*member) bool) *member {
 	return best
 }
 
-// admitted says whether what the member showed last is not older than what was shown.
+// admitted says whether the member's last state is not older than what was shown.
 func (r *Reader) admitted(m *member) bool {
 	for p := range r.floors {
 		if !r.rules.admits(r.floors[p].Load(), m.last.progress[p]) {
@@ -109,7 +109,7 @@ func (r *Reader) lower(m *member) {
 	if m == nil {
 		return
 	}
-	r.resign() // first, so that what it still answers does not raise the floors again
+	r.resign() // first, so that its late answers do not raise the floors again
 	for p := range r.floors {
 		progress := m.last.progress[p]
 		r.floors[p].Store(&floor{version: progress.Version, progress: progress})
@@ -169,7 +169,7 @@ func (r *Reader) leave(t *tenure, err error) {
 // doubt forgets what the member showed.
 func (m *member) doubt(why error) { m.last, m.previous, m.why = nil, nil, why }
 
-// report notes what came of a probe, or of opening (reader is nil), and says when to probe again.
+// report notes the outcome of a probe, or of opening (reader is nil), and says when to probe again.
 func (r *Reader) report(m *member, reader store.Reader, seen *probe, err error) time.Duration {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -218,7 +218,7 @@ func (r *Reader) emptied(m *member, err error) error {
 	return errEmptied
 }
 
-// logState logs what came of a probe or opening if that has changed.
+// logState logs the outcome of a probe or opening if that has changed.
 func (r *Reader) logState(m *member, err error) {
 	before := m.reported
 	m.reported = err

@@ -34,7 +34,7 @@ type member struct {
 	reader         store.Reader // nil while it is not open
 	last, previous *probe       // what it answered last, nil if that was an error, or it was left since
 	why            error        // why last is nil
-	reported       error        // what came of the last probe or opening
+	reported       error        // the outcome of the last probe or opening
 	complained     time.Time    // when it was last logged that a call had failed
 	answeringSince time.Time    // since when it has answered, with interruptions shorter than half of GiveUp
 	answeredAt     time.Time

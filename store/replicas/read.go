@@ -143,7 +143,7 @@ func checked[T any](ctx context.Context, r *Reader, t *tenure, partition int, as
 }
 
 // unversioned asks a member something whose answer does not tell its state, which is about n partitions. The member
-// must have reached what was shown of them before, and what it shows afterwards is taken as shown.
+// must have reached what was shown of them before, and its later answers count as shown.
 func unversioned[T any](ctx context.Context, r *Reader, t *tenure, first, n int, ask func() (T, error)) (T, error) {
 	var none T
 	for p := first; r.rules.checkBefore && p < first+n; p++ {

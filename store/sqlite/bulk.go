@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// bulk is an INSERT of many rows, in statements of a few sizes: what a statement costs besides its rows is shared.
+// bulk is an INSERT of many rows, in statements of a few sizes: the rows share the fixed cost of a statement.
 type bulk struct {
 	columns int
 	queries [len(bulkSizes)]string

@@ -59,7 +59,7 @@ func explain(path string, err error) error {
 		return store.Misconfigured("%s is damaged; bring back a copy of it: %w", path, err)
 	case codes.SQLITE_CONSTRAINT, codes.SQLITE_MISMATCH:
 		return store.Misconfigured("%s contradicts itself: somebody else has written to it, or it is damaged: %w", path, err)
-	case codes.SQLITE_ERROR: // of statements that never change, so it is what they are about
+	case codes.SQLITE_ERROR: // of statements that never change, so it is about their tables
 		return store.Misconfigured("%s has not the tables that Drainmark makes: %w", path, err)
 	case codes.SQLITE_CANTOPEN:
 		return explainOpening(path, err)

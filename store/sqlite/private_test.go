@@ -13,8 +13,8 @@ import (
 	"github.com/drainmark/drainmark"
 )
 
-// The file has everybody's messages, so a new one is its owner's alone, and so are those that SQLite puts beside it. One
-// that everybody can read is left as it is, because somebody may rely on that, but it is said.
+// The file has everybody's messages, so a new one is its owner's alone, and so are those that SQLite puts beside it.
+// One that everybody can read is left as it is, because somebody may rely on that, but there is a warning.
 func TestTheFileIsPrivate(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -80,8 +80,8 @@ const (
 	givePages = 500
 )
 
-// giveBack gives some of the free pages back. It cannot in a file that was made before it was known: SQLite has to be told
-// so before there are tables, or with a VACUUM.
+// giveBack gives some of the free pages back. It cannot in a file that an older version made: SQLite must be set so
+// before there are tables, or with a VACUUM.
 func giveBack(c *conn) (more bool, err error) {
 	bg := context.Background()
 	row, err := c.one(bg, `SELECT (SELECT freelist_count FROM pragma_freelist_count), (SELECT page_size FROM pragma_page_size),

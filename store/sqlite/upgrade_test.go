@@ -44,8 +44,8 @@ func schemaOne(t *testing.T) string {
 	return fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = 1", one, applicationID)
 }
 
-// TestAFileOfTheFirstSchemaIsUpgraded says what becomes of a file that an older version has made: a store brings it up to
-// date, with all that it holds, and until then a reader says what it waits for and that it is worth trying again.
+// TestAFileOfTheFirstSchemaIsUpgraded has a file that an older version has made: a store brings it up to date, with all
+// that it holds, and until then a reader says what it waits for and that it is worth trying again.
 func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()

@@ -186,7 +186,7 @@ func (b believing) Find(ctx context.Context, partition int, w store.Want) (store
 	return found, err
 }
 
-// after returns what a commit makes of the progress.
+// after returns the progress after a commit.
 func after(p drainmark.Progress, c store.Commit) drainmark.Progress {
 	p = p.With(c.Producers)
 	p.Revision++
