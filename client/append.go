@@ -43,10 +43,10 @@ func (c *Client) Append(ctx context.Context, log string, m Message, wait time.Du
 	return c.append(ctx, &what, 1)
 }
 
-// AppendMany appends messages in their order, with one request and one receipt. Appends of others can come to stand
-// between them only if there are more than 1,000, or megabytes. The API takes up to 10,000 messages and 8 MiB at once
-// unless it was told otherwise. Keys, errors and the wait are as with Append, but a request that failed without
-// certainty may have left any number of the first messages in the log.
+// AppendMany appends messages in their order, with one request and one receipt. Others' messages can stand between them
+// only if there are more than 1,000, or megabytes. The API takes up to 10,000 messages and 8 MiB at once unless it was
+// told otherwise. Keys, errors and the wait are as with Append, but a request that failed without certainty may have
+// left any number of the first messages in the log.
 func (c *Client) AppendMany(ctx context.Context, log string, messages []Message, wait time.Duration) (Status, error) {
 	what := call{method: http.MethodPost, path: messagesPath(log), contentType: manyType, wait: wait}
 	if len(messages) == 0 {

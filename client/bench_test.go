@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// canned answers every request with the same, without a network: what is left is the client's own cost.
+// canned answers every request with the same, without a network, to measure the client's own cost.
 type canned struct {
 	status int
 	body   []byte

@@ -100,7 +100,7 @@ func (e timeoutError) Error() string {
 }
 func (e timeoutError) Unwrap() error { return context.DeadlineExceeded }
 
-// observed tells who wants to know of a request that was made.
+// observed calls the observer, if any, with a request that was made.
 func (c *Client) observed(what *call, start time.Time, status int, err *Error) {
 	if c.observe == nil || err != nil && err.Attempts == 0 {
 		return

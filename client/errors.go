@@ -143,8 +143,8 @@ func NothingDone(err error) bool {
 	return errors.As(err, &e) && e.nothing
 }
 
-// Retryable says whether a call that failed may succeed if it is made again. It says nothing of whether that is safe:
-// see NothingDone. NotReached is not among it, because only the caller knows whether to go on waiting.
+// Retryable says whether a call that failed may succeed if it is made again. It does not say whether that is safe: see
+// NothingDone. NotReached is not among it, because only the caller knows whether to go on waiting.
 func Retryable(err error) bool {
 	var e *Error
 	return errors.As(err, &e) && e.again

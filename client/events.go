@@ -20,7 +20,7 @@ type event struct {
 type eventReader struct {
 	from  *bufio.Reader
 	limit int           // bytes of one event
-	retry time.Duration // what the stream has said last of how long to wait before it is opened again, 0 for nothing
+	retry time.Duration // the stream's last word on how long to wait before it is opened again, 0 for none
 
 	begun bool
 	long  []byte // of a line that is longer than the buffer

@@ -99,7 +99,7 @@ func ExampleClient_WaitBarrier() {
 			log.Fatal(err)
 		}
 	}
-	status, err := there.WaitBarrier(ctx) // whoever asks: it is about everything that was accepted before
+	status, err := there.WaitBarrier(ctx) // it is about everything accepted before, whoever asks
 	if err != nil {
 		log.Fatal(err)
 	}

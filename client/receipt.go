@@ -103,7 +103,7 @@ func (c *Client) status(ctx context.Context, what *call) (Status, error) {
 }
 
 // Status asks what became of a receipt's writes. It waits for at most wait (60 s, unless the server was told otherwise)
-// until they are persisted or rejected. Of a merged receipt it tells as of one, and answers with a shorter one.
+// until they are persisted or rejected. A merged receipt is treated as one, and the answer has a shorter one.
 func (c *Client) Status(ctx context.Context, receipt Receipt, wait time.Duration) (Status, error) {
 	path := "/v1/receipts/" + url.PathEscape(string(receipt))
 	return c.status(ctx, &call{method: http.MethodGet, path: path, wait: wait, repeatable: true})

@@ -123,7 +123,7 @@ func (t *tail) events(ctx context.Context, from *eventReader) error {
 			t.pace.most = max(from.retry, t.pace.least)
 		}
 		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx) // what has come already is no longer given
+			err = context.Cause(ctx) // events that have come already are no longer given
 		}
 		if err != nil {
 			return err
