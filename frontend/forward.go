@@ -69,15 +69,16 @@ func (f *Frontend) forward(w http.ResponseWriter, r *http.Request) {
 }
 
 // rewrite makes the request for a backend from that of the client. ReverseProxy has taken out the hop-by-hop headers,
-// and X-Forwarded-* and Forwarded: what a client says of itself is not passed on, and X-Forwarded-* say what is known
-// here. Host is the backend's own.
+// and X-Forwarded-* and Forwarded: a client's own values are not passed on, and X-Forwarded-* say what is known here.
+// Host is the backend's own.
 func rewrite(p *httputil.ProxyRequest) {
 	p.SetXForwarded()
 	p.Out.Host = ""
 	p.Out.URL.RawQuery = p.In.URL.RawQuery // also a malformed one: the backend says what is wrong with it
 	p.Out.Header.Del("Connection")         // the API has nothing to upgrade to
 	p.Out.Header.Del("Upgrade")
-	// Whether a page may ask is decided before: to a backend, whose host is another, every page is one of another site.
+	// It was decided before whether a page may ask: to a backend, whose host is another, every page is one of another
+	// site.
 	for _, name := range [...]string{"Origin", "Sec-Fetch-Site", "Sec-Fetch-Mode", "Sec-Fetch-Dest", "Sec-Fetch-User"} {
 		delete(p.Out.Header, name)
 	}

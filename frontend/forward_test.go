@@ -411,7 +411,7 @@ func TestAQueryThatIsTooLong(t *testing.T) {
 	}
 }
 
-// One client can ask for an answer that cannot be read. That says nothing of the backend, which answers others.
+// One client can ask for an answer that cannot be read. That says nothing about the backend, which answers others.
 func TestAnAnswerThatCannotBeRead(t *testing.T) {
 	t.Parallel()
 	large := strings.Repeat("x", maxAnswerHeader)

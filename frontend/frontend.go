@@ -1,7 +1,8 @@
 // Package frontend serves the web page, and forwards the API to the backends.
 //
 // pool.go spreads requests over the backends and decides what may be sent again, forward.go streams a request there and
-// its answer back, page.go has the page. It knows nothing of messages: what a request means is the backend's business.
+// its answer back, page.go has the page. It knows nothing about messages: a request's meaning is the backend's
+// business.
 package frontend
 
 import (

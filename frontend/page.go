@@ -72,7 +72,7 @@ func (p page) add(files embed.FS, folder, at string) {
 	})
 }
 
-// pack returns what gzip makes of a file, nil if that is not smaller.
+// pack returns a file compressed with gzip, or nil if that is not smaller.
 func pack(content []byte) []byte {
 	var packed bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&packed, gzip.BestCompression) // it is a level

@@ -51,7 +51,7 @@ func TestThePage(t *testing.T) {
 	}
 }
 
-// A page's files are sent compressed to who takes that, each form with a tag of its own.
+// A page's files are sent compressed to clients that accept that, each form with a tag of its own.
 func TestThePageIsCompressed(t *testing.T) {
 	t.Parallel()
 	s := startSite(t, Config{}, says(t, "the API").URL)
