@@ -106,8 +106,8 @@ func (c connecting) check() error {
 	return nil
 }
 
-// limit returns the number of connections. Each needs so many file descriptors. It warns if there are too few for what
-// was asked for: then it is what there are enough for, because the broker and the store need some too.
+// limit returns the number of connections. Each needs so many file descriptors. If there are too few, it warns and
+// returns as many as there are enough for, because the broker and the store need some too.
 func (c connecting) limit(each int, log *slog.Logger) int {
 	wanted := c.Connections
 	if wanted == 0 {

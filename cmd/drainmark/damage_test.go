@@ -13,8 +13,8 @@ import (
 // accepted is how many messages are in the queue that is damaged, and nowhere else.
 const accepted = 60
 
-// One bit of the queue of "up" is flipped while it does not run: what it had accepted and the queue has no more is missing,
-// and the next barrier says how much that is. Nothing vanishes without a word.
+// One bit of the queue of "up" is flipped while it does not run: accepted records that the queue has lost are missing,
+// and the next barrier says how many they are. Nothing vanishes without a word.
 func TestADamagedQueueTellsWhatItHasLost(t *testing.T) {
 	t.Parallel()
 	for how, end := range map[string]func(*program){

@@ -13,9 +13,9 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// Which deployment a role works for is recorded twice: in the store, and in the broker. The first to come, a backend or
-// a consumer, records it in the broker. The consumer makes the store for that deployment, and notes that in the broker.
-// So a store or a broker that has been emptied, or is another deployment's, is noticed at the start.
+// A role's deployment is recorded twice: in the store, and in the broker. The first to come, a backend or a consumer,
+// records it in the broker. The consumer makes the store for that deployment, and notes that in the broker. So a store
+// or a broker that has been emptied, or is another deployment's, is noticed at the start.
 
 // counting is how many partitions a deployment gets.
 type counting struct {

@@ -21,8 +21,8 @@ const (
 // alone says that the command has the process to itself. One that a test runs must not set the test's limits.
 var alone bool
 
-// limitMemory sets the process' soft limit on memory, unless GOMEMLIMIT has set it. It returns what has to be told of
-// connections that begin (1) and end (-1), also concurrently, or nil.
+// limitMemory sets the process' soft limit on memory, unless GOMEMLIMIT has set it. It returns a function to be called,
+// also concurrently, when connections begin (1) and end (-1), or nil.
 func limitMemory() (counted func(more int)) {
 	if os.Getenv("GOMEMLIMIT") != "" || !alone {
 		return nil

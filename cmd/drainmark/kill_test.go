@@ -14,7 +14,8 @@ import (
 
 var kills = flag.Int("kills", 20, "how often TestKilledUnderLoad kills")
 
-// appender is one client that appends "<client> <number> <ballast>", one after the other, and knows what became of each.
+// appender is one client that appends "<client> <number> <ballast>", one after the other, and knows the outcome of
+// each.
 type appender struct {
 	name     string
 	ballast  string
@@ -51,13 +52,13 @@ func (a *appender) run(p *program) {
 			a.accepted.Add(1)
 			time.Sleep(a.pause)
 		case 503:
-			time.Sleep(10 * time.Millisecond) // what is refused is not sent again at once
+			time.Sleep(10 * time.Millisecond) // refused messages are not sent again at once
 		}
 	}
 }
 
 // TestKilledUnderLoad kills "up" with SIGKILL at random moments under load, again and again, on the same data. After
-// each start the barrier must be exact: what was answered with success is there, once, in each client's order.
+// each start the barrier must be exact: every message answered with success is there, once, in each client's order.
 func TestKilledUnderLoad(t *testing.T) {
 	t.Parallel()
 	data := t.TempDir()

@@ -40,8 +40,8 @@ func TestUpWaitsForALock(t *testing.T) {
 	}
 }
 
-// A lock while "up" runs is logged as what it is. Writes accepted meanwhile wait, and a stop ends, though nothing can
-// be persisted.
+// A lock while "up" runs is logged as a lock. Writes accepted meanwhile wait, and a stop ends, though nothing can be
+// persisted.
 func TestALockWhileUpRuns(t *testing.T) {
 	t.Parallel()
 	data := filepath.Join(t.TempDir(), "data")

@@ -11,7 +11,7 @@ import (
 	"github.com/drainmark/drainmark/internal/servers"
 )
 
-// refusing are servers that refuse whoever is not set up for them.
+// refusing are servers that refuse clients with wrong settings.
 type refusing struct {
 	ca       string // who signed their certificates (they want one of clients too)
 	rabbit   *servers.RabbitMQ
