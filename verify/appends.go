@@ -11,7 +11,7 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// How often a client does something besides appending, in requests.
+// These are how often a client does something besides appending, in requests.
 const (
 	readBackEvery = 50
 	resendEvery   = 32  // right after it was accepted
@@ -118,7 +118,7 @@ func (w *writer) request(ctx context.Context, count int, due time.Time) error {
 	if keyed {
 		w.sendAgain(ctx, accepted{l, a.First, messages})
 	}
-	// Not all clients at once: what one reads spares the others to read so far.
+	// Not all clients at once: what one reads, the others need not read.
 	if turn := w.client * readBackEvery / w.config.Concurrency; w.requests == 0 || (w.requests+turn)%readBackEvery == 0 {
 		w.readAside(ctx, l, last, after, s.Receipt)
 	}
@@ -129,7 +129,7 @@ func (w *writer) request(ctx context.Context, count int, due time.Time) error {
 	return nil
 }
 
-// sendAgain sends now and then what was just accepted once more, or what was accepted some time ago.
+// sendAgain now and then sends once more a message that was accepted just now, or some time ago.
 func (w *writer) sendAgain(ctx context.Context, this accepted) {
 	if w.random.IntN(resendEvery) == 0 {
 		w.resend(ctx, this)

@@ -26,7 +26,7 @@ func appendsOf(t *testing.T, dir string) []history.Append {
 	return h.Appends
 }
 
-// Each attempt that failed is in the history, as what it was, also if a later one was accepted.
+// Each failed attempt is in the history with its true outcome, even if a later one was accepted.
 func TestTheHistorySaysWhenAttemptsFailed(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

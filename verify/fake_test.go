@@ -46,7 +46,7 @@ type faults struct {
 	changeBy       func(*stored)  //
 	reverseLines   bool           // the lines of a request stand in reverse order
 	ignoreKeys     bool           // idempotency keys mean nothing
-	doubleUnkeyed  bool           // what has no key is appended twice
+	doubleUnkeyed  bool           // a message without a key is appended twice
 	keepOnClear    int            // a clear leaves so many messages
 	resetOnClear   bool           // positions begin again at 1 after a clear
 	early          int            // a barrier is reached when so many operations are still in the queue
@@ -94,7 +94,7 @@ type stored struct {
 	name        string // "client/number", or ""
 }
 
-// letter is what was rejected: the operation in the queue, and what it says of itself.
+// letter is a rejected record: the operation in the queue, and its dead letter.
 type letter struct {
 	operation int
 	ID        string `json:"id"`

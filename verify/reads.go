@@ -47,8 +47,8 @@ const (
 // reopen is how many messages are followed at most before the stream is left, and another one opened where it was.
 const reopen = 500
 
-// tails are those who follow the logs, from the third step until they have come to where the logs end. The zero value has
-// none.
+// tails are the followers of the logs, from the third step until they have reached the end of the logs. The zero value
+// has none.
 type tails struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -74,8 +74,8 @@ func (ts *tails) end() {
 	ts.running.Wait()
 }
 
-// catchUp waits until all who follow a log have come to where it ends, writes down who does not get there because nothing
-// comes for long, and ends them all. Of a log that is cleared, the end may never be shown to them.
+// catchUp waits until all followers of a log have reached its end, writes down those that do not because nothing comes
+// for long, and ends them all. They may never see the end of a log that is cleared.
 func (ts *tails) catchUp(ctx context.Context, stuckAfter time.Duration) error {
 	defer ts.end()
 	for _, t := range ts.all {
@@ -232,7 +232,7 @@ func (r *runner) readAgain(ctx context.Context) error {
 	return r.listLetters(ctx)
 }
 
-// readAll reads all logs from a target. One that does not answer for long is given up, and the run cannot come to the
+// readAll reads all logs from a target. One that does not answer for long is given up, and the run cannot end with the
 // verdict that all is well.
 func (r *runner) readAll(ctx context.Context, final, target, limit int) error {
 	r.read.Store(0)
@@ -309,7 +309,7 @@ const (
 	settlers   = 32
 )
 
-// settle asks what became of the appends whose outcome is not known, and of those that must be rejected.
+// settle asks for the outcome of the appends whose outcome is not known, and of those that must be rejected.
 func (r *runner) settle(ctx context.Context) error {
 	asking, ctx := errgroup.WithContext(ctx)
 	asking.SetLimit(settlers)

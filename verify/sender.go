@@ -12,7 +12,7 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// sender sends appends, and writes down what became of them. Its methods may be called by many goroutines.
+// sender sends appends, and writes down their outcomes. Its methods may be called by many goroutines.
 type sender struct {
 	recorder *recorder
 	logs     []*log
@@ -91,7 +91,7 @@ func (s *sender) send(ctx context.Context, l *log, a *history.Append, messages [
 	return last, nil
 }
 
-// sent writes down what became of an append.
+// sent writes down the outcome of an append.
 func (s *sender) sent(a *history.Append, receipt client.Receipt) {
 	if a.Attempts == 1 {
 		a.Attempts = 0

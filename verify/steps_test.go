@@ -17,8 +17,7 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// Of a clear whose answer was that its outcome is not known, the deployment may make something later, behind the run's first
-// messages.
+// A clear whose outcome was unknown may take effect later, behind the run's first messages.
 func TestTheFirstClearMayComeLate(t *testing.T) {
 	t.Parallel()
 	r := runAgainst(t, &fake{lag: 30, faults: faults{lateClear: 150}}, nil)

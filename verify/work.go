@@ -16,7 +16,7 @@ import (
 	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
-// How many there are of those who do not append, in a mixed workload, and how often they ask.
+// These are how many clients do not append, in a mixed workload, and how often they ask.
 const (
 	readers      = 2
 	readerPause  = 30 * time.Millisecond // at most
@@ -135,8 +135,9 @@ func (r *runner) healthy(ctx context.Context) error {
 	return nil
 }
 
-// writeAll lets all clients append until they are through. With a rate, what is due before the end of the appending is sent
-// even if that is late, for as long as the patience lasts and open does: whoever leaves it out hides a stall.
+// writeAll lets all clients append until they are through. With a rate, what is due before the end of the appending is
+// sent even if that is late, for as long as the patience lasts and open does, because leaving it out would hide a
+// stall.
 func (r *runner) writeAll(ctx, open, stopping context.Context) error {
 	p := &pacer{rate: r.config.Rate, begun: time.Now(), until: r.deadline}
 	if p.rate > 0 && !p.until.IsZero() {

@@ -77,7 +77,7 @@ func (c *calls) add(call *history.Call) {
 
 func (c *calls) sort() { slices.Sort(c.success) }
 
-// between says what became of the calls that were sent between two times.
+// between says how the calls ended that were sent between two times.
 func (c *calls) between(from, until time.Duration) Traffic {
 	var t Traffic
 	for _, call := range c.sent {

@@ -46,7 +46,7 @@ func (v *view) checkReached(p *Promise, l *logView, r *history.Read, b *history.
 		return // what it counts follows from it
 	}
 	least, most := uint64(before.messages), uint64(l.all.sentBefore(r.End)+l.strange)
-	if v.End == nil { // what was under way when the run was broken off is not written
+	if v.End == nil { // calls under way when the run was broken off are not written
 		most = math.MaxUint64
 	}
 	if len(l.clears) == 0 && (r.Total < least || r.Total > most) {
@@ -110,8 +110,8 @@ func (v *view) highest(index int) (history.Message, time.Duration) {
 }
 
 // checkPending checks the receipts of unknown appends that said "pending" or "stalled" behind the last barrier,
-// although all was there, in front of what that barrier was for. Of an append that was sent several times, another
-// attempt, whose receipt got lost, may have been the one that was done.
+// although all was there, in front of what that barrier was for. If an append was sent several times, another attempt,
+// whose receipt got lost, may have been the one that was done.
 func (v *view) checkPending(p *Promise) {
 	for i := range v.Appends {
 		a := &v.Appends[i]

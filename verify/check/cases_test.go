@@ -358,7 +358,7 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// checkExamples checks that whatever is said to be broken has examples that say something.
+// checkExamples checks that every promise called broken has meaningful examples.
 func checkExamples(t *testing.T, r Result) {
 	t.Helper()
 	for _, p := range r.Promises {

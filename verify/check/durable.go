@@ -75,7 +75,7 @@ func (v *view) checkPresent(p *Promise, a *history.Append) (lost int) {
 	return lost
 }
 
-// checkIntact checks that what is in a log is as it was sent.
+// checkIntact checks that the messages in a log are as they were sent.
 func checkIntact(p *Promise, l *logView) {
 	for i := range l.Places {
 		if s := &l.Places[i]; s.Known && s.Damaged {

@@ -15,7 +15,7 @@ type passed struct {
 	newest []uint64        // of each client: the highest number
 }
 
-// checkOrder checks P3: what was answered before something else was sent stands before it, whoever sent the two, and
+// checkOrder checks P3: a message that was answered before another was sent stands before it, whoever sent the two, and
 // the messages of one request stand in their order.
 func (v *view) checkOrder() Promise {
 	p, checked := newPromise("P3", "order"), 0

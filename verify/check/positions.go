@@ -9,7 +9,7 @@ import (
 )
 
 // checkPositions checks P4: positions follow each other without gaps up to the last one, go on behind a clear, and
-// never come to mean another message.
+// never change their message.
 func (v *view) checkPositions() Promise {
 	p, pages, tails, stuck := newPromise("P4", "positions"), 0, 0, ""
 	for i := range v.Reads {

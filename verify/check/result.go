@@ -54,7 +54,7 @@ type Result struct {
 	Foreign Strangers `json:"foreign"`
 }
 
-// Appends counts what became of the messages that were sent. Messages is the sum of Done, Refused and Unknown.
+// Appends counts the outcomes of the messages that were sent. Messages is the sum of Done, Refused and Unknown.
 type Appends struct {
 	Messages  int `json:"messages"`
 	Clients   int `json:"clients"`
@@ -110,7 +110,7 @@ type Window struct {
 	Reads   Traffic `json:"reads"`
 }
 
-// Traffic is what became of calls.
+// Traffic counts the outcomes of calls.
 type Traffic struct {
 	Sent    int `json:"sent"`
 	Done    int `json:"done"`

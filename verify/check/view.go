@@ -66,7 +66,7 @@ func newView(h *history.History) *view {
 	}
 	for i := range h.Logs {
 		v.logs[i] = logView{LogView: &h.Logs[i], index: i, cleared: never}
-		if l := &v.logs[i]; h.End == nil && l.Clears { // what was under way when the run was broken off is not written
+		if l := &v.logs[i]; h.End == nil && l.Clears { // calls under way when the run was broken off are not written
 			l.clears = append(l.clears, clearing{&history.Clear{Call: history.Call{Outcome: history.Unknown}, Log: i}, never})
 			l.cleared, l.until = 0, never
 		}
@@ -188,7 +188,7 @@ func (v *view) excused(a *history.Append) bool {
 }
 
 // group names those among which order is promised that a call belongs to. It is not known for one that was sent several
-// times: what was done may be another attempt than the one that was answered.
+// times: another attempt than the one answered may have been done.
 func (v *view) group(c *history.Call) (name string, known bool) {
 	if v.Run.Ordered {
 		return "", true
@@ -338,7 +338,7 @@ func (v *view) measure() {
 					v.lows[i] = position
 				}
 			}
-			if position != 0 || !l.read() && !v.letters[m] && !hopeless(a, m) { // what is in no log after all is P1's matter
+			if position != 0 || !l.read() && !v.letters[m] && !hopeless(a, m) { // messages in no log are P1's matter
 				accepted++
 			}
 		}

@@ -14,7 +14,7 @@ import "time"
 // Version is that of the format. A file of a higher one cannot be read.
 const Version = 1
 
-// Outcome is what became of a call, as far as its client can know.
+// Outcome is how a call ended, as far as its client can know.
 type Outcome string
 
 // The outcomes.
@@ -93,8 +93,8 @@ type Append struct {
 	// or the append conflicts: "persisted", "rejected", "pending" or "stalled", or empty if nothing was heard. In the
 	// file it is a line of its own.
 	Settled string `json:"-"`
-	// SettledBehind is how many of History.Reads were before that in the file: what they showed was there when the receipt
-	// was asked, and what later ones show is as it said.
+	// SettledBehind is how many of History.Reads were before that in the file: their messages were there when the
+	// receipt was asked for, and later reads show what it said.
 	SettledBehind int `json:"-"`
 }
 

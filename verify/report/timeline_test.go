@@ -261,7 +261,7 @@ func TestTimesThatAreNoneAreInTheFirstBucket(t *testing.T) {
 	expect(t, "accepted", column(line, func(b *bucket) int { return b.Accepted }), 1, 0, 0, 0)
 }
 
-// With a rate, an append that had to wait for its turn has taken as long as whoever wanted it had to wait.
+// With a rate, an append that had to wait for its turn has taken as long as its client had to wait.
 func TestAnAppendTakesFromWhenItWasDue(t *testing.T) {
 	t.Parallel()
 	a := history.Append{Call: history.Call{Start: 5 * time.Second, End: 7 * time.Second}}

@@ -11,7 +11,7 @@ import (
 	"github.com/drainmark/drainmark/verify/internal/format"
 )
 
-// meanings say what each promise is, to somebody who knows nothing of queues.
+// meanings say what each promise is, to somebody who knows nothing about queues.
 var meanings = map[string]string{
 	"P1": "When the service has said yes to a message, that message is never lost.",
 	"P2": "Each message that was accepted is in its list once. It is never there twice, whatever had to be sent again.",
