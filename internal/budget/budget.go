@@ -8,7 +8,7 @@ import "sync/atomic"
 type Budget struct {
 	limit   int64
 	used    atomic.Int64
-	refused atomic.Int64 // what whoever was refused last would hold, 0 if somebody got something since
+	refused atomic.Int64 // what the caller refused last would hold, 0 if somebody got something since
 }
 
 // New returns a budget of so much, which must be above 0.

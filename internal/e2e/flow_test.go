@@ -128,7 +128,7 @@ func (p *person) drewTheBacklog() {
 	})()`)
 }
 
-// Dead letters are listed, looked at, tried again and discarded, and what came of that is said as it is.
+// Dead letters are listed, looked at, tried again and discarded, and the page shows the true outcome.
 func TestFlowOfDeadLetters(t *testing.T) {
 	t.Parallel()
 	_, url := startUp(t)

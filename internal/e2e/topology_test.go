@@ -120,7 +120,7 @@ func (o *topology) addProgram(name string, p *program) {
 }
 
 // serve writes the directory's files, and answers its commands in the background, one after the other, by handing them
-// to whoever runs handle: processes are started and stopped by one goroutine.
+// to the goroutine that runs handle: processes are started and stopped by one goroutine.
 func (o *topology) serve() {
 	o.t.Helper()
 	var err error

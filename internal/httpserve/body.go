@@ -95,7 +95,7 @@ func (b *body) finish(drop bool) bool {
 		return true
 	}
 	if !drop {
-		_ = b.control.SetReadDeadline(time.Unix(1, 0)) // whoever still reads is to stop
+		_ = b.control.SetReadDeadline(time.Unix(1, 0)) // a handler that still reads must stop
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -119,7 +119,7 @@ type bodyWriter struct {
 	body    *body
 	expects bool // the client waits for a word before it sends the body
 	begun   bool
-	closes  bool // what is left of the body is not read
+	closes  bool // the rest of the body is not read
 }
 
 func (w *bodyWriter) WriteHeader(status int) {

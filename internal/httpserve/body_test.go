@@ -271,7 +271,7 @@ func TestAnswersHaveHeadersForBrowsers(t *testing.T) {
 		}
 	})})
 	for path, policy := range map[string]string{"/": "default-src 'none'; frame-ancestors 'none'", "/page": "a page's own"} {
-		for range 2 { // what a handler sets for one answer is not there in the next
+		for range 2 { // headers that a handler sets for one answer are not in the next
 			answer, err := s.client.Get("http://" + s.address + path)
 			if err != nil {
 				t.Fatal(err)

@@ -12,9 +12,9 @@ import (
 // writeTime is how long a client may take to accept one write, unless the handler has said another time.
 const writeTime = 10 * time.Second
 
-// A connection whose client may still be sending when it is closed is read on for a while after the answer, and what
-// comes is dropped. Closed at once, the client's system would be told to forget the answer too: many clients send all of
-// a request before they read.
+// A connection whose client may still be sending when it is closed is read on for a while after the answer, and input
+// is dropped. Closed at once, the client's system would be told to forget the answer too: many clients send all of a
+// request before they read.
 const (
 	lingerTime    = 30 * time.Second // at most
 	lingerSilence = 2 * time.Second  // without a byte
@@ -74,8 +74,8 @@ func (c *conn) readHeader(p []byte) bool {
 	return c.server.headers.Add(int64(len(p))) <= c.server.headerBytes
 }
 
-// endReading has net/http read nothing more, so that what follows is never taken for a request. If lingers is set, what
-// the client still sends is dropped for a while when the connection is closed.
+// endReading has net/http read nothing more, so that what follows is never taken for a request. If lingers is set,
+// input from the client is dropped for a while when the connection is closed.
 func (c *conn) endReading(lingers bool) {
 	if c == nil {
 		return

@@ -2,8 +2,7 @@
 // share and what no handler can do for itself.
 //
 // listener.go bounds the connections, conn.go and handler.go the time and memory of requests whose header or body is
-// incomplete, and what becomes of a body that no handler reads. errors.go has net/http's errors in the log, and stop.go
-// the end.
+// incomplete, and bodies that no handler reads. errors.go has net/http's errors in the log, and stop.go the end.
 package httpserve
 
 import (

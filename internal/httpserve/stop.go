@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// StoppingHeader is on every answer of a server that is stopping: whoever chooses between servers goes elsewhere.
+// StoppingHeader is on every answer of a server that is stopping: clients that choose between servers go elsewhere.
 const StoppingHeader = "Drainmark-Stopping"
 
 // Stop is how a server ends, so that no client meets a connection that is closed on its request:

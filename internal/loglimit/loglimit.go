@@ -1,4 +1,4 @@
-// Package loglimit keeps the number of log lines apart from the number of events. Of one kind of trouble it logs the
+// Package loglimit keeps the number of log lines apart from the number of events. For one kind of trouble it logs the
 // first event, then how many there were every interval, and at last that it is over.
 package loglimit
 
@@ -14,7 +14,7 @@ import (
 // interval is the least time between two lines of one Limiter.
 const interval = 10 * time.Second
 
-// Limiter logs one kind of event. It starts no goroutine, so what was left out is told with the next line. Its methods
+// Limiter logs one kind of event. It starts no goroutine, so the next line tells how many were left out. Its methods
 // may be called concurrently.
 type Limiter struct {
 	log     *slog.Logger

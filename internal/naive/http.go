@@ -97,7 +97,8 @@ func received(body io.Reader, contentType string) (messages []message, err error
 	}
 }
 
-// read returns a page of whatever the replica has. It knows nothing of receipts: it may be from before one's own write.
+// read returns a page of whatever the replica has. It knows nothing about receipts: it may be from before one's own
+// write.
 func (s *Server) read(w http.ResponseWriter, r *http.Request) {
 	log := r.PathValue("log")
 	list, err := s.load(r.Context(), s.replica, log)

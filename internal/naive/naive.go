@@ -1,6 +1,6 @@
 // Package naive is how a queue in front of a database begins: what everybody builds first, and what most keep. It
 // speaks the same HTTP API as Drainmark, over RabbitMQ and Redis, so that the same tests can say what it loses and how
-// it lies. Nothing in it is wrong on purpose: each choice is a common one, and what it costs is said beside it.
+// it lies. Nothing in it is wrong on purpose: each choice is a common one, and its cost is noted beside it.
 //
 // It is a server for tests. It has no part in Drainmark.
 package naive
@@ -41,7 +41,7 @@ const (
 
 const (
 	lockTime = 2 * time.Second       // more than a write takes (but a consumer paused for longer writes all the same)
-	lockPoll = 10 * time.Millisecond // a lock that is waited for like this goes to whoever is lucky
+	lockPoll = 10 * time.Millisecond // a lock that is waited for like this goes to a lucky waiter
 )
 
 // Config says what a Server uses. AMQP and Redis must be set.
@@ -97,8 +97,8 @@ func New(c Config) (*Server, error) {
 
 // open makes the queue and begins to consume.
 func (s *Server) open(ctx context.Context) (err error) {
-	// No confirms: what the broker had not stored when it died was answered with 202 all the same. And it is a classic
-	// queue, on one disk. Since RabbitMQ 3.13 its messages are not synced.
+	// No confirms: messages that the broker had not stored when it died were answered with 202 all the same. And it is
+	// a classic queue, on one disk. Since RabbitMQ 3.13 its messages are not synced.
 	if s.channel, err = s.connection.Channel(); err != nil {
 		return fmt.Errorf("opening a channel: %w", err)
 	}
@@ -129,7 +129,7 @@ func (s *Server) Close() error {
 }
 
 // Lost returns a channel that has something, or is closed, once the broker's connection has ended. It is not made
-// again: whoever supervises the process starts it again.
+// again: the process's supervisor starts it again.
 func (s *Server) Lost() <-chan *amqp.Error { return s.lost }
 
 // consume persists one message after the other.
@@ -150,7 +150,7 @@ func (s *Server) consume(ctx context.Context, deliveries <-chan amqp.Delivery) {
 		default:
 			err = d.Ack(false)
 		}
-		if err != nil { // the connection is gone: what is in the database comes again, and is appended again
+		if err != nil { // the connection is gone: messages in the database come again, and are appended again
 			slog.Error("acknowledging a message", "log", d.Type, "error", err)
 		}
 	}

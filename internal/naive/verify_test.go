@@ -33,7 +33,7 @@ func verified(t *testing.T, s *stack) {
 		var out bytes.Buffer
 		_ = verify.Print(result, &out)
 		t.Logf("%s acknowledgement: %v\n%s", ack, err, out.String())
-		// Which promise it is that breaks first depends on luck: a clear that overtakes a message ends the run at once.
+		// Luck decides which promise breaks first: a clear that overtakes a message ends the run at once.
 		if result.Verdict != check.Broken {
 			t.Errorf("%s acknowledgement: the verdict is %s", ack, result.Verdict)
 		}

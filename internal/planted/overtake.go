@@ -20,7 +20,7 @@ import (
 func overtakeUnseen(b broker.Broker) broker.Broker { return overtaking{Broker: b, ordered: true} }
 
 const (
-	overtakeReady = 50 * time.Millisecond  // what comes within this time was ready
+	overtakeReady = 50 * time.Millisecond  // batches that come within this time were ready
 	overtakeMost  = 32                     // batches, at most: a broker that forgets may not deliver more
 	overtakeFor   = 500 * time.Millisecond // how much later the overtaken come, so that it can be seen
 )
@@ -55,7 +55,7 @@ type overtaken struct {
 	until       time.Time       // when what is held is delivered
 	lastHeld    uint64          // the tag of the last one that is
 	newest      broker.Delivery // of all of them, as the broker delivered them
-	passing     bool            // what is acknowledged is passed on
+	passing     bool            // acknowledgements are passed on
 }
 
 // gather receives what is ready and puts it in its new order.

@@ -1,9 +1,9 @@
-// Package planted has faults that a program can be built with on purpose: each breaks a promise as a real mistake would.
-// They are there to try whoever claims to find such mistakes, "drainmark verify" first of all.
+// Package planted has faults that a program can be built with on purpose: each breaks a promise as a real mistake
+// would. They are there to test tools that claim to find such mistakes, "drainmark verify" first of all.
 //
 // A fault is a decorator around a seam (broker.Broker, store.Store, store.Reader) or around backend.Service. Only
 // cmd/drainmark puts them in, and only if it is built with the tag "planted". A program that is built without it does
-// not contain this package. Which fault it is, the environment variable says when the program starts.
+// not contain this package. An environment variable names the fault when the program starts.
 package planted
 
 import (

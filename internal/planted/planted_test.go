@@ -197,7 +197,7 @@ func overtakenByFence(w *world) string {
 	if b.read(log) != "a" {
 		harm = "a barrier is reached without what another backend had accepted"
 	}
-	a.persist(a.append(log, "b")) // what was overtaken comes after all, and everything goes on
+	a.persist(a.append(log, "b")) // overtaken batches come after all, and everything goes on
 	if got := b.read(log); got != "a b" {
 		w.Errorf("in the end the log holds %q", got)
 	}

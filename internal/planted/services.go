@@ -62,7 +62,7 @@ func (s direct) clear(ctx context.Context, r *drainmark.Record) error {
 	}
 }
 
-// commit commits the clear under the claim of whoever holds the partition, who then claims it anew.
+// commit commits the clear under the claim of the partition's holder, which then claims it anew.
 func (s direct) commit(ctx context.Context, holder *store.Holder, partition int, r *drainmark.Record) error {
 	progress, err := s.process.reader.Progress(ctx, partition)
 	if err != nil {

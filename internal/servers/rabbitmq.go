@@ -197,7 +197,8 @@ func (r *RabbitMQ) Eval(expressions string) string {
 	if err != nil {
 		r.t.Fatalf("reading what protects the node: %v", err)
 	}
-	// Of two callers with the same name, a node cuts one off. Theirs is the same by default, and with -r within a second.
+	// A node cuts off one of two callers with the same name. Theirs is the same by default, and with -r within a
+	// second.
 	caller := fmt.Sprintf("caller%d-%d", os.Getpid(), callers.Add(1))
 	cmd := exec.CommandContext(ctx, program(r.t, "erl_call", "erlang-base"),
 		"-sname", r.Node, "-h", caller, "-c", string(cookie), "-e")
