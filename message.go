@@ -36,7 +36,7 @@ type DeadLetter struct {
 	Reason     string
 	SetAsideAt time.Time
 	Attempts   int       // how often it has been tried
-	Discarded  bool      // only the reason is kept, for whoever holds its receipt
+	Discarded  bool      // only the reason is kept, for holders of its receipt
 	AcceptedAt time.Time // by the backend's clock, or else when the broker stored it, zero if not known
 	// Payload is the batch that a retry applies, as EncodeBatch writes it: of one record, or a broker message as it came,
 	// which could not be decoded. Nil if it is not kept.

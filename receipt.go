@@ -69,7 +69,7 @@ func (r Receipt) Merge(other Receipt) (Receipt, error) {
 				merged.Epochs = map[int]uint64{}
 			}
 			if before, ok := merged.Epochs[partition]; ok && before != epoch {
-				epoch = 0 // no epoch is 0: whoever asks next has to send a new fence
+				epoch = 0 // no epoch is 0: the next backend asked has to send a new fence
 			}
 			merged.Epochs[partition] = epoch
 		}

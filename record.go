@@ -157,7 +157,7 @@ const (
 	MaxBatchRecords = 100_000
 )
 
-// DecodeBatch reads what EncodeBatch wrote. The records' bodies share data's memory. Any other input, and what is over
+// DecodeBatch reads what EncodeBatch wrote. The records' bodies share data's memory. Any other input, and input over
 // the limits of a batch, gives an error of KindInvalid and never more memory than a small multiple of its own length.
 func DecodeBatch(data []byte) (*Batch, error) {
 	if len(data) > MaxBatchBytes {
