@@ -259,7 +259,7 @@ func TestFeedsHaveOneLimit(t *testing.T) {
 		for _, f := range followed {
 			f.got(s, want...)
 		}
-		s.follow("log-3", 0).got(s, want...) // most of it is no longer kept
+		s.follow("log-3", 0).got(s, want...) // most messages are no longer kept
 		for _, stop := range s.stop[2:] {
 			stop()
 		}

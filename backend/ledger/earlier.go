@@ -19,7 +19,7 @@ type Earlier struct {
 	name     string
 }
 
-// errDamaged is of a ledger, or a part of it, that cannot be read. Nobody knows what it had said.
+// errDamaged says that a ledger, or a part of one, cannot be read. Nobody knows what it had said.
 var errDamaged = errors.New("the ledger is damaged")
 
 // Read returns what earlier producers of the deployment have left in the directory. Ledgers of other deployments, and

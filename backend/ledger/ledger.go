@@ -3,8 +3,8 @@
 // A process that dies takes with it which records it had accepted. The queue shows that only as far as it is whole: if
 // its end is cut off, nothing that is left tells so. The ledger does. It is a file for each producer, which has for
 // each partition how far the producer's sequences are confirmed. It is written before anybody is told, and is not
-// synced then: the death of a process loses none of it. It is synced once a second, so what the machine's power takes
-// are the last moments: then the ledger says less than was confirmed, never more.
+// synced then: the death of a process loses nothing. It is synced once a second, so what the machine's power takes are
+// the last moments: then the ledger says less than was confirmed, never more.
 package ledger
 
 import (
