@@ -144,7 +144,7 @@ func wrongPort(ctx context.Context, address string) error {
 }
 
 // explainConnect tells apart what somebody has to change before a connection can be made. The server's complaint about
-// our certificate comes as a text, because the TLS library exports no more of it.
+// our certificate comes as a text, because the TLS library exports no more.
 func explainConnect(err error) error {
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError

@@ -223,7 +223,7 @@ const (
 )
 
 // explainTLS tells apart what somebody has to change about TLS. The server's complaint about our certificate comes as a
-// text, because the client library keeps no more of it.
+// text, because the client library keeps no more.
 func explainTLS(err error) error {
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError

@@ -14,7 +14,7 @@ var parameters = []string{
 }
 
 // parseURL splits a URL with several hosts into URLs with one. Its errors show only parts of the URL that cannot be a
-// password. net/url's own quote all of it.
+// password. net/url's own quote the whole URL.
 func parseURL(from string) ([]endpoint, error) {
 	scheme, rest, ok := strings.Cut(from, "://")
 	if !ok || scheme != "amqp" && scheme != "amqps" {
