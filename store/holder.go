@@ -322,8 +322,9 @@ func (d *draft) append(i int, op *Operation) {
 	}})
 }
 
-// use says whether the record is the first with its key. A record of the same commit may be the first, which the store may
-// refuse when it is written. Then nothing is written, and the consumer has those judged anew that were refused because of it.
+// use says whether the record is the first with its key. A record of the same commit may be the first, which the store
+// may refuse when it is written. Then nothing is written, and the consumer has the records judged anew that were
+// refused because of the first.
 func (d *draft) use(i int, l *logDraft, r *drainmark.Record) bool {
 	digest := d.holder.digester.of(r)
 	switch known, ok := l.keys[r.Key]; {

@@ -122,7 +122,7 @@ func TestAHolderRemembersWhereLogsEnd(t *testing.T) {
 	}
 }
 
-// What only repeats what the log has is no write to it: nobody has to read it again.
+// A repetition of what the log has is no write: nobody has to read the log again.
 func TestAHolderLeavesLogsAloneThatGetNothing(t *testing.T) {
 	t.Parallel()
 	h := hold(t)

@@ -17,7 +17,7 @@ import (
 )
 
 // States of a server in which it does not do what is asked, besides those that package store tells apart. All of them
-// can pass; what was asked has not been done, except with errUnconfirmed.
+// can pass. The request has not been carried out, except with errUnconfirmed.
 var (
 	// errReplica: the server is a replica now. The next call asks the Sentinels, if there are any, for the new master.
 	errReplica = errors.New("this server is a replica")
