@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// The error of a failed append, for each way in which it can fail.
+// These are the errors of a failed append, for each way in which it can fail.
 func TestFailures(t *testing.T) {
 	t.Parallel()
 	html := "<html>somebody else's</html>"

@@ -20,8 +20,8 @@
 //
 // Without [Config.Retry], a call is one request. With it, a call that failed is made again where that does no harm:
 // reading and asking always, appending because each append then has an idempotency key, and everything else only if it
-// was certainly not done. Every call fails with an [Error], and [NothingDone] says whether it certainly did nothing:
-// otherwise a failed append may be in the log, or get there later.
+// was certainly not done. The error of a failed call is an [Error], and [NothingDone] says whether the call certainly
+// did nothing. Otherwise a failed append may be in the log, or get there later.
 //
 // docs/http-api.md describes what is behind each method.
 package client
