@@ -125,7 +125,7 @@ const incompleteBody = "the request's body did not arrive whole, or too slowly"
 type requestBody struct {
 	from    io.Reader
 	bodies  *budget.Budget // of the memory for all bodies
-	taken   int64          // of it
+	taken   int64          // of the body
 	held    []byte         // its beginning
 	whole   bool           // held is the whole body
 	touched atomic.Bool    // something behind its beginning has been read
