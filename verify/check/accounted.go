@@ -38,8 +38,8 @@ func (v *view) checkAccounted() Promise {
 	return p.judged(fmt.Sprintf("%s appends that had to be rejected, and %s dead letters", format.Thousands(conflicting), format.Thousands(len(v.Letters))), "")
 }
 
-// checkRejected checks an append that went with another message's idempotency key, or has messages that the store refuses.
-// What is in a log is P2's matter.
+// checkRejected checks an append that went with another message's idempotency key, or has messages that the store
+// refuses. P2 judges the messages in a log.
 func (v *view) checkRejected(p *Promise, a *history.Append) {
 	l, why := &v.logs[a.Log], "its idempotency key was another message's"
 	if !a.Conflicts {

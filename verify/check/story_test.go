@@ -154,7 +154,7 @@ func (s *story) conflict(start, end int, first string) *history.Append {
 	return a
 }
 
-// unfit adds an accepted append of so many messages, of which the store refuses one.
+// unfit adds an accepted append of so many messages. The store refuses one of them.
 func (s *story) unfit(first string, count int, refused uint64) *history.Append {
 	a := s.append(done, 10, 20, first, count)
 	a.Unfit = []uint64{refused}

@@ -99,7 +99,7 @@ type Append struct {
 }
 
 // Resend is an append that was sent once more, with the same keys, after it had been accepted: as by a client that has
-// lost the answer. Whatever the answer, it must have no effect.
+// lost the answer. It must have no effect, whatever the answer.
 type Resend struct {
 	Call
 	First uint64 `json:"first"` // of the append that it repeats

@@ -113,7 +113,7 @@ func load(from io.Reader, ahead uint64) (*History, error) {
 	return h, nil
 }
 
-// New begins a history without a file, for who keeps the run in memory.
+// New begins a history without a file, for a run that is kept in memory.
 func New(run Run) (*History, error) {
 	h := &History{backends: map[string]string{}, ahead: maxAhead}
 	return h, h.begin(run)

@@ -2,8 +2,8 @@
 // the verdict as JSON (verdict.json) and as JUnit XML (junit.xml), and a page that explains it (index.html).
 //
 // The page is one file that needs nothing else. timeline.go computes what its figure shows, chart.go says how, and the
-// page's script draws it with uPlot; page.go and words.go say the rest. The names of outside things in it (a fault's output, a counter-example)
-// are not trusted: they are escaped, and nothing but the page's own script can run.
+// page's script draws it with uPlot. page.go and words.go do the rest. The names of outside things in it (a fault's
+// output, a counter-example) are not trusted: they are escaped, and nothing but the page's own script can run.
 package report
 
 import (
