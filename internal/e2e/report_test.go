@@ -14,7 +14,7 @@ import (
 	"github.com/drainmark/drainmark/verify/report"
 )
 
-// writeReport writes the page of a run of ten minutes with so many faults, one of which is called <b>, and returns its URL.
+// writeReport writes the page of a run of ten minutes with so many faults, one of them called <b>, and returns its URL.
 func writeReport(t *testing.T, faults int) string {
 	t.Helper()
 	var lines bytes.Buffer

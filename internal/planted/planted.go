@@ -103,8 +103,8 @@ func Faults() []Fault { return slices.Clone(faults) }
 type Process struct {
 	fault  *Fault
 	open   func(context.Context) (store.Store, error)
-	master store.Store  // the process's own; nil if it has none
-	reader store.Reader // the process's own; nil if it has none
+	master store.Store  // the process's own, nil if it has none
+	reader store.Reader // the process's own, nil if it has none
 }
 
 // New plants the fault of that name, or none if the name is empty. An unknown name is an error of KindMisconfigured.

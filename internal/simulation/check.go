@@ -10,7 +10,7 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// What the history does not tell, or is checked here in another way besides: docs/adr/0033-one-judge.md says why.
+// These checks look at what the history does not tell, or check it in another way. See docs/adr/0033-one-judge.md.
 
 // checkEnd reads everything behind the last barriers, through each backend that is alive, and checks every promise.
 func (w *World) checkEnd(ctx context.Context) {

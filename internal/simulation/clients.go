@@ -10,7 +10,7 @@ import (
 	"github.com/drainmark/drainmark/verify/history"
 )
 
-// sent is an append of a client: what the history says of it, and what the history has no need of.
+// sent is an append of a client, with data that the history does not need.
 type sent struct {
 	history.Append
 	key     string
@@ -47,7 +47,7 @@ func (w *World) client(ctx context.Context, number, count int) {
 	}
 }
 
-// append sends one append; with a key it tries again, through any backend, while the outcome is not known.
+// append sends one append. With a key it tries again, through any backend, while the outcome is not known.
 func (w *World) append(ctx context.Context, number int, place string, first uint64) *sent {
 	a := &sent{Append: history.Append{Call: w.call(number, nil), Log: w.dice.intn(place+" log", len(logNames)), First: first}}
 	a.Count = 1 + w.dice.intn(place+" size", 5)
@@ -122,8 +122,8 @@ func (w *World) clear(ctx context.Context, number int, place string) {
 	w.record(history.Line{Clear: c})
 }
 
-// barrier asks for a barrier, waits a while, and when it is reached reads everything there once, without its receipt. What
-// the store loses at this very moment is nobody's fault.
+// barrier asks for a barrier, waits a while, and when it is reached reads everything there once, without its receipt. A
+// loss by the store at this very moment is nobody's fault.
 func (w *World) barrier(ctx context.Context, number int, place string) {
 	b := w.anyBackend(place + " backend")
 	asked := w.call(number, b)

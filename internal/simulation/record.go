@@ -67,7 +67,7 @@ func (w *World) mustAdd(err error) {
 	}
 }
 
-// recordBarrier adds a barrier with what was said of it at last. Held says that all final readings are from behind it.
+// recordBarrier adds a barrier with its last answer. Held says that all final readings are from behind it.
 func (w *World) recordBarrier(asked history.Call, s backend.Status, held bool) history.Barrier {
 	b := history.Barrier{Call: asked, State: string(s.State), Reason: s.Reason, Missing: s.Missing, Held: held}
 	b.End, b.Outcome = w.since(), history.Unknown
@@ -85,7 +85,7 @@ func (w *World) recordBarrier(asked history.Call, s backend.Status, held bool) h
 // most is how many messages a page has at most: more than a schedule has.
 const most = 1000
 
-// read reads a log from its beginning, and fills in what the history says of it. A log that nobody has written to is empty.
+// read reads a log from its beginning, and fills in its part of the history. A log that nobody has written to is empty.
 func (w *World) read(ctx context.Context, b *backendProcess, r *history.Read, need *drainmark.Receipt, wait time.Duration) ([]history.Seen, error) {
 	page, err := messages(ctx, b, logNames[r.Log], need, wait)
 	if err != nil {
