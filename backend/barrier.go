@@ -18,7 +18,8 @@ import (
 // consumer writes into the store after the opening and before it commits anything. So the epoch is noted before the
 // fence is published, and if the progress that holds the fence has another, another fence is sent.
 //
-// Nor is a barrier reached while the progress has holes: those are accepted records that the broker did not deliver.
+// A barrier is also not reached while the progress has holes: those are accepted records that the broker did not
+// deliver.
 
 // fence is one partition's part of a barrier.
 type fence struct {

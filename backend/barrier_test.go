@@ -88,7 +88,7 @@ func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		close(queue.gate) // it subscribes: what the other one held goes behind the fence
+		close(queue.gate) // it subscribes: the other one's batches go behind the fence
 		time.Sleep(time.Second)
 		if page, err := b.Messages(t.Context(), "log", 0, 10, nil, 0); drainmark.KindOf(err) != drainmark.KindNotFound || !b.tracker.partitions[0].snapshot().Holds(receipt.Runs[0]) {
 			t.Errorf("the case is not the one to be tested: the fence should be persisted and the record not; %d messages (%v)", len(page.Messages), err)

@@ -17,7 +17,7 @@ func (b *budget) take(n int) bool {
 	for {
 		used := b.used.Load()
 		if used+int64(n) > b.limit {
-			if int64(n) <= b.limit { // what can never fit says nothing of the others
+			if int64(n) <= b.limit { // a request that can never fit says nothing about others
 				b.refused.Store(int64(n))
 			}
 			return false

@@ -19,8 +19,8 @@ import (
 // somebody may hold a receipt for. It shows the gap, as the marker of a live backend does. Until all that is done, no
 // barrier of the partition is reached.
 //
-// This is right only where nothing of an earlier process can still be on its way, and the broker keeps the order: in a
-// process that has its broker within.
+// This is right only if no record of an earlier process can still be on its way, and the broker keeps the order: with
+// an embedded broker.
 
 // accounting is what is known of the earlier processes.
 type accounting struct {

@@ -65,7 +65,7 @@ func (f *feed) add(page *store.Page, most int) (more bool, grown int) {
 		f.ready, f.last = true, page.Log.LastPosition
 	}
 	if len(page.Messages) > 0 {
-		if page.Messages[0].Position != f.last+1 { // what was between has been cleared
+		if page.Messages[0].Position != f.last+1 { // the messages between have been cleared
 			f.messages, f.bytes = nil, 0
 		}
 		for i := range page.Messages {

@@ -28,7 +28,8 @@ type unseen struct {
 	waited time.Duration // since the last marker, or 0 before the first
 }
 
-// due says whether a marker is to be sent: nothing of this backend was persisted or published for a while.
+// due says whether a marker is to be sent, because none of this backend's records were persisted or published for a
+// while.
 func (u *unseen) due(now time.Time, first uint64, accepted, published time.Time, stallAfter time.Duration) bool {
 	switch {
 	case first == 0:

@@ -47,7 +47,7 @@ func (s *subscription) Next(ctx context.Context) ([]drainmark.Message, error) {
 			if err != nil || len(messages) > 0 {
 				return messages, err
 			}
-			if s.position > position { // what was between has been cleared
+			if s.position > position { // the messages between have been cleared
 				continue
 			}
 		}
