@@ -12,7 +12,7 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// commit commits the plan. A retry or discard of a dead letter is a commit of its own, because what it does depends on
+// commit commits the plan. A retry or discard of a dead letter is a commit of its own, because its effect depends on
 // what the store has then. The records before and behind it go into as few commits as possible. Only the last one moves
 // the cursor: until then, redelivered records are dropped by their marks.
 //
