@@ -11,7 +11,7 @@ import (
 func TestMeeting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMeeting(3)
-		var steps []string // of who holds a meeting, which is one at a time
+		var steps []string // of the holder of a meeting (one at a time)
 		step := func(s string) func() { return func() { steps = append(steps, s) } }
 		var running sync.WaitGroup
 		for i, rounds := range []int{1, 2, 2} {

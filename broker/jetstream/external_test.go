@@ -50,7 +50,7 @@ func TestAStreamWithOtherSettingsIsRefusedAndSaysWhatToDo(t *testing.T) {
 			if err := admin.conn.js.DeleteStream(bounded(t), c.Name); err != nil {
 				t.Fatal(err)
 			}
-			b, err := Open(bounded(t), config) // what was wrong has been put right
+			b, err := Open(bounded(t), config) // the fault has been put right
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -390,7 +390,7 @@ func awaitWell(t *testing.T, b *Broker) {
 	}
 }
 
-// secured is a server with TLS, and who signed its certificate.
+// secured is a server with TLS, and its certificate's signer.
 type secured struct {
 	*servers.RabbitMQ
 	ca *servers.Authority
