@@ -119,7 +119,7 @@ func (h *Holder) Commit(ctx context.Context, c Commit) (Committed, error) {
 	return Committed{KeyDuplicates: d.duplicates}, nil
 }
 
-// remember takes up what a commit has made of the logs, and what it has found.
+// remember takes up the logs' ends after a commit, and what the commit has found.
 func (h *Holder) remember(d *draft) {
 	h.version.Revision++
 	if len(h.heads)+len(d.order) > maxHeads {

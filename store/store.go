@@ -101,11 +101,11 @@ type Store interface {
 	// that were silent for the longest time, MaxSilent at most.
 	Silent(ctx context.Context, partition int, age time.Duration) ([]drainmark.ProducerID, error)
 
-	// Sweep deletes a bounded number of things of the partition that nobody can see: messages that were cleared, keys
-	// that are older than s.Keys, the progress of those of s.Forget whose last record is older than s.Producers, and
-	// discarded dead letters that are older than that and of no producer that is in the progress. The progress's Clock
-	// tells what is old, in the same step: a store that has lost its tail deletes nothing that only the lost part made
-	// old, and a named producer that has published since is kept. It says whether there is more. It needs no claim.
+	// Sweep deletes a bounded number of things of the partition that nobody can see: cleared messages, keys older than
+	// s.Keys, the progress of producers in s.Forget whose last record is older than s.Producers, and discarded dead
+	// letters that are older than that and whose producer is not in the progress. The progress's Clock tells what is
+	// old, in the same step: a store that has lost its tail deletes nothing that only the lost part made old, and a
+	// named producer that has published since is kept. It says whether there is more. It needs no claim.
 	Sweep(ctx context.Context, s Sweep) (more bool, err error)
 
 	// Close ends what is under way and frees everything. A second call does nothing.

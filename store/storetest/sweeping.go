@@ -228,7 +228,7 @@ func (w *world) sweep(s store.Sweep) {
 
 func (w *world) sweepWith(handle store.Store, s store.Sweep) {
 	w.Helper()
-	if s.Producers > 0 { // the broker keeps nothing of anybody
+	if s.Producers > 0 { // the broker keeps nothing from any producer
 		s.Forget = w.silent(s.Partition, s.Producers)
 	}
 	for range 100_000 {
