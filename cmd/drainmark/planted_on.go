@@ -25,7 +25,7 @@ var process = sync.OnceValues(func() (*planted.Process, error) {
 	return planted.New(os.Getenv(planted.Variable), openPlantedStore)
 })
 
-// checkPlanted says what is planted, or why nothing can be. Only when it returned nil may the others be called.
+// checkPlanted says what is planted, or why nothing can be. The others may be called only when it returned nil.
 func checkPlanted(log *slog.Logger) error {
 	p, err := process()
 	if err != nil {
