@@ -218,8 +218,8 @@ func (r *runner) readFirst(ctx context.Context) error {
 	return r.readAll(ctx, 1, r.readers[0], firstPages)
 }
 
-// readAgain is step 6: what became of the appends whose outcome is not known, everything once more, from every other target,
-// or the same, and the dead letters.
+// readAgain is step 6: it asks for the outcome of appends whose outcome is not known, reads everything once more, from
+// every other target, or the same, and lists the dead letters.
 func (r *runner) readAgain(ctx context.Context) error {
 	if err := r.settle(ctx); err != nil {
 		return err

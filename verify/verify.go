@@ -33,7 +33,7 @@ import (
 	"github.com/drainmark/drainmark/verify/report"
 )
 
-// DefaultLog is the log that a run uses unless it is told otherwise: its own, so that nothing of anybody's is cleared.
+// DefaultLog is the log that a run uses unless it is told otherwise: its own, so that nobody's messages are cleared.
 const DefaultLog = "drainmark-verify"
 
 // HistoryFile is the name of the history in a run's folder.
@@ -164,10 +164,10 @@ func (c *Config) checkLimits() error {
 // errTimeout is why a run's context ends when its time is over.
 var errTimeout = errors.New("the run's time is over")
 
-// Run verifies a deployment and judges what it saw. The result says what was found, even when an error is returned
-// besides: the error says why the run could not be done to its end (a bad Config, ErrUnreachable, a canceled ctx,
-// answers that are not the API's, a folder that cannot be written). A run that runs out of time, or in whose end the
-// deployment stands still, is not an error. It is inconclusive, or broken by what it saw until then.
+// Run verifies a deployment and judges what it saw. The result says what was found, even when an error is returned too.
+// The error says why the run could not be done to its end (a bad Config, ErrUnreachable, a canceled ctx, answers that
+// are not the API's, a folder that cannot be written). A run that runs out of time, or in whose end the deployment
+// stands still, is not an error. It is inconclusive, or broken by what it saw until then.
 //
 // Everything that Run starts has ended when it returns.
 func Run(ctx context.Context, config Config) (check.Result, error) {

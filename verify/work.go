@@ -135,8 +135,8 @@ func (r *runner) healthy(ctx context.Context) error {
 	return nil
 }
 
-// writeAll lets all clients append until they are through. With a rate, what is due before the end of the appending is
-// sent even if that is late, for as long as the patience lasts and open does, because leaving it out would hide a
+// writeAll lets all clients append until they are through. With a rate, messages due before the end of the appending
+// are sent even if that is late, for as long as the patience lasts and open does, because leaving it out would hide a
 // stall.
 func (r *runner) writeAll(ctx, open, stopping context.Context) error {
 	p := &pacer{rate: r.config.Rate, begun: time.Now(), until: r.deadline}

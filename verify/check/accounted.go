@@ -76,7 +76,7 @@ func (v *view) checkReceipt(p *Promise, a *history.Append) {
 		}
 	}
 	switch {
-	case placed == a.Count && (a.Conflicts || a.Attempts > 1 || letters > 0): // what is in both is found by checkLetter
+	case placed == a.Count && (a.Conflicts || a.Attempts > 1 || letters > 0): // checkLetter finds messages that are in both
 	case placed == a.Count:
 		p.broken(func() Violation {
 			return l.of(first, v.place(first), a.End, "not in the log, for its receipt said rejected", "in the log, and nothing of it a dead letter")

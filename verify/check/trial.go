@@ -34,8 +34,8 @@ type waiting struct {
 	waited   time.Duration // how long it had, since the trial's begin
 }
 
-// checkAvailable checks P7: while a fault is in force under which appends must be accepted, no attempt to append is
-// refused or ends unknown, even if a later one does not, each is answered in time, and they do not all wait for the
+// checkAvailable checks P7 while a fault is in force under which appends must be accepted: no attempt to append is
+// refused or ends unknown, even if a later one succeeds. Each is answered in time, and they do not all wait for the
 // heal. Effects of another fault, under which appends need not be accepted, are not held against the deployment.
 func (v *view) checkAvailable() Promise {
 	p, faults := newPromise("P7", "available"), v.faults()

@@ -1,6 +1,6 @@
-// Package history is what a run of verify saw: every call with its start and end, what was asked, what was answered, and
-// its outcome, written to a file while it happens (writer.go), and read back for the checks (load.go), now or years
-// later. identity.go says how a message is known by its body.
+// Package history is what a run of verify saw: every call with its start and end, what was asked, what was answered,
+// and its outcome. It is written to a file while it happens (writer.go), and read back for the checks (load.go), now or
+// years later. identity.go says how a message is known by its body.
 //
 // The file has one JSON object a line, with one member, whose name says what the line is: "run" is the first line,
 // "end" the last one of a run that was not broken off, and the types of this file say what is between. Lines come in

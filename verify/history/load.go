@@ -246,7 +246,7 @@ func (h *History) addText(r Read) error {
 	return h.AddRead(r, seen)
 }
 
-// AddRead takes up a read, and what it saw into the log's table: seen is that, in place of r.Seen.
+// AddRead takes up a read, and enters what it saw, which is seen in place of r.Seen, into the log's table.
 func (h *History) AddRead(r Read, seen []Seen) error {
 	if err := h.checkLog(r.Log); err != nil {
 		return err

@@ -93,7 +93,7 @@ func (t *timeline) values(of func(*bucket) value) []value {
 	return values
 }
 
-// levels returns what is sure of a level, and what is not as a series of its own. It is nil if nothing is known.
+// levels returns the sure part of a level, and the unsure part as a series of its own. It is nil if nothing is known.
 func (t *timeline) levels(class, sure, unsure string, of func(*bucket) (level, value)) []series {
 	s := series{Class: class, Name: sure, Skip: make([]bool, len(t.Buckets)), Values: t.values(func(b *bucket) value {
 		if l, v := of(b); l.Known {

@@ -164,7 +164,7 @@ func span(d time.Duration) string {
 	}
 }
 
-// units writes a duration in a large unit, and what is left in a small one.
+// units writes a duration in a large unit, and the rest in a small one.
 func units(d, large time.Duration, largeName string, small time.Duration, smallName string) string {
 	text := format.Thousands(int(d/large)) + largeName
 	if rest := d % large / small; rest > 0 {
