@@ -22,7 +22,7 @@ func (b *Budget) Grow(has, wants int64) bool {
 	n := wants - has
 	if b.used.Add(n) > b.limit {
 		b.used.Add(-n)
-		if wants <= b.limit { // what never fits says nothing of others
+		if wants <= b.limit { // a size that never fits says nothing about others
 			b.refused.Store(wants)
 		}
 		return false

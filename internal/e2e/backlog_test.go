@@ -119,7 +119,7 @@ type drainWatch struct {
 	master  *servers.Redis
 	queues  func() int
 	barrier string
-	pending int // what the backlog was at the last look
+	pending int // the backlog at the last look
 
 	looks, tooLow, zero, missingAtZero int
 	pauses                             int

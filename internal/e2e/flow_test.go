@@ -227,7 +227,7 @@ func manyLetters(t *testing.T, p *person, url string) {
 	p.until("all are still there", there(45))
 }
 
-// lostAnswers settles letters, and what is said of that gets lost.
+// lostAnswers settles letters, and the answers get lost.
 func lostAnswers(t *testing.T, p *person) {
 	t.Helper()
 	discard := func(worse string) {

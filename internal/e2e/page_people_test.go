@@ -100,7 +100,7 @@ const asRabbitMQ = `{"pending":{"records":0,"exact":false},"ready":{"records":3,
 	"backend":"b","partitions":[{"partition":0,"pending":{"records":0,"exact":false},"ready":{"records":3,"exact":true},"in_flight":null,
 	"oldest_pending_seconds":null,"owner":"c","epoch":"1","revision":1,"cursor":"1","producers":1,"persisted":7,"missing":[],"stalled":null}]}`
 
-// The headline says no more than is known, and what is known is shown, where the broker cannot count what waits.
+// If the broker cannot count what waits, the headline says no more than is known, and the page shows the known values.
 func TestFlowWhereTheBrokerCannotCount(t *testing.T) {
 	t.Parallel()
 	_, up := startUp(t)

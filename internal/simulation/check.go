@@ -41,7 +41,7 @@ func (w *World) checkEnd(ctx context.Context) {
 		record, _ := l.Record()
 		w.record(history.Line{Letter: &history.Letter{Message: identify(record.Body).String(), Reason: l.Reason}})
 	}
-	if settled { // what was accepted is persisted, clears too
+	if settled { // all accepted records are persisted, clears too
 		for i := range w.history.Clears {
 			if c := &w.history.Clears[i]; c.Outcome == history.Done {
 				c.Settled = string(backend.Persisted)
@@ -192,7 +192,7 @@ func (a *sent) isDated() bool {
 	return true
 }
 
-// checkFates checks that what was tried again is there, once, and what was discarded is not.
+// checkFates checks that retried messages are there, once, and discarded ones are not.
 func (w *World) checkFates(ctx context.Context, b *backendProcess, fate map[string]drainmark.RecordKind) {
 	shown := map[string]int{}
 	for _, log := range logNames {
