@@ -25,18 +25,22 @@ import (
 
 // Limits bound what a consumer holds and waits for. The zero value of a field means its default.
 type Limits struct {
-	Lease             time.Duration // of a claim (default 5 s)
-	HandOver          time.Duration // until a partition given up is taken (default 200 ms, at most a third of Lease)
-	CommitRecords     int           // a commit takes whole batches until it has so many records (default 2,000)
-	CommitBytes       int           // or so many bytes (default 8 MiB)
-	CommitTimeout     time.Duration // of one attempt to commit, claim or read (default 10 s)
-	OpenTimeout       time.Duration // of one attempt to subscribe, elections included (default 20 s)
-	Drain             time.Duration // for what is in hand when Run is to end (default 5 s)
-	GapTries          int           // openings in a row that show the same gap before it is passed (default 5)
-	GapWait           time.Duration // the longest wait between two of them (default 1 s)
-	Sweep             time.Duration // between two sweeps of the store (default 5 s)
-	KeyRetention      time.Duration // of an idempotency key after its commit (default 25 h, promised are 24 h)
-	ProducerRetention time.Duration // of receipts after their producer's last record (default 7 days)
+	Lease         time.Duration // of a claim (default 5 s)
+	HandOver      time.Duration // until a partition given up is taken (default 200 ms, at most a third of Lease)
+	CommitRecords int           // a commit takes whole batches until it has so many records (default 2,000)
+	CommitBytes   int           // or so many bytes (default 8 MiB)
+	CommitTimeout time.Duration // of one attempt to commit, claim or read (default 10 s)
+	OpenTimeout   time.Duration // of one attempt to subscribe, a broker's election included (default 20 s)
+	Drain         time.Duration // for what is in hand when Run is to end (default 5 s)
+	GapTries      int           // openings in a row that show the same gap before it is passed (default 5)
+	GapWait       time.Duration // the longest wait between two of them (default 1 s)
+	Sweep         time.Duration // between two sweeps of the store (default 5 s)
+
+	// KeyRetention is how long an idempotency key is kept after its commit (default 25 h). It is good for 24 h at least.
+	KeyRetention time.Duration
+	// ProducerRetention is how long receipts are good after their producer's last record (default 7 days). See
+	// drainmark.KeptFor for how long the producer is kept.
+	ProducerRetention time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
