@@ -111,7 +111,7 @@ func (w *World) read(ctx context.Context, b *backendProcess, r *history.Read, ne
 // messages reads a page from the beginning of a log.
 func messages(ctx context.Context, b backend.Service, log string, need *drainmark.Receipt, wait time.Duration) (store.Page, error) {
 	page, err := b.Messages(ctx, log, 0, most, need, wait)
-	page.Release() // the step that it counts for is over
+	page.Release() // it need no longer count against a limit
 	if drainmark.KindOf(err) == drainmark.KindNotFound {
 		err = nil
 	}
