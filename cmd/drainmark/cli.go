@@ -161,6 +161,9 @@ func (l listening) check() error {
 			return badSetting(limit.name, limit.value, "it must be above 0")
 		}
 	}
+	if l.MessageBytes > drainmark.MaxBatchBytes-batchRoom {
+		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("it must be %d or less", drainmark.MaxBatchBytes-batchRoom))
+	}
 	if l.PublishAttempt < 0 {
 		return badSetting("publish-attempt", l.PublishAttempt, "it must be above 0")
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/store"
+	"golang.org/x/sys/unix"
 )
 
 // A role's deployment is recorded twice: in the store, and in the broker. The first to come, a backend or a consumer,
@@ -167,6 +170,29 @@ func deploymentOf(ctx context.Context, s interface {
 		return drainmark.Deployment{}, nil
 	}
 	return d, opening("store", err)
+}
+
+// mayMake says, where a store would be a new file, whether one may be made: a start that is refused must not leave an empty
+// one, which would pass for a store that somebody has emptied. So the broker has to answer first, and must not know
+// another store. What is there already is judged when it has been opened.
+func (c founding) mayMake(r *role, url string, open openRegistry) error {
+	path, ok := strings.CutPrefix(url, "sqlite:")
+	absent := func() bool {
+		_, missing := os.Stat(path)
+		closed := unix.Access(filepath.Dir(path), unix.W_OK) // or there is no such directory: opening the store tells it better
+		return errors.Is(missing, os.ErrNotExist) && closed == nil
+	}
+	if !ok || !absent() {
+		return nil
+	}
+	recorded, err := open.awaitEnrolled(r, c.wanted())
+	if err == nil {
+		err = c.fits(recorded.Deployment)
+	}
+	if err == nil && recorded.Stored && !c.NewStore && absent() { // another consumer may have made it just now
+		err = errEmptied
+	}
+	return err
 }
 
 // settle returns the deployment of a store's master, which it makes if it is empty, and records it in the broker.

@@ -187,7 +187,18 @@ func (c *upCommand) Run(a *app) error {
 // start opens broker and store and runs backend and consumer on them until the role ends.
 func (c *upCommand) start(r *role) error {
 	counted := limitMemory()
+	settings := brokerSettings{storage: c.storage, retention: c.retention, log: r.log}
+	server, err := jetstream.Start(r.ctx, jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
+	if err != nil {
+		return opening("broker", err)
+	}
+	defer server.Close()
+	r.Go(func() error { return brokenServer(r.ctx, server.Broken(), r.log) })
+	registry := func(ctx context.Context) (broker.Registry, error) { return server.Registry(ctx) }
 	path := "sqlite:" + filepath.Join(c.Data, "store.db")
+	if err := c.mayMake(r, path, registry); err != nil {
+		return err
+	}
 	master, err := awaitStore(r, path, 0)
 	if err != nil {
 		return err
@@ -198,14 +209,7 @@ func (c *upCommand) start(r *role) error {
 		return err
 	}
 	defer reader.Close()
-	settings := brokerSettings{storage: c.storage, retention: c.retention, log: r.log}
-	server, err := jetstream.Start(r.ctx, jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
-	if err != nil {
-		return opening("broker", err)
-	}
-	defer server.Close()
-	r.Go(func() error { return brokenServer(r.ctx, server.Broken(), r.log) })
-	deployment, err := c.settle(r, master, func(ctx context.Context) (broker.Registry, error) { return server.Registry(ctx) })
+	deployment, err := c.settle(r, master, registry)
 	if err != nil {
 		return err
 	}
@@ -334,13 +338,16 @@ func (c *consumerCommand) Run(a *app) error {
 }
 
 func (c *consumerCommand) start(r *role) error {
+	registry := registryAt(c.Broker, brokerSettings{storage: c.storage, retention: c.retention, log: r.log})
+	if err := c.mayMake(r, c.Store, registry); err != nil {
+		return err
+	}
 	master, err := awaitStore(r, c.Store, c.Wait)
 	if err != nil {
 		return err
 	}
 	defer master.Close()
-	settings := brokerSettings{storage: c.storage, retention: c.retention, log: r.log}
-	deployment, err := c.settle(r, master, registryAt(c.Broker, settings))
+	deployment, err := c.settle(r, master, registry)
 	if err != nil {
 		return err
 	}
@@ -425,11 +432,14 @@ type company struct {
 	ledger   string                          // the directory of the ledgers, for an embedded broker, empty for none
 }
 
+// batchRoom is how many bytes of a broker's message are kept for what is not a message's body.
+const batchRoom = 4096
+
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
 // goes first, so that everything that it has accepted is still carried out.
 func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, delay time.Duration, l listening, keep retention, with company) error {
-	if room := min(queue.Traits().MaxPayload, drainmark.MaxBatchBytes); int(l.MessageBytes)+4096 > room {
-		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which 4096 are ours", room))
+	if room := min(queue.Traits().MaxPayload, drainmark.MaxBatchBytes); int(l.MessageBytes)+batchRoom > room {
+		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which %d are ours", room, batchRoom))
 	}
 	b, err := backend.New(backend.Config{
 		Broker: queue, Reader: reader, Deployment: d.Deployment, Unmade: d.unmade, Late: d.late, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
