@@ -17,7 +17,8 @@ import (
 func TestTheStreamsAreInTheDomainOfTheURL(t *testing.T) {
 	t.Parallel()
 	port := freePorts(t, 1)[0]
-	hub := startNATS(t, natsSettings{More: fmt.Sprintf("jetstream { domain: hub }\nleafnodes { listen: '127.0.0.1:%d' }", port)}, Options{})
+	hub := startNATS(t, natsSettings{More: fmt.Sprintf(
+		"jetstream { domain: hub }\nleafnodes { listen: '127.0.0.1:%d' }", port)}, Options{})
 	leaf := startNATS(t, natsSettings{More: fmt.Sprintf(
 		"jetstream { domain: leaf }\nleafnodes { remotes: [{ url: 'nats-leaf://127.0.0.1:%d' }] }", port)}, Options{})
 	config := Config{Options: Options{Partitions: 1, MaxBytes: 1 << 20}, URL: leaf.url + "?domain=hub"}

@@ -10,6 +10,7 @@
 package fault
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -112,7 +113,8 @@ func (f Fault) checkFields() error {
 	case f.Heal != "" && f.For == 0:
 		return fmt.Errorf("heal = %s: it needs \"for\", which says when to heal", shown(f.Heal))
 	case f.Writes && f.For == 0:
-		return errors.New("writes = true: it needs \"for\", the time in which appends must be accepted: without it there is none to judge")
+		return errors.New("writes = true: it needs \"for\", the time in which appends must be accepted: " +
+			"without it there is none to judge")
 	case f.Check == "" && f.Within != 0:
 		return fmt.Errorf("within = %v: it is the time of a \"check\", which is missing", f.Within)
 	}
@@ -121,7 +123,8 @@ func (f Fault) checkFields() error {
 			return fmt.Errorf("%s = %s: it cannot have control characters", v.name, shown(v.value))
 		}
 	}
-	err := errors.Join(checkTime("every", f.Every), checkTime("at", f.At), checkTime("for", f.For), checkTime("within", f.Within))
+	err := cmp.Or(checkTime("every", f.Every), checkTime("at", f.At), checkTime("for", f.For),
+		checkTime("within", f.Within))
 	if n := len(marshal(f.text())); err == nil && n > MaxText {
 		err = fmt.Errorf("%d bytes as text: it can have %d", n, MaxText)
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/drainmark/drainmark/verify/check"
 )
 
-// A figure is the time line as panels that share one time axis, with the faults as bands. The page's template writes its
-// texts, and the page's script the rest.
+// A figure is the time line as panels that share one time axis, with the faults as bands. The page's template writes
+// its texts, and the page's script the rest.
 type figure struct {
 	Buckets int        `json:"buckets"`
 	Width   float64    `json:"width"`  // of a bucket, in seconds
@@ -68,7 +68,8 @@ func newFigure(t *timeline, faults []check.Window) *figure {
 		Panels: []*panel{
 			t.throughput(), t.backlog(),
 			t.latency("Until accepted", "No append was accepted.", func(b *bucket) *latencies { return &b.Accept }),
-			t.latency("Until visible", "Nobody was watching when messages became visible.", func(b *bucket) *latencies { return &b.Visible }),
+			t.latency("Until visible", "Nobody was watching when messages became visible.",
+				func(b *bucket) *latencies { return &b.Visible }),
 			t.failures(),
 		},
 	}
@@ -133,7 +134,9 @@ func (t *timeline) throughput() *panel {
 
 func (t *timeline) backlog() *panel {
 	p := &panel{Title: "Backlog, records"}
-	p.Series = t.levels("backlog", "exact", "at least", func(b *bucket) (level, value) { return b.Backlog, value(b.Backlog.Value) })
+	p.Series = t.levels("backlog", "exact", "at least", func(b *bucket) (level, value) {
+		return b.Backlog, value(b.Backlog.Value)
+	})
 	if p.Series == nil {
 		p.Note = "No backend has said what its backlog is."
 	}
