@@ -17,7 +17,7 @@ func TestAnswersHaveOneLimit(t *testing.T) {
 	t.Parallel()
 	const limit = 2 * store.PageBytes
 	running(t, Limits{AnswerBytes: limit}, 1, func(s *system) {
-		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+		s.DB.Refuse = func(log string, m *drainmark.Message) (string, bool) {
 			return "no", log == "refused"
 		}
 		s.drain()

@@ -84,7 +84,7 @@ func TestBarrierSaysWhatIsSetAside(t *testing.T) {
 func TestReceiptSaysWhichRecordsAreRejected(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {
-		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+		s.DB.Refuse = func(log string, m *drainmark.Message) (string, bool) {
 			return "no", len(m.Body) > 0 && m.Body[0] == 'b'
 		}
 		s.drain()
@@ -115,7 +115,7 @@ func markOf(r drainmark.Receipt, index uint64) string {
 func TestDeadLettersAreSettledInBulk(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 4, func(s *system) {
-		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+		s.DB.Refuse = func(log string, m *drainmark.Message) (string, bool) {
 			return "too bad", strings.HasPrefix(string(m.Body), "bad")
 		}
 		s.drain()
@@ -167,7 +167,7 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 			}
 		}
 		count(LetterFilter{}, 211)
-		s.db.Refuse = nil
+		s.DB.Refuse = nil
 		found, calls := 0, 0
 		for after := ""; ; calls++ {
 			settled, err := s.Settle(s.Context(), drainmark.Retry, LetterFilter{Reason: "too bad"}, after, 1000)

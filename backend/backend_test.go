@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -18,6 +16,7 @@ import (
 	"github.com/drainmark/drainmark/consumer"
 	"github.com/drainmark/drainmark/store"
 	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/drainmark/drainmark/test/testbed"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -63,17 +62,13 @@ func (r *countingReader) Rejected(ctx context.Context, partition int, runs []dra
 	return r.Reader.Rejected(ctx, partition, runs, each)
 }
 
-// system is a backend and a consumer on memory adapters, in a bubble.
+// system is a bed with a backend, and a consumer as soon as it is to drain.
 type system struct {
-	*testing.T
+	*testbed.Bed
 	*Backend
-	server  *brokermemory.Server
-	db      *storememory.DB
 	replica *storememory.Replica
 	reader  *countingReader
-	drain   func()
-	stop    []func()
-	logged  lines
+	undrain func() // stops the consumer
 
 	feedBytes *peak
 }
@@ -94,28 +89,6 @@ func (p *peak) Set(value float64) {
 	p.Gauge.Set(value)
 }
 
-// lines are the lines of a log.
-type lines struct {
-	mu  sync.Mutex
-	all []string
-}
-
-func (l *lines) Write(line []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.all = append(l.all, string(line))
-	return len(line), nil
-}
-
-// about returns the lines that have a text in them, and forgets all.
-func (l *lines) about(text string) []string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	found := slices.DeleteFunc(l.all, func(line string) bool { return !strings.Contains(line, text) })
-	l.all = nil
-	return found
-}
-
 func running(t *testing.T, limits Limits, partitions int, test func(*system)) {
 	runningOn(t, brokermemory.Options{Partitions: partitions, Ordered: true}, limits, test)
 }
@@ -126,53 +99,32 @@ func replaying(t *testing.T, limits Limits, test func(*system)) {
 }
 
 func runningOn(t *testing.T, options brokermemory.Options, limits Limits, test func(*system)) {
-	partitions := options.Partitions
-	synctest.Test(t, func(t *testing.T) {
-		s := &system{T: t, db: storememory.NewDB()}
-		s.server = brokermemory.NewServer(options)
-		d := drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: partitions}
-		master := s.db.Store()
-		if _, err := master.Init(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-		s.replica = s.db.Replica()
+	testbed.Run(t, options, func(b *testbed.Bed) {
+		s := &system{Bed: b, replica: b.DB.Replica()}
 		s.reader = &countingReader{Reader: s.replica.Reader()}
-		client := s.server.Connect()
 		var err error
-		s.Backend, err = New(Config{Broker: client, Reader: s.reader, Deployment: d, Limits: limits, Logger: slog.New(slog.NewTextHandler(&s.logged, nil))})
+		s.Backend, err = New(Config{Broker: b.Connect(), Reader: s.reader, Deployment: b.Deployment, Limits: limits, Logger: b.Logger()})
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.feedBytes = &peak{Gauge: s.metrics.feedBytes}
 		s.metrics.feedBytes = s.feedBytes
-		s.start(s.Backend.Run)
-		s.drain = func() {
-			c := consumer.New(consumer.Config{Broker: s.server.Connect(), Store: master, Owner: "consumer", Partitions: partitions, Logger: quiet()})
-			s.start(c.Run)
-		}
-		defer func() {
-			for _, stop := range s.stop {
-				stop()
-			}
-		}()
+		b.Start(s.Backend.Run)
 		test(s)
 	})
 }
 
-func (s *system) start(run func(context.Context)) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); run(ctx) }()
-	s.stop = append(s.stop, func() { cancel(); <-ended })
+// drain starts a consumer.
+func (s *system) drain() {
+	c := consumer.New(consumer.Config{
+		Broker: s.Connect(), Store: s.DB.Store(), Owner: "consumer", Partitions: s.Deployment.Partitions, Logger: quiet(),
+	})
+	s.undrain = s.Start(c.Run)
 }
 
 func (s *system) append(log string, texts ...string) drainmark.Receipt {
 	s.Helper()
-	var records []drainmark.Record
-	for _, text := range texts {
-		records = append(records, drainmark.Record{Kind: drainmark.Append, Log: log, Body: []byte(text), AcceptedAt: time.Now()})
-	}
-	r, err := s.Append(s.Context(), log, records)
+	r, err := s.Append(s.Context(), log, testbed.Appends(log, texts...))
 	if err != nil {
 		s.Fatal(err)
 	}
@@ -220,7 +172,7 @@ func TestReceiptOfRejectedAndItsRetry(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {
 		var cured atomic.Bool
-		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+		s.DB.Refuse = func(log string, m *drainmark.Message) (string, bool) {
 			return "no", string(m.Body) == "bad" && !cured.Load()
 		}
 		s.drain()
@@ -264,7 +216,7 @@ func TestReceiptOfRejectedAndItsRetry(t *testing.T) {
 func TestDeadLettersArePagedOverPartitions(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 4, func(s *system) {
-		s.db.Refuse = func(log string, m *drainmark.Message) (string, bool) { return "no", true }
+		s.DB.Refuse = func(log string, m *drainmark.Message) (string, bool) { return "no", true }
 		s.drain()
 		for i := range 20 {
 			s.append(fmt.Sprint("log-", i), "x", "y")

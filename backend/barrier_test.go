@@ -57,19 +57,10 @@ func publishHeld(t *testing.T, server *brokermemory.Server) {
 // reached: the epoch that it noted was the claim's, and every subscription has its own.
 func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		server := brokermemory.NewServer(brokermemory.Options{})
-		db := storememory.NewDB()
-		d := drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 1}
-		_, _ = db.Store().Init(t.Context(), d)
-		b, err := New(Config{Broker: server.Connect(), Reader: db.Reader(), Deployment: d, Logger: quiet()})
-		if err != nil {
-			t.Fatal(err)
-		}
-		s := &system{T: t, Backend: b}
-		s.start(b.Run)
-		publishHeld(t, server)
-		another, err := server.Connect().Open(t.Context(), 0, "", false)
+	runningOn(t, brokermemory.Options{}, Limits{}, func(s *system) {
+		b, t := s.Backend, s.T // of the bubble
+		publishHeld(t, s.Server)
+		another, err := s.Server.Connect().Open(t.Context(), 0, "", false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -77,12 +68,12 @@ func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		queue := gatedBroker{server.Connect(), make(chan struct{})}
-		master := gatedStore{db.Store(), make(chan struct{}, 1), make(chan struct{})}
+		queue := gatedBroker{s.Server.Connect(), make(chan struct{})}
+		master := gatedStore{s.DB.Store(), make(chan struct{}, 1), make(chan struct{})}
 		c := consumer.New(consumer.Config{
 			Broker: queue, Store: master, Owner: "one", Partitions: 1, Logger: quiet(), Limits: consumer.Limits{CommitRecords: 1},
 		})
-		s.start(c.Run)
+		s.Start(c.Run)
 		time.Sleep(2 * time.Second) // it has claimed, and the backend has seen that
 		receipt, err := b.Barrier(t.Context(), nil)
 		if err != nil {
@@ -102,9 +93,6 @@ func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 			t.Errorf("when all is persisted, the barrier is %+v (%v)", status, err)
 		}
 		_ = another.Close()
-		for _, stop := range s.stop {
-			stop()
-		}
 	})
 }
 
@@ -121,9 +109,9 @@ func TestClaimsAreNoProgress(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {
 		c := consumer.New(consumer.Config{
-			Broker: shutBroker{s.server.Connect()}, Store: s.db.Store(), Owner: "shut-out", Partitions: 1, Logger: quiet(),
+			Broker: shutBroker{s.Server.Connect()}, Store: s.DB.Store(), Owner: "shut-out", Partitions: 1, Logger: quiet(),
 		})
-		s.start(c.Run)
+		s.Start(c.Run)
 		time.Sleep(time.Minute)
 		r, err := s.Barrier(s.Context(), nil)
 		if err != nil {

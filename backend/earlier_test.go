@@ -2,80 +2,63 @@ package backend
 
 import (
 	"context"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
-	"github.com/drainmark/drainmark/consumer"
-	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/drainmark/drainmark/test/testbed"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
 // lives are the lives of one process, one after the other, on the same broker, database and directory.
 type lives struct {
 	*system
-	dir    string
-	broker broker.Broker // of the next life, if it is not a new connection
+	dir      string
+	broker   broker.Broker // of the next life, if it is not a new connection
+	unaccept func()        // stops the backend
 }
 
 func oneProcess(t *testing.T, test func(*lives)) {
-	synctest.Test(t, func(t *testing.T) {
-		server := brokermemory.NewServer(brokermemory.Options{Ordered: true, Replays: true})
-		l := &lives{&system{T: t, db: storememory.NewDB(), server: server}, filepath.Join(t.TempDir(), "ledger"), nil}
-		if _, err := l.db.Store().Init(t.Context(), l.deployment()); err != nil {
-			t.Fatal(err)
-		}
-		defer func() { l.die() }()
+	testbed.Run(t, brokermemory.Options{Ordered: true, Replays: true}, func(b *testbed.Bed) {
+		l := &lives{system: &system{Bed: b}, dir: filepath.Join(t.TempDir(), "ledger")}
 		l.begin()
 		test(l)
+		l.die() // before its directory goes
 	})
-}
-
-func (l *lives) deployment() drainmark.Deployment {
-	return drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: 1}
 }
 
 // begin begins the next life, without a consumer.
 func (l *lives) begin() {
 	l.Helper()
 	if l.broker == nil {
-		l.broker = l.server.Connect()
+		l.broker = l.Server.Connect()
 	}
 	var err error
-	l.Backend, err = New(Config{
-		Broker: l.broker, Reader: l.db.Reader(), Deployment: l.deployment(), Ledger: l.dir,
-		Logger: slog.New(slog.NewTextHandler(&l.logged, nil)),
-	})
+	l.Backend, err = New(Config{Broker: l.broker, Reader: l.Reader, Deployment: l.Deployment, Ledger: l.dir, Logger: l.Logger()})
 	if err != nil {
 		l.Fatal(err)
 	}
 	l.broker = nil
-	l.start(l.Backend.Run)
-	l.drain = func() {
-		c := consumer.New(consumer.Config{Broker: l.server.Connect(), Store: l.db.Store(), Owner: "up", Partitions: 1, Logger: quiet()})
-		l.start(c.Run)
-	}
+	l.unaccept = l.Start(l.Backend.Run)
 }
 
 // die ends the life. The ledger has what was confirmed without that: see TestTheNextProcessReadsWhatWasNoted.
 func (l *lives) die() {
-	for _, stop := range l.stop {
-		stop()
+	l.unaccept()
+	if l.undrain != nil {
+		l.undrain()
 	}
-	l.stop = nil
 }
 
 // lose takes away what no consumer has been given.
 func (l *lives) lose() {
 	l.Helper()
-	if err := l.server.Purge(0); err != nil {
+	if err := l.Server.Purge(0); err != nil {
 		l.Fatal(err)
 	}
 }
@@ -128,8 +111,7 @@ func TestWhatAnEarlierProcessHadAcceptedIsAccountedFor(t *testing.T) {
 		"its end is gone": {func(l *lives) {
 			l.drain()
 			l.state(l.append("log", "a", "b"), time.Minute)
-			l.stop[1]()
-			l.stop = l.stop[:1]
+			l.undrain()
 			l.append("log", "c", "d", "e")
 			l.lose()
 		}, 3, 1},
@@ -170,7 +152,7 @@ func TestWhatAnEarlierProcessHadAcceptedIsAccountedFor(t *testing.T) {
 				if n := l.ledgers(); n != 1 { // this life's
 					l.Errorf("%d ledgers are left", n)
 				}
-				if lines := l.logged.about("level=ERROR"); len(lines) != int(test.markers) {
+				if lines := l.Logged.About("level=ERROR"); len(lines) != int(test.markers) {
 					l.Errorf("it logged %q", lines)
 				}
 			})
@@ -201,7 +183,7 @@ func TestALossIsToldOnce(t *testing.T) {
 			}
 		}
 		l.begin()
-		if lines := l.logged.about("level=ERROR"); len(lines) != 1 {
+		if lines := l.Logged.About("level=ERROR"); len(lines) != 1 {
 			l.Errorf("it logged %q", lines)
 		}
 	})
@@ -243,7 +225,7 @@ func TestWhatIsInDoubtDoesNotPassForPersisted(t *testing.T) {
 	t.Parallel()
 	oneProcess(t, func(l *lives) {
 		l.die()
-		m := &moody{Broker: l.server.Connect()}
+		m := &moody{Broker: l.Server.Connect()}
 		l.broker = m
 		l.begin()
 		l.append("log", "a")
@@ -275,10 +257,10 @@ func TestALedgerThatIsOfNoUseIsTold(t *testing.T) {
 		if err := os.WriteFile(l.dir, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		l.logged.about("")
+		l.Logged.About("")
 		l.begin()
 		l.append("log", "a")
-		if lines := l.logged.about("level=ERROR"); len(lines) != 2 {
+		if lines := l.Logged.About("level=ERROR"); len(lines) != 2 {
 			l.Errorf("it logged %q", lines)
 		}
 	})
@@ -291,7 +273,7 @@ func TestTheBackendKnowsWhetherAllIsAccountedFor(t *testing.T) {
 	oneProcess(t, func(l *lives) {
 		read := func() drainmark.Progress {
 			l.Helper()
-			p, err := l.db.Reader().Progress(l.Context(), 0)
+			p, err := l.Reader.Progress(l.Context(), 0)
 			if err != nil {
 				l.Fatal(err)
 			}

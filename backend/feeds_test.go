@@ -14,6 +14,8 @@ import (
 type follower struct {
 	log  string
 	seen chan drainmark.Message
+
+	leave func()
 }
 
 func (s *system) follow(log string, after uint64) *follower {
@@ -23,7 +25,8 @@ func (s *system) follow(log string, after uint64) *follower {
 		s.Fatal(err)
 	}
 	f := &follower{log: log, seen: make(chan drainmark.Message, 10_000)}
-	s.stop = append(s.stop, sub.Close)
+	f.leave = sub.Close
+	s.AtEnd(sub.Close)
 	go func() {
 		for {
 			messages, err := sub.Next(s.Context())
@@ -131,7 +134,7 @@ func TestFollowersMissNothing(t *testing.T) {
 			write("b", "b1")
 			time.Sleep(time.Minute)
 			s.replica.Pause()
-			if err := s.db.Rollback(6); err != nil {
+			if err := s.DB.Rollback(6); err != nil {
 				s.Fatal(err)
 			}
 			write("c", "c1")
@@ -185,9 +188,8 @@ func TestWaitingForALostTailCostsNoReads(t *testing.T) {
 		}
 		live := s.follow("log", 10)
 		synctest.Wait()
-		s.stop[1]() // the consumer
-		s.stop = append(s.stop[:1], s.stop[2:]...)
-		if err := s.db.Rollback(5); err != nil {
+		s.undrain()
+		if err := s.DB.Rollback(5); err != nil {
 			t.Fatal(err)
 		}
 		time.Sleep(2 * time.Hour) // for a poll: the store has the same epoch still, and an older revision
@@ -259,11 +261,11 @@ func TestFeedsHaveOneLimit(t *testing.T) {
 		for _, f := range followed {
 			f.got(s, want...)
 		}
-		s.follow("log-3", 0).got(s, want...) // most messages are no longer kept
-		for _, stop := range s.stop[2:] {
-			stop()
+		last := s.follow("log-3", 0)
+		last.got(s, want...) // most messages are no longer kept
+		for _, f := range append(followed, last) {
+			f.leave()
 		}
-		s.stop = s.stop[:2]
 		if held := s.feeds.bytes.Load(); held != 0 {
 			t.Errorf("nobody follows anything, and the feeds hold %d bytes", held)
 		}

@@ -19,9 +19,8 @@ func TestReportsItsLostRecords(t *testing.T) {
 		if state := s.state(last, time.Minute); state != Persisted {
 			s.Fatalf("before the accident the last append is %s", state)
 		}
-		s.stop[1]() // the consumer
-		s.stop = s.stop[:1]
-		if err := s.db.Rollback(1); err != nil {
+		s.undrain()
+		if err := s.DB.Rollback(1); err != nil {
 			s.Fatal(err)
 		}
 		time.Sleep(10 * time.Second)

@@ -3,13 +3,11 @@ package backend
 import (
 	"fmt"
 	"testing"
-	"testing/synctest"
 	"time"
 
-	"github.com/drainmark/drainmark"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/consumer"
-	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/drainmark/drainmark/test/testbed"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 )
 
@@ -19,36 +17,27 @@ func TestAPurgedQueueIsNoticedByOthers(t *testing.T) {
 	t.Parallel()
 	for _, replays := range []bool{false, true} {
 		t.Run(fmt.Sprint("the broker replays: ", replays), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				server := brokermemory.NewServer(brokermemory.Options{Ordered: true, Replays: replays})
-				db := storememory.NewDB()
-				d := drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: 1}
-				s := &system{T: t, db: db, server: server}
-				s.Backend = s.another(d, nil)
-				other := s.another(d, nil)
-				defer func() {
-					for _, stop := range s.stop {
-						stop()
-					}
-				}()
+			testbed.Run(t, brokermemory.Options{Ordered: true, Replays: replays}, func(b *testbed.Bed) {
+				s := &system{Bed: b}
+				s.Backend = s.another(nil)
+				other := s.another(nil)
 				for range 150 {
 					s.append("log", "gone")
 				}
-				if err := server.Purge(0); err != nil {
+				if err := s.Server.Purge(0); err != nil {
 					t.Fatal(err)
 				}
 				time.Sleep(10 * time.Minute)
 				if n := testutil.ToFloat64(s.metrics.markers); n != 0 {
 					t.Errorf("%v markers were sent while no consumer ran", n)
 				}
-				c := consumer.New(consumer.Config{Broker: server.Connect(), Store: db.Store(), Owner: "consumer", Partitions: 1, Logger: quiet()})
-				s.start(c.Run)
+				s.drain()
 				time.Sleep(time.Minute)
-				r, err := other.Barrier(t.Context(), nil)
+				r, err := other.Barrier(s.Context(), nil)
 				if err != nil {
 					t.Fatal(err)
 				}
-				status, err := other.Status(t.Context(), r, time.Minute)
+				status, err := other.Status(s.Context(), r, time.Minute)
 				if err != nil || status.State != Stalled || status.Missing != 150 {
 					t.Errorf("the other's barrier is %s, %d missing: %s (%v)", status.State, status.Missing, status.Reason, err)
 				}
@@ -62,13 +51,13 @@ func TestAPurgedQueueIsNoticedByOthers(t *testing.T) {
 }
 
 // another starts one more backend on the same broker and database, with a wall clock of its own if it is given one.
-func (s *system) another(d drainmark.Deployment, now func() time.Time) *Backend {
+func (s *system) another(now func() time.Time) *Backend {
 	s.Helper()
-	b, err := New(Config{Broker: s.server.Connect(), Reader: s.db.Reader(), Deployment: d, Now: now, Logger: quiet()})
+	b, err := New(Config{Broker: s.Server.Connect(), Reader: s.DB.Reader(), Deployment: s.Deployment, Now: now, Logger: quiet()})
 	if err != nil {
 		s.Fatal(err)
 	}
-	s.start(b.Run)
+	s.Start(b.Run)
 	return b
 }
 
@@ -88,8 +77,8 @@ func TestMarkersAreFew(t *testing.T) {
 		}
 	})
 	running(t, Limits{}, 1, func(s *system) {
-		c := consumer.New(consumer.Config{Broker: shutBroker{s.server.Connect()}, Store: s.db.Store(), Owner: "shut-out", Partitions: 1, Logger: quiet()})
-		s.start(c.Run)
+		c := consumer.New(consumer.Config{Broker: shutBroker{s.Server.Connect()}, Store: s.DB.Store(), Owner: "shut-out", Partitions: 1, Logger: quiet()})
+		s.Start(c.Run)
 		s.append("log", "a")
 		time.Sleep(6 * time.Hour)
 		if n := testutil.ToFloat64(s.metrics.markers); n < 1 || n > 20 {

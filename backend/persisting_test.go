@@ -16,7 +16,7 @@ import (
 func (s *system) claim() {
 	s.Helper()
 	claim := store.Claim{Owner: "idle", Epoch: uint64(time.Now().UnixNano())}
-	if _, err := s.db.Store().Claim(s.Context(), claim, time.Minute); err != nil {
+	if _, err := s.DB.Store().Claim(s.Context(), claim, time.Minute); err != nil {
 		s.Fatal(err)
 	}
 }
@@ -91,7 +91,7 @@ func TestWhatIsNotPersistedIsLoggedNowAndThen(t *testing.T) {
 	running(t, Limits{}, 1, func(s *system) {
 		lines := func(what string, want ...string) {
 			s.Helper()
-			got := slices.DeleteFunc(s.logged.about("persisted"), func(line string) bool { return strings.Contains(line, "a marker is sent") })
+			got := slices.DeleteFunc(s.Logged.About("persisted"), func(line string) bool { return strings.Contains(line, "a marker is sent") })
 			for i := range max(len(got), len(want)) {
 				if i >= len(got) || i >= len(want) || !strings.Contains(got[i], want[i]) {
 					s.Fatalf("%s: logged %q, want %q", what, got, want)
@@ -128,7 +128,7 @@ func TestNoWallClockMakesAReceiptStalled(t *testing.T) {
 					s.Errorf("a receipt whose clock is off by %s, %s, is %s because of %q, want %s: %v", off, what, status.State, status.Reason, want, err)
 				}
 			}
-			other := s.another(s.deployment, func() time.Time { return time.Now().Add(off) })
+			other := s.another(func() time.Time { return time.Now().Add(off) })
 			time.Sleep(9 * time.Hour)
 			r, err := other.Append(s.Context(), "log", []drainmark.Record{{Kind: drainmark.Append, Log: "log", Body: []byte("a")}})
 			if err != nil {
@@ -151,7 +151,7 @@ func TestNoWallClockOfTheBrokerMakesTheBacklogStalled(t *testing.T) {
 	for _, off := range []time.Duration{3 * time.Hour, -3 * time.Hour} {
 		options := brokermemory.Options{Partitions: 1, Ordered: true, Now: func() time.Time { return time.Now().Add(off) }}
 		runningOn(t, options, Limits{}, func(s *system) {
-			other := s.another(s.deployment, nil)
+			other := s.another(nil)
 			time.Sleep(9 * time.Hour)
 			if _, err := other.Append(s.Context(), "log", []drainmark.Record{{Kind: drainmark.Append, Log: "log", Body: []byte("a")}}); err != nil {
 				s.Fatal(err)

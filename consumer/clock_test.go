@@ -19,7 +19,7 @@ var seldom = Limits{Lease: time.Hour, Sweep: 30 * time.Second}
 
 // publishAt publishes a record of a producer that a clock stamped which is off by so much.
 func (r *rig) publishAt(producer drainmark.ProducerID, first uint64, off time.Duration, record drainmark.Record) {
-	r.t.Helper()
+	r.Helper()
 	record.AcceptedAt = time.Now().Add(off)
 	b := drainmark.Batch{Producer: producer, First: first, Records: []drainmark.Record{record}}
 	r.publishRaw(broker.Header{Producer: producer, First: first, Last: first}, drainmark.EncodeBatch(nil, &b))
@@ -37,18 +37,18 @@ func TestOneWrongClockForgetsNobody(t *testing.T) {
 			bubble(t, options, func(r *rig) {
 				r.begin()
 				r.publish(1, message("a"), message("b"), message("c"))
-				r.wait(time.Second)
+				r.Wait(time.Second)
 				other := drainmark.NewProducerID()
 				r.publishAt(other, 1, off, message("x"))
-				r.wait(10 * time.Second)
+				r.Wait(10 * time.Second)
 				r.publishAt(other, 2, -off, message("y")) // and back
-				r.wait(10 * time.Second)
+				r.Wait(10 * time.Second)
 				if next := r.progress().Next(r.producer); next != 4 {
 					t.Errorf("a clock off by %s: the other producer goes on with %d, not with 4", off, next)
 				}
 				r.restart()
 				r.publish(4, message("d"))
-				r.wait(time.Minute)
+				r.Wait(time.Minute)
 				r.expect("a", "b", "c", "x", "y", "d")
 			})
 		}
@@ -63,13 +63,13 @@ func TestTheConsumersClockForgetsNobody(t *testing.T) {
 			r.now = func() time.Time { return time.Now().Round(0).Add(off) }
 			r.begin()
 			r.publish(1, message("a"))
-			r.wait(10 * time.Second)
+			r.Wait(10 * time.Second)
 			r.publish(2, message("b"))
-			r.wait(10 * time.Second)
+			r.Wait(10 * time.Second)
 			r.now = nil
 			r.restart()
 			r.publish(3, message("c"))
-			r.wait(time.Minute)
+			r.Wait(time.Minute)
 			r.expect("a", "b", "c")
 		})
 	}
@@ -84,7 +84,7 @@ func TestAKeyIsKnownWhateverTheBackendsClocksSay(t *testing.T) {
 		r.publish(1, keyed)
 		for i, off := range []time.Duration{26 * time.Hour, -26 * time.Hour, 400 * day} {
 			r.publishAt(drainmark.ProducerID{byte(i + 1)}, 1, off, keyed)
-			r.wait(10 * time.Second)
+			r.Wait(10 * time.Second)
 		}
 		r.expect("once")
 	})
@@ -100,25 +100,25 @@ func TestKeysAndProducersAreForgottenInTime(t *testing.T) {
 		r.begin()
 		r.publish(1, keyed)
 		r.publishAt(living, 1, 0, drainmark.Record{Kind: drainmark.Fence})
-		r.wait(24 * time.Hour)
+		r.Wait(24 * time.Hour)
 		r.publishAt(living, 2, 0, keyed)
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.expect("again") // 24 hours later the key is known
-		r.wait(time.Hour)
+		r.Wait(time.Hour)
 		r.publishAt(living, 3, 0, drainmark.Record{Kind: drainmark.Fence})
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.publishAt(living, 4, 0, keyed)
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.expect("again", "again")
-		r.wait(6 * day)
+		r.Wait(6 * day)
 		r.publishAt(living, 5, 0, drainmark.Record{Kind: drainmark.Fence})
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		if p := r.progress(); p.Next(r.producer) != 2 {
 			t.Errorf("a week after its last record the producer is forgotten, at %s: a receipt can be from later than a lost tail", p.Clock)
 		}
-		r.wait(day)
+		r.Wait(day)
 		r.publishAt(living, 6, 0, drainmark.Record{Kind: drainmark.Fence})
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		if p := r.progress(); len(p.Producers) != 1 || p.Next(living) != 7 {
 			t.Errorf("eight days after its last record the silent producer is known: %v", p.Producers)
 		}
@@ -134,9 +134,9 @@ func TestALongOutageForgetsNobody(t *testing.T) {
 		r.begin()
 		r.publish(1, message("a"))
 		r.publishAt(other, 1, 0, message("x"))
-		r.wait(8 * day)
+		r.Wait(8 * day)
 		r.publishAt(other, 2, -8*day+time.Hour, message("y")) // accepted at once, and stuck since then
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		if p := r.progress(); p.Next(r.producer) != 2 || p.Clock > 2*time.Hour {
 			t.Errorf("after the outage the clock shows %s, and %v are known", p.Clock, p.Producers)
 		}
@@ -155,7 +155,7 @@ func TestThePartitionsClockNeitherRunsAheadNorBack(t *testing.T) {
 				r.restart()
 			}
 			r.publishAt(r.producer, uint64(i+1), off, message("m"))
-			r.wait(time.Hour)
+			r.Wait(time.Hour)
 			clock := r.progress().Clock
 			if clock < before || clock > time.Since(began) {
 				t.Errorf("after %s the clock shows %s, and showed %s before", time.Since(began), clock, before)
@@ -191,7 +191,7 @@ func TestNobodyIsForgottenOfWhomTheBrokerKeepsSomething(t *testing.T) {
 		live := func(d time.Duration) {
 			known++
 			r.publishAt(living, known, 0, drainmark.Record{Kind: drainmark.Fence})
-			r.wait(d)
+			r.Wait(d)
 		}
 		forgotten := func(when string, want bool) {
 			t.Helper()
@@ -203,15 +203,15 @@ func TestNobodyIsForgottenOfWhomTheBrokerKeepsSomething(t *testing.T) {
 		r.begin()
 		r.publish(1, message("a"), message("b"))
 		live(time.Minute)
-		r.wait(9 * day)
+		r.Wait(9 * day)
 		live(time.Minute)
 		forgotten("while the broker keeps everything,", false)
 		r.publishAt(living, known+2, 0, message("d")) // a gap: everything is read again
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.expect("a", "b", "d")
 		known += 2
 		silent.Store(true)
-		if err := r.server.Trim(0); err != nil {
+		if err := r.Server.Trim(0); err != nil {
 			t.Fatal(err)
 		}
 		live(time.Minute)

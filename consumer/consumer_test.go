@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -18,68 +17,55 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/store"
-	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/drainmark/drainmark/test/testbed"
 )
 
-// rig is one consumer on memory adapters, in a bubble of virtual time.
+// rig is a bed with one partition for one consumer. begin starts it, and what is set here before is the consumer's.
 type rig struct {
-	t         *testing.T
-	server    *brokermemory.Server
-	client    *brokermemory.Client
-	db        *storememory.DB
-	reader    store.Reader
-	consumer  *Consumer
-	wrap      func(broker.Broker) broker.Broker // the consumer's broker, if set
-	producer  drainmark.ProducerID
-	now       func() time.Time // the consumer's wall clock, if set
-	limits    Limits           // the consumer's
-	stop      func()
-	logged    bytes.Buffer                  // by consumers, to be read when none runs
-	wrapStore func(store.Store) store.Store // the consumer's store, if set
-	registry  *prometheus.Registry          // of the consumer that was begun last
-	accounts  func(drainmark.Progress) bool // the consumer's
+	*testbed.Bed
+	client    *brokermemory.Client // what publishes
+	producer  drainmark.ProducerID // who does
+	wrap      func(broker.Broker) broker.Broker
+	wrapStore func(store.Store) store.Store
+	now       func() time.Time
+	limits    Limits
+	accounts  func(drainmark.Progress) bool
+
+	consumer *Consumer            // the one that was begun last
+	registry *prometheus.Registry // and its metrics
+	stop     func()               // stops it
+	logged   bytes.Buffer         // by consumers, to be read when none runs
 }
 
-// bubble runs a test with a rig that has one partition. begin starts the consumer.
+// bubble runs a test with a rig.
 func bubble(t *testing.T, o brokermemory.Options, test func(*rig)) {
-	synctest.Test(t, func(t *testing.T) {
-		r := &rig{t: t, server: brokermemory.NewServer(o), db: storememory.NewDB(), producer: drainmark.NewProducerID()}
-		r.client, r.reader = r.server.Connect(), r.db.Reader()
-		defer func() {
-			if r.stop != nil {
-				r.stop()
-			}
-			_ = r.client.Close()
-		}()
-		test(r)
+	testbed.Run(t, o, func(b *testbed.Bed) {
+		test(&rig{Bed: b, client: b.Connect(), producer: drainmark.NewProducerID()})
 	})
 }
 
 func (r *rig) begin() {
-	var client broker.Broker = r.server.Connect()
+	var client broker.Broker = r.Server.Connect()
 	if r.wrap != nil {
 		client = r.wrap(client)
 	}
-	var master store.Store = r.db.Store()
+	var master store.Store = r.DB.Store()
 	if r.wrapStore != nil {
 		master = r.wrapStore(master)
 	}
 	r.registry = prometheus.NewRegistry()
 	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits, Accounts: r.accounts,
 		Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		r.consumer.Run(ctx)
+	run := r.consumer.Run
+	r.stop = r.Start(func(ctx context.Context) {
+		run(ctx)
 		_ = client.Close()
-	}()
-	r.stop = func() { cancel(); <-ended }
+	})
 }
 
 // publish publishes records. The first has the sequence given.
 func (r *rig) publish(first uint64, records ...drainmark.Record) {
-	r.t.Helper()
+	r.Helper()
 	for i := range records {
 		records[i].AcceptedAt = time.Now()
 	}
@@ -88,9 +74,9 @@ func (r *rig) publish(first uint64, records ...drainmark.Record) {
 }
 
 func (r *rig) publishRaw(h broker.Header, payload []byte) {
-	r.t.Helper()
+	r.Helper()
 	if err := r.client.Publish(context.Background(), 0, broker.Batch{Header: h, Payload: payload}); err != nil {
-		r.t.Fatal(err)
+		r.Fatal(err)
 	}
 }
 
@@ -98,50 +84,19 @@ func message(text string) drainmark.Record {
 	return drainmark.Record{Kind: drainmark.Append, Log: "log", ContentType: "text/plain", Body: []byte(text)}
 }
 
-// wait lets virtual time pass, until nothing moves.
-func (r *rig) wait(d time.Duration) {
-	time.Sleep(d)
-	synctest.Wait()
-}
-
 // texts returns what the log shows.
-func (r *rig) texts() []string {
-	r.t.Helper()
-	page, err := r.reader.Messages(context.Background(), "log", 0, 1000)
-	if err != nil {
-		return nil
-	}
-	var texts []string
-	for _, m := range page.Messages {
-		texts = append(texts, string(m.Body))
-	}
-	return texts
-}
+func (r *rig) texts() []string { return r.Texts("log") }
 
 func (r *rig) expect(texts ...string) {
-	r.t.Helper()
+	r.Helper()
 	if got := r.texts(); !slices.Equal(got, texts) {
-		r.t.Fatalf("the log shows %q, not %q", got, texts)
+		r.Fatalf("the log shows %q, not %q", got, texts)
 	}
 }
 
-func (r *rig) progress() drainmark.Progress {
-	r.t.Helper()
-	p, err := r.reader.Progress(context.Background(), 0)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return p
-}
+func (r *rig) progress() drainmark.Progress { return r.Progress(0) }
 
-func (r *rig) letters() []store.DeadLetter {
-	r.t.Helper()
-	letters, err := r.reader.DeadLetters(context.Background(), 0, 0, 100)
-	if err != nil {
-		r.t.Fatal(err)
-	}
-	return letters
-}
+func (r *rig) letters() []store.DeadLetter { return r.Letters(0) }
 
 func TestPersistsInOrderAndAcknowledges(t *testing.T) {
 	t.Parallel()
@@ -149,7 +104,7 @@ func TestPersistsInOrderAndAcknowledges(t *testing.T) {
 		r.publish(1, message("a"), message("b"))
 		r.begin()
 		r.publish(3, message("c"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("a", "b", "c")
 		backlog, err := r.client.Backlog(context.Background(), 0, r.progress())
 		if err != nil || backlog.InFlight.Records != 0 || backlog.Pending.Records != 0 {
@@ -164,10 +119,10 @@ func TestDropsWhatComesAgain(t *testing.T) {
 		r.begin()
 		r.publish(1, message("a"), message("b"))
 		r.publish(1, message("a"), message("b"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.publish(1, message("a"), message("b"))
 		r.publish(2, message("b"), message("c")) // half the batch is new
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("a", "b", "c")
 		if n := testutil.ToFloat64(r.consumer.metrics.duplicates); n != 5 {
 			t.Errorf("%v duplicates are counted, not 5", n)
@@ -182,11 +137,11 @@ func TestGap(t *testing.T) {
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 		r.begin()
 		r.publish(1, message("1"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.publish(4, message("4"))
-		r.wait(500 * time.Millisecond)
+		r.Wait(500 * time.Millisecond)
 		r.expect("1") // not passed yet
-		r.wait(10 * time.Second)
+		r.Wait(10 * time.Second)
 		r.expect("1", "4")
 		missing := r.progress().Missing()
 		if len(missing) != 1 || missing[0].First != 2 || missing[0].Last != 3 {
@@ -196,20 +151,20 @@ func TestGap(t *testing.T) {
 			t.Errorf("%v records are counted as missing, not 2", n)
 		}
 		r.publish(3, message("3"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("1", "4", "3")
 		r.publish(5, drainmark.Record{Kind: drainmark.Discard, Target: missing[0].String()})
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		if left := r.progress().Missing(); len(left) != 0 {
 			t.Errorf("%v is missing after it was declared lost", left)
 		}
 		lost := drainmark.Run{Producer: r.producer, First: 2, Last: 2}
-		rejected, err := r.reader.Rejected(context.Background(), 0, []drainmark.Run{lost}, 1)
+		rejected, err := r.Reader.Rejected(context.Background(), 0, []drainmark.Run{lost}, 1)
 		if err != nil || len(rejected) != 1 || rejected[0].Run != lost || !rejected[0].Discarded {
 			t.Errorf("what was lost is reported as %+v (%v)", rejected, err)
 		}
 		r.publish(2, message("2"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("1", "4", "3") // declared lost is lost
 	})
 }
@@ -224,7 +179,7 @@ func TestAGapIsCountedOnce(t *testing.T) {
 		}
 		r.publish(3, message("3"))
 		r.begin()
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.expect("3")
 		if n := testutil.ToFloat64(r.consumer.metrics.missingRecords); n != 2 || fenced < 4 {
 			t.Errorf("after %d commits %v records are counted as missing, not 2", fenced, n)
@@ -254,13 +209,13 @@ func TestGapsOfTwoProducers(t *testing.T) {
 			r.publish(1, message("1"))
 		}
 		r.begin()
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.stop()
 		for _, r.producer = range []drainmark.ProducerID{first, second} {
 			r.publish(3, message("3")) // both are received at once
 		}
 		r.begin()
-		r.wait(30 * time.Second)
+		r.Wait(30 * time.Second)
 		r.expect("1", "1", "3", "3")
 		if missing := r.progress().Missing(); len(missing) != 2 {
 			t.Errorf("missing are %v, not a record of each", missing)
@@ -296,10 +251,10 @@ func TestGapThatGrows(t *testing.T) {
 		r.wrap = func(b broker.Broker) broker.Broker { return forgetful{b} }
 		r.begin()
 		r.publish(1, message("1"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		for i := range 40 {
 			r.publish(3+uint64(i), message(fmt.Sprint(3+i)))
-			r.wait(2 * time.Second)
+			r.Wait(2 * time.Second)
 		}
 		if got := r.texts(); len(got) < 2 || got[len(got)-1] != "42" {
 			t.Errorf("the log shows %q, and not what came last", got)
@@ -316,7 +271,7 @@ func TestGapThatIsFilledByOpeningAgain(t *testing.T) {
 		r.publish(2, message("2"))
 		r.publish(1, message("1"))
 		r.begin()
-		r.wait(30 * time.Second)
+		r.Wait(30 * time.Second)
 		// The broker has both, in the wrong order. Nothing is lost. Order is the broker's to keep.
 		if got := r.texts(); len(got) != 2 {
 			t.Errorf("the log shows %q", got)
@@ -332,13 +287,13 @@ func TestRefusedRecord(t *testing.T) {
 			t.Parallel()
 			bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 				cured := false
-				r.db.RefuseBlindly = blindly
-				r.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+				r.DB.RefuseBlindly = blindly
+				r.DB.Refuse = func(log string, m *drainmark.Message) (string, bool) {
 					return "too bad", !cured && strings.HasPrefix(string(m.Body), "bad")
 				}
 				r.begin()
 				r.publish(1, message("a"), message("b"), message("bad 1"), message("c"), message("d"), message("bad 2"), message("e"))
-				r.wait(time.Second)
+				r.Wait(time.Second)
 				r.expect("a", "b", "c", "d", "e")
 				letters := r.letters()
 				if len(letters) != 2 || letters[0].Run.First != 3 || letters[1].Run.First != 6 || bodyOf(letters[0].DeadLetter) != "bad 1" ||
@@ -350,7 +305,7 @@ func TestRefusedRecord(t *testing.T) {
 				}
 
 				r.publish(8, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID})
-				r.wait(time.Second)
+				r.Wait(time.Second)
 				if again := r.letters(); len(again) != 2 || again[0].Attempts != 2 && again[1].Attempts != 2 {
 					t.Fatalf("after a retry that is refused the dead letters are %+v", again)
 				}
@@ -358,7 +313,7 @@ func TestRefusedRecord(t *testing.T) {
 				cured = true
 				r.publish(9, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID}, message("f"),
 					drainmark.Record{Kind: drainmark.Discard, Target: letters[1].ID}, drainmark.Record{Kind: drainmark.Retry, Target: letters[1].ID})
-				r.wait(time.Second)
+				r.Wait(time.Second)
 				r.expect("a", "b", "c", "d", "e", "bad 1", "f")
 				if left := r.letters(); len(left) != 0 {
 					t.Fatalf("left are %+v", left)
@@ -376,8 +331,8 @@ func TestARefusedRecordUsesNoKey(t *testing.T) {
 	t.Parallel()
 	for _, blindly := range []bool{false, true} {
 		bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-			r.db.RefuseBlindly = blindly
-			r.db.Refuse = func(_ string, m *drainmark.Message) (string, bool) {
+			r.DB.RefuseBlindly = blindly
+			r.DB.Refuse = func(_ string, m *drainmark.Message) (string, bool) {
 				return "too bad", strings.HasPrefix(string(m.Body), "bad")
 			}
 			keyed := func(text, key string) drainmark.Record {
@@ -387,7 +342,7 @@ func TestARefusedRecordUsesNoKey(t *testing.T) {
 			}
 			r.publish(1, message("a"), keyed("bad 1", "k"), keyed("good", "k"), keyed("bad 2", "k"), keyed("good", "k"), keyed("other", "k"))
 			r.begin()
-			r.wait(time.Second)
+			r.Wait(time.Second)
 			r.expect("a", "good")
 			var reasons []string
 			for _, l := range r.letters() {
@@ -413,7 +368,7 @@ func TestUndecodableBatch(t *testing.T) {
 		elsewhere := drainmark.Batch{Partition: 1, Producer: r.producer, First: 4, Records: []drainmark.Record{message("x")}}
 		r.publishRaw(broker.Header{Partition: 1, Producer: r.producer, First: 4, Last: 4}, drainmark.EncodeBatch(nil, &elsewhere))
 		r.publish(4, message("b"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("a", "b")
 		letters := r.letters()
 		if len(letters) != 3 {
@@ -425,7 +380,7 @@ func TestUndecodableBatch(t *testing.T) {
 			}
 		}
 		r.publish(5, drainmark.Record{Kind: drainmark.Discard, Target: letters[1].ID}, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID})
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		if left := r.letters(); len(left) != 2 {
 			t.Errorf("after a discard and a retry that fails, left are %+v", left)
 		}
@@ -435,7 +390,7 @@ func TestUndecodableBatch(t *testing.T) {
 func TestOneCommitOfManyDeadLettersIsOneLine(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-		r.db.Refuse = func(log string, m *drainmark.Message) (string, bool) { return "no", true }
+		r.DB.Refuse = func(log string, m *drainmark.Message) (string, bool) { return "no", true }
 		records := make([]drainmark.Record, 500)
 		for i := range records {
 			records[i] = message("x")
@@ -443,7 +398,7 @@ func TestOneCommitOfManyDeadLettersIsOneLine(t *testing.T) {
 		r.publish(1, records...)
 		r.publish(501, records...)
 		r.begin()
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		if p := r.progress(); p.SetAside != 1000 {
 			t.Fatalf("%d records are set aside", p.SetAside)
 		}
@@ -464,7 +419,7 @@ func TestMarksOfABrokerMessageAreBelievedOnlyIfItCanHaveSoMany(t *testing.T) {
 		huge := make([]byte, drainmark.MaxBatchBytes+1)
 		r.publishRaw(broker.Header{Producer: r.producer, First: 2, Last: 2}, huge)
 		r.publish(2, message("b"), message("c"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("a", "b", "c")
 		letters := r.letters()
 		if len(letters) != 2 { // the first two are the same message
@@ -491,7 +446,7 @@ func TestReusedKeyIsSetAside(t *testing.T) {
 		}
 		r.begin()
 		r.publish(1, keyed("a"), keyed("a"), keyed("b"), message("c"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("a", "c")
 		if letters := r.letters(); len(letters) != 1 || letters[0].Reason != store.ReasonKeyReused {
 			t.Errorf("the dead letters are %+v", letters)
@@ -506,7 +461,7 @@ func TestInvalidLogNameIsSetAside(t *testing.T) {
 		bad := message("x")
 		bad.Log = "../etc"
 		r.publish(1, bad, message("a"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("a")
 		if letters := r.letters(); len(letters) != 1 || letters[0].Log != "../etc" {
 			t.Errorf("the dead letters are %+v", letters)
@@ -519,15 +474,15 @@ func TestReportsALostTailExactly(t *testing.T) {
 	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
 		r.begin()
 		r.publish(1, message("a"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.publish(2, message("b"), message("c"))
-		r.wait(time.Second)
-		if err := r.db.Rollback(1); err != nil {
+		r.Wait(time.Second)
+		if err := r.DB.Rollback(1); err != nil {
 			t.Fatal(err)
 		}
 		r.expect("a")
 		r.publish(4, message("d"))
-		r.wait(10 * time.Second)
+		r.Wait(10 * time.Second)
 		r.expect("a", "b", "c", "d")
 		if n := testutil.ToFloat64(r.consumer.metrics.lostRecords); n != 2 {
 			t.Errorf("%v records are counted as lost, not 2", n)
@@ -544,14 +499,14 @@ func TestRepairsALostTailOfAQuietPartition(t *testing.T) {
 	bubble(t, brokermemory.Options{Replays: true}, func(r *rig) {
 		r.begin()
 		r.publish(1, message("a"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.publish(2, message("b"))
-		r.wait(time.Second)
-		if err := r.db.Rollback(1); err != nil {
+		r.Wait(time.Second)
+		if err := r.DB.Rollback(1); err != nil {
 			t.Fatal(err)
 		}
 		r.expect("a")
-		r.wait(10 * time.Second)
+		r.Wait(10 * time.Second)
 		r.expect("a", "b")
 	})
 }
@@ -561,10 +516,10 @@ func TestStopsByGivingUpItsClaims(t *testing.T) {
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 		r.begin()
 		r.publish(1, message("a"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.stop()
 		r.stop = nil
-		claims, err := r.reader.Claims(context.Background())
+		claims, err := r.Reader.Claims(context.Background())
 		if err != nil || len(claims) != 0 {
 			t.Errorf("after the stop the claims are %v (%v)", claims, err)
 		}

@@ -15,18 +15,18 @@ import (
 // accountsFor expects that the retry with a sequence is reported as rejected, because of a letter that has stayed for a
 // reason, or that it is not, if the reason is empty.
 func (r *rig) accountsFor(sequence uint64, letter, reason string) {
-	r.t.Helper()
+	r.Helper()
 	run := drainmark.Run{Producer: r.producer, First: sequence, Last: sequence}
-	found, err := r.reader.Rejected(context.Background(), 0, []drainmark.Run{run}, 10)
+	found, err := r.Reader.Rejected(context.Background(), 0, []drainmark.Run{run}, 10)
 	switch {
 	case err != nil:
-		r.t.Errorf("what was set aside of %s: %v", run, err)
+		r.Errorf("what was set aside of %s: %v", run, err)
 	case letter == "":
 		if len(found) > 0 {
-			r.t.Errorf("%s is told to be rejected: %+v", run, found)
+			r.Errorf("%s is told to be rejected: %+v", run, found)
 		}
 	case len(found) != 1 || drainmark.RefusedLetter(found[0].ID) != letter || !strings.Contains(found[0].Reason, reason) || !found[0].Discarded:
-		r.t.Errorf("%s is told to be %+v, not rejected because of letter %s: %s", run, found, letter, reason)
+		r.Errorf("%s is told to be %+v, not rejected because of letter %s: %s", run, found, letter, reason)
 	}
 }
 
@@ -34,7 +34,7 @@ func (r *rig) accountsFor(sequence uint64, letter, reason string) {
 func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-		r.db.Refuse = func(_ string, m *drainmark.Message) (string, bool) { return "no", string(m.Body) == "bad" }
+		r.DB.Refuse = func(_ string, m *drainmark.Message) (string, bool) { return "no", string(m.Body) == "bad" }
 		r.limits = seldom
 		gone := drainmark.NewProducerID()
 		r.begin()
@@ -42,18 +42,18 @@ func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
 			r.publishAt(gone, uint64(sequence+1), 0, message(text))
 		}
 		r.publish(1, message("b"))
-		r.wait(9 * day)
+		r.Wait(9 * day)
 		r.publish(2, drainmark.Record{Kind: drainmark.Fence})
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.publish(3, drainmark.Record{Kind: drainmark.Fence})
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		letters := r.letters()
 		if p := r.progress(); len(p.Producers) != 1 || len(letters) != 2 {
 			t.Fatalf("it is not forgotten yet: %v, and there are %d letters", p.Producers, len(letters))
 		}
 		r.restart()
 		r.publish(4, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID}, drainmark.Record{Kind: drainmark.Discard, Target: letters[1].ID})
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		if p := r.progress(); len(p.Missing()) > 0 || p.SetAside != 1 {
 			t.Errorf("missing are %v, and %d records are set aside", p.Missing(), p.SetAside)
 		}
@@ -63,20 +63,20 @@ func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
 
 // setAside commits a letter as a consumer before would have, and that its marks are done.
 func (r *rig) setAside(letter *drainmark.DeadLetter) {
-	r.t.Helper()
-	ctx, master := context.Background(), r.db.Store()
+	r.Helper()
+	ctx, master := context.Background(), r.DB.Store()
 	if _, err := master.Claim(ctx, store.Claim{Owner: "setup", Epoch: 1}, time.Minute); err != nil {
-		r.t.Fatal(err)
+		r.Fatal(err)
 	}
 	done := map[drainmark.ProducerID]drainmark.ProducerProgress{
 		r.producer: {Done: drainmark.Ranges{{First: letter.Run.First, Last: letter.Run.Last}}},
 	}
 	commit := store.Commit{Epoch: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 	if _, err := store.NewHolder(master, 1).Commit(ctx, commit); err != nil {
-		r.t.Fatal(err)
+		r.Fatal(err)
 	}
 	if err := master.Leave(ctx, "setup"); err != nil {
-		r.t.Fatal(err)
+		r.Fatal(err)
 	}
 }
 
@@ -90,7 +90,7 @@ func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 		r.setAside(&letter)
 		r.begin()
 		r.publish(4, drainmark.Record{Kind: drainmark.Retry, Target: letter.ID})
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("a", "b")
 		if left := r.letters(); len(left) != 0 {
 			t.Errorf("left are %+v", left)
@@ -105,7 +105,7 @@ func TestRetryOfALetterWithoutItsPayload(t *testing.T) {
 		r.setAside(&drainmark.DeadLetter{ID: run.String(), Run: run, Reason: "too large", Attempts: 1})
 		r.begin()
 		r.publish(2, drainmark.Record{Kind: drainmark.Retry, Target: run.String()}, message("a"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.expect("a")
 		left := r.letters()
 		if len(left) != 1 || left[0].Attempts != 2 || !strings.Contains(left[0].Reason, "was not kept") {
@@ -138,14 +138,14 @@ func TestALetterIsNotLookedUpInAnotherState(t *testing.T) {
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 		var once, cured atomic.Bool
 		r.wrapStore = func(s store.Store) store.Store { return stale{s, &once} }
-		r.db.Refuse = func(string, *drainmark.Message) (string, bool) { return "no", !cured.Load() }
+		r.DB.Refuse = func(string, *drainmark.Message) (string, bool) { return "no", !cured.Load() }
 		r.begin()
 		r.publish(1, message("a"))
-		r.wait(5 * time.Second)
+		r.Wait(5 * time.Second)
 		cured.Store(true)
 		once.Store(true)
 		r.publish(2, drainmark.Record{Kind: drainmark.Retry, Target: r.letters()[0].ID})
-		r.wait(5 * time.Second)
+		r.Wait(5 * time.Second)
 		r.expect("a")
 		if left := r.letters(); len(left) != 0 {
 			t.Errorf("left are %+v", left)

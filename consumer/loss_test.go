@@ -26,15 +26,15 @@ func TestWhatIsPurgedAfterItWasPersistedIsNoLoss(t *testing.T) {
 			r.publish(i+1, message(strconv.FormatUint(i+1, 10)))
 		}
 		r.begin()
-		r.wait(time.Second)
-		if err := r.server.Purge(0); err != nil {
+		r.Wait(time.Second)
+		if err := r.Server.Purge(0); err != nil {
 			t.Fatal(err)
 		}
 		r.publish(4, message("4"))
 		r.publish(5, message("5"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.publish(7, message("7"))
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.expect("1", "2", "3", "4", "5", "7")
 		if missing := r.progress().Missing(); len(missing) != 1 || missing[0].First != 6 || missing[0].Last != 6 {
 			t.Errorf("missing are %v, not 6", missing)
@@ -59,16 +59,16 @@ func TestALossBesideAGapIsToldOnce(t *testing.T) {
 		r.publish(1, message("1"))
 		r.publish(2, message("2"))
 		r.begin()
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		r.stop()
 		r.publish(3, message("3"))
 		r.publish(4, message("4"))
-		if err := r.server.Purge(0); err != nil {
+		if err := r.Server.Purge(0); err != nil {
 			t.Fatal(err)
 		}
 		r.publish(6, message("6"))
 		r.begin()
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.expect("1", "2", "6")
 		letters := r.letters()
 		if len(letters) != 1 || !strings.Contains(letters[0].Reason, "the batches 3 to 4 were purged") {
@@ -96,15 +96,15 @@ func TestALossThatIsAccountedForIsNoDeadLetter(t *testing.T) {
 			r.publish(1, message("1"))
 			r.publish(2, message("2"))
 			r.begin()
-			r.wait(time.Second)
+			r.Wait(time.Second)
 			r.stop()
 			r.publish(3, message("3"))
-			if err := r.server.Purge(0); err != nil {
+			if err := r.Server.Purge(0); err != nil {
 				t.Fatal(err)
 			}
 			for range 2 {
 				r.begin()
-				r.wait(time.Minute)
+				r.Wait(time.Minute)
 				r.stop()
 			}
 			letters, losses := len(r.letters()), testutil.ToFloat64(r.consumer.metrics.brokerLosses)

@@ -15,7 +15,7 @@ import (
 func TestDeadLettersAreCounted(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-		r.db.Refuse = func(log string, m *drainmark.Message) (string, bool) {
+		r.DB.Refuse = func(log string, m *drainmark.Message) (string, bool) {
 			return "too bad", strings.HasPrefix(string(m.Body), "bad")
 		}
 		counted := func(real, test float64) {
@@ -34,10 +34,10 @@ func TestDeadLettersAreCounted(t *testing.T) {
 		}
 		counted(0, 0)
 		r.publish(1, of("log"), of("drainmark-verify"), of("drainmark-verify-2"), of("drainmark-canary-model"), of("drainmark"))
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		counted(2, 3)
 		r.publish(6, drainmark.Record{Kind: drainmark.Discard, Target: r.letters()[0].ID})
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		counted(2, 3)
 	})
 }

@@ -74,9 +74,9 @@ func TestAStoreThatHasToBeRepaired(t *testing.T) {
 				broken := func() float64 { return testutil.ToFloat64(r.consumer.metrics.storeBroken) }
 				r.begin()
 				r.publish(1, message("a"))
-				r.wait(time.Second)
+				r.Wait(time.Second)
 				if err := r.consumer.Ready(); err != nil || broken() != 0 {
-					r.t.Fatalf("before: %v, store_broken %v", err, broken())
+					r.Fatalf("before: %v, store_broken %v", err, broken())
 				}
 				damaged.breaks(call)
 				r.publish(2, message("b"))
@@ -85,29 +85,29 @@ func TestAStoreThatHasToBeRepaired(t *testing.T) {
 					r.consumer.draining[0].interrupt() // so that it claims again
 					r.consumer.mu.Unlock()
 				}
-				r.wait(r.consumer.limits.Sweep + time.Second)
+				r.Wait(r.consumer.limits.Sweep + time.Second)
 				err := r.consumer.Ready()
 				if notReady := call != "Sweep"; (err != nil) != notReady || notReady && strings.Count(err.Error(), "/data/store.db is damaged") != 1 {
-					r.t.Errorf("while it is damaged, readiness is %v", err)
+					r.Errorf("while it is damaged, readiness is %v", err)
 				}
-				r.wait(time.Minute)
+				r.Wait(time.Minute)
 				if broken() != 1 {
-					r.t.Errorf("while it is damaged, store_broken is %v", broken())
+					r.Errorf("while it is damaged, store_broken is %v", broken())
 				}
 				damaged.call.Store(nil)
-				r.wait(time.Minute)
+				r.Wait(time.Minute)
 				if err := r.consumer.Ready(); err != nil || broken() != 0 {
-					r.t.Errorf("when it is repaired: %v, store_broken %v", err, broken())
+					r.Errorf("when it is repaired: %v, store_broken %v", err, broken())
 				}
 				r.expect("a", "b")
 				r.stop()
 				r.stop = nil
 				said := r.logged.String()
 				if n := strings.Count(said, "level=ERROR"); n < 1 || n > 10 || strings.Count(said, "the store can be used again") != 1 {
-					r.t.Errorf("%d errors:\n%s", n, said)
+					r.Errorf("%d errors:\n%s", n, said)
 				}
 				if n := strings.Count(said, "level=WARN"); n > 5 {
-					r.t.Errorf("%d warnings:\n%s", n, said)
+					r.Errorf("%d warnings:\n%s", n, said)
 				}
 			})
 		})

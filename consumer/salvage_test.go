@@ -31,9 +31,9 @@ func TestABacklogThatTurnsRoundIsPersisted(t *testing.T) {
 		}
 		turnRound(r)
 		r.begin()
-		r.wait(5 * time.Minute)
+		r.Wait(5 * time.Minute)
 		for log, texts := range want {
-			page, err := r.reader.Messages(context.Background(), log, 0, 1000)
+			page, err := r.Reader.Messages(context.Background(), log, 0, 1000)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,16 +50,16 @@ func TestABacklogThatTurnsRoundIsPersisted(t *testing.T) {
 
 // turnRound has somebody hold the first batches for a moment.
 func turnRound(r *rig) {
-	r.t.Helper()
+	r.Helper()
 	receiver, err := r.client.Open(context.Background(), 0, "", false)
 	if err != nil {
-		r.t.Fatal(err)
+		r.Fatal(err)
 	}
 	if _, err := receiver.Receive(context.Background(), receiveBatches); err != nil {
-		r.t.Fatal(err)
+		r.Fatal(err)
 	}
 	if err := receiver.Close(); err != nil {
-		r.t.Fatal(err)
+		r.Fatal(err)
 	}
 }
 
@@ -74,18 +74,18 @@ func TestWhatIsSalvagedHasAnEpochOfItsOwn(t *testing.T) {
 			return held
 		}
 		r.begin()
-		r.wait(time.Second)
+		r.Wait(time.Second)
 		noted := r.progress().Epoch
 		r.publish(2, message("behind a gap"))
 		other := drainmark.NewProducerID()
 		r.producer, other = other, r.producer
 		r.publish(1, drainmark.Record{Kind: drainmark.Fence})
 		close(held.gate)
-		r.wait(50 * time.Millisecond)
+		r.Wait(50 * time.Millisecond)
 		if p := r.progress(); p.Next(r.producer) == 2 && p.Epoch == noted {
 			t.Error("a fence was committed under the epoch of its subscription, while what was delivered before it was not")
 		}
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		if p := r.progress(); p.Next(r.producer) != 2 || p.Next(other) != 3 {
 			t.Errorf("in the end the progress is %v", p.Producers)
 		}
@@ -143,7 +143,7 @@ func TestWhatTheBrokerHasIsNotPassed(t *testing.T) {
 		}
 		r.publishAt(late, 1, 0, message("first"))
 		r.begin()
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		want := []string{"first"}
 		for i := range 2 * receiveBatches {
 			want = append(want, fmt.Sprint(i))

@@ -72,20 +72,20 @@ func TestClocksThatDiffer(t *testing.T) {
 			for i := range uint64(10) {
 				r.publishAt(one, i+1, 0, message("a"))
 				r.publishAt(two, i+1, 0, message("b"))
-				r.wait(20 * time.Second)
+				r.Wait(20 * time.Second)
 			}
 		}, differences{}, 0, ""},
 
 		{"a backend's is ahead, once", 0, func(r *clocksRig) {
 			r.publishAt(one, 1, 8*day, message("a"))
 			r.publishAt(one, 2, 8*day, message("b"))
-			r.wait(time.Second)
+			r.Wait(time.Second)
 		}, differences{"backend_ahead": 8 * day}, 1, "ahead of this consumer's"},
 
 		{"a backend's is ahead for half an hour", 0, func(r *clocksRig) {
 			for i := range uint64(180) {
 				r.publishAt(one, i+1, time.Hour, message("a"))
-				r.wait(10 * time.Second)
+				r.Wait(10 * time.Second)
 			}
 		}, differences{"backend_ahead": time.Hour}, 3, "ahead of this consumer's"},
 
@@ -93,20 +93,20 @@ func TestClocksThatDiffer(t *testing.T) {
 			for i := range uint64(5) {
 				r.publishAt(one, i+1, 0, message("a"))
 				r.publishAt(two, i+1, -time.Hour, message("b"))
-				r.wait(20 * time.Second)
+				r.Wait(20 * time.Second)
 			}
 		}, differences{"backend_behind": time.Hour, "backends_apart": time.Hour}, 1, "behind another backend's"},
 
 		{"the consumer's is ahead", 8 * day, func(r *clocksRig) {
 			for i := range uint64(5) {
 				r.publishAt(one, i+1, 0, message("a"))
-				r.wait(20 * time.Second)
+				r.Wait(20 * time.Second)
 			}
 		}, differences{"backend_behind": 8 * day}, 1, "behind this consumer's"},
 
 		{"the consumer's is behind", -8 * day, func(r *clocksRig) {
 			r.publishAt(one, 1, 0, message("a"))
-			r.wait(20 * time.Second)
+			r.Wait(20 * time.Second)
 		}, differences{"backend_ahead": 8 * day}, 1, "ahead of this consumer's"},
 
 		{"what has waited in the backlog shows nothing", 0, func(r *clocksRig) {
@@ -114,18 +114,18 @@ func TestClocksThatDiffer(t *testing.T) {
 				r.shut.Store(i%20 < 19)
 				r.publishAt(one, i+1, 0, message("a"))
 				r.publishAt(two, i+1, 0, message("b"))
-				r.wait(6 * time.Second)
+				r.Wait(6 * time.Second)
 			}
 		}, differences{}, 0, ""},
 
 		{"one record that could not be published for long shows nothing", 0, func(r *clocksRig) {
 			for i := range uint64(5) {
 				r.publishAt(one, i+1, 0, message("a"))
-				r.wait(20 * time.Second)
+				r.Wait(20 * time.Second)
 			}
 			r.publishAt(two, 1, -5*time.Minute, message("b"))
 			r.publishAt(two, 2, 0, message("c"))
-			r.wait(20 * time.Second)
+			r.Wait(20 * time.Second)
 		}, differences{}, 0, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -135,24 +135,24 @@ func TestClocksThatDiffer(t *testing.T) {
 				r.wrapStore = func(s store.Store) store.Store { return shutStore{s, &r.shut} }
 				r.now = func() time.Time { return time.Now().Add(c.off) }
 				r.begin()
-				r.wait(time.Second)
+				r.Wait(time.Second)
 				c.play(r)
-				shown := skews(r.t, r.registry)
+				shown := skews(r.T, r.registry)
 				for clocks, by := range shown {
 					if by != c.shows[clocks] {
-						r.t.Errorf("the metric for %s shows %s, want %s", clocks, by, c.shows[clocks])
+						r.Errorf("the metric for %s shows %s, want %s", clocks, by, c.shows[clocks])
 					}
 				}
-				r.wait(time.Hour)
-				for clocks, by := range skews(r.t, r.registry) {
+				r.Wait(time.Hour)
+				for clocks, by := range skews(r.T, r.registry) {
 					if by != 0 {
-						r.t.Errorf("an hour later the metric for %s shows %s", clocks, by)
+						r.Errorf("an hour later the metric for %s shows %s", clocks, by)
 					}
 				}
 				r.stop()
 				said := r.logged.String()
 				if n := strings.Count(said, "clocks are wrong"); n != c.lines || !strings.Contains(said, c.says) {
-					r.t.Errorf("logged are %d lines, want %d that say %q:\n%s", n, c.lines, c.says, said)
+					r.Errorf("logged are %d lines, want %d that say %q:\n%s", n, c.lines, c.says, said)
 				}
 			})
 		})

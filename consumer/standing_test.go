@@ -366,21 +366,21 @@ func TestAConsumerWhoseCommitsTheStoreRefusesIsNotReady(t *testing.T) {
 		}
 		r.begin()
 		r.publish(1, message("1"))
-		r.wait(time.Minute)
+		r.Wait(time.Minute)
 		r.expect("1")
 		master.setCommits(true)
 		r.publish(2, message("2"))
-		r.wait(2*5*time.Second + time.Second)
+		r.Wait(2*5*time.Second + time.Second)
 		if err := r.consumer.Ready(); err != nil {
 			t.Errorf("not ready after two leases: %v", err)
 		}
-		r.wait(5 * time.Second)
+		r.Wait(5 * time.Second)
 		if err := r.consumer.Ready(); err == nil || !strings.Contains(err.Error(), "partition 0 is not drained") ||
 			!strings.Contains(err.Error(), "READONLY") {
 			t.Errorf("after three leases in which the store took no commit: %v", err)
 		}
 		master.setCommits(false)
-		r.wait(5 * time.Second)
+		r.Wait(5 * time.Second)
 		r.expect("1", "2")
 		if err := r.consumer.Ready(); err != nil {
 			t.Errorf("not ready: %v", err)
@@ -398,13 +398,13 @@ func TestAConsumerOfAMisconfiguredBrokerIsNotReadyAtOnce(t *testing.T) {
 			bubble(t, brokermemory.Options{}, func(r *rig) {
 				r.wrap = func(b broker.Broker) broker.Broker { return shut{b, trouble} }
 				r.begin()
-				r.wait(time.Second)
+				r.Wait(time.Second)
 				for range 30 { // within a lease, between attempts and during them
 					err := r.consumer.Ready()
 					if errors.Is(trouble, broker.ErrMisconfigured) != errors.Is(err, broker.ErrMisconfigured) {
 						t.Fatalf("ready: %v", err)
 					}
-					r.wait(100 * time.Millisecond)
+					r.Wait(100 * time.Millisecond)
 				}
 			})
 		})

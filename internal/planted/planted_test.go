@@ -91,7 +91,7 @@ func TestWithoutAFaultEverythingStaysWhatItIs(t *testing.T) {
 		if queue != broker.Broker(client) || p.Fault().Name != "" {
 			w.Error("the broker is another")
 		}
-		master, reader := w.db.Store(), w.db.Reader()
+		master, reader := w.DB.Store(), w.DB.Reader()
 		if p.Store(master) != store.Store(master) || p.Reader(reader) != store.Reader(reader) {
 			w.Error("the store is another")
 		}
@@ -285,7 +285,7 @@ func pausedConsumer(w *world) string {
 	if err != nil {
 		w.Fatal(err)
 	}
-	return replaced(w.T, p.Store(w.db.Store()), w.db.Store(), w.db.Reader())
+	return replaced(w.T, p.Store(w.DB.Store()), w.DB.Store(), w.DB.Reader())
 }
 
 // keyAfterRestart uses a key twice before the consumer is started again, and once afterwards.

@@ -3,10 +3,8 @@ package planted
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -17,97 +15,68 @@ import (
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/consumer"
 	"github.com/drainmark/drainmark/store"
-	storememory "github.com/drainmark/drainmark/store/memory"
+	"github.com/drainmark/drainmark/test/testbed"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is a deployment on memory adapters, in a bubble. Each of its processes has the fault.
+// world is a bed for processes each of which has the fault.
 type world struct {
-	*testing.T
-	fault      string
-	honest     *Fault // in place of fault
-	server     *brokermemory.Server
-	db         *storememory.DB
-	deployment drainmark.Deployment
-	stops      []func()
+	*testbed.Bed
+	fault  string
+	honest *Fault // in place of fault
 }
 
-// inWorld runs a test in a world and stops everything afterwards.
+// inWorld runs a test in a world.
 func inWorld(t *testing.T, fault string, o brokermemory.Options, test func(*world)) {
-	synctest.Test(t, func(t *testing.T) {
-		w := &world{
-			T: t, fault: fault, server: brokermemory.NewServer(o), db: storememory.NewDB(),
-			deployment: drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: max(o.Partitions, 1)},
-		}
-		master := w.db.Store()
-		if _, err := master.Init(t.Context(), w.deployment); err != nil {
-			t.Fatal(err)
-		}
-		defer func() {
-			for _, stop := range w.stops {
-				stop()
-			}
-		}()
-		test(w)
-	})
+	testbed.Run(t, o, func(b *testbed.Bed) { test(&world{Bed: b, fault: fault}) })
 }
 
 // process returns a new process with the fault, and its connection to the broker, which ends with the test.
 func (w *world) process() (*Process, *brokermemory.Client, broker.Broker) {
-	p, err := New(w.fault, func(context.Context) (store.Store, error) { return w.db.Store(), nil })
+	p, err := New(w.fault, func(context.Context) (store.Store, error) { return w.DB.Store(), nil })
 	if err != nil {
 		w.Fatal(err)
 	}
 	if w.honest != nil {
 		p.fault = w.honest
 	}
-	client := w.server.Connect()
+	client := w.Server.Connect()
 	planted := p.Broker(client)
-	w.stops = append(w.stops, func() { _ = planted.Close() })
+	w.AtEnd(func() { _ = planted.Close() })
 	return p, client, planted
-}
-
-// run runs something until the function is called that it returns, or until the test ends.
-func (w *world) run(what func(context.Context)) (stop func()) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() { defer close(ended); what(ctx) }()
-	stop = func() { cancel(); <-ended }
-	w.stops = append([]func(){stop}, w.stops...) // before its connection
-	return stop
 }
 
 // backend starts a backend.
 func (w *world) backend() service {
 	p, _, queue := w.process()
 	b, err := backend.New(backend.Config{
-		Broker: queue, Reader: p.Reader(w.db.Reader()), Deployment: w.deployment, Logger: slog.New(slog.DiscardHandler),
+		Broker: queue, Reader: p.Reader(w.DB.Reader()), Deployment: w.Deployment, Logger: w.Logger(),
 	})
 	if err != nil {
 		w.Fatal(err)
 	}
-	w.run(b.Run)
+	w.Start(b.Run)
 	return service{w, p.Service(b)}
 }
 
 // consumer starts a consumer, whose store may be decorated beneath the fault.
 func (w *world) consumer(owner string, decorate ...func(store.Store) store.Store) (stop func()) {
 	p, _, queue := w.process()
-	var master store.Store = w.db.Store()
+	var master store.Store = w.DB.Store()
 	for _, d := range decorate {
 		master = d(master)
 	}
 	c := consumer.New(consumer.Config{
-		Broker: queue, Store: p.Store(master), Owner: owner, Partitions: w.deployment.Partitions, Logger: slog.New(slog.DiscardHandler),
+		Broker: queue, Store: p.Store(master), Owner: owner, Partitions: w.Deployment.Partitions, Logger: w.Logger(),
 	})
-	return w.run(c.Run)
+	return w.Start(c.Run)
 }
 
 // logIn returns the name of a log of the partition.
 func (w *world) logIn(partition int) string {
 	for _, name := range strings.Split("abcdefghijklmnopqrstuvwxyz", "") {
-		if drainmark.PartitionOf(name, w.deployment.Partitions) == partition {
+		if drainmark.PartitionOf(name, w.Deployment.Partitions) == partition {
 			return name
 		}
 	}
@@ -127,9 +96,9 @@ func (s service) append(log string, texts ...string) drainmark.Receipt {
 
 func (s service) keyed(log, key string, texts ...string) drainmark.Receipt {
 	s.Helper()
-	records := make([]drainmark.Record, len(texts))
-	for i, text := range texts {
-		records[i] = drainmark.Record{Kind: drainmark.Append, Log: log, Key: key, Body: []byte(text), AcceptedAt: time.Now()}
+	records := testbed.Appends(log, texts...)
+	for i := range records {
+		records[i].Key = key
 	}
 	r, err := s.Append(s.Context(), log, records)
 	if err != nil {
