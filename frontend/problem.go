@@ -22,7 +22,7 @@ var (
 	invalid        = &kind{"invalid", http.StatusBadRequest, "The request is malformed or out of range", false}
 	tooLong        = &kind{"too-large", http.StatusRequestURITooLong, "A size is over its limit", false}
 	tooMany        = &kind{"too-many", http.StatusServiceUnavailable, "Too much is going on at once", true}
-	unavailable    = &kind{"unavailable", http.StatusServiceUnavailable, "The broker or the store does not answer", true}
+	unavailable    = &kind{"unavailable", http.StatusServiceUnavailable, "It is not available now", true}
 	outcomeUnknown = &kind{"outcome-unknown", http.StatusGatewayTimeout, "It may or may not have been done", false}
 )
 

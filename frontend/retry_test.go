@@ -196,7 +196,7 @@ func TestNoBackendAnswers(t *testing.T) {
 // The frontend has its own table of problems, so that it need not import the API. It must say the same.
 func TestProblemsAreTheAPIsOwn(t *testing.T) {
 	t.Parallel()
-	for _, k := range []*kind{invalid, unavailable, outcomeUnknown} {
+	for _, k := range []*kind{invalid, tooMany, unavailable, outcomeUnknown} {
 		p := api.ProblemOf(drainmark.Errorf(drainmark.Kind(k.name), "x"))
 		if p.Type != api.ProblemPrefix+k.name || p.Title != k.title || p.Status != k.status {
 			t.Errorf("%+v is %+v in the API", k, p)

@@ -37,7 +37,7 @@ var problems = map[drainmark.Kind]struct {
 	drainmark.KindBacklogFull:    {http.StatusServiceUnavailable, "The backlog is full", 1},
 	drainmark.KindDiskFull:       {http.StatusServiceUnavailable, "The broker's disk is full", 10},
 	drainmark.KindTooMany:        {http.StatusServiceUnavailable, "Too much is going on at once", 1},
-	drainmark.KindUnavailable:    {http.StatusServiceUnavailable, "The broker or the store does not answer", 1},
+	drainmark.KindUnavailable:    {http.StatusServiceUnavailable, "It is not available now", 1},
 	drainmark.KindOutcomeUnknown: {http.StatusGatewayTimeout, "It may or may not have been done", 0},
 	drainmark.KindMisconfigured:  {http.StatusInternalServerError, "The deployment is not set up right", 0},
 	drainmark.KindInternal:       {http.StatusInternalServerError, "Something went wrong here", 0},

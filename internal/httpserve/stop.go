@@ -234,7 +234,7 @@ func (c *watched) read(n int, err error, p []byte) (_ int, _ error, ended bool) 
 // farewellText is what a client reads whose request was sent when its connection was being closed. 408 is the status for
 // that (RFC 9110, 15.5.9): the request was not received, and may be repeated. Browsers do that by themselves.
 var farewellText = func() string {
-	const body = `{"type":"urn:drainmark:problem:unavailable","title":"The connection was closed","status":408,` +
+	const body = `{"type":"urn:drainmark:problem:unavailable","title":"It is not available now","status":408,` +
 		`"detail":"the server is stopping and has not received the request: nothing was done"}` + "\n"
 	return fmt.Sprintf("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\n%s: true\r\nRetry-After: 1\r\n"+
 		"Content-Type: application/problem+json\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n"+
