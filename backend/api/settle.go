@@ -114,8 +114,11 @@ func (h *handler) answerSettled(w http.ResponseWriter, r *request, kind drainmar
 	if settled.Letters == 0 {
 		return h.respondJSON(w, http.StatusOK, answer)
 	}
-	h.log.Info("dead letters are settled", "how", kind.String(), "by", r.by(), "dead_letters", settled.Letters, "log", f.Log,
-		"reason", f.Reason, "before", f.Before)
+	said := []any{"how", kind.String(), "by", r.by(), "dead_letters", settled.Letters, "log", f.Log, "reason", f.Reason}
+	if !f.Before.IsZero() {
+		said = append(said, "before", f.Before)
+	}
+	h.log.Info("dead letters are settled", said...)
 	status := http.StatusAccepted
 	answer.State = "accepted"
 	if r.wait > 0 {

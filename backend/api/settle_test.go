@@ -86,6 +86,15 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 			t.Errorf("the answer is %v", got)
 		}
 	})
+	t.Run("no time is logged that nobody has named", func(t *testing.T) {
+		t.Parallel()
+		var out bytes.Buffer
+		all := settles(t, drainmark.Discard, backend.LetterFilter{Log: "a"}, "", 100)
+		serve(t, all, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) }).do("DELETE", "/v1/dead-letters?log=a", "").want(t, 202)
+		if line := out.String(); !strings.Contains(line, "log=a") || strings.Contains(line, "before=") {
+			t.Errorf("the log says %q", line)
+		}
+	})
 	t.Run("where there is nothing to settle nothing is published", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, &fake{settle: func(drainmark.RecordKind, backend.LetterFilter, string, int) (backend.Settled, error) {
