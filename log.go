@@ -41,7 +41,7 @@ func PartitionOf(log string, n int) int {
 }
 
 // MaxPartitions is the most partitions that a deployment can have, so that a receipt can name all of them.
-const MaxPartitions = MaxReceiptRuns
+const MaxPartitions = MaxReceiptSpans
 
 // Deployment is what is fixed when a deployment's store is created, and checked at every start.
 type Deployment struct {

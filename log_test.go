@@ -98,17 +98,17 @@ func TestMarksAndRunsAsText(t *testing.T) {
 	if m.String() != text {
 		t.Errorf("the mark is %q, want %q", m, text)
 	}
-	r := run(3, producerA, 42, 50)
+	r := span(3, producerA, 42, 50)
 	if r.String() != text+"..50" {
 		t.Errorf("the run is %q, want %q", r, text+"..50")
 	}
-	if drainmark.RunOf(m) != run(3, producerA, 42, 42) {
-		t.Errorf("RunOf gives %v", drainmark.RunOf(m))
+	if drainmark.SpanOf(m) != span(3, producerA, 42, 42) {
+		t.Errorf("RunOf gives %v", drainmark.SpanOf(m))
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		first := rapid.Uint64Min(1).Draw(t, "sequence")
-		r := run(rapid.IntRange(0, 1<<31-1).Draw(t, "partition"), producerB, first, rapid.Uint64Min(first).Draw(t, "last"))
-		if got, err := drainmark.ParseRun(r.String()); err != nil || got != r {
+		r := span(rapid.IntRange(0, 1<<31-1).Draw(t, "partition"), producerB, first, rapid.Uint64Min(first).Draw(t, "last"))
+		if got, err := drainmark.ParseSpan(r.String()); err != nil || got != r {
 			t.Fatalf("ParseRun(%q) is %v, error %v", r, got, err)
 		}
 		m := drainmark.Mark{Partition: r.Partition, Producer: r.Producer, Sequence: r.First}
@@ -135,7 +135,7 @@ func TestOtherTextsAreNoMarks(t *testing.T) {
 		"3-" + producer + "-2", "3-" + producer + "-2..", "3-" + producer + "-2..1", "3-" + producer + "-2..03", "..3", "3-" + producer + "-0..1",
 		"3-" + producer + "-2..3..4",
 	} {
-		if r, err := drainmark.ParseRun(text); drainmark.KindOf(err) != drainmark.KindInvalid {
+		if r, err := drainmark.ParseSpan(text); drainmark.KindOf(err) != drainmark.KindInvalid {
 			t.Errorf("ParseRun(%q) is %v, error %v, want one of KindInvalid", text, r, err)
 		}
 	}
@@ -183,13 +183,13 @@ func TestKinds(t *testing.T) {
 func TestIDsInLogs(t *testing.T) {
 	t.Parallel()
 	producer := drainmark.NewProducerID()
-	run := drainmark.Run{Partition: 1, Producer: producer, First: 2, Last: 3}
+	span := drainmark.Span{Partition: 1, Producer: producer, First: 2, Last: 3}
 	for name, handler := range map[string]func(*bytes.Buffer) slog.Handler{
 		"text": func(b *bytes.Buffer) slog.Handler { return slog.NewTextHandler(b, nil) },
 		"json": func(b *bytes.Buffer) slog.Handler { return slog.NewJSONHandler(b, nil) },
 	} {
 		var b bytes.Buffer
-		slog.New(handler(&b)).Info("x", "producer", producer, "run", run, "runs", []drainmark.Run{run})
+		slog.New(handler(&b)).Info("x", "producer", producer, "run", span, "runs", []drainmark.Span{span})
 		if n := strings.Count(b.String(), producer.String()); n != 3 {
 			t.Errorf("%s: %s", name, b.String())
 		}

@@ -77,39 +77,39 @@ func ParseMark(s string) (Mark, error) {
 }
 
 // Run is the marks First to Last (both included) of one producer in one partition.
-type Run struct {
+type Span struct {
 	Partition   int
 	Producer    ProducerID
 	First, Last uint64
 }
 
-// RunOf returns the run that holds just m.
-func RunOf(m Mark) Run {
-	return Run{Partition: m.Partition, Producer: m.Producer, First: m.Sequence, Last: m.Sequence}
+// SpanOf returns the span that holds just m.
+func SpanOf(m Mark) Span {
+	return Span{Partition: m.Partition, Producer: m.Producer, First: m.Sequence, Last: m.Sequence}
 }
 
-func (r Run) String() string {
+func (r Span) String() string {
 	return fmt.Sprintf("%d-%s-%d..%d", r.Partition, r.Producer, r.First, r.Last)
 }
 
 // MarshalText has logs show the text, in every format.
-func (r Run) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
+func (r Span) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// ParseRun reads what Run.String wrote.
-func ParseRun(s string) (Run, error) {
+// ParseSpan reads what Run.String wrote.
+func ParseSpan(s string) (Span, error) {
 	first, last, ok := strings.Cut(s, "..")
 	m, err := ParseMark(first)
 	if !ok || err != nil {
-		return Run{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
+		return Span{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
 	}
 	n, err := strconv.ParseUint(last, 10, 64)
 	if err != nil || n < m.Sequence {
-		return Run{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
+		return Span{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
 	}
-	run := RunOf(m)
-	run.Last = n
-	if run.String() != s {
-		return Run{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
+	span := SpanOf(m)
+	span.Last = n
+	if span.String() != s {
+		return Span{}, Errorf(KindInvalid, "%q is not an id of the form <partition>-<producer>-<first>..<last>", s)
 	}
-	return run, nil
+	return span, nil
 }

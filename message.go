@@ -31,7 +31,7 @@ func (l LogInfo) Count() uint64 { return l.LastPosition - l.ClearedThrough }
 // DeadLetter is a record set aside, with its reason.
 type DeadLetter struct {
 	ID         string // of one record: its mark's text
-	Run        Run    // the marks it accounts for, the zero Run when not even that could be read
+	Span       Span   // the marks it accounts for, the zero Run when not even that could be read
 	Log        string // empty when it could not be read
 	Reason     string
 	SetAsideAt time.Time
@@ -47,7 +47,7 @@ type DeadLetter struct {
 // could not be decoded, or nil. The body shares Payload's memory.
 func (l *DeadLetter) Record() (Record, bool) {
 	batch, err := DecodeBatch(l.Payload)
-	if err != nil || len(batch.Records) != 1 || batch.Run() != l.Run {
+	if err != nil || len(batch.Records) != 1 || batch.Span() != l.Span {
 		return Record{}, false
 	}
 	return batch.Records[0], true
@@ -67,4 +67,4 @@ func RefusedLetter(id string) string {
 }
 
 // Records is how many records the letter stands for: one at least, also when its marks could not be read.
-func (l *DeadLetter) Records() uint64 { return l.Run.Last - l.Run.First + 1 }
+func (l *DeadLetter) Records() uint64 { return l.Span.Last - l.Span.First + 1 }

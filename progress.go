@@ -9,16 +9,16 @@ import (
 // empty cursor is the beginning.
 type Cursor string
 
-// Version names one state of a partition. Two states of one epoch are ordered by their revision. States of different
-// epochs cannot be compared, because a store that lost its tail begins again, under a new epoch, from an older one.
+// Version names one state of a partition. Two states of one lease token are ordered by their revision. States of different
+// lease tokens cannot be compared, because a store that lost its tail begins again, under a new token, from an older one.
 type Version struct {
-	Epoch    uint64 // which opening of the partition wrote it: random, so it never comes back
+	Token    uint64 // which opening of the partition wrote it: random, so it never comes back
 	Revision uint64 // counts the partition's commits
 }
 
 // Includes says whether a state is surely the same as, or a successor of, an earlier one.
 func (v Version) Includes(earlier Version) bool {
-	return v == earlier || v.Epoch == earlier.Epoch && v.Revision >= earlier.Revision
+	return v == earlier || v.Token == earlier.Token && v.Revision >= earlier.Revision
 }
 
 // ProducerProgress is what is persisted of one producer's records in a partition.
@@ -42,8 +42,8 @@ type Progress struct {
 	Clock time.Duration
 }
 
-// Holds says whether all marks of a run (of this partition) are persisted.
-func (p Progress) Holds(r Run) bool {
+// Holds says whether all marks of a span (of this partition) are persisted.
+func (p Progress) Holds(r Span) bool {
 	return p.Producers[r.Producer].Done.Contains(r.First, r.Last)
 }
 
@@ -73,14 +73,14 @@ func (p Progress) With(changed map[ProducerID]ProducerProgress) Progress {
 	return p
 }
 
-// Missing returns the runs that are not persisted although later ones of the same producer are. The consumer commits
-// past a gap only when the broker does not deliver what is in it, so each run stands for accepted records that were
+// Missing returns the spans that are not persisted although later ones of the same producer are. The consumer commits
+// past a gap only when the broker does not deliver what is in it, so each span stands for accepted records that were
 // lost or are still held by somebody.
-func (p Progress) Missing() []Run {
-	var missing []Run
+func (p Progress) Missing() []Span {
+	var missing []Span
 	for producer, pp := range p.Producers {
-		for _, hole := range pp.Done.Holes() {
-			missing = append(missing, Run{Partition: p.Partition, Producer: producer, First: hole.First, Last: hole.Last})
+		for _, gap := range pp.Done.Gaps() {
+			missing = append(missing, Span{Partition: p.Partition, Producer: producer, First: gap.First, Last: gap.Last})
 		}
 	}
 	return missing

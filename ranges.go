@@ -82,17 +82,17 @@ func (s Ranges) Count(limit uint64) uint64 {
 	return n
 }
 
-// Holes returns the sequences from 1 to Max that are not in the set.
-func (s Ranges) Holes() Ranges {
-	var holes Ranges
+// Gaps returns the sequences from 1 to Max that are not in the set.
+func (s Ranges) Gaps() Ranges {
+	var gaps Ranges
 	next := uint64(1)
 	for _, r := range s {
 		if r.First > next {
-			holes = append(holes, Range{next, r.First - 1})
+			gaps = append(gaps, Range{next, r.First - 1})
 		}
 		next = r.Last + 1
 	}
-	return holes
+	return gaps
 }
 
 // Minus returns the part of first to last that is not in the set.

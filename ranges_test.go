@@ -76,7 +76,7 @@ func TestRangesAreASet(t *testing.T) {
 		if s.Max() != m.max() {
 			t.Fatalf("Max of %v is %d, want %d", s, s.Max(), m.max())
 		}
-		if got, want := s.Holes(), m.ranges(1, m.max(), false); !slices.Equal(got, want) {
+		if got, want := s.Gaps(), m.ranges(1, m.max(), false); !slices.Equal(got, want) {
 			t.Fatalf("Holes of %v is %v, want %v", s, got, want)
 		}
 		first := rapid.Uint64Range(1, most+5).Draw(t, "from")
@@ -143,14 +143,14 @@ func TestProgress(t *testing.T) {
 	})
 	t.Run("it holds a run only whole", func(t *testing.T) {
 		t.Parallel()
-		for r, want := range map[drainmark.Run]bool{
-			run(2, producerA, 1, 10):              true,
-			run(2, producerA, 10, 10):             true,
-			run(2, producerA, 10, 11):             false,
-			run(2, producerB, 3, 8):               false,
-			run(2, producerB, 8, 8):               true,
-			run(2, producerB, 1, 1):               false,
-			run(2, drainmark.ProducerID{7}, 1, 1): false,
+		for r, want := range map[drainmark.Span]bool{
+			span(2, producerA, 1, 10):              true,
+			span(2, producerA, 10, 10):             true,
+			span(2, producerA, 10, 11):             false,
+			span(2, producerB, 3, 8):               false,
+			span(2, producerB, 8, 8):               true,
+			span(2, producerB, 1, 1):               false,
+			span(2, drainmark.ProducerID{7}, 1, 1): false,
 		} {
 			if p.Holds(r) != want {
 				t.Errorf("Holds(%v) is %v", r, !want)
@@ -159,7 +159,7 @@ func TestProgress(t *testing.T) {
 	})
 	t.Run("what holds nothing holds no run", func(t *testing.T) {
 		t.Parallel()
-		if (drainmark.Progress{}).Holds(run(0, producerA, 1, 1)) {
+		if (drainmark.Progress{}).Holds(span(0, producerA, 1, 1)) {
 			t.Error("the zero progress holds a run")
 		}
 	})
@@ -171,7 +171,7 @@ func TestProgress(t *testing.T) {
 	})
 	t.Run("what is missing is what lies before something persisted", func(t *testing.T) {
 		t.Parallel()
-		want := []drainmark.Run{run(2, producerB, 1, 2), run(2, producerB, 5, 7)}
+		want := []drainmark.Span{span(2, producerB, 1, 2), span(2, producerB, 5, 7)}
 		if got := p.Missing(); !reflect.DeepEqual(got, want) {
 			t.Errorf("missing are %v, want %v", got, want)
 		}
@@ -179,10 +179,10 @@ func TestProgress(t *testing.T) {
 	t.Run("With replaces entries and leaves its receiver as it is", func(t *testing.T) {
 		t.Parallel()
 		changed := p.With(map[drainmark.ProducerID]drainmark.ProducerProgress{producerB: {Done: drainmark.Ranges{{First: 1, Last: 20}}}})
-		if !changed.Holds(run(2, producerB, 1, 20)) || !changed.Holds(run(2, producerA, 1, 10)) || changed.Partition != 2 {
+		if !changed.Holds(span(2, producerB, 1, 20)) || !changed.Holds(span(2, producerA, 1, 10)) || changed.Partition != 2 {
 			t.Errorf("With gives %+v", changed)
 		}
-		if p.Holds(run(2, producerB, 1, 20)) || len(p.Producers) != 2 {
+		if p.Holds(span(2, producerB, 1, 20)) || len(p.Producers) != 2 {
 			t.Errorf("the receiver became %+v", p)
 		}
 	})
@@ -195,12 +195,12 @@ func TestVersionIncludes(t *testing.T) {
 		later, earlier drainmark.Version
 		want           bool
 	}{
-		{"itself", drainmark.Version{Epoch: 5, Revision: 9}, drainmark.Version{Epoch: 5, Revision: 9}, true},
+		{"itself", drainmark.Version{Token: 5, Revision: 9}, drainmark.Version{Token: 5, Revision: 9}, true},
 		{"nothing yet, nothing yet", drainmark.Version{}, drainmark.Version{}, true},
-		{"an earlier revision of its epoch", drainmark.Version{Epoch: 5, Revision: 9}, drainmark.Version{Epoch: 5, Revision: 8}, true},
-		{"a later revision of its epoch", drainmark.Version{Epoch: 5, Revision: 9}, drainmark.Version{Epoch: 5, Revision: 10}, false},
-		{"an earlier revision of another epoch", drainmark.Version{Epoch: 5, Revision: 9}, drainmark.Version{Epoch: 6, Revision: 8}, false},
-		{"the same revision of another epoch", drainmark.Version{Epoch: 5, Revision: 9}, drainmark.Version{Epoch: 4, Revision: 9}, false},
+		{"an earlier revision of its epoch", drainmark.Version{Token: 5, Revision: 9}, drainmark.Version{Token: 5, Revision: 8}, true},
+		{"a later revision of its epoch", drainmark.Version{Token: 5, Revision: 9}, drainmark.Version{Token: 5, Revision: 10}, false},
+		{"an earlier revision of another epoch", drainmark.Version{Token: 5, Revision: 9}, drainmark.Version{Token: 6, Revision: 8}, false},
+		{"the same revision of another epoch", drainmark.Version{Token: 5, Revision: 9}, drainmark.Version{Token: 4, Revision: 9}, false},
 	}
 	for _, c := range cases {
 		if got := c.later.Includes(c.earlier); got != c.want {

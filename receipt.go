@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// MaxReceiptRuns is how many runs a receipt holds at most. MaxReceiptText is how long its text is at most, in bytes.
+// MaxReceiptSpans is how many runs a receipt holds at most. MaxReceiptText is how long its text is at most, in bytes.
 const (
-	MaxReceiptRuns = 64
-	MaxReceiptText = 6200
+	MaxReceiptSpans = 64
+	MaxReceiptText  = 6200
 )
 
 // DeploymentID names a deployment: 64 random bits, made when its store is created. It is in every receipt.
@@ -32,46 +32,46 @@ func NewDeploymentID() DeploymentID {
 type Receipt struct {
 	Deployment DeploymentID
 	IssuedAt   time.Time // in whole seconds
-	Runs       []Run     // sorted, disjoint, at least one
-	// Epochs is set on a barrier's receipt: per partition, the epoch that was in force before the fence was published.
-	// See the barrier in the backend. Every partition named here has a run.
-	Epochs map[int]uint64
+	Spans      []Span    // sorted, disjoint, at least one
+	// Tokens is set on a barrier's receipt: per partition, the lease token that was in force before the marker was published.
+	// See the barrier in the backend. Every partition named here has a span.
+	Tokens map[int]uint64
 	// Clocks has what Progress.Clock was, in whole seconds, when the receipt was issued, per partition, if that was
-	// known. It tells how old the receipt is without any process' wall clock. Every partition named here has a run.
+	// known. It tells how old the receipt is without any process' wall clock. Every partition named here has a span.
 	Clocks map[int]time.Duration
 }
 
-// NewReceipt returns the receipt of the runs, which may come in any order. Neighbouring runs become one.
-func NewReceipt(d DeploymentID, issuedAt time.Time, runs ...Run) Receipt {
-	return Receipt{Deployment: d, IssuedAt: issuedAt.Truncate(time.Second), Runs: joinRuns(runs)}
+// NewReceipt returns the receipt of the spans, which may come in any order. Neighbouring spans become one.
+func NewReceipt(d DeploymentID, issuedAt time.Time, spans ...Span) Receipt {
+	return Receipt{Deployment: d, IssuedAt: issuedAt.Truncate(time.Second), Spans: joinRuns(spans)}
 }
 
-// Merge returns one receipt for the writes of both. Above MaxReceiptRuns it joins the runs of each producer over what
+// Merge returns one receipt for the writes of both. Above MaxReceiptSpans it joins the spans of each producer over what
 // lies between them, which only makes it stricter. It fails when even that is too many (KindTooLarge), or when the
 // receipts are of two deployments (KindInvalidReceipt).
 func (r Receipt) Merge(other Receipt) (Receipt, error) {
 	if r.Deployment != other.Deployment {
 		return Receipt{}, Errorf(KindInvalidReceipt, "the receipts are from two deployments")
 	}
-	merged := Receipt{Deployment: r.Deployment, IssuedAt: r.IssuedAt, Runs: joinRuns(slices.Concat(r.Runs, other.Runs))}
+	merged := Receipt{Deployment: r.Deployment, IssuedAt: r.IssuedAt, Spans: joinRuns(slices.Concat(r.Spans, other.Spans))}
 	if other.IssuedAt.Before(r.IssuedAt) {
 		merged.IssuedAt = other.IssuedAt
 	}
-	if len(merged.Runs) > MaxReceiptRuns {
-		merged.Runs = spanRuns(merged.Runs)
+	if len(merged.Spans) > MaxReceiptSpans {
+		merged.Spans = joinSpans(merged.Spans)
 	}
-	if len(merged.Runs) > MaxReceiptRuns {
-		return Receipt{}, Errorf(KindTooLarge, "the receipts together have %d runs of marks; a receipt has at most %d", len(merged.Runs), MaxReceiptRuns)
+	if len(merged.Spans) > MaxReceiptSpans {
+		return Receipt{}, Errorf(KindTooLarge, "the receipts together have %d runs of marks; a receipt has at most %d", len(merged.Spans), MaxReceiptSpans)
 	}
-	for _, epochs := range []map[int]uint64{r.Epochs, other.Epochs} {
-		for partition, epoch := range epochs {
-			if merged.Epochs == nil {
-				merged.Epochs = map[int]uint64{}
+	for _, tokens := range []map[int]uint64{r.Tokens, other.Tokens} {
+		for partition, token := range tokens {
+			if merged.Tokens == nil {
+				merged.Tokens = map[int]uint64{}
 			}
-			if before, ok := merged.Epochs[partition]; ok && before != epoch {
-				epoch = 0 // no epoch is 0: the next backend asked has to send a new fence
+			if before, ok := merged.Tokens[partition]; ok && before != token {
+				token = 0 // no lease token is 0: the next backend asked has to send a new marker
 			}
-			merged.Epochs[partition] = epoch
+			merged.Tokens[partition] = token
 		}
 	}
 	merged.Clocks = mergeClocks(r, other)
@@ -103,27 +103,27 @@ func (r Receipt) dates(partition int) bool {
 }
 
 func (r Receipt) names(partition int) bool {
-	return slices.ContainsFunc(r.Runs, func(run Run) bool { return run.Partition == partition })
+	return slices.ContainsFunc(r.Spans, func(span Span) bool { return span.Partition == partition })
 }
 
 // compareRuns orders by partition, producer and first sequence.
-func compareRuns(a, b Run) int {
+func compareRuns(a, b Span) int {
 	return cmp.Or(cmp.Compare(a.Partition, b.Partition), slices.Compare(a.Producer[:], b.Producer[:]), cmp.Compare(a.First, b.First))
 }
 
-// joinRuns sorts the runs and joins those that touch or overlap.
-func joinRuns(runs []Run) []Run {
-	return foldRuns(runs, func(last, next Run) bool { return next.First <= last.Last+1 })
+// joinRuns sorts the spans and joins those that touch or overlap.
+func joinRuns(spans []Span) []Span {
+	return foldRuns(spans, func(last, next Span) bool { return next.First <= last.Last+1 })
 }
 
-// spanRuns joins all runs of each producer in a partition.
-func spanRuns(runs []Run) []Run {
-	return foldRuns(runs, func(Run, Run) bool { return true })
+// joinSpans joins all spans of each producer in a partition.
+func joinSpans(spans []Span) []Span {
+	return foldRuns(spans, func(Span, Span) bool { return true })
 }
 
-func foldRuns(runs []Run, join func(last, next Run) bool) []Run {
-	sorted := slices.SortedFunc(slices.Values(runs), compareRuns)
-	var out []Run
+func foldRuns(spans []Span, join func(last, next Span) bool) []Span {
+	sorted := slices.SortedFunc(slices.Values(spans), compareRuns)
+	var out []Span
 	for _, r := range sorted {
 		if n := len(out) - 1; n >= 0 && out[n].Partition == r.Partition && out[n].Producer == r.Producer && join(out[n], r) {
 			out[n].Last = max(out[n].Last, r.Last)
@@ -136,36 +136,36 @@ func foldRuns(runs []Run, join func(last, next Run) bool) []Run {
 
 // The text of a receipt is the unpadded URL-safe base64 of
 //
-//	version (1 byte), deployment (8 bytes), issued at (Unix seconds, uvarint), number of runs (uvarint)
-//	per run: partition (uvarint), flags (1 byte), producer (16 bytes, unless sameProducer), first (uvarint), last-first (uvarint)
-//	number of epochs (uvarint), per epoch: partition (uvarint), epoch (8 bytes)
+//	version (1 byte), deployment (8 bytes), issued at (Unix seconds, uvarint), number of spans (uvarint)
+//	per span: partition (uvarint), flags (1 byte), producer (16 bytes, unless sameProducer), first (uvarint), last-first (uvarint)
+//	number of lease tokens (uvarint), per lease token: partition (uvarint), lease token (8 bytes)
 //	number of clocks (uvarint), per clock: partition (uvarint), seconds (uvarint)
 //	CRC-32C of all before (4 bytes)
 const (
 	receiptVersion = 2
 	maxSeconds     = 1 << 40 // since 1970, or of a partition's clock
-	sameProducer   = 1       // flag: the producer is that of the run before
+	sameProducer   = 1       // flag: the producer is that of the span before
 )
 
 func (r Receipt) String() string {
 	b := []byte{receiptVersion}
 	b = append(b, r.Deployment[:]...)
 	b = binary.AppendUvarint(b, uint64(max(0, r.IssuedAt.Unix())))
-	b = binary.AppendUvarint(b, uint64(len(r.Runs)))
-	for i, run := range r.Runs {
-		b = binary.AppendUvarint(b, uint64(run.Partition))
-		if i > 0 && r.Runs[i-1].Producer == run.Producer {
+	b = binary.AppendUvarint(b, uint64(len(r.Spans)))
+	for i, span := range r.Spans {
+		b = binary.AppendUvarint(b, uint64(span.Partition))
+		if i > 0 && r.Spans[i-1].Producer == span.Producer {
 			b = append(b, sameProducer)
 		} else {
-			b = append(append(b, 0), run.Producer[:]...)
+			b = append(append(b, 0), span.Producer[:]...)
 		}
-		b = binary.AppendUvarint(b, run.First)
-		b = binary.AppendUvarint(b, run.Last-run.First)
+		b = binary.AppendUvarint(b, span.First)
+		b = binary.AppendUvarint(b, span.Last-span.First)
 	}
-	b = binary.AppendUvarint(b, uint64(len(r.Epochs)))
-	for _, partition := range sortedKeys(r.Epochs) {
+	b = binary.AppendUvarint(b, uint64(len(r.Tokens)))
+	for _, partition := range sortedKeys(r.Tokens) {
 		b = binary.AppendUvarint(b, uint64(partition))
-		b = binary.LittleEndian.AppendUint64(b, r.Epochs[partition])
+		b = binary.LittleEndian.AppendUint64(b, r.Tokens[partition])
 	}
 	b = binary.AppendUvarint(b, uint64(len(r.Clocks)))
 	for _, partition := range sortedKeys(r.Clocks) {
@@ -203,13 +203,13 @@ func ParseReceipt(s string) (Receipt, error) {
 	r := Receipt{Deployment: DeploymentID(body[1:9])}
 	d := decoder{rest: body[9:]}
 	r.IssuedAt = time.Unix(int64(d.uvarint(maxSeconds)), 0).UTC()
-	r.Runs = make([]Run, d.uvarint(MaxReceiptRuns))
-	for i := range r.Runs {
-		d.run(r.Runs, i)
+	r.Spans = make([]Span, d.uvarint(MaxReceiptSpans))
+	for i := range r.Spans {
+		d.run(r.Spans, i)
 	}
-	d.epochs(&r)
+	d.tokens(&r)
 	d.clocks(&r)
-	if d.bad || len(d.rest) != 0 || len(r.Runs) == 0 || !slices.Equal(r.Runs, joinRuns(r.Runs)) {
+	if d.bad || len(d.rest) != 0 || len(r.Spans) == 0 || !slices.Equal(r.Spans, joinRuns(r.Spans)) {
 		return Receipt{}, malformed
 	}
 	// One receipt has one text: no longer integers than needed, no other order, no line breaks.
@@ -219,24 +219,24 @@ func ParseReceipt(s string) (Receipt, error) {
 	return r, nil
 }
 
-func (d *decoder) epochs(r *Receipt) {
-	for n := d.uvarint(MaxReceiptRuns); n > 0 && !d.bad; n-- {
+func (d *decoder) tokens(r *Receipt) {
+	for n := d.uvarint(MaxReceiptSpans); n > 0 && !d.bad; n-- {
 		partition := int(d.uvarint(math.MaxInt32))
-		epoch := d.take(8)
-		// Check then covers the epochs' partitions too, and Merge cannot gather more of them than runs.
+		token := d.take(8)
+		// Check then covers the lease tokens' partitions too, and Merge cannot gather more of them than runs.
 		d.bad = d.bad || !r.names(partition)
 		if d.bad {
 			return
 		}
-		if r.Epochs == nil {
-			r.Epochs = map[int]uint64{}
+		if r.Tokens == nil {
+			r.Tokens = map[int]uint64{}
 		}
-		r.Epochs[partition] = binary.LittleEndian.Uint64(epoch)
+		r.Tokens[partition] = binary.LittleEndian.Uint64(token)
 	}
 }
 
 func (d *decoder) clocks(r *Receipt) {
-	for n := d.uvarint(MaxReceiptRuns); n > 0 && !d.bad; n-- {
+	for n := d.uvarint(MaxReceiptSpans); n > 0 && !d.bad; n-- {
 		partition, seconds := int(d.uvarint(math.MaxInt32)), d.uvarint(maxSeconds)
 		if d.bad = d.bad || seconds > math.MaxInt64/uint64(time.Second) || !r.names(partition); d.bad {
 			return
@@ -248,23 +248,23 @@ func (d *decoder) clocks(r *Receipt) {
 	}
 }
 
-func (d *decoder) run(runs []Run, i int) {
-	run := Run{Partition: int(d.uvarint(math.MaxInt32))}
+func (d *decoder) run(spans []Span, i int) {
+	span := Span{Partition: int(d.uvarint(math.MaxInt32))}
 	flags := d.take(1)
 	switch {
 	case d.bad:
 		return
 	case flags[0] == 0:
-		copy(run.Producer[:], d.take(uint64(len(run.Producer))))
+		copy(span.Producer[:], d.take(uint64(len(span.Producer))))
 	case flags[0] == sameProducer && i > 0:
-		run.Producer = runs[i-1].Producer
+		span.Producer = spans[i-1].Producer
 	default:
 		d.bad = true
 	}
-	run.First = d.uvarint(math.MaxInt64)
-	run.Last = run.First + d.uvarint(math.MaxInt64-run.First)
-	d.bad = d.bad || run.First == 0
-	runs[i] = run
+	span.First = d.uvarint(math.MaxInt64)
+	span.Last = span.First + d.uvarint(math.MaxInt64-span.First)
+	d.bad = d.bad || span.First == 0
+	spans[i] = span
 }
 
 // Check says whether the receipt belongs to a deployment with so many partitions.
@@ -272,9 +272,9 @@ func (r Receipt) Check(d DeploymentID, partitions int) error {
 	if r.Deployment != d {
 		return Errorf(KindInvalidReceipt, "the receipt is from another deployment")
 	}
-	for _, run := range r.Runs {
-		if run.Partition >= partitions {
-			return Errorf(KindInvalidReceipt, "the receipt names partition %d; this deployment has 0 to %d", run.Partition, partitions-1)
+	for _, span := range r.Spans {
+		if span.Partition >= partitions {
+			return Errorf(KindInvalidReceipt, "the receipt names partition %d; this deployment has 0 to %d", span.Partition, partitions-1)
 		}
 	}
 	return nil

@@ -20,17 +20,17 @@ var (
 	issued     = time.Date(2026, 5, 4, 3, 2, 1, 0, time.UTC)
 )
 
-func run(partition int, producer drainmark.ProducerID, first, last uint64) drainmark.Run {
-	return drainmark.Run{Partition: partition, Producer: producer, First: first, Last: last}
+func span(partition int, producer drainmark.ProducerID, first, last uint64) drainmark.Span {
+	return drainmark.Span{Partition: partition, Producer: producer, First: first, Last: last}
 }
 
-func receiptOf(runs ...drainmark.Run) drainmark.Receipt {
-	return drainmark.NewReceipt(deployment, issued, runs...)
+func receiptOf(spans ...drainmark.Span) drainmark.Receipt {
+	return drainmark.NewReceipt(deployment, issued, spans...)
 }
 
 func goldenReceipt() drainmark.Receipt {
-	r := receiptOf(run(3, producerA, 300, 305), run(0, producerA, 1, 1), run(3, producerB, 7, 7), run(3, producerA, 310, 400))
-	r.Epochs = map[int]uint64{3: 0x0102030405060708, 0: 42}
+	r := receiptOf(span(3, producerA, 300, 305), span(0, producerA, 1, 1), span(3, producerB, 7, 7), span(3, producerA, 310, 400))
+	r.Tokens = map[int]uint64{3: 0x0102030405060708, 0: 42}
 	r.Clocks = map[int]time.Duration{3: 1000 * time.Hour, 0: time.Second}
 	return r
 }
@@ -53,11 +53,11 @@ func TestReceiptTextNeverChanges(t *testing.T) {
 
 func TestNewReceiptSortsAndJoins(t *testing.T) {
 	t.Parallel()
-	r := receiptOf(run(1, producerB, 5, 6), run(1, producerA, 4, 4), run(0, producerB, 9, 9), run(1, producerA, 1, 3), run(1, producerB, 6, 9),
-		run(1, producerA, 6, 6))
-	want := []drainmark.Run{run(0, producerB, 9, 9), run(1, producerA, 1, 4), run(1, producerA, 6, 6), run(1, producerB, 5, 9)}
-	if !reflect.DeepEqual(r.Runs, want) {
-		t.Errorf("runs are %v, want %v", r.Runs, want)
+	r := receiptOf(span(1, producerB, 5, 6), span(1, producerA, 4, 4), span(0, producerB, 9, 9), span(1, producerA, 1, 3), span(1, producerB, 6, 9),
+		span(1, producerA, 6, 6))
+	want := []drainmark.Span{span(0, producerB, 9, 9), span(1, producerA, 1, 4), span(1, producerA, 6, 6), span(1, producerB, 5, 9)}
+	if !reflect.DeepEqual(r.Spans, want) {
+		t.Errorf("runs are %v, want %v", r.Spans, want)
 	}
 	if at := drainmark.NewReceipt(deployment, issued.Add(999*time.Millisecond)).IssuedAt; !at.Equal(issued) {
 		t.Errorf("issued at %v, want whole seconds: %v", at, issued)
@@ -65,29 +65,29 @@ func TestNewReceiptSortsAndJoins(t *testing.T) {
 }
 
 func genReceipt() *rapid.Generator[drainmark.Receipt] {
-	genRun := rapid.Custom(func(t *rapid.T) drainmark.Run {
+	genRun := rapid.Custom(func(t *rapid.T) drainmark.Span {
 		first := rapid.Uint64Range(1, math.MaxInt64-100).Draw(t, "first")
 		if rapid.Bool().Draw(t, "small") {
 			first = first%50 + 1
 		}
-		return run(rapid.IntRange(0, 8).Draw(t, "partition"), rapid.SampledFrom([]drainmark.ProducerID{producerA, producerB, {}}).Draw(t, "producer"),
+		return span(rapid.IntRange(0, 8).Draw(t, "partition"), rapid.SampledFrom([]drainmark.ProducerID{producerA, producerB, {}}).Draw(t, "producer"),
 			first, first+rapid.Uint64Range(0, 100).Draw(t, "more"))
 	})
 	return rapid.Custom(func(t *rapid.T) drainmark.Receipt {
 		at := issued.Add(time.Duration(rapid.IntRange(0, 1e6).Draw(t, "seconds")) * time.Second)
-		r := drainmark.NewReceipt(deployment, at, rapid.SliceOfN(genRun, 1, drainmark.MaxReceiptRuns).Draw(t, "runs")...)
-		for _, run := range r.Runs {
+		r := drainmark.NewReceipt(deployment, at, rapid.SliceOfN(genRun, 1, drainmark.MaxReceiptSpans).Draw(t, "runs")...)
+		for _, span := range r.Spans {
 			if rapid.Bool().Draw(t, "fence") {
-				if r.Epochs == nil {
-					r.Epochs = map[int]uint64{}
+				if r.Tokens == nil {
+					r.Tokens = map[int]uint64{}
 				}
-				r.Epochs[run.Partition] = rapid.Uint64().Draw(t, "epoch")
+				r.Tokens[span.Partition] = rapid.Uint64().Draw(t, "epoch")
 			}
 			if rapid.Bool().Draw(t, "dated") {
 				if r.Clocks == nil {
 					r.Clocks = map[int]time.Duration{}
 				}
-				r.Clocks[run.Partition] = time.Duration(rapid.IntRange(0, 1e9).Draw(t, "clock")) * time.Second
+				r.Clocks[span.Partition] = time.Duration(rapid.IntRange(0, 1e9).Draw(t, "clock")) * time.Second
 			}
 		}
 		return r
@@ -105,9 +105,9 @@ func TestReceiptRoundTrip(t *testing.T) {
 	})
 }
 
-// covers says whether a receipt asks for all marks of a run.
-func covers(r drainmark.Receipt, wanted drainmark.Run) bool {
-	for _, have := range r.Runs {
+// covers says whether a receipt asks for all marks of a span.
+func covers(r drainmark.Receipt, wanted drainmark.Span) bool {
+	for _, have := range r.Spans {
 		if have.Partition == wanted.Partition && have.Producer == wanted.Producer && have.First <= wanted.First && wanted.Last <= have.Last {
 			return true
 		}
@@ -124,9 +124,9 @@ func TestMergedReceiptsAskForBothAndParse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err) // 9 partitions and 3 producers: it always fits
 		}
-		for _, wanted := range append(append([]drainmark.Run{}, a.Runs...), b.Runs...) {
+		for _, wanted := range append(append([]drainmark.Span{}, a.Spans...), b.Spans...) {
 			if !covers(merged, wanted) {
-				t.Fatalf("%v does not ask for %v", merged.Runs, wanted)
+				t.Fatalf("%v does not ask for %v", merged.Spans, wanted)
 			}
 		}
 		if parsed, err := drainmark.ParseReceipt(merged.String()); err != nil || !reflect.DeepEqual(parsed, merged) {
@@ -144,17 +144,17 @@ func TestMergedReceiptsAskForBothAndParse(t *testing.T) {
 
 func TestMerge(t *testing.T) {
 	t.Parallel()
-	scattered := func(n int, from uint64) []drainmark.Run {
-		var runs []drainmark.Run
+	scattered := func(n int, from uint64) []drainmark.Span {
+		var spans []drainmark.Span
 		for i := range n {
-			runs = append(runs, run(0, producerA, from+uint64(2*i), from+uint64(2*i)))
+			spans = append(spans, span(0, producerA, from+uint64(2*i), from+uint64(2*i)))
 		}
-		return runs
+		return spans
 	}
 	t.Run("the earlier time counts", func(t *testing.T) {
 		t.Parallel()
-		later := drainmark.NewReceipt(deployment, issued.Add(time.Hour), run(0, producerA, 1, 1))
-		for _, pair := range [][2]drainmark.Receipt{{later, receiptOf(run(1, producerA, 1, 1))}, {receiptOf(run(1, producerA, 1, 1)), later}} {
+		later := drainmark.NewReceipt(deployment, issued.Add(time.Hour), span(0, producerA, 1, 1))
+		for _, pair := range [][2]drainmark.Receipt{{later, receiptOf(span(1, producerA, 1, 1))}, {receiptOf(span(1, producerA, 1, 1)), later}} {
 			if merged, err := pair[0].Merge(pair[1]); err != nil || !merged.IssuedAt.Equal(issued) {
 				t.Errorf("issued at %v, error %v, want %v", merged.IssuedAt, err, issued)
 			}
@@ -162,46 +162,46 @@ func TestMerge(t *testing.T) {
 	})
 	t.Run("receipts of two deployments do not merge", func(t *testing.T) {
 		t.Parallel()
-		other := drainmark.NewReceipt(drainmark.DeploymentID{9}, issued, run(0, producerA, 1, 1))
-		if _, err := receiptOf(run(0, producerA, 1, 1)).Merge(other); drainmark.KindOf(err) != drainmark.KindInvalidReceipt {
+		other := drainmark.NewReceipt(drainmark.DeploymentID{9}, issued, span(0, producerA, 1, 1))
+		if _, err := receiptOf(span(0, producerA, 1, 1)).Merge(other); drainmark.KindOf(err) != drainmark.KindInvalidReceipt {
 			t.Errorf("error %v, want one of KindInvalidReceipt", err)
 		}
 	})
 	t.Run("64 runs stay as they are", func(t *testing.T) {
 		t.Parallel()
 		merged, err := receiptOf(scattered(32, 1)...).Merge(receiptOf(scattered(32, 1001)...))
-		if err != nil || len(merged.Runs) != 64 {
-			t.Errorf("%d runs, error %v, want 64", len(merged.Runs), err)
+		if err != nil || len(merged.Spans) != 64 {
+			t.Errorf("%d runs, error %v, want 64", len(merged.Spans), err)
 		}
 	})
 	t.Run("65 runs of one producer become one over what lies between", func(t *testing.T) {
 		t.Parallel()
-		merged, err := receiptOf(scattered(64, 1)...).Merge(receiptOf(run(0, producerA, 1001, 1002)))
-		if want := []drainmark.Run{run(0, producerA, 1, 1002)}; err != nil || !reflect.DeepEqual(merged.Runs, want) {
-			t.Errorf("runs %v, error %v, want %v", merged.Runs, err, want)
+		merged, err := receiptOf(scattered(64, 1)...).Merge(receiptOf(span(0, producerA, 1001, 1002)))
+		if want := []drainmark.Span{span(0, producerA, 1, 1002)}; err != nil || !reflect.DeepEqual(merged.Spans, want) {
+			t.Errorf("runs %v, error %v, want %v", merged.Spans, err, want)
 		}
 	})
 	t.Run("runs of 65 producers are too many", func(t *testing.T) {
 		t.Parallel()
-		var runs []drainmark.Run
+		var spans []drainmark.Span
 		for i := range 64 {
-			runs = append(runs, run(0, drainmark.ProducerID{byte(i)}, 1, 1))
+			spans = append(spans, span(0, drainmark.ProducerID{byte(i)}, 1, 1))
 		}
-		if _, err := receiptOf(runs...).Merge(receiptOf(run(0, producerA, 1, 1))); drainmark.KindOf(err) != drainmark.KindTooLarge {
+		if _, err := receiptOf(spans...).Merge(receiptOf(span(0, producerA, 1, 1))); drainmark.KindOf(err) != drainmark.KindTooLarge {
 			t.Errorf("error %v, want one of KindTooLarge", err)
 		}
 	})
 	t.Run("an epoch stays if both say it or only one does, and two different ones become 0", func(t *testing.T) {
 		t.Parallel()
-		a, b := receiptOf(run(0, producerA, 1, 1), run(1, producerA, 1, 1), run(2, producerA, 1, 1)), receiptOf(run(1, producerA, 2, 2), run(2, producerA, 1, 1))
-		a.Epochs, b.Epochs = map[int]uint64{0: 5, 1: 6, 2: 7}, map[int]uint64{1: 66, 2: 7}
+		a, b := receiptOf(span(0, producerA, 1, 1), span(1, producerA, 1, 1), span(2, producerA, 1, 1)), receiptOf(span(1, producerA, 2, 2), span(2, producerA, 1, 1))
+		a.Tokens, b.Tokens = map[int]uint64{0: 5, 1: 6, 2: 7}, map[int]uint64{1: 66, 2: 7}
 		merged, err := a.Merge(b)
-		if want := map[int]uint64{0: 5, 1: 0, 2: 7}; err != nil || !reflect.DeepEqual(merged.Epochs, want) {
-			t.Errorf("epochs %v, error %v, want %v", merged.Epochs, err, want)
+		if want := map[int]uint64{0: 5, 1: 0, 2: 7}; err != nil || !reflect.DeepEqual(merged.Tokens, want) {
+			t.Errorf("epochs %v, error %v, want %v", merged.Tokens, err, want)
 		}
 		again, err := merged.Merge(a)
-		if want := map[int]uint64{0: 5, 1: 0, 2: 7}; err != nil || !reflect.DeepEqual(again.Epochs, want) {
-			t.Errorf("merged once more: epochs %v, error %v, want %v", again.Epochs, err, want)
+		if want := map[int]uint64{0: 5, 1: 0, 2: 7}; err != nil || !reflect.DeepEqual(again.Tokens, want) {
+			t.Errorf("merged once more: epochs %v, error %v, want %v", again.Tokens, err, want)
 		}
 	})
 }
@@ -212,8 +212,8 @@ func TestMergedClocks(t *testing.T) {
 		r.Clocks = clocks
 		return r
 	}
-	both := receiptOf(run(0, producerA, 1, 1), run(1, producerA, 1, 1))
-	other := receiptOf(run(0, producerB, 1, 1))
+	both := receiptOf(span(0, producerA, 1, 1), span(1, producerA, 1, 1))
+	other := receiptOf(span(0, producerB, 1, 1))
 	for name, c := range map[string]struct{ a, b, want map[int]time.Duration }{
 		"the later one of both counts":                       {map[int]time.Duration{0: time.Hour, 1: time.Minute}, map[int]time.Duration{0: 2 * time.Hour}, map[int]time.Duration{0: 2 * time.Hour, 1: time.Minute}},
 		"one of a partition that the other knows not counts": {map[int]time.Duration{1: time.Minute}, map[int]time.Duration{0: time.Hour}, map[int]time.Duration{1: time.Minute}},
@@ -230,11 +230,11 @@ func TestMergedClocks(t *testing.T) {
 
 func TestMaxReceiptTextBoundsTheLargestReceipt(t *testing.T) {
 	t.Parallel()
-	largest := drainmark.Receipt{Deployment: deployment, IssuedAt: time.Unix(1<<40, 0).UTC(), Epochs: map[int]uint64{}, Clocks: map[int]time.Duration{}}
-	for i := range drainmark.MaxReceiptRuns {
-		partition := math.MaxInt32 - drainmark.MaxReceiptRuns + 1 + i
-		largest.Runs = append(largest.Runs, run(partition, drainmark.ProducerID{byte(i)}, 1<<62, math.MaxInt64))
-		largest.Epochs[partition] = math.MaxUint64
+	largest := drainmark.Receipt{Deployment: deployment, IssuedAt: time.Unix(1<<40, 0).UTC(), Tokens: map[int]uint64{}, Clocks: map[int]time.Duration{}}
+	for i := range drainmark.MaxReceiptSpans {
+		partition := math.MaxInt32 - drainmark.MaxReceiptSpans + 1 + i
+		largest.Spans = append(largest.Spans, span(partition, drainmark.ProducerID{byte(i)}, 1<<62, math.MaxInt64))
+		largest.Tokens[partition] = math.MaxUint64
 		largest.Clocks[partition] = (math.MaxInt64 / time.Second) * time.Second
 	}
 	text := largest.String()
@@ -252,7 +252,7 @@ func TestMaxReceiptTextBoundsTheLargestReceipt(t *testing.T) {
 
 func TestReceiptCheck(t *testing.T) {
 	t.Parallel()
-	r := receiptOf(run(0, producerA, 1, 1), run(3, producerA, 1, 1))
+	r := receiptOf(span(0, producerA, 1, 1), span(3, producerA, 1, 1))
 	if err := r.Check(deployment, 4); err != nil {
 		t.Errorf("4 partitions: %v", err)
 	}
@@ -349,7 +349,7 @@ func FuzzParseReceipt(f *testing.F) {
 		f.Fatal(err)
 	}
 	f.Add(golden[:len(golden)-4])
-	small := receiptOf(run(0, producerA, 1, 1)).String()
+	small := receiptOf(span(0, producerA, 1, 1)).String()
 	f.Add([]byte(small))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		for _, text := range []string{string(data), base64.RawURLEncoding.EncodeToString(withSum(data))} {

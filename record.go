@@ -15,7 +15,7 @@ type RecordKind uint8
 const (
 	Append  RecordKind = 1 // append a message to Log
 	Clear   RecordKind = 2 // remove every message that stands in Log
-	Fence   RecordKind = 3 // do nothing but be persisted
+	Marker  RecordKind = 3 // do nothing but be persisted
 	Retry   RecordKind = 4 // try the dead letter Target again
 	Discard RecordKind = 5 // give the dead letter Target up
 )
@@ -26,8 +26,8 @@ func (k RecordKind) String() string {
 		return "append"
 	case Clear:
 		return "clear"
-	case Fence:
-		return "fence"
+	case Marker:
+		return "marker"
 	case Retry:
 		return "retry"
 	case Discard:
@@ -73,8 +73,8 @@ type Batch struct {
 func (b *Batch) Last() uint64 { return b.First + uint64(len(b.Records)) - 1 }
 
 // Run returns the batch's marks.
-func (b *Batch) Run() Run {
-	return Run{Partition: b.Partition, Producer: b.Producer, First: b.First, Last: b.Last()}
+func (b *Batch) Span() Span {
+	return Span{Partition: b.Partition, Producer: b.Producer, First: b.First, Last: b.Last()}
 }
 
 // Mark returns the mark of record i.

@@ -25,7 +25,7 @@ func goldenBatch() *drainmark.Batch {
 		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte("hello"), Key: "k1", AcceptedAt: at},
 		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte{0, 0xff}, Trace: "00-ab-cd-01", AcceptedAt: at.Add(time.Millisecond)},
 		{Kind: drainmark.Clear, Log: "other", Body: []byte{}, AcceptedAt: at.Add(-time.Second)},
-		{Kind: drainmark.Fence, Body: []byte{}, AcceptedAt: at},
+		{Kind: drainmark.Marker, Body: []byte{}, AcceptedAt: at},
 		{Kind: drainmark.Retry, Target: "3-aa-7", Body: []byte{}, AcceptedAt: at},
 		{Kind: drainmark.Discard, Target: "3-aa-8", Body: []byte{}, Trace: "t", AcceptedAt: at},
 	}}
@@ -139,8 +139,8 @@ func TestBatchMarks(t *testing.T) {
 	if b.Last() != 305 {
 		t.Errorf("Last is %d, want 305", b.Last())
 	}
-	if want := (drainmark.Run{Partition: 3, Producer: producerA, First: 300, Last: 305}); b.Run() != want {
-		t.Errorf("Run is %v, want %v", b.Run(), want)
+	if want := (drainmark.Span{Partition: 3, Producer: producerA, First: 300, Last: 305}); b.Span() != want {
+		t.Errorf("Run is %v, want %v", b.Span(), want)
 	}
 	if want := (drainmark.Mark{Partition: 3, Producer: producerA, Sequence: 302}); b.Mark(2) != want {
 		t.Errorf("Mark(2) is %v, want %v", b.Mark(2), want)
@@ -178,16 +178,16 @@ func TestMalformedBatchesWithARightChecksumAreRefused(t *testing.T) {
 		b := append([]byte("DMB\x01\x00"), producerA[:]...)
 		return binary.AppendUvarint(binary.AppendUvarint(b, first), count)
 	}
-	fence := []byte{3, 0, 0, 0, 0, 0}
+	marker := []byte{3, 0, 0, 0, 0, 0}
 	with := func(head []byte, rest ...byte) []byte { return append(head, rest...) }
 	cases := map[string][]byte{
 		"no records":                                     head(1, 0),
-		"a sequence of 0":                                with(head(0, 1), fence...),
-		"a first sequence above the highest":             with(head(math.MaxInt64+1, 1), fence...),
-		"sequences that go over the highest":             with(head(math.MaxInt64, 2), append(fence, fence...)...),
-		"more records than there are bytes for":          with(head(1, 1<<60), fence...),
-		"a record that is missing":                       with(head(1, 2), fence...),
-		"bytes behind the last record":                   with(head(1, 1), append(fence, 0)...),
+		"a sequence of 0":                                with(head(0, 1), marker...),
+		"a first sequence above the highest":             with(head(math.MaxInt64+1, 1), marker...),
+		"sequences that go over the highest":             with(head(math.MaxInt64, 2), append(marker, marker...)...),
+		"more records than there are bytes for":          with(head(1, 1<<60), marker...),
+		"a record that is missing":                       with(head(1, 2), marker...),
+		"bytes behind the last record":                   with(head(1, 1), append(marker, 0)...),
 		"record kind 0":                                  with(head(1, 1), 0, 0, 0, 0, 0, 0),
 		"record kind 6":                                  with(head(1, 1), 6, 0, 0, 0, 0, 0),
 		"a body longer than the rest":                    with(head(1, 1), 3, 0, 0, 0, 99, 0),
@@ -207,7 +207,7 @@ func TestMalformedBatchesWithARightChecksumAreRefused(t *testing.T) {
 		}
 	}
 	// Their twin: nothing about these bytes but the faults above was wrong.
-	if _, err := drainmark.DecodeBatch(withSum(with(head(math.MaxInt64, 1), fence...))); err != nil {
+	if _, err := drainmark.DecodeBatch(withSum(with(head(math.MaxInt64, 1), marker...))); err != nil {
 		t.Errorf("the smallest batch, with the highest sequence: %v", err)
 	}
 }
@@ -248,7 +248,7 @@ func TestBatchesOverTheLimitsAreNotDecoded(t *testing.T) {
 	}
 	many := drainmark.Batch{Producer: producerA, First: 1, Records: make([]drainmark.Record, drainmark.MaxBatchRecords+1)}
 	for i := range many.Records {
-		many.Records[i].Kind = drainmark.Fence
+		many.Records[i].Kind = drainmark.Marker
 	}
 	data := drainmark.EncodeBatch(nil, &many)
 	if _, err := drainmark.DecodeBatch(data); drainmark.KindOf(err) != drainmark.KindInvalid || len(data) > drainmark.MaxBatchBytes {
@@ -291,7 +291,7 @@ func FuzzDecodeBatch(f *testing.F) {
 
 func TestRecordKindsHaveNames(t *testing.T) {
 	t.Parallel()
-	want := map[drainmark.RecordKind]string{1: "append", 2: "clear", 3: "fence", 4: "retry", 5: "discard", 9: "record kind 9"}
+	want := map[drainmark.RecordKind]string{1: "append", 2: "clear", 3: "marker", 4: "retry", 5: "discard", 9: "record kind 9"}
 	for kind, name := range want {
 		if kind.String() != name {
 			t.Errorf("kind %d is %q, want %q", uint8(kind), kind, name)

@@ -18,7 +18,7 @@ type accepted struct {
 	step      time.Duration // how long a stretch is
 }
 
-// stretch is a run of sequences that ends with last. The first of them was confirmed at since.
+// stretch is a span of sequences that ends with last. The first of them was confirmed at since.
 type stretch struct {
 	last  uint64
 	since time.Time

@@ -108,8 +108,8 @@ func TestReceiptSaysWhichRecordsAreRejected(t *testing.T) {
 
 // markOf is the id of the message at an index of the receipt's only run.
 func markOf(r drainmark.Receipt, index uint64) string {
-	run := r.Runs[0]
-	return drainmark.Mark{Partition: run.Partition, Producer: run.Producer, Sequence: run.First + index}.String()
+	span := r.Spans[0]
+	return drainmark.Mark{Partition: span.Partition, Producer: span.Producer, Sequence: span.First + index}.String()
 }
 
 func TestDeadLettersAreSettledInBulk(t *testing.T) {
@@ -161,7 +161,7 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 				s.Fatalf("%s, the receipt of 20 that were refused again: %+v, %v", how, now, err)
 			}
 			for _, id := range now.Rejected.Letters {
-				if letter, err := s.reader.DeadLetter(s.Context(), now.Receipt.Runs[0].Partition, id); err != nil || letter.Discarded || letter.Attempts != 2 {
+				if letter, err := s.reader.DeadLetter(s.Context(), now.Receipt.Spans[0].Partition, id); err != nil || letter.Discarded || letter.Attempts != 2 {
 					s.Errorf("%s, it names letter %s: %+v, %v", how, id, letter, err)
 				}
 			}
@@ -227,7 +227,7 @@ func TestPlacesOfAReceiptsMessages(t *testing.T) {
 			"in another log":             {places("other", r), nil},
 			"in a log that there is not": {places("nowhere", r), nil},
 			"of a receipt of very many":  {places("log", s.append("log", slices.Repeat([]string{"y"}, 101)...)), nil},
-			"that are not persisted":     {places("log", drainmark.NewReceipt(r.Deployment, r.IssuedAt, drainmark.Run{Producer: r.Runs[0].Producer, First: 9000, Last: 9000})), nil},
+			"that are not persisted":     {places("log", drainmark.NewReceipt(r.Deployment, r.IssuedAt, drainmark.Span{Producer: r.Spans[0].Producer, First: 9000, Last: 9000})), nil},
 		} {
 			if !slices.Equal(test.got, test.want) {
 				s.Errorf("%s: %v, want %v", what, test.got, test.want)

@@ -18,9 +18,9 @@ type asked struct {
 // maxAsked is how many marks are remembered at least. Twice as many are remembered at most.
 const maxAsked = 4096
 
-// since returns when it was called first with the mark of a run's last record, which is now if that is not remembered.
-func (a *asked) since(run drainmark.Run) time.Time {
-	mark := drainmark.Mark{Partition: run.Partition, Producer: run.Producer, Sequence: run.Last}
+// since returns when it was called first with the mark of a span's last record, which is now if that is not remembered.
+func (a *asked) since(span drainmark.Span) time.Time {
+	mark := drainmark.Mark{Partition: span.Partition, Producer: span.Producer, Sequence: span.Last}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	at, known := a.young[mark]

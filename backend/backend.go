@@ -41,7 +41,7 @@ type Backend struct {
 	unmade     *unmade  // beneath the reader, if the store was empty at the start, else nil
 	reads      *watched // the reader
 	limits     Limits
-	log        *slog.Logger
+	logger     *slog.Logger
 	metrics    *metrics
 	now        func() time.Time
 
@@ -64,7 +64,7 @@ var _ Service = (*Backend)(nil)
 func New(c Config) (*Backend, error) {
 	b := &Backend{
 		broker: c.Broker, reader: c.Reader, deployment: c.Deployment, limits: c.Limits.withDefaults(),
-		log: c.Logger, metrics: newMetrics(c.Metrics), now: c.Now,
+		logger: c.Logger, metrics: newMetrics(c.Metrics), now: c.Now,
 	}
 	if b.now == nil {
 		b.now = time.Now
@@ -79,16 +79,16 @@ func New(c Config) (*Backend, error) {
 	b.backlogs = newShared[[]PartitionBacklog](backlogEvery)
 	b.answers = newAnswers(&b.limits, b.metrics)
 	if c.Unmade || c.Late {
-		b.unmade = &unmade{Reader: c.Reader, deployment: c.Deployment, log: c.Logger}
+		b.unmade = &unmade{Reader: c.Reader, deployment: c.Deployment, logger: c.Logger}
 		b.unmade.empty.Store(c.Unmade)
 		b.reader = b.unmade
 	}
 	b.reads = &watched{Reader: b.reader, metrics: b.metrics,
-		lines: loglimit.New(b.log, slog.LevelError, "the store cannot be read: somebody has to repair what the error names")}
+		lines: loglimit.New(b.logger, slog.LevelError, "the store cannot be read: somebody has to repair what the error names")}
 	b.reader = b.reads
 	b.budget.limit = b.limits.WaitingBytes
 	producer := drainmark.NewProducerID()
-	b.accounting = openLedger(c.Ledger, c.Deployment, producer, b.log)
+	b.accounting = openLedger(c.Ledger, c.Deployment, producer, b.logger)
 	for p := range c.Deployment.Partitions {
 		b.publishers = append(b.publishers, newPublisher(p, producer, b))
 		b.publishers[p].ledger = b.accounting.own
@@ -96,7 +96,7 @@ func New(c Config) (*Backend, error) {
 	b.tracker = newTracker(b)
 	b.feeds = newFeeds(b)
 	b.watch.unheld, b.watch.holder = make([]time.Time, c.Deployment.Partitions), make([]string, c.Deployment.Partitions)
-	b.log.Info("backend made", "producer", producer, "partitions", c.Deployment.Partitions)
+	b.logger.Info("backend made", "producer", producer, "partitions", c.Deployment.Partitions)
 	return b, nil
 }
 
@@ -128,7 +128,7 @@ func (b *Backend) Run(ctx context.Context) {
 	cancel()
 	running.Wait()
 	if err := b.accounting.own.Close(); err != nil {
-		b.log.Warn("closing the ledger failed", "error", err)
+		b.logger.Warn("closing the ledger failed", "error", err)
 	}
 }
 
@@ -140,11 +140,11 @@ func (b *Backend) publisherOf(log string) *publisher {
 	return b.publishers[drainmark.PartitionOf(log, len(b.publishers))]
 }
 
-// receipt makes the receipt of runs.
-func (b *Backend) receipt(runs ...drainmark.Run) drainmark.Receipt {
-	r := drainmark.NewReceipt(b.deployment.ID, b.now(), runs...)
-	for _, run := range r.Runs {
-		b.date(&r, run.Partition)
+// receipt makes the receipt of spans.
+func (b *Backend) receipt(spans ...drainmark.Span) drainmark.Receipt {
+	r := drainmark.NewReceipt(b.deployment.ID, b.now(), spans...)
+	for _, span := range r.Spans {
+		b.date(&r, span.Partition)
 	}
 	return r
 }
@@ -184,11 +184,11 @@ func (b *Backend) put(ctx context.Context, p *publisher, records []drainmark.Rec
 	for i := range records {
 		records[i].AcceptedAt = accepted
 	}
-	run, err := p.put(ctx, records)
-	if run.First == 0 {
+	span, err := p.put(ctx, records)
+	if span.First == 0 {
 		return drainmark.Receipt{}, err
 	}
-	return b.receipt(run), err
+	return b.receipt(span), err
 }
 
 // unavailable wraps an error of the reader. The reader also says what it was doing. Words that both use are said once.

@@ -57,9 +57,9 @@ func (r *countingReader) Written(ctx context.Context, partition int, since uint6
 	return written, err
 }
 
-func (r *countingReader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+func (r *countingReader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
 	r.rejected.Add(1)
-	return r.Reader.Rejected(ctx, partition, runs, each)
+	return r.Reader.Rejected(ctx, partition, spans, each)
 }
 
 // system is a bed with a backend, and a consumer as soon as it is to drain.
@@ -159,7 +159,7 @@ func TestReceiptStates(t *testing.T) {
 			s.Errorf("with a consumer it is %s", state)
 		}
 		again, err := s.ParseReceipt(r.String(), s.append("other", "c").String())
-		if err != nil || len(again.Runs) != 1 || again.Runs[0].Last != 3 { // of one partition, and neighbours
+		if err != nil || len(again.Spans) != 1 || again.Spans[0].Last != 3 { // of one partition, and neighbours
 			s.Fatalf("merged: %v (%v)", again, err)
 		}
 		if state := s.state(again, 10*time.Second); state != Persisted {
@@ -260,12 +260,12 @@ func TestForeignAndExpiredReceipts(t *testing.T) {
 			s.Errorf("a foreign receipt: %v", err)
 		}
 		time.Sleep(2 * time.Hour)
-		stranger := drainmark.NewReceipt(r.Deployment, r.IssuedAt, drainmark.Run{Producer: drainmark.NewProducerID(), First: 1, Last: 1})
+		stranger := drainmark.NewReceipt(r.Deployment, r.IssuedAt, drainmark.Span{Producer: drainmark.NewProducerID(), First: 1, Last: 1})
 		stranger.Clocks = r.Clocks
 		if _, err := s.Status(s.Context(), stranger, 0); drainmark.KindOf(err) != drainmark.KindReceiptExpired {
 			s.Errorf("an old receipt of an unknown producer: %v", err)
 		}
-		if state := s.state(r, 0); state != Persisted { // this producer has been kept alive by its fences
+		if state := s.state(r, 0); state != Persisted { // this producer has been kept alive by its markers
 			s.Errorf("an old receipt of a producer that is alive is %s", state)
 		}
 	})
@@ -306,7 +306,7 @@ func TestBarrierAndBacklog(t *testing.T) {
 			s.append(fmt.Sprint("log-", i), "x")
 		}
 		barrier, err := s.Barrier(s.Context(), nil)
-		if err != nil || len(barrier.Runs) != 2 {
+		if err != nil || len(barrier.Spans) != 2 {
 			s.Fatalf("the barrier is %+v (%v)", barrier, err)
 		}
 		if state := s.state(barrier, time.Second); state != Pending {
@@ -314,7 +314,7 @@ func TestBarrierAndBacklog(t *testing.T) {
 		}
 		backlog, err := s.Backlog(s.Context())
 		if err != nil || backlog[0].Pending.Records+backlog[1].Pending.Records != 12 || backlog[0].Claim != nil ||
-			backlog[1].Backend != barrier.Runs[1].Producer {
+			backlog[1].Backend != barrier.Spans[1].Producer {
 			s.Errorf("the backlog is %+v (%v)", backlog, err)
 		}
 		time.Sleep(10 * time.Second)
@@ -330,7 +330,7 @@ func TestBarrierAndBacklog(t *testing.T) {
 			s.Errorf("drained, the backlog is %+v (%v)", backlog[0], err)
 		}
 		one, err := s.Barrier(s.Context(), []string{"log-1", "log-1"})
-		if err != nil || len(one.Runs) != 1 || one.Runs[0].Partition != drainmark.PartitionOf("log-1", 2) {
+		if err != nil || len(one.Spans) != 1 || one.Spans[0].Partition != drainmark.PartitionOf("log-1", 2) {
 			s.Errorf("a barrier for one log is %+v (%v)", one, err)
 		}
 	})
@@ -345,10 +345,10 @@ func TestWaitersCostNoReads(t *testing.T) {
 			receipt := s.append("log", "a", "b", "c")
 			states := make(chan State, waiters)
 			for i := range waiters {
-				run := receipt.Runs[0]
-				run.First += uint64(i % 3)
-				run.Last = run.First
-				go func() { states <- s.state(s.receipt(run), time.Minute) }()
+				span := receipt.Spans[0]
+				span.First += uint64(i % 3)
+				span.Last = span.First
+				go func() { states <- s.state(s.receipt(span), time.Minute) }()
 			}
 			synctest.Wait()
 			before := s.reader.progress.Load() + s.reader.rejected.Load() + s.reader.messages.Load()
@@ -385,7 +385,7 @@ func TestTooManyWaiters(t *testing.T) {
 	})
 }
 
-// A hole in a producer's sequences keeps the barrier from being reached, until it is declared lost.
+// A gap in a producer's sequences keeps the barrier from being reached, until it is declared lost.
 func TestBarrierIsNotReachedOverAHole(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {
@@ -404,7 +404,7 @@ func TestBarrierIsNotReachedOverAHole(t *testing.T) {
 			s.Fatalf("the barrier is %+v (%v)", status, err)
 		}
 		list, err := s.DeadLetters(s.Context(), LetterFilter{}, "", 10)
-		if err != nil || len(list.Letters) != 1 || list.Letters[0].Run.First != 2 || list.Letters[0].Run.Last != 4 {
+		if err != nil || len(list.Letters) != 1 || list.Letters[0].Span.First != 2 || list.Letters[0].Span.Last != 4 {
 			s.Fatalf("the dead letters are %+v (%v)", list, err)
 		}
 		if _, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Retry, Target: list.Letters[0].ID}); drainmark.KindOf(err) != drainmark.KindConflict {
@@ -418,7 +418,7 @@ func TestBarrierIsNotReachedOverAHole(t *testing.T) {
 		if state := s.state(barrier, time.Minute); state != Persisted {
 			s.Errorf("after the hole was declared lost, the barrier is %s", state)
 		}
-		lost := s.receipt(list.Letters[0].Run)
+		lost := s.receipt(list.Letters[0].Span)
 		if status, err := s.Status(s.Context(), lost, 0); err != nil || status.State != Rejected {
 			s.Errorf("who holds the receipt of what was lost is told %+v (%v)", status, err)
 		}

@@ -10,21 +10,21 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// A barrier is a fence through every partition concerned, and the wait for it: when the reader's progress holds the
-// fence, it holds everything that was stored before the fence.
+// A barrier is a marker through every partition concerned, and the wait for it: when the reader's progress holds the
+// marker, it holds everything that was stored before the marker.
 //
 // On a broker that keeps the order of what it delivers again, that is all. On another one, records that a consumer
-// held when the partition was opened anew may come back behind the fence. Every opening has its own epoch, which the
-// consumer writes into the store after the opening and before it commits anything. So the epoch is noted before the
-// fence is published, and if the progress that holds the fence has another, another fence is sent.
+// held when the partition was opened anew may come back behind the marker. Every opening has its own lease token, which the
+// consumer writes into the store after the opening and before it commits anything. So the lease token is noted before the
+// marker is published, and if the progress that holds the marker has another, another marker is sent.
 //
-// A barrier is also not reached while the progress has holes: those are accepted records that the broker did not
+// A barrier is also not reached while the progress has gaps: those are accepted records that the broker did not
 // deliver.
 
-// fence is one partition's part of a barrier.
-type fence struct {
-	run   drainmark.Run
-	epoch uint64 // of the partition, before the fence was published
+// marker is one partition's part of a barrier.
+type sentMarker struct {
+	span  drainmark.Span
+	token uint64 // of the partition, before the marker was published
 }
 
 // Barrier implements Service.
@@ -39,31 +39,31 @@ func (b *Backend) Barrier(ctx context.Context, logs []string) (drainmark.Receipt
 			concerned[p] = true
 		}
 	}
-	fences, err := b.fence(ctx, slices.Sorted(maps.Keys(concerned)))
+	markers, err := b.sendMarkers(ctx, slices.Sorted(maps.Keys(concerned)))
 	if err != nil {
 		return drainmark.Receipt{}, err
 	}
-	runs := make([]drainmark.Run, 0, len(fences))
-	epochs := make(map[int]uint64, len(fences))
-	for partition, f := range fences {
-		runs = append(runs, f.run)
-		epochs[partition] = f.epoch
+	spans := make([]drainmark.Span, 0, len(markers))
+	tokens := make(map[int]uint64, len(markers))
+	for partition, f := range markers {
+		spans = append(spans, f.span)
+		tokens[partition] = f.token
 	}
-	r := b.receipt(runs...)
-	r.Epochs = epochs
+	r := b.receipt(spans...)
+	r.Tokens = tokens
 	return r, nil
 }
 
-// fence publishes a fence to each of the partitions, all at once, and waits until all are stored.
-func (b *Backend) fence(ctx context.Context, partitions []int) (map[int]fence, error) {
-	runs := make([]fence, len(partitions))
+// marker publishes a marker to each of the partitions, all at once, and waits until all are stored.
+func (b *Backend) sendMarkers(ctx context.Context, partitions []int) (map[int]sentMarker, error) {
+	runs := make([]sentMarker, len(partitions))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, partition := range partitions {
 		group.Go(func() error {
-			run, epoch, err := b.publishers[partition].putFence(ctx, func() uint64 {
-				return b.tracker.partitions[partition].snapshot().Epoch
+			span, token, err := b.publishers[partition].putMarker(ctx, func() uint64 {
+				return b.tracker.partitions[partition].snapshot().Token
 			})
-			runs[i] = fence{run, epoch}
+			runs[i] = sentMarker{span, token}
 			return err
 		})
 	}
@@ -74,30 +74,30 @@ func (b *Backend) fence(ctx context.Context, partitions []int) (map[int]fence, e
 		default:
 			kind = drainmark.KindUnavailable
 		}
-		return nil, drainmark.Errorf(kind, "publishing a fence: %w", err)
+		return nil, drainmark.Errorf(kind, "publishing a marker: %w", err)
 	}
-	fences := make(map[int]fence, len(partitions))
+	markers := make(map[int]sentMarker, len(partitions))
 	for i, partition := range partitions {
-		fences[partition] = runs[i]
+		markers[partition] = runs[i]
 	}
-	return fences, nil
+	return markers, nil
 }
 
-// fencedAnew returns the partitions that need another fence, if the receipt, whose marks are all held, is a barrier's.
-func (b *Backend) fencedAnew(r drainmark.Receipt, now states) (again []int) {
-	for partition, epoch := range r.Epochs {
-		if !b.broker.Traits().Ordered && now[partition].Epoch != epoch {
+// openedAnew returns the partitions that need another marker, if the receipt, whose marks are all held, is a barrier's.
+func (b *Backend) openedAnew(r drainmark.Receipt, now states) (again []int) {
+	for partition, token := range r.Tokens {
+		if !b.broker.Traits().Ordered && now[partition].Token != token {
 			again = append(again, partition)
 		}
 	}
 	return again
 }
 
-// missingRuns are runs of accepted records that the broker did not deliver.
-type missingRuns []drainmark.Run
+// missingSpans are spans of accepted records that the broker did not deliver.
+type missingSpans []drainmark.Span
 
-func (m missingRuns) records() uint64 { return records(m) }
+func (m missingSpans) records() uint64 { return records(m) }
 
-func (m missingRuns) reason() string {
+func (m missingSpans) reason() string {
 	return fmt.Sprintf("the broker did not deliver %d accepted records, in %d runs, the first of which is %s; see the dead letters", m.records(), len(m), m[0])
 }

@@ -52,9 +52,9 @@ func publishHeld(t *testing.T, server *brokermemory.Server) {
 	}
 }
 
-// A broker that does not keep the order may put what another consumer held behind a fence that was published after the
-// claim and before the subscription. Then the fence is persisted before those records, and the barrier must not be
-// reached: the epoch that it noted was the claim's, and every subscription has its own.
+// A broker that does not keep the order may put what another consumer held behind a marker that was published after the
+// claim and before the subscription. Then the marker is persisted before those records, and the barrier must not be
+// reached: the lease token that it noted was the claim's, and every subscription has its own.
 func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 	t.Parallel()
 	runningOn(t, brokermemory.Options{}, Limits{}, func(s *system) {
@@ -79,9 +79,9 @@ func TestBarrierIsNotReachedOverReturnedRecords(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		close(queue.gate) // it subscribes: the other one's batches go behind the fence
+		close(queue.gate) // it subscribes: the other one's batches go behind the marker
 		time.Sleep(time.Second)
-		if page, err := b.Messages(t.Context(), "log", 0, 10, nil, 0); drainmark.KindOf(err) != drainmark.KindNotFound || !b.tracker.partitions[0].snapshot().Holds(receipt.Runs[0]) {
+		if page, err := b.Messages(t.Context(), "log", 0, 10, nil, 0); drainmark.KindOf(err) != drainmark.KindNotFound || !b.tracker.partitions[0].snapshot().Holds(receipt.Spans[0]) {
 			t.Errorf("the case is not the one to be tested: the fence should be persisted and the record not; %d messages (%v)", len(page.Messages), err)
 		}
 		status, err := b.Status(t.Context(), receipt, time.Second)
@@ -104,7 +104,7 @@ func (shutBroker) Open(context.Context, int, drainmark.Cursor, bool) (broker.Rec
 }
 
 // A consumer that holds a partition, and claims it again and again because it cannot subscribe, moves nothing: the
-// barrier, which nothing but its fence waits for, is stalled, and says who claims.
+// barrier, which nothing but its marker waits for, is stalled, and says who claims.
 func TestClaimsAreNoProgress(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {

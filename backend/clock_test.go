@@ -74,7 +74,7 @@ func TestNoWallClockMakesAReceiptExpire(t *testing.T) {
 		if state := s.state(r, time.Minute); state != Persisted {
 			s.Fatalf("it is %s", state)
 		}
-		stranger := drainmark.Run{Producer: drainmark.NewProducerID(), First: 1, Last: 1}
+		stranger := drainmark.Span{Producer: drainmark.NewProducerID(), First: 1, Last: 1}
 		for _, issued := range []time.Time{time.Now().Add(-400 * 24 * time.Hour), time.Now(), time.Now().Add(400 * 24 * time.Hour)} {
 			young := drainmark.NewReceipt(r.Deployment, issued, stranger)
 			young.Clocks = r.Clocks

@@ -13,9 +13,9 @@ import (
 )
 
 // A backend with a ledger accounts for what the processes before it had accepted. For each of their producers it knows
-// how far its records were confirmed. When a fence of its own is persisted, all that the partition still has of them is
-// persisted too, because it stood before the fence. If the producer's last confirmed record is not among that, the end
-// of the queue is lost. Then a fence is published in that producer's name, as a marker behind all its records that
+// how far its records were confirmed. When a marker of its own is persisted, all that the partition still has of them is
+// persisted too, because it stood before the marker. If the producer's last confirmed record is not among that, the end
+// of the queue is lost. Then a marker is published in that producer's name, as a marker behind all its records that
 // somebody may hold a receipt for. It shows the gap, as the marker of a live backend does. Until all that is done, no
 // barrier of the partition is reached.
 //
@@ -31,7 +31,7 @@ type accounting struct {
 }
 
 // openLedger begins this backend's ledger and reads those before it. A failure costs only what the ledger is good for.
-func openLedger(dir string, d drainmark.Deployment, producer drainmark.ProducerID, log *slog.Logger) *accounting {
+func openLedger(dir string, d drainmark.Deployment, producer drainmark.ProducerID, logger *slog.Logger) *accounting {
 	a := &accounting{partitions: make([]chan struct{}, d.Partitions)}
 	for i := range a.partitions {
 		a.partitions[i] = make(chan struct{})
@@ -42,10 +42,10 @@ func openLedger(dir string, d drainmark.Deployment, producer drainmark.ProducerI
 	var err error
 	if a.earlier, err = ledger.Read(dir, d); err != nil {
 		a.unknown = true
-		log.Error("a loss of what earlier processes had accepted may not be noticed", "error", err)
+		logger.Error("a loss of what earlier processes had accepted may not be noticed", "error", err)
 	}
-	if a.own, err = ledger.Create(dir, d, producer, log); err != nil {
-		log.Error("there is no ledger: if the queue is damaged after the death of this process, a loss of its end may not be noticed", "error", err)
+	if a.own, err = ledger.Create(dir, d, producer, logger); err != nil {
+		logger.Error("there is no ledger: if the queue is damaged after the death of this process, a loss of its end may not be noticed", "error", err)
 	}
 	return a
 }
@@ -120,7 +120,7 @@ func (b *Backend) accountForEarlier(ctx context.Context) {
 	}
 	for _, e := range b.accounting.earlier {
 		if err := e.Settled(); err != nil {
-			b.log.Warn("a ledger that is not needed any more stays", "error", err)
+			b.logger.Warn("a ledger that is not needed any more stays", "error", err)
 		}
 	}
 }
@@ -133,7 +133,7 @@ func (b *Backend) accountFor(ctx context.Context, partition int, e ledger.Earlie
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		b.log.Warn("accounting for what an earlier process had accepted failed; it is tried again", "partition", partition, "error", err)
+		b.logger.Warn("accounting for what an earlier process had accepted failed; it is tried again", "partition", partition, "error", err)
 		if err := retry.Wait(ctx); err != nil {
 			return err
 		}
@@ -150,11 +150,11 @@ func (b *Backend) tryAccount(ctx context.Context, p *publisher, producer drainma
 	if before.Next(producer) > e.Confirmed {
 		return nil
 	}
-	fence, _, err := p.putFence(ctx, func() uint64 { return before.Epoch })
+	marker, _, err := p.putMarker(ctx, func() uint64 { return before.Token })
 	if err != nil {
 		return err
 	}
-	now, err := t.holding(ctx, fence)
+	now, err := t.holding(ctx, marker)
 	if err != nil || now.Next(producer) > e.Confirmed {
 		return err
 	}
@@ -162,40 +162,40 @@ func (b *Backend) tryAccount(ctx context.Context, p *publisher, producer drainma
 	if _, knows := now.Producers[producer]; knew && !knows { // the store has forgotten it, as one whose records are persisted
 		return nil
 	}
-	lost := drainmark.Run{Partition: p.partition, Producer: producer, First: now.Next(producer), Last: e.Confirmed}
-	b.log.Error("the broker has lost the end of what an earlier process had accepted; it is listed with the dead letters, as missing", "lost", lost)
+	lost := drainmark.Span{Partition: p.partition, Producer: producer, First: now.Next(producer), Last: e.Confirmed}
+	b.logger.Error("the broker has lost the end of what an earlier process had accepted; it is listed with the dead letters, as missing", "lost", lost)
 	behind := max(e.Confirmed, e.Promised) + 1
 	b.metrics.markers.Inc()
-	if err := p.putMarker(ctx, producer, behind); err != nil {
+	if err := p.putMarkerOf(ctx, producer, behind); err != nil {
 		return err
 	}
-	_, err = t.holding(ctx, drainmark.Run{Partition: p.partition, Producer: producer, First: behind, Last: behind})
+	_, err = t.holding(ctx, drainmark.Span{Partition: p.partition, Producer: producer, First: behind, Last: behind})
 	return err
 }
 
-// holding waits for a progress that holds the run, and returns it.
-func (p *tracked) holding(ctx context.Context, run drainmark.Run) (drainmark.Progress, error) {
+// holding waits for a progress that holds the span, and returns it.
+func (p *tracked) holding(ctx context.Context, span drainmark.Span) (drainmark.Progress, error) {
 	for {
-		if _, _, err := p.wait(ctx, run); err != nil {
+		if _, _, err := p.wait(ctx, span); err != nil {
 			return drainmark.Progress{}, err
 		}
-		if now := p.snapshot(); now.Holds(run) { // else the store has lost its tail meanwhile
+		if now := p.snapshot(); now.Holds(span) { // else the store has lost its tail meanwhile
 			return now, nil
 		}
 	}
 }
 
-// marker is a fence in the name of an earlier producer.
+// marker is a marker in the name of an earlier producer.
 type marker struct {
 	batch  broker.Batch
 	stored chan struct{} // closed when the broker has confirmed it
 }
 
-// putMarker publishes a fence of that producer with that sequence, and waits until it is stored.
-func (p *publisher) putMarker(ctx context.Context, producer drainmark.ProducerID, sequence uint64) error {
+// putMarker publishes a marker of that producer with that sequence, and waits until it is stored.
+func (p *publisher) putMarkerOf(ctx context.Context, producer drainmark.ProducerID, sequence uint64) error {
 	batch := drainmark.Batch{
 		Partition: p.partition, Producer: producer, First: sequence,
-		Records: []drainmark.Record{{Kind: drainmark.Fence, AcceptedAt: p.now()}},
+		Records: []drainmark.Record{{Kind: drainmark.Marker, AcceptedAt: p.now()}},
 	}
 	m := &marker{stored: make(chan struct{}), batch: broker.Batch{
 		Header:  broker.Header{Partition: p.partition, Producer: producer, First: sequence, Last: sequence},
@@ -226,7 +226,7 @@ func (p *publisher) publishMarker(ctx context.Context) bool {
 	}
 	if err := p.attempt(ctx, m.batch); err != nil {
 		p.metrics.publishFailures.Inc()
-		p.failing.Log("marker", m.batch.Run(), "error", err)
+		p.failing.Log("marker", m.batch.Span(), "error", err)
 		return p.retry.Wait(ctx) == nil
 	}
 	p.retry.Reset()

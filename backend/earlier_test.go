@@ -210,7 +210,7 @@ func TestNoBarrierIsReachedBeforeAllIsAccountedFor(t *testing.T) {
 			if status.State == Stalled && status.Missing == 1 {
 				return
 			}
-			if status.State == Persisted || l.tracker.partitions[0].snapshot().Holds(r.Runs[0]) && !strings.Contains(status.Reason, "before the start") {
+			if status.State == Persisted || l.tracker.partitions[0].snapshot().Holds(r.Spans[0]) && !strings.Contains(status.Reason, "before the start") {
 				l.Fatalf("the barrier is %s: %s", status.State, status.Reason)
 			}
 			time.Sleep(10 * time.Millisecond)

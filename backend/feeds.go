@@ -42,7 +42,7 @@ type feeds struct {
 func newFeeds(b *Backend) *feeds {
 	f := &feeds{
 		backend: b, started: make(chan struct{}), stopped: make(chan struct{}), queued: make(chan struct{}, feedReaders),
-		failing: loglimit.New(b.log, slog.LevelWarn, "reading followed logs failed"),
+		failing: loglimit.New(b.logger, slog.LevelWarn, "reading followed logs failed"),
 	}
 	for range b.publishers {
 		f.logs = append(f.logs, map[string]*feed{})
@@ -133,13 +133,13 @@ func (f *feeds) follow(ctx context.Context, t *tracked) {
 }
 
 // wake has those feeds read that were written to since a state, or all if that cannot be told: the store may have lost
-// its tail since, and goes on under another epoch. It returns the state up to which nothing is missed: pages that are
+// its tail since, and goes on under another token. It returns the state up to which nothing is missed: pages that are
 // read from now on are not from an earlier one. A feed that somebody begins to follow meanwhile is read anyway.
 func (f *feeds) wake(ctx context.Context, partition int, seen, now drainmark.Version) (drainmark.Version, error) {
 	if now == seen || !f.any(partition) {
 		return now, nil
 	}
-	if now.Epoch != seen.Epoch {
+	if now.Token != seen.Token {
 		f.wakeAll(partition)
 		return now, nil
 	}
@@ -148,7 +148,7 @@ func (f *feeds) wake(ctx context.Context, partition int, seen, now drainmark.Ver
 	if err != nil {
 		return seen, err
 	}
-	if written.Incomplete || written.Version.Epoch != seen.Epoch || written.Version.Revision < seen.Revision {
+	if written.Incomplete || written.Version.Token != seen.Token || written.Version.Revision < seen.Revision {
 		f.wakeAll(partition)
 		return written.Version, nil
 	}

@@ -192,7 +192,7 @@ func TestWaitingForALostTailCostsNoReads(t *testing.T) {
 		if err := s.DB.Rollback(5); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(2 * time.Hour) // for a poll: the store has the same epoch still, and an older revision
+		time.Sleep(2 * time.Hour) // for a poll: the store has the same token still, and an older revision
 		synctest.Wait()
 		if stored := s.feeds.logs[0]["log"].stored; stored != 5 {
 			t.Errorf("the store has lost its tail, and the feed goes by position %d", stored)

@@ -295,7 +295,7 @@ func TestForHowLongAFailedAttemptSpeaks(t *testing.T) {
 		{nil, time.Hour, time.Minute, false},
 		{broker.ErrNotSent, recheckAfter - 1, -1, false},
 		{broker.ErrNotSent, recheckAfter, -1, true},
-		{broker.ErrFull, recheckFull - 1, -1, false}, // a fence may fit where nothing else does
+		{broker.ErrFull, recheckFull - 1, -1, false}, // a marker may fit where nothing else does
 		{broker.ErrFull, recheckFull, -1, true},
 		{broker.ErrFull, recheckAfter, 1, true},
 		{broker.ErrFull, recheckAfter - 1, 1, false},

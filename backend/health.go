@@ -14,7 +14,7 @@ import (
 // The appends themselves show whether appends work: no broker can say beforehand what it would do with one. So each
 // publisher remembers how its newest attempt ended. A failure is remembered only until the next success, which may
 // never come by itself while nobody appends. So after a while, when it is asked for, the publisher tries again, with a
-// fence.
+// marker.
 
 // Ready returns nil when the broker answers, and confirms. It may be full: that is a reason to refuse appends, and they
 // are told so, but none to take this backend out of service. The others have the same broker, so no backend would be
@@ -118,13 +118,13 @@ const (
 	// recheckAfter is how long an attempt that failed speaks for the present, when no other follows.
 	recheckAfter = time.Second
 	// recheckFull is the same for one that found the broker full, while nothing has been persisted since. Nothing of
-	// Drainmark makes room then, and a fence, which is small, may fit where appends do not. But somebody may have raised
+	// Drainmark makes room then, and a marker, which is small, may fit where appends do not. But somebody may have raised
 	// a limit.
 	recheckFull = 10 * time.Second
 )
 
 // takesAppends says why appends to the partition are not accepted now. If that is no longer known, because the last
-// attempt to publish was some time ago and failed, it publishes a fence to find out.
+// attempt to publish was some time ago and failed, it publishes a marker to find out.
 func (p *publisher) takesAppends(ctx context.Context, t *tracked) error {
 	persisted, _ := t.quietSince()
 	p.mu.Lock()

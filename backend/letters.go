@@ -38,7 +38,7 @@ func (b *Backend) DeadLetters(ctx context.Context, f LetterFilter, after string,
 }
 
 // letterList puts a part of the list of dead letters together. A partition's list is the records that were set aside,
-// then the runs of records that are missing. A place in it is "<partition>.<ordinal>", and "<partition>.m<index>" among
+// then the spans of records that are missing. A place in it is "<partition>.<ordinal>", and "<partition>.m<index>" among
 // the missing.
 type letterList struct {
 	backend *Backend
@@ -96,12 +96,12 @@ func (l *letterList) readMissing(ctx context.Context) (full bool, err error) {
 	if err != nil {
 		return false, unavailable("reading the progress", err)
 	}
-	for runs := sortedMissing(progress); l.missing < len(runs); l.missing++ {
+	for spans := sortedMissing(progress); l.missing < len(spans); l.missing++ {
 		if len(l.list.Letters) == l.limit {
 			l.list.Next = fmt.Sprintf("%d.m%d", l.partition, l.missing)
 			return true, nil
 		}
-		letter := drainmark.DeadLetter{ID: runs[l.missing].String(), Run: runs[l.missing], Reason: reasonMissing}
+		letter := drainmark.DeadLetter{ID: spans[l.missing].String(), Span: spans[l.missing], Reason: reasonMissing}
 		if l.filter.Before.IsZero() && l.filter.fits(&letter) { // when they went missing nobody knows
 			l.list.Letters = append(l.list.Letters, letter)
 		}

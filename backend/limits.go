@@ -10,7 +10,7 @@ type Limits struct {
 	// PublishAttempt is how long one attempt to publish a batch may take, which is then in doubt (default 5 s). It must
 	// be longer than the broker needs to find a new leader.
 	PublishAttempt time.Duration
-	// KeepAlive is how often a quiet producer sends a fence (default 24 h). It must be far less than ProducerRetention.
+	// KeepAlive is how often a quiet producer sends a marker (default 24 h). It must be far less than ProducerRetention.
 	KeepAlive time.Duration
 
 	Waiters       int           // requests that wait for a receipt or a barrier (default 10,000)

@@ -11,7 +11,7 @@ import (
 // Consumers notice what a purge or a damaged queue takes away as a gap before the next record of the same producer. If
 // that producer publishes nothing more, nothing shows that its end is missing, and the barriers of others are reached.
 // The producer itself knows better: it has accepted records that stay unpersisted although the partition is drained. So
-// it publishes a fence behind them, as a marker: if they are there it arrives behind them and does nothing, and if they
+// it publishes a marker behind them, as a marker: if they are there it arrives behind them and does nothing, and if they
 // are lost it shows the gap.
 //
 // From outside, records that are lost look like records that wait in a long backlog. A marker does no harm there. So it
@@ -67,9 +67,9 @@ func (b *Backend) watchUnseen(ctx context.Context) {
 		for i, p := range b.publishers {
 			if b.unseenFor(p, &watched[i]) && b.isHeld(ctx, p.partition) {
 				b.metrics.markers.Inc()
-				p.log.Info("accepted records have not been persisted for a while: a marker is sent behind them, to see whether the broker still has them",
+				p.logger.Info("accepted records have not been persisted for a while: a marker is sent behind them, to see whether the broker still has them",
 					"first", watched[i].first)
-				p.sendFence()
+				p.sendMarker()
 				watched[i].sent(time.Now(), b.limits.StallAfter)
 			}
 		}

@@ -18,7 +18,7 @@ type metrics struct {
 	feedBytes        prometheus.Gauge
 	answerBytes      prometheus.Gauge
 	barriers         prometheus.Counter
-	fencesAgain      prometheus.Counter
+	markersAgain     prometheus.Counter
 	lostRecords      prometheus.Counter
 	markers          prometheus.Counter
 	notPersisting    prometheus.Gauge
@@ -43,7 +43,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		feedBytes:        gauge("feed_bytes", "Bytes that the followed logs keep in memory."),
 		answerBytes:      gauge("answer_bytes", "Bytes of pages and lists that are being answered with."),
 		barriers:         counter("barriers_total", "Barriers asked for."),
-		fencesAgain:      counter("barrier_fences_again_total", "Fences sent again because a partition was opened anew meanwhile."),
+		markersAgain:     counter("barrier_fences_again_total", "Fences sent again because a partition was opened anew meanwhile."),
 		lostRecords:      counter("lost_records_total", "Records of this backend that were persisted and are not any more."),
 		markers:          counter("markers_total", "Fences sent behind accepted records that nobody delivered, so that a consumer sees whether they are lost."),
 		notPersisting:    gauge("not_persisting_seconds", "For how long records of this backend have waited in a partition of which nothing was persisted; the longest."),
@@ -60,7 +60,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.feedReads, m.feedBytes,
-			m.answerBytes, m.barriers, m.fencesAgain, m.lostRecords, m.markers, m.notPersisting, m.readsBroken, m.brokenReads, m.publishDuration, m.batchRecords)
+			m.answerBytes, m.barriers, m.markersAgain, m.lostRecords, m.markers, m.notPersisting, m.readsBroken, m.brokenReads, m.publishDuration, m.batchRecords)
 	}
 	return m
 }

@@ -65,8 +65,8 @@ func (p *publisher) takeApart(b *batch) bool {
 			p.waiting = slices.Insert(p.waiting, 0, r)
 		}
 		r.taken -= part.records
-		if r.isFence() && p.fence == nil && r.taken == 0 {
-			p.fence = r
+		if r.isMarker() && p.marker == nil && r.taken == 0 {
+			p.marker = r
 		}
 	}
 	p.next = b.first
@@ -110,8 +110,8 @@ func (p *publisher) failWaiting(why error, urgent bool) {
 		}
 	}
 	p.waiting = kept
-	if !slices.Contains(kept, p.fence) {
-		p.fence = nil
+	if !slices.Contains(kept, p.marker) {
+		p.marker = nil
 	}
 }
 

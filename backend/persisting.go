@@ -23,7 +23,7 @@ func (b *Backend) waitsFor(partition int, age time.Duration) time.Duration {
 	t, p := b.tracker.partitions[partition], b.publishers[partition]
 	own := t.snapshot().Producers[p.producer]
 	if records, _ := p.accepted.pending(own); records > 0 {
-		// Records in a hole are missing, which is another problem: they do not wait for a consumer.
+		// Records in a gap are missing, which is another problem: they do not wait for a consumer.
 		if since := p.accepted.behind(own.Done.Max()); !since.IsZero() {
 			age = max(age, time.Since(since))
 		}
@@ -154,7 +154,7 @@ func (b *Backend) warn() {
 	switch {
 	case len(stuck) == 0 && longest <= b.limits.StallAfter && !b.watch.warned.IsZero():
 		b.watch.warned = time.Time{}
-		b.log.Info("what waited is being persisted again")
+		b.logger.Info("what waited is being persisted again")
 	case len(stuck) > 0 && (b.watch.warned.IsZero() || time.Since(b.watch.warned) >= warnAgain):
 		b.watch.warned = time.Now()
 		var unheld []int
@@ -163,7 +163,7 @@ func (b *Backend) warn() {
 				unheld = append(unheld, p)
 			}
 		}
-		b.log.Warn("nothing is being persisted of what waits: are there consumers, and do broker and store answer them?",
+		b.logger.Warn("nothing is being persisted of what waits: are there consumers, and do broker and store answer them?",
 			"waiting_for", longest.Round(time.Second), "partitions", stuck, "held_by_no_consumer", unheld)
 	}
 }

@@ -15,7 +15,7 @@ import (
 // claim takes partition 0 as a consumer does that gets no further.
 func (s *system) claim() {
 	s.Helper()
-	claim := store.Claim{Owner: "idle", Epoch: uint64(time.Now().UnixNano())}
+	claim := store.Claim{Owner: "idle", Token: uint64(time.Now().UnixNano())}
 	if _, err := s.DB.Store().Claim(s.Context(), claim, time.Minute); err != nil {
 		s.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestWhenMarksWereAskedForFirst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var a asked
-		run := func(n int) drainmark.Run { return drainmark.Run{First: 1, Last: uint64(n)} }
+		run := func(n int) drainmark.Span { return drainmark.Span{First: 1, Last: uint64(n)} }
 		began := time.Now()
 		for n := range maxAsked {
 			a.since(run(n))

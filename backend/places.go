@@ -25,7 +25,7 @@ const (
 
 // Places implements Service.
 func (b *Backend) Places(ctx context.Context, log string, r drainmark.Receipt) ([]Place, error) {
-	wanted := records(r.Runs)
+	wanted := records(r.Spans)
 	if wanted > maxPlaced {
 		return nil, nil
 	}
@@ -49,7 +49,7 @@ func (b *Backend) Places(ctx context.Context, log string, r drainmark.Receipt) (
 	var places []Place
 	for end := last.Log.LastPosition; end > first && uint64(len(places)) < wanted; {
 		after := max(first, end-min(end, placesAtOnce))
-		found, err := b.placesBetween(ctx, log, after, end, r.Runs)
+		found, err := b.placesBetween(ctx, log, after, end, r.Spans)
 		if err != nil {
 			return nil, err
 		}
@@ -59,8 +59,8 @@ func (b *Backend) Places(ctx context.Context, log string, r drainmark.Receipt) (
 	return places, nil
 }
 
-// placesBetween looks for the runs' messages behind a position and up to another one.
-func (b *Backend) placesBetween(ctx context.Context, log string, after, end uint64, runs []drainmark.Run) (found []Place, err error) {
+// placesBetween looks for the spans' messages behind a position and up to another one.
+func (b *Backend) placesBetween(ctx context.Context, log string, after, end uint64, spans []drainmark.Span) (found []Place, err error) {
 	for after < end {
 		page, err := b.reader.Messages(ctx, log, after, int(end-after))
 		if err != nil {
@@ -74,7 +74,7 @@ func (b *Backend) placesBetween(ctx context.Context, log string, after, end uint
 			if after = m.Position; after > end {
 				return found, nil
 			}
-			if slices.ContainsFunc(runs, func(r drainmark.Run) bool { return overlap(r, drainmark.RunOf(m.Mark)) }) {
+			if slices.ContainsFunc(spans, func(r drainmark.Span) bool { return overlap(r, drainmark.SpanOf(m.Mark)) }) {
 				found = append(found, Place{m.Position, m.Mark})
 			}
 		}

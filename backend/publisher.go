@@ -28,11 +28,11 @@ type publisher struct {
 	broker    broker.Broker
 	limits    Limits
 	budget    *budget
-	log       *slog.Logger
+	logger    *slog.Logger
 	failing   *loglimit.Limiter
 	misfit    *loglimit.Limiter // what trying again does not help
 	metrics   *metrics
-	now       func() time.Time // stamps fences
+	now       func() time.Time // stamps markers
 
 	accepted accepted
 	ledger   *ledger.Ledger
@@ -42,7 +42,7 @@ type publisher struct {
 
 	mu      sync.Mutex
 	waiting []*request // what is not, or not wholly, in a batch (only the first may be partly in one)
-	fence   *request   // the waiting fence that barriers share, nil if there is none
+	marker  *request   // the waiting marker that barriers share, nil if there is none
 	next    uint64     // the sequence that the next record gets
 	sentAt  time.Time  // when the last batch was stored
 	tried   tried      // for Working and Ready
@@ -57,11 +57,11 @@ type publisher struct {
 func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *publisher {
 	idle := make(chan struct{})
 	close(idle)
-	log := b.log.With("partition", partition)
+	logger := b.logger.With("partition", partition)
 	return &publisher{
 		partition: partition, producer: producer, broker: b.broker, limits: b.limits, budget: &b.budget,
-		log: log, failing: loglimit.New(log, slog.LevelWarn, "publishing a batch failed"), metrics: b.metrics, now: b.now,
-		misfit: loglimit.New(log, slog.LevelError, "a batch cannot be published: somebody has to repair what the error names"),
+		logger: logger, failing: loglimit.New(logger, slog.LevelWarn, "publishing a batch failed"), metrics: b.metrics, now: b.now,
+		misfit: loglimit.New(logger, slog.LevelError, "a batch cannot be published: somebody has to repair what the error names"),
 		retry:  backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
 		next:   1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
 	}
@@ -86,7 +86,7 @@ func (p *publisher) loop(ctx context.Context) {
 	}
 }
 
-// sleep waits for work, and sends a fence when it has been quiet for very long, so that no store forgets the progress
+// sleep waits for work, and sends a marker when it has been quiet for very long, so that no store forgets the progress
 // of a producer that is alive.
 func (p *publisher) sleep(ctx context.Context) bool {
 	p.mu.Lock()
@@ -100,7 +100,7 @@ func (p *publisher) sleep(ctx context.Context) bool {
 		return true
 	case <-timer.C:
 		if !unused && quiet <= 0 {
-			p.sendFence()
+			p.sendMarker()
 		}
 		return true
 	case <-ctx.Done():
@@ -108,10 +108,10 @@ func (p *publisher) sleep(ctx context.Context) bool {
 	}
 }
 
-// sendFence publishes a fence that nobody waits for. If it can't be queued something else is, which serves as well.
-func (p *publisher) sendFence() {
-	fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: p.now()}
-	_ = p.enqueue(&request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), done: make(chan struct{})})
+// sendMarker publishes a marker that nobody waits for. If it can't be queued something else is, which serves as well.
+func (p *publisher) sendMarker() {
+	marker := drainmark.Record{Kind: drainmark.Marker, AcceptedAt: p.now()}
+	_ = p.enqueue(&request{records: []drainmark.Record{marker}, bytes: marker.EncodedBound(), done: make(chan struct{})})
 }
 
 // publish publishes the batch until it is stored, or until it is certain that it is not, in which case it is taken
@@ -197,7 +197,7 @@ func (p *publisher) abandon() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.closed = true
-	p.fence = nil
+	p.marker = nil
 	left := p.waiting
 	p.waiting = nil
 	if p.flying != nil {

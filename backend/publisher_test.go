@@ -72,7 +72,7 @@ func (s *scripted) answer(err error) broker.Batch {
 func publishing(t *testing.T, limits Limits, test func(*testing.T, *publisher, *scripted)) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted()
-		b := &Backend{broker: s, limits: limits.withDefaults(), log: quiet(), metrics: newMetrics(nil), now: time.Now}
+		b := &Backend{broker: s, limits: limits.withDefaults(), logger: quiet(), metrics: newMetrics(nil), now: time.Now}
 		b.budget.limit = b.limits.WaitingBytes
 		p := newPublisher(0, drainmark.NewProducerID(), b)
 		ctx, cancel := context.WithCancel(context.Background())
@@ -89,12 +89,12 @@ func publishing(t *testing.T, limits Limits, test func(*testing.T, *publisher, *
 
 // result is what a put gave.
 type result struct {
-	run drainmark.Run
-	err error
+	span drainmark.Span
+	err  error
 }
 
 func (r result) sequences() string {
-	return fmt.Sprintf("%d..%d %s", r.run.First, r.run.Last, drainmark.KindOf(r.err))
+	return fmt.Sprintf("%d..%d %s", r.span.First, r.span.Last, drainmark.KindOf(r.err))
 }
 
 // putting puts n records and returns at once. The result comes later.
@@ -103,8 +103,8 @@ func putting(p *publisher, patience time.Duration, n int) <-chan result {
 	go func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
-		run, err := p.put(ctx, appends(n))
-		done <- result{run, err}
+		span, err := p.put(ctx, appends(n))
+		done <- result{span, err}
 	}()
 	synctest.Wait()
 	return done
@@ -267,31 +267,31 @@ func TestMemoryIsBounded(t *testing.T) {
 	})
 }
 
-func TestBarriersShareAWaitingFence(t *testing.T) {
+func TestBarriersShareAWaitingMarker(t *testing.T) {
 	t.Parallel()
 	publishing(t, Limits{}, func(t *testing.T, p *publisher, s *scripted) {
-		epoch := uint64(7)
-		fence := func() <-chan result {
+		token := uint64(7)
+		marker := func() <-chan result {
 			done := make(chan result, 1)
 			go func() {
-				run, noted, err := p.putFence(context.Background(), func() uint64 { return epoch })
+				span, noted, err := p.putMarker(context.Background(), func() uint64 { return token })
 				if noted != 7 {
 					err = fmt.Errorf("the epoch is %d", noted)
 				}
-				done <- result{run, err}
+				done <- result{span, err}
 			}()
 			synctest.Wait()
 			return done
 		}
 		a := putting(p, time.Minute, 1)
 		<-s.attempts // in flight: what comes now waits
-		b := fence()
-		epoch = 8 // a fence that is shared has the epoch of its first barrier
-		c := fence()
+		b := marker()
+		token = 8 // a marker that is shared has the lease token of its first barrier
+		c := marker()
 		s.answers <- nil
-		epoch = 7
-		<-s.attempts // the shared fence is in flight: it may be stored already
-		d := fence()
+		token = 7
+		<-s.attempts // the shared marker is in flight: it may be stored already
+		d := marker()
 		s.answers <- nil
 		s.answer(nil)
 		expect(t, "a", a, "1..1 ")
@@ -312,7 +312,7 @@ func TestAQuietProducerStaysKnown(t *testing.T) {
 			t.Errorf("%s after the last record came %d..%d", time.Since(start), b.First, b.Last)
 		}
 		synctest.Wait()
-		if len(s.stored) != 2 || s.stored[1].Records[0].Kind != drainmark.Fence {
+		if len(s.stored) != 2 || s.stored[1].Records[0].Kind != drainmark.Marker {
 			t.Errorf("stored are %+v", s.stored)
 		}
 	})
@@ -322,7 +322,7 @@ func TestStopping(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		s := newScripted()
-		b := &Backend{broker: s, limits: Limits{}.withDefaults(), log: quiet(), metrics: newMetrics(nil), now: time.Now}
+		b := &Backend{broker: s, limits: Limits{}.withDefaults(), logger: quiet(), metrics: newMetrics(nil), now: time.Now}
 		b.budget.limit = b.limits.WaitingBytes
 		p := newPublisher(0, drainmark.NewProducerID(), b)
 		ctx, cancel := context.WithCancel(context.Background())

@@ -11,13 +11,13 @@ import (
 type request struct {
 	records   []drainmark.Record
 	bytes     int           // EncodedBound of all records
-	waiters   int           // callers that wait for it (only a shared fence has more than one)
-	epoch     uint64        // fence: the partition's epoch before it was published
+	waiters   int           // callers that wait for it (only a shared marker has more than one)
+	token     uint64        // marker: the partition's lease token before it was published
 	first     uint64        // the sequence of the first record, once that is in a batch
 	taken     int           // records that are in a batch, stored or not
 	stored    int           // records that the broker has confirmed
 	handedOut bool          // somebody has the receipt: the sequences must not go to other records
-	probe     bool          // a fence that finds out whether appends are taken: it is not urgent, and not shared
+	probe     bool          // a marker that finds out whether appends are taken: it is not urgent, and not shared
 	done      chan struct{} // closed when all is stored, or err is set
 	err       error
 }
@@ -35,55 +35,55 @@ type part struct {
 	records int
 }
 
-// isFence says whether others may share the request as their fence.
-func (r *request) isFence() bool { return r.records[0].Kind == drainmark.Fence && !r.probe }
+// isMarker says whether others may share the request as their marker.
+func (r *request) isMarker() bool { return r.records[0].Kind == drainmark.Marker && !r.probe }
 
 // isUrgent says whether the request's records, which are all of one kind, are what broker.Batch calls urgent.
 func (r *request) isUrgent() bool {
 	switch r.records[0].Kind {
-	case drainmark.Clear, drainmark.Discard, drainmark.Fence:
+	case drainmark.Clear, drainmark.Discard, drainmark.Marker:
 		return !r.probe
 	}
 	return false
 }
 
-// put publishes the records in order, and in batches next to each other, and returns their run once the broker has
-// confirmed them. See Service.Append for the errors. With KindOutcomeUnknown the run is valid.
-func (p *publisher) put(ctx context.Context, records []drainmark.Record) (drainmark.Run, error) {
+// put publishes the records in order, and in batches next to each other, and returns their span once the broker has
+// confirmed them. See Service.Append for the errors. With KindOutcomeUnknown the span is valid.
+func (p *publisher) put(ctx context.Context, records []drainmark.Record) (drainmark.Span, error) {
 	r := &request{records: records, done: make(chan struct{})}
 	for i := range records {
 		r.bytes += records[i].EncodedBound()
 	}
 	if err := p.enqueue(r); err != nil {
-		return drainmark.Run{}, err
+		return drainmark.Span{}, err
 	}
 	return p.await(ctx, r)
 }
 
-// putFence publishes a fence, or shares one that waits to be published, and returns its run and the epoch that
-// currentEpoch said before that.
-func (p *publisher) putFence(ctx context.Context, currentEpoch func() uint64) (drainmark.Run, uint64, error) {
+// putMarker publishes a marker, or shares one that waits to be published, and returns its span and the lease token that
+// currentToken said before that.
+func (p *publisher) putMarker(ctx context.Context, currentToken func() uint64) (drainmark.Span, uint64, error) {
 	p.mu.Lock()
-	r := p.fence
+	r := p.marker
 	if r != nil {
 		r.waiters++
 	}
 	p.mu.Unlock()
 	if r == nil {
-		fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: p.now()}
-		r = &request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), epoch: currentEpoch(), done: make(chan struct{})}
+		marker := drainmark.Record{Kind: drainmark.Marker, AcceptedAt: p.now()}
+		r = &request{records: []drainmark.Record{marker}, bytes: marker.EncodedBound(), token: currentToken(), done: make(chan struct{})}
 		if err := p.enqueue(r); err != nil {
-			return drainmark.Run{}, 0, err
+			return drainmark.Span{}, 0, err
 		}
 	}
-	run, err := p.await(ctx, r)
-	return run, r.epoch, err
+	span, err := p.await(ctx, r)
+	return span, r.token, err
 }
 
-// putProbe publishes a fence as if it were an append.
+// putProbe publishes a marker as if it were an append.
 func (p *publisher) putProbe(ctx context.Context) error {
-	fence := drainmark.Record{Kind: drainmark.Fence, AcceptedAt: p.now()}
-	r := &request{records: []drainmark.Record{fence}, bytes: fence.EncodedBound(), probe: true, done: make(chan struct{})}
+	marker := drainmark.Record{Kind: drainmark.Marker, AcceptedAt: p.now()}
+	r := &request{records: []drainmark.Record{marker}, bytes: marker.EncodedBound(), probe: true, done: make(chan struct{})}
 	if err := p.enqueue(r); err != nil {
 		return err
 	}
@@ -112,8 +112,8 @@ func (p *publisher) enqueue(r *request) error {
 	}
 	r.waiters = 1
 	p.waiting = append(p.waiting, r)
-	if r.isFence() && p.fence == nil {
-		p.fence = r
+	if r.isMarker() && p.marker == nil {
+		p.marker = r
 	}
 	p.signal()
 	return nil
@@ -128,7 +128,7 @@ func (p *publisher) signal() {
 
 // await waits until the request is stored or has failed. When ctx ends first it withdraws the request, if that can be
 // done.
-func (p *publisher) await(ctx context.Context, r *request) (drainmark.Run, error) {
+func (p *publisher) await(ctx context.Context, r *request) (drainmark.Span, error) {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
@@ -140,42 +140,42 @@ func (p *publisher) await(ctx context.Context, r *request) (drainmark.Run, error
 			return p.giveUp(r)
 		}
 	}
-	return p.run(r), r.err
+	return p.span(r), r.err
 }
 
 // run returns the marks that the request got. After a failure that is what was stored before it.
-func (p *publisher) run(r *request) drainmark.Run {
+func (p *publisher) span(r *request) drainmark.Span {
 	if r.first == 0 {
-		return drainmark.Run{}
+		return drainmark.Span{}
 	}
 	n := len(r.records)
 	if r.err != nil && !r.handedOut {
 		n = r.stored
 	}
 	if n == 0 {
-		return drainmark.Run{}
+		return drainmark.Span{}
 	}
-	return drainmark.Run{Partition: p.partition, Producer: p.producer, First: r.first, Last: r.first + uint64(n) - 1}
+	return drainmark.Span{Partition: p.partition, Producer: p.producer, First: r.first, Last: r.first + uint64(n) - 1}
 }
 
 // giveUp ends a caller's wait. Called with mu held.
-func (p *publisher) giveUp(r *request) (drainmark.Run, error) {
+func (p *publisher) giveUp(r *request) (drainmark.Span, error) {
 	r.waiters--
 	if r.taken == 0 {
 		if r.waiters == 0 {
 			p.remove(r)
 		}
-		return drainmark.Run{}, drainmark.Errorf(drainmark.KindUnavailable, "the broker did not take it in time; nothing was stored")
+		return drainmark.Span{}, drainmark.Errorf(drainmark.KindUnavailable, "the broker did not take it in time; nothing was stored")
 	}
 	return p.promise(r), drainmark.Errorf(drainmark.KindOutcomeUnknown, "the broker did not confirm in time; it is tried further, and the receipt tells what becomes of it")
 }
 
 // promise returns the marks of a request whose outcome is not known: from now on they are its own. Called with mu held.
-func (p *publisher) promise(r *request) drainmark.Run {
+func (p *publisher) promise(r *request) drainmark.Span {
 	r.handedOut = true
-	run := p.run(r)
-	p.ledger.Promised(p.partition, run.Last)
-	return run
+	span := p.span(r)
+	p.ledger.Promised(p.partition, span.Last)
+	return span
 }
 
 // remove takes a request that is in no batch out of the queue. Called with mu held.
@@ -186,8 +186,8 @@ func (p *publisher) remove(r *request) {
 	}
 	p.waiting = slices.Delete(p.waiting, i, i+1)
 	p.budget.give(r.bytes)
-	if p.fence == r {
-		p.fence = nil
+	if p.marker == r {
+		p.marker = nil
 	}
 	if len(p.waiting) == 0 {
 		p.signal() // for the loop to see that it is idle
@@ -224,8 +224,8 @@ func (p *publisher) take() *batch {
 		r.taken += n
 		records += n
 		p.next += uint64(n)
-		if p.fence == r {
-			p.fence = nil
+		if p.marker == r {
+			p.marker = nil
 		}
 		if r.taken < len(r.records) {
 			break

@@ -30,12 +30,12 @@ func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit 
 			return Page{}, err
 		}
 		before := t.snapshot()
-		if !holdsOf(before, need.Runs) {
+		if !holdsOf(before, need.Spans) {
 			continue
 		}
 		page, err := b.page(ctx, log, after, limit)
 		if drainmark.KindOf(err) == drainmark.KindNotFound {
-			shown, failed := t.stillShows(ctx, before, need.Runs)
+			shown, failed := t.stillShows(ctx, before, need.Spans)
 			if failed == nil && !shown {
 				continue
 			}
@@ -44,7 +44,7 @@ func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit 
 		if err != nil {
 			return Page{}, err
 		}
-		shows, err := t.shows(ctx, page.Version, before, need.Runs)
+		shows, err := t.shows(ctx, page.Version, before, need.Spans)
 		if shows {
 			return page, nil
 		}
@@ -55,9 +55,9 @@ func (b *Backend) Messages(ctx context.Context, log string, after uint64, limit 
 	}
 }
 
-// shows says whether a page of a version shows the writes of the runs, which a progress that was read before held. It
-// does if it is of the same epoch as the progress, and not older. Otherwise a newer progress has to tell.
-func (p *tracked) shows(ctx context.Context, page drainmark.Version, before drainmark.Progress, runs []drainmark.Run) (bool, error) {
+// shows says whether a page of a version shows the writes of the spans, which a progress that was read before held. It
+// does if it is of the same token as the progress, and not older. Otherwise a newer progress has to tell.
+func (p *tracked) shows(ctx context.Context, page drainmark.Version, before drainmark.Progress, spans []drainmark.Span) (bool, error) {
 	if page.Includes(before.Version) {
 		return true, nil
 	}
@@ -65,23 +65,23 @@ func (p *tracked) shows(ctx context.Context, page drainmark.Version, before drai
 		return false, unavailable("reading the progress", err)
 	}
 	now := p.snapshot()
-	return page.Includes(now.Version) && holdsOf(now, runs), nil
+	return page.Includes(now.Version) && holdsOf(now, spans), nil
 }
 
-// stillShows says whether a state that was read since, whose version nobody knows, shows the writes of the runs: all do
+// stillShows says whether a state that was read since, whose version nobody knows, shows the writes of the spans: all do
 // between a progress that held them and that of now, if they are of one line.
-func (p *tracked) stillShows(ctx context.Context, before drainmark.Progress, runs []drainmark.Run) (bool, error) {
+func (p *tracked) stillShows(ctx context.Context, before drainmark.Progress, spans []drainmark.Span) (bool, error) {
 	if err := p.refresh(ctx); err != nil {
 		return false, unavailable("reading the progress", err)
 	}
 	now := p.snapshot()
-	return now.Version.Includes(before.Version) && holdsOf(now, runs), nil
+	return now.Version.Includes(before.Version) && holdsOf(now, spans), nil
 }
 
-// holdsOf says whether the progress holds those of the runs that are of its partition.
-func holdsOf(p drainmark.Progress, runs []drainmark.Run) bool {
-	for _, run := range runs {
-		if run.Partition == p.Partition && !p.Holds(run) {
+// holdsOf says whether the progress holds those of the spans that are of its partition.
+func holdsOf(p drainmark.Progress, spans []drainmark.Span) bool {
+	for _, span := range spans {
+		if span.Partition == p.Partition && !p.Holds(span) {
 			return false
 		}
 	}
@@ -188,9 +188,9 @@ func (b *Backend) readBacklog(ctx context.Context) ([]PartitionBacklog, error) {
 	return backlogs, nil
 }
 
-func sortedMissing(p drainmark.Progress) []drainmark.Run {
+func sortedMissing(p drainmark.Progress) []drainmark.Span {
 	missing := p.Missing()
-	slices.SortFunc(missing, func(a, b drainmark.Run) int { return strings.Compare(a.String(), b.String()) })
+	slices.SortFunc(missing, func(a, b drainmark.Span) int { return strings.Compare(a.String(), b.String()) })
 	return missing
 }
 
@@ -210,7 +210,7 @@ func (b *Backend) checkLetter(ctx context.Context, r drainmark.Record) (int, err
 	case !errors.Is(err, store.ErrNotFound):
 		return 0, unavailable("reading dead letter "+r.Target, err)
 	}
-	run, err := drainmark.ParseRun(r.Target)
+	span, err := drainmark.ParseSpan(r.Target)
 	if err != nil {
 		return 0, drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q", r.Target)
 	}
@@ -218,7 +218,7 @@ func (b *Backend) checkLetter(ctx context.Context, r drainmark.Record) (int, err
 	if err != nil {
 		return 0, unavailable("reading the progress", err)
 	}
-	if !slices.Contains(progress.Missing(), run) {
+	if !slices.Contains(progress.Missing(), span) {
 		return 0, drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q, and those records are not missing", r.Target)
 	}
 	if r.Kind == drainmark.Retry {

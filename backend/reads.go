@@ -143,10 +143,10 @@ func (w *watched) Written(ctx context.Context, partition int, since uint64, limi
 
 // Rejected implements store.Reader.
 func (w *watched) Rejected(
-	ctx context.Context, partition int, runs []drainmark.Run, each int,
+	ctx context.Context, partition int, spans []drainmark.Span, each int,
 ) ([]drainmark.DeadLetter, error) {
 	return watching(ctx, w, func(ctx context.Context) ([]drainmark.DeadLetter, error) {
-		return w.Reader.Rejected(ctx, partition, runs, each)
+		return w.Reader.Rejected(ctx, partition, spans, each)
 	})
 }
 

@@ -34,35 +34,35 @@ func (b *Backend) ParseReceipt(texts ...string) (drainmark.Receipt, error) {
 func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Duration) (Status, error) {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
-	for _, run := range b.notHeld(r) {
-		b.asked.since(run) // the wait counts
+	for _, span := range b.notHeld(r) {
+		b.asked.since(span) // the wait counts
 	}
 	for {
 		rejected, unasked, err := b.awaitHeld(waiting, r)
 		if err == nil {
-			err = b.accounting.await(waiting, r.Epochs)
+			err = b.accounting.await(waiting, r.Tokens)
 		}
 		if err != nil {
 			return b.statusOf(ctx, r, err)
 		}
-		if unasked || len(r.Epochs) > 0 {
-			if err := b.freshen(ctx, r.Runs); err != nil {
+		if unasked || len(r.Tokens) > 0 {
+			if err := b.freshen(ctx, r.Spans); err != nil {
 				return Status{}, unavailable("reading the progress", err)
 			}
 		}
-		now := b.states(r.Runs)
-		if !now.hold(r.Runs) { // the store has lost its tail, and will get it again
+		now := b.states(r.Spans)
+		if !now.hold(r.Spans) { // the store has lost its tail, and will get it again
 			continue
 		}
 		var rejections Rejections
 		if rejected || unasked {
-			if rejections, err = b.findRejected(ctx, r.Runs); err != nil {
+			if rejections, err = b.findRejected(ctx, r.Spans); err != nil {
 				return Status{}, err
 			}
 		}
-		again := b.fencedAnew(r, now)
+		again := b.openedAnew(r, now)
 		if len(again) > 0 {
-			if r, err = b.fenceAgain(ctx, r, again); err != nil {
+			if r, err = b.sendMarkersAgain(ctx, r, again); err != nil {
 				return Status{Receipt: r, State: Pending}, err
 			}
 			continue
@@ -73,9 +73,9 @@ func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Dur
 
 // held is the status of a receipt whose marks are all held by the states.
 func held(r drainmark.Receipt, now states, rejected Rejections) Status {
-	s := Status{Receipt: r, State: Persisted, Records: records(r.Runs), Rejected: rejected}
-	var missing missingRuns
-	for partition := range r.Epochs {
+	s := Status{Receipt: r, State: Persisted, Records: records(r.Spans), Rejected: rejected}
+	var missing missingSpans
+	for partition := range r.Tokens {
 		s.SetAside += now[partition].SetAside
 		missing = append(missing, now[partition].Missing()...)
 	}
@@ -91,9 +91,9 @@ func held(r drainmark.Receipt, now states, rejected Rejections) Status {
 	return s
 }
 
-func records(runs []drainmark.Run) (n uint64) {
-	for _, run := range runs {
-		n += run.Last - run.First + 1
+func records(spans []drainmark.Span) (n uint64) {
+	for _, span := range spans {
+		n += span.Last - span.First + 1
 	}
 	return n
 }
@@ -101,53 +101,53 @@ func records(runs []drainmark.Run) (n uint64) {
 // states are what was read last of some partitions.
 type states map[int]drainmark.Progress
 
-func (b *Backend) states(runs []drainmark.Run) states {
+func (b *Backend) states(spans []drainmark.Span) states {
 	now := states{}
-	for _, run := range runs {
-		if _, ok := now[run.Partition]; !ok {
-			now[run.Partition] = b.tracker.partitions[run.Partition].snapshot()
+	for _, span := range spans {
+		if _, ok := now[span.Partition]; !ok {
+			now[span.Partition] = b.tracker.partitions[span.Partition].snapshot()
 		}
 	}
 	return now
 }
 
-func (s states) hold(runs []drainmark.Run) bool {
-	for _, run := range runs {
-		if !s[run.Partition].Holds(run) {
+func (s states) hold(spans []drainmark.Span) bool {
+	for _, span := range spans {
+		if !s[span.Partition].Holds(span) {
 			return false
 		}
 	}
 	return true
 }
 
-// awaitHeld waits until the progress that was read last holds all runs, at one moment. It says whether one of their
+// awaitHeld waits until the progress that was read last holds all spans, at one moment. It says whether one of their
 // marks was set aside meanwhile, and whether there were runs for which it did not have to wait: of those it is not known
 // whether marks were set aside, and the progress may be some time old.
 func (b *Backend) awaitHeld(ctx context.Context, r drainmark.Receipt) (rejected, unasked bool, err error) {
-	for i := 0; i < len(r.Runs); i++ {
-		if err := b.checkExpired(r, r.Runs[i]); err != nil {
+	for i := 0; i < len(r.Spans); i++ {
+		if err := b.checkExpired(r, r.Spans[i]); err != nil {
 			return false, false, err
 		}
-		letter, asked, err := b.tracker.partitions[r.Runs[i].Partition].wait(ctx, r.Runs[i])
+		letter, asked, err := b.tracker.partitions[r.Spans[i].Partition].wait(ctx, r.Spans[i])
 		if err != nil {
 			return false, false, err
 		}
 		rejected = rejected || letter != nil
 		unasked = unasked || !asked
-		if i == len(r.Runs)-1 && !b.states(r.Runs).hold(r.Runs) { // the store lost its tail meanwhile
+		if i == len(r.Spans)-1 && !b.states(r.Spans).hold(r.Spans) { // the store lost its tail meanwhile
 			i, unasked = -1, false
 		}
 	}
 	return rejected, unasked, nil
 }
 
-// freshen reads the progress of the runs' partitions anew, so that an answer is from a state after the question.
-func (b *Backend) freshen(ctx context.Context, runs []drainmark.Run) error {
-	for i, run := range runs {
-		if i > 0 && runs[i-1].Partition == run.Partition {
+// freshen reads the progress of the spans' partitions anew, so that an answer is from a state after the question.
+func (b *Backend) freshen(ctx context.Context, spans []drainmark.Span) error {
+	for i, span := range spans {
+		if i > 0 && spans[i-1].Partition == span.Partition {
 			continue
 		}
-		if err := b.tracker.partitions[run.Partition].refresh(ctx); err != nil {
+		if err := b.tracker.partitions[span.Partition].refresh(ctx); err != nil {
 			return err
 		}
 	}
@@ -161,22 +161,22 @@ const (
 	maxRejectedNamed = 100
 )
 
-// findRejected asks the reader which marks of the runs, sorted by partition, were set aside.
-func (b *Backend) findRejected(ctx context.Context, runs []drainmark.Run) (Rejections, error) {
+// findRejected asks the reader which marks of the spans, sorted by partition, were set aside.
+func (b *Backend) findRejected(ctx context.Context, spans []drainmark.Span) (Rejections, error) {
 	found, left := Rejections{Exact: true}, maxRejected
-	for _, run := range runs {
-		if b.tracker.partitions[run.Partition].snapshot().Rejected == 0 {
+	for _, span := range spans {
+		if b.tracker.partitions[span.Partition].snapshot().Rejected == 0 {
 			continue
 		}
 		// A wait of no time at all still gets this answer: the read has its own limit.
 		read, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.limits.StallAfter)
-		letters, err := b.reader.Rejected(read, run.Partition, []drainmark.Run{run}, left+1)
+		letters, err := b.reader.Rejected(read, span.Partition, []drainmark.Span{span}, left+1)
 		cancel()
 		if err != nil {
 			return Rejections{}, unavailable("looking for rejected records", err)
 		}
 		for i := range letters[:min(left, len(letters))] {
-			found.add(&letters[i], run)
+			found.add(&letters[i], span)
 		}
 		if len(letters) > left {
 			found.Exact = false
@@ -187,12 +187,12 @@ func (b *Backend) findRejected(ctx context.Context, runs []drainmark.Run) (Rejec
 	return found, nil
 }
 
-// add counts the marks of the run that a letter stands for.
-func (r *Rejections) add(letter *drainmark.DeadLetter, run drainmark.Run) {
+// add counts the marks of the span that a letter stands for.
+func (r *Rejections) add(letter *drainmark.DeadLetter, span drainmark.Span) {
 	if r.Records == 0 {
 		r.Reason = letter.Reason
 	}
-	r.Records += min(letter.Run.Last, run.Last) - max(letter.Run.First, run.First) + 1
+	r.Records += min(letter.Span.Last, span.Last) - max(letter.Span.First, span.First) + 1
 	id := drainmark.RefusedLetter(letter.ID)
 	if len(r.Letters) < maxRejectedNamed && !slices.Contains(r.Letters, id) {
 		r.Letters = append(r.Letters, id)
@@ -202,10 +202,10 @@ func (r *Rejections) add(letter *drainmark.DeadLetter, run drainmark.Run) {
 // checkExpired refuses a receipt whose producer's progress the store has forgotten. The partition's clock says so, which
 // is in the receipt and in the progress, and no process' wall clock: what has not been persisted yet must not be called
 // forgotten.
-func (b *Backend) checkExpired(r drainmark.Receipt, run drainmark.Run) error {
-	issued, dated := r.Clocks[run.Partition]
+func (b *Backend) checkExpired(r drainmark.Receipt, span drainmark.Span) error {
+	issued, dated := r.Clocks[span.Partition]
 	asOf := drainmark.ProducerProgress{LastAt: issued}
-	if dated && b.tracker.partitions[run.Partition].snapshot().Forgets(run.Producer, asOf, b.limits.ProducerRetention) {
+	if dated && b.tracker.partitions[span.Partition].snapshot().Forgets(span.Producer, asOf, b.limits.ProducerRetention) {
 		return drainmark.Errorf(drainmark.KindReceiptExpired, "the receipt is from %s; what became of a record is known for %s after its producer's last one", r.IssuedAt.UTC().Format(time.RFC3339), b.limits.ProducerRetention)
 	}
 	return nil
@@ -222,47 +222,47 @@ func (b *Backend) statusOf(ctx context.Context, r drainmark.Receipt, err error) 
 		}
 		return Status{}, err
 	}
-	for _, run := range b.notHeld(r) {
-		if reason := b.stalled(ctx, run.Partition, time.Since(b.asked.since(run))); reason != "" {
+	for _, span := range b.notHeld(r) {
+		if reason := b.stalled(ctx, span.Partition, time.Since(b.asked.since(span))); reason != "" {
 			return Status{Receipt: r, State: Stalled, Reason: reason}, nil
 		}
 	}
 	return Status{Receipt: r, State: Pending, Reason: b.unmade.reason()}, nil
 }
 
-// notHeld returns the receipt's runs that the progress, as it was read last, does not hold.
-func (b *Backend) notHeld(r drainmark.Receipt) (runs []drainmark.Run) {
-	for _, run := range r.Runs {
-		if !b.tracker.partitions[run.Partition].snapshot().Holds(run) {
-			runs = append(runs, run)
+// notHeld returns the receipt's spans that the progress, as it was read last, does not hold.
+func (b *Backend) notHeld(r drainmark.Receipt) (spans []drainmark.Span) {
+	for _, span := range r.Spans {
+		if !b.tracker.partitions[span.Partition].snapshot().Holds(span) {
+			spans = append(spans, span)
 		}
 	}
-	return runs
+	return spans
 }
 
-// fenceAgain publishes new fences to the partitions and returns the receipt with these in place of the old ones.
-func (b *Backend) fenceAgain(ctx context.Context, r drainmark.Receipt, partitions []int) (drainmark.Receipt, error) {
-	b.metrics.fencesAgain.Add(float64(len(partitions)))
-	fences, err := b.fence(ctx, partitions)
+// sendMarkersAgain publishes new markers to the partitions and returns the receipt with these in place of the old ones.
+func (b *Backend) sendMarkersAgain(ctx context.Context, r drainmark.Receipt, partitions []int) (drainmark.Receipt, error) {
+	b.metrics.markersAgain.Add(float64(len(partitions)))
+	markers, err := b.sendMarkers(ctx, partitions)
 	if err != nil {
 		return r, err
 	}
-	renewed := drainmark.Receipt{Deployment: r.Deployment, IssuedAt: r.IssuedAt, Runs: r.Runs, Epochs: maps.Clone(r.Epochs), Clocks: maps.Clone(r.Clocks)}
-	for _, f := range fences {
-		renewed.Epochs[f.run.Partition] = f.epoch
-		b.date(&renewed, f.run.Partition)
+	renewed := drainmark.Receipt{Deployment: r.Deployment, IssuedAt: r.IssuedAt, Spans: r.Spans, Tokens: maps.Clone(r.Tokens), Clocks: maps.Clone(r.Clocks)}
+	for _, f := range markers {
+		renewed.Tokens[f.span.Partition] = f.token
+		b.date(&renewed, f.span.Partition)
 	}
-	// The old fences are held already, and the new ones stand for them.
-	runs := make([]drainmark.Run, 0, len(r.Runs))
-	for _, run := range r.Runs {
-		if _, replaced := fences[run.Partition]; !replaced {
-			runs = append(runs, run)
+	// The old markers are held already, and the new ones stand for them.
+	spans := make([]drainmark.Span, 0, len(r.Spans))
+	for _, span := range r.Spans {
+		if _, replaced := markers[span.Partition]; !replaced {
+			spans = append(spans, span)
 		}
 	}
-	for _, f := range fences {
-		runs = append(runs, f.run)
+	for _, f := range markers {
+		spans = append(spans, f.span)
 	}
-	renewed.Runs = drainmark.NewReceipt(r.Deployment, r.IssuedAt, runs...).Runs
+	renewed.Spans = drainmark.NewReceipt(r.Deployment, r.IssuedAt, spans...).Spans
 	return renewed, nil
 }
 

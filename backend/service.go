@@ -33,7 +33,7 @@ type Status struct {
 	// everything else that was accepted before it is persisted or set aside.
 	Missing uint64
 	// SetAside is of a barrier that is Persisted, or is not because of Missing alone: how many records of its partitions
-	// are dead letters that nobody has discarded, in the very state that holds its fences. All that was accepted before
+	// are dead letters that nobody has discarded, in the very state that holds its markers. All that was accepted before
 	// it is persisted except for them, and those that somebody has given up.
 	SetAside uint64
 	// Rejected is of a receipt that is Rejected: what of its records.
@@ -54,7 +54,7 @@ type PartitionBacklog struct {
 	broker.Backlog
 	Claim    *store.Claim // who holds it, nil if nobody does
 	Progress drainmark.Progress
-	Missing  []drainmark.Run      // accepted records that the broker did not deliver
+	Missing  []drainmark.Span     // accepted records that the broker did not deliver
 	Stalled  string               // why nothing moves, empty if it does
 	Backend  drainmark.ProducerID // who says so (a pending number that is not exact counts this backend's own appends)
 }
@@ -104,7 +104,7 @@ type Service interface {
 	// (by the ID in Target). KindNotFound and KindConflict when the reader shows no such open dead letter.
 	Publish(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error)
 
-	// Barrier publishes a fence to the partitions of the logs (to all for none) and returns the fences' receipt.
+	// Barrier publishes a marker to the partitions of the logs (to all for none) and returns the markers' receipt.
 	Barrier(ctx context.Context, logs []string) (drainmark.Receipt, error)
 
 	// ParseReceipt reads one or more receipt texts of this deployment and merges them. KindInvalidReceipt, KindTooLarge.
@@ -130,7 +130,7 @@ type Service interface {
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
 
 	// Working says what does not work now, and why. For appends it knows what the broker says and how this backend's
-	// own newest ones ended. If the last one failed some time ago, it publishes a fence to find out. It takes two
+	// own newest ones ended. If the last one failed some time ago, it publishes a marker to find out. It takes two
 	// seconds at most, also when nobody answers.
 	Working(ctx context.Context) Working
 

@@ -25,7 +25,7 @@ func (f LetterFilter) fits(l *drainmark.DeadLetter) bool {
 type Settled struct {
 	Letters int               // how many were found
 	Records uint64            // how many records they stand for
-	Receipt drainmark.Receipt // of the records that settle them, without runs if nothing was published
+	Receipt drainmark.Receipt // of the records that settle them, without spans if nothing was published
 	Next    string            // where to go on, empty at the end
 }
 

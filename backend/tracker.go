@@ -22,7 +22,7 @@ type tracker struct {
 	producer   drainmark.ProducerID // this backend's
 	replays    bool                 // the broker supplies again what the store has lost
 	limits     Limits
-	log        *slog.Logger
+	logger     *slog.Logger
 	failing    *loglimit.Limiter
 	metrics    *metrics
 	partitions []*tracked
@@ -47,9 +47,9 @@ type tracked struct {
 	waiters    map[drainmark.ProducerID]*waiterHeap
 }
 
-// waiter waits for one run. It is woken once, when the progress holds it.
+// waiter waits for one span. It is woken once, when the progress holds it.
 type waiter struct {
-	run      drainmark.Run
+	span     drainmark.Span
 	index    int // in its heap, -1 when it is in none
 	done     chan struct{}
 	rejected *drainmark.DeadLetter
@@ -59,8 +59,8 @@ type waiter struct {
 func newTracker(b *Backend) *tracker {
 	t := &tracker{
 		reader: b.reader, producer: b.publishers[0].producer, replays: b.broker.Traits().Replays,
-		limits: b.limits, log: b.log, metrics: b.metrics,
-		failing: loglimit.New(b.log, slog.LevelWarn, "following the store's changes failed"),
+		limits: b.limits, logger: b.logger, metrics: b.metrics,
+		failing: loglimit.New(b.logger, slog.LevelWarn, "following the store's changes failed"),
 	}
 	for p := range b.deployment.Partitions {
 		t.partitions = append(t.partitions, &tracked{
@@ -131,7 +131,7 @@ func (p *tracked) read(ctx context.Context) error {
 	switch {
 	case before.Revision != progress.Revision:
 		p.movedAt, p.claims, p.waitsSince = time.Now(), 0, time.Time{}
-	case before.Epoch != progress.Epoch:
+	case before.Token != progress.Token:
 		p.claims++
 	}
 	if before.Version != progress.Version {
@@ -142,7 +142,7 @@ func (p *tracked) read(ctx context.Context) error {
 	p.reportLost(before, progress)
 	// A woken waiter's marks were not held by the progress before. So none of them was set aside unless the count of
 	// those has moved since, or cannot be compared.
-	if len(woken) > 0 && (before.Epoch != progress.Epoch || before.Rejected != progress.Rejected) {
+	if len(woken) > 0 && (before.Token != progress.Token || before.Rejected != progress.Rejected) {
 		p.findRejected(ctx, woken)
 	}
 	for _, w := range woken {
@@ -162,10 +162,10 @@ func (p *tracked) reportLost(before, now drainmark.Progress) {
 	}
 	for _, was := range own.Done {
 		for _, lost := range now.Producers[t.producer].Done.Minus(was.First, was.Last) {
-			run := drainmark.Run{Partition: p.partition, Producer: t.producer, First: lost.First, Last: lost.Last}
+			span := drainmark.Span{Partition: p.partition, Producer: t.producer, First: lost.First, Last: lost.Last}
 			t.metrics.lostRecords.Add(float64(lost.Last - lost.First + 1))
-			t.log.Error("records that were persisted are not any more: the store has lost its tail, or only a replica that lags is left",
-				"lost", run, "supplied_again", t.replays)
+			t.logger.Error("records that were persisted are not any more: the store has lost its tail, or only a replica that lags is left",
+				"lost", span, "supplied_again", t.replays)
 		}
 	}
 }
@@ -176,9 +176,9 @@ func (p *tracked) popHeld() []*waiter {
 	for producer, waiters := range p.waiters {
 		done := p.progress.Producers[producer].Done
 		var inHole []*waiter // behind a gap: theirs may come later than higher ones
-		for waiters.Len() > 0 && (*waiters)[0].run.Last <= done.Max() {
+		for waiters.Len() > 0 && (*waiters)[0].span.Last <= done.Max() {
 			w := heap.Pop(waiters).(*waiter)
-			if done.Contains(w.run.First, w.run.Last) {
+			if done.Contains(w.span.First, w.span.Last) {
 				woken = append(woken, w)
 			} else {
 				inHole = append(inHole, w)
@@ -196,15 +196,15 @@ func (p *tracked) popHeld() []*waiter {
 
 // findRejected looks up which of the waiters' marks were set aside, in one read for all.
 func (p *tracked) findRejected(ctx context.Context, woken []*waiter) {
-	runs := make([]drainmark.Run, len(woken))
+	spans := make([]drainmark.Span, len(woken))
 	for i, w := range woken {
-		runs[i] = w.run
+		spans[i] = w.span
 	}
-	letters, err := p.tracker.reader.Rejected(ctx, p.partition, runs, 1)
+	letters, err := p.tracker.reader.Rejected(ctx, p.partition, spans, 1)
 	for _, w := range woken {
 		w.err = err
 		for i := range letters {
-			if overlap(letters[i].Run, w.run) {
+			if overlap(letters[i].Span, w.span) {
 				w.rejected = &letters[i]
 				break
 			}
@@ -212,7 +212,7 @@ func (p *tracked) findRejected(ctx context.Context, woken []*waiter) {
 	}
 }
 
-func overlap(a, b drainmark.Run) bool {
+func overlap(a, b drainmark.Span) bool {
 	return a.Partition == b.Partition && a.Producer == b.Producer && a.First <= b.Last && b.First <= a.Last
 }
 
@@ -258,11 +258,11 @@ func (p *tracked) seesWaiting(waits bool) time.Duration {
 	return time.Since(p.waitsSince)
 }
 
-// wait waits until the progress holds the run. It returns the dead letter if one of its marks was set aside meanwhile.
-// asked is false when the run was held from the start, because then that is not known.
-func (p *tracked) wait(ctx context.Context, run drainmark.Run) (rejected *drainmark.DeadLetter, asked bool, err error) {
+// wait waits until the progress holds the span. It returns the dead letter if one of its marks was set aside meanwhile.
+// asked is false when the span was held from the start, because then that is not known.
+func (p *tracked) wait(ctx context.Context, span drainmark.Span) (rejected *drainmark.DeadLetter, asked bool, err error) {
 	p.mu.Lock()
-	if p.progress.Holds(run) {
+	if p.progress.Holds(span) {
 		p.mu.Unlock()
 		return nil, false, nil
 	}
@@ -274,11 +274,11 @@ func (p *tracked) wait(ctx context.Context, run drainmark.Run) (rejected *drainm
 	defer p.tracker.waiting.Add(-1)
 	p.tracker.metrics.waiters.Inc()
 	defer p.tracker.metrics.waiters.Dec()
-	w := &waiter{run: run, done: make(chan struct{})}
-	waiters := p.waiters[run.Producer]
+	w := &waiter{span: span, done: make(chan struct{})}
+	waiters := p.waiters[span.Producer]
 	if waiters == nil {
 		waiters = &waiterHeap{}
-		p.waiters[run.Producer] = waiters
+		p.waiters[span.Producer] = waiters
 	}
 	heap.Push(waiters, w)
 	p.mu.Unlock()
@@ -290,8 +290,8 @@ func (p *tracked) wait(ctx context.Context, run drainmark.Run) (rejected *drainm
 		defer p.mu.Unlock()
 		if w.index >= 0 {
 			heap.Remove(waiters, w.index)
-			if waiters.Len() == 0 && p.waiters[run.Producer] == waiters {
-				delete(p.waiters, run.Producer)
+			if waiters.Len() == 0 && p.waiters[span.Producer] == waiters {
+				delete(p.waiters, span.Producer)
 			}
 		}
 		return nil, true, ctx.Err()
@@ -302,7 +302,7 @@ func (p *tracked) wait(ctx context.Context, run drainmark.Run) (rejected *drainm
 type waiterHeap []*waiter
 
 func (h waiterHeap) Len() int           { return len(h) }
-func (h waiterHeap) Less(i, j int) bool { return h[i].run.Last < h[j].run.Last }
+func (h waiterHeap) Less(i, j int) bool { return h[i].span.Last < h[j].span.Last }
 func (h waiterHeap) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].index, h[j].index = i, j

@@ -16,7 +16,7 @@ import (
 type unmade struct {
 	store.Reader
 	deployment drainmark.Deployment // the broker's: the one that the store must become
-	log        *slog.Logger
+	logger     *slog.Logger
 	empty      atomic.Bool // it is known that there was none
 	made       atomic.Bool
 }
@@ -38,7 +38,7 @@ func (u *unmade) yet(ctx context.Context) error {
 			"are of %x with %d", d.ID, d.Partitions, u.deployment.ID, u.deployment.Partitions)
 	}
 	if u.made.CompareAndSwap(false, true) && u.empty.Load() {
-		u.log.Info("a consumer has made the store")
+		u.logger.Info("a consumer has made the store")
 	}
 	return nil
 }
@@ -94,8 +94,8 @@ func (u *unmade) Written(ctx context.Context, partition int, since uint64, limit
 }
 
 // Rejected implements store.Reader.
-func (u *unmade) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-	return ifMade(ctx, u, nil, func() ([]drainmark.DeadLetter, error) { return u.Reader.Rejected(ctx, partition, runs, each) })
+func (u *unmade) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+	return ifMade(ctx, u, nil, func() ([]drainmark.DeadLetter, error) { return u.Reader.Rejected(ctx, partition, spans, each) })
 }
 
 // DeadLetters implements store.Reader.

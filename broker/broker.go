@@ -104,7 +104,7 @@ type Receiver interface {
 type Batch struct {
 	Header
 	Payload []byte // what drainmark.EncodeBatch made
-	// Urgent says that the batch has nothing but clears, discards and fences: they make room, or tell. A broker that keeps
+	// Urgent says that the batch has nothing but clears, discards and markers: they make room, or tell. A broker that keeps
 	// some room back for them takes them when it refuses others with ErrFull. To any other broker it means nothing.
 	Urgent bool
 }

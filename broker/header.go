@@ -15,8 +15,8 @@ type Header struct {
 }
 
 // Run returns the batch's marks.
-func (h Header) Run() drainmark.Run {
-	return drainmark.Run{Partition: h.Partition, Producer: h.Producer, First: h.First, Last: h.Last}
+func (h Header) Span() drainmark.Span {
+	return drainmark.Span{Partition: h.Partition, Producer: h.Producer, First: h.First, Last: h.Last}
 }
 
 // The names of a header's fields at every broker.

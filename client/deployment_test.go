@@ -36,21 +36,21 @@ func startDeployment() (*deployment, error) {
 	db := storememory.NewDB()
 	db.Refuse = d.refuse
 	server := brokermemory.NewServer(brokermemory.Options{Partitions: partitions, Ordered: true})
-	log := slog.New(slog.DiscardHandler)
+	logger := slog.New(slog.DiscardHandler)
 	deployed := drainmark.Deployment{ID: drainmark.DeploymentID{7}, Partitions: partitions}
 	if _, err := db.Store().Init(context.Background(), deployed); err != nil {
 		return nil, err
 	}
 	for i := range d.urls {
 		d.replicas[i] = db.Replica()
-		b, err := backend.New(backend.Config{Broker: server.Connect(), Reader: d.replicas[i].Reader(), Deployment: deployed, Logger: log})
+		b, err := backend.New(backend.Config{Broker: server.Connect(), Reader: d.replicas[i].Reader(), Deployment: deployed, Logger: logger})
 		if err != nil {
 			d.Stop()
 			return nil, err
 		}
 		d.run(b.Run)
 		stopping, stopped := context.WithCancel(context.Background())
-		handler, err := api.New(api.Config{Service: b, Logger: log, Stopping: stopping})
+		handler, err := api.New(api.Config{Service: b, Logger: logger, Stopping: stopping})
 		if err != nil {
 			stopped()
 			d.Stop()
@@ -60,7 +60,7 @@ func startDeployment() (*deployment, error) {
 		d.urls[i] = s.URL
 		d.stop = append(d.stop, func() { stopped(); s.CloseClientConnections(); s.Close() })
 	}
-	c := consumer.New(consumer.Config{Broker: server.Connect(), Store: db.Store(), Owner: "consumer", Partitions: partitions, Logger: log})
+	c := consumer.New(consumer.Config{Broker: server.Connect(), Store: db.Store(), Owner: "consumer", Partitions: partitions, Logger: logger})
 	d.run(c.Run)
 	return d, nil
 }

@@ -33,9 +33,9 @@ func (c *partitionClock) see(entries []entry) {
 		if e.record == nil {
 			continue
 		}
-		if e.run.Producer != producer || first.IsZero() {
+		if e.span.Producer != producer || first.IsZero() {
 			known := false
-			producer = e.run.Producer
+			producer = e.span.Producer
 			if first, known = c.first[producer]; !known {
 				first = e.record.AcceptedAt
 				c.first[producer] = first

@@ -99,25 +99,25 @@ func TestKeysAndProducersAreForgottenInTime(t *testing.T) {
 		r.limits = seldom
 		r.begin()
 		r.publish(1, keyed)
-		r.publishAt(living, 1, 0, drainmark.Record{Kind: drainmark.Fence})
+		r.publishAt(living, 1, 0, drainmark.Record{Kind: drainmark.Marker})
 		r.Wait(24 * time.Hour)
 		r.publishAt(living, 2, 0, keyed)
 		r.Wait(time.Minute)
 		r.expect("again") // 24 hours later the key is known
 		r.Wait(time.Hour)
-		r.publishAt(living, 3, 0, drainmark.Record{Kind: drainmark.Fence})
+		r.publishAt(living, 3, 0, drainmark.Record{Kind: drainmark.Marker})
 		r.Wait(time.Minute)
 		r.publishAt(living, 4, 0, keyed)
 		r.Wait(time.Minute)
 		r.expect("again", "again")
 		r.Wait(6 * day)
-		r.publishAt(living, 5, 0, drainmark.Record{Kind: drainmark.Fence})
+		r.publishAt(living, 5, 0, drainmark.Record{Kind: drainmark.Marker})
 		r.Wait(time.Minute)
 		if p := r.progress(); p.Next(r.producer) != 2 {
 			t.Errorf("a week after its last record the producer is forgotten, at %s: a receipt can be from later than a lost tail", p.Clock)
 		}
 		r.Wait(day)
-		r.publishAt(living, 6, 0, drainmark.Record{Kind: drainmark.Fence})
+		r.publishAt(living, 6, 0, drainmark.Record{Kind: drainmark.Marker})
 		r.Wait(time.Minute)
 		if p := r.progress(); len(p.Producers) != 1 || p.Next(living) != 7 {
 			t.Errorf("eight days after its last record the silent producer is known: %v", p.Producers)
@@ -190,7 +190,7 @@ func TestNobodyIsForgottenOfWhomTheBrokerKeepsSomething(t *testing.T) {
 		living, known := drainmark.NewProducerID(), uint64(0)
 		live := func(d time.Duration) {
 			known++
-			r.publishAt(living, known, 0, drainmark.Record{Kind: drainmark.Fence})
+			r.publishAt(living, known, 0, drainmark.Record{Kind: drainmark.Marker})
 			r.Wait(d)
 		}
 		forgotten := func(when string, want bool) {

@@ -71,7 +71,7 @@ func (d *drain) commitEntries(ctx context.Context, entries []entry, cursor drain
 			d.setAsideRefused(entries, refused.Reasons)
 			continue
 		}
-		d.log.Warn("the store refused a commit", "entries", len(entries), "reason", refused.Reason)
+		d.logger.Warn("the store refused a commit", "entries", len(entries), "reason", refused.Reason)
 		if len(entries) == 1 {
 			entries[0] = d.setAside(entries[0], refused.Reason)
 			continue
@@ -176,40 +176,40 @@ func (d *drain) logLetters(c *store.Commit) {
 // compose makes the commit of entries, and the progress that it leads to.
 func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit, drainmark.Progress) {
 	c := store.Commit{
-		Partition: d.partition, Epoch: d.epoch, Revision: d.progress.Revision, Now: d.now(), Cursor: cursor,
+		Partition: d.partition, Token: d.token, Revision: d.progress.Revision, Now: d.now(), Cursor: cursor,
 		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{}, Rejected: d.progress.Rejected,
 		Operations: make([]store.Operation, 0, len(entries)),
 	}
 	d.clock.see(entries)
 	c.Clock = d.clock.now(d.progress)
-	add := func(run drainmark.Run) {
-		if run.Last == 0 {
+	add := func(span drainmark.Span) {
+		if span.Last == 0 {
 			return
 		}
-		has, ok := c.Producers[run.Producer]
+		has, ok := c.Producers[span.Producer]
 		if !ok {
-			has = d.progress.Producers[run.Producer]
+			has = d.progress.Producers[span.Producer]
 		}
-		c.Producers[run.Producer] = drainmark.ProducerProgress{Done: has.Done.Add(run.First, run.Last), LastAt: c.Clock}
+		c.Producers[span.Producer] = drainmark.ProducerProgress{Done: has.Done.Add(span.First, span.Last), LastAt: c.Clock}
 	}
-	var pending drainmark.Run // neighbouring entries' runs, joined
+	var pending drainmark.Span // neighbouring entries' spans, joined
 	for i := range entries {
 		for _, op := range entries[i].ops {
 			if op.Kind == store.SetAside {
 				c.Rejected++
-				if run := op.Letter.Run; run != entries[i].run && d.misses(run) {
-					add(run) // it is declared lost
+				if span := op.Letter.Span; span != entries[i].span && d.misses(span) {
+					add(span) // it is declared lost
 				}
 			}
 			c.Operations = append(c.Operations, op)
 		}
-		run := entries[i].run
-		if run.Producer == pending.Producer && run.First == pending.Last+1 {
-			pending.Last = run.Last
+		span := entries[i].span
+		if span.Producer == pending.Producer && span.First == pending.Last+1 {
+			pending.Last = span.Last
 			continue
 		}
 		add(pending)
-		pending = run
+		pending = span
 	}
 	add(pending)
 	next := d.progress.With(c.Producers)
@@ -218,12 +218,12 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 	return c, next
 }
 
-// misses says whether records of the run are missing. The marks of a dead letter that is retried or discarded are done
+// misses says whether records of the span are missing. The marks of a dead letter that is retried or discarded are done
 // already, unless their producer has been forgotten: then none of its records are missing, and adding them would make a
-// hole.
-func (d *drain) misses(run drainmark.Run) bool {
-	producer, known := d.progress.Producers[run.Producer]
-	return known && !producer.Done.Contains(run.First, run.Last)
+// gap.
+func (d *drain) misses(span drainmark.Span) bool {
+	producer, known := d.progress.Producers[span.Producer]
+	return known && !producer.Done.Contains(span.First, span.Last)
 }
 
 // resolveLetter finds out what a retry or discard of a dead letter does now.
@@ -303,18 +303,18 @@ func retried(letter *drainmark.DeadLetter) ([]store.Operation, error) {
 
 // declareLost makes the operations that account for missing records as lost, so that their receipts say so.
 func (d *drain) declareLost(target string) []store.Operation {
-	run, err := drainmark.ParseRun(target)
-	if err != nil || run.Partition != d.partition {
+	span, err := drainmark.ParseSpan(target)
+	if err != nil || span.Partition != d.partition {
 		return nil
 	}
 	var ops []store.Operation
-	for _, hole := range d.progress.Producers[run.Producer].Done.Holes() {
-		lost := drainmark.Run{Partition: run.Partition, Producer: run.Producer, First: max(hole.First, run.First), Last: min(hole.Last, run.Last)}
+	for _, gap := range d.progress.Producers[span.Producer].Done.Gaps() {
+		lost := drainmark.Span{Partition: span.Partition, Producer: span.Producer, First: max(gap.First, span.First), Last: min(gap.Last, span.Last)}
 		if lost.First > lost.Last {
 			continue
 		}
 		ops = append(ops, store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
-			ID: lost.String(), Run: lost, SetAsideAt: d.now(), Discarded: true,
+			ID: lost.String(), Span: lost, SetAsideAt: d.now(), Discarded: true,
 			Reason: "lost: the broker did not deliver it, and it was declared lost",
 		}})
 	}

@@ -88,7 +88,7 @@ type Config struct {
 type Consumer struct {
 	*common
 	partitions int
-	log        *slog.Logger
+	logger     *slog.Logger
 	kept       *loglimit.Limiter
 
 	mu       sync.Mutex
@@ -134,8 +134,8 @@ func New(c Config) *Consumer {
 	if accounts == nil {
 		accounts = func(drainmark.Progress) bool { return false }
 	}
-	limits, log := c.Limits.withDefaults(), c.Logger.With("owner", c.Owner)
-	limiter := func(level slog.Level, message string) *loglimit.Limiter { return loglimit.New(log, level, message) }
+	limits, logger := c.Limits.withDefaults(), c.Logger.With("owner", c.Owner)
+	limiter := func(level slog.Level, message string) *loglimit.Limiter { return loglimit.New(logger, level, message) }
 	return &Consumer{
 		common: &common{
 			broker: c.Broker, store: c.Store, owner: c.Owner, limits: limits, metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now,
@@ -145,14 +145,14 @@ func New(c Config) *Consumer {
 			storeFails:  limiter(slog.LevelWarn, "the store did not do what it was asked to; it is tried again"),
 			misfit:      limiter(slog.LevelError, "the store cannot be used: somebody has to repair what the error names"),
 		},
-		partitions: c.Partitions, log: log,
+		partitions: c.Partitions, logger: logger,
 		kept:     limiter(slog.LevelWarn, "no producer is forgotten, because the broker does not say of whom it keeps something"),
 		draining: map[int]*drain{}, ended: make(chan struct{}, 1), last: last, standing: newStanding(limits),
 	}
 }
 
-// newEpoch makes up an epoch: random and not 0.
-func newEpoch() uint64 { return rand.Uint64N(1<<63-1) + 1 }
+// newToken makes up a lease token: random and not 0.
+func newToken() uint64 { return rand.Uint64N(1<<63-1) + 1 }
 
 // Run drains until ctx ends. Then it commits and acknowledges what is in hand, for at most Limits.Drain, gives its
 // claims up, and returns when all its goroutines have ended.
@@ -172,7 +172,7 @@ func (c *Consumer) Run(ctx context.Context) {
 	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.limits.Lease)
 	defer cancel()
 	if err := c.store.Leave(leave, c.owner); err != nil {
-		c.log.Warn("leaving failed; the claims expire with their leases", "error", err)
+		c.logger.Warn("leaving failed; the claims expire with their leases", "error", err)
 	}
 }
 
@@ -231,7 +231,7 @@ func (c *Consumer) follow(ctx context.Context, take, give []int, running *sync.W
 func (c *Consumer) start(ctx context.Context, partition int, running *sync.WaitGroup) {
 	ctx, stop := context.WithCancel(ctx)
 	d := &drain{
-		common: c.common, partition: partition, stop: stop, memory: &c.last[partition], log: c.log.With("partition", partition),
+		common: c.common, partition: partition, stop: stop, memory: &c.last[partition], logger: c.logger.With("partition", partition),
 		holder: store.NewHolder(c.store, c.partitions),
 	}
 	c.draining[partition] = d

@@ -158,9 +158,9 @@ func TestGap(t *testing.T) {
 		if left := r.progress().Missing(); len(left) != 0 {
 			t.Errorf("%v is missing after it was declared lost", left)
 		}
-		lost := drainmark.Run{Producer: r.producer, First: 2, Last: 2}
-		rejected, err := r.Reader.Rejected(context.Background(), 0, []drainmark.Run{lost}, 1)
-		if err != nil || len(rejected) != 1 || rejected[0].Run != lost || !rejected[0].Discarded {
+		lost := drainmark.Span{Producer: r.producer, First: 2, Last: 2}
+		rejected, err := r.Reader.Rejected(context.Background(), 0, []drainmark.Span{lost}, 1)
+		if err != nil || len(rejected) != 1 || rejected[0].Span != lost || !rejected[0].Discarded {
 			t.Errorf("what was lost is reported as %+v (%v)", rejected, err)
 		}
 		r.publish(2, message("2"))
@@ -187,14 +187,14 @@ func TestAGapIsCountedOnce(t *testing.T) {
 	})
 }
 
-// fencing fences commits while fences says so.
+// fencing markers commits while markers says so.
 type fencing struct {
 	store.Store
-	fences func() bool
+	markers func() bool
 }
 
 func (f fencing) Write(ctx context.Context, w store.Write) error {
-	if f.fences() {
+	if f.markers() {
 		return store.ErrFenced
 	}
 	return f.Store.Write(ctx, w)
@@ -296,7 +296,7 @@ func TestRefusedRecord(t *testing.T) {
 				r.Wait(time.Second)
 				r.expect("a", "b", "c", "d", "e")
 				letters := r.letters()
-				if len(letters) != 2 || letters[0].Run.First != 3 || letters[1].Run.First != 6 || bodyOf(letters[0].DeadLetter) != "bad 1" ||
+				if len(letters) != 2 || letters[0].Span.First != 3 || letters[1].Span.First != 6 || bodyOf(letters[0].DeadLetter) != "bad 1" ||
 					!strings.Contains(letters[0].Reason, "too bad") || letters[0].Attempts != 1 || letters[0].Log != "log" {
 					t.Fatalf("the dead letters are %+v", letters)
 				}
@@ -374,8 +374,8 @@ func TestUndecodableBatch(t *testing.T) {
 		if len(letters) != 3 {
 			t.Fatalf("the dead letters are %+v", letters)
 		}
-		for i, want := range []drainmark.Run{{Producer: r.producer, First: 2, Last: 3}, {}, {}} {
-			if letters[i].Run != want || len(letters[i].Payload) == 0 || letters[i].Reason == "" {
+		for i, want := range []drainmark.Span{{Producer: r.producer, First: 2, Last: 3}, {}, {}} {
+			if letters[i].Span != want || len(letters[i].Payload) == 0 || letters[i].Reason == "" {
 				t.Errorf("dead letter %d is %+v", i, letters[i])
 			}
 		}
@@ -426,8 +426,8 @@ func TestMarksOfABrokerMessageAreBelievedOnlyIfItCanHaveSoMany(t *testing.T) {
 			t.Fatalf("%d dead letters", len(letters))
 		}
 		for _, l := range letters {
-			if (l.Run != drainmark.Run{}) {
-				t.Errorf("the marks of %s were believed: %s", l.ID, l.Run)
+			if (l.Span != drainmark.Span{}) {
+				t.Errorf("the marks of %s were believed: %s", l.ID, l.Span)
 			}
 		}
 		if l := letters[1]; len(l.Payload) != 0 || !strings.Contains(l.Reason, "SHA-256") || !strings.Contains(l.Reason, "limit is 8388608") {

@@ -33,7 +33,7 @@ type drain struct {
 	stopped   <-chan struct{} // closed when it is to end: batches in hand are committed, and nothing is tried again
 	holder    *store.Holder
 	givenUp   bool // because it was stuck, and it is about to end. Guarded by Consumer.mu
-	log       *slog.Logger
+	logger    *slog.Logger
 	clock     partitionClock // of this claim
 	stamps    stamps         // of this subscription
 
@@ -46,7 +46,7 @@ type drain struct {
 	opening  bool            // the broker has been asked for one and has not answered yet
 	plight   plight
 
-	epoch  uint64
+	token  uint64
 	inHand []broker.Delivery // received, in order, and not committed yet
 	retry  backoff.Backoff
 }
@@ -65,7 +65,7 @@ func (d *drain) run(ctx context.Context) {
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.limits.Lease)
 	defer cancel()
 	if err := d.store.Release(release, d.owner, d.partition); err != nil {
-		d.log.Warn("giving the claim up failed; it is tried again at the next heartbeat", "error", err)
+		d.logger.Warn("giving the claim up failed; it is tried again at the next heartbeat", "error", err)
 	}
 }
 
@@ -94,11 +94,11 @@ func (d *drain) trouble(ctx context.Context, doing string, ofBroker bool, err er
 	d.note(why, ofBroker)
 	switch {
 	case errors.Is(err, store.ErrHeld):
-		d.log.Debug("another consumer holds the partition")
+		d.logger.Debug("another consumer holds the partition")
 		return nil // the next heartbeat says whether to try again
 	case errors.Is(err, store.ErrFenced):
 		d.metrics.fencedCommits.Inc()
-		d.log.Warn("fenced: the partition was taken over, or the store has lost its tail", "error", err)
+		d.logger.Warn("fenced: the partition was taken over, or the store has lost its tail", "error", err)
 	case ofBroker:
 		d.brokerFails.Log("what", doing+" failed", "partition", d.partition, "error", err)
 	default:
@@ -128,7 +128,7 @@ func (d *drain) interrupt() {
 		return
 	}
 	if err := d.receiver.Close(); err != nil {
-		d.log.Warn("closing the subscription failed", "error", err)
+		d.logger.Warn("closing the subscription failed", "error", err)
 	}
 }
 
@@ -194,12 +194,12 @@ func (d *drain) subscribing() {
 
 var errSubscribing = errors.New("the subscription has not been made yet")
 
-// takeClaim claims the partition under a new epoch and takes up the store's progress.
+// takeClaim claims the partition under a new token and takes up the store's progress.
 func (d *drain) takeClaim(ctx context.Context) error {
 	call, cancel := context.WithTimeout(ctx, d.limits.CommitTimeout)
 	defer cancel()
-	d.epoch = newEpoch()
-	progress, err := d.store.Claim(call, store.Claim{Partition: d.partition, Owner: d.owner, Epoch: d.epoch}, d.limits.Lease)
+	d.token = newToken()
+	progress, err := d.store.Claim(call, store.Claim{Partition: d.partition, Owner: d.owner, Token: d.token}, d.limits.Lease)
 	if err != nil {
 		return err
 	}
@@ -216,11 +216,11 @@ func (d *drain) claim(ctx context.Context) state {
 		return d.trouble(ctx, "claiming the partition", false, err)
 	}
 	d.metrics.held.WithLabelValues(fmt.Sprint(d.partition)).Set(1)
-	d.log.Debug("claimed", "revision", d.progress.Revision, "cursor", d.progress.Cursor)
+	d.logger.Debug("claimed", "revision", d.progress.Revision, "cursor", d.progress.Cursor)
 	return d.open
 }
 
-// open subscribes, and then claims once more: that gives every subscription an epoch that is in the store after the
+// open subscribes, and then claims once more: that gives every subscription a lease token that is in the store after the
 // subscription was made and before anything is committed through it. A barrier relies on it.
 //
 // After a gap everything is read again that the broker keeps: records in the progress are dropped once more, and
@@ -243,7 +243,7 @@ func (d *drain) open(ctx context.Context) state {
 	if d.progress.Cursor != claimed { // between the two claims the store was taken over, or has lost its tail
 		return d.trouble(ctx, "subscribing to the partition", false, errors.New("the store's progress has changed while the partition was subscribed to"))
 	}
-	d.log.Debug("subscribed", "epoch", d.epoch)
+	d.logger.Debug("subscribed", "epoch", d.token)
 	return d.receive
 }
 
@@ -278,7 +278,7 @@ func (d *drain) persist(ctx context.Context) state {
 			return d.passGap(ctx, err)
 		}
 		d.skew.see(&d.stamps, plan.entries, d.now(), d.broker.Traits().Ordered)
-		d.skew.warn(d.log)
+		d.skew.warn(d.logger)
 		if err := d.commit(work, plan); err != nil {
 			return d.trouble(ctx, "committing", false, err)
 		}
@@ -325,7 +325,7 @@ func outlive(ctx context.Context, after time.Duration) (context.Context, context
 
 // gap is a gap in a producer's sequences that subscriptions have shown.
 type gap struct {
-	missing drainmark.Run
+	missing drainmark.Span
 	same    int // how many subscriptions in a row have shown exactly this one
 	grown   int // how many in a row have shown one that begins there and ends there or later
 }
@@ -340,7 +340,7 @@ func (g *gap) Error() string {
 }
 
 // passGap opens the partition again, because a broker gives back what somebody else held. A gap that stays is passed:
-// the broker has lost confirmed records, or somebody still holds them. They are found as the holes of the progress.
+// the broker has lost confirmed records, or somebody still holds them. They are found as the gaps of the progress.
 func (d *drain) passGap(ctx context.Context, err error) state {
 	var found *gap
 	if !errors.As(err, &found) {
@@ -368,7 +368,7 @@ func (d *drain) passGap(ctx context.Context, err error) state {
 	d.metrics.gaps.Inc()
 	d.note(nil, false) // the search takes as long as it takes
 	d.close()
-	d.log.Warn("gap: the partition is opened again", "missing", found.missing, "try", found.same, "tries", d.limits.GapTries)
+	d.logger.Warn("gap: the partition is opened again", "missing", found.missing, "try", found.same, "tries", d.limits.GapTries)
 	wait := backoff.Backoff{First: d.limits.GapWait / 4 << min(found.same, 2), Max: d.limits.GapWait}
 	if wait.Wait(ctx) != nil {
 		return nil
@@ -387,7 +387,7 @@ func (d *drain) forgetGaps() {
 
 // toleratesGap says whether the gap has stayed for so many subscriptions that it is passed. One that grows each time is
 // passed too, later: a broker that loses more with every subscription must not stop everything for ever.
-func (d *drain) toleratesGap(missing drainmark.Run) bool {
+func (d *drain) toleratesGap(missing drainmark.Span) bool {
 	g := d.gaps[missing.Producer]
 	return g.missing == missing && g.same >= d.limits.GapTries ||
 		g.missing.First == missing.First && g.missing.Last <= missing.Last && g.grown >= grownGapTries*d.limits.GapTries
@@ -402,9 +402,9 @@ func (d *drain) reportLostTail(now drainmark.Progress) {
 		after := now.Producers[producer]
 		for _, r := range before.Done {
 			for _, lost := range after.Done.Minus(r.First, r.Last) {
-				run := drainmark.Run{Partition: d.partition, Producer: producer, First: lost.First, Last: lost.Last}
+				span := drainmark.Span{Partition: d.partition, Producer: producer, First: lost.First, Last: lost.Last}
 				d.metrics.lostRecords.Add(float64(lost.Last - lost.First + 1))
-				d.log.Error("the store has lost committed records", "lost", run, "supplied_again", d.broker.Traits().Replays)
+				d.logger.Error("the store has lost committed records", "lost", span, "supplied_again", d.broker.Traits().Replays)
 			}
 		}
 	}

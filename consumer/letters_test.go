@@ -16,17 +16,17 @@ import (
 // reason, or that it is not, if the reason is empty.
 func (r *rig) accountsFor(sequence uint64, letter, reason string) {
 	r.Helper()
-	run := drainmark.Run{Producer: r.producer, First: sequence, Last: sequence}
-	found, err := r.Reader.Rejected(context.Background(), 0, []drainmark.Run{run}, 10)
+	span := drainmark.Span{Producer: r.producer, First: sequence, Last: sequence}
+	found, err := r.Reader.Rejected(context.Background(), 0, []drainmark.Span{span}, 10)
 	switch {
 	case err != nil:
-		r.Errorf("what was set aside of %s: %v", run, err)
+		r.Errorf("what was set aside of %s: %v", span, err)
 	case letter == "":
 		if len(found) > 0 {
-			r.Errorf("%s is told to be rejected: %+v", run, found)
+			r.Errorf("%s is told to be rejected: %+v", span, found)
 		}
 	case len(found) != 1 || drainmark.RefusedLetter(found[0].ID) != letter || !strings.Contains(found[0].Reason, reason) || !found[0].Discarded:
-		r.Errorf("%s is told to be %+v, not rejected because of letter %s: %s", run, found, letter, reason)
+		r.Errorf("%s is told to be %+v, not rejected because of letter %s: %s", span, found, letter, reason)
 	}
 }
 
@@ -43,9 +43,9 @@ func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
 		}
 		r.publish(1, message("b"))
 		r.Wait(9 * day)
-		r.publish(2, drainmark.Record{Kind: drainmark.Fence})
+		r.publish(2, drainmark.Record{Kind: drainmark.Marker})
 		r.Wait(time.Minute)
-		r.publish(3, drainmark.Record{Kind: drainmark.Fence})
+		r.publish(3, drainmark.Record{Kind: drainmark.Marker})
 		r.Wait(time.Minute)
 		letters := r.letters()
 		if p := r.progress(); len(p.Producers) != 1 || len(letters) != 2 {
@@ -65,13 +65,13 @@ func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
 func (r *rig) setAside(letter *drainmark.DeadLetter) {
 	r.Helper()
 	ctx, master := context.Background(), r.DB.Store()
-	if _, err := master.Claim(ctx, store.Claim{Owner: "setup", Epoch: 1}, time.Minute); err != nil {
+	if _, err := master.Claim(ctx, store.Claim{Owner: "setup", Token: 1}, time.Minute); err != nil {
 		r.Fatal(err)
 	}
 	done := map[drainmark.ProducerID]drainmark.ProducerProgress{
-		r.producer: {Done: drainmark.Ranges{{First: letter.Run.First, Last: letter.Run.Last}}},
+		r.producer: {Done: drainmark.Ranges{{First: letter.Span.First, Last: letter.Span.Last}}},
 	}
-	commit := store.Commit{Epoch: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
+	commit := store.Commit{Token: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 	if _, err := store.NewHolder(master, 1).Commit(ctx, commit); err != nil {
 		r.Fatal(err)
 	}
@@ -83,9 +83,9 @@ func (r *rig) setAside(letter *drainmark.DeadLetter) {
 func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-		b := drainmark.Batch{Producer: r.producer, First: 1, Records: []drainmark.Record{message("a"), {Kind: drainmark.Fence}, message("b")}}
+		b := drainmark.Batch{Producer: r.producer, First: 1, Records: []drainmark.Record{message("a"), {Kind: drainmark.Marker}, message("b")}}
 		letter := drainmark.DeadLetter{
-			ID: b.Run().String(), Run: b.Run(), Reason: "of a newer version", Attempts: 1, Payload: drainmark.EncodeBatch(nil, &b),
+			ID: b.Span().String(), Span: b.Span(), Reason: "of a newer version", Attempts: 1, Payload: drainmark.EncodeBatch(nil, &b),
 		}
 		r.setAside(&letter)
 		r.begin()
@@ -101,10 +101,10 @@ func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 func TestRetryOfALetterWithoutItsPayload(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
-		run := drainmark.Run{Producer: r.producer, First: 1, Last: 1}
-		r.setAside(&drainmark.DeadLetter{ID: run.String(), Run: run, Reason: "too large", Attempts: 1})
+		span := drainmark.Span{Producer: r.producer, First: 1, Last: 1}
+		r.setAside(&drainmark.DeadLetter{ID: span.String(), Span: span, Reason: "too large", Attempts: 1})
 		r.begin()
-		r.publish(2, drainmark.Record{Kind: drainmark.Retry, Target: run.String()}, message("a"))
+		r.publish(2, drainmark.Record{Kind: drainmark.Retry, Target: span.String()}, message("a"))
 		r.Wait(time.Second)
 		r.expect("a")
 		left := r.letters()
@@ -128,7 +128,7 @@ type stale struct {
 
 func (s stale) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
 	if len(w.Letters) > 0 && s.once.CompareAndSwap(true, false) {
-		return store.Found{Version: drainmark.Version{Epoch: 1, Revision: 1}}, nil
+		return store.Found{Version: drainmark.Version{Token: 1, Revision: 1}}, nil
 	}
 	return s.Store.Find(ctx, partition, w)
 }

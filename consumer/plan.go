@@ -15,16 +15,16 @@ import (
 type plan struct {
 	entries []entry
 	cursor  drainmark.Cursor // behind the last delivery
-	passed  []drainmark.Run  // missing records that are passed
+	passed  []drainmark.Span // missing records that are passed
 	lost    []string         // why the broker no longer has what it had stored
 	spared  []string         // the same, where all that was accepted is accounted for
 }
 
 // entry is one record, or something that takes a record's place: what it does, and the marks that it accounts for.
 type entry struct {
-	run    drainmark.Run // Last is 0 if the marks are not known
+	span   drainmark.Span // Last is 0 if the marks are not known
 	record *drainmark.Record
-	ops    []store.Operation     // none for a fence
+	ops    []store.Operation     // none for a marker
 	tried  *drainmark.DeadLetter // the letter that a retry tries again
 	keyed  []store.Operation     // what ops were, of a record that is to be set aside because of its key
 
@@ -51,40 +51,40 @@ func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 		if err == nil && batch.Partition != d.partition {
 			err = fmt.Errorf("the batch belongs to partition %d", batch.Partition)
 		}
-		run := d.marks(delivery)
+		span := d.marks(delivery)
 		if err == nil {
-			run = batch.Run()
+			span = batch.Span()
 		}
-		if run.First == 0 {
+		if span.First == 0 {
 			p.entries = append(p.entries, d.undecodable(delivery, err))
 			continue
 		}
-		has, seen := done[run.Producer]
+		has, seen := done[span.Producer]
 		if !seen {
-			has = d.progress.Producers[run.Producer].Done
+			has = d.progress.Producers[span.Producer].Done
 		}
-		if err := d.checkGap(p, run, has); err != nil {
+		if err := d.checkGap(p, span, has); err != nil {
 			return nil, err
 		}
 		if err != nil {
-			if !has.Contains(run.First, run.Last) {
+			if !has.Contains(span.First, span.Last) {
 				p.entries = append(p.entries, d.undecodable(delivery, err))
 			}
 		} else {
 			d.addBatch(p, batch, has)
 		}
-		done[run.Producer] = has.Add(run.First, run.Last)
+		done[span.Producer] = has.Add(span.First, span.Last)
 	}
 	return p, nil
 }
 
-// checkGap fails if records of the producer are missing before the run, unless that gap has stayed for long enough.
-func (d *drain) checkGap(p *plan, run drainmark.Run, has drainmark.Ranges) error {
+// checkGap fails if records of the producer are missing before the span, unless that gap has stayed for long enough.
+func (d *drain) checkGap(p *plan, span drainmark.Span, has drainmark.Ranges) error {
 	next := has.Max() + 1
-	if run.First <= next {
+	if span.First <= next {
 		return nil
 	}
-	missing := drainmark.Run{Partition: d.partition, Producer: run.Producer, First: next, Last: run.First - 1}
+	missing := drainmark.Span{Partition: d.partition, Producer: span.Producer, First: next, Last: span.First - 1}
 	if !d.toleratesGap(missing) {
 		return &gap{missing: missing}
 	}
@@ -97,14 +97,14 @@ func (d *drain) checkGap(p *plan, run drainmark.Run, has drainmark.Ranges) error
 func (d *drain) reportPassed(p *plan) {
 	for _, missing := range p.passed {
 		d.metrics.missingRecords.Add(float64(missing.Last - missing.First + 1))
-		d.log.Error("passing a gap: accepted records were not delivered by the broker; they are listed with the dead letters", "missing", missing)
+		d.logger.Error("passing a gap: accepted records were not delivered by the broker; they are listed with the dead letters", "missing", missing)
 	}
 	for _, why := range p.lost {
 		d.metrics.brokerLosses.Inc()
-		d.log.Error("the broker has lost what it had stored; a dead letter says so, for it is not known which records that were", "reason", why)
+		d.logger.Error("the broker has lost what it had stored; a dead letter says so, for it is not known which records that were", "reason", why)
 	}
 	for _, why := range p.spared {
-		d.log.Warn("what the broker has lost is accounted for: it is persisted, or will be listed as missing", "reason", why)
+		d.logger.Warn("what the broker has lost is accounted for: it is persisted, or will be listed as missing", "reason", why)
 	}
 }
 
@@ -114,7 +114,7 @@ func (d *drain) lost(delivery *broker.Delivery) entry {
 	reason := "lost by the broker: " + delivery.Lost
 	sum := sha256.Sum256([]byte(reason))
 	letter := &drainmark.DeadLetter{
-		ID: fmt.Sprintf("%d-lost-%s", d.partition, hex.EncodeToString(sum[:16])), Run: drainmark.Run{Partition: d.partition},
+		ID: fmt.Sprintf("%d-lost-%s", d.partition, hex.EncodeToString(sum[:16])), Span: drainmark.Span{Partition: d.partition},
 		Reason: reason, SetAsideAt: d.now(), Attempts: 1,
 	}
 	return entry{ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
@@ -132,7 +132,7 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 			d.metrics.duplicates.Inc()
 			continue
 		}
-		e := entry{run: drainmark.RunOf(mark), record: r}
+		e := entry{span: drainmark.SpanOf(mark), record: r}
 		switch r.Kind {
 		case drainmark.Append:
 			ops[i] = store.Operation{Kind: store.Append, Mark: mark, Record: r}
@@ -152,38 +152,38 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 
 // marks returns the marks that the broker's headers name, or the zero Run if they are of no use: they are believed only
 // if the batch could have so many records, because records with those marks are never applied again.
-func (d *drain) marks(delivery *broker.Delivery) drainmark.Run {
-	run := delivery.Run()
-	plausible := run.First > 0 && run.Last >= run.First && run.Last-run.First < drainmark.MostRecords(len(delivery.Payload))
-	if !plausible || len(delivery.Payload) > drainmark.MaxBatchBytes || run.Partition != d.partition {
-		return drainmark.Run{}
+func (d *drain) marks(delivery *broker.Delivery) drainmark.Span {
+	span := delivery.Span()
+	plausible := span.First > 0 && span.Last >= span.First && span.Last-span.First < drainmark.MostRecords(len(delivery.Payload))
+	if !plausible || len(delivery.Payload) > drainmark.MaxBatchBytes || span.Partition != d.partition {
+		return drainmark.Span{}
 	}
-	return run
+	return span
 }
 
 // undecodable makes the entry that sets a whole broker message aside. Its marks are those of the broker's headers. One
 // that is larger than any batch is not kept, only what it was.
 func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
-	run := d.marks(delivery)
-	id, reason, payload := run.String(), why.Error(), delivery.Payload
-	if run.First == 0 {
+	span := d.marks(delivery)
+	id, reason, payload := span.String(), why.Error(), delivery.Payload
+	if span.First == 0 {
 		sum := sha256.Sum256(payload)
 		id = fmt.Sprintf("%d-undecoded-%s", d.partition, hex.EncodeToString(sum[:16]))
 		if len(payload) > drainmark.MaxBatchBytes {
 			reason, payload = fmt.Sprintf("%s; it is not kept; its SHA-256 is %x", reason, sum), nil
 		}
 	}
-	run.Partition = d.partition // also if the marks are not known
+	span.Partition = d.partition // also if the marks are not known
 	letter := &drainmark.DeadLetter{
-		ID: id, Run: run, Reason: reason, SetAsideAt: d.now(), Attempts: 1,
+		ID: id, Span: span, Reason: reason, SetAsideAt: d.now(), Attempts: 1,
 		Payload: payload, AcceptedAt: delivery.StoredAt,
 	}
-	return entry{run: run, ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
+	return entry{span: span, ops: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 }
 
 // setAside turns an entry whose operations can never be applied into one that sets its record aside.
 func (d *drain) setAside(e entry, reason string) entry {
-	letter := &drainmark.DeadLetter{Run: e.run, Reason: reason, SetAsideAt: d.now(), Attempts: 1}
+	letter := &drainmark.DeadLetter{Span: e.span, Reason: reason, SetAsideAt: d.now(), Attempts: 1}
 	switch {
 	case len(e.ops) > 0 && e.ops[0].Kind == store.SetAside: // the store takes not even the letter: without its content, then
 		stripped := *e.ops[0].Letter
@@ -195,10 +195,10 @@ func (d *drain) setAside(e entry, reason string) entry {
 		again.Reason, again.SetAsideAt, again.Attempts = reason, letter.SetAsideAt, again.Attempts+1
 		letter = &again
 	default:
-		letter.ID = drainmark.Mark{Partition: e.run.Partition, Producer: e.run.Producer, Sequence: e.run.First}.String()
+		letter.ID = drainmark.Mark{Partition: e.span.Partition, Producer: e.span.Producer, Sequence: e.span.First}.String()
 		letter.Log, letter.AcceptedAt = e.record.Log, e.record.AcceptedAt
 		letter.Payload = drainmark.EncodeBatch(nil, &drainmark.Batch{
-			Partition: e.run.Partition, Producer: e.run.Producer, First: e.run.First, Records: []drainmark.Record{*e.record},
+			Partition: e.span.Partition, Producer: e.span.Producer, First: e.span.First, Records: []drainmark.Record{*e.record},
 		})
 	}
 	e.ops = []store.Operation{{Kind: store.SetAside, Letter: letter}}
@@ -210,9 +210,9 @@ func (d *drain) setAside(e entry, reason string) entry {
 
 // refusal makes the operation that accounts for a retry which has persisted nothing: its receipt says why.
 func (d *drain) refusal(e entry, reason string) store.Operation {
-	mark := drainmark.Mark{Partition: e.run.Partition, Producer: e.run.Producer, Sequence: e.run.First}
+	mark := drainmark.Mark{Partition: e.span.Partition, Producer: e.span.Producer, Sequence: e.span.First}
 	return store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
-		ID: drainmark.RefusalID(e.tried.ID, mark), Run: e.run, Log: e.tried.Log, Reason: reason, SetAsideAt: d.now(), Attempts: 1,
+		ID: drainmark.RefusalID(e.tried.ID, mark), Span: e.span, Log: e.tried.Log, Reason: reason, SetAsideAt: d.now(), Attempts: 1,
 		Discarded: true, AcceptedAt: e.record.AcceptedAt,
 	}}
 }

@@ -15,7 +15,7 @@ import (
 func TestAPlanIsAsLargeAsItsRecords(t *testing.T) {
 	t.Parallel()
 	d := &drain{
-		common: &common{limits: Limits{}.withDefaults(), metrics: newMetrics(nil)}, memory: &memory{}, log: slog.New(slog.DiscardHandler),
+		common: &common{limits: Limits{}.withDefaults(), metrics: newMetrics(nil)}, memory: &memory{}, logger: slog.New(slog.DiscardHandler),
 	}
 	producer := drainmark.NewProducerID()
 	for _, batches := range [][]int{{1}, {2, 1}, {30, 30, 1000}} {
@@ -47,8 +47,8 @@ func TestALetterWithoutMarksIsOfItsPartition(t *testing.T) {
 		"lost":        d.lost(&broker.Delivery{Lost: "the stream was deleted"}),
 		"undecodable": d.undecodable(&broker.Delivery{Payload: []byte("garbage")}, errors.New("garbage")),
 	} {
-		if run := e.ops[0].Letter.Run; run != (drainmark.Run{Partition: 3}) || e.run.Last != 0 {
-			t.Errorf("%s: the letter's marks are %+v, and the entry's %+v", name, run, e.run)
+		if span := e.ops[0].Letter.Span; span != (drainmark.Span{Partition: 3}) || e.span.Last != 0 {
+			t.Errorf("%s: the letter's marks are %+v, and the entry's %+v", name, span, e.span)
 		}
 	}
 }

@@ -32,8 +32,8 @@ func (d *drain) gather(ctx context.Context) {
 // that keeps no order puts returned batches at the end of its queue, so each subscription may begin with another gap.
 // Nothing would ever be persisted if all batches in hand were given back each time.
 //
-// It commits fences that stand behind what is given back. A barrier must not count those. So it claims the partition
-// anew first: a backend that has noted the epoch of this subscription sends another fence, and everything sent from
+// It commits markers that stand behind what is given back. A barrier must not count those. So it claims the partition
+// anew first: a backend that has noted the lease token of this subscription sends another marker, and everything sent from
 // then on is delivered to the next subscription. A broker that keeps its order needs none of this, and its barriers
 // allow none.
 //
@@ -70,17 +70,17 @@ func (d *drain) unbroken(deliveries []broker.Delivery) []broker.Delivery {
 		before = len(found)
 		var later []broker.Delivery
 		for _, delivery := range left {
-			run := d.marks(&delivery)
-			from, known := next[run.Producer]
+			span := d.marks(&delivery)
+			from, known := next[span.Producer]
 			if !known {
-				from = d.progress.Next(run.Producer)
+				from = d.progress.Next(span.Producer)
 			}
 			switch {
-			case run.First == 0 || run.Last < from: // it can wait: it belongs to nobody, or is done
-			case run.First > from:
+			case span.First == 0 || span.Last < from: // it can wait: it belongs to nobody, or is done
+			case span.First > from:
 				later = append(later, delivery)
 			default:
-				next[run.Producer] = max(from, run.Last+1)
+				next[span.Producer] = max(from, span.Last+1)
 				found = append(found, delivery)
 			}
 		}

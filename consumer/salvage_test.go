@@ -63,8 +63,8 @@ func turnRound(r *rig) {
 	}
 }
 
-// Salvaged records may stand in front of those that a fence was sent behind. So it is committed under an epoch that no
-// barrier has noted when it sent that fence.
+// Salvaged records may stand in front of those that a marker was sent behind. So it is committed under a lease token that no
+// barrier has noted when it sent that marker.
 func TestWhatIsSalvagedHasAnEpochOfItsOwn(t *testing.T) {
 	t.Parallel()
 	bubble(t, brokermemory.Options{}, func(r *rig) {
@@ -75,14 +75,14 @@ func TestWhatIsSalvagedHasAnEpochOfItsOwn(t *testing.T) {
 		}
 		r.begin()
 		r.Wait(time.Second)
-		noted := r.progress().Epoch
+		noted := r.progress().Token
 		r.publish(2, message("behind a gap"))
 		other := drainmark.NewProducerID()
 		r.producer, other = other, r.producer
-		r.publish(1, drainmark.Record{Kind: drainmark.Fence})
+		r.publish(1, drainmark.Record{Kind: drainmark.Marker})
 		close(held.gate)
 		r.Wait(50 * time.Millisecond)
-		if p := r.progress(); p.Next(r.producer) == 2 && p.Epoch == noted {
+		if p := r.progress(); p.Next(r.producer) == 2 && p.Token == noted {
 			t.Error("a fence was committed under the epoch of its subscription, while what was delivered before it was not")
 		}
 		r.Wait(time.Minute)

@@ -123,10 +123,10 @@ func (s *skew) see(of *stamps, entries []entry, wall time.Time, ordered bool) {
 			continue
 		}
 		stamp := e.record.AcceptedAt
-		ahead.atLeast(stamp.Sub(wall), e.run.Producer)
-		behind.atLeast(wall.Sub(stamp), e.run.Producer)
+		ahead.atLeast(stamp.Sub(wall), e.span.Producer)
+		behind.atLeast(wall.Sub(stamp), e.span.Producer)
 		if !of.newest.IsZero() {
-			apart.atLeast(of.newest.Sub(stamp), e.run.Producer)
+			apart.atLeast(of.newest.Sub(stamp), e.span.Producer)
 		}
 		if stamp.After(of.newest) {
 			of.newest = stamp
@@ -144,7 +144,7 @@ func (s *skew) see(of *stamps, entries []entry, wall time.Time, ordered bool) {
 }
 
 // warn logs, every ten minutes at most, that a clock is off by a minute or more.
-func (s *skew) warn(log *slog.Logger) {
+func (s *skew) warn(logger *slog.Logger) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -160,7 +160,7 @@ func (s *skew) warn(log *slog.Logger) {
 	} {
 		if d := c.of.largest(now); d.by >= skewWarn {
 			s.warned = now
-			log.Warn("clocks are wrong: what they stamp misleads people", "which", c.clocks, "backend", d.producer, "by", d.by.Round(time.Second))
+			logger.Warn("clocks are wrong: what they stamp misleads people", "which", c.clocks, "backend", d.producer, "by", d.by.Round(time.Second))
 		}
 	}
 }

@@ -187,12 +187,12 @@ func (c *Consumer) reconsider(ctx context.Context, a absence) absence {
 	switch {
 	case ctx.Err() != nil:
 	case answers(err) && !now.Before(a.rest), !now.Before(a.trial):
-		c.log.Info("taking part in the sharing of partitions")
+		c.logger.Info("taking part in the sharing of partitions")
 		return absence{tries: a.tries}
 	case !answers(err):
 		a.rest = now
 		a.why = fmt.Errorf("the broker does not answer: %w", err)
-		c.log.Debug("staying away", "error", a.why)
+		c.logger.Debug("staying away", "error", a.why)
 	}
 	return a
 }
@@ -238,10 +238,10 @@ func (c *Consumer) giveUpStuck(ctx context.Context) (left bool) {
 	some := slices.Min(slices.Collect(maps.Keys(stuck)))
 	why := fmt.Errorf("partition %d: %w", some, stuck[some])
 	if len(stuck) < running {
-		c.log.Warn("giving partitions up that could not be drained; others may be able to", "partitions", slices.Sorted(maps.Keys(stuck)), "error", why)
+		c.logger.Warn("giving partitions up that could not be drained; others may be able to", "partitions", slices.Sorted(maps.Keys(stuck)), "error", why)
 		return false
 	}
-	c.log.Warn("giving all partitions up, because none could be drained; others may be able to", "error", why)
+	c.logger.Warn("giving all partitions up, because none could be drained; others may be able to", "error", why)
 	clear(c.standing.shunned) // it is not they
 	clear(c.standing.waits)
 	tries := c.standing.absence.tries

@@ -66,7 +66,7 @@ func (c *Consumer) noteWaits(group store.Group) {
 		case holder[p] == w.holder && waited, holder[p] == "" && !w.told.IsZero(): // it may be taken right now
 			continue
 		case holder[p] == c.owner && !w.told.IsZero():
-			c.log.Info("a partition that this consumer had waited for is taken over", "partition", p, "held_by", w.holder,
+			c.logger.Info("a partition that this consumer had waited for is taken over", "partition", p, "held_by", w.holder,
 				"waited", now.Sub(w.since).Round(time.Second))
 		}
 		delete(waits, p)
@@ -87,7 +87,7 @@ func (c *Consumer) noteWaits(group store.Group) {
 	for _, holder := range slices.Sorted(maps.Keys(overdue)) {
 		slices.Sort(overdue[holder])
 		first := waits[overdue[holder][0]]
-		c.log.Warn("waiting for partitions that another consumer holds, longer than its lease lasts", "partitions", overdue[holder],
+		c.logger.Warn("waiting for partitions that another consumer holds, longer than its lease lasts", "partitions", overdue[holder],
 			"held_by", holder, "alive", first.alive, "waited", now.Sub(first.since).Round(time.Second))
 	}
 }

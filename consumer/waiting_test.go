@@ -63,7 +63,7 @@ func TestWhoWaitsForLongSaysForWhom(t *testing.T) {
 		server, db := brokermemory.NewServer(brokermemory.Options{Partitions: 4, Ordered: true}), storememory.NewDB()
 		master := db.Store()
 		for p := range 4 {
-			if _, err := master.Claim(t.Context(), store.Claim{Partition: p, Owner: "hangs", Epoch: uint64(p + 1)}, 5*time.Second); err != nil {
+			if _, err := master.Claim(t.Context(), store.Claim{Partition: p, Owner: "hangs", Token: uint64(p + 1)}, 5*time.Second); err != nil {
 				t.Fatal(err)
 			}
 		}

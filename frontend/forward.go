@@ -38,7 +38,7 @@ func (b *buffers) Put(buffer []byte) { b.pool.Put((*[copyBuffer]byte)(buffer)) }
 func (f *Frontend) newProxy() *httputil.ReverseProxy {
 	p := &httputil.ReverseProxy{
 		Rewrite: rewrite, Transport: f.pool, BufferPool: &buffers{}, ErrorHandler: f.fail,
-		ErrorLog:       log.New(loglimit.New(f.log, slog.LevelWarn, "an answer of a backend was not passed on whole"), "", 0),
+		ErrorLog:       log.New(loglimit.New(f.logger, slog.LevelWarn, "an answer of a backend was not passed on whole"), "", 0),
 		ModifyResponse: f.adapt,
 	}
 	return p

@@ -70,7 +70,7 @@ func (l Limits) withDefaults() (Limits, error) {
 // The server around it bounds the time of headers, of bodies and of idle connections (internal/httpserve does), and has
 // no ReadTimeout or WriteTimeout: there are deadlines here for each write, and event streams last.
 type Frontend struct {
-	log     *slog.Logger
+	logger  *slog.Logger
 	metrics *metrics
 	limits  Limits
 	prefix  string
@@ -103,11 +103,11 @@ func New(c Config) (*Frontend, error) {
 	if err := CheckPathPrefix(c.PathPrefix); err != nil {
 		return nil, err
 	}
-	f := &Frontend{log: cmp.Or(c.Logger, slog.Default()), limits: limits, prefix: strings.TrimRight(c.PathPrefix, "/")}
+	f := &Frontend{logger: cmp.Or(c.Logger, slog.Default()), limits: limits, prefix: strings.TrimRight(c.PathPrefix, "/")}
 	if c.Stopping == nil {
 		c.Stopping = context.Background()
 	}
-	if f.pool, err = newPool(c.Backends, limits, f.log, c.Stopping); err != nil {
+	if f.pool, err = newPool(c.Backends, limits, f.logger, c.Stopping); err != nil {
 		return nil, err
 	}
 	if f.metrics, err = newMetrics(c.Metrics, f.pool.backends); err != nil {

@@ -57,7 +57,7 @@ type pool struct {
 // backend is one backend, and how it does.
 type backend struct {
 	url         *url.URL
-	log         *slog.Logger
+	logger      *slog.Logger
 	transport   *http.Transport
 	outstanding atomic.Int64 // requests whose answer has not ended
 	made        time.Time    // what its times count from: by the monotonic clock, which nobody sets
@@ -92,15 +92,15 @@ func CheckBackends(urls []*url.URL) error {
 	return nil
 }
 
-func newPool(urls []*url.URL, l Limits, log *slog.Logger, stopping context.Context) (*pool, error) {
+func newPool(urls []*url.URL, l Limits, logger *slog.Logger, stopping context.Context) (*pool, error) {
 	if err := CheckBackends(urls); err != nil {
 		return nil, err
 	}
 	p := &pool{stopping: stopping}
 	for _, u := range urls {
-		to := log.With("backend", u.Host)
+		to := logger.With("backend", u.Host)
 		b := &backend{
-			made: time.Now(), url: u, log: to, transport: newTransport(l), trouble: loglimit.New(to, slog.LevelWarn, "the backend does not answer"),
+			made: time.Now(), url: u, logger: to, transport: newTransport(l), trouble: loglimit.New(to, slog.LevelWarn, "the backend does not answer"),
 			losses: loglimit.New(to, slog.LevelWarn, "an answer was lost: the request may have been done"),
 		}
 		b.answeredAt.Store(never)
@@ -310,7 +310,7 @@ func (b *backend) answered() {
 	defer b.mu.Unlock()
 	switch {
 	case b.leaving:
-		b.log.Info("the backend answers again")
+		b.logger.Info("the backend answers again")
 	case b.rest != 0:
 		b.trouble.End("the backend answers again")
 	}
@@ -324,7 +324,7 @@ func (b *backend) leave() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.leaving {
-		b.log.Info("the backend is stopping")
+		b.logger.Info("the backend is stopping")
 	}
 	b.leaving = true
 	b.restLonger()

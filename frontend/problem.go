@@ -64,7 +64,7 @@ func (f *Frontend) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		why = &failure{unavailable, "the request could not be forwarded", err}
 	}
-	f.log.Debug("a request was not answered by a backend", "method", r.Method, "problem", why.kind.name, "error", err)
+	f.logger.Debug("a request was not answered by a backend", "method", r.Method, "problem", why.kind.name, "error", err)
 	f.metrics.problems.WithLabelValues(why.kind.name).Inc()
 	if why.kind.retry && wantsEvents(r) {
 		putOff(w, why.detail)

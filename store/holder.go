@@ -18,7 +18,7 @@ const ReasonKeyReused = "idempotency-key-reused: the key was used before for a d
 // Commit is one atomic step of a partition.
 type Commit struct {
 	Partition  int
-	Epoch      uint64 // must be the claim's
+	Token      uint64 // must be the claim's
 	Revision   uint64 // must be the progress's, and the commit makes it one more
 	Now        time.Time
 	Operations []Operation
@@ -84,12 +84,12 @@ func NewHolder(s Store, partitions int) *Holder {
 }
 
 // Commit applies the operations in their order together with the new progress, all or nothing, and durably: it is in
-// force when Commit returns nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not the
+// force when Commit returns nil. It fails with ErrFenced if the claim's token or the progress's revision is not the
 // commit's, and with *Refused if an operation can never be applied. Both change nothing. After any other error it may
 // or may not be in force. The same commit again then gives nil or ErrFenced.
 func (h *Holder) Commit(ctx context.Context, c Commit) (Committed, error) {
 	doing := func(err error) error { return fmt.Errorf("committing to partition %d: %w", c.Partition, err) }
-	before := drainmark.Version{Epoch: c.Epoch, Revision: c.Revision}
+	before := drainmark.Version{Token: c.Token, Revision: c.Revision}
 	if h.version != before {
 		h.version = before
 		clear(h.heads)
@@ -343,7 +343,7 @@ func (d *draft) use(i int, l *logDraft, r *drainmark.Record) bool {
 func (d *draft) write() Write {
 	c := d.commit
 	w := Write{
-		Partition: c.Partition, Epoch: c.Epoch, Revision: c.Revision, Keys: d.keys,
+		Partition: c.Partition, Token: c.Token, Revision: c.Revision, Keys: d.keys,
 		Cursor: c.Cursor, Producers: c.Producers, Rejected: c.Rejected, Clock: c.Clock,
 		Logs: make([]LogWrite, 0, len(d.order)),
 	}

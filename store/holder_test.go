@@ -56,13 +56,13 @@ func hold(t *testing.T) *held {
 	return h
 }
 
-func (h *held) claim(epoch uint64) {
+func (h *held) claim(token uint64) {
 	h.Helper()
-	p, err := h.Claim(h.Context(), store.Claim{Owner: "owner", Epoch: epoch}, time.Hour)
+	p, err := h.Claim(h.Context(), store.Claim{Owner: "owner", Token: token}, time.Hour)
 	if err != nil {
 		h.Fatal(err)
 	}
-	h.next = store.Commit{Epoch: p.Epoch, Revision: p.Revision, Now: time.Now()}
+	h.next = store.Commit{Token: p.Token, Revision: p.Revision, Now: time.Now()}
 }
 
 func (h *held) commit(operations ...store.Operation) error {

@@ -22,7 +22,7 @@ import (
 var (
 	// ErrHeld: another owner holds the partition, and its lease has not expired.
 	ErrHeld = errors.New("another consumer holds the partition")
-	// ErrFenced: the partition's claim has another epoch, or its progress another revision, than the commit names.
+	// ErrFenced: the partition's claim has another token, or its progress another revision, than the commit names.
 	// Nothing was changed.
 	ErrFenced = errors.New("the claim or the progress has moved on")
 	// ErrNotFound: there is no such thing.
@@ -76,8 +76,8 @@ type Store interface {
 	Heartbeat(ctx context.Context, owner string, ttl time.Duration) (Group, error)
 
 	// Claim takes the partition for ttl from now if nobody holds it, if the holder's lease has expired, or if owner
-	// holds it already, and gives it a new epoch, which the caller makes up at random and never uses twice. It returns
-	// the progress, with that epoch. From then on no commit under an earlier epoch succeeds. ErrHeld if another holds it.
+	// holds it already, and gives it a new token, which the caller makes up at random and never uses twice. It returns
+	// the progress, with that lease token. From then on no commit under an earlier token succeeds. ErrHeld if another holds it.
 	Claim(ctx context.Context, claim Claim, ttl time.Duration) (drainmark.Progress, error)
 
 	// Release gives up the owner's claim on a partition, so that the next Claim need not wait for the lease. It does
@@ -92,7 +92,7 @@ type Store interface {
 	Find(ctx context.Context, partition int, want Want) (Found, error)
 
 	// Write writes the rows together with the new progress, all or nothing, and durably: it is in force when Write
-	// returns nil. It fails with ErrFenced if the claim's epoch or the progress's revision is not the write's, and with
+	// returns nil. It fails with ErrFenced if the claim's token or the progress's revision is not the write's, and with
 	// *Refused if a row can never be written. Both change nothing. After any other error it may or may not be in force.
 	// The same write again then gives nil or ErrFenced. Nothing of w is kept or changed.
 	Write(ctx context.Context, w Write) error
@@ -132,15 +132,15 @@ type Reader interface {
 	Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
 
 	// Written says which logs of the partition the commits behind a revision have written to, up to the state that it
-	// answers from. It knows only the revisions of that state's past: a caller that has seen a state of another epoch,
+	// answers from. It knows only the revisions of that state's past: a caller that has seen a state of another token,
 	// or a higher revision, must look at every log. It is complete for the last WrittenKept logs at least. If it does
 	// not know all, or they are more than limit, it says so.
 	Written(ctx context.Context, partition int, since uint64, limit int) (Written, error)
 
-	// Rejected returns, for those of the runs (all of one partition) with any mark that was set aside, the dead letters
-	// that say why, discarded ones too, without their payloads: at most so many for each run, in any order. The result
-	// keeps the order of the runs.
-	Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error)
+	// Rejected returns, for those of the spans (all of one partition) with any mark that was set aside, the dead letters
+	// that say why, discarded ones too, without their payloads: at most so many for each span, in any order. The result
+	// keeps the order of the spans.
+	Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error)
 
 	// DeadLetter returns the dead letter, discarded ones too. ErrNotFound if there is none.
 	DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error)
@@ -181,7 +181,7 @@ type Written struct {
 type Claim struct {
 	Partition int
 	Owner     string // who holds it
-	Epoch     uint64 // which opening of the partition by that owner, random, never 0
+	Token     uint64 // which opening of the partition by that owner, random, never 0
 	Revision  uint64 // of the progress, where a claim is reported (Claim ignores it)
 }
 
@@ -219,7 +219,7 @@ type FoundLog struct {
 // Write is what one atomic step of a partition writes.
 type Write struct {
 	Partition int
-	Epoch     uint64 // must be the claim's
+	Token     uint64 // must be the claim's
 	Revision  uint64 // must be the progress's, and the write makes it one more
 
 	Logs    []LogWrite // each log once
@@ -303,7 +303,7 @@ type Page struct {
 	Version  drainmark.Version // of the log's partition, in the same state
 }
 
-// DeadLetter is a dead letter in its partition's list. Ordinals rise. Discarding and retrying leave holes.
+// DeadLetter is a dead letter in its partition's list. Ordinals rise. Discarding and retrying leave gaps.
 type DeadLetter struct {
 	drainmark.DeadLetter
 	Ordinal uint64

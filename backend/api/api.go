@@ -56,10 +56,10 @@ func New(c Config) (http.Handler, error) {
 	}
 	h := &handler{
 		service: c.Service, limits: limits, metrics: metrics, mux: http.NewServeMux(),
-		log: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, backend: c.Backend,
+		logger: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, backend: c.Backend,
 		bodies: budget.New(limits.Bodies + 1), // with the byte by which a body is found to be too large
 	}
-	h.lines = newLines(h.log)
+	h.lines = newLines(h.logger)
 	if h.stopping == nil {
 		h.stopping = context.Background()
 	}
@@ -72,7 +72,7 @@ type handler struct {
 	service  backend.Service
 	limits   Limits
 	metrics  *metrics
-	log      *slog.Logger
+	logger   *slog.Logger
 	lines    lines
 	stopping context.Context
 	backend  string

@@ -60,7 +60,7 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	h.lines.accepted()
 	done := acceptance{count: len(records), done: http.StatusCreated}
 	if len(records) == 1 {
-		done.id = &receipt.Runs[0]
+		done.id = &receipt.Spans[0]
 	}
 	return h.accepted(w, r, receipt, done)
 }
@@ -113,9 +113,9 @@ func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Re
 
 // acceptance is the answer to accepted writes.
 type acceptance struct {
-	count int            // 0: not to be told
-	id    *drainmark.Run // the mark of the one message, nil if it is not to be told
-	done  int            // the status if they turn out to be persisted
+	count int             // 0: not to be told
+	id    *drainmark.Span // the mark of the one message, nil if it is not to be told
+	done  int             // the status if they turn out to be persisted
 	state string
 	now   backend.Status // after a wait: why they are rejected, and which
 }
@@ -128,7 +128,7 @@ func (h *handler) accepted(w http.ResponseWriter, r *request, receipt drainmark.
 	if r.wait > 0 {
 		switch now, err := h.status(r, receipt); {
 		case err != nil:
-			h.log.Debug("waiting for an accepted write", "error", err)
+			h.logger.Debug("waiting for an accepted write", "error", err)
 		case now.State == backend.Persisted:
 			status, a.state = a.done, string(now.State)
 		case now.State == backend.Rejected:

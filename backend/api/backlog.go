@@ -34,7 +34,7 @@ type partitionJSON struct {
 	Partition int `json:"partition"`
 	countsJSON
 	Owner     *string       `json:"owner"` // null if nobody holds it
-	Epoch     string        `json:"epoch"`
+	Token     string        `json:"epoch"`
 	Revision  uint64        `json:"revision"`
 	Cursor    string        `json:"cursor"`
 	Producers int           `json:"producers"`
@@ -74,7 +74,7 @@ func newPartition(b *backend.PartitionBacklog) partitionJSON {
 			Pending: countJSON(b.Pending), Ready: newCount(b.Ready), InFlight: newCount(b.InFlight),
 			OldestPendingSeconds: oldest(&b.Backlog),
 		},
-		Epoch: fmt.Sprintf("%016x", b.Progress.Epoch), Revision: b.Progress.Revision, Cursor: string(b.Progress.Cursor),
+		Token: fmt.Sprintf("%016x", b.Progress.Token), Revision: b.Progress.Revision, Cursor: string(b.Progress.Cursor),
 		Producers: len(b.Progress.Producers), Missing: newMissing(b.Missing),
 	}
 	for _, producer := range b.Progress.Producers {
@@ -89,10 +89,10 @@ func newPartition(b *backend.PartitionBacklog) partitionJSON {
 	return p
 }
 
-func newMissing(runs []drainmark.Run) []missingJSON {
-	missing := make([]missingJSON, len(runs))
-	for i, run := range runs {
-		missing[i] = missingJSON{run.Producer.String(), run.First, run.Last}
+func newMissing(spans []drainmark.Span) []missingJSON {
+	missing := make([]missingJSON, len(spans))
+	for i, span := range spans {
+		missing[i] = missingJSON{span.Producer.String(), span.First, span.Last}
 	}
 	return missing
 }

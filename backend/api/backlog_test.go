@@ -46,9 +46,9 @@ func TestBacklog(t *testing.T) {
 	t.Run("a partition has all that is known of it", func(t *testing.T) {
 		t.Parallel()
 		p := partition(3, 5, 2, 3, true)
-		p.Claim = &store.Claim{Partition: 3, Owner: "consumer-1", Epoch: 0xabc}
+		p.Claim = &store.Claim{Partition: 3, Owner: "consumer-1", Token: 0xabc}
 		p.Progress = drainmark.Progress{
-			Partition: 3, Version: drainmark.Version{Epoch: 0xabc, Revision: 17}, Cursor: "c-9",
+			Partition: 3, Version: drainmark.Version{Token: 0xabc, Revision: 17}, Cursor: "c-9",
 			Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{
 				producer: {Done: drainmark.Ranges{{First: 1, Last: 10}, {First: 13, Last: 20}}},
 				{1}:      {Done: drainmark.Ranges{{First: 1, Last: 5}}},

@@ -90,7 +90,7 @@ func (e *encoder) letters(dst []byte, list *backend.DeadLetters, bodies bool) []
 // out. Bodies are left out if nobody has asked for them.
 func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byte {
 	dst = appendString(append(dst, `{"id":`...), l.ID)
-	dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(l.Run.Partition), 10)
+	dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(l.Span.Partition), 10)
 	dst = appendString(append(dst, `,"log":`...), l.Log)
 	dst = appendString(append(dst, `,"reason":`...), l.Reason)
 	dst = append(dst, `,"set_aside_at":`...)
@@ -100,10 +100,10 @@ func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byt
 		dst = e.time(dst, l.SetAsideAt)
 	}
 	dst = strconv.AppendInt(append(dst, `,"attempts":`...), int64(l.Attempts), 10)
-	if l.Run.First > 0 {
-		dst = append(hex.AppendEncode(append(dst, `,"producer":"`...), l.Run.Producer[:]), '"')
-		dst = strconv.AppendUint(append(dst, `,"first":`...), l.Run.First, 10)
-		dst = strconv.AppendUint(append(dst, `,"last":`...), l.Run.Last, 10)
+	if l.Span.First > 0 {
+		dst = append(hex.AppendEncode(append(dst, `,"producer":"`...), l.Span.Producer[:]), '"')
+		dst = strconv.AppendUint(append(dst, `,"first":`...), l.Span.First, 10)
+		dst = strconv.AppendUint(append(dst, `,"last":`...), l.Span.Last, 10)
 	} else {
 		dst = append(dst, `,"producer":null,"first":null,"last":null`...)
 	}

@@ -156,7 +156,7 @@ var (
 
 func receiptOf(first, last uint64) drainmark.Receipt {
 	at := time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)
-	return drainmark.NewReceipt(drainmark.DeploymentID{7}, at, drainmark.Run{Partition: 1, Producer: producer, First: first, Last: last})
+	return drainmark.NewReceipt(drainmark.DeploymentID{7}, at, drainmark.Span{Partition: 1, Producer: producer, First: first, Last: last})
 }
 
 // accepts is a fake whose appends and other publishing succeed, and are handed to got.

@@ -100,7 +100,7 @@ func (h *handler) settle(w http.ResponseWriter, r *request, kind drainmark.Recor
 	if err := h.publish(w, r, drainmark.Record{Kind: kind, Target: id}); err != nil {
 		return err
 	}
-	h.log.Info("a dead letter is settled", "how", kind.String(), "by", r.by(), "dead_letter", id)
+	h.logger.Info("a dead letter is settled", "how", kind.String(), "by", r.by(), "dead_letter", id)
 	return nil
 }
 

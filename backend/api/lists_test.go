@@ -76,7 +76,7 @@ func TestLogs(t *testing.T) {
 
 // setAside returns the letter as one of the record, with a mark.
 func setAside(l drainmark.DeadLetter, r drainmark.Record) drainmark.DeadLetter {
-	l.Run = drainmark.Run{Partition: 1, Producer: producer, First: 3, Last: 3}
+	l.Span = drainmark.Span{Partition: 1, Producer: producer, First: 3, Last: 3}
 	r.Kind, l.AcceptedAt = drainmark.Append, r.AcceptedAt
 	l.Payload = drainmark.EncodeBatch(nil, &drainmark.Batch{Partition: 1, Producer: producer, First: 3, Records: []drainmark.Record{r}})
 	return l
@@ -93,8 +93,8 @@ func letters() []drainmark.DeadLetter {
 	text.Attempts = 2
 	return []drainmark.DeadLetter{
 		text, letter("bytes", drainmark.Record{Body: []byte{0, 255}}), letter("empty", drainmark.Record{}),
-		{ID: "unread", Run: drainmark.Run{Partition: 2}, Reason: "damaged", SetAsideAt: at, Payload: []byte("DMB\x01")},
-		{ID: "missing", Run: drainmark.Run{Partition: 2, Producer: producer, First: 4, Last: 9}, Reason: "not delivered"},
+		{ID: "unread", Span: drainmark.Span{Partition: 2}, Reason: "damaged", SetAsideAt: at, Payload: []byte("DMB\x01")},
+		{ID: "missing", Span: drainmark.Span{Partition: 2, Producer: producer, First: 4, Last: 9}, Reason: "not delivered"},
 	}
 }
 

@@ -57,9 +57,9 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 }
 
 // pageTag returns the weak tag of a page. Messages never change, so it consists of the request and of both ends of the
-// log. The epoch is for a store that has lost its tail: the same position may then have another message.
+// log. The lease token is for a store that has lost its tail: the same position may then have another message.
 func pageTag(log string, after uint64, limit int, page *store.Page) string {
-	return fmt.Sprintf(`W/"%s/%d/%d/%d/%d/%x"`, log, after, limit, page.Log.LastPosition, page.Log.ClearedThrough, page.Version.Epoch)
+	return fmt.Sprintf(`W/"%s/%d/%d/%d/%d/%x"`, log, after, limit, page.Log.LastPosition, page.Log.ClearedThrough, page.Version.Token)
 }
 
 // nextPage returns the parameters of the page behind a position. Receipts that the query has go along, because another

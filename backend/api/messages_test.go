@@ -22,7 +22,7 @@ func holds(cleared, last uint64) *fake {
 		}
 		page := store.Page{
 			Log:     drainmark.LogInfo{Name: log, LastPosition: last, ClearedThrough: cleared},
-			Version: drainmark.Version{Epoch: 0xabc, Revision: 9},
+			Version: drainmark.Version{Token: 0xabc, Revision: 9},
 		}
 		for p := max(after, cleared) + 1; p <= last && len(page.Messages) < limit; p++ {
 			page.Messages = append(page.Messages, message(p, fmt.Sprintf("message %d", p)))
@@ -133,7 +133,7 @@ func TestMessagesWithTag(t *testing.T) {
 		"a log that cleared": tag(holds(3, 10), messagesPath+"?after=3&limit=4"),
 		"another epoch": tag(&fake{messages: func(context.Context, string, uint64, int, *drainmark.Receipt, time.Duration) (store.Page, error) {
 			page, err := holds(2, 10).messages(t.Context(), "guestbook", 3, 4, nil, 0)
-			page.Version.Epoch++
+			page.Version.Token++
 			return page, err
 		}}, messagesPath+"?after=3&limit=4"),
 	} {

@@ -293,7 +293,7 @@ func checkExample(path string, example any) error {
 		return nil
 	}
 	receipt, err := drainmark.ParseReceipt(text)
-	if err == nil && path == "/v1/barriers" && len(receipt.Epochs) == 0 {
+	if err == nil && path == "/v1/barriers" && len(receipt.Tokens) == 0 {
 		err = errors.New("the receipt is of no barrier")
 	}
 	return err

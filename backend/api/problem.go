@@ -134,7 +134,7 @@ func afterPublish(receipt drainmark.Receipt, err error) error {
 	if isBareContextError(err) {
 		err = drainmark.Errorf(drainmark.KindOutcomeUnknown, "publishing: %w", err)
 	}
-	if drainmark.KindOf(err) == drainmark.KindOutcomeUnknown && len(receipt.Runs) > 0 {
+	if drainmark.KindOf(err) == drainmark.KindOutcomeUnknown && len(receipt.Spans) > 0 {
 		return unknownOutcome{err, receipt.String()}
 	}
 	return err

@@ -93,7 +93,7 @@ func (h *handler) receipt(w http.ResponseWriter, r *request) error {
 	return h.respondJSON(w, http.StatusOK, answer)
 }
 
-// barrier publishes fences and waits for them, or waits again for earlier ones.
+// barrier publishes markers and waits for them, or waits again for earlier ones.
 func (h *handler) barrier(w http.ResponseWriter, r *request) error {
 	q, err := r.query()
 	if err != nil {
@@ -125,17 +125,17 @@ func (h *handler) barrier(w http.ResponseWriter, r *request) error {
 		return afterPublish(receipt, err)
 	}
 	now, err := h.status(r, receipt)
-	if err != nil { // the fences are on their way all the same, and can be asked for again
-		h.log.Debug("waiting for a barrier", "error", err)
+	if err != nil { // the markers are on their way all the same, and can be asked for again
+		h.logger.Debug("waiting for a barrier", "error", err)
 		now = backend.Status{Receipt: receipt, State: backend.Pending}
 	}
 	return h.respondBarrier(w, now)
 }
 
-// isBarrier says whether all of a receipt is of fences. Only of those an epoch was noted before they were published.
+// isBarrier says whether all of a receipt is of markers. Only of those a lease token was noted before they were published.
 func isBarrier(r drainmark.Receipt) bool {
-	for _, run := range r.Runs {
-		if _, ok := r.Epochs[run.Partition]; !ok {
+	for _, span := range r.Spans {
+		if _, ok := r.Tokens[span.Partition]; !ok {
 			return false
 		}
 	}
@@ -144,13 +144,13 @@ func isBarrier(r drainmark.Receipt) bool {
 
 // recordsOf is how many records a receipt stands for.
 func recordsOf(r drainmark.Receipt) (n uint64) {
-	for _, run := range r.Runs {
-		n += run.Last - run.First + 1
+	for _, span := range r.Spans {
+		n += span.Last - span.First + 1
 	}
 	return n
 }
 
-// respondBarrier says reached only of fences that are all persisted, and of nothing else.
+// respondBarrier says reached only of markers that are all persisted, and of nothing else.
 func (h *handler) respondBarrier(w http.ResponseWriter, now backend.Status) error {
 	answer := barrierJSON{Receipt: now.Receipt.String(), State: string(now.State), Reason: now.Reason, Missing: now.Missing}
 	if now.State == backend.Persisted || now.Missing > 0 {

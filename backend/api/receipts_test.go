@@ -20,10 +20,10 @@ func failStatus(err error) func(context.Context, drainmark.Receipt, time.Duratio
 }
 
 // fencesOf is the text of a receipt as of a barrier's.
-func fencesOf(r drainmark.Receipt) string {
-	r.Epochs = map[int]uint64{}
-	for _, run := range r.Runs {
-		r.Epochs[run.Partition] = 7
+func markersOf(r drainmark.Receipt) string {
+	r.Tokens = map[int]uint64{}
+	for _, span := range r.Spans {
+		r.Tokens[span.Partition] = 7
 	}
 	return r.String()
 }
@@ -195,9 +195,9 @@ func TestBarrierThatIsNotSimple(t *testing.T) {
 	t.Run("an earlier barrier is asked for without a new one", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, &fake{status: says(backend.Persisted, "")}) // whose Barrier fails
-		one, two := fencesOf(receiptOne), fencesOf(receiptTwo)
+		one, two := markersOf(receiptOne), markersOf(receiptTwo)
 		v := s.do("POST", "/v1/barriers?receipt="+one+"&receipt="+two, "").want(t, 200)
-		if v["state"] != "reached" || v["receipt"] != fencesOf(receiptBoth) {
+		if v["state"] != "reached" || v["receipt"] != markersOf(receiptBoth) {
 			t.Errorf("the answer is %v", v)
 		}
 	})
@@ -206,8 +206,8 @@ func TestBarrierThatIsNotSimple(t *testing.T) {
 		s := serve(t, &fake{status: says(backend.Persisted, "")})
 		s.do("POST", "/v1/barriers?receipt="+receiptOne.String(), "").wantProblem(t, drainmark.KindInvalid, "one of writes")
 		elsewhere := receiptOne
-		elsewhere.Runs = append(slices.Clone(elsewhere.Runs), drainmark.Run{Partition: 9, Producer: elsewhere.Runs[0].Producer, First: 1, Last: 1})
-		elsewhere.Epochs = map[int]uint64{receiptOne.Runs[0].Partition: 5}
+		elsewhere.Spans = append(slices.Clone(elsewhere.Spans), drainmark.Span{Partition: 9, Producer: elsewhere.Spans[0].Producer, First: 1, Last: 1})
+		elsewhere.Tokens = map[int]uint64{receiptOne.Spans[0].Partition: 5}
 		s.do("POST", "/v1/barriers?receipt="+elsewhere.String(), "").wantProblem(t, drainmark.KindInvalid, "one of writes")
 	})
 	t.Run("a barrier says what is set aside, and where nothing is", func(t *testing.T) {
@@ -226,7 +226,7 @@ func TestBarrierThatIsNotSimple(t *testing.T) {
 				test.status.Receipt = r
 				return test.status, nil
 			}})
-			a := s.do("POST", "/v1/barriers?receipt="+fencesOf(receiptOne), "")
+			a := s.do("POST", "/v1/barriers?receipt="+markersOf(receiptOne), "")
 			checkDocumented(t, a.Request, a)
 			var v map[string]any
 			if err := json.Unmarshal(a.body, &v); err != nil || v["set_aside"] != test.want {
@@ -237,7 +237,7 @@ func TestBarrierThatIsNotSimple(t *testing.T) {
 	t.Run("an earlier barrier that cannot be asked for is an error", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, failing(drainmark.Errorf(drainmark.KindReceiptExpired, "old")))
-		s.do("POST", "/v1/barriers?receipt="+fencesOf(receiptOne), "").wantProblem(t, drainmark.KindReceiptExpired)
+		s.do("POST", "/v1/barriers?receipt="+markersOf(receiptOne), "").wantProblem(t, drainmark.KindReceiptExpired)
 	})
 	t.Run("an unknown outcome has its receipt", func(t *testing.T) {
 		t.Parallel()

@@ -112,8 +112,8 @@ func (h *handler) ended(rt route, w *recorder, r *http.Request, took time.Durati
 		status = http.StatusOK // what net/http sends for a handler that wrote nothing
 	}
 	h.metrics.answered(rt, r.Method, status, took)
-	if h.log.Enabled(r.Context(), slog.LevelDebug) {
-		h.log.Debug("answered", "route", rt.path, "method", r.Method, "status", status, "bytes", w.bytes, "took", took)
+	if h.logger.Enabled(r.Context(), slog.LevelDebug) {
+		h.logger.Debug("answered", "route", rt.path, "method", r.Method, "status", status, "bytes", w.bytes, "took", took)
 	}
 }
 

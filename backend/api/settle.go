@@ -118,7 +118,7 @@ func (h *handler) answerSettled(w http.ResponseWriter, r *request, kind drainmar
 	if !f.Before.IsZero() {
 		said = append(said, "before", f.Before)
 	}
-	h.log.Info("dead letters are settled", said...)
+	h.logger.Info("dead letters are settled", said...)
 	status := http.StatusAccepted
 	answer.State = "accepted"
 	if r.wait > 0 {
@@ -127,7 +127,7 @@ func (h *handler) answerSettled(w http.ResponseWriter, r *request, kind drainmar
 		})
 		switch {
 		case err != nil:
-			h.log.Debug("waiting for dead letters to be settled", "error", err)
+			h.logger.Debug("waiting for dead letters to be settled", "error", err)
 		case now.State == backend.Persisted:
 			status, answer.State = http.StatusOK, string(now.State)
 		case now.State == backend.Rejected:

@@ -54,13 +54,13 @@ var table = crc32.MakeTable(crc32.Castagnoli)
 
 // Create makes the ledger of a producer in the directory, which is made if need be. The file is as large as it will ever
 // be, so that a full disk does not keep it from being written.
-func Create(dir string, d drainmark.Deployment, producer drainmark.ProducerID, log *slog.Logger) (*Ledger, error) {
+func Create(dir string, d drainmark.Deployment, producer drainmark.ProducerID, logger *slog.Logger) (*Ledger, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the ledger's directory: %w", err)
 	}
 	l := &Ledger{
 		name: filepath.Join(dir, producer.String()), entries: make([]Entry, d.Partitions),
-		failing: loglimit.New(log, slog.LevelError, "what is confirmed cannot be noted in the ledger: if the queue is damaged "+
+		failing: loglimit.New(logger, slog.LevelError, "what is confirmed cannot be noted in the ledger: if the queue is damaged "+
 			"after the death of this process, a loss of its end may not be noticed"),
 	}
 	content := header(d, producer)

@@ -86,7 +86,7 @@ func twoReceivers(c *C) {
 	}
 	for i, d := range got {
 		if d.Header != want[i].Header {
-			c.Fatalf("delivery %d to the newer receiver is %v, want %v", i+1, d.Run(), want[i].Run())
+			c.Fatalf("delivery %d to the newer receiver is %v, want %v", i+1, d.Span(), want[i].Span())
 		}
 	}
 	c.nothing(second)

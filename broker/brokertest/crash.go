@@ -94,7 +94,7 @@ func (c *C) endsWith(r broker.Receiver, last uint64, err error) {
 	defer cancel()
 	got, _ := callWith(c, ctx, "Receive", func(ctx context.Context) ([]broker.Delivery, error) { return r.Receive(ctx, 10) })
 	if len(got) > 1 || len(got) == 1 && got[0].First != last+1 {
-		c.Fatalf("after the confirmed batches 1 to %d there are %d more, the first of them %v", last, len(got), got[0].Run())
+		c.Fatalf("after the confirmed batches 1 to %d there are %d more, the first of them %v", last, len(got), got[0].Span())
 	}
 }
 
@@ -148,7 +148,7 @@ func reconnects(c *C) {
 	for seen < last { // a batch may be there twice, if its first Publish failed and stored it all the same
 		for _, d := range c.receive(again, 1) {
 			if d.First > seen+1 {
-				c.Fatalf("received %v after sequence %d", d.Run(), seen)
+				c.Fatalf("received %v after sequence %d", d.Span(), seen)
 			}
 			seen = max(seen, d.Last)
 		}

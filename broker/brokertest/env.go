@@ -111,7 +111,7 @@ func (c *C) publish(b broker.Broker, batches ...broker.Batch) {
 	c.Helper()
 	for _, batch := range batches {
 		if err := c.tryPublish(b, batch); err != nil {
-			c.Fatalf("publishing %v: %v", batch.Run(), err)
+			c.Fatalf("publishing %v: %v", batch.Span(), err)
 		}
 	}
 }
@@ -163,10 +163,10 @@ func (c *C) expect(r broker.Receiver, want ...broker.Batch) []broker.Delivery {
 	got := c.receive(r, len(want))
 	for i, d := range got {
 		if d.Header != want[i].Header {
-			c.Fatalf("delivery %d of %d is %v, want %v", i+1, len(got), d.Run(), want[i].Run())
+			c.Fatalf("delivery %d of %d is %v, want %v", i+1, len(got), d.Span(), want[i].Span())
 		}
 		if !bytes.Equal(d.Payload, want[i].Payload) {
-			c.Fatalf("the payload of %v is %s, want %s", d.Run(), abridged(d.Payload), abridged(want[i].Payload))
+			c.Fatalf("the payload of %v is %s, want %s", d.Span(), abridged(d.Payload), abridged(want[i].Payload))
 		}
 	}
 	return got
@@ -186,7 +186,7 @@ func (c *C) nothing(r broker.Receiver) {
 	defer cancel()
 	got, err := callWith(c, ctx, "Receive", func(ctx context.Context) ([]broker.Delivery, error) { return r.Receive(ctx, 10) })
 	if err == nil && len(got) > 0 {
-		c.Fatalf("received %v, which should not have come", got[0].Run())
+		c.Fatalf("received %v, which should not have come", got[0].Span())
 	}
 	if !errors.Is(err, context.DeadlineExceeded) {
 		c.Fatalf("Receive whose context ended returned %d batches and the error: %v", len(got), err)
@@ -196,7 +196,7 @@ func (c *C) nothing(r broker.Receiver) {
 func (c *C) ack(r broker.Receiver, through broker.Delivery) {
 	c.Helper()
 	if err := c.tryAck(r, through); err != nil {
-		c.Fatalf("acknowledging through %v: %v", through.Run(), err)
+		c.Fatalf("acknowledging through %v: %v", through.Span(), err)
 	}
 }
 

@@ -171,14 +171,14 @@ func keepsCallersMemory() *adapter {
 // deduplicates drops a batch that has been published before.
 func deduplicates() *adapter {
 	var mu sync.Mutex
-	seen := map[drainmark.Run]bool{}
+	seen := map[drainmark.Span]bool{}
 	return &adapter{publish: func(c *conn, ctx context.Context, partition int, b broker.Batch) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if seen[b.Run()] {
+		if seen[b.Span()] {
 			return nil
 		}
-		seen[b.Run()] = true
+		seen[b.Span()] = true
 		return c.client().Publish(ctx, partition, b)
 	}}
 }

@@ -159,7 +159,7 @@ func orderOfTwoProducers(c *C) {
 		wg.Go(func() {
 			for _, batch := range singles(i, each) {
 				if err := b.Publish(c.Context(), 0, batch); err != nil {
-					c.Errorf("publishing %v: %v", batch.Run(), err)
+					c.Errorf("publishing %v: %v", batch.Span(), err)
 					return
 				}
 			}
@@ -169,7 +169,7 @@ func orderOfTwoProducers(c *C) {
 	next := map[drainmark.ProducerID]uint64{}
 	for _, d := range c.receive(r, 2*each) {
 		if next[d.Producer]++; d.First != next[d.Producer] {
-			c.Fatalf("received %v where this producer's sequence %d should come", d.Run(), next[d.Producer])
+			c.Fatalf("received %v where this producer's sequence %d should come", d.Span(), next[d.Producer])
 		}
 	}
 	c.nothing(r)
@@ -239,7 +239,7 @@ func fullAndRoomAgain(c *C) {
 	got := c.receive(r, int(stored))
 	for i, d := range got {
 		if d.First != uint64(i+1) {
-			c.Fatalf("received %v as number %d", d.Run(), i+1)
+			c.Fatalf("received %v as number %d", d.Span(), i+1)
 		}
 	}
 	c.nothing(r)

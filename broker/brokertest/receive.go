@@ -28,7 +28,7 @@ func receiveRespectsMax(c *C) {
 		}
 		for _, d := range got {
 			if d.Header != batches[next].Header {
-				c.Fatalf("received %v, want %v", d.Run(), batches[next].Run())
+				c.Fatalf("received %v, want %v", d.Span(), batches[next].Span())
 			}
 			next++
 		}
@@ -107,7 +107,7 @@ func receiveCancelledAtOnce(c *C) {
 	check := func(deliveries []broker.Delivery) {
 		for _, d := range deliveries {
 			if d.First != next {
-				c.Fatalf("received %v, want sequence %d", d.Run(), next)
+				c.Fatalf("received %v, want sequence %d", d.Span(), next)
 			}
 			next++
 		}

@@ -60,7 +60,7 @@ func (c *C) tellsPurged(again bool) {
 			case got[0].Lost != "":
 				told++
 			case got[0].First != 6:
-				c.Fatalf("received %v, want 6", got[0].Run())
+				c.Fatalf("received %v, want 6", got[0].Span())
 			default:
 				came = true
 			}

@@ -17,7 +17,7 @@ func TestAProducerThatTheStoreHasForgottenIsNotPending(t *testing.T) {
 	all := receive(t, open(t, b, ""), 5)
 	for at, want := range map[int]uint64{0: 4, 2: 1, 4: 1} { // 1 is forgotten, and 2 known up to its first
 		if got := pendingRecords(t, b, persisted(all[at].Cursor, map[byte]uint64{2: 1})); at > 0 && got != want || at == 0 && got != want {
-			t.Errorf("%d records pending behind %v, want %d", got, all[at].Run(), want)
+			t.Errorf("%d records pending behind %v, want %d", got, all[at].Span(), want)
 		}
 	}
 	if got := pendingRecords(t, b, persisted("1:5:1", nil)); got != 5 {

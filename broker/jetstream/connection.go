@@ -21,7 +21,7 @@ type connection struct {
 	*nats.Conn
 	js      natsjs.JetStream
 	api     string // what the subjects of JetStream's API begin with: "$JS.API."
-	log     *slog.Logger
+	logger  *slog.Logger
 	trouble *loglimit.Limiter // what NATS, or the way to it, reports: of several servers each in turn
 
 	ctx   context.Context // ends with close, because of broker.ErrClosed
@@ -73,8 +73,8 @@ func (d boundedDialer) Dial(network, address string) (net.Conn, error) {
 }
 
 // connect returns at once. It shows later whether there is a connection.
-func connect(log *slog.Logger, servers, api string, options ...nats.Option) (*connection, error) {
-	c := &connection{api: api + ".", log: log, trouble: loglimit.New(log, slog.LevelWarn, "NATS reports an error"), up: make(chan struct{}), ended: make(chan struct{}), questions: map[*question]struct{}{}}
+func connect(logger *slog.Logger, servers, api string, options ...nats.Option) (*connection, error) {
+	c := &connection{api: api + ".", logger: logger, trouble: loglimit.New(logger, slog.LevelWarn, "NATS reports an error"), up: make(chan struct{}), ended: make(chan struct{}), questions: map[*question]struct{}{}}
 	c.ctx, c.end = context.WithCancelCause(context.Background())
 	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
 	nc, err := nats.Connect(servers, append([]nats.Option{
@@ -113,7 +113,7 @@ func (c *connection) connected(nc *nats.Conn) {
 	defer c.mu.Unlock()
 	select {
 	case <-c.up:
-		c.log.Info("connected to NATS again", "server", nc.ConnectedServerName())
+		c.logger.Info("connected to NATS again", "server", nc.ConnectedServerName())
 	default:
 		close(c.up)
 	}
@@ -140,7 +140,7 @@ func (c *connection) disconnected(err error) {
 	c.whole, c.interrupt = context.WithCancelCause(c.ctx)
 	c.reason, c.deaf = err, nil
 	if c.ctx.Err() == nil {
-		c.log.Warn("the connection to NATS is lost", "error", err)
+		c.logger.Warn("the connection to NATS is lost", "error", err)
 	}
 }
 

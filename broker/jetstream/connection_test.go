@@ -9,8 +9,8 @@ import (
 // Several servers that are away each have another error, ten times a second.
 func TestServersThatAreAwayMakeFewLines(t *testing.T) {
 	t.Parallel()
-	log, logged := testLog()
-	c, err := connect(log, "nats://127.0.0.1:1,nats://127.0.0.1:2", defaultAPI)
+	logger, logged := testLog()
+	c, err := connect(logger, "nats://127.0.0.1:1,nats://127.0.0.1:2", defaultAPI)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,8 +26,8 @@ func TestServersThatAreAwayMakeFewLines(t *testing.T) {
 // A registry that is opened again and again says only to its callers why it does not work.
 func TestARegistryWithoutNATSLogsNothing(t *testing.T) {
 	t.Parallel()
-	log, logged := testLog()
-	r, err := OpenRegistry(bounded(t), Config{Options: Options{Logger: log}, URL: "nats://127.0.0.1:1"})
+	logger, logged := testLog()
+	r, err := OpenRegistry(bounded(t), Config{Options: Options{Logger: logger}, URL: "nats://127.0.0.1:1"})
 	if err != nil {
 		t.Fatal(err)
 	}

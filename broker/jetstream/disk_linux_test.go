@@ -95,9 +95,9 @@ func (d *smallDisk) must(ok bool, format string, args ...any) {
 }
 
 func (d *smallDisk) embed(minFree int64) {
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b, err := Embed(background(), EmbedConfig{
-		Dir: d.dir, MinFree: minFree, Options: Options{Partitions: 1, PurgeInterval: 10 * time.Millisecond, Logger: log},
+		Dir: d.dir, MinFree: minFree, Options: Options{Partitions: 1, PurgeInterval: 10 * time.Millisecond, Logger: logger},
 	})
 	d.check(err)
 	d.b = b
@@ -185,9 +185,9 @@ func (d *smallDisk) full() {
 // fillBeside has much to purge when something else fills the disk to its last byte, and purges then. It
 // returns the receiver and the file that fills the disk.
 func (d *smallDisk) fillBeside(purgeRoom int64) (r broker.Receiver, filler string) {
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b, err := Embed(background(), EmbedConfig{Dir: d.dir, Options: Options{
-		Partitions: 1, MaxBytes: 8 << 20, PurgeInterval: time.Hour, Logger: log,
+		Partitions: 1, MaxBytes: 8 << 20, PurgeInterval: time.Hour, Logger: logger,
 	}})
 	d.check(err)
 	d.b = b

@@ -77,8 +77,8 @@ func TestTheAPIOfAnotherAccountHasThePrefixOfTheURL(t *testing.T) {
 func TestADomainThatIsNotThereIsNamed(t *testing.T) {
 	t.Parallel()
 	e := startExternal(t, Options{})
-	log, logged := testLog()
-	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Logger: log}, URL: e.url + "?domain=moon"})
+	logger, logged := testLog()
+	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Logger: logger}, URL: e.url + "?domain=moon"})
 	if err != nil {
 		t.Fatal(err) // its servers may only be away
 	}

@@ -73,8 +73,8 @@ func TestAnEmbedConfigThatCannotWorkIsRefused(t *testing.T) {
 
 func TestAnEmbeddedServerThatBreaksIsStartedAgain(t *testing.T) {
 	t.Parallel()
-	log, logged := testLog()
-	b := embed(t, EmbedConfig{Dir: t.TempDir(), Options: Options{Logger: log}})
+	logger, logged := testLog()
+	b := embed(t, EmbedConfig{Dir: t.TempDir(), Options: Options{Logger: logger}})
 	publish(t, b, 1, 1, 1, 10)
 	r := open(t, b, "")
 	expect(t, r, 1)
@@ -167,7 +167,7 @@ func TestWhatAnEmbeddedServerConfirmedOutlivesAKilledProcess(t *testing.T) {
 		}
 		for i, d := range all {
 			if d.First != uint64(i+1) {
-				t.Fatalf("batch %d is %v", i+1, d.Run())
+				t.Fatalf("batch %d is %v", i+1, d.Span())
 			}
 		}
 		next = last + 1

@@ -59,8 +59,8 @@ func publishInTime(t *testing.T, b *Broker, batch broker.Batch) (failed []error)
 // again: then everything is there but for what was cut off.
 func TestWhatAServerConfirmsAndCannotReadIsNotConfirmed(t *testing.T) {
 	t.Parallel()
-	log, logged := testLog()
-	e := startEmbedded(t, purging(Options{Logger: log}))
+	logger, logged := testLog()
+	e := startEmbedded(t, purging(Options{Logger: logger}))
 	b := e.connect(t)
 	publish(t, b, 1, 1, 60, 300)
 	b.Close()
@@ -87,8 +87,8 @@ func TestAStreamThatLosesItsEndIsTold(t *testing.T) {
 	for name, at := range map[string]uint64{"read from the beginning": 0, "read from a cursor": 2} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			log, logged := testLog()
-			e := startExternal(t, Options{Logger: log, PurgeInterval: time.Hour})
+			logger, logged := testLog()
+			e := startExternal(t, Options{Logger: logger, PurgeInterval: time.Hour})
 			b := e.open(t)
 			publish(t, b, 1, 1, 3, 300)
 			e.kill(t)
@@ -151,8 +151,8 @@ func lossesOf(t *testing.T, b *Broker, from drainmark.Cursor, batches int) (come
 // Purged messages were there, however many they are.
 func TestAPurgeIsNoLossOfTheEnd(t *testing.T) {
 	t.Parallel()
-	log, logged := testLog()
-	b := startEmbedded(t, purging(Options{Logger: log})).connect(t)
+	logger, logged := testLog()
+	b := startEmbedded(t, purging(Options{Logger: logger})).connect(t)
 	publish(t, b, 1, 1, 3, 10)
 	r := open(t, b, "")
 	expect(t, r, 1, 2, 3)

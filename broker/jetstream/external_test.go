@@ -144,10 +144,10 @@ func TestAMissingPermissionIsNamed(t *testing.T) {
 
 func TestAWrongPasswordIsNotShownAndCanBePutRight(t *testing.T) {
 	t.Parallel()
-	log, logged := testLog()
+	logger, logged := testLog()
 	e := startNATS(t, natsSettings{User: "someone", Password: "s3cret"}, Options{Partitions: 1})
 	wrong := Config{
-		Options: Options{Partitions: 1, Logger: log},
+		Options: Options{Partitions: 1, Logger: logger},
 		URL:     strings.Replace(e.url, "nats://", "nats://someone:wr0ng@", 1),
 	}
 	if _, err := Open(bounded(t), wrong); !errors.Is(err, broker.ErrMisconfigured) || strings.Contains(err.Error(), "wr0ng") {

@@ -193,8 +193,8 @@ func (f *feed) close() {
 	info := f.consumer.CachedInfo()
 	switch err := because(ctx, f.conn.js.DeleteConsumer(ctx, info.Stream, info.Name)); {
 	case errors.Is(err, broker.ErrMisconfigured):
-		f.conn.log.Warn("deleting a consumer, which goes by itself after a while", "stream", info.Stream, "error", err)
+		f.conn.logger.Warn("deleting a consumer, which goes by itself after a while", "stream", info.Stream, "error", err)
 	case err != nil && !errors.Is(err, natsjs.ErrConsumerNotFound):
-		f.conn.log.Debug("deleting a consumer", "stream", info.Stream, "error", err)
+		f.conn.logger.Debug("deleting a consumer", "stream", info.Stream, "error", err)
 	}
 }

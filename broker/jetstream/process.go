@@ -56,7 +56,7 @@ func startProcess(ctx context.Context, c EmbedConfig) (*process, error) {
 	}
 	p := &process{config: c, lock: lock, wake: make(chan struct{}, 1), broken: make(chan error, 1), margin: purgeRoom}
 	p.ctx, p.cancel = context.WithCancel(context.Background())
-	p.log = &serverLog{log: c.Logger.With("library", "nats-server"), trouble: p.suspect}
+	p.log = &serverLog{logger: c.Logger.With("library", "nats-server"), trouble: p.suspect}
 	p.awaitRoom(ctx)
 	err = ctx.Err()
 	if err == nil {
@@ -310,7 +310,7 @@ func (p *process) close() error {
 
 // serverLog passes the server's log on, and looks after trouble.
 type serverLog struct {
-	log     *slog.Logger
+	logger  *slog.Logger
 	trouble func()
 
 	mu   sync.Mutex
@@ -328,7 +328,7 @@ func (l *serverLog) failed(format string, args []any) {
 	l.mu.Lock()
 	l.last = text
 	l.mu.Unlock()
-	l.log.Error(text)
+	l.logger.Error(text)
 	l.trouble()
 }
 
@@ -340,10 +340,10 @@ func (l *serverLog) Errorf(format string, args ...any) { l.failed(format, args) 
 func (l *serverLog) Fatalf(format string, args ...any) { l.failed(format, args) }
 
 // Warnf logs a warning.
-func (l *serverLog) Warnf(format string, args ...any) { l.log.Warn(fmt.Sprintf(format, args...)) }
+func (l *serverLog) Warnf(format string, args ...any) { l.logger.Warn(fmt.Sprintf(format, args...)) }
 
 // Noticef logs for debugging.
-func (l *serverLog) Noticef(format string, args ...any) { l.log.Debug(fmt.Sprintf(format, args...)) }
+func (l *serverLog) Noticef(format string, args ...any) { l.logger.Debug(fmt.Sprintf(format, args...)) }
 
 // Debugf and Tracef are switched off.
 func (l *serverLog) Debugf(string, ...any) {}

@@ -28,7 +28,7 @@ func (b *Broker) Publish(ctx context.Context, number int, batch broker.Batch) er
 	if err == nil {
 		return nil
 	}
-	return b.explain("publishing "+batch.Run().String(), err)
+	return b.explain("publishing "+batch.Span().String(), err)
 }
 
 func (p *partition) publish(ctx context.Context, batch broker.Batch) error {

@@ -25,7 +25,7 @@ type receiver struct {
 	at      uint64           // the sequence that from stands on
 	read    uint64           // everything up to here has been delivered, by this receiver or before it
 	bytes   uint64           // received since something was acknowledged
-	knows   bool             // read is known: otherwise holes are what was purged when it was persisted
+	knows   bool             // read is known: otherwise gaps are what was purged when it was persisted
 	ctx     context.Context  // ends with Close, because of broker.ErrClosed, and when the stream loses its end
 	cancel  context.CancelCauseFunc
 	tells   string // the text about an end that the stream had lost before
@@ -205,7 +205,7 @@ func (r *receiver) delivery(m natsjs.Msg, meta *natsjs.MsgMetadata) broker.Deliv
 // Ack implements broker.Receiver. It does not talk to NATS: it lets the messages be purged some day.
 func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
 	if r.ctx.Err() != nil {
-		return fmt.Errorf("acknowledging %v: %w", through.Run(), context.Cause(r.ctx))
+		return fmt.Errorf("acknowledging %v: %w", through.Span(), context.Cause(r.ctx))
 	}
 	r.p.acknowledge(r, through.Tag, r.bytes)
 	r.bytes = 0

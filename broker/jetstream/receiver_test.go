@@ -20,8 +20,8 @@ import (
 
 func TestACursorOfAStreamThatWasCreatedAnewIsTheBeginning(t *testing.T) {
 	t.Parallel()
-	log, logged := testLog()
-	e := startEmbedded(t, EmbedConfig{Options: Options{Logger: log}})
+	logger, logged := testLog()
+	e := startEmbedded(t, EmbedConfig{Options: Options{Logger: logger}})
 	b := e.connect(t)
 	publish(t, b, 1, 1, 5, 10)
 	r := open(t, b, "")
@@ -44,8 +44,8 @@ func TestACursorOfAStreamThatWasCreatedAnewIsTheBeginning(t *testing.T) {
 
 func TestACursorBeyondAStreamThatHasLostItsEndIsTheBeginning(t *testing.T) {
 	t.Parallel()
-	log, logged := testLog()
-	e := startEmbedded(t, EmbedConfig{Options: Options{Logger: log}})
+	logger, logged := testLog()
+	e := startEmbedded(t, EmbedConfig{Options: Options{Logger: logger}})
 	b := e.connect(t)
 	publish(t, b, 1, 1, 5, 10)
 	b.Close()
@@ -286,7 +286,7 @@ func TestWhatIsGoneBeforeItWasReadIsTold(t *testing.T) {
 	}
 }
 
-// A stream that is read again has holes where something was purged that had been read. Only the others are losses, even
+// A stream that is read again has gaps where something was purged that had been read. Only the others are losses, even
 // where one begins before the cursor and ends behind it.
 func TestReadingAgainTellsOnlyWhatHadNotBeenRead(t *testing.T) {
 	t.Parallel()

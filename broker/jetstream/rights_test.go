@@ -128,9 +128,9 @@ func names(right, text string) bool {
 // pass plays everything that a backend and a consumer do with the broker, each role on an empty account first, and returns
 // what they logged.
 func (c rightsCase) pass(t *testing.T, e *external) (said string, err error) {
-	log, logged := testLog()
+	logger, logged := testLog()
 	options := e.options
-	options.Logger, options.Timeout, options.PurgeInterval = log, 3*time.Second, 20*time.Millisecond
+	options.Logger, options.Timeout, options.PurgeInterval = logger, 3*time.Second, 20*time.Millisecond
 	options.ReplayWindow = time.Nanosecond
 	options.ProducerRetention = time.Nanosecond
 	as := func(role string) Config {

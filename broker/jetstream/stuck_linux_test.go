@@ -37,9 +37,9 @@ func runExternalDisk() {
 	d := &externalDisk{smallDisk: smallDisk{dir: os.Getenv("DIR")}, limited: os.Getenv("PHASE") == "limited"}
 	d.check(syscall.Mount("tmpfs", d.dir, "tmpfs", 0, "size=24m"))
 	d.start()
-	log := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b, err := Open(background(), Config{URL: fmt.Sprintf("nats://a:a@127.0.0.1:%d", d.port), Options: Options{
-		Partitions: 1, MaxBytes: 256 << 20, Timeout: time.Second, Logger: log,
+		Partitions: 1, MaxBytes: 256 << 20, Timeout: time.Second, Logger: logger,
 	}})
 	d.check(err)
 	d.b = b

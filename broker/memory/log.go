@@ -118,7 +118,7 @@ func (s records) missing(p drainmark.Progress) uint64 {
 func oldest(entries []*entry, p drainmark.Progress) time.Time {
 	var at time.Time
 	for _, e := range entries {
-		if e.First > 0 && !p.Holds(e.Run()) && (at.IsZero() || e.storedAt.Before(at)) {
+		if e.First > 0 && !p.Holds(e.Span()) && (at.IsZero() || e.storedAt.Before(at)) {
 			at = e.storedAt
 		}
 	}

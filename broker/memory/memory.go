@@ -150,15 +150,15 @@ func (c *Client) Publish(ctx context.Context, number int, batch broker.Batch) er
 	defer c.server.mu.Unlock()
 	p, err := c.use(ctx, number)
 	if err != nil {
-		return fmt.Errorf("publishing %v: %w", batch.Run(), err)
+		return fmt.Errorf("publishing %v: %w", batch.Span(), err)
 	}
 	o := c.server.options
 	if len(batch.Payload) > o.MaxPayload {
 		return drainmark.Errorf(drainmark.KindTooLarge, "publishing %v: payload of %d bytes; the limit (MaxPayload) is %d",
-			batch.Run(), len(batch.Payload), o.MaxPayload)
+			batch.Span(), len(batch.Payload), o.MaxPayload)
 	}
 	if most := o.most(batch.Urgent); most > 0 && p.unacknowledged() >= most {
-		return fmt.Errorf("publishing %v: %w (MaxBatches is %d)", batch.Run(), o.full(), o.MaxBatches)
+		return fmt.Errorf("publishing %v: %w (MaxBatches is %d)", batch.Span(), o.full(), o.MaxBatches)
 	}
 	batch.Payload = append([]byte{}, batch.Payload...)
 	p.put(&entry{Batch: batch, storedAt: c.server.options.Now()})
@@ -334,7 +334,7 @@ func (r *receiver) Ack(ctx context.Context, through broker.Delivery) error {
 	mu.Lock()
 	defer mu.Unlock()
 	if err := r.usable(ctx); err != nil {
-		return fmt.Errorf("acknowledging %v: %w", through.Run(), err)
+		return fmt.Errorf("acknowledging %v: %w", through.Span(), err)
 	}
 	r.partition.ack(r, through)
 	return nil

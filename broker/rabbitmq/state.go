@@ -86,13 +86,13 @@ func (q *queueState) rest(ctx, closed context.Context) error {
 }
 
 // answers notes that the queue has done something.
-func (q *queueState) answers(log *slog.Logger) {
+func (q *queueState) answers(logger *slog.Logger) {
 	q.mu.Lock()
 	told := q.told
 	q.silent, q.told = time.Time{}, false
 	q.mu.Unlock()
 	if told {
-		log.Info("the queue answers again", "queue", q.name)
+		logger.Info("the queue answers again", "queue", q.name)
 	}
 }
 

@@ -24,13 +24,13 @@ type brokerSettings struct {
 	storage
 	retention
 	partitions int
-	log        *slog.Logger
+	logger     *slog.Logger
 }
 
 func (s brokerSettings) jetstream() jetstream.Options {
 	return jetstream.Options{
 		Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes), ReplayWindow: s.ReplayWindow,
-		ProducerRetention: s.brokerRetention(), Logger: s.log.With("part", "broker"),
+		ProducerRetention: s.brokerRetention(), Logger: s.logger.With("part", "broker"),
 	}
 }
 
@@ -53,7 +53,7 @@ func natsRegistry(ctx context.Context, url string, s brokerSettings) (broker.Reg
 }
 
 func rabbitMQRegistry(ctx context.Context, url string, s brokerSettings) (broker.Registry, error) {
-	return rabbitmq.OpenRegistry(ctx, rabbitmq.Config{URL: url, Logger: s.log.With("part", "broker")})
+	return rabbitmq.OpenRegistry(ctx, rabbitmq.Config{URL: url, Logger: s.logger.With("part", "broker")})
 }
 
 func openNATS(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
@@ -62,7 +62,7 @@ func openNATS(ctx context.Context, url string, s brokerSettings) (broker.Broker,
 
 func openRabbitMQ(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
 	return rabbitmq.Open(ctx, rabbitmq.Config{
-		URL: url, Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes), Logger: s.log.With("part", "broker"),
+		URL: url, Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes), Logger: s.logger.With("part", "broker"),
 	})
 }
 
@@ -77,7 +77,7 @@ func publishAttempt(url string) time.Duration {
 // storeSettings are for the stores that know such things.
 type storeSettings struct {
 	waitReplicas int
-	log          *slog.Logger
+	logger       *slog.Logger
 }
 
 var stores = map[string]func(ctx context.Context, url string, s storeSettings) (store.Store, error){
@@ -92,7 +92,7 @@ func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, 
 	if s.waitReplicas > 0 {
 		return nil, badSetting("store-wait-replicas", s.waitReplicas, "SQLite has no replicas")
 	}
-	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Now: wallClock(), Logger: s.log})
+	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Now: wallClock(), Logger: s.logger})
 }
 
 // checkSQLite refuses what looks like a URL of SQLite's or of another program's: it would be taken for a path, and a file
@@ -112,7 +112,7 @@ func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, e
 		return nil, err
 	}
 	for _, warning := range opened.Warnings() {
-		s.log.Warn("the store can lose commits", "part", "store", "because", warning)
+		s.logger.Warn("the store can lose commits", "part", "store", "because", warning)
 	}
 	return opened, nil
 }
@@ -172,7 +172,7 @@ func redisMembers(url string, nodes []string) []replicas.Member {
 
 // replicas is the part of a reader's settings that does not depend on the adapter.
 func (r *role) replicas() replicas.Config {
-	return replicas.Config{Logger: r.log.With("part", "replicas"), Metrics: r.registry}
+	return replicas.Config{Logger: r.logger.With("part", "replicas"), Metrics: r.registry}
 }
 
 // schemes is what the URLs of a kind can begin with, for people.

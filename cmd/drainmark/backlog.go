@@ -44,7 +44,7 @@ func (c *backlogCollector) Collect(metrics chan<- prometheus.Metric) {
 	defer cancel()
 	partitions, err := c.backend.Backlog(ctx)
 	if err != nil {
-		c.role.log.Debug("reading the backlog for the metrics failed", "error", err)
+		c.role.logger.Debug("reading the backlog for the metrics failed", "error", err)
 		return
 	}
 	truth := map[bool]float64{true: 1}

@@ -229,8 +229,8 @@ func idle(b *testing.B, p *program) {
 func atRate(b *testing.B, p *program, rate int, d time.Duration) {
 	const workers = 64
 	c := benchClient(workers)
-	epoch := time.Now()
-	events := follow(b, p.api+"/v1/logs/rate/events?after=0", epoch, rate*int(d.Seconds()))
+	token := time.Now()
+	events := follow(b, p.api+"/v1/logs/rate/events?after=0", token, rate*int(d.Seconds()))
 	due := make(chan time.Duration, rate)
 	var mu sync.Mutex
 	var accepts []time.Duration
@@ -240,7 +240,7 @@ func atRate(b *testing.B, p *program, rate int, d time.Duration) {
 			for at := range due {
 				body := fmt.Sprintf("%-200d", at.Microseconds())
 				send(b, c, "POST", p.api+"/v1/logs/rate/messages", "text/plain", "", body)
-				took := time.Since(epoch) - at
+				took := time.Since(token) - at
 				mu.Lock()
 				accepts = append(accepts, took)
 				mu.Unlock()
@@ -250,7 +250,7 @@ func atRate(b *testing.B, p *program, rate int, d time.Duration) {
 	tick := time.NewTicker(time.Millisecond)
 	for sent := 0; sent < rate*int(d.Seconds()); {
 		<-tick.C
-		for ; sent < rate*int(d.Seconds()) && time.Duration(sent)*time.Second/time.Duration(rate) <= time.Since(epoch); sent++ {
+		for ; sent < rate*int(d.Seconds()) && time.Duration(sent)*time.Second/time.Duration(rate) <= time.Since(token); sent++ {
 			due <- time.Duration(sent) * time.Second / time.Duration(rate)
 		}
 	}
@@ -265,7 +265,7 @@ func atRate(b *testing.B, p *program, rate int, d time.Duration) {
 }
 
 // follow reads n events, and gives how long after its body's time each arrived.
-func follow(b *testing.B, url string, epoch time.Time, n int) <-chan []time.Duration {
+func follow(b *testing.B, url string, token time.Time, n int) <-chan []time.Duration {
 	response, err := http.Get(url)
 	if err != nil {
 		b.Fatal(err)
@@ -284,7 +284,7 @@ func follow(b *testing.B, url string, epoch time.Time, n int) <-chan []time.Dura
 			if err != nil {
 				break
 			}
-			seen = append(seen, time.Since(epoch)-time.Duration(micros)*time.Microsecond)
+			seen = append(seen, time.Since(token)-time.Duration(micros)*time.Microsecond)
 		}
 		result <- seen
 	}()

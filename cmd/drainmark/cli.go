@@ -108,14 +108,14 @@ func (c connecting) check() error {
 
 // limit returns the number of connections. Each needs so many file descriptors. If there are too few, it warns and
 // returns as many as there are enough for, because the broker and the store need some too.
-func (c connecting) limit(each int, log *slog.Logger) int {
+func (c connecting) limit(each int, logger *slog.Logger) int {
 	wanted := c.Connections
 	if wanted == 0 {
 		wanted = httpserve.MostConnections
 	}
 	most := httpserve.FittingConnections(wanted, each)
 	if most < wanted {
-		log.Warn("the limit on open files (ulimit -n) is low for the connections of clients", "open_files", httpserve.Descriptors(),
+		logger.Warn("the limit on open files (ulimit -n) is low for the connections of clients", "open_files", httpserve.Descriptors(),
 			"needed", httpserve.NeededDescriptors(wanted, each), "connections", most)
 	}
 	return most

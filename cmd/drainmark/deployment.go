@@ -109,7 +109,7 @@ func (open openRegistry) awaitRecorded(ctx context.Context, r *role) <-chan drai
 				return nil
 			}
 			if !said && ctx.Err() == nil {
-				r.log.Warn("the broker does not say which deployment it is: waiting for the store", "error", err)
+				r.logger.Warn("the broker does not say which deployment it is: waiting for the store", "error", err)
 			}
 			if retry.Wait(ctx) != nil {
 				return nil
@@ -136,7 +136,7 @@ func (open openRegistry) confirm(r *role, d drainmark.Deployment) error {
 	case drainmark.KindOf(err) != drainmark.KindUnavailable:
 		return err
 	}
-	r.log.Warn("the broker does not answer; its record of the deployment is checked later", "error", err)
+	r.logger.Warn("the broker does not answer; its record of the deployment is checked later", "error", err)
 	r.Go(func() error {
 		recorded, err := open.awaitEnrolled(r, enrollment)
 		switch {
@@ -229,7 +229,7 @@ func (c founding) found(r *role, master store.Store, open openRegistry) (drainma
 		if !c.NewStore {
 			return recorded.Deployment, errEmptied
 		}
-		r.log.Warn("the store is made anew: what was persisted in the one before is gone, except for what the broker still has",
+		r.logger.Warn("the store is made anew: what was persisted in the one before is gone, except for what the broker still has",
 			"deployment", fmt.Sprintf("%x", recorded.ID))
 	}
 	return await(r, "store", func(ctx context.Context) (drainmark.Deployment, error) {
@@ -315,7 +315,7 @@ func (c *backendCommand) beginLate(r *role, d drainmark.Deployment, answers <-ch
 	if err := c.fits(d); err != nil {
 		return nil, found{}, err
 	}
-	r.log.Warn("the store does not answer: appends are accepted for the deployment that the broker has recorded, and nothing can be read",
+	r.logger.Warn("the store does not answer: appends are accepted for the deployment that the broker has recorded, and nothing can be read",
 		"partitions", d.Partitions)
 	reader := newLateReader()
 	r.Go(func() error {
@@ -329,7 +329,7 @@ func (c *backendCommand) beginLate(r *role, d drainmark.Deployment, answers <-ch
 		case err != nil:
 			return err
 		}
-		r.log.Info("the store answers: reading works")
+		r.logger.Info("the store answers: reading works")
 		return reader.open(opened)
 	})
 	return reader, found{Deployment: d, late: true}, nil
@@ -353,12 +353,12 @@ func (c *backendCommand) findUnmade(r *role, reader store.Reader, open openRegis
 		case time.Since(since) > attemptTime:
 			return found{}, errEmptied
 		}
-		r.log.Warn("the store is empty, though one had been made; looking again")
+		r.logger.Warn("the store is empty, though one had been made; looking again")
 		if err := retry.Wait(r.ctx); err != nil {
 			return found{}, err
 		}
 	}
-	r.log.Warn("no consumer has made the store yet: appends are accepted, and nothing is persisted until one does",
+	r.logger.Warn("no consumer has made the store yet: appends are accepted, and nothing is persisted until one does",
 		"partitions", recorded.Partitions)
 	return found{Deployment: recorded.Deployment, unmade: true}, nil
 }

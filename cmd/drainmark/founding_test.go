@@ -21,7 +21,7 @@ func TestConsumersThatStartTogetherMakeOneStore(t *testing.T) {
 	server, db := brokermemory.NewServer(brokermemory.Options{}), storememory.NewDB()
 	settle := func(open openRegistry) drainmark.Deployment {
 		t.Helper()
-		r := &role{Group: &errgroup.Group{}, ctx: t.Context(), log: slog.New(slog.DiscardHandler)}
+		r := &role{Group: &errgroup.Group{}, ctx: t.Context(), logger: slog.New(slog.DiscardHandler)}
 		d, err := founding{}.settle(r, db.Store(), open)
 		if err != nil {
 			t.Errorf("a consumer cannot begin: %v", err)

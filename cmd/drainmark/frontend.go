@@ -64,7 +64,7 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
 	f, err := frontend.New(frontend.Config{
-		Backends: backends, PathPrefix: c.PathPrefix, Logger: r.log.With("part", "frontend"), Metrics: r.registry,
+		Backends: backends, PathPrefix: c.PathPrefix, Logger: r.logger.With("part", "frontend"), Metrics: r.registry,
 		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: leaving,
 	})
 	if err != nil {
@@ -76,10 +76,10 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 		return err
 	}
 	r.health.set(f.Ready)
-	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
-	r.log.Info("open the page in a browser", "url", pageURL(listener.Addr())+strings.TrimPrefix(c.PathPrefix, "/"))
+	r.logger.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
+	r.logger.Info("open the page in a browser", "url", pageURL(listener.Addr())+strings.TrimPrefix(c.PathPrefix, "/"))
 	return r.serve(listener, c.browsing, httpserve.Config{
-		Handler: f, Connections: c.connecting.limit(2, r.log), BodyTime: c.AnswerTimeout,
+		Handler: f, Connections: c.connecting.limit(2, r.logger), BodyTime: c.AnswerTimeout,
 		Stop: httpserve.Stop{Delay: c.Delay, Drain: c.AnswerTimeout, Leave: leave},
 	})
 }

@@ -103,8 +103,8 @@ func (l *lateReader) Written(ctx context.Context, partition int, since uint64, l
 }
 
 // Rejected implements store.Reader.
-func (l *lateReader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-	return reading(l, func(r store.Reader) ([]drainmark.DeadLetter, error) { return r.Rejected(ctx, partition, runs, each) })
+func (l *lateReader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+	return reading(l, func(r store.Reader) ([]drainmark.DeadLetter, error) { return r.Rejected(ctx, partition, spans, each) })
 }
 
 // DeadLetter implements store.Reader.

@@ -55,7 +55,7 @@ func isLoopback(address string) bool {
 // pauseSwitch runs a consumer, except while it is paused. It is not paused at first, and remembers nothing over a
 // restart. Its methods may be called concurrently.
 type pauseSwitch struct {
-	log *slog.Logger
+	logger *slog.Logger
 
 	mu      sync.Mutex
 	paused  bool
@@ -63,8 +63,8 @@ type pauseSwitch struct {
 	changed chan struct{} // closed when paused changes
 }
 
-func newPauseSwitch(log *slog.Logger) *pauseSwitch {
-	return &pauseSwitch{log: log, changed: make(chan struct{})}
+func newPauseSwitch(logger *slog.Logger) *pauseSwitch {
+	return &pauseSwitch{logger: logger, changed: make(chan struct{})}
 }
 
 // run calls consume again and again while the switch is not paused, until ctx ends. The context of a call ends when the
@@ -120,7 +120,7 @@ func (s *pauseSwitch) set(paused bool) {
 	s.paused = paused
 	close(s.changed)
 	s.changed = make(chan struct{})
-	s.log.Info("the consumer's pause switch was used", "paused", paused)
+	s.logger.Info("the consumer's pause switch was used", "paused", paused)
 }
 
 // pauseJSON is the state of the switch. A consumer that has been paused still runs until what it had in hand is

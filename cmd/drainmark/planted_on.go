@@ -26,17 +26,17 @@ var process = sync.OnceValues(func() (*planted.Process, error) {
 })
 
 // checkPlanted says what is planted, or why nothing can be. The others may be called only when it returned nil.
-func checkPlanted(log *slog.Logger) error {
+func checkPlanted(logger *slog.Logger) error {
 	p, err := process()
 	if err != nil {
 		return err
 	}
 	if fault := p.Fault(); fault.Name != "" {
-		log.Warn("a fault is planted", "name", fault.Name, "breaks", fault.Breaks)
+		logger.Warn("a fault is planted", "name", fault.Name, "breaks", fault.Breaks)
 	}
 	_, offset, err := planted.Clock(os.Getenv(planted.ClockVariable))
 	if offset != 0 {
-		log.Warn("the wall clock is wrong on purpose", "by", offset)
+		logger.Warn("the wall clock is wrong on purpose", "by", offset)
 	}
 	return err
 }
@@ -49,7 +49,7 @@ func openPlantedStore(ctx context.Context) (store.Store, error) {
 		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "the fault that is planted needs the store's master in %s: %w", name, err)
 	}
 	scheme, _, _ := strings.Cut(url, ":")
-	return stores[scheme](ctx, url, storeSettings{log: slog.Default()})
+	return stores[scheme](ctx, url, storeSettings{logger: slog.Default()})
 }
 
 func planting() *planted.Process {

@@ -76,7 +76,7 @@ type role struct {
 	*errgroup.Group
 	ctx      context.Context // ends with the signal, or when a part of the role fails: the role begins to stop
 	endAdmin func()          // ends the admin address
-	log      *slog.Logger
+	logger   *slog.Logger
 	hosts    []string // names under which the role is known, besides those of loopback
 	health   *health
 	registry *prometheus.Registry
@@ -84,16 +84,16 @@ type role struct {
 
 // newRole begins a role: logging, and the admin address.
 func newRole(a *app, l logging, adm admin) (*role, error) {
-	log, err := l.logger(a.stderr)
+	logger, err := l.logger(a.stderr)
 	if err != nil {
 		return nil, err
 	}
-	takeLibraryLogs(log)
-	slog.SetDefault(log) // for what libraries say
+	takeLibraryLogs(logger)
+	slog.SetDefault(logger) // for what libraries say
 	for _, name := range a.unknown {
-		log.Warn("this environment variable is not a setting", "variable", name)
+		logger.Warn("this environment variable is not a setting", "variable", name)
 	}
-	if err := checkPlanted(log); err != nil {
+	if err := checkPlanted(logger); err != nil {
 		return nil, err
 	}
 	if err := adm.check(); err != nil {
@@ -103,16 +103,16 @@ func newRole(a *app, l logging, adm admin) (*role, error) {
 	if err != nil {
 		return nil, err
 	}
-	context.AfterFunc(a.ctx, func() { log.Info("stopping; a second signal ends the process at once") })
+	context.AfterFunc(a.ctx, func() { logger.Info("stopping; a second signal ends the process at once") })
 	group, ctx := errgroup.WithContext(a.ctx)
-	r := &role{Group: group, ctx: ctx, log: log, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: newRegistry()}
+	r := &role{Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: newRegistry()}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the role's end, to say that it is stopping
 	r.endAdmin = end
 	r.warnOpen("admin-listen", listener.Addr(), "anybody who reaches this address can read the metrics, and the profiles if they are on")
-	log.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
+	logger.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
 	r.Go(func() error {
 		return httpserve.Serve(serving, listener, httpserve.Config{
-			Name: "admin", Handler: newGuard(adminHandler(r.health, r.registry, adm.profiles(listener.Addr())), listener.Addr(), r.hosts, nil, true), Logger: log, Metrics: r.registry,
+			Name: "admin", Handler: newGuard(adminHandler(r.health, r.registry, adm.profiles(listener.Addr())), listener.Addr(), r.hosts, nil, true), Logger: logger, Metrics: r.registry,
 			Connections: adminConnections, Reserve: true,
 		})
 	})
@@ -133,7 +133,7 @@ const (
 func (r *role) serve(l net.Listener, b browsing, c httpserve.Config) error {
 	r.warnOpen("listen", l.Addr(), "anybody who reaches this address can read, write and clear everything")
 	c.Handler = newGuard(c.Handler, l.Addr(), r.hosts, b.AllowedOrigin, false)
-	c.Name, c.Logger, c.Metrics = "api", r.log, r.registry
+	c.Name, c.Logger, c.Metrics = "api", r.logger, r.registry
 	c.Stop.Quiet = quietTime
 	c.Stop.Drain += writeTime
 	return httpserve.Serve(r.ctx, l, c)
@@ -151,7 +151,7 @@ func pageURL(at net.Addr) string {
 // warnOpen warns of an address that others than this machine can reach: there is no login.
 func (r *role) warnOpen(setting string, at net.Addr, what string) {
 	if !isLoopback(at.String()) {
-		r.log.Warn(what, "setting", "--"+setting, "address", at.String())
+		r.logger.Warn(what, "setting", "--"+setting, "address", at.String())
 	}
 }
 
@@ -162,7 +162,7 @@ func (r *role) end(err error) error {
 	if waited := r.Wait(); waited != nil && !errors.Is(waited, context.Canceled) {
 		return waited
 	}
-	r.log.Info("stopped")
+	r.logger.Info("stopped")
 	return nil
 }
 
@@ -187,13 +187,13 @@ func (c *upCommand) Run(a *app) error {
 // start opens broker and store and runs backend and consumer on them until the role ends.
 func (c *upCommand) start(r *role) error {
 	counted := limitMemory()
-	settings := brokerSettings{storage: c.storage, retention: c.retention, log: r.log}
+	settings := brokerSettings{storage: c.storage, retention: c.retention, logger: r.logger}
 	server, err := jetstream.Start(r.ctx, jetstream.EmbedConfig{Options: settings.jetstream(), Dir: filepath.Join(c.Data, "broker")})
 	if err != nil {
 		return opening("broker", err)
 	}
 	defer server.Close()
-	r.Go(func() error { return brokenServer(r.ctx, server.Broken(), r.log) })
+	r.Go(func() error { return brokenServer(r.ctx, server.Broken(), r.logger) })
 	registry := func(ctx context.Context) (broker.Registry, error) { return server.Registry(ctx) }
 	path := "sqlite:" + filepath.Join(c.Data, "store.db")
 	if err := c.mayMake(r, path, registry); err != nil {
@@ -227,10 +227,10 @@ func (c *upCommand) start(r *role) error {
 }
 
 // brokenServer ends the process, with exit code 1, when the embedded server can no longer be used.
-func brokenServer(ctx context.Context, broken <-chan error, log *slog.Logger) error {
+func brokenServer(ctx context.Context, broken <-chan error, logger *slog.Logger) error {
 	select {
 	case err := <-broken:
-		log.Error("this process ends, because only another one can go on: whoever supervises it should start it again", "error", err)
+		logger.Error("this process ends, because only another one can go on: whoever supervises it should start it again", "error", err)
 		return err
 	case <-ctx.Done():
 		return nil
@@ -243,7 +243,7 @@ func (c *upCommand) company(r *role, drain drains, counted func(int)) company {
 	if !c.pausing.enabled(c.Listen) {
 		return company{drain, frontend.WithPage, counted, ledger}
 	}
-	pause := newPauseSwitch(r.log.With("part", "pause switch"))
+	pause := newPauseSwitch(r.logger.With("part", "pause switch"))
 	return company{
 		ledger: ledger,
 		consumer: func(b *backend.Backend) func(context.Context) {
@@ -303,7 +303,7 @@ func (c *backendCommand) start(r *role) error {
 		return err
 	}
 	defer reader.Close()
-	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, found.Partitions, r.log})
+	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, found.Partitions, r.logger})
 	if err != nil {
 		return err
 	}
@@ -316,7 +316,7 @@ func (c *backendCommand) start(r *role) error {
 
 // registry opens the broker's record of the deployment.
 func (c *backendCommand) registry(r *role) openRegistry {
-	return registryAt(c.Broker, brokerSettings{storage: c.storage, retention: c.retention, log: r.log})
+	return registryAt(c.Broker, brokerSettings{storage: c.storage, retention: c.retention, logger: r.logger})
 }
 
 // Run is called by kong.
@@ -338,7 +338,7 @@ func (c *consumerCommand) Run(a *app) error {
 }
 
 func (c *consumerCommand) start(r *role) error {
-	registry := registryAt(c.Broker, brokerSettings{storage: c.storage, retention: c.retention, log: r.log})
+	registry := registryAt(c.Broker, brokerSettings{storage: c.storage, retention: c.retention, logger: r.logger})
 	if err := c.mayMake(r, c.Store, registry); err != nil {
 		return err
 	}
@@ -351,7 +351,7 @@ func (c *consumerCommand) start(r *role) error {
 	if err != nil {
 		return err
 	}
-	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, deployment.Partitions, r.log})
+	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, deployment.Partitions, r.logger})
 	if err != nil {
 		return err
 	}
@@ -364,7 +364,7 @@ func (c *consumerCommand) start(r *role) error {
 		return drain.Ready()
 	})
 	host, _ := os.Hostname() // an empty one will do
-	r.log.Info("consumer is running", "owner", c.Owner, "host", host, "pid", os.Getpid(), "partitions", deployment.Partitions)
+	r.logger.Info("consumer is running", "owner", c.Owner, "host", host, "pid", os.Getpid(), "partitions", deployment.Partitions)
 	drain.Run(r.ctx)
 	return nil
 }
@@ -372,7 +372,7 @@ func (c *consumerCommand) start(r *role) error {
 // awaitStore opens the store's master and waits until it answers.
 func awaitStore(r *role, url string, wait int) (store.Store, error) {
 	return await(r, "store", func(ctx context.Context) (store.Store, error) {
-		return openStore(ctx, url, storeSettings{wait, r.log})
+		return openStore(ctx, url, storeSettings{wait, r.logger})
 	})
 }
 
@@ -381,7 +381,7 @@ const attemptTime = 15 * time.Second
 
 // await opens or asks something that may not answer yet, again and again until it does, or says that it never will.
 func await[S any](r *role, whom string, ask func(context.Context) (S, error)) (S, error) {
-	lines := loglimit.New(r.log, slog.LevelWarn, "the "+whom+" does not answer; trying on")
+	lines := loglimit.New(r.logger, slog.LevelWarn, "the "+whom+" does not answer; trying on")
 	var retry backoff.Backoff
 	for {
 		ctx, cancel := context.WithTimeout(r.ctx, attemptTime)
@@ -420,7 +420,7 @@ func newConsumer(
 ) *consumer.Consumer {
 	return consumer.New(consumer.Config{
 		Broker: queue, Store: master, Owner: owner, Partitions: d.Partitions, Limits: l,
-		Logger: r.log.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts,
+		Logger: r.logger.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts,
 	})
 }
 
@@ -442,7 +442,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which %d are ours", room, batchRoom))
 	}
 	b, err := backend.New(backend.Config{
-		Broker: queue, Reader: reader, Deployment: d.Deployment, Unmade: d.unmade, Late: d.late, Limits: l.backendLimits(keep), Logger: r.log.With("part", "backend"), Metrics: r.registry,
+		Broker: queue, Reader: reader, Deployment: d.Deployment, Unmade: d.unmade, Late: d.late, Limits: l.backendLimits(keep), Logger: r.logger.With("part", "backend"), Metrics: r.registry,
 		Ledger: with.ledger, Now: wallClock(),
 	})
 	if err != nil {
@@ -450,7 +450,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	}
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
-	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.log.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: leaving,
+	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.logger.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: leaving,
 		Backend: b.ID().String()})
 	if err != nil {
 		return err
@@ -472,12 +472,12 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	}
 	registerBacklog(r, b)
 	r.health.set(b.Ready)
-	r.log.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
+	r.logger.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
 	if with.page != nil {
-		r.log.Info("open the page in a browser", "url", pageURL(listener.Addr()))
+		r.logger.Info("open the page in a browser", "url", pageURL(listener.Addr()))
 	}
 	err = r.serve(listener, l.browsing, httpserve.Config{
-		Handler: handler, Connections: l.connecting.limit(1, r.log), BodyTime: l.RequestTimeout,
+		Handler: handler, Connections: l.connecting.limit(1, r.logger), BodyTime: l.RequestTimeout,
 		Counted: with.counted, Stop: httpserve.Stop{Delay: delay, Drain: l.RequestTimeout, Leave: leave},
 	})
 	stop()

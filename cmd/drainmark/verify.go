@@ -203,11 +203,11 @@ func (c *runCommand) canary(a *app, config verify.Config) error {
 		attributes := []any{"verdict", result.Verdict, "messages", result.Appends.Messages, "reason", result.Reason}
 		switch {
 		case result.Verdict == check.Broken:
-			r.log.Error("a promise is broken", append(attributes, "promises", brokenPromises(result))...)
+			r.logger.Error("a promise is broken", append(attributes, "promises", brokenPromises(result))...)
 		case err != nil:
-			r.log.Warn("a run could not be done", append(attributes, "error", err)...)
+			r.logger.Warn("a run could not be done", append(attributes, "error", err)...)
 		default:
-			r.log.Info("verified", attributes...)
+			r.logger.Info("verified", attributes...)
 		}
 	})))
 }

@@ -27,7 +27,7 @@ type failover struct {
 	seen      string              // its URL
 	want      map[string][]string // by log: the bodies that it must have in the end
 	receipts  []string            // of what is lost
-	runs      []drainmark.Run     // and its marks
+	spans     []drainmark.Span    // and its marks
 }
 
 const lostMessages = 120
@@ -56,7 +56,7 @@ func startFailover(t *testing.T, broker string) *failover {
 	f.replica.Do("REPLICAOF", servers.Host, 1)
 	f.receipts = f.write("lost")
 	f.await("lost")
-	f.runs = f.runsOf("lost")
+	f.spans = f.runsOf("lost")
 	return f
 }
 
@@ -135,17 +135,17 @@ func (f *failover) await(what string) {
 }
 
 // runsOf returns the runs of marks that the messages of one write have, as the master shows them.
-func (f *failover) runsOf(what string) (runs []drainmark.Run) {
+func (f *failover) runsOf(what string) (spans []drainmark.Span) {
 	f.t.Helper()
-	byPartition := map[int]drainmark.Run{}
+	byPartition := map[int]drainmark.Span{}
 	for _, m := range f.messages(f.seen, what) {
 		mark := m.mark(f.t)
-		run, ok := byPartition[mark.Partition]
+		span, ok := byPartition[mark.Partition]
 		if !ok {
-			run = drainmark.RunOf(mark)
+			span = drainmark.SpanOf(mark)
 		}
-		run.First, run.Last = min(run.First, mark.Sequence), max(run.Last, mark.Sequence)
-		byPartition[mark.Partition] = run
+		span.First, span.Last = min(span.First, mark.Sequence), max(span.Last, mark.Sequence)
+		byPartition[mark.Partition] = span
 	}
 	return slices.Collect(maps.Values(byPartition))
 }
@@ -184,7 +184,7 @@ func (f *failover) reported(suppliedAgain bool) {
 func (f *failover) same(what string, runs []string) {
 	f.t.Helper()
 	var want []string
-	for _, r := range f.runs {
+	for _, r := range f.spans {
 		want = append(want, r.String())
 	}
 	slices.Sort(runs)
@@ -219,7 +219,7 @@ func TestALostTailIsReported(t *testing.T) {
 	}
 	await(t, "what is lost is listed", patience, func() bool {
 		a, err := get(t.Context(), f.url+"/v1/dead-letters")
-		return err == nil && a.status == http.StatusOK && json.Unmarshal(a.body, &list) == nil && len(list.Letters) >= len(f.runs)
+		return err == nil && a.status == http.StatusOK && json.Unmarshal(a.body, &list) == nil && len(list.Letters) >= len(f.spans)
 	})
 	var listed []string
 	for _, l := range list.Letters {

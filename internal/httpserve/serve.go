@@ -55,7 +55,7 @@ type Config struct {
 // server is what the connections of a server share.
 type server struct {
 	name        string
-	log         *slog.Logger
+	logger      *slog.Logger
 	connections int64
 	headerBytes int64
 	metrics     *metrics
@@ -110,15 +110,15 @@ func Serve(ctx context.Context, listener net.Listener, c Config) error {
 
 func newServer(c Config) (*server, error) {
 	s := &server{
-		name: c.Name, log: c.Logger.With("server", c.Name),
+		name: c.Name, logger: c.Logger.With("server", c.Name),
 		connections: int64(cmp.Or(c.Connections, FittingConnections(MostConnections, 1))), headerBytes: cmp.Or(c.HeaderBytes, allHeaders),
 		counted: c.Counted, ending: c.Stop, served: make(chan struct{}), watch: watch{all: map[*watched]struct{}{}},
 	}
 	if s.counted == nil {
 		s.counted = func(int) {}
 	}
-	s.errors = newErrorWriter(s.log)
-	s.refusing = loglimit.New(s.log, slog.LevelWarn, "connections are refused")
+	s.errors = newErrorWriter(s.logger)
+	s.refusing = loglimit.New(s.logger, slog.LevelWarn, "connections are refused")
 	var err error
 	s.metrics, err = newMetrics(c.Metrics, s)
 	return s, err

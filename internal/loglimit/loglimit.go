@@ -17,7 +17,7 @@ const interval = 10 * time.Second
 // Limiter logs one kind of event. It starts no goroutine, so the next line tells how many were left out. Its methods
 // may be called concurrently.
 type Limiter struct {
-	log     *slog.Logger
+	logger  *slog.Logger
 	level   slog.Level
 	message string
 
@@ -31,8 +31,8 @@ type Limiter struct {
 }
 
 // New returns a Limiter whose lines have this level and message.
-func New(log *slog.Logger, level slog.Level, message string) *Limiter {
-	return &Limiter{log: log, level: level, message: message}
+func New(logger *slog.Logger, level slog.Level, message string) *Limiter {
+	return &Limiter{logger: logger, level: level, message: message}
 }
 
 // Log logs the event, or counts it: see Limiter. A line says with "left_out" how many events before it have none.
@@ -40,7 +40,7 @@ func (l *Limiter) Log(args ...any) { l.Add(1, args...) }
 
 // Add logs several events of one moment as one. Nothing is logged for fewer than one.
 func (l *Limiter) Add(events int, args ...any) {
-	if events < 1 || !l.log.Enabled(context.Background(), l.level) {
+	if events < 1 || !l.logger.Enabled(context.Background(), l.level) {
 		return
 	}
 	l.mu.Lock()
@@ -58,7 +58,7 @@ func (l *Limiter) Add(events int, args ...any) {
 	}
 	l.leftOut = 0
 	l.mu.Unlock()
-	l.log.Log(context.Background(), l.level, l.message, args...)
+	l.logger.Log(context.Background(), l.level, l.message, args...)
 }
 
 // End logs, at level info, that the trouble is over and how many events it had, if there was any since the last End. It
@@ -79,7 +79,7 @@ func (l *Limiter) End(message string, args ...any) {
 	l.events, l.leftOut = 0, 0
 	l.ongoing.Store(false)
 	l.mu.Unlock()
-	l.log.Info(message, args...)
+	l.logger.Info(message, args...)
 }
 
 // Write takes a line of a log.Logger as one event, for libraries that have no other way to say something.

@@ -119,7 +119,7 @@ func (b *hasty) Close() error {
 }
 
 // loseLastRecord breaks P1: when this process opens a partition once more, the last record of what comes first is lost.
-// In its place is a fence, so that its marks are accounted for: there is no gap, and its receipt says "persisted".
+// In its place is a marker, so that its marks are accounted for: there is no gap, and its receipt says "persisted".
 // Records committed before are dropped by their marks anyway, so this does harm only if something was in hand or
 // behind.
 func loseLastRecord(b broker.Broker) broker.Broker {
@@ -154,7 +154,7 @@ func (r *losing) Receive(ctx context.Context, max int) ([]broker.Delivery, error
 	}
 	if record := &batch.Records[len(batch.Records)-1]; record.Kind == drainmark.Append {
 		r.lost = true
-		*record = drainmark.Record{Kind: drainmark.Fence, AcceptedAt: record.AcceptedAt}
+		*record = drainmark.Record{Kind: drainmark.Marker, AcceptedAt: record.AcceptedAt}
 		last.Payload = drainmark.EncodeBatch(nil, batch)
 	}
 	return deliveries, nil

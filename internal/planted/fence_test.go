@@ -19,7 +19,7 @@ func replaced(t *testing.T, first, second store.Store, reader store.Reader) stri
 	t.Helper()
 	ctx := t.Context()
 	commit := store.Commit{
-		Epoch: 1, Now: time.Now(),
+		Token: 1, Now: time.Now(),
 		Operations: []store.Operation{{
 			Kind: store.Append, Mark: drainmark.Mark{Producer: drainmark.ProducerID{1}, Sequence: 1},
 			Record: &drainmark.Record{Kind: drainmark.Append, Log: log, Body: []byte("a"), AcceptedAt: time.Now()},
@@ -28,18 +28,18 @@ func replaced(t *testing.T, first, second store.Store, reader store.Reader) stri
 			{1}: {Done: drainmark.Ranges{}.Add(1, 1), LastAt: time.Hour},
 		},
 	}
-	if _, err := first.Claim(ctx, store.Claim{Owner: "first", Epoch: 1}, time.Minute); err != nil {
+	if _, err := first.Claim(ctx, store.Claim{Owner: "first", Token: 1}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	// The lease is given up in its name, as it would expire while it is paused.
 	if err := second.Release(ctx, "first", 0); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := second.Claim(ctx, store.Claim{Owner: "second", Epoch: 2}, time.Minute); err != nil {
+	if _, err := second.Claim(ctx, store.Claim{Owner: "second", Token: 2}, time.Minute); err != nil {
 		t.Fatal(err)
 	}
 	successors := commit
-	successors.Epoch = 2
+	successors.Token = 2
 	if _, err := store.NewHolder(second, 1).Commit(ctx, successors); err != nil {
 		t.Fatal(err)
 	}

@@ -9,13 +9,13 @@ import (
 	"github.com/drainmark/drainmark/broker"
 )
 
-// overtakeUnseen breaks P5. On a broker that is Ordered the epoch check does nothing, so it takes both: a broker that
-// puts what it delivers again behind what came later, and a backend that does not look at the epoch because the broker
+// overtakeUnseen breaks P5. On a broker that is Ordered the lease token check does nothing, so it takes both: a broker that
+// puts what it delivers again behind what came later, and a backend that does not look at the lease token because the broker
 // claims to be Ordered. Either alone is no fault: see TestEpochCheckHelps.
 //
 // So when a partition is opened, the ready batches of the producer that would come first are delivered behind those of
 // the others, as by a queue that requeues what a dead connection held. Each producer's own batches keep their order, so
-// no gap shows it. But a fence of another producer can be persisted before records that were accepted before it. Later
+// no gap shows it. But a marker of another producer can be persisted before records that were accepted before it. Later
 // batches come behind all of that: such a broker keeps the contract of Open.
 func overtakeUnseen(b broker.Broker) broker.Broker { return overtaking{Broker: b, ordered: true} }
 

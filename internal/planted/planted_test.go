@@ -204,7 +204,7 @@ func overtakenByFence(w *world) string {
 	return harm
 }
 
-// The same broker does no harm if it says what it does: then the backend looks at the epoch.
+// The same broker does no harm if it says what it does: then the backend looks at the lease token.
 func TestEpochCheckHelps(t *testing.T) {
 	t.Parallel()
 	honest := Fault{Name: "honest", broker: func(b broker.Broker) broker.Broker { return overtaking{Broker: b} }}

@@ -14,7 +14,7 @@ import (
 
 // clearDirectly breaks what a clear promises, to remove exactly what was accepted before it: it does not travel through
 // the queue but removes at once what is in the store. Messages that were accepted before it, and are not persisted yet,
-// stay. Its receipt is that of a fence, which comes behind all of them.
+// stay. Its receipt is that of a marker, which comes behind all of them.
 func clearDirectly(p *Process, s backend.Service) backend.Service { return direct{s, p} }
 
 type direct struct {
@@ -30,7 +30,7 @@ func (s direct) Publish(ctx context.Context, r drainmark.Record) (drainmark.Rece
 		return drainmark.Receipt{}, drainmark.Errorf(drainmark.KindUnavailable, "clearing the log: %w", err)
 	}
 	receipt, err := s.Service.Barrier(ctx, []string{r.Log})
-	receipt.Epochs = nil // it is not to look like a barrier's
+	receipt.Tokens = nil // it is not to look like a barrier's
 	return receipt, err
 }
 
@@ -69,26 +69,26 @@ func (s direct) commit(ctx context.Context, holder *store.Holder, partition int,
 		return err
 	}
 	_, err = holder.Commit(ctx, store.Commit{
-		Partition: partition, Epoch: progress.Epoch, Revision: progress.Revision, Now: time.Now(),
+		Partition: partition, Token: progress.Token, Revision: progress.Revision, Now: time.Now(),
 		Operations: []store.Operation{{Kind: store.Clear, Record: r}},
 		Cursor:     progress.Cursor, Rejected: progress.Rejected, Clock: progress.Clock,
 	})
 	return err
 }
 
-// barrierOfOne breaks P5: of the fences of a barrier only the first is waited for. All are published.
+// barrierOfOne breaks P5: of the markers of a barrier only the first is waited for. All are published.
 func barrierOfOne(_ *Process, s backend.Service) backend.Service { return first{s} }
 
 type first struct{ backend.Service }
 
 func (s first) Barrier(ctx context.Context, logs []string) (drainmark.Receipt, error) {
 	r, err := s.Service.Barrier(ctx, logs)
-	if err != nil || len(r.Runs) < 2 {
+	if err != nil || len(r.Spans) < 2 {
 		return r, err
 	}
-	r.Runs = r.Runs[:1]
-	partition := r.Runs[0].Partition
-	r.Epochs = map[int]uint64{partition: r.Epochs[partition]}
+	r.Spans = r.Spans[:1]
+	partition := r.Spans[0].Partition
+	r.Tokens = map[int]uint64{partition: r.Tokens[partition]}
 	maps.DeleteFunc(r.Clocks, func(p int, _ time.Duration) bool { return p != partition })
 	return r, nil
 }

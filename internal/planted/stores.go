@@ -14,10 +14,10 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// skipOwnerCheck breaks P2: a commit that is fenced is made all the same, on whatever epoch and revision the partition
+// skipOwnerCheck breaks P2: a commit that is fenced is made all the same, on whatever lease token and revision the partition
 // has now. So a consumer that was replaced without knowing it appends once more what the other one has appended, and
 // writes its own old progress over the other's. No store lets it do so as such. But any store says, with a heartbeat,
-// what the epoch and revision are, and a commit that names them is as good as the holder's.
+// what the lease token and revision are, and a commit that names them is as good as the holder's.
 func skipOwnerCheck(s store.Store) store.Store {
 	o := &ownerless{Store: s}
 	return Unfenced(o, o.current)
@@ -38,7 +38,7 @@ func (s *ownerless) Claim(ctx context.Context, claim store.Claim, ttl time.Durat
 	return s.Store.Claim(ctx, claim, ttl)
 }
 
-// current returns the partition's epoch and revision, whoever holds it. If nobody does, it is claimed.
+// current returns the partition's lease token and revision, whoever holds it. If nobody does, it is claimed.
 func (s *ownerless) current(ctx context.Context, partition int) (drainmark.Version, error) {
 	s.mu.Lock()
 	owner, ttl := s.owner, s.ttl
@@ -49,15 +49,15 @@ func (s *ownerless) current(ctx context.Context, partition int) (drainmark.Versi
 	}
 	for _, c := range group.Claims {
 		if c.Partition == partition {
-			return drainmark.Version{Epoch: c.Epoch, Revision: c.Revision}, nil
+			return drainmark.Version{Token: c.Token, Revision: c.Revision}, nil
 		}
 	}
-	claim := store.Claim{Partition: partition, Owner: owner, Epoch: rand.Uint64N(1<<63-1) + 1}
+	claim := store.Claim{Partition: partition, Owner: owner, Token: rand.Uint64N(1<<63-1) + 1}
 	progress, err := s.Store.Claim(ctx, claim, ttl)
 	return progress.Version, err
 }
 
-// Unfenced returns the store without its fence: a write that is fenced is made all the same, at the version that current
+// Unfenced returns the store without its marker: a write that is fenced is made all the same, at the version that current
 // returns, and behind what the logs have by then.
 func Unfenced(s store.Store, current func(ctx context.Context, partition int) (drainmark.Version, error)) store.Store {
 	return &unfenced{Store: s, current: current, believed: map[int]drainmark.Version{}}
@@ -95,7 +95,7 @@ func (s *unfenced) Find(ctx context.Context, partition int, w store.Want) (store
 }
 
 func (s *unfenced) Write(ctx context.Context, w store.Write) error {
-	believed := drainmark.Version{Epoch: w.Epoch, Revision: w.Revision + 1}
+	believed := drainmark.Version{Token: w.Token, Revision: w.Revision + 1}
 	for {
 		err := s.Store.Write(ctx, w)
 		if err == nil {
@@ -108,10 +108,10 @@ func (s *unfenced) Write(ctx context.Context, w store.Write) error {
 		if failed != nil {
 			return failed
 		}
-		if now == (drainmark.Version{Epoch: w.Epoch, Revision: w.Revision}) {
+		if now == (drainmark.Version{Token: w.Token, Revision: w.Revision}) {
 			return err // nobody holds the partition
 		}
-		w.Epoch, w.Revision = now.Epoch, now.Revision
+		w.Token, w.Revision = now.Token, now.Revision
 		if err := s.moveBehind(ctx, &w); err != nil {
 			return err
 		}

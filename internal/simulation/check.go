@@ -184,8 +184,8 @@ func (w *World) lostMoreThanIsKept() bool {
 // isDated says whether the append's receipt says how old it is. A backend that has not read a partition's progress yet does
 // not know.
 func (a *sent) isDated() bool {
-	for _, run := range a.receipt.Runs {
-		if _, dated := a.receipt.Clocks[run.Partition]; !dated {
+	for _, span := range a.receipt.Spans {
+		if _, dated := a.receipt.Clocks[span.Partition]; !dated {
 			return false
 		}
 	}

@@ -45,7 +45,7 @@ func (c *wall) jump() {
 	defer c.mu.Unlock()
 	c.begun, c.offset = time.Now(), offset
 	c.drift = float64(d.intn(place, 21)-10) / 100
-	c.world.log.Info(fmt.Sprintf("the clock of %s is %s ahead", c.name, offset))
+	c.world.logger.Info(fmt.Sprintf("the clock of %s is %s ahead", c.name, offset))
 }
 
 // Now is what the clock shows.

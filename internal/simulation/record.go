@@ -157,12 +157,12 @@ func (w *World) judge(complete bool) {
 // tell logs the clients' appends and clears, and the barriers.
 func (w *World) tell() {
 	for i := range w.history.Appends {
-		w.log.Info(fmt.Sprintf("append %+v", w.history.Appends[i]))
+		w.logger.Info(fmt.Sprintf("append %+v", w.history.Appends[i]))
 	}
 	for i := range w.history.Clears {
-		w.log.Info(fmt.Sprintf("clear %+v", w.history.Clears[i]))
+		w.logger.Info(fmt.Sprintf("clear %+v", w.history.Clears[i]))
 	}
 	for i := range w.history.Barriers {
-		w.log.Info(fmt.Sprintf("barrier %+v", w.history.Barriers[i]))
+		w.logger.Info(fmt.Sprintf("barrier %+v", w.history.Barriers[i]))
 	}
 }

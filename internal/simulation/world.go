@@ -25,7 +25,7 @@ type World struct {
 	bug     Bug
 	rates   rates
 	faulty  atomic.Bool
-	log     *slog.Logger
+	logger  *slog.Logger
 	running sync.WaitGroup
 
 	server      *brokermemory.Server
@@ -83,9 +83,9 @@ const (
 // newWorld makes a world as the seed decides, with two backends and two consumers.
 func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
 	w := &World{dice: newDice(seed), begun: time.Now(), bug: bug}
-	w.log = slog.New(slog.DiscardHandler)
+	w.logger = slog.New(slog.DiscardHandler)
 	if logs != nil {
-		w.log = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
+		w.logger = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	if kind == AnyKind {
 		kind = []Kind{Replaying, Replaying, Replaying, Ordered, Unordered}[w.dice.intn("kind", 5)]
@@ -144,7 +144,7 @@ func (w *World) startBackend() {
 	client := w.server.Connect()
 	b, err := backend.New(backend.Config{
 		Broker: faultyBroker{client, p}, Reader: faultyReader{replica.Reader(), p}, Deployment: w.deployment,
-		Logger: w.log.With("process", p.name), Now: p.clock.Now,
+		Logger: w.logger.With("process", p.name), Now: p.clock.Now,
 		Limits: backend.Limits{PublishAttempt: 2 * time.Second, ProducerRetention: w.retention, KeepAlive: w.retention / 7},
 	})
 	if err != nil {
@@ -165,7 +165,7 @@ func (w *World) startConsumer() {
 	client := w.server.Connect()
 	c := consumer.New(consumer.Config{
 		Broker: faultyBroker{client, p}, Store: faultyStore{w.master(), p, &sync.Map{}}, Owner: p.name, Partitions: partitions,
-		Logger: w.log.With("process", p.name), Now: p.clock.Now,
+		Logger: w.logger.With("process", p.name), Now: p.clock.Now,
 		Limits: consumer.Limits{
 			CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second, HandOver: w.handOver, ProducerRetention: w.retention,
 		},
@@ -259,7 +259,7 @@ func (w *World) loseTail() {
 	for p, shows := range w.showsClocks() {
 		w.lostTime.Add(int64(max(0, before[p]-shows)))
 	}
-	w.log.Info("the store has lost its tail")
+	w.logger.Info("the store has lost its tail")
 }
 
 // showsClocks returns what the partitions' clocks show.

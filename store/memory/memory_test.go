@@ -53,7 +53,7 @@ type writer struct {
 func newWriter(t testing.TB, db *memory.DB, owner string) *writer {
 	t.Helper()
 	w := &writer{t: t, store: db.Store()}
-	p, err := w.store.Claim(t.Context(), store.Claim{Owner: owner, Epoch: uint64(time.Now().UnixNano())}, time.Minute)
+	p, err := w.store.Claim(t.Context(), store.Claim{Owner: owner, Token: uint64(time.Now().UnixNano())}, time.Minute)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +63,7 @@ func newWriter(t testing.TB, db *memory.DB, owner string) *writer {
 
 func (w *writer) commit(operations ...store.Operation) error {
 	_, err := store.NewHolder(w.store, 1).Commit(w.t.Context(), store.Commit{
-		Epoch: w.progress.Epoch, Revision: w.progress.Revision, Now: time.Now(), Operations: operations,
+		Token: w.progress.Token, Revision: w.progress.Revision, Now: time.Now(), Operations: operations,
 	})
 	if err == nil {
 		w.progress.Revision++
@@ -228,7 +228,7 @@ func TestLeasesRunOnVirtualTime(t *testing.T) {
 			t.Fatal(err)
 		}
 		claim := func(owner string) error {
-			_, err := s.Claim(ctx, store.Claim{Owner: owner, Epoch: uint64(time.Now().UnixNano())}, 5*time.Second)
+			_, err := s.Claim(ctx, store.Claim{Owner: owner, Token: uint64(time.Now().UnixNano())}, 5*time.Second)
 			return err
 		}
 		if err := claim("first"); err != nil {

@@ -111,15 +111,15 @@ func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit
 }
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+func (r *Reader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
 	s, err := r.state(ctx, "looking for rejected records")
 	if err != nil {
 		return nil, err
 	}
 	p := s.partition(partition)
 	var rejected []drainmark.DeadLetter
-	for _, run := range runs {
-		rejected = append(rejected, p.rejected(run, each)...)
+	for _, span := range spans {
+		rejected = append(rejected, p.rejected(span, each)...)
 	}
 	return rejected, nil
 }

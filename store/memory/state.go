@@ -97,7 +97,7 @@ func (s *state) claims(now time.Time) []store.Claim {
 	var claims []store.Claim
 	for number, p := range s.partitions.all() {
 		if p.held(now) && p.lease == p.lease.believable(now) {
-			claims = append(claims, store.Claim{Partition: number, Owner: p.owner, Epoch: p.progress.Epoch, Revision: p.progress.Revision})
+			claims = append(claims, store.Claim{Partition: number, Owner: p.owner, Token: p.progress.Token, Revision: p.progress.Revision})
 		}
 	}
 	return claims
@@ -132,15 +132,15 @@ func (l *log) page(after uint64, limit int) []drainmark.Message {
 	return slices.Clone(messages)
 }
 
-// rejected returns up to limit dead letters that share a mark with the run, without their records.
-func (p *partition) rejected(run drainmark.Run, limit int) []drainmark.DeadLetter {
+// rejected returns up to limit dead letters that share a mark with the span, without their records.
+func (p *partition) rejected(span drainmark.Span, limit int) []drainmark.DeadLetter {
 	var rejected []drainmark.DeadLetter
 	for _, letter := range p.letters.all() {
 		if len(rejected) >= limit {
 			break
 		}
-		r := letter.Run
-		if r.First > 0 && r.Producer == run.Producer && r.First <= run.Last && run.First <= r.Last {
+		r := letter.Span
+		if r.First > 0 && r.Producer == span.Producer && r.First <= span.Last && span.First <= r.Last {
 			found := letter.DeadLetter
 			found.Payload = nil
 			rejected = append(rejected, found)

@@ -108,7 +108,7 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 			return nil, store.ErrHeld
 		}
 		p.owner, p.lease = claim.Owner, newLease(now, ttl)
-		p.progress.Epoch = claim.Epoch
+		p.progress.Token = claim.Token
 		progress = p.progress
 		return before.withPartition(claim.Partition, p), nil
 	})

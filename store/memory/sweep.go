@@ -76,7 +76,7 @@ func (w *sweeper) letters() {
 		if w.left == 0 {
 			return
 		}
-		_, known := w.partition.progress.Producers[letter.Run.Producer]
+		_, known := w.partition.progress.Producers[letter.Span.Producer]
 		if letter.Discarded && !known && w.old(letter.at, w.Producers) {
 			w.partition.letters = w.partition.letters.without(ordinal)
 			w.partition.ordinals = w.partition.ordinals.without(letter.ID)

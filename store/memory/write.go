@@ -51,7 +51,7 @@ func (s *Store) Write(ctx context.Context, w store.Write) error {
 // write returns the state of s after the write.
 func (db *DB) write(s *state, w *store.Write) (*state, error) {
 	p := *s.partition(w.Partition)
-	if p.owner == "" || p.progress.Epoch != w.Epoch || p.progress.Revision != w.Revision {
+	if p.owner == "" || p.progress.Token != w.Token || p.progress.Revision != w.Revision {
 		return s, store.ErrFenced
 	}
 	if refused := db.refused(w); refused != nil {

@@ -41,7 +41,7 @@ func newFiller(t testing.TB, s *Store) *filler {
 	if _, err := s.Init(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	p, err := s.Claim(t.Context(), store.Claim{Owner: "filler", Epoch: 1 << 63}, time.Hour)
+	p, err := s.Claim(t.Context(), store.Claim{Owner: "filler", Token: 1 << 63}, time.Hour)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +67,7 @@ func (f *filler) next(n, size int) store.Commit {
 		done = done.Add(first, first+uint64(n)-1)
 	}
 	return store.Commit{
-		Epoch: f.progress.Epoch, Revision: f.progress.Revision, Now: now, Operations: operations,
+		Token: f.progress.Token, Revision: f.progress.Revision, Now: now, Operations: operations,
 		Cursor:    drainmark.Cursor(fmt.Sprint(f.progress.Revision)),
 		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{f.producer: {Done: done, LastAt: time.Hour}},
 	}

@@ -66,7 +66,7 @@ func (n *names) states(d *deployment) []string {
 	return states
 }
 
-// readClaims reads partition, owner, epoch and revision of each claim.
+// readClaims reads partition, owner, lease token and revision of each claim.
 func readClaims(list []any) ([]store.Claim, error) {
 	claims := make([]store.Claim, 0, len(list))
 	for _, element := range list {
@@ -74,7 +74,7 @@ func readClaims(list []any) ([]store.Claim, error) {
 		partition, bad := claim.at(0).number()
 		c := store.Claim{Partition: int(partition), Owner: claim.at(1).String()}
 		var alsoBad error
-		if c.Epoch, alsoBad = claim.at(2).number(); bad == nil {
+		if c.Token, alsoBad = claim.at(2).number(); bad == nil {
 			bad = alsoBad
 		}
 		if c.Revision, alsoBad = claim.at(3).number(); bad == nil {
@@ -103,7 +103,7 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 	s.follow(ctx)
 	at := s.names.of(claim.Partition)
 	c := newCall(scriptClaim, s.names.deployment, at.state, at.producers, at.openLetters)
-	c.arg(d.text, claim.Owner).argNumber(claim.Epoch).argInt(ttl.Microseconds())
+	c.arg(d.text, claim.Owner).argNumber(claim.Token).argInt(ttl.Microseconds())
 	c.arg(s.names.channel, strconv.Itoa(claim.Partition))
 	return runSafely(ctx, s, doing, c, func(r reply) (drainmark.Progress, error) {
 		switch r.at(0).String() {
@@ -116,12 +116,12 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 	})
 }
 
-// readProgress reads epoch, revision, cursor, and the counts of rejected records and of those set aside, clock,
+// readProgress reads lease token, revision, cursor, and the counts of rejected records and of those set aside, clock,
 // and all producers.
 func readProgress(partition int, state, producers reply) (drainmark.Progress, error) {
 	p := drainmark.Progress{Partition: partition, Cursor: drainmark.Cursor(state.at(2).String())}
 	var clock uint64 // microseconds
-	for i, into := range map[int]*uint64{0: &p.Epoch, 1: &p.Revision, 3: &p.Rejected, 4: &p.SetAside, 5: &clock} {
+	for i, into := range map[int]*uint64{0: &p.Token, 1: &p.Revision, 3: &p.Rejected, 4: &p.SetAside, 5: &clock} {
 		n, err := state.at(i).number()
 		if err != nil {
 			return drainmark.Progress{}, err

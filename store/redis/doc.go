@@ -32,11 +32,11 @@
 //
 // All keys of partition N begin with drainmark:{pN}: and so would be in one slot of a cluster. drainmark is an option,
 // the prefix. Everything but a body is text. Times are microseconds since the Unix epoch. "clock" is the partition's
-// own time, also in microseconds. Epochs are random numbers.
+// own time, also in microseconds. Tokens are random numbers.
 //
 //	drainmark:{all}:deployment      string      "<id> <number of partitions> <version of this format>"
 //	drainmark:{all}:owners          hash        owner: "<until when it is known to be alive> <length of that lease>"
-//	state                           hash        owner, epoch, until, ttl: the claim; revision, cursor, rejected,
+//	state                           hash        owner, lease token, until, ttl: the claim; revision, cursor, rejected,
 //	                                            set_aside, clock: the progress; ordinal: the last one given to a dead
 //	                                            letter; written: behind and up to which revision logs:written is complete
 //	producers                       hash        producer: "<clock of its last record> <what is done, as in 1-500,502-900>"

@@ -46,9 +46,9 @@ func within(t *testing.T, limit time.Duration) context.Context {
 }
 
 // claimAgain takes the partition for the filler's owner once more, as a consumer does after it was fenced.
-func (f *filler) claimAgain(t *testing.T, epoch uint64) error {
+func (f *filler) claimAgain(t *testing.T, token uint64) error {
 	t.Helper()
-	p, err := f.store.Claim(within(t, 5*time.Second), store.Claim{Owner: "filler", Epoch: epoch}, time.Hour)
+	p, err := f.store.Claim(within(t, 5*time.Second), store.Claim{Owner: "filler", Token: token}, time.Hour)
 	if err == nil {
 		f.progress = p
 	}

@@ -102,7 +102,7 @@ func (p *pager) head(state, info reply) (again bool, err error) {
 		return false, fmt.Errorf("log %q: %w", p.log, store.ErrNotFound)
 	}
 	var version drainmark.Version
-	if version.Epoch, err = state.at(0).number(); err != nil {
+	if version.Token, err = state.at(0).number(); err != nil {
 		return false, err
 	}
 	if version.Revision, err = state.at(1).number(); err != nil {

@@ -254,7 +254,7 @@ func readWritten(state reply, names []any, since uint64, limit int) (w store.Wri
 	if state.at(1).isNil() {
 		return w, nil // it was never claimed
 	}
-	if w.Version.Epoch, err = state.at(0).number(); err != nil {
+	if w.Version.Token, err = state.at(0).number(); err != nil {
 		return w, err
 	}
 	if w.Version.Revision, err = state.at(1).number(); err != nil {
@@ -322,14 +322,14 @@ func readLetters(found reply) (letters []store.DeadLetter, err error) {
 }
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) (rejected []drainmark.DeadLetter, err error) {
+func (r *Reader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) (rejected []drainmark.DeadLetter, err error) {
 	at := r.names.of(partition)
 	if at == nil {
 		return nil, ctx.Err()
 	}
 	find := newCall(scriptRejected, at.marks, at.spans, at.letterHeads).argInt(int64(each))
-	for _, run := range runs {
-		find.arg(run.Producer.String(), fmt.Sprintf("%020d", max(run.First, 1)), fmt.Sprintf("%020d", run.Last))
+	for _, span := range spans {
+		find.arg(span.Producer.String(), fmt.Sprintf("%020d", max(span.First, 1)), fmt.Sprintf("%020d", span.Last))
 	}
 	return use(ctx, r.client, "looking for rejected records", func(ctx context.Context, c conn) ([]drainmark.DeadLetter, error) {
 		found, err := find.run(ctx, c)

@@ -119,7 +119,7 @@ func TestEmptyServer(t *testing.T) {
 	if logs, err := r.Logs(t.Context(), "", 10); err != nil || len(logs) > 0 {
 		t.Errorf("the logs are %v, %v", logs, err)
 	}
-	_, err = openStore(t, urlOf(server), Options{}).Claim(t.Context(), store.Claim{Owner: "early", Epoch: 1}, time.Hour)
+	_, err = openStore(t, urlOf(server), Options{}).Claim(t.Context(), store.Claim{Owner: "early", Token: 1}, time.Hour)
 	fails(t, err, store.ErrNotFound, "")
 }
 
@@ -160,7 +160,7 @@ func TestSweepOfManyLetters(t *testing.T) {
 		}
 		c.Operations = append(c.Operations, store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
 			ID: fmt.Sprintf("letter %04d", i), Discarded: true, SetAsideAt: now.Add(-time.Hour),
-			Run: drainmark.Run{Producer: producer, First: uint64(i + 1), Last: uint64(i + 1)},
+			Span: drainmark.Span{Producer: producer, First: uint64(i + 1), Last: uint64(i + 1)},
 		}})
 	}
 	f.must(t, c)

@@ -104,7 +104,7 @@ func TestWaitForReplicas(t *testing.T) {
 	err := f.commit(within(t, 300*time.Millisecond), c)
 	fails(t, err, errUnconfirmed, "only 0 of the 1 wanted replicas confirmed")
 	fails(t, f.commit(within(t, 5*time.Second), c), store.ErrFenced, "") // at once: it was in force on the master
-	_, err = f.store.Claim(within(t, 300*time.Millisecond), store.Claim{Owner: "filler", Epoch: 1<<63 + 1}, time.Hour)
+	_, err = f.store.Claim(within(t, 300*time.Millisecond), store.Claim{Owner: "filler", Token: 1<<63 + 1}, time.Hour)
 	fails(t, err, errUnconfirmed, "claiming partition 0")
 	replica.Continue()
 	if err := f.claimAgain(t, 1<<63+2); err != nil {

@@ -147,15 +147,15 @@ func parseLog(name string, text reply) (drainmark.LogInfo, error) {
 // formatMark returns what a letter is found by in the sorted sets of marks: "<producer>-<last>-<first>-<id>", with 20
 // digits each, or "" for a letter of no known mark.
 func formatMark(l *drainmark.DeadLetter) string {
-	if l.Run.First == 0 || l.Run.Last < l.Run.First {
+	if l.Span.First == 0 || l.Span.Last < l.Span.First {
 		return ""
 	}
-	return fmt.Sprintf("%s-%020d-%020d-%s", l.Run.Producer, l.Run.Last, l.Run.First, l.ID)
+	return fmt.Sprintf("%s-%020d-%020d-%s", l.Span.Producer, l.Span.Last, l.Span.First, l.ID)
 }
 
 // appendHead writes a letter without its payload. Older versions have kept in the eighth place whether it was decoded.
 func appendHead(dst []byte, l *drainmark.DeadLetter) []byte {
-	return fmt.Appendf(dst, "%d %s %d %d %d %d %s 0 %s %s", l.Run.Partition, l.Run.Producer, l.Run.First, l.Run.Last, l.SetAsideAt.UnixMicro(),
+	return fmt.Appendf(dst, "%d %s %d %d %d %d %s 0 %s %s", l.Span.Partition, l.Span.Producer, l.Span.First, l.Span.Last, l.SetAsideAt.UnixMicro(),
 		l.Attempts, truthText(l.Discarded), strconv.Quote(l.Log), strconv.Quote(l.Reason))
 }
 
@@ -168,9 +168,9 @@ func parseHead(id string, text reply) (l drainmark.DeadLetter, undecoded bool, e
 	_, head, _ := strings.Cut(text.String(), "\n")
 	s := scanner{rest: head}
 	l.ID = id
-	l.Run.Partition = int(s.signed())
-	s.hex(l.Run.Producer[:])
-	l.Run.First, l.Run.Last = s.unsigned(), s.unsigned()
+	l.Span.Partition = int(s.signed())
+	s.hex(l.Span.Producer[:])
+	l.Span.First, l.Span.Last = s.unsigned(), s.unsigned()
 	l.SetAsideAt, l.Attempts = s.moment(), int(s.signed())
 	l.Discarded, undecoded = s.truth(), s.truth()
 	l.Log, l.Reason = s.quoted(), s.quoted()
@@ -215,7 +215,7 @@ func parseLetter(id string, head, content reply) (drainmark.DeadLetter, error) {
 	case !l.Discarded:
 		r.AcceptedAt, r.Body = l.AcceptedAt, []byte(rest)
 		l.Payload = drainmark.EncodeBatch(nil, &drainmark.Batch{
-			Partition: l.Run.Partition, Producer: l.Run.Producer, First: l.Run.First, Records: []drainmark.Record{r},
+			Partition: l.Span.Partition, Producer: l.Span.Producer, First: l.Span.First, Records: []drainmark.Record{r},
 		})
 	}
 	return l, nil

@@ -37,7 +37,7 @@ func (s *Store) Find(ctx context.Context, partition int, w store.Want) (store.Fo
 func keyName(log, key string) string { return log + "/" + key }
 
 func readFound(w *store.Want, r reply) (found store.Found, err error) {
-	if found.Version.Epoch, err = r.at(0).at(0).number(); err != nil {
+	if found.Version.Token, err = r.at(0).at(0).number(); err != nil {
 		return found, err
 	}
 	if found.Version.Revision, err = r.at(0).at(1).number(); err != nil {
@@ -144,7 +144,7 @@ func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 	for i := range w.Logs {
 		e.keys = append(e.keys, at.stream+w.Logs[i].Name)
 	}
-	e.argNumber(w.Epoch).argNumber(w.Revision).argNumber(w.Revision + 1).arg(string(w.Cursor)).argNumber(w.Rejected)
+	e.argNumber(w.Token).argNumber(w.Revision).argNumber(w.Revision + 1).arg(string(w.Cursor)).argNumber(w.Rejected)
 	e.arg(all.channel).argInt(int64(w.Partition)).argInt(w.Clock.Microseconds()).argInt(w.SetAside).argInt(store.WrittenKept)
 	e.argInt(int64(len(w.Producers)))
 	for id, p := range w.Producers {
@@ -196,5 +196,5 @@ func (e *encoder) letter(w store.LetterWrite) {
 	e.argBytes(e.scratch)
 	e.scratch = appendPayloadHead(e.scratch[:0], l)
 	e.argBytes(e.scratch, l.Payload)
-	e.arg(formatMark(l), truthText(l.Run.First < l.Run.Last))
+	e.arg(formatMark(l), truthText(l.Span.First < l.Span.Last))
 }

@@ -28,7 +28,7 @@ func BenchmarkGuard(b *testing.B) {
 	if _, err := db.Store().Init(b.Context(), deployment); err != nil {
 		b.Fatal(err)
 	}
-	v := drainmark.Version{Epoch: 7, Revision: 9}
+	v := drainmark.Version{Token: 7, Revision: 9}
 	s := &still{Reader: db.Reader(), page: store.Page{Version: v}, progress: drainmark.Progress{Version: v}}
 	r, err := Open(b.Context(), Config{ProbeEvery: time.Hour, Members: []Member{{Name: "a", Open: func(context.Context) (store.Reader, error) {
 		return s, nil

@@ -61,7 +61,7 @@ func (r *Reader) settle() {
 	best := r.best(r.admitted)
 	switch {
 	case t != nil && best != nil && r.laggingBehind(t.member, best):
-		r.log.Warn("the replica lags behind another one", "replica", t.member.Name, "other", best.Name)
+		r.logger.Warn("the replica lags behind another one", "replica", t.member.Name, "other", best.Name)
 		r.elect(best)
 	case t != nil:
 		r.lower(r.best(func(m *member) bool { return !r.admitted(m) && r.rules.forked(t.member, m, r.config.GiveUp) }))
@@ -115,7 +115,7 @@ func (r *Reader) lower(m *member) {
 		r.floors[p].Store(&floor{version: progress.Version, progress: progress})
 	}
 	r.metrics.lowered.Inc()
-	r.log.Error("an older state is shown than before: the store has lost its tail, or every replica left lags",
+	r.logger.Error("an older state is shown than before: the store has lost its tail, or every replica left lags",
 		"replica", m.Name, "waited", r.config.GiveUp)
 	r.elect(m)
 }
@@ -127,7 +127,7 @@ func (r *Reader) elect(m *member) {
 		if r.lastActive != nil {
 			r.metrics.switches.Inc()
 		}
-		r.log.Info("reading from a replica", "replica", m.Name)
+		r.logger.Info("reading from a replica", "replica", m.Name)
 		r.lastActive = m
 	}
 	r.metrics.active.WithLabelValues(m.Name).Set(1)
@@ -152,7 +152,7 @@ func (r *Reader) leave(t *tenure, err error) {
 		return // somebody else was faster
 	}
 	if now := time.Now(); now.Sub(t.member.complained) >= time.Second {
-		r.log.Warn("the replica is left", "replica", t.member.Name, "error", err)
+		r.logger.Warn("the replica is left", "replica", t.member.Name, "error", err)
 		t.member.complained = now
 	}
 	t.member.doubt(err)
@@ -224,11 +224,11 @@ func (r *Reader) logState(m *member, err error) {
 	m.reported = err
 	switch {
 	case err == nil && before != nil:
-		r.log.Info("the replica answers", "replica", m.Name)
+		r.logger.Info("the replica answers", "replica", m.Name)
 	case errors.Is(err, store.ErrMisconfigured) && !errors.Is(before, store.ErrMisconfigured):
-		r.log.Error("the replica cannot be used", "replica", m.Name, "error", err)
+		r.logger.Error("the replica cannot be used", "replica", m.Name, "error", err)
 	case err != nil && (before == nil || errors.Is(before, errUnasked)):
-		r.log.Warn("the replica is not fit", "replica", m.Name, "error", err)
+		r.logger.Warn("the replica is not fit", "replica", m.Name, "error", err)
 	}
 }
 

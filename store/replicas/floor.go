@@ -35,7 +35,7 @@ type judgement int
 const (
 	older judgement = iota
 	notOlder
-	unclear // it is of another epoch: only the progress can tell
+	unclear // it is of another token: only the progress can tell
 )
 
 // judge compares a page's version with the floor.
@@ -43,17 +43,17 @@ func (f *floor) judge(v drainmark.Version) judgement {
 	switch {
 	case v.Includes(f.version):
 		return notOlder
-	case v.Epoch == f.version.Epoch:
+	case v.Token == f.version.Token:
 		return older
 	}
 	return unclear
 }
 
-// admits says whether a state is not older than the floor. In one epoch the revision tells. Between two, a state is
+// admits says whether a state is not older than the floor. with one lease token the revision tells. Between two, a state is
 // not older if it holds every mark that was shown: no commit goes by without a mark. A floor that a page has raised
 // beyond the progress does not know all of those, so then the revision must not be lower either.
 func (f *floor) admits(p drainmark.Progress) bool {
-	if p.Epoch == f.version.Epoch {
+	if p.Token == f.version.Token {
 		return p.Revision >= f.version.Revision
 	}
 	behind := p.Revision < f.version.Revision
@@ -82,7 +82,7 @@ func holds(p, earlier drainmark.Progress, swept bool) bool {
 
 // raisedByPage returns the floor after a page of version v was shown.
 func (f *floor) raisedByPage(v drainmark.Version) *floor {
-	if v.Epoch != f.version.Epoch || v.Revision <= f.version.Revision {
+	if v.Token != f.version.Token || v.Revision <= f.version.Revision {
 		return f
 	}
 	return &floor{version: v, progress: f.progress}

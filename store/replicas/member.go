@@ -63,7 +63,7 @@ func (r *Reader) start(m Member) *member {
 // remove stops a member, which is then no longer one. It needs the lock.
 func (r *Reader) remove(m *member) {
 	m.stop()
-	r.log.Info("a replica is gone", "replica", m.Name)
+	r.logger.Info("a replica is gone", "replica", m.Name)
 	if t := r.active.Load(); t != nil && t.member == m {
 		r.resign()
 	}

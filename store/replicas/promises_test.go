@@ -378,7 +378,7 @@ func TestWrongRules(t *testing.T) {
 
 		{"what only a page has shown is forgotten", func(r *rules) {
 			r.admits = func(f *floor, p drainmark.Progress) bool {
-				return f.admits(p) || p.Epoch != f.version.Epoch && holds(p, f.progress, true)
+				return f.admits(p) || p.Token != f.version.Token && holds(p, f.progress, true)
 			}
 		}, []string{"a store that has lost what only a page has shown is not shown before GiveUp"}},
 
@@ -400,7 +400,7 @@ func TestWrongRules(t *testing.T) {
 
 		{"nobody was swept", func(r *rules) {
 			r.admits = func(f *floor, p drainmark.Progress) bool {
-				return f.admits(p) && (p.Epoch == f.version.Epoch || holds(p, f.progress, false))
+				return f.admits(p) && (p.Token == f.version.Token || holds(p, f.progress, false))
 			}
 		}, []string{"a producer that was swept is not missed"}},
 

@@ -123,7 +123,7 @@ func versioned[T any](ctx context.Context, r *Reader, t *tenure, partition int, 
 }
 
 // checked asks behind a progress that is fit. It is for answers that do not tell whether they are older than what was
-// shown: one of another epoch, and that there is no such log.
+// shown: one of another token, and that there is no such log.
 func checked[T any](ctx context.Context, r *Reader, t *tenure, partition int, ask func() (T, drainmark.Version, error)) (T, error) {
 	for {
 		before, err := r.progress(ctx, t, partition, true)
@@ -196,10 +196,10 @@ func (r *Reader) Logs(ctx context.Context, after string, limit int) ([]drainmark
 }
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+func (r *Reader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
 	const doing = "looking for rejected records"
 	return aboutOne(ctx, r, doing, partition, func(ctx context.Context, m store.Reader) ([]drainmark.DeadLetter, error) {
-		return m.Rejected(ctx, partition, runs, each)
+		return m.Rejected(ctx, partition, spans, each)
 	})
 }
 

@@ -73,7 +73,7 @@ func (c Config) withDefaults() Config {
 type Reader struct {
 	config   Config
 	rules    rules
-	log      *slog.Logger
+	logger   *slog.Logger
 	metrics  *metrics
 	watchers store.Watchers
 	active   atomic.Pointer[tenure] // nil while no replica is fit
@@ -109,7 +109,7 @@ func open(ctx context.Context, c Config, decide rules) (*Reader, error) {
 	}
 	running, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &Reader{
-		config: c, rules: decide, log: c.Logger, metrics: newMetrics(), ctx: running,
+		config: c, rules: decide, logger: c.Logger, metrics: newMetrics(), ctx: running,
 		moved: make(chan struct{}), unfitSince: time.Now(),
 	}
 	r.close = sync.OnceValue(func() error { return r.shut(cancel) })
@@ -166,7 +166,7 @@ func (r *Reader) discover() {
 	for r.ctx.Err() == nil {
 		found, err := r.found()
 		if err != nil && r.ctx.Err() == nil {
-			r.log.Warn("discovering replicas failed", "error", err)
+			r.logger.Warn("discovering replicas failed", "error", err)
 		}
 		r.mu.Lock()
 		r.unfound = err

@@ -168,8 +168,8 @@ func (c *client) Logs(ctx context.Context, after string, limit int) ([]drainmark
 	return ask(ctx, c, "Logs", func(r store.Reader) ([]drainmark.LogInfo, error) { return r.Logs(ctx, after, limit) })
 }
 
-func (c *client) Rejected(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-	return ask(ctx, c, "Rejected", func(r store.Reader) ([]drainmark.DeadLetter, error) { return r.Rejected(ctx, p, runs, each) })
+func (c *client) Rejected(ctx context.Context, p int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+	return ask(ctx, c, "Rejected", func(r store.Reader) ([]drainmark.DeadLetter, error) { return r.Rejected(ctx, p, spans, each) })
 }
 
 func (c *client) DeadLetter(ctx context.Context, p int, id string) (drainmark.DeadLetter, error) {
@@ -352,13 +352,13 @@ type writer struct {
 	progress  drainmark.Progress
 }
 
-// epochs are never used twice.
-var epochs atomic.Uint64
+// lease tokens are never used twice.
+var tokens atomic.Uint64
 
 // claim takes the partition anew, at what the store holds now.
 func (w *writer) claim() {
 	w.Helper()
-	claim := store.Claim{Partition: w.partition, Owner: "consumer", Epoch: 1<<63 | epochs.Add(1)}
+	claim := store.Claim{Partition: w.partition, Owner: "consumer", Token: 1<<63 | tokens.Add(1)}
 	p, err := w.db.Store().Claim(w.Context(), claim, 24*time.Hour)
 	if err != nil {
 		w.Fatal(err)
@@ -370,7 +370,7 @@ func (w *writer) claim() {
 func (w *writer) tick() {
 	w.Helper()
 	c := store.Commit{
-		Partition: w.partition, Epoch: w.progress.Epoch, Revision: w.progress.Revision, Now: time.Now(), Clock: time.Since(w.began),
+		Partition: w.partition, Token: w.progress.Token, Revision: w.progress.Revision, Now: time.Now(), Clock: time.Since(w.began),
 	}
 	if _, err := store.NewHolder(w.db.Store(), partitions).Commit(w.Context(), c); err != nil {
 		w.Fatal(err)
@@ -384,7 +384,7 @@ func (w *writer) commit(records int) {
 	first := w.progress.Next(w.producer)
 	last := first + uint64(records) - 1
 	c := store.Commit{
-		Partition: w.partition, Epoch: w.progress.Epoch, Revision: w.progress.Revision, Now: time.Now(),
+		Partition: w.partition, Token: w.progress.Token, Revision: w.progress.Revision, Now: time.Now(),
 		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{
 			w.producer: {Done: w.progress.Producers[w.producer].Done.Add(first, last), LastAt: time.Since(w.began)},
 		},

@@ -46,7 +46,7 @@ func beChild(path string) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.Claim(ctx, store.Claim{Partition: 1, Owner: "child", Epoch: uint64(time.Now().UnixNano())}, time.Hour)
+	p, err := s.Claim(ctx, store.Claim{Partition: 1, Owner: "child", Token: uint64(time.Now().UnixNano())}, time.Hour)
 	if err != nil {
 		return err
 	}

@@ -103,7 +103,7 @@ func readClaims(ctx context.Context, c *conn, now time.Time) ([]store.Claim, err
 	const query = "SELECT partition, owner, epoch, revision FROM partitions WHERE owner <> '' AND until > ?1 AND until <= ?1 + ttl ORDER BY partition"
 	var claims []store.Claim
 	err := c.each(ctx, query, []any{now}, func(row []driver.Value) error {
-		claims = append(claims, store.Claim{Partition: int(integer(row[0])), Owner: text(row[1]), Epoch: number(row[2]), Revision: number(row[3])})
+		claims = append(claims, store.Claim{Partition: int(integer(row[0])), Owner: text(row[1]), Token: number(row[2]), Revision: number(row[3])})
 		return nil
 	})
 	return claims, err
@@ -124,7 +124,7 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 		}
 		const take = `INSERT INTO partitions (partition, owner, epoch, until, ttl, revision, cursor, rejected, set_aside, clock) VALUES (?, ?, ?, ?, ?, 0, '', 0, 0, 0)
 			ON CONFLICT DO UPDATE SET owner = excluded.owner, epoch = excluded.epoch, until = excluded.until, ttl = excluded.ttl`
-		if _, err := c.exec(bg, take, claim.Partition, claim.Owner, claim.Epoch, now.Add(ttl), ttl); err != nil {
+		if _, err := c.exec(bg, take, claim.Partition, claim.Owner, claim.Token, now.Add(ttl), ttl); err != nil {
 			return err
 		}
 		progress, err = readProgress(bg, c, claim.Partition)

@@ -16,7 +16,7 @@ import (
 
 // claim claims a partition of a store.
 func claim(t *testing.T, s *sqlite.Store) error {
-	_, err := s.Claim(t.Context(), store.Claim{Owner: "filler", Epoch: uint64(time.Now().UnixNano())}, time.Hour)
+	_, err := s.Claim(t.Context(), store.Claim{Owner: "filler", Token: uint64(time.Now().UnixNano())}, time.Hour)
 	return err
 }
 

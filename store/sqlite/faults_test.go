@@ -216,7 +216,7 @@ func TestAnEndedContextGivesTheMemoryBack(t *testing.T) {
 		if err == nil {
 			inForce++
 		}
-		if f.progress, err = s.Claim(t.Context(), store.Claim{Owner: "filler", Epoch: uint64(i + 1)}, time.Hour); err != nil {
+		if f.progress, err = s.Claim(t.Context(), store.Claim{Owner: "filler", Token: uint64(i + 1)}, time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -21,7 +21,7 @@ func (s *Store) Find(ctx context.Context, partition int, w store.Want) (store.Fo
 			return found, err
 		}
 		if row != nil {
-			found.Version = drainmark.Version{Epoch: number(row[0]), Revision: number(row[1])}
+			found.Version = drainmark.Version{Token: number(row[0]), Revision: number(row[1])}
 		}
 		found.Logs = make(map[string]store.FoundLog, len(w.Logs))
 		for i := range w.Logs {

@@ -39,7 +39,7 @@ func logIn(partition int) string {
 
 func newFiller(t testing.TB, s *sqlite.Store, partition int) *filler {
 	t.Helper()
-	claim := store.Claim{Partition: partition, Owner: "filler", Epoch: uint64(time.Now().UnixNano())}
+	claim := store.Claim{Partition: partition, Owner: "filler", Token: uint64(time.Now().UnixNano())}
 	p, err := s.Claim(t.Context(), claim, time.Hour)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +65,7 @@ func nextCommit(p drainmark.Progress, log string, producer drainmark.ProducerID,
 	}
 	done := p.Producers[producer].Done.Add(first, first+uint64(n)-1)
 	return store.Commit{
-		Partition: p.Partition, Epoch: p.Epoch, Revision: p.Revision, Now: now,
+		Partition: p.Partition, Token: p.Token, Revision: p.Revision, Now: now,
 		Operations: operations, Cursor: drainmark.Cursor(fmt.Sprint(p.Revision)),
 		Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{producer: {Done: done, LastAt: time.Hour}},
 	}

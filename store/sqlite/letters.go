@@ -20,11 +20,11 @@ const (
 // scanHead reads a letter without its payload.
 func scanHead(row []driver.Value) drainmark.DeadLetter {
 	letter := drainmark.DeadLetter{
-		ID: text(row[0]), Run: drainmark.Run{Partition: int(integer(row[1])), First: number(row[3]), Last: number(row[4])},
+		ID: text(row[0]), Span: drainmark.Span{Partition: int(integer(row[1])), First: number(row[3]), Last: number(row[4])},
 		Log: text(row[5]), Reason: text(row[6]), SetAsideAt: moment(row[7]), Attempts: int(integer(row[8])),
 		Discarded: truth(row[9]), AcceptedAt: moment(row[10]),
 	}
-	copy(letter.Run.Producer[:], blob(row[2]))
+	copy(letter.Span.Producer[:], blob(row[2]))
 	return letter
 }
 
@@ -49,7 +49,7 @@ func (t *writing) writeLetter(w store.LetterWrite) error {
 		_, err := t.conn.exec(ctx, "DELETE FROM dead_letters WHERE partition = ? AND id = ?", partition, w.Old.ID)
 		return err
 	}
-	_, err := t.conn.exec(ctx, upsertLetter, l.ID, l.Run.Partition, l.Run.Producer[:], l.Run.First, l.Run.Last, l.Log, l.Reason,
+	_, err := t.conn.exec(ctx, upsertLetter, l.ID, l.Span.Partition, l.Span.Producer[:], l.Span.First, l.Span.Last, l.Log, l.Reason,
 		l.SetAsideAt, l.Attempts, l.Discarded, l.AcceptedAt, l.Payload, partition, t.w.Clock)
 	return err
 }
@@ -99,16 +99,16 @@ UNION ALL SELECT * FROM (SELECT ` + headColumns + ` FROM dead_letters
 LIMIT ?5`
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
+func (r *Reader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
 	return readSnapshot(ctx, r, "looking for rejected records", func(c *conn) (rejected []drainmark.DeadLetter, err error) {
-		for _, run := range runs {
-			first, last := max(1, min(run.First, math.MaxInt64)), min(run.Last, math.MaxInt64)
-			err := c.each(ctx, findRejected, []any{partition, run.Producer[:], first, last, max(each, 0)}, func(row []driver.Value) error {
+		for _, span := range spans {
+			first, last := max(1, min(span.First, math.MaxInt64)), min(span.Last, math.MaxInt64)
+			err := c.each(ctx, findRejected, []any{partition, span.Producer[:], first, last, max(each, 0)}, func(row []driver.Value) error {
 				rejected = append(rejected, scanHead(row))
 				return nil
 			})
 			if err != nil {
-				return nil, fmt.Errorf("run %s: %w", run, err)
+				return nil, fmt.Errorf("run %s: %w", span, err)
 			}
 		}
 		return rejected, nil

@@ -28,7 +28,7 @@ func beLimited(path string) error {
 	if err != nil {
 		return err
 	}
-	p, err := s.Claim(ctx, store.Claim{Partition: 1, Owner: "child", Epoch: uint64(time.Now().UnixNano())}, time.Hour)
+	p, err := s.Claim(ctx, store.Claim{Partition: 1, Owner: "child", Token: uint64(time.Now().UnixNano())}, time.Hour)
 	if err != nil {
 		return err
 	}

@@ -21,12 +21,12 @@ type lockWatch struct {
 	since time.Time // when the lock was met first, zero while there is none
 }
 
-func newLockWatch(path string, log *slog.Logger) *lockWatch {
-	if log == nil {
-		log = slog.New(slog.DiscardHandler)
+func newLockWatch(path string, logger *slog.Logger) *lockWatch {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
 	}
 	const waiting = "another process has the database file locked; waiting for it"
-	return &lockWatch{path: path, lines: loglimit.New(log, slog.LevelWarn, waiting)}
+	return &lockWatch{path: path, lines: loglimit.New(logger, slog.LevelWarn, waiting)}
 }
 
 // note notes whether an attempt has met a lock.

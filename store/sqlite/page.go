@@ -22,7 +22,7 @@ func readPage(ctx context.Context, c *conn, log string, after uint64, limit int)
 		return page, fmt.Errorf("log %q: %w", log, store.ErrNotFound)
 	}
 	page.Log.LastPosition, page.Log.ClearedThrough = number(row[1]), number(row[2])
-	page.Version = drainmark.Version{Epoch: number(row[4]), Revision: number(row[5])}
+	page.Version = drainmark.Version{Token: number(row[4]), Revision: number(row[5])}
 	id, partition := integer(row[0]), int(integer(row[3]))
 	after = max(after, page.Log.ClearedThrough)
 	if after >= page.Log.LastPosition || limit < 1 {
@@ -62,7 +62,7 @@ func readMessages(ctx context.Context, c *conn, after int64, limit, partition in
 	if err != nil {
 		return nil, err
 	}
-	if len(messages) < limit && !full { // the log would seem to have a hole, or to be shorter than it is
+	if len(messages) < limit && !full { // the log would seem to have a gap, or to be shorter than it is
 		return nil, store.Misconfigured("the message at position %d is gone from %s; bring back a copy of it",
 			(after+int64(len(messages))+1)&maxPosition, c.path)
 	}

@@ -96,7 +96,7 @@ func useEverything(t *testing.T, s *Store, r *Reader) {
 	}
 	_, err := s.Init(ctx, drainmark.Deployment{Partitions: 1})
 	must(err)
-	_, err = s.Claim(ctx, store.Claim{Owner: "owner", Epoch: 1}, time.Hour)
+	_, err = s.Claim(ctx, store.Claim{Owner: "owner", Token: 1}, time.Hour)
 	must(err)
 	record := &drainmark.Record{Log: "log", Key: "key", Body: []byte("x")}
 	letter := &drainmark.DeadLetter{ID: "letter"}
@@ -105,7 +105,7 @@ func useEverything(t *testing.T, s *Store, r *Reader) {
 	}
 	producers := map[drainmark.ProducerID]drainmark.ProducerProgress{{1}: {}}
 	for revision := range uint64(3) {
-		_, err = store.NewHolder(s, 1).Commit(ctx, store.Commit{Epoch: 1, Revision: revision, Operations: operations, Producers: producers})
+		_, err = store.NewHolder(s, 1).Commit(ctx, store.Commit{Token: 1, Revision: revision, Operations: operations, Producers: producers})
 		must(err)
 		operations = []store.Operation{{Kind: store.Append, Record: &drainmark.Record{Log: "log"}}}
 		if revision == 1 {
@@ -136,7 +136,7 @@ func useEverything(t *testing.T, s *Store, r *Reader) {
 	must(err)
 	_, err = r.DeadLetters(ctx, 0, 0, 1)
 	must(err)
-	_, err = r.Rejected(ctx, 0, []drainmark.Run{{First: 1, Last: 2}}, 1)
+	_, err = r.Rejected(ctx, 0, []drainmark.Span{{First: 1, Last: 2}}, 1)
 	must(err)
 	_, err = r.Deployment(ctx)
 	must(err)

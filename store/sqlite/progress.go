@@ -15,7 +15,7 @@ func readProgress(ctx context.Context, c *conn, partition int) (drainmark.Progre
 	if err != nil || row == nil {
 		return p, err
 	}
-	p.Version = drainmark.Version{Epoch: number(row[0]), Revision: number(row[1])}
+	p.Version = drainmark.Version{Token: number(row[0]), Revision: number(row[1])}
 	p.Cursor, p.Rejected, p.SetAside = drainmark.Cursor(text(row[2])), number(row[3]), number(row[4])
 	p.Clock = span(row[5])
 	p.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{}

@@ -277,7 +277,7 @@ func readWritten(ctx context.Context, c *conn, partition int, since uint64, limi
 	if err != nil || row == nil {
 		return w, err
 	}
-	w.Version = drainmark.Version{Epoch: number(row[0]), Revision: number(row[1])}
+	w.Version = drainmark.Version{Token: number(row[0]), Revision: number(row[1])}
 	if since >= w.Version.Revision {
 		return w, nil
 	}

@@ -93,7 +93,7 @@ const (
 var logLimit int64 = maxLogs
 
 // schema makes an empty file a store. Times are microseconds since the Unix epoch, or, where it says "clock", of the
-// partition's own time (drainmark.Progress). Epochs are 64 random bits, shown as signed numbers.
+// partition's own time (drainmark.Progress). Tokens are 64 random bits, shown as signed numbers.
 //
 // A message's key is its log's id and its position in one number: what a log gains stands together, a page is one scan
 // of neighbours, and an append goes to where the last one went.

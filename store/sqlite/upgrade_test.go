@@ -94,14 +94,14 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 	if p, err := r.Progress(ctx, 0); err != nil || p.SetAside != 5 || p.Clock != 0 || p.Next(drainmark.ProducerID{1}) != 8 {
 		t.Errorf("after the upgrade the progress is %+v (%v)", p, err)
 	}
-	commit := store.Commit{Epoch: 3, Revision: 5, Now: time.Now(), Operations: []store.Operation{
+	commit := store.Commit{Token: 3, Revision: 5, Now: time.Now(), Operations: []store.Operation{
 		{Kind: store.Append, Record: &drainmark.Record{Log: "new"}},
 	}}
 	if _, err := store.NewHolder(s, 1).Commit(ctx, commit); err != nil {
 		t.Fatal(err)
 	}
 	written, err := r.Written(ctx, 0, 5, 10)
-	if err != nil || !slices.Equal(written.Logs, []string{"new"}) || written.Version != (drainmark.Version{Epoch: 3, Revision: 6}) {
+	if err != nil || !slices.Equal(written.Logs, []string{"new"}) || written.Version != (drainmark.Version{Token: 3, Revision: 6}) {
 		t.Errorf("after the upgrade %+v was written to (%v)", written, err)
 	}
 	checkUpgradedLetters(t, r)

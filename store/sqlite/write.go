@@ -17,7 +17,7 @@ func (s *Store) Write(ctx context.Context, w store.Write) error {
 	})
 }
 
-// writing is a write on its way into the tables. The checks that can fence or refuse it come first, and only read. So
+// writing is a write on its way into the tables. The checks that can marker or refuse it come first, and only read. So
 // others in the same transaction go on.
 type writing struct {
 	conn      *conn
@@ -57,7 +57,7 @@ func (t *writing) checkFence() error {
 	if err != nil {
 		return fmt.Errorf("reading the claim: %w", err)
 	}
-	if row == nil || text(row[0]) == "" || number(row[1]) != t.w.Epoch || number(row[2]) != t.w.Revision {
+	if row == nil || text(row[0]) == "" || number(row[1]) != t.w.Token || number(row[2]) != t.w.Revision {
 		return store.ErrFenced
 	}
 	return nil

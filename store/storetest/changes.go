@@ -26,7 +26,7 @@ var aboutChanges = []promise{
 		claim := newClaim(0, "another")
 		_, err := w.openStore().Claim(w.ctx, claim, longLease)
 		w.must("claiming", err)
-		w.signalled(signals, func() bool { return w.progressOf(0).Epoch == claim.Epoch })
+		w.signalled(signals, func() bool { return w.progressOf(0).Token == claim.Token })
 	}},
 
 	{"every watcher of every reader is signalled", func(w *world) {

@@ -34,7 +34,7 @@ var aboutClaims = []promise{
 
 	{"a free partition can be claimed and begins with an empty progress", func(w *world) {
 		s := w.hold(2)
-		w.sameProgress(s.progress, drainmark.Progress{Version: drainmark.Version{Epoch: s.claim.Epoch}})
+		w.sameProgress(s.progress, drainmark.Progress{Version: drainmark.Version{Token: s.claim.Token}})
 		w.equal("the partition of the progress", s.progress.Partition, 2)
 	}},
 
@@ -67,7 +67,7 @@ var aboutClaims = []promise{
 		first.commit(w.append(log, "one"))
 		second := w.holdAs(newClaim(1, first.claim.Owner))
 		want := first.progress
-		want.Epoch = second.claim.Epoch
+		want.Token = second.claim.Token
 		w.sameProgress(second.progress, want)
 		second.commit(w.append(log, "two"))
 		w.holds(log, 0, "one", "two")

@@ -303,7 +303,7 @@ var aboutCommits = []promise{
 			refused.next(w.append(logs[1], "never"), w.keyed(logs[1], "key", "two")),
 			fenced.next(w.append(logs[2], "never")),
 		}
-		bad[1].Epoch++
+		bad[1].Token++
 		failed, done := make(chan struct{}), make(chan struct{})
 		w.atOnce(1+len(bad), func(i int) error {
 			if i > 0 {

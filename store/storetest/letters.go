@@ -30,7 +30,7 @@ var aboutLetters = []promise{
 		}
 		s.commit(store.Operation{Kind: store.SetAside, Letter: &letter})
 		w.sameLetter(w.letters(0, 0, 10)[0].DeadLetter, letter)
-		anybody := drainmark.Run{Partition: 0, Producer: drainmark.ProducerID{}, First: 1, Last: 1 << 40}
+		anybody := drainmark.Span{Partition: 0, Producer: drainmark.ProducerID{}, First: 1, Last: 1 << 40}
 		w.equal("what is rejected by a letter without marks", w.rejected(0, anybody), nil)
 	}},
 
@@ -102,7 +102,7 @@ var aboutLetters = []promise{
 		for _, found := range w.find(0, "b") {
 			w.equal("whether it is discarded", found.Discarded, true)
 		}
-		w.equal("who is rejected", w.rejected(0, run(0, 1, 1), run(0, 2, 2), run(0, 3, 3)), []string{"a", "b", "c"})
+		w.equal("who is rejected", w.rejected(0, span(0, 1, 1), span(0, 2, 2), span(0, 3, 3)), []string{"a", "b", "c"})
 	}},
 
 	{"a restored record is no dead letter any more", func(w *world) {
@@ -110,7 +110,7 @@ var aboutLetters = []promise{
 		s.commit(setAside(0, "a", 1), setAside(0, "b", 2))
 		s.commit(restore("a"))
 		w.equal("the list", w.letterIDs(0), []string{"b"})
-		w.equal("who is rejected", w.rejected(0, run(0, 1, 2)), []string{"b"})
+		w.equal("who is rejected", w.rejected(0, span(0, 1, 2)), []string{"b"})
 		w.noLetter(0, "a")
 	}},
 
@@ -161,18 +161,18 @@ var aboutLetters = []promise{
 			{1, 4, nil}, {5, 5, []string{"5"}}, {1, 5, []string{"5"}}, {6, 9, nil}, {9, 10, []string{"10 to 19"}},
 			{12, 13, []string{"10 to 19"}}, {19, 25, []string{"10 to 19"}}, {20, 29, nil}, {31, 1 << 40, nil},
 		} {
-			w.equal(fmt.Sprintf("what is rejected of %d to %d", c.first, c.last), w.rejected(0, run(0, c.first, c.last)), c.want)
+			w.equal(fmt.Sprintf("what is rejected of %d to %d", c.first, c.last), w.rejected(0, span(0, c.first, c.last)), c.want)
 		}
-		stranger := drainmark.Run{Partition: 0, Producer: drainmark.ProducerID{77}, First: 1, Last: 100}
+		stranger := drainmark.Span{Partition: 0, Producer: drainmark.ProducerID{77}, First: 1, Last: 100}
 		w.equal("what is rejected of another producer", w.rejected(0, stranger), nil)
-		w.equal("what is rejected of another partition", w.rejected(1, run(1, 1, 100)), nil)
+		w.equal("what is rejected of another partition", w.rejected(1, span(1, 1, 100)), nil)
 	}},
 
 	{"a letter of many marks is found among those of its single marks", func(w *world) {
 		s := w.hold(0)
 		s.commit(setAside(0, "5", 5), setAside(0, "1 to 10", 1, 10), setAside(0, "7", 7))
-		w.equal("what is rejected of 2 to 3", w.rejected(0, run(0, 2, 3)), []string{"1 to 10"})
-		w.equal("what is rejected of 8 to 20", w.rejected(0, run(0, 8, 20)), []string{"1 to 10"})
+		w.equal("what is rejected of 2 to 3", w.rejected(0, span(0, 2, 3)), []string{"1 to 10"})
+		w.equal("what is rejected of 8 to 20", w.rejected(0, span(0, 8, 20)), []string{"1 to 10"})
 	}},
 
 	{"all that is rejected of a run is found, up to a limit", func(w *world) {
@@ -188,7 +188,7 @@ var aboutLetters = []promise{
 		}
 		s.commit(append(operations, setAside(0, "spans 90 to 99", 90, 99), setAside(0, "spans 120 to 121", 120, 121),
 			setAside(0, "spans 190 to 210", 190, 210), setAside(0, "spans 80 to 98", 80, 98))...)
-		letters, err := w.reader.Rejected(w.ctx, 0, []drainmark.Run{run(0, 99, 200), run(0, 400, 500), run(0, 1, 1)}, 1000)
+		letters, err := w.reader.Rejected(w.ctx, 0, []drainmark.Span{span(0, 99, 200), span(0, 400, 500), span(0, 1, 1)}, 1000)
 		w.must("asking what is rejected", err)
 		w.equal("how many are found", len(letters), len(want)+1)
 		w.equal("what is found of the last run", letters[len(want)].ID, "single 1")
@@ -197,7 +197,7 @@ var aboutLetters = []promise{
 			got[letter.ID] = true
 		}
 		w.equal("what is found of the first run", got, want)
-		letters, err = w.reader.Rejected(w.ctx, 0, []drainmark.Run{run(0, 1, 90), run(0, 120, 300)}, 70)
+		letters, err = w.reader.Rejected(w.ctx, 0, []drainmark.Span{span(0, 1, 90), span(0, 120, 300)}, 70)
 		w.must("asking what is rejected", err)
 		w.equal("how many are found with a limit of 70 for each run", len(letters), 140)
 	}},
@@ -205,13 +205,13 @@ var aboutLetters = []promise{
 	{"what is rejected of several runs comes in their order, one at most for each, without its payload", func(w *world) {
 		s := w.hold(0)
 		s.commit(setAside(0, "1", 1), setAside(0, "2", 2), setAside(0, "9", 9))
-		asked := []drainmark.Run{run(0, 9, 12), run(0, 3, 8), run(0, 1, 1), run(0, 2, 2)}
+		asked := []drainmark.Span{span(0, 9, 12), span(0, 3, 8), span(0, 1, 1), span(0, 2, 2)}
 		w.equal("what is rejected", w.rejected(0, asked...), []string{"9", "1", "2"})
-		w.equal("what is rejected of one run with two", len(w.rejected(0, run(0, 1, 2))), 1)
+		w.equal("what is rejected of one run with two", len(w.rejected(0, span(0, 1, 2))), 1)
 		letters, err := w.reader.Rejected(w.ctx, 0, asked[:1], 1)
 		w.must("asking what is rejected", err)
 		w.equal("its reason", letters[0].Reason, "reason of 9")
-		w.equal("its run", letters[0].Run, run(0, 9, 9))
+		w.equal("its run", letters[0].Span, span(0, 9, 9))
 		w.equal("its payload", letters[0].Payload, []byte(nil))
 	}},
 }
@@ -219,16 +219,16 @@ var aboutLetters = []promise{
 // letterProducer is whose records the suite sets aside.
 var letterProducer = drainmark.ProducerID{0xab, 15: 0xcd}
 
-func run(partition int, first, last uint64) drainmark.Run {
-	return drainmark.Run{Partition: partition, Producer: letterProducer, First: first, Last: last}
+func span(partition int, first, last uint64) drainmark.Span {
+	return drainmark.Span{Partition: partition, Producer: letterProducer, First: first, Last: last}
 }
 
 // setAside sets aside the marks first to last, or just first.
 func setAside(partition int, id string, first uint64, last ...uint64) store.Operation {
-	r := run(partition, first, slices.Max(append(last, first)))
+	r := span(partition, first, slices.Max(append(last, first)))
 	at := time.Date(2020, 3, 4, 5, 6, 7, 891011000, time.UTC)
 	return store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
-		ID: id, Run: r, Log: "some-log", Reason: "reason of " + id, SetAsideAt: at, Attempts: 3,
+		ID: id, Span: r, Log: "some-log", Reason: "reason of " + id, SetAsideAt: at, Attempts: 3,
 		AcceptedAt: at.Add(-time.Minute), Payload: []byte("payload of " + id),
 	}}
 }
@@ -294,9 +294,9 @@ func (w *world) noLetter(partition int, id string) {
 }
 
 // rejected returns the IDs of what Rejected returns.
-func (w *world) rejected(partition int, runs ...drainmark.Run) []string {
+func (w *world) rejected(partition int, spans ...drainmark.Span) []string {
 	w.Helper()
-	letters, err := w.reader.Rejected(w.ctx, partition, runs, 1)
+	letters, err := w.reader.Rejected(w.ctx, partition, spans, 1)
 	w.must("asking what is rejected", err)
 	var ids []string
 	for _, letter := range letters {

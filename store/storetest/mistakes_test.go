@@ -140,8 +140,8 @@ var wrongLetters = []mistake{
 	}), []string{"a discarded dead letter is not listed, and is found by those who ask for it"}},
 
 	{"a discarded dead letter rejects nobody", onReader(func(d *database, b *brokenReader) {
-		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-			letters, err := b.Reader.Rejected(ctx, p, runs, each)
+		b.rejected = func(ctx context.Context, p int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+			letters, err := b.Reader.Rejected(ctx, p, spans, each)
 			return slices.DeleteFunc(letters, func(l drainmark.DeadLetter) bool { return l.Discarded }), err
 		}
 	}), []string{"a discarded dead letter is not listed, and is found by those who ask for it"}},
@@ -182,31 +182,31 @@ var wrongLetters = []mistake{
 	}), []string{"an ordinal is never given twice"}},
 
 	{"a run is rejected for its first mark only", onReader(func(d *database, b *brokenReader) {
-		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-			runs = slices.Clone(runs)
-			for i := range runs {
-				runs[i].Last = runs[i].First
+		b.rejected = func(ctx context.Context, p int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+			spans = slices.Clone(spans)
+			for i := range spans {
+				spans[i].Last = spans[i].First
 			}
-			return b.Reader.Rejected(ctx, p, runs, each)
+			return b.Reader.Rejected(ctx, p, spans, each)
 		}
 	}), []string{"a run is rejected if any of its marks was set aside"}},
 
 	{"one letter is found for each run", onReader(func(d *database, b *brokenReader) {
-		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-			return b.Reader.Rejected(ctx, p, runs, 1)
+		b.rejected = func(ctx context.Context, p int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+			return b.Reader.Rejected(ctx, p, spans, 1)
 		}
 	}), []string{"all that is rejected of a run is found, up to a limit"}},
 
 	{"a dead letter counts for its last mark only", onLetters(func(l *drainmark.DeadLetter) {
-		l.Run.First = l.Run.Last
+		l.Span.First = l.Span.Last
 	}), []string{
 		"a run is rejected if any of its marks was set aside", "a letter of many marks is found among those of its single marks",
 		"a dead letter is found whole",
 	}},
 
 	{"what is rejected comes in any order", onReader(func(d *database, b *brokenReader) {
-		b.rejected = func(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-			letters, err := b.Reader.Rejected(ctx, p, runs, each)
+		b.rejected = func(ctx context.Context, p int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+			letters, err := b.Reader.Rejected(ctx, p, spans, each)
 			slices.SortFunc(letters, func(a, b drainmark.DeadLetter) int { return strings.Compare(a.ID, b.ID) })
 			return letters, err
 		}
@@ -244,9 +244,9 @@ var wrongSweeps = []mistake{
 			return b.Store.Write(ctx, w)
 		}
 		b.sweep = func(ctx context.Context, s store.Sweep) (bool, error) {
-			if p := current(d, s.Partition); newest > s.Keys && p.Epoch != 0 {
+			if p := current(d, s.Partition); newest > s.Keys && p.Token != 0 {
 				w := store.Write{
-					Partition: s.Partition, Epoch: p.Epoch, Revision: p.Revision, Cursor: p.Cursor, Rejected: p.Rejected, Clock: clock + newest,
+					Partition: s.Partition, Token: p.Token, Revision: p.Revision, Cursor: p.Cursor, Rejected: p.Rejected, Clock: clock + newest,
 				}
 				if err := b.Store.Write(ctx, w); err != nil {
 					return false, err

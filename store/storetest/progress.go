@@ -32,7 +32,7 @@ var aboutProgress = []promise{
 		w.sameProgress(w.progressOf(2), s.progress)
 		again, err := w.store.Claim(w.ctx, newClaim(2, s.claim.Owner), longLease)
 		w.must("claiming", err)
-		s.progress.Epoch = again.Epoch
+		s.progress.Token = again.Token
 		w.sameProgress(again, s.progress)
 	}},
 
@@ -82,7 +82,7 @@ var aboutProgress = []promise{
 		first.commit()
 		second := w.holdAs(newClaim(0, first.claim.Owner))
 		w.eventually("the reader shows the new epoch", func() bool {
-			return w.progressOf(0).Epoch == second.claim.Epoch
+			return w.progressOf(0).Token == second.claim.Token
 		})
 		w.sameProgress(w.progressOf(0), second.progress)
 	}},

@@ -116,7 +116,7 @@ var wrongClaims = []mistake{
 			group, _ := b.Store.Heartbeat(ctx, "asking", time.Nanosecond)
 			for _, held := range group.Claims {
 				if held.Partition == c.Partition && held.Owner == c.Owner {
-					c.Epoch = held.Epoch
+					c.Token = held.Token
 				}
 			}
 			return b.Store.Claim(ctx, c, ttl)
@@ -130,7 +130,7 @@ var wrongClaims = []mistake{
 	{"a claim does not say the progress", onStore(func(d *database, b *brokenStore) {
 		b.claim = func(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
 			p, err := b.Store.Claim(ctx, c, ttl)
-			return drainmark.Progress{Partition: p.Partition, Version: drainmark.Version{Epoch: p.Epoch}}, err
+			return drainmark.Progress{Partition: p.Partition, Version: drainmark.Version{Token: p.Token}}, err
 		}
 	}), []string{"the owner who claims again gets a new epoch and goes on from its progress", "the progress comes back as it was committed"}},
 
@@ -262,9 +262,9 @@ var wrongClaims = []mistake{
 	{"the reader shows the epochs of commits only", onReader(func(d *database, b *brokenReader) {
 		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
 			p, err := b.Reader.Progress(ctx, partition)
-			epoch, _ := d.note(fmt.Sprint(partition, p.Revision), fmt.Sprint(p.Epoch))
-			if epoch != "" {
-				fmt.Sscan(epoch, &p.Epoch)
+			token, _ := d.note(fmt.Sprint(partition, p.Revision), fmt.Sprint(p.Token))
+			if token != "" {
+				fmt.Sscan(token, &p.Token)
 			}
 			return p, err
 		}
@@ -273,7 +273,7 @@ var wrongClaims = []mistake{
 
 var wrongCommits = []mistake{
 	{"a commit does not check the epoch", onWrite(func(d *database, w *store.Write) {
-		w.Epoch = current(d, w.Partition).Epoch
+		w.Token = current(d, w.Partition).Token
 	}), []string{
 		"a commit under an old epoch is fenced and changes nothing",
 		"a fenced and a refused commit do not hurt those of other partitions",
@@ -284,8 +284,8 @@ var wrongCommits = []mistake{
 			err := b.Store.Write(ctx, w)
 			if errors.Is(err, store.ErrFenced) {
 				before := current(d, w.Partition)
-				if before.Revision == w.Revision && (before.Epoch == 0 || before.Epoch == w.Epoch) {
-					b.Store.Claim(ctx, store.Claim{Partition: w.Partition, Owner: "anybody", Epoch: w.Epoch}, time.Hour)
+				if before.Revision == w.Revision && (before.Token == 0 || before.Token == w.Token) {
+					b.Store.Claim(ctx, store.Claim{Partition: w.Partition, Owner: "anybody", Token: w.Token}, time.Hour)
 					return b.Store.Write(ctx, w)
 				}
 			}
@@ -367,7 +367,7 @@ var wrongCommits = []mistake{
 		b.find = func(ctx context.Context, partition int, w store.Want) (store.Found, error) {
 			p := current(d, partition)
 			made := store.Write{
-				Partition: partition, Epoch: p.Epoch, Revision: p.Revision, Cursor: p.Cursor, Rejected: p.Rejected, Clock: p.Clock,
+				Partition: partition, Token: p.Token, Revision: p.Revision, Cursor: p.Cursor, Rejected: p.Rejected, Clock: p.Clock,
 			}
 			found, err := b.Store.Find(ctx, partition, w)
 			for _, l := range w.Logs {

@@ -30,7 +30,7 @@ var aboutSweeping = []promise{
 		w.holds(log, 1, "two", "three")
 		w.equal("how many were dropped for their key", s.commit(w.keyed(log, "key", "three")).KeyDuplicates, 1)
 		w.equal("the dead letters", w.letterIDs(0), []string{"open"})
-		w.equal("who is rejected", w.rejected(0, run(0, 1, 1), run(0, 2, 2)), []string{"open", "discarded"})
+		w.equal("who is rejected", w.rejected(0, span(0, 1, 1), span(0, 2, 2)), []string{"open", "discarded"})
 	}},
 
 	{"sweeping goes by the partition's clock and by no other", func(w *world) {
@@ -90,7 +90,7 @@ var aboutSweeping = []promise{
 		w.sweep(store.Sweep{Partition: 0, Keys: time.Hour, Producers: time.Hour})
 		w.sameProgress(w.progressOf(1), s.progress)
 		w.equal("how many were dropped for their key", s.commit(w.keyed(log, "key", "one")).KeyDuplicates, 1)
-		w.equal("who is rejected", w.rejected(1, run(1, 1, 1)), []string{"discarded"})
+		w.equal("who is rejected", w.rejected(1, span(1, 1, 1)), []string{"discarded"})
 	}},
 
 	{"keys that are older than the sweep says are forgotten", func(w *world) {
@@ -207,7 +207,7 @@ func (w *world) silent(partition int, age time.Duration) []drainmark.ProducerID 
 
 // of sets the producer of the record that an operation sets aside.
 func of(p drainmark.ProducerID, op store.Operation) store.Operation {
-	op.Letter.Run.Producer = p
+	op.Letter.Span.Producer = p
 	return op
 }
 

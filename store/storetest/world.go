@@ -88,12 +88,12 @@ func (w *world) logIn(partition int) string {
 	}
 }
 
-// epochs are never used twice.
-var epochs atomic.Uint64
+// lease tokens are never used twice.
+var tokens atomic.Uint64
 
 func newClaim(partition int, owner string) store.Claim {
-	// The highest bit is set because a real epoch is any 64 bits.
-	return store.Claim{Partition: partition, Owner: owner, Epoch: 1<<63 | epochs.Add(1)}
+	// The highest bit is set because a real lease token is any 64 bits.
+	return store.Claim{Partition: partition, Owner: owner, Token: 1<<63 | tokens.Add(1)}
 }
 
 // session is a consumer's hold on a partition: it commits as a consumer does.
@@ -107,14 +107,14 @@ type session struct {
 // hold claims a partition for an owner of its own.
 func (w *world) hold(partition int) *session {
 	w.Helper()
-	return w.holdAs(newClaim(partition, fmt.Sprintf("owner-%d", epochs.Add(1))))
+	return w.holdAs(newClaim(partition, fmt.Sprintf("owner-%d", tokens.Add(1))))
 }
 
 func (w *world) holdAs(claim store.Claim) *session {
 	w.Helper()
 	progress, err := w.store.Claim(w.ctx, claim, longLease)
 	w.must("claiming", err)
-	w.equal("the epoch of the progress that Claim returns", progress.Epoch, claim.Epoch)
+	w.equal("the epoch of the progress that Claim returns", progress.Token, claim.Token)
 	return &session{world: w, claim: claim, progress: progress, producer: drainmark.NewProducerID()}
 }
 
@@ -123,7 +123,7 @@ func (w *world) holdAs(claim store.Claim) *session {
 func (s *session) next(operations ...store.Operation) store.Commit {
 	sequence := s.progress.Next(s.producer)
 	c := store.Commit{
-		Partition: s.claim.Partition, Epoch: s.claim.Epoch, Revision: s.progress.Revision, Now: s.now, Clock: s.clock,
+		Partition: s.claim.Partition, Token: s.claim.Token, Revision: s.progress.Revision, Now: s.now, Clock: s.clock,
 		Operations: operations, Rejected: s.progress.Rejected,
 		Cursor: drainmark.Cursor("cursor-" + strconv.FormatUint(s.progress.Revision+1, 10)),
 	}
@@ -168,9 +168,9 @@ func (s *session) refused(operations ...store.Operation) *store.Refused {
 	return refused
 }
 
-// commitTo commits as a holder does that takes what it was told for the newest: it is the adapter that has to fence.
+// commitTo commits as a holder does that takes what it was told for the newest: it is the adapter that has to marker.
 func (w *world) commitTo(ctx context.Context, s store.Store, c store.Commit) (store.Committed, error) {
-	version := drainmark.Version{Epoch: c.Epoch, Revision: c.Revision}
+	version := drainmark.Version{Token: c.Token, Revision: c.Revision}
 	return store.NewHolder(believing{s, version}, partitions).Commit(ctx, c)
 }
 

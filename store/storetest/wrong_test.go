@@ -127,7 +127,7 @@ type brokenReader struct {
 	messages func(context.Context, string, uint64, int) (store.Page, error)
 	logs     func(context.Context, string, int) ([]drainmark.LogInfo, error)
 	written  func(context.Context, int, uint64, int) (store.Written, error)
-	rejected func(context.Context, int, []drainmark.Run, int) ([]drainmark.DeadLetter, error)
+	rejected func(context.Context, int, []drainmark.Span, int) ([]drainmark.DeadLetter, error)
 	letters  func(context.Context, int, uint64, int) ([]store.DeadLetter, error)
 	changes  func(context.Context) (<-chan struct{}, error)
 	close    func() error
@@ -153,8 +153,8 @@ func (b *brokenReader) Written(ctx context.Context, p int, since uint64, limit i
 	return b.written(ctx, p, since, limit)
 }
 
-func (b *brokenReader) Rejected(ctx context.Context, p int, runs []drainmark.Run, each int) ([]drainmark.DeadLetter, error) {
-	return b.rejected(ctx, p, runs, each)
+func (b *brokenReader) Rejected(ctx context.Context, p int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+	return b.rejected(ctx, p, spans, each)
 }
 
 func (b *brokenReader) DeadLetters(ctx context.Context, p int, after uint64, limit int) ([]store.DeadLetter, error) {
