@@ -89,9 +89,6 @@ var stores = map[string]func(ctx context.Context, url string, s storeSettings) (
 }
 
 func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, error) {
-	if s.waitReplicas > 0 {
-		return nil, badSetting("store-wait-replicas", s.waitReplicas, "SQLite has no replicas")
-	}
 	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Now: wallClock(), Logger: s.logger})
 }
 

@@ -323,7 +323,7 @@ func (c *backendCommand) registry(r *role) openRegistry {
 func (c *consumerCommand) Run(a *app) error {
 	c.Broker, c.Store = strings.TrimSpace(c.Broker), strings.TrimSpace(c.Store) // see backendCommand
 	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(),
-		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes), checkWait(c.Wait))
+		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes), checkWait(c.Wait, c.Store))
 	if err != nil {
 		return err
 	}
@@ -400,9 +400,12 @@ func await[S any](r *role, whom string, ask func(context.Context) (S, error)) (S
 	}
 }
 
-func checkWait(n int) error {
+func checkWait(n int, store string) error {
 	if n < 0 {
 		return badSetting("store-wait-replicas", n, "it must be 0 or more")
+	}
+	if n > 0 && strings.HasPrefix(store, "sqlite:") {
+		return badSetting("store-wait-replicas", n, "SQLite has no replicas")
 	}
 	return nil
 }
