@@ -31,14 +31,14 @@ quick: fmt ## run vet and the tests that run anywhere, in a minute or so
 	$(GO) test $$($(GO) list ./... | grep -Ev '/(rabbitmq|redis|servers|e2e|naive|planted|simulation)$$|/cmd/')
 
 test: needs ## run all tests with the race detector, and each fuzz target for a while
-	$(GO) test -race -p 2 -timeout 14m $$($(GO) list ./... | grep -v /internal/e2e)
+	$(GO) test -race -p 2 -timeout 14m $$($(GO) list ./... | grep -v /test/e2e)
 	$(GO) test -race -tags planted -run 'Planted|UnknownFault' ./cmd/drainmark
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory fuzz
 
 # Whole deployments, with all their servers: nothing else must run beside them on a small machine.
 e2e: needs ## run the tests of whole deployments of real processes
-	$(GO) test -race -timeout 15m -parallel 3 ./internal/e2e/...
+	$(GO) test -race -timeout 15m -parallel 3 ./test/e2e/...
 
 # A C compiler for the race detector, and the servers that the tests start.
 needs:
@@ -52,7 +52,7 @@ fmt:
 vet:
 	$(GO) vet ./...
 	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq
-	$(GO) vet -tags campaign,screenshots ./internal/e2e
+	$(GO) vet -tags campaign,screenshots ./test/e2e
 	$(GO) vet -tags planted ./cmd/drainmark
 	$(GO) mod verify
 
@@ -69,7 +69,7 @@ fuzz: ## run each fuzz target for FUZZTIME (3000x: so many inputs; 10m for a tim
 	done
 
 simulate: ## play SCHEDULES schedules of the simulation (2000), and look for all planted faults
-	$(GO) test ./internal/simulation -run 'TestSchedules|TestFindsBugs' -rare -timeout 0 -schedules $(SCHEDULES) -seed $${SEED:-1}
+	$(GO) test ./test/simulation -run 'TestSchedules|TestFindsBugs' -rare -timeout 0 -schedules $(SCHEDULES) -seed $${SEED:-1}
 
 cluster: ## run the tests on a NATS cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run Cluster -timeout 30m -v ./broker/jetstream
@@ -80,7 +80,7 @@ rabbitcluster: ## run the tests on a RabbitMQ cluster of three: some minutes, an
 # LASTS, BROKER (rabbitmq or nats), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
 # takes root) and REPORT (a folder that does not exist yet) can be set.
 campaign: needs ## break a whole deployment on plans for LASTS (30m) while verify checks it
-	$(GO) test -tags campaign -run '^TestCampaign$$' -count=1 -timeout 0 -v ./internal/e2e -campaign $(LASTS) \
+	$(GO) test -tags campaign -run '^TestCampaign$$' -count=1 -timeout 0 -v ./test/e2e -campaign $(LASTS) \
 		-campaign-broker $(BROKER) -campaign-rate $(RATE) -campaign-dir "$(REPORT)" \
 		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true)
 
@@ -88,7 +88,7 @@ rolling: ## restart each role in turn, eight times, under 100 clients, and count
 	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -crowd 100 -count=1 -timeout 30m -v ./cmd/drainmark
 
 screenshots: needs ## take the pictures of the web pages in docs/screenshots
-	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./internal/e2e -screenshots '$(CURDIR)/docs/screenshots'
+	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./test/e2e -screenshots '$(CURDIR)/docs/screenshots'
 
 bench: ## print the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...

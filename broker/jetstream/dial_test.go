@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // refusal is a server, or what stands in its place, and what Open must say about it.

@@ -10,7 +10,7 @@ import (
 	natsjs "github.com/nats-io/nats.go/jetstream"
 
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func TestAStreamWithOtherSettingsIsRefusedAndSaysWhatToDo(t *testing.T) {

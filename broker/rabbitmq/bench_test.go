@@ -10,7 +10,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // recordBatch makes a batch of n records with bodies of 200 bytes.

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // hosts is a URL with several members. The first member is named first.

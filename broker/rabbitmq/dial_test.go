@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // peer answers every connection to an address of its own, and returns the address.

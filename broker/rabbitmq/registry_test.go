@@ -8,7 +8,7 @@ import (
 
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // connectTo opens registries as processes do.

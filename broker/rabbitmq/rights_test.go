@@ -12,7 +12,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // right lets somebody configure, write or read what a pattern matches.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func othersGoOn(t *testing.T, server *servers.RabbitMQ) {

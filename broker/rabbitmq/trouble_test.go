@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // troubleCases have what the adapter must get out of by itself, or say plainly.

@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store/sqlite"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // unprivileged starts a process that file permissions hold for, whoever runs the tests.

@@ -13,8 +13,8 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/planted"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/test/planted"
 )
 
 // plantedNote is what the version says of a program that is built like this.

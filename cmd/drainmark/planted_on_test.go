@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/drainmark/drainmark/internal/planted"
+	"github.com/drainmark/drainmark/test/planted"
 )
 
 func TestVersionSaysThatItIsPlanted(t *testing.T) {

@@ -14,8 +14,8 @@ func TestOnlyTaggedBuildsCanBreakPromises(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v: %s", err, out)
 		}
-		if has := strings.Contains(string(out), "/internal/planted\n"); has != want {
-			t.Errorf("with the tags %q, that the program depends on internal/planted is %v", tags, has)
+		if has := strings.Contains(string(out), "/test/planted\n"); has != want {
+			t.Errorf("with the tags %q, that the program depends on test/planted is %v", tags, has)
 		}
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // refusing are servers that refuse clients with wrong settings.

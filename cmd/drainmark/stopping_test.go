@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // awaitEnd waits until a process that has been told to stop has ended in order.

@@ -11,8 +11,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // bareScript does what a commit does to a stream, and nothing else: as many XADDs with the same data.

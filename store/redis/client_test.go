@@ -10,8 +10,8 @@ import (
 	goredis "github.com/redis/go-redis/v9"
 	"go.uber.org/goleak"
 
-	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func ping(ctx context.Context, c conn) (reply, error) { return c.do(ctx, "PING") }

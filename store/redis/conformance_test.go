@@ -9,9 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/store/storetest"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // appUser and readUser are who the tests are: users with just the permissions that the package's documentation asks for.

@@ -12,8 +12,8 @@ import (
 
 	goredis "github.com/redis/go-redis/v9"
 
-	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // sentinelURL returns the URL with which the tests' user goes through the Sentinels.

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // plainServer returns the address of a server that answers without TLS. Redis itself waits for more of what it takes for

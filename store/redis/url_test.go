@@ -7,8 +7,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func TestParseURL(t *testing.T) {

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/internal/servers"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/store/redis"
 	"github.com/drainmark/drainmark/store/sqlite"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // replaced lets a consumer commit what it holds although it was replaced, after its successor has committed the same.

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func testAway(t *testing.T, b *browser) {

@@ -12,8 +12,8 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
-	"github.com/drainmark/drainmark/internal/planted"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/test/planted"
 )
 
 // Bug is a fault planted in the system itself, which the simulation must find.

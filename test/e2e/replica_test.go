@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 	"github.com/drainmark/drainmark/verify"
 )
 

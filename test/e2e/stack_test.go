@@ -3,7 +3,7 @@ package e2e
 import (
 	"testing"
 
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // stack is the servers of a usual deployment: RabbitMQ, a Redis master, and its replicas.

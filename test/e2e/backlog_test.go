@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // wire is a way to a server, which can be disturbed, and asked whether anything comes through.

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // proxy is a wire between a client and a server, which can be cut, and can be so slow that nothing arrives.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 	"github.com/redis/go-redis/v9"
 )
 

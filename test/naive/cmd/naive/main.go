@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/drainmark/drainmark/internal/naive"
+	"github.com/drainmark/drainmark/test/naive"
 )
 
 func main() {

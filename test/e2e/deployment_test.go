@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark/internal/servers"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // setup is what a deployment is made of.

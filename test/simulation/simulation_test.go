@@ -39,7 +39,7 @@ func TestSchedules(t *testing.T) {
 			t.Parallel()
 			for seed := *firstSeed + n; seed < *firstSeed+uint64(*schedules); seed += workers {
 				for _, v := range play(t, seed, Kind(*kind), NoBug) {
-					t.Errorf("%s\nreplay: go test ./internal/simulation -run TestSchedules -schedules 1 -logged -kind %q -seed %d", v, *kind, seed)
+					t.Errorf("%s\nreplay: go test ./test/simulation -run TestSchedules -schedules 1 -logged -kind %q -seed %d", v, *kind, seed)
 				}
 				if t.Failed() {
 					return
