@@ -76,7 +76,7 @@ func ParseMark(s string) (Mark, error) {
 	return m, nil
 }
 
-// Run is the marks First to Last (both included) of one producer in one partition.
+// Span is the marks First to Last (both included) of one producer in one partition.
 type Span struct {
 	Partition   int
 	Producer    ProducerID
@@ -95,7 +95,7 @@ func (r Span) String() string {
 // MarshalText has logs show the text, in every format.
 func (r Span) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
-// ParseSpan reads what Run.String wrote.
+// ParseSpan reads what Span.String wrote.
 func ParseSpan(s string) (Span, error) {
 	first, last, ok := strings.Cut(s, "..")
 	m, err := ParseMark(first)

@@ -72,7 +72,7 @@ type Batch struct {
 // Last returns the sequence of the last record.
 func (b *Batch) Last() uint64 { return b.First + uint64(len(b.Records)) - 1 }
 
-// Run returns the batch's marks.
+// Span returns the batch's marks.
 func (b *Batch) Span() Span {
 	return Span{Partition: b.Partition, Producer: b.Producer, First: b.First, Last: b.Last()}
 }

@@ -14,7 +14,7 @@ type Header struct {
 	First, Last uint64
 }
 
-// Run returns the batch's marks.
+// Span returns the batch's marks.
 func (h Header) Span() drainmark.Span {
 	return drainmark.Span{Partition: h.Partition, Producer: h.Producer, First: h.First, Last: h.Last}
 }
