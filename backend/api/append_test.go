@@ -110,7 +110,8 @@ func TestAppendRefuses(t *testing.T) {
 	t.Run("a message too large that does not say how large it is", func(t *testing.T) {
 		t.Parallel()
 		s := serve(t, accepts(func(string, []drainmark.Record) { t.Error("it was appended") }))
-		for _, more := range []int{0, 1, 200_000} {
+		// A client that goes on sending when it is answered is the test of httpserve, whose connections linger.
+		for _, more := range []int{0, 1} {
 			body := iotest.HalfReader(strings.NewReader(large + strings.Repeat("x", more)))
 			s.send(s.request("POST", messagesPath, body)).wantProblem(t, drainmark.KindTooLarge, "262144")
 		}
