@@ -21,8 +21,8 @@ func TestTheMasterIsDead(t *testing.T) {
 	o.addStack(s)
 	o.deploy(s.setup(2, 2))
 	dir := filepath.Join(t.TempDir(), "run")
-	r := o.verify(verify.Config{Duration: 45 * time.Second, Rate: 200, Dir: dir, Faults: fault.Plan{Settle: patience, Faults: []fault.Fault{{
-		Name: "no-master", At: 5 * time.Second, For: 30 * time.Second, Writes: true,
+	r := o.verify(verify.Config{Duration: 30 * time.Second, Rate: 100, Dir: dir, Faults: fault.Plan{Settle: patience, Faults: []fault.Fault{{
+		Name: "no-master", At: 5 * time.Second, For: 15 * time.Second, Writes: true,
 		Run: inTopology("kill -9 $(cat redis-master.pid)"), Heal: inTopology("./start redis-master"),
 	}}}})
 	held(t, r, 1000)

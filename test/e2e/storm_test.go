@@ -80,7 +80,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		strike{"backend", 10 * time.Second, time.Second}, strike{"consumer", 10 * time.Second, 1500 * time.Millisecond},
 		strike{"frontend", 25 * time.Second, time.Second}, strike{"broker", 40 * time.Second, 3 * time.Second},
 		strike{"redis-master", 20 * time.Second, 3 * time.Second}, strike{"redis-replica", 15 * time.Second, 2 * time.Second})
-	o.weather(storm, 2*time.Minute, 2000)
+	o.weather(storm, 90*time.Second, 1500)
 }
 
 // TestAPausedConsumer stops a consumer where it stands for longer than its lease, and lets it go on. The batches that
