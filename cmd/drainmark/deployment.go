@@ -174,7 +174,7 @@ func deploymentOf(ctx context.Context, s interface {
 
 // mayMake says, where a store would be a new file, whether one may be made: a start that is refused must not leave an empty
 // one, which would pass for a store that somebody has emptied. So the broker has to answer first, and must not know
-// another store. What is there already is judged when it has been opened.
+// another store. A store that is there already is judged when it has been opened.
 func (c founding) mayMake(r *role, url string, open openRegistry) error {
 	path, ok := strings.CutPrefix(url, "sqlite:")
 	absent := func() bool {

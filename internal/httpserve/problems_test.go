@@ -8,7 +8,7 @@ import (
 	"github.com/drainmark/drainmark/backend/api"
 )
 
-// What the server answers by itself has the types and titles of the API, which has a table of its own.
+// Answers of the server itself have the types and titles of the API, which has a table of its own.
 func TestRefusalsAreTheAPIsOwn(t *testing.T) {
 	t.Parallel()
 	p := api.ProblemOf(drainmark.Errorf(drainmark.KindUnavailable, "x"))
