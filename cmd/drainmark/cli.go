@@ -26,6 +26,7 @@ type cli struct {
 	Frontend frontendCommand `cmd:"" help:"Serve the web page and forward the API to the backends."`
 	Backend  backendCommand  `cmd:"" help:"Run the HTTP API."`
 	Consumer consumerCommand `cmd:"" help:"Drain partitions of the broker into the store."`
+	Init     initCommand     `cmd:"" help:"Make a deployment before its roles run: the broker's queues, and the store. It changes nothing that is there."`
 	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`
 	Version  versionCommand  `cmd:"" help:"Print the version."`
 
