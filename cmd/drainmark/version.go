@@ -5,6 +5,7 @@ import (
 	"io"
 	"runtime"
 	"runtime/debug"
+	"strings"
 
 	"github.com/alecthomas/kong"
 )
@@ -31,10 +32,38 @@ func (versionFlag) BeforeReset(k *kong.Kong) error {
 func (versionCommand) Run(a *app) error { return printVersion(a.stdout) }
 
 func printVersion(to io.Writer) error {
-	v := version
-	if info, ok := debug.ReadBuildInfo(); ok && v == "" {
-		v = info.Main.Version
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
 	}
-	_, err := fmt.Fprintf(to, "drainmark %s %s %s/%s%s\n", v, runtime.Version(), runtime.GOOS, runtime.GOARCH, plantedNote)
+	_, err := io.WriteString(to, describeVersion(version, info))
 	return err
+}
+
+// describeVersion returns one line with the version, which is the release's if the program is one, and what it was
+// built with. A second line says which commit it was built from, if the build knew: that of a downloaded module does not.
+func describeVersion(release string, info *debug.BuildInfo) string {
+	name := release
+	if name == "" {
+		name = info.Main.Version
+	}
+	if name == "" {
+		name = "(unknown)"
+	}
+	text := fmt.Sprintf("drainmark %s %s %s/%s%s\n", name, runtime.Version(), runtime.GOOS, runtime.GOARCH, plantedNote)
+	settings := make(map[string]string)
+	for _, setting := range info.Settings {
+		settings[setting.Key] = setting.Value
+	}
+	if settings["vcs.revision"] == "" {
+		return text
+	}
+	commit := []string{"revision " + settings["vcs.revision"]}
+	if at := settings["vcs.time"]; at != "" {
+		commit = append(commit, "of "+at)
+	}
+	if settings["vcs.modified"] == "true" {
+		commit = append(commit, "(modified)")
+	}
+	return text + strings.Join(commit, " ") + "\n"
 }
