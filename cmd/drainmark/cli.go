@@ -28,7 +28,9 @@ type cli struct {
 	Consumer consumerCommand `cmd:"" help:"Drain partitions of the broker into the store."`
 	Init     initCommand     `cmd:"" help:"Make a deployment before its roles run: the broker's queues, and the store. It changes nothing that is there."`
 	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`
-	Version  versionCommand  `cmd:"" help:"Print the version."`
+
+	Healthcheck healthcheckCommand `cmd:"" help:"Ask a process on this machine whether it is ready: exit code 0 if it is, 1 if not, 3 if it cannot be asked."`
+	Version     versionCommand     `cmd:"" help:"Print the version, and the commit that it was built from."`
 
 	ShowVersion versionFlag `name:"version" env:"-" help:"Print the version."`
 }
