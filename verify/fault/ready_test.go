@@ -190,7 +190,15 @@ cd "${0%/*}" || exit 1
 [ "$1 $2" = "-n staging" ] || exit 1
 all="$*"
 case "$all" in
+*" get deployment "*secretKeyRef.name*) printf urls ;;
+*" get deployment "*secretKeyRef.key*) printf broker ;;
 *" get deployment "*) printf 2 ;;
+*" get secret urls "*broker*) printf 'amqp://rabbit' | base64 ;;
+*" patch secret urls -p "*) shift 6; echo patch $* >>log ;;
+*" create --raw "*"/eviction -f -") grep -q '"kind":"Eviction"' && echo evict ${5%/eviction} >>log ;;
+*" rollout restart deployment "*) echo roll out >>log; touch rolled ;;
+*" rollout status deployment "*) rm rolled ;;
+*" get pod/"*) [ ! -e rolled ] ;;
 *" scale deployment "*component=consumer*) echo scale ${all##*=} >>log; echo ${all##*=} >scale ;;
 *" get pods "*component=consumer*) [ $(cat scale) = 0 ] || printf 'pod/consumer-0\npod/consumer-1\n' ;;
 *" get pods "*component=*) pod=${all##*component=}; pod=${pod%% *}; printf "pod/$pod-0\npod/$pod-1\n" ;;
@@ -225,6 +233,9 @@ func TestKubernetesPlan(t *testing.T) {
 	want := []string{
 		"delete pod/consumer-N", "delete pod/backend-N", "delete pod/frontend-N", "delete pod/broker-N", "delete pod/redis-N",
 		"delete pod/redis-N pod/redis-N", "scale 0", "scale 2",
+		"evict /api/v1/namespaces/staging/pods/backend-N", "evict /api/v1/namespaces/staging/pods/consumer-N",
+		"evict /api/v1/namespaces/staging/pods/frontend-N", "roll out",
+		`patch {"data":{"broker":"YW1xcDovL3JhYmJpdAo="}}`, "roll out",
 		"delete pod/backend-N pod/broker-N pod/broker-N pod/redis-N pod/redis-N",
 	}
 	log := strings.NewReplacer("-0", "-N", "-1", "-N", " --grace-period=0 --force", "").Replace(read(t, dir, "log"))
