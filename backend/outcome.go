@@ -115,6 +115,13 @@ func (p *publisher) failWaiting(why error, urgent bool) {
 	}
 }
 
+// isBusy says whether anything waits to be published, or for its confirmation.
+func (p *publisher) isBusy() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.flying != nil || len(p.waiting) > 0 || len(p.markers) > 0
+}
+
 // isFull says whether the broker had no room for what was tried last, and is not urgent.
 func (p *publisher) isFull() bool {
 	p.mu.Lock()

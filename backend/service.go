@@ -129,6 +129,11 @@ type Service interface {
 	// may get the same answer, which must not be changed. It takes 200 ms longer when one was asked for just before.
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
 
+	// Consumers says how many consumers are wanted now, for an autoscaler: none only if everything that had been accepted
+	// before the call, by any backend, is persisted. What is not known counts as wanted. It takes two seconds at most,
+	// also when nobody answers.
+	Consumers(ctx context.Context) Wanted
+
 	// Working says what does not work now, and why. For appends it knows what the broker says and how this backend's
 	// own newest ones ended. If the last one failed some time ago, it publishes a marker to find out. It takes two
 	// seconds at most, also when nobody answers.

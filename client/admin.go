@@ -99,6 +99,29 @@ func (c *Client) Working(ctx context.Context) (Working, error) {
 	return w, nil
 }
 
+// Wanted says how many consumers are wanted now.
+type Wanted struct {
+	Consumers int    `json:"wanted"` // 0 only if everything that had been accepted before the question is persisted
+	Known     bool   `json:"known"`  // false if a consumer is wanted only because something is not known
+	Reason    string `json:"reason"` // why so many, or what is not known
+	Pending   Count  `json:"pending"`
+	Backend   string `json:"backend"` // the run of a backend that has answered
+}
+
+// Consumers asks how many consumers are wanted now, as an autoscaler does.
+func (c *Client) Consumers(ctx context.Context) (Wanted, error) {
+	w := Wanted{Consumers: -1}
+	what := call{method: http.MethodGet, path: "/v1/consumers", repeatable: true}
+	a, err := c.ask(ctx, &what, &w)
+	if err == nil && w.Consumers < 0 {
+		err = what.misunderstood(&a, "no number of consumers")
+	}
+	if err != nil {
+		return Wanted{}, err
+	}
+	return w, nil
+}
+
 // DeadLetter is a record that could not be persisted and was set aside. Unknown values are zero, or nil.
 type DeadLetter struct {
 	ID          string

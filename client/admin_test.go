@@ -31,3 +31,19 @@ func TestWhoHasAnswered(t *testing.T) {
 		t.Errorf("%+v: %v", backlog, err)
 	}
 }
+
+func TestConsumers(t *testing.T) {
+	t.Parallel()
+	s := startScript(t, says(200, `{"wanted":3,"known":true,"reason":"much","pending":{"records":25000,"exact":true},"backend":"ab"}`), says(200, `{}`))
+	c := newClient(t, Config{URL: s.URL})
+	w, err := c.Consumers(t.Context())
+	if want := (Wanted{3, true, "much", Count{25000, true}, "ab"}); err != nil || w != want {
+		t.Errorf("%+v: %v", w, err)
+	}
+	if got := s.got()[0].RequestURI; got != "/v1/consumers" {
+		t.Errorf("it asked %s", got)
+	}
+	if w, err := c.Consumers(t.Context()); err == nil {
+		t.Errorf("an answer without a number is taken for %+v", w)
+	}
+}

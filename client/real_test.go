@@ -261,6 +261,9 @@ func TestBacklogAndBarrier(t *testing.T) {
 	if len(b.Partitions) != partitions || b.Pending.Records != 0 || b.Partitions[0].Owner == nil || *b.Partitions[0].Owner != "consumer" {
 		t.Errorf("%+v", b)
 	}
+	if w := must(there.Consumers(t.Context()))(t); w.Consumers != 0 || !w.Known || w.Backend != b.Backend {
+		t.Errorf("%+v", w)
+	}
 	if persisted := b.Partitions[0].Persisted + b.Partitions[1].Persisted; persisted < 2 {
 		t.Errorf("%d records are persisted", persisted)
 	}

@@ -111,6 +111,7 @@ func routes() []route {
 		{"POST", "/v1/barriers", (*handler).barrier, waits | reads},
 		{"GET", "/v1/backlog", (*handler).backlog, 0},
 		{"GET", "/v1/status", (*handler).working, 0},
+		{"GET", "/v1/consumers", (*handler).consumers, 0},
 		{"GET", "/v1/dead-letters", (*handler).deadLetters, 0},
 		{"DELETE", "/v1/dead-letters", (*handler).discardAll, waits},
 		{"POST", "/v1/dead-letters", (*handler).retryAll, waits},

@@ -29,6 +29,7 @@ type fake struct {
 	logs        func(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
 	backlog     func(ctx context.Context) ([]backend.PartitionBacklog, error)
 	working     func(ctx context.Context) backend.Working
+	consumers   func(ctx context.Context) backend.Wanted
 	deadLetters func(ctx context.Context, f backend.LetterFilter, after string, limit int) (backend.DeadLetters, error)
 	places      func(log string, r drainmark.Receipt) ([]backend.Place, error)
 	settle      func(kind drainmark.RecordKind, f backend.LetterFilter, after string, limit int) (backend.Settled, error)
@@ -109,6 +110,13 @@ func (f *fake) Working(ctx context.Context) backend.Working {
 		return backend.Working{Appends: errNotScripted, Reads: errNotScripted, Persisting: errNotScripted}
 	}
 	return f.working(ctx)
+}
+
+func (f *fake) Consumers(ctx context.Context) backend.Wanted {
+	if f.consumers == nil {
+		return backend.Wanted{Consumers: 1, Unknown: errNotScripted}
+	}
+	return f.consumers(ctx)
 }
 
 func (f *fake) DeadLetters(ctx context.Context, letters backend.LetterFilter, after string, limit int) (backend.DeadLetters, error) {

@@ -122,6 +122,7 @@ const indexJSON = `{
     "barriers": "/v1/barriers",
     "backlog": "/v1/backlog",
     "status": "/v1/status",
+    "consumers": "/v1/consumers",
     "dead_letters": "/v1/dead-letters"
   }
 }

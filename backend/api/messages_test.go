@@ -242,7 +242,7 @@ func (rt route) kindsOf() []drainmark.Kind {
 	publishing := slices.Concat(reading, []drainmark.Kind{drainmark.KindBacklogFull, drainmark.KindOutcomeUnknown})
 	asking := slices.Concat(reading, []drainmark.Kind{drainmark.KindInvalidReceipt, drainmark.KindReceiptExpired, drainmark.KindTooLarge})
 	switch rt.method + " " + rt.path {
-	case "GET /v1", "GET /v1/openapi.json", "GET /v1/status":
+	case "GET /v1", "GET /v1/openapi.json", "GET /v1/status", "GET /v1/consumers":
 		return nil
 	case "GET /v1/logs/{log}/messages":
 		return append(asking, drainmark.KindNotFound, drainmark.KindNotReached)
