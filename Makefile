@@ -14,7 +14,7 @@ PLANS      ?= local,harsh
 DISKS      ?= yes
 RATE       ?= 200
 
-.PHONY: help run build quick test e2e needs check fmt vet lint fuzz cluster rabbitcluster rolling campaign screenshots bench simulate clean
+.PHONY: help run build quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign screenshots bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +43,10 @@ e2e: needs ## run the tests of whole deployments of real processes
 # A C compiler for the race detector, and the servers that the tests start.
 needs:
 	@GO='$(GO)' scripts/install-servers
+
+# Apart from "make test": Helm's and Kubernetes' own packages take minutes to compile.
+chart: ## check the Helm chart: rendering, types of Kubernetes, schema, PodSecurity
+	cd deploy/helm/test && $(GO) vet . && $(GO) test .
 
 check: fmt vet lint ## check format, vet, lint and modules
 

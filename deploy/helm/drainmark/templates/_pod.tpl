@@ -1,0 +1,244 @@
+{{/*
+What the pods of all roles have in common. Each takes (dict "root" $ "role" "backend").
+*/}}
+
+{{/* Settings as variables: those of the role, and those of all roles that it has. */}}
+{{- define "drainmark.settings" -}}
+{{- $all := .root.Values.settings | default dict -}}
+{{- if eq .role "frontend" }}{{ $all = omit $all "partitions" "backlog-bytes" "replay-window" "producer-retention" }}{{ end -}}
+{{- $own := (get .root.Values .role | default dict).settings | default dict -}}
+{{- $defaults := dict -}}
+{{- if and (has .role (list "backend" "consumer" "init")) (include "drainmark.trialBroker" .root) -}}
+{{- $defaults = dict "backlog-bytes" .root.Values.trial.backlogBytes -}}
+{{- end -}}
+{{- range $name, $value := merge (dict) $own $all $defaults }}
+{{- if and (not (kindIs "invalid" $value)) (ne (toString $value) "") }}
+- name: DRAINMARK_{{ $name | upper | replace "-" "_" }}
+  value: {{ include "drainmark.plain" $value | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* A value as text: numbers without an exponent, lists with commas. */}}
+{{- define "drainmark.plain" -}}
+{{- if kindIs "float64" . }}{{ int64 . }}{{ else if kindIs "slice" . }}{{ join "," . }}{{ else }}{{ . }}{{ end -}}
+{{- end -}}
+
+{{/* A variable that is a key of a Secret: (dict "name" NAME "from" (dict "secretName" … "secretKey" …)). */}}
+{{- define "drainmark.secretEnv" -}}
+- name: {{ .name }}
+  valueFrom:
+    secretKeyRef:
+      name: {{ .from.secretName }}
+      key: {{ .from.secretKey }}
+{{- end -}}
+
+{{/* Where the broker's URL is: that of a trial server, the role's own, or that of all. As YAML. */}}
+{{- define "drainmark.brokerSecret" -}}
+{{- $broker := .root.Values.broker -}}
+{{- $own := get $broker (ternary "consumer" .role (eq .role "init")) | default dict -}}
+{{- if include "drainmark.trialBroker" .root -}}
+secretName: {{ include "drainmark.name" (dict "root" .root "component" "trial") }}
+secretKey: broker-url
+{{- else -}}
+secretName: {{ $own.secretName | default $broker.secretName }}
+secretKey: {{ $own.secretKey | default $broker.secretKey }}
+{{- end -}}
+{{- end -}}
+
+{{/* Where the URL of the store's master is. As YAML. */}}
+{{- define "drainmark.storeSecret" -}}
+{{- if .root.Values.trial.redis.enabled -}}
+secretName: {{ include "drainmark.name" (dict "root" .root "component" "trial") }}
+secretKey: store-url
+{{- else -}}
+secretName: {{ .root.Values.store.secretName }}
+secretKey: {{ .root.Values.store.secretKey }}
+{{- end -}}
+{{- end -}}
+
+{{/* The variables with the URLs of broker and store. */}}
+{{- define "drainmark.urls" -}}
+{{- $replica := .root.Values.store.replica -}}
+{{ include "drainmark.secretEnv" (dict "name" "DRAINMARK_BROKER" "from" (include "drainmark.brokerSecret" . | fromYaml)) }}
+{{ if and (eq .role "backend") $replica.secretName (not .root.Values.trial.redis.enabled) -}}
+{{ include "drainmark.secretEnv" (dict "name" "DRAINMARK_REPLICA" "from" $replica) }}
+{{- else -}}
+{{ include "drainmark.secretEnv" (dict "name" "DRAINMARK_STORE" "from" (include "drainmark.storeSecret" . | fromYaml)) }}
+{{- end -}}
+{{- end -}}
+
+{{/* "amqp" or "nats" if there is a broker for trying it out, otherwise nothing. */}}
+{{- define "drainmark.trialBroker" -}}
+{{- if ne .Values.mode "roles" }}{{ else if .Values.trial.rabbitmq.enabled }}amqp{{ else if .Values.trial.nats.enabled }}nats{{ end -}}
+{{- end -}}
+
+{{/* The name of the Secret for trying it out, if there is one. */}}
+{{- define "drainmark.trialSecret" -}}
+{{- if and (eq .Values.mode "roles") (or .Values.trial.rabbitmq.enabled .Values.trial.nats.enabled .Values.trial.redis.enabled) -}}
+{{ include "drainmark.name" (dict "root" . "component" "trial") }}
+{{- end -}}
+{{- end -}}
+
+{{- define "drainmark.containerSecurityContext" -}}
+{{- toYaml .Values.containerSecurityContext -}}
+{{- end -}}
+
+{{/* What pods of any kind of ours begin with. (dict "root" $ "of" VALUES), whose values go before those of all. */}}
+{{- define "drainmark.podBasics" -}}
+{{- $v := .root.Values -}}
+serviceAccountName: {{ include "drainmark.serviceAccountName" .root }}
+automountServiceAccountToken: false
+{{- /* The variables of Services would look like settings: drainmark-backend is DRAINMARK_BACKEND_SERVICE_HOST. */}}
+enableServiceLinks: false
+securityContext:
+  {{- toYaml (.of.podSecurityContext | default $v.podSecurityContext) | nindent 2 }}
+{{- with $v.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .of.priorityClassName | default $v.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .of.nodeSelector | default $v.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .of.tolerations | default $v.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .of.affinity | default $v.affinity }}
+affinity:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end -}}
+
+{{/* The metadata of a role's pods. */}}
+{{- define "drainmark.podMetadata" -}}
+{{- $own := index .root.Values .role -}}
+labels:
+  {{- $extra := merge (dict) ($own.podLabels | default dict) (.root.Values.podLabels | default dict) }}
+  {{- include "drainmark.podLabels" (dict "root" .root "component" .role "extra" $extra) | nindent 2 }}
+annotations:
+  kubectl.kubernetes.io/default-container: {{ .role }}
+  {{- if and (ne .role "frontend") (include "drainmark.trialSecret" .root) }}
+  checksum/trial: {{ include (print .root.Template.BasePath "/trial-secret.yaml") .root | sha256sum }}
+  {{- end }}
+  {{- with merge (dict) ($own.podAnnotations | default dict) (.root.Values.podAnnotations | default dict) }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- end -}}
+
+{{/* The pod of a role. */}}
+{{- define "drainmark.podSpec" -}}
+{{- $root := .root -}}
+{{- $role := .role -}}
+{{- $v := $root.Values -}}
+{{- $own := index $v $role -}}
+{{- include "drainmark.podBasics" (dict "root" $root "of" $own) }}
+terminationGracePeriodSeconds: {{ include "drainmark.grace" . }}
+{{- if ne $role "up" }}
+topologySpreadConstraints:
+  {{- if kindIs "invalid" $own.topologySpreadConstraints }}
+  {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+  - maxSkew: 1
+    topologyKey: {{ . }}
+    whenUnsatisfiable: ScheduleAnyway
+    labelSelector:
+      matchLabels:
+        {{- include "drainmark.selector" (dict "root" $root "component" $role) | nindent 8 }}
+    matchLabelKeys: [pod-template-hash]
+  {{- end }}
+  {{- else }}
+  {{- tpl (toYaml $own.topologySpreadConstraints) $root | nindent 2 }}
+  {{- end }}
+{{- end }}
+containers:
+  - name: {{ $role }}
+    image: {{ include "drainmark.image" $root }}
+    imagePullPolicy: {{ $v.image.pullPolicy }}
+    args:
+      - {{ $role }}
+      {{- if eq $role "up" }}
+      - --data=/data
+      {{- end }}
+      {{- if ne $role "consumer" }}
+      - --listen=:8080
+      {{- end }}
+      - --admin-listen=:9090
+      {{- if eq $role "frontend" }}
+      {{- /* The addresses of all backends, those that are not ready too: a frontend chooses by itself. With a broker that
+             is down no backend is ready, and reads go on. */}}
+      - --backend=dns+http://{{ include "drainmark.name" (dict "root" $root "component" "backend-headless") }}:8080
+      {{- end }}
+      {{- with $own.extraArgs }}
+      {{- toYaml . | nindent 6 }}
+      {{- end }}
+    {{- $env := list }}
+    {{- if has $role (list "backend" "consumer") }}{{ $env = append $env (include "drainmark.urls" .) }}{{ end }}
+    {{- with include "drainmark.settings" . | trim }}{{ $env = append $env . }}{{ end }}
+    {{- with include "drainmark.memoryLimit" ($own.resources | default dict) }}{{ $env = append $env (printf "- name: GOMEMLIMIT\n  value: %s" (quote .)) }}{{ end }}
+    {{- with concat ($v.extraEnv | default list) ($own.extraEnv | default list) }}{{ $env = append $env (tpl (toYaml .) $root) }}{{ end }}
+    {{- with $env }}
+    env:
+      {{- join "\n" . | nindent 6 }}
+    {{- end }}
+    {{- with concat ($v.extraEnvFrom | default list) ($own.extraEnvFrom | default list) }}
+    envFrom:
+      {{- tpl (toYaml .) $root | nindent 6 }}
+    {{- end }}
+    ports:
+      {{- if ne $role "consumer" }}
+      - name: http
+        containerPort: 8080
+      {{- end }}
+      - name: admin
+        containerPort: 9090
+    {{- /* The first two ask the process about itself alone. Neither broker nor store can have it restarted: it waits for
+           them, and a restart would help nobody. */}}
+    startupProbe:
+      httpGet: {path: /livez, port: admin}
+      {{- toYaml $v.probes.startup | nindent 6 }}
+    livenessProbe:
+      httpGet: {path: /livez, port: admin}
+      {{- toYaml $v.probes.liveness | nindent 6 }}
+    {{- /* A frontend is ready when a backend answers it, and a backend when the broker confirms: without the database it
+           accepts, and is ready. No request goes to a consumer, so one that is not ready takes nothing out of service: it
+           is told in "kubectl get pods", and holds a rolling update up. */}}
+    readinessProbe:
+      httpGet: {path: /readyz, port: admin}
+      {{- toYaml $v.probes.readiness | nindent 6 }}
+    {{- with $own.resources }}
+    resources:
+      {{- toYaml . | nindent 6 }}
+    {{- end }}
+    securityContext:
+      {{- include "drainmark.containerSecurityContext" $root | nindent 6 }}
+    {{- $mounts := concat ($v.extraVolumeMounts | default list) ($own.extraVolumeMounts | default list) }}
+    {{- if or $mounts (eq $role "up") }}
+    volumeMounts:
+      {{- if eq $role "up" }}
+      - name: data
+        mountPath: /data
+      {{- end }}
+      {{- with $mounts }}
+      {{- tpl (toYaml .) $root | nindent 6 }}
+      {{- end }}
+    {{- end }}
+  {{- with $own.extraContainers }}
+  {{- tpl (toYaml .) $root | nindent 2 }}
+  {{- end }}
+{{- $volumes := concat ($v.extraVolumes | default list) ($own.extraVolumes | default list) }}
+{{- $emptyData := and (eq $role "up") (not $own.persistence.enabled) }}
+{{- if or $volumes $emptyData }}
+volumes:
+  {{- if $emptyData }}
+  - name: data
+    emptyDir: {}
+  {{- end }}
+  {{- with $volumes }}
+  {{- tpl (toYaml .) $root | nindent 2 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
