@@ -87,7 +87,7 @@ func TestAnAnswerArrivesAsItWas(t *testing.T) {
 			t.Errorf("%s is passed on", name)
 		}
 	}
-	if s.frontend.pool.backends[0].suspected() {
+	if s.frontend.pool.list()[0].suspected() {
 		t.Error("a backend that says that it is not available has answered all the same")
 	}
 }
@@ -214,7 +214,7 @@ func TestAClientThatIsGone(t *testing.T) {
 	case <-time.After(10 * time.Second):
 		t.Fatal("the backend still works for a client that is gone")
 	}
-	b := s.frontend.pool.backends[0]
+	b := s.frontend.pool.list()[0]
 	await(t, "nothing is under way", func() bool { return b.outstanding.Load() == 0 })
 	if b.suspected() {
 		t.Error("the backend is blamed")
@@ -255,7 +255,7 @@ func TestAClientThatDoesNotSendItsBody(t *testing.T) {
 			if got := (answer{response, string(body)}).problem(t); got != "invalid" {
 				t.Errorf("the problem is %s", got)
 			}
-			if s.frontend.pool.backends[0].suspected() {
+			if s.frontend.pool.list()[0].suspected() {
 				t.Error("the backend is blamed")
 			}
 		})
@@ -358,7 +358,7 @@ func TestAnAnswerThatBreaksOffIsCutOff(t *testing.T) {
 	if a, err := try("GET", s.URL+messages, ""); err == nil {
 		t.Errorf("%d %q passes for whole", a.StatusCode, a.body)
 	}
-	if b := s.frontend.pool.backends[0]; b.suspected() {
+	if b := s.frontend.pool.list()[0]; b.suspected() {
 		t.Error("the backend is suspected, though clients that read slowly can have it do that")
 	} else {
 		await(t, "nothing is under way", func() bool { return b.outstanding.Load() == 0 })
@@ -423,7 +423,7 @@ func TestAnAnswerThatCannotBeRead(t *testing.T) {
 	})
 	var log lockedBuffer
 	s := startSite(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, backend.URL)
-	b := s.frontend.pool.backends[0]
+	b := s.frontend.pool.list()[0]
 	do(t, "GET", s.URL+messages, "")
 	for range 20 {
 		if a := do(t, "GET", s.URL+messages+"?large", ""); a.problem(t) != "unavailable" {

@@ -1,7 +1,7 @@
 // Package frontend serves the web page, and forwards the API to the backends.
 //
-// pool.go spreads requests over the backends and decides what may be sent again, forward.go streams a request there and
-// its answer back, page.go has the page. It knows nothing about messages: a request's meaning is the backend's
+// pool.go spreads requests over the backends and decides what may be sent again, directory.go and members.go know which
+// backends there are, forward.go streams a request there and its answer back, page.go has the page. It knows nothing about messages: a request's meaning is the backend's
 // business.
 package frontend
 
@@ -23,13 +23,13 @@ import (
 	"github.com/drainmark/drainmark/internal/budget"
 )
 
-// maxBackends is how many backends a frontend can have.
-const maxBackends = 64
-
 // Config is what New needs. Only Backends must be set.
 type Config struct {
-	// Backends are the base URLs of the backends' APIs, without the /v1: http://host:port or https://host:port.
+	// Backends are the base URLs of the backends' APIs, without the /v1, at most 64: http://host:port or
+	// https://host:port. With dns+http://host:port or dns+https://host:port each address of the host is a backend, and
+	// the name is looked up again and again. There are at most 256 backends in all.
 	Backends []*url.URL
+	Resolver Resolver // for those names, nil for the system's
 	// PathPrefix is the path under which clients see the frontend, such as /drainmark, if it is not /. Requests are
 	// taken with and without it, so a proxy in front may strip it or not, and Link headers get it.
 	PathPrefix string
@@ -51,21 +51,23 @@ type Limits struct {
 	Client time.Duration
 	Bodies int64 // bytes of memory for request bodies (default 256 MiB)
 	Idle   int   // connections to one backend that are kept open though unused (default 256)
+	// Lookup is how long the addresses of a name are used until it is looked up again, give or take a fifth (default 3 s).
+	Lookup time.Duration
 }
 
 func (l Limits) withDefaults() (Limits, error) {
-	if l.Dial < 0 || l.Answer < 0 || l.Client < 0 || l.Idle < 0 || l.Bodies < 0 {
+	if l.Dial < 0 || l.Answer < 0 || l.Client < 0 || l.Idle < 0 || l.Bodies < 0 || l.Lookup < 0 {
 		return l, fmt.Errorf("the frontend's limits are %+v: none can be below 0", l)
 	}
 	return Limits{
 		Dial: cmp.Or(l.Dial, 2*time.Second), Answer: cmp.Or(l.Answer, 2*time.Minute),
 		Client: cmp.Or(l.Client, 10*time.Second), Idle: cmp.Or(l.Idle, 256),
-		Bodies: cmp.Or(l.Bodies, 256<<20),
+		Bodies: cmp.Or(l.Bodies, 256<<20), Lookup: cmp.Or(l.Lookup, 3*time.Second),
 	}, nil
 }
 
 // Frontend is the web page and the API in one handler. It serves any number of requests at the same time, and starts
-// no goroutines that outlive a request besides those of its idle connections: see Close.
+// no goroutines that outlive a request besides those of its idle connections, and those that look names up: see Close.
 //
 // The server around it bounds the time of headers, of bodies and of idle connections (internal/httpserve does), and has
 // no ReadTimeout or WriteTimeout: there are deadlines here for each write, and event streams last.
@@ -94,28 +96,28 @@ func CheckPathPrefix(prefix string) error {
 	return nil
 }
 
-// New returns a frontend. It fails if a setting is impossible, and does not ask whether a backend is there.
+// New returns a frontend. It fails if a setting is impossible, and does not ask whether a backend is there. Close ends it.
 func New(c Config) (*Frontend, error) {
 	limits, err := c.Limits.withDefaults()
 	if err != nil {
 		return nil, err
 	}
-	if err := CheckPathPrefix(c.PathPrefix); err != nil {
+	if err := errors.Join(CheckBackends(c.Backends), CheckPathPrefix(c.PathPrefix)); err != nil {
 		return nil, err
 	}
 	f := &Frontend{logger: cmp.Or(c.Logger, slog.Default()), limits: limits, prefix: strings.TrimRight(c.PathPrefix, "/")}
 	if c.Stopping == nil {
 		c.Stopping = context.Background()
 	}
-	if f.pool, err = newPool(c.Backends, limits, f.logger, c.Stopping); err != nil {
-		return nil, err
-	}
-	if f.metrics, err = newMetrics(c.Metrics, f.pool.backends); err != nil {
+	f.metrics = newMetrics()
+	f.pool = newPool(c, limits, f.logger, f.metrics)
+	if err := f.metrics.register(c.Metrics, f.pool); err != nil {
 		return nil, err
 	}
 	f.bodies = budget.New(limits.Bodies)
 	f.proxy = f.newProxy()
 	f.handler = WithPage(http.HandlerFunc(f.forward))
+	f.pool.directory.begin()
 	return f, nil
 }
 
@@ -150,13 +152,14 @@ func (f *Frontend) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (f *Frontend) Ready(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	answers := make(chan error, len(f.pool.backends))
-	for _, b := range f.pool.backends {
+	backends := f.pool.list()
+	answers := make(chan error, len(backends))
+	for _, b := range backends {
 		go func() { answers <- f.pool.probe(ctx, b) }()
 	}
-	var errs []error
+	errs := []error{f.pool.directory.unknown()}
 	ready := false
-	for range f.pool.backends { // all of them, so that no goroutine is left
+	for range backends { // all of them, so that no goroutine is left
 		if err := <-answers; err != nil {
 			errs = append(errs, err)
 			continue
@@ -170,9 +173,11 @@ func (f *Frontend) Ready(ctx context.Context) error {
 	return fmt.Errorf("no backend answers: %w", errors.Join(errs...))
 }
 
-// Close closes the connections to backends that are not used. Call it when no request is under way.
+// Close ends what looks names up, and closes the connections to backends that are not used. Call it when no request is
+// under way.
 func (f *Frontend) Close() {
-	for _, b := range f.pool.backends {
+	f.pool.directory.close()
+	for _, b := range f.pool.all() {
 		b.transport.CloseIdleConnections()
 	}
 }

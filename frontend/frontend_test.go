@@ -22,7 +22,7 @@ import (
 func TestSettingsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	many := Config{}
-	for range maxBackends + 1 {
+	for range maxURLs + 1 {
 		many.Backends = append(many.Backends, &url.URL{Scheme: "http", Host: "a"})
 	}
 	fine := Config{}.with(t, "http://a")
@@ -38,6 +38,13 @@ func TestSettingsThatCannotBe(t *testing.T) {
 		`"b": its URL`:           Config{}.with(t, "http://b/path"),
 		`"c": its URL`:           Config{}.with(t, "http://c/?q=1"),
 		`"d" is named twice`:     Config{}.with(t, "http://d", "http://d/"),
+		`"e" is named twice`:     Config{}.with(t, "http://e", "dns+http://e"),
+		`"f" is named twice`:     Config{}.with(t, "dns+https://f", "dns+http://f"),
+		`"g": its URL`:           Config{}.with(t, "dns+ftp://g"),
+		`":8080": its URL`:       Config{}.with(t, "dns+http://:8080"),
+		"for all addresses of a": Config{}.with(t, "dns://h:8080"),
+		`"i:65536": its port`:    Config{}.with(t, "http://i:65536"),
+		`"j:0": its port`:        Config{}.with(t, "dns+http://j:0"),
 		"none can be below 0":    {Backends: fine.Backends, Limits: Limits{Idle: -1}},
 		`prefix "a"`:             {Backends: fine.Backends, PathPrefix: "a"},
 		`prefix "/a/../b"`:       {Backends: fine.Backends, PathPrefix: "/a/../b"},
@@ -100,7 +107,7 @@ func TestReady(t *testing.T) {
 			if err := s.frontend.Ready(ctx); (err == nil) != test.ready {
 				t.Errorf("%v", err)
 			}
-			for _, b := range s.frontend.pool.backends {
+			for _, b := range s.frontend.pool.list() {
 				if n := b.outstanding.Load(); n != 0 {
 					t.Errorf("%d requests are under way at %s", n, b.url.Host)
 				}
@@ -110,7 +117,7 @@ func TestReady(t *testing.T) {
 	t.Run("asking finds out that a backend is there again", func(t *testing.T) {
 		t.Parallel()
 		s := startSite(t, Config{}, says(t, "{}").URL)
-		b := s.frontend.pool.backends[0]
+		b := s.frontend.pool.list()[0]
 		b.suspect(io.EOF)
 		if err := s.frontend.Ready(t.Context()); err != nil || b.suspected() {
 			t.Errorf("%v, suspected: %v", err, b.suspected())
@@ -179,7 +186,7 @@ func TestABackendWithTLS(t *testing.T) {
 	if got := do(t, "POST", s.URL+messages, "hello").problem(t); got != "unavailable" {
 		t.Errorf("the problem is %s", got)
 	}
-	s.frontend.pool.backends[0].transport.DialTLSContext = unconnected((&tls.Dialer{
+	s.frontend.pool.list()[0].transport.DialTLSContext = unconnected((&tls.Dialer{
 		Config: secure.Client().Transport.(*http.Transport).TLSClientConfig,
 	}).DialContext)
 	if a := do(t, "POST", s.URL+messages, "hello"); a.body != "hello" {

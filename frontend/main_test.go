@@ -126,7 +126,7 @@ func do(t testing.TB, method, url, body string, header ...string) answer {
 }
 
 func try(method, url, body string, header ...string) (answer, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var content io.Reader
 	if body != "" {
@@ -208,17 +208,17 @@ func (b *breaker) mend() {
 	b.answers = 1 << 30
 }
 
-// await waits until something holds, at most for ten seconds.
+// await waits until something holds, at most for a minute.
 func await(t testing.TB, what string, holds func() bool) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(10 * time.Second)
+	deadline := time.After(time.Minute)
 	for !holds() {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("after ten seconds not yet: %s", what)
+			t.Fatalf("after a minute not yet: %s", what)
 		}
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,6 +37,7 @@ var (
 	errBadStatus = errors.New("the backend does not answer as an API")
 	errBodies    = errors.New("there is no memory for more bodies")
 	errStopping  = errors.New("the backend is stopping, and has not received the request")
+	errGone      = errors.New("the address is no longer one of a backend")
 )
 
 // pool is a http.RoundTripper that has one of the backends answer, the one with the fewest requests under way. It alone
@@ -47,19 +48,29 @@ var (
 //   - GET and HEAD go to the next one after any failure,
 //   - everything else may have been done, and that is the answer.
 //
-// It may be used concurrently.
+// When all have been tried, the names are looked up once more, for backends that have come meanwhile. It may be used
+// concurrently.
 type pool struct {
-	backends []*backend
-	stopping context.Context
-	turn     atomic.Uint32
+	limits    Limits
+	logger    *slog.Logger
+	metrics   *metrics
+	stopping  context.Context
+	turn      atomic.Uint32
+	members   atomic.Pointer[[]*backend] // those that get requests
+	directory *directory
+
+	mu    sync.Mutex
+	known map[string]*backend // guarded by mu: by name, the members and those that are gone and still answer something
 }
 
 // backend is one backend, and how it does.
 type backend struct {
-	url         *url.URL
+	place
 	logger      *slog.Logger
 	transport   *http.Transport
+	leaves      func()       // is called when the backend says that it is stopping
 	outstanding atomic.Int64 // requests whose answer has not ended
+	gone        atomic.Bool  // it is no member: what is under way there ends, and nothing else begins
 	made        time.Time    // what its times count from: by the monotonic clock, which nobody sets
 	answeredAt  atomic.Int64 // when it last answered, in nanoseconds, never if negative
 	trouble     *loglimit.Limiter
@@ -73,49 +84,14 @@ type backend struct {
 	answers, refusals, failures interface{ Inc() }
 }
 
-// CheckBackends says why some URLs cannot be those of a frontend's backends. It shows no more of them than the host.
-func CheckBackends(urls []*url.URL) error {
-	if len(urls) == 0 || len(urls) > maxBackends {
-		return fmt.Errorf("%d backends: there must be 1 to %d", len(urls), maxBackends)
-	}
-	seen := map[string]bool{}
-	for _, u := range urls {
-		if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || strings.Trim(u.Path, "/") != "" ||
-			u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-			return fmt.Errorf("the backend at %q: its URL must be http://HOST:PORT or https://HOST:PORT and nothing more", u.Host)
-		}
-		if seen[u.Host] {
-			return fmt.Errorf("the backend at %q is named twice", u.Host)
-		}
-		seen[u.Host] = true
-	}
-	return nil
-}
-
-func newPool(urls []*url.URL, l Limits, logger *slog.Logger, stopping context.Context) (*pool, error) {
-	if err := CheckBackends(urls); err != nil {
-		return nil, err
-	}
-	p := &pool{stopping: stopping}
-	for _, u := range urls {
-		to := logger.With("backend", u.Host)
-		b := &backend{
-			made: time.Now(), url: u, logger: to, transport: newTransport(l), trouble: loglimit.New(to, slog.LevelWarn, "the backend does not answer"),
-			losses: loglimit.New(to, slog.LevelWarn, "an answer was lost: the request may have been done"),
-		}
-		b.answeredAt.Store(never)
-		p.backends = append(p.backends, b)
-	}
-	return p, nil
-}
-
 // newTransport makes the connections to a backend. They are given back sooner than it closes them, which it does after
-// two minutes, so that requests seldom meet a connection that is being closed.
-func newTransport(l Limits) *http.Transport {
+// two minutes, so that requests seldom meet a connection that is being closed. A certificate must be one of the URL's
+// host, also where an address of that name is dialed.
+func newTransport(l Limits, to place) *http.Transport {
 	dialer := &net.Dialer{Timeout: l.Dial}
-	secure := &tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12}}
+	secure := &tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: to.url.Hostname()}}
 	return &http.Transport{
-		DialContext: unconnected(dialer.DialContext), DialTLSContext: unconnected(secure.DialContext),
+		DialContext: unconnected(to.at(dialer.DialContext)), DialTLSContext: unconnected(to.at(secure.DialContext)),
 		MaxIdleConnsPerHost: l.Idle, IdleConnTimeout: time.Minute,
 		ResponseHeaderTimeout: l.Answer, ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: maxAnswerHeader,
 		WriteBufferSize:    2 * smallBody,
@@ -146,10 +122,19 @@ func unconnected(to dial) dial {
 
 // RoundTrip has a backend answer. An error is a *failure, or the request's context has ended.
 func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
-	var tried uint64
+	var room [8]*backend
+	tried := room[:0]
 	var errs []error
-	for range p.backends {
-		b := p.next(&tried)
+	for lookedUp := false; ; {
+		b := p.next(tried)
+		if b == nil {
+			if lookedUp || !p.directory.again(r.Context()) {
+				break
+			}
+			lookedUp = true
+			continue
+		}
+		tried = append(tried, b)
 		answer, err := p.send(r, b)
 		if err == nil {
 			return answer, nil
@@ -167,6 +152,12 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 			}
 			return nil, lost(r, err)
 		}
+	}
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
+	if errs = append(errs, p.directory.unknown()); len(tried) == 0 {
+		errs = append(errs, errNone)
 	}
 	return nil, &failure{unavailable, "no backend answers; nothing was done", errors.Join(errs...)}
 }
@@ -202,25 +193,26 @@ func lost(r *http.Request, err error) *failure {
 }
 
 // next chooses a backend that is not tried yet: of those that answer the one with the fewest requests under way, or if
-// there is none, the one that has rested most. At least one must be left.
-func (p *pool) next(tried *uint64) *backend {
-	best, first := -1, int(p.turn.Add(1)) // equals take turns
+// there is none, the one that has rested most. It returns nil if all are tried.
+func (p *pool) next(tried []*backend) *backend {
+	members := p.list()
+	first := int(p.turn.Add(1)) // equals take turns
+	var best *backend
 	var bestRest, bestLoad int64
-	for i := range p.backends {
-		i = (first + i) % len(p.backends)
-		if *tried&(1<<i) != 0 {
+	for i := range members {
+		b := members[(first+i)%len(members)]
+		if slices.Contains(tried, b) {
 			continue
 		}
-		b := p.backends[i]
 		rest, load := max(0, b.restUntil.Load()-b.now()), b.outstanding.Load()
-		if best < 0 || rest < bestRest || rest == bestRest && load < bestLoad {
-			best, bestRest, bestLoad = i, rest, load
+		if best == nil || rest < bestRest || rest == bestRest && load < bestLoad {
+			best, bestRest, bestLoad = b, rest, load
 		}
 	}
-	*tried |= 1 << best
-	b := p.backends[best]
-	b.try()
-	return b
+	if best != nil {
+		best.try()
+	}
+	return best
 }
 
 // send has one backend answer.
@@ -237,10 +229,14 @@ func (p *pool) send(r *http.Request, b *backend) (*http.Response, error) {
 		out.Body = body
 	}
 	b.outstanding.Add(1)
+	if b.gone.Load() { // since it was chosen: see settle
+		b.outstanding.Add(-1)
+		return nil, unsentError{errGone}
+	}
 	answer, err := b.exchange(out)
 	if err != nil {
-		b.outstanding.Add(-1)
 		b.failed(r, err)
+		b.outstanding.Add(-1)
 		return nil, err
 	}
 	b.answers.Inc()
@@ -329,6 +325,7 @@ func (b *backend) leave() {
 	b.leaving = true
 	b.restLonger()
 	b.transport.CloseIdleConnections()
+	b.leaves()
 }
 
 // failed notes that a request has failed, unless that was the client's doing.
@@ -432,6 +429,7 @@ func (a *answerBody) Close() error {
 	if a.unhook != nil {
 		a.unhook()
 	}
+	err := a.ReadCloser.Close()
 	a.backend.outstanding.Add(-1)
-	return a.ReadCloser.Close()
+	return err
 }

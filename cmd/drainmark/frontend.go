@@ -13,7 +13,7 @@ import (
 
 // frontendCommand serves the web page, and forwards the API.
 type frontendCommand struct {
-	Backend       []string      `help:"URL of a backend's API: http://HOST:PORT. Repeated, or several with commas between them." required:"" placeholder:"URL,…"`
+	Backend       []string      `help:"URL of a backend's API: http://HOST:PORT, or dns+http://HOST:PORT for all addresses of a name. Repeated, or several with commas between them." required:"" placeholder:"URL,…"`
 	Listen        string        `help:"Address of the web page and the API." default:"127.0.0.1:8000"`
 	PathPrefix    string        `help:"Path under which clients see the page, if it is not /." placeholder:"/PATH"`
 	AnswerTimeout time.Duration `help:"How long a backend may take to answer: more than its --max-wait and --request-timeout together." default:"2m" group:"Limits"`

@@ -21,9 +21,19 @@ import (
 // startFrontend starts a frontend process on a free port, in front of some backends.
 func startFrontend(t testing.TB, backends ...*program) *program {
 	t.Helper()
-	arguments := append([]string{"frontend"}, free...)
+	var urls []string
 	for _, b := range backends {
-		arguments = append(arguments, "--backend", b.api)
+		urls = append(urls, b.api)
+	}
+	return startFrontendOf(t, urls...)
+}
+
+// startFrontendOf is startFrontend in front of backends that some URLs name.
+func startFrontendOf(t testing.TB, urls ...string) *program {
+	t.Helper()
+	arguments := append([]string{"frontend"}, free...)
+	for _, u := range urls {
+		arguments = append(arguments, "--backend", u)
 	}
 	p := start(t, arguments...)
 	p.admin = strings.TrimSuffix(p.find(`admin address" url=(\S+)`), "/readyz")
@@ -36,6 +46,9 @@ func TestFrontendBadSettings(t *testing.T) {
 		"frontend": "--backend",
 		"frontend --backend http://me:secret@a:1":                   "http://HOST:PORT",
 		"frontend --backend http://a:1/x":                           "DRAINMARK_BACKEND",
+		"frontend --backend dns+http://me:secret@a:1":               "dns+http://HOST:PORT",
+		"frontend --backend dns+http://a:1,http://a:1":              "named twice",
+		"frontend --backend dns://a:1":                              "dns+http://HOST:PORT",
 		"frontend --backend http://a:1,http://a:1":                  "named twice",
 		"frontend --backend http://me:secret%zz@a:1":                "--backend (DRAINMARK_BACKEND): one is not a URL",
 		"frontend --backend http://a:1 --path-prefix x":             "--path-prefix (DRAINMARK_PATH_PREFIX)",
@@ -168,11 +181,12 @@ func TestFrontendWithABackendThatIsKilled(t *testing.T) {
 	}
 }
 
-// "up" serves the page beside its API. So does a frontend in front, which also passes waits and events on.
+// "up" serves the page beside its API. So does a frontend in front, which also passes waits and events on, and looks up
+// where it finds its backend.
 func TestPageAndAPIInOnePlace(t *testing.T) {
 	t.Parallel()
 	u := up(t, t.TempDir())
-	f := startFrontend(t, u)
+	f := startFrontendOf(t, strings.Replace(u.api, "http://127.0.0.1", "dns+http://localhost", 1))
 	for _, p := range []*program{u, f} {
 		page := p.want(http.StatusOK, "GET", "/", "")
 		if !bytes.Contains(page.body, []byte("<h1>Guestbook</h1>")) || !strings.Contains(page.header.Get("Content-Security-Policy"), "script-src 'self'") {
