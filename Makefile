@@ -14,16 +14,29 @@ PLANS      ?= local,harsh
 DISKS      ?= yes
 RATE       ?= 200
 
-.PHONY: help run build quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign screenshots bench simulate clean
+# The image's name, its tag (the version if empty) and its platforms.
+IMAGE      ?= localhost/drainmark
+TAG        ?=
+PLATFORMS  ?= linux/amd64,linux/arm64
+
+.PHONY: help run build image image-test quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign screenshots bench simulate clean
 
 help: ## list the targets
-	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
 
 run: ## run everything in one process (ctrl-C ends it)
 	$(GO) run ./cmd/drainmark up
 
 build: ## build the static binary bin/drainmark
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/drainmark ./cmd/drainmark
+
+# The tool has a module of its own, so that nobody who imports Drainmark gets its libraries.
+image: ## make the container image, as dist/drainmark-…-oci.tar and in docker, podman or buildah (TAG, IMAGE, PLATFORMS)
+	cd deploy/image && $(GO) run . -name '$(IMAGE)' -tag '$(TAG)' -platforms '$(PLATFORMS)'
+
+# Without a container engine, as root on Linux: the image is unpacked and run in namespaces.
+image-test: ## make the image twice, compare, look into it, and run it as an orchestrator would
+	cd deploy/image && $(GO) vet ./... && $(GO) test -count=1 -timeout 20m ./...
 
 # What needs no server, no browser and no C compiler. The rest is in "make test".
 quick: fmt ## run vet and the tests that run anywhere, in a minute or so
@@ -98,4 +111,4 @@ bench: ## print the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
 
 clean: ## remove what building made
-	rm -rf bin
+	rm -rf bin dist
