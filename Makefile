@@ -19,7 +19,7 @@ IMAGE      ?= localhost/drainmark
 TAG        ?=
 PLATFORMS  ?= linux/amd64,linux/arm64
 
-.PHONY: help run build image image-test quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign screenshots bench simulate clean
+.PHONY: help run build image image-test quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -103,6 +103,10 @@ campaign: needs ## break a whole deployment on plans for LASTS (30m) while verif
 
 rolling: ## restart each role in turn, eight times, under 100 clients, and count what they do not like
 	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -crowd 100 -count=1 -timeout 30m -v ./cmd/drainmark
+
+# The settings are in the script's head: LOAD, IMAGE, BROKER, LASTS, RATE, PREVIOUS and more, from the environment.
+kubernetes: ## prove the chart on the cluster of the current kubeconfig, while it is being broken (LOAD, BROKER, LASTS)
+	@scripts/kubernetes
 
 screenshots: needs ## take the pictures of the web pages in docs/screenshots
 	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./test/e2e -screenshots '$(CURDIR)/docs/screenshots'

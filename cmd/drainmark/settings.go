@@ -29,7 +29,8 @@ func forgetEmpty() {
 var serviceVariable = regexp.MustCompile(`^DRAINMARK(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
 // otherVariables are no settings, and yet ours: those of the plans of verify, and of programs that break promises.
-var otherVariables = []string{"DRAINMARK_NAMESPACE", "DRAINMARK_TOPOLOGY", "DRAINMARK_SEED", "DRAINMARK_PLANTED", "DRAINMARK_CLOCK_OFFSET"}
+var otherVariables = []string{"DRAINMARK_NAMESPACE", "DRAINMARK_RELEASE", "DRAINMARK_BROKER_PODS", "DRAINMARK_REDIS_PODS",
+	"DRAINMARK_TOPOLOGY", "DRAINMARK_SEED", "DRAINMARK_PLANTED", "DRAINMARK_CLOCK_OFFSET"}
 
 // unknownVariables returns the names in an environment that look like settings, and are none of any command.
 func unknownVariables(model *kong.Application, environment []string) (unknown []string) {

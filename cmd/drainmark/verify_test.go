@@ -8,11 +8,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/verify"
+	"github.com/drainmark/drainmark/verify/fault"
 )
 
 // A run leaves its history and its report, and the history is judged again with the same result.
@@ -168,4 +170,21 @@ func TestRecheckEndsAsTheRunDid(t *testing.T) {
 		t.Parallel()
 		ends(t, t.Context(), exitInconclusive, "--url", p.api, "--messages", "1000000", "--timeout", "2s")
 	})
+}
+
+// Nobody is warned of a variable that a plan which comes with the program reads.
+func TestVariablesOfPlans(t *testing.T) {
+	t.Parallel()
+	variable := regexp.MustCompile(prefix + `_[A-Z_]+`)
+	for _, name := range fault.Names() {
+		plan, err := fault.Ready(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, found := range variable.FindAllString(plan.String(), -1) {
+			if found != "DRAINMARK_BROKER" && !slices.Contains(otherVariables, found) { // that one is a setting
+				t.Errorf("the plan %s reads %s, which is not known", name, found)
+			}
+		}
+	}
 }
