@@ -31,6 +31,9 @@ type cli struct {
 
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a process on this machine whether it is ready: exit code 0 if it is, 1 if not, 3 if it cannot be asked."`
 	Version     versionCommand     `cmd:"" help:"Print the version, and the commit that it was built from."`
+	Completion  completionCommand  `cmd:"" help:"Print what makes a shell complete the command line, such as: eval \"$$(drainmark completion bash)\""`
+	Man         manCommand         `cmd:"" help:"Print the manual page, such as: drainmark man | man -l -"`
+	Complete    completeCommand    `cmd:"" hidden:"" help:"Print how a command line may go on, for the scripts of completion."`
 
 	ShowVersion versionFlag `name:"version" env:"-" help:"Print the version."`
 }
@@ -41,8 +44,8 @@ const shutdownDelayHelp = "How long to go on serving after a signal to stop, and
 
 // logging is how a role logs.
 type logging struct {
-	LogLevel  string `help:"Least severe level that is logged: debug, info, warn or error." default:"info"`
-	LogFormat string `help:"Format of the log: text or json." default:"text"`
+	LogLevel  string `help:"Least severe level that is logged: debug, info, warn or error." default:"info" placeholder:"debug|info|warn|error"`
+	LogFormat string `help:"Format of the log: text or json." default:"text" placeholder:"text|json"`
 }
 
 func (l logging) logger(to io.Writer) (*slog.Logger, error) {

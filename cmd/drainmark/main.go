@@ -46,7 +46,8 @@ func main() {
 type app struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
-	unknown        []string // environment variables that look like settings, and are none
+	unknown        []string          // environment variables that look like settings, and are none
+	model          *kong.Application // the command line
 }
 
 // exitError carries the exit code of a command that has said everything already.
@@ -58,10 +59,7 @@ func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e))
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	var c cli
 	ended := -1
-	parser, err := kong.New(&c, kong.Name("drainmark"), kong.Description(description), kong.UsageOnError(),
-		kong.Writers(stdout, stderr), kong.DefaultEnvars(prefix), durations, kong.Exit(func(code int) { ended = code }),
-		kong.Vars{"verify_log": verify.DefaultLog, "canary_log": verify.CanaryLog, "shutdown_delay": shutdownDelayHelp, "plans": strings.Join(fault.Names(), ", ")},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
+	parser, err := newParser(&c, stdout, stderr, func(code int) { ended = code })
 	if err != nil {
 		fmt.Fprintln(stderr, "drainmark:", err)
 		return exitFailed
@@ -77,7 +75,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "drainmark: %s\n", withoutURLs(err.Error()))
 		return exitUsage
 	}
-	err = command.Run(&app{ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ())})
+	err = command.Run(&app{ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ()), model: parser.Model})
 	var exit exitError
 	switch {
 	case err == nil:
@@ -87,6 +85,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	}
 	fmt.Fprintf(stderr, "drainmark: %s\n", err)
 	return exitCode(err)
+}
+
+// newParser returns what reads the command line into c. --help and --version print, and call exit.
+func newParser(c *cli, stdout, stderr io.Writer, exit func(code int)) (*kong.Kong, error) {
+	return kong.New(c, kong.Name("drainmark"), kong.Description(description), kong.UsageOnError(),
+		kong.Writers(stdout, stderr), kong.DefaultEnvars(prefix), durations, kong.Exit(exit),
+		kong.Vars{"verify_log": verify.DefaultLog, "canary_log": verify.CanaryLog, "shutdown_delay": shutdownDelayHelp, "plans": strings.Join(fault.Names(), ", ")},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
 }
 
 // exitCode maps an error to the exit code.

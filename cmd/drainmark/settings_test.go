@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,8 +11,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/alecthomas/kong"
 )
 
 func TestSizes(t *testing.T) {
@@ -69,7 +68,7 @@ func TestWhatTheCommandLineSays(t *testing.T) {
 func TestUnknownVariables(t *testing.T) {
 	t.Parallel()
 	var c cli
-	parser, err := kong.New(&c, kong.DefaultEnvars(prefix), durations, kong.Vars{"verify_log": "", "canary_log": "", "shutdown_delay": "", "plans": ""})
+	parser, err := newParser(&c, io.Discard, io.Discard, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -43,14 +43,7 @@ func printVersion(to io.Writer) error {
 // describeVersion returns one line with the version, which is the release's if the program is one, and what it was
 // built with. A second line says which commit it was built from, if the build knew: that of a downloaded module does not.
 func describeVersion(release string, info *debug.BuildInfo) string {
-	name := release
-	if name == "" {
-		name = info.Main.Version
-	}
-	if name == "" {
-		name = "(unknown)"
-	}
-	text := fmt.Sprintf("drainmark %s %s %s/%s%s\n", name, runtime.Version(), runtime.GOOS, runtime.GOARCH, plantedNote)
+	text := fmt.Sprintf("drainmark %s %s %s/%s%s\n", versionName(release, info), runtime.Version(), runtime.GOOS, runtime.GOARCH, plantedNote)
 	settings := make(map[string]string)
 	for _, setting := range info.Settings {
 		settings[setting.Key] = setting.Value
@@ -66,4 +59,15 @@ func describeVersion(release string, info *debug.BuildInfo) string {
 		commit = append(commit, "(modified)")
 	}
 	return text + strings.Join(commit, " ") + "\n"
+}
+
+// versionName returns the version of a release, or else that of the module which the program was built from.
+func versionName(release string, info *debug.BuildInfo) string {
+	switch {
+	case release != "":
+		return release
+	case info.Main.Version != "":
+		return info.Main.Version
+	}
+	return "(unknown)"
 }
