@@ -118,8 +118,15 @@ type pageFor struct {
 	messages []stored
 }
 
+// startFake serves a fake at a URL.
 func startFake(t testing.TB, f *fake) string {
 	t.Helper()
+	server := httptest.NewServer(f.handler())
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func (f *fake) handler() http.Handler {
 	f.logs = map[string]*fakeLog{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/logs/{log}/messages", f.post)
@@ -139,9 +146,7 @@ func startFake(t testing.TB, f *fake) string {
 		f.mu.Unlock()
 		answer(w, http.StatusAccepted, map[string]any{"receipt": receiptFor(0), "state": "accepted"})
 	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	return server.URL
+	return mux
 }
 
 func (f *fake) log(name string) *fakeLog {

@@ -69,7 +69,7 @@ func newRunner(c Config, out *history.Writer) (*runner, error) {
 		Version: history.Version, ID: r.id, StartedAt: r.begun, Seed: c.Seed, Clients: c.Concurrency, Ordered: true, Rate: c.Rate,
 	}
 	for _, text := range c.URLs {
-		target, err := client.New(client.Config{URL: text, IdleConns: c.Concurrency + 8})
+		target, err := client.New(client.Config{URL: text, HTTP: c.http, IdleConns: c.Concurrency + 8})
 		if err != nil {
 			return nil, err
 		}

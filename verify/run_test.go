@@ -6,11 +6,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"go.uber.org/goleak"
@@ -24,9 +26,12 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // runAgainst runs against a fake: 400 messages of 4 clients, 100 of each.
 func runAgainst(t *testing.T, f *fake, change func(*Config)) check.Result {
 	t.Helper()
-	config := Config{URLs: []string{startFake(t, f)}, Workload: Appends, Messages: 400, Concurrency: 4, Batch: 1, Timeout: time.Minute}
+	config := Config{Workload: Appends, Messages: 400, Concurrency: 4, Batch: 1, Timeout: time.Minute}
 	if change != nil {
 		change(&config)
+	}
+	if config.URLs == nil {
+		config.URLs = []string{startFake(t, f)}
 	}
 	report, err := Run(t.Context(), config)
 	if err != nil {
@@ -34,6 +39,57 @@ func runAgainst(t *testing.T, f *fake, change func(*Config)) check.Result {
 	}
 	return report
 }
+
+// inVirtualTime is runAgainst for what depends on time: in a bubble, where each request takes a millisecond.
+func inVirtualTime(t *testing.T, f *fake, change func(*Config)) (r check.Result) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		handler, listener := f.handler(), make(pipes)
+		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(time.Millisecond)
+			handler.ServeHTTP(w, r)
+		})}
+		go func() { _ = server.Serve(listener) }() // until it is closed
+		defer server.Close()
+		transport := &http.Transport{DialContext: listener.dial}
+		defer transport.CloseIdleConnections()
+		r = runAgainst(t, f, func(c *Config) {
+			c.URLs, c.http = []string{"http://fake"}, &http.Client{Transport: transport}
+			change(c)
+		})
+	})
+	return r
+}
+
+// pipes is a network that is all in memory: each connection is the server's end of one.
+type pipes chan net.Conn
+
+func (p pipes) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p <- theirs:
+		return ours, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// Accept is called by the server.
+func (p pipes) Accept() (net.Conn, error) {
+	if conn, ok := <-p; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+
+// Close is called by the server.
+func (p pipes) Close() error {
+	close(p)
+	return nil
+}
+
+// Addr is called by the server.
+func (p pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
 
 // broken lists the promises that a report says are broken.
 func broken(r *check.Result) string {
@@ -100,7 +156,7 @@ func TestAnAppendInDoubtMayBeThereOrNot(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			f := &fake{lag: 10, faults: faults{doubt: "1/30", doubtStores: stores}}
-			r := runAgainst(t, f, func(c *Config) { c.Patience = 50 * time.Millisecond })
+			r := inVirtualTime(t, f, func(c *Config) { c.Patience = 5 * time.Second })
 			if r.Verdict != check.Held || r.Appends.Unknown != 1 || r.Appends.Done != 399 || r.Appends.Retries == 0 {
 				t.Errorf("the verdict is %s, the appends are %+v\n%s", r.Verdict, r.Appends, text(&r))
 			}
@@ -292,7 +348,7 @@ func TestARunThatRunsOutOfTimeIsInconclusive(t *testing.T) {
 	t.Parallel()
 	f := &fake{faults: faults{neverReach: true}}
 	var progress bytes.Buffer
-	r := runAgainst(t, f, func(c *Config) { c.Messages, c.Timeout, c.Out = 20, 3*time.Second, &progress })
+	r := inVirtualTime(t, f, func(c *Config) { c.Messages, c.Timeout, c.Out = 20, 3*time.Second, &progress })
 	if r.Verdict != check.Inconclusive || broken(&r) != "" || !strings.Contains(r.Reason, "time is over") || !strings.HasPrefix(r.Reason, "barrier: ") {
 		t.Errorf("the verdict is %s, reason %q\n%s", r.Verdict, r.Reason, text(&r))
 	}
@@ -303,7 +359,7 @@ func TestARunThatRunsOutOfTimeIsInconclusive(t *testing.T) {
 
 func TestARunThatRunsOutOfTimeSaysWhatWasLeft(t *testing.T) {
 	t.Parallel()
-	r := runAgainst(t, &fake{faults: faults{failBefore: 2}}, func(c *Config) { c.Timeout, c.Messages = 3*time.Second, 1_000_000 })
+	r := inVirtualTime(t, &fake{faults: faults{failBefore: 2}}, func(c *Config) { c.Timeout, c.Messages = 200*time.Millisecond, 1_000_000 })
 	a := r.Appends
 	if r.Verdict != check.Inconclusive || a.Messages == 1_000_000 || a.Done == 0 || a.Done+a.Refused+a.Unknown != a.Messages {
 		t.Errorf("the verdict is %s, the appends are %+v", r.Verdict, a)
@@ -417,7 +473,7 @@ func TestProgress(t *testing.T) {
 	t.Run("has a line a step elsewhere", func(t *testing.T) {
 		t.Parallel()
 		var out bytes.Buffer
-		runAgainst(t, &fake{}, func(c *Config) { c.Out = &out })
+		inVirtualTime(t, &fake{}, func(c *Config) { c.Out = &out })
 		lines := strings.Split(strings.TrimSpace(out.String()), "\n")
 		if len(lines) != 6 || !strings.HasPrefix(lines[2], "[3/6] append   400 of 400 messages accepted, ") || strings.Contains(out.String(), "\r") {
 			t.Errorf("progress is %q", lines)
@@ -425,16 +481,18 @@ func TestProgress(t *testing.T) {
 	})
 	t.Run("stays in its place on a terminal", func(t *testing.T) {
 		t.Parallel()
-		var out bytes.Buffer
-		d := newDisplay(&out, true, false)
-		d.begin(4, 6, "barrier", nil)
-		d.note("stalled no consumer")
-		d.refresh()
-		d.end(nil)
-		d.refresh() // between two steps there is nothing to show
-		first, rest, _ := strings.Cut(out.String(), "\x1b[K\r")
-		if !strings.HasPrefix(first, "\r[4/6] barrier  stalled no consumer, 0.") || strings.Count(rest, "\n") != 1 || !strings.HasSuffix(rest, "\n") {
-			t.Errorf("progress is %q", out.String())
-		}
+		synctest.Test(t, func(t *testing.T) {
+			var out bytes.Buffer
+			d := newDisplay(&out, true, false)
+			d.begin(4, 6, "barrier", nil)
+			time.Sleep(300 * time.Millisecond)
+			d.note("stalled no consumer")
+			d.refresh()
+			d.end(nil)
+			d.refresh() // between two steps there is nothing to show
+			if want := "\r[4/6] barrier  stalled no consumer, 0.3 s\x1b[K"; out.String() != want+want+"\n" {
+				t.Errorf("progress is %q", out.String())
+			}
+		})
 	})
 }

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -96,6 +97,8 @@ type Config struct {
 	Out         io.Writer // where progress is shown, nil for nowhere
 	Interactive bool      // Out is a terminal: progress is shown in place
 	Quiet       bool      // of the progress, only what is waited for for more than 10 s is shown
+
+	http *http.Client // for tests in virtual time; nil for the client's own
 }
 
 func (c Config) withDefaults() (Config, error) {
