@@ -60,7 +60,7 @@ func publishInTime(t *testing.T, b *Broker, batch broker.Batch) (failed []error)
 func TestWhatAServerConfirmsAndCannotReadIsNotConfirmed(t *testing.T) {
 	t.Parallel()
 	logger, logged := testLog()
-	e := startEmbedded(t, purging(Options{Logger: logger}))
+	e := startEmbedded(t, purging(Options{Logger: logger, Timeout: patience}))
 	b := e.connect(t)
 	publish(t, b, 1, 1, 60, 300)
 	b.Close()
@@ -161,5 +161,25 @@ func TestAPurgeIsNoLossOfTheEnd(t *testing.T) {
 	expect(t, r, 4)
 	if pendingRecords(t, b, persisted("", nil)); strings.Contains(logged(), "lost its end") {
 		t.Errorf("the log says\n%s", logged())
+	}
+}
+
+// A server that is about to be started again is not worth publishing to: what it confirms would not be believed, and the
+// batch be stored once more.
+func TestNothingIsPublishedToACondemnedServer(t *testing.T) {
+	t.Parallel()
+	b := startEmbedded(t, purging(Options{Timeout: patience})).connect(t)
+	publish(t, b, 1, 1, 3, 10)
+	b.process.mu.Lock()
+	b.process.condemned = "a test says so" // and nobody looks yet
+	b.process.mu.Unlock()
+	if err := b.Publish(bounded(t), 0, single(1, 4, 10)); !errors.Is(err, broker.ErrNotSent) {
+		t.Errorf("publishing to it: %v", err)
+	}
+	b.process.suspect()
+	publishInTime(t, b, single(1, 4, 10))
+	expect(t, open(t, b, ""), 1, 2, 3, 4)
+	if got := pendingRecords(t, b, persisted("", nil)); got != 4 {
+		t.Errorf("%d records pending, want 4", got)
 	}
 }

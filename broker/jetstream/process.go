@@ -193,6 +193,17 @@ func (p *process) condemn(why string) {
 	p.suspect()
 }
 
+// takes says whether the server is worth publishing to. What a condemned one confirms is not believed, so a batch that is
+// published to it again would be stored twice.
+func (p *process) takes() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.condemned != "" {
+		return notSent(fmt.Errorf("the embedded NATS server is being started again: %s", p.condemned))
+	}
+	return nil
+}
+
 // fault returns what is wrong with the server that only a new start can put right, or "".
 func (p *process) fault() string {
 	p.mu.Lock()

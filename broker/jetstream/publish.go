@@ -37,6 +37,9 @@ func (p *partition) publish(ctx context.Context, batch broker.Batch) error {
 		return drainmark.Errorf(drainmark.KindTooLarge, "payload of %d bytes: the limit (MaxPayload) is %d", len(batch.Payload), b.traits.MaxPayload)
 	}
 	if b.process != nil {
+		if err := b.process.takes(); err != nil {
+			return err
+		}
 		if err := b.process.room(len(batch.Payload), batch.Urgent); err != nil {
 			p.refusedForRoom()
 			return err
