@@ -17,6 +17,8 @@ var switches = map[string]string{
 	"networkPolicy":  "networkPolicy: {enabled: true}",
 	"peers":          "networkPolicy: {clients: [{podSelector: {}}], metrics: [{podSelector: {}}], servers: [{podSelector: {}}], backendClients: [{podSelector: {}}]}",
 	"serviceMonitor": "serviceMonitor: {enabled: true, labels: {team: shop}}",
+	"prometheusRule": "prometheusRule: {enabled: true, alertLabels: {team: shop}, disabled: [DrainmarkDown]}",
+	"dashboard":      "dashboard: {enabled: true, annotations: {folder: shop}}",
 	"noTests":        "tests: {enabled: false}",
 	"noAccount":      "serviceAccount: {create: false, name: existing}",
 	"labels":         "commonLabels: {team: shop}\npodLabels: {tier: data}\npodAnnotations: {a: b}",
@@ -27,7 +29,7 @@ var switches = map[string]string{
 	"extra": "extraEnv: [{name: SSL_CERT_DIR, value: /certificates}]\nextraEnvFrom: [{secretRef: {name: more}}]\n" +
 		"extraVolumes: [{name: ca, secret: {secretName: ca}}]\nextraVolumeMounts: [{name: ca, mountPath: /certificates}]\n" +
 		"extraManifests: [{apiVersion: v1, kind: ConfigMap, metadata: {name: '{{ .Release.Name }}-more'}}, \"apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: text}\"]",
-	"settings": "settings: {partitions: 8, log-level: warn, allowed-host: [a.example, b.example]}",
+	"settings": "settings: {partitions: 8, log-level: warn, profiles: 'on'}\nbackend: {settings: {allowed-origin: ['https://a.example', 'https://b.example']}}",
 }
 
 // switchesOfRoles are further ones of mode roles, and those of mode up.

@@ -6,6 +6,7 @@ What the pods of all roles have in common. Each takes (dict "root" $ "role" "bac
 {{- define "drainmark.settings" -}}
 {{- $all := .root.Values.settings | default dict -}}
 {{- if eq .role "frontend" }}{{ $all = omit $all "partitions" "backlog-bytes" "replay-window" "producer-retention" }}{{ end -}}
+{{- if eq .role "init" }}{{ $all = omit $all "profiles" }}{{ end -}}
 {{- $own := (get .root.Values .role | default dict).settings | default dict -}}
 {{- $defaults := dict -}}
 {{- if and (has .role (list "backend" "consumer" "init")) (include "drainmark.trialBroker" .root) -}}

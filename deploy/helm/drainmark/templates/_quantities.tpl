@@ -17,27 +17,34 @@ Numbers that follow from others. Tests compare them with the program: its defaul
 {{- toString (coalesce $own $all .default) -}}
 {{- end -}}
 
+{{/* Whole seconds of a setting of a role: (dict "root" $ "role" ROLE "name" NAME "default" DEFAULT). */}}
+{{- define "drainmark.settingSeconds" -}}
+{{ include "drainmark.seconds" (include "drainmark.setting" .) }}
+{{- end -}}
+
 {{/*
-How many seconds a pod may take to end. The program goes on serving for its shutdown-delay, lets requests under way end
-(request-timeout, and answer-timeout of a frontend), gives clients 10 s to take the answer and handlers 1 s to notice that
-their connection is cut, publishes what was accepted (3 s) and commits what is in hand (5 s). 10 s are to spare.
+How many seconds a pod may take to end: more than a whole stop. A program that serves goes on for its shutdown-delay, lets
+requests under way end (request-timeout, or answer-timeout of a frontend), gives clients 10 s to take the answer and
+handlers 1 s to notice that they are cut off. A backend publishes what it has accepted (3 s). A consumer commits what is in
+hand (5 s), and gives its claims up (a lease, twice). The last number is to spare.
 */}}
 {{- define "drainmark.grace" -}}
-{{- $args := dict "root" .root "role" .role -}}
+{{- $set := dict "root" .root "role" .role -}}
+{{- $delay := include "drainmark.settingSeconds" (merge (dict "name" "shutdown-delay" "default" (ternary "0s" "5s" (eq .role "up"))) $set) -}}
+{{- $request := include "drainmark.settingSeconds" (merge (dict "name" "request-timeout" "default" "10s") $set) -}}
+{{- $answer := include "drainmark.settingSeconds" (merge (dict "name" "answer-timeout" "default" "2m") $set) -}}
+{{- $lease := include "drainmark.settingSeconds" (merge (dict "name" "lease" "default" "5s") $set) -}}
 {{- $own := (index .root.Values .role).terminationGracePeriodSeconds -}}
 {{- if $own -}}
 {{ $own }}
-{{- else if eq .role "consumer" -}}
-45
+{{- else if eq .role "frontend" -}}
+{{ add $delay $answer 10 1 10 }}
+{{- else if eq .role "backend" -}}
+{{ add $delay $request 10 1 3 10 }}
+{{- else if eq .role "up" -}}
+{{ add $delay $request 10 1 5 $lease $lease 10 }}
 {{- else -}}
-{{- $delay := include "drainmark.seconds" (include "drainmark.setting" (merge (dict "name" "shutdown-delay" "default" (ternary "0s" "5s" (eq .role "up"))) $args)) | int -}}
-{{- $request := 0 -}}
-{{- if eq .role "frontend" -}}
-{{- $request = include "drainmark.seconds" (include "drainmark.setting" (merge (dict "name" "answer-timeout" "default" "2m") $args)) | int -}}
-{{- else -}}
-{{- $request = include "drainmark.seconds" (include "drainmark.setting" (merge (dict "name" "request-timeout" "default" "10s") $args)) | int -}}
-{{- end -}}
-{{ add $delay $request 10 1 3 5 10 }}
+{{ add 5 $lease $lease 30 }}
 {{- end -}}
 {{- end -}}
 
