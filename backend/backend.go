@@ -47,6 +47,7 @@ type Backend struct {
 
 	accounting *accounting
 	budget     budget
+	flag       *flag        // nil if the broker counts
 	publishers []*publisher // by partition
 	tracker    *tracker
 	feeds      *feeds
@@ -89,6 +90,7 @@ func New(c Config) (*Backend, error) {
 	b.budget.limit = b.limits.WaitingBytes
 	producer := drainmark.NewProducerID()
 	b.accounting = openLedger(c.Ledger, c.Deployment, producer, b.logger)
+	b.flag = newFlag(c.Broker.Flag(), b, producer)
 	for p := range c.Deployment.Partitions {
 		b.publishers = append(b.publishers, newPublisher(p, producer, b))
 		b.publishers[p].ledger = b.accounting.own
@@ -119,6 +121,10 @@ func (b *Backend) Run(ctx context.Context) {
 	running.Go(func() { b.reads.loop(work) })
 	running.Go(func() { b.accounting.own.Run(work) })
 	running.Go(func() { b.accountForEarlier(work) })
+	if b.flag != nil {
+		running.Go(func() { b.raiseFlagAhead(work) })
+		running.Go(func() { b.proveDrained(work) })
+	}
 	<-ctx.Done()
 	flush, stop := context.WithTimeout(work, flushTime)
 	for _, p := range b.publishers {

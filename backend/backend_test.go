@@ -28,6 +28,14 @@ type countingReader struct {
 	progress, messages, rejected, written atomic.Int64
 	incomplete                            atomic.Bool // it cannot tell which logs were written to
 	failing                               atomic.Bool // neither that nor messages can be read
+	claimless                             atomic.Bool // nobody can say who holds the partitions
+}
+
+func (r *countingReader) Claims(ctx context.Context) ([]store.Claim, error) {
+	if r.claimless.Load() {
+		return nil, errFailing
+	}
+	return r.Reader.Claims(ctx)
 }
 
 var errFailing = errors.New("the reader fails")

@@ -30,6 +30,11 @@ type sentMarker struct {
 // Barrier implements Service.
 func (b *Backend) Barrier(ctx context.Context, logs []string) (drainmark.Receipt, error) {
 	b.metrics.barriers.Inc()
+	return b.barrier(ctx, logs, false)
+}
+
+// barrier sends a barrier. A silent one is the backend's own: no consumer is wanted for it.
+func (b *Backend) barrier(ctx context.Context, logs []string, silent bool) (drainmark.Receipt, error) {
 	concerned := map[int]bool{}
 	for _, log := range logs {
 		concerned[drainmark.PartitionOf(log, len(b.publishers))] = true
@@ -39,7 +44,7 @@ func (b *Backend) Barrier(ctx context.Context, logs []string) (drainmark.Receipt
 			concerned[p] = true
 		}
 	}
-	markers, err := b.sendMarkers(ctx, slices.Sorted(maps.Keys(concerned)))
+	markers, err := b.sendMarkers(ctx, slices.Sorted(maps.Keys(concerned)), silent)
 	if err != nil {
 		return drainmark.Receipt{}, err
 	}
@@ -55,12 +60,12 @@ func (b *Backend) Barrier(ctx context.Context, logs []string) (drainmark.Receipt
 }
 
 // marker publishes a marker to each of the partitions, all at once, and waits until all are stored.
-func (b *Backend) sendMarkers(ctx context.Context, partitions []int) (map[int]sentMarker, error) {
+func (b *Backend) sendMarkers(ctx context.Context, partitions []int, silent bool) (map[int]sentMarker, error) {
 	runs := make([]sentMarker, len(partitions))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, partition := range partitions {
 		group.Go(func() error {
-			span, token, err := b.publishers[partition].putMarker(ctx, func() uint64 {
+			span, token, err := b.publishers[partition].putMarker(ctx, silent, func() uint64 {
 				return b.tracker.partitions[partition].snapshot().Token
 			})
 			runs[i] = sentMarker{span, token}

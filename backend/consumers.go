@@ -31,6 +31,7 @@ func (b *Backend) Consumers(ctx context.Context) Wanted {
 		w.Consumers = consumersFor(w.Pending.Records, len(b.publishers))
 	}
 	w.Backend = b.ID()
+	b.metrics.wanted.Set(float64(w.Consumers))
 	return w
 }
 
@@ -39,7 +40,25 @@ func (b *Backend) wanted(ctx context.Context) Wanted {
 	if slices.ContainsFunc(b.publishers, (*publisher).isBusy) {
 		return Wanted{Consumers: 1, Reason: "requests wait for the broker to take what they write"}
 	}
-	return b.wantedByBacklog(ctx)
+	if b.flag == nil {
+		return b.wantedByBacklog(ctx)
+	}
+	text, err := b.flag.read(ctx)
+	if err != nil {
+		return Wanted{Consumers: 1, Unknown: unanswered("reading the flag", "the broker", err)}
+	}
+	own, err := b.ownPending(ctx)
+	switch {
+	case text == "" && err != nil:
+		return Wanted{Consumers: 1, Unknown: unavailable("reading the progress", err)}
+	case text == "" && own == 0:
+		return Wanted{Pending: broker.Count{Exact: true}}
+	}
+	w := b.wantedByBacklog(ctx)
+	if w.Reason == "" { // what is not known is only how much there is
+		w.Reason, w.Unknown = "something was accepted, and it is not proved yet that all is persisted", nil
+	}
+	return w
 }
 
 // wantedByBacklog goes by the backlog, which proves that nothing is pending where the broker counts exactly.
@@ -67,6 +86,23 @@ func (b *Backend) wantedByBacklog(ctx context.Context) Wanted {
 }
 
 var errUncounted = drainmark.Errorf(drainmark.KindUnavailable, "the broker cannot count what other backends have accepted")
+
+// ownPending returns how many of this backend's own records are not persisted. It reads the progress only if the one
+// that was read last lacks some.
+func (b *Backend) ownPending(ctx context.Context) (sum uint64, err error) {
+	for i, p := range b.publishers {
+		t := b.tracker.partitions[i]
+		own, _ := p.accepted.pending(t.snapshot().Producers[p.producer])
+		if own > 0 {
+			if err := t.refresh(ctx); err != nil {
+				return 0, err
+			}
+			own, _ = p.accepted.pending(t.snapshot().Producers[p.producer])
+		}
+		sum += own
+	}
+	return sum, nil
+}
 
 // pendingOf adds up what is known to be pending. Ready batches have a record at least.
 func pendingOf(backlogs []PartitionBacklog) broker.Count {

@@ -150,7 +150,7 @@ func (b *Backend) tryAccount(ctx context.Context, p *publisher, producer drainma
 	if before.Next(producer) > e.Confirmed {
 		return nil
 	}
-	marker, _, err := p.putMarker(ctx, func() uint64 { return before.Token })
+	marker, _, err := p.putMarker(ctx, false, func() uint64 { return before.Token })
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (p *publisher) publishMarker(ctx context.Context) bool {
 	if m == nil {
 		return true
 	}
-	if err := p.attempt(ctx, m.batch); err != nil {
+	if err := p.attempt(ctx, m.batch, false); err != nil {
 		p.metrics.publishFailures.Inc()
 		p.failing.Log("marker", m.batch.Span(), "error", err)
 		return p.retry.Wait(ctx) == nil

@@ -21,6 +21,9 @@ type metrics struct {
 	markersAgain     prometheus.Counter
 	lostRecords      prometheus.Counter
 	markers          prometheus.Counter
+	flagRaises       prometheus.Counter
+	flagProofs       prometheus.Counter
+	wanted           prometheus.Gauge
 	notPersisting    prometheus.Gauge
 	readsBroken      prometheus.Gauge
 	brokenReads      prometheus.Counter
@@ -46,6 +49,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		markersAgain:     counter("barrier_fences_again_total", "Fences sent again because a partition was opened anew meanwhile."),
 		lostRecords:      counter("lost_records_total", "Records of this backend that were persisted and are not any more."),
 		markers:          counter("markers_total", "Fences sent behind accepted records that nobody delivered, so that a consumer sees whether they are lost."),
+		flagRaises:       counter("flag_raises_total", "Raises of the flag that says that something may not be persisted. Only brokers that cannot count have one."),
+		flagProofs:       counter("flag_proofs_total", "Times that the flag was lowered, because everything accepted was persisted."),
+		wanted:           gauge("consumers_wanted", "How many consumers were wanted when somebody asked last."),
 		notPersisting:    gauge("not_persisting_seconds", "For how long records of this backend have waited in a partition of which nothing was persisted; the longest."),
 		readsBroken:      gauge("reads_broken", "1 while something of the store cannot be read until somebody repairs it."),
 		brokenReads:      counter("broken_reads_total", "Reads of the store that failed in a way that somebody has to repair."),
@@ -60,7 +66,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	}
 	if r != nil {
 		r.MustRegister(m.publishedRecords, m.publishFailures, m.refreshes, m.waiters, m.subscribers, m.feedReads, m.feedBytes,
-			m.answerBytes, m.barriers, m.markersAgain, m.lostRecords, m.markers, m.notPersisting, m.readsBroken, m.brokenReads, m.publishDuration, m.batchRecords)
+			m.answerBytes, m.barriers, m.markersAgain, m.lostRecords, m.markers, m.flagRaises, m.flagProofs, m.wanted, m.notPersisting, m.readsBroken, m.brokenReads, m.publishDuration, m.batchRecords)
 	}
 	return m
 }

@@ -11,7 +11,7 @@ import (
 
 // isCertain says whether a batch was certainly not stored.
 func isCertain(err error) bool {
-	return errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrNotSent)
+	return errors.Is(err, broker.ErrFull) || errors.Is(err, broker.ErrNotSent) || errors.Is(err, errNotRaised)
 }
 
 // refusalOf is the error for requests that are in no batch when the broker has said that it takes nothing, nil if

@@ -26,6 +26,7 @@ type publisher struct {
 	partition int
 	producer  drainmark.ProducerID
 	broker    broker.Broker
+	flag      *flag
 	limits    Limits
 	budget    *budget
 	logger    *slog.Logger
@@ -59,7 +60,7 @@ func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *pub
 	close(idle)
 	logger := b.logger.With("partition", partition)
 	return &publisher{
-		partition: partition, producer: producer, broker: b.broker, limits: b.limits, budget: &b.budget,
+		partition: partition, producer: producer, broker: b.broker, flag: b.flag, limits: b.limits, budget: &b.budget,
 		logger: logger, failing: loglimit.New(logger, slog.LevelWarn, "publishing a batch failed"), metrics: b.metrics, now: b.now,
 		misfit: loglimit.New(logger, slog.LevelError, "a batch cannot be published: somebody has to repair what the error names"),
 		retry:  backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
@@ -110,8 +111,9 @@ func (p *publisher) sleep(ctx context.Context) bool {
 
 // sendMarker publishes a marker that nobody waits for. If it can't be queued something else is, which serves as well.
 func (p *publisher) sendMarker() {
-	marker := drainmark.Record{Kind: drainmark.Marker, AcceptedAt: p.now()}
-	_ = p.enqueue(&request{records: []drainmark.Record{marker}, bytes: marker.EncodedBound(), done: make(chan struct{})})
+	r := p.newMarker()
+	r.silent = true
+	_ = p.enqueue(r)
 }
 
 // publish publishes the batch until it is stored, or until it is certain that it is not, in which case it is taken
@@ -128,7 +130,7 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 	inDoubt := false
 	for {
 		start := time.Now()
-		err := p.attempt(ctx, message)
+		err := p.attempt(ctx, message, b.silent)
 		if err == nil {
 			p.metrics.published(time.Since(start), int(last-b.first+1))
 			p.retry.Reset()
@@ -138,6 +140,9 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 			}
 			p.accepted.confirmed(last, time.Now()) // before anybody is told
 			p.ledger.Confirmed(p.partition, last)
+			if !b.silent && p.vouch(ctx) != nil {
+				return false
+			}
 			p.refuse(nil)
 			p.confirm(b)
 			return true
@@ -166,14 +171,37 @@ func (p *publisher) failed(err error, args ...any) {
 	lines.Log(args...)
 }
 
-// attempt publishes a batch once, and remembers its outcome.
-func (p *publisher) attempt(ctx context.Context, b broker.Batch) error {
+// vouch waits until the flag stands for a batch that was confirmed just now. It fails when ctx ends.
+func (p *publisher) vouch(ctx context.Context) error {
+	for {
+		call, cancel := context.WithTimeout(ctx, p.limits.PublishAttempt)
+		err := p.flag.vouch(call)
+		cancel()
+		if err == nil {
+			p.retry.Reset()
+			return nil
+		}
+		p.failed(err, "error", err)
+		if err := p.retry.Wait(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+// attempt publishes a batch once, under the flag unless it is silent, and remembers its outcome.
+func (p *publisher) attempt(ctx context.Context, b broker.Batch, silent bool) error {
 	ctx, cancel := context.WithTimeout(ctx, p.limits.PublishAttempt)
 	defer cancel()
 	p.mu.Lock()
 	p.tried.begin(time.Now())
 	p.mu.Unlock()
-	err := p.broker.Publish(ctx, p.partition, b)
+	var err error
+	if !silent {
+		err = p.flag.cover(ctx)
+	}
+	if err == nil {
+		err = p.broker.Publish(ctx, p.partition, b)
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tried.end(time.Now(), b.Urgent, err)

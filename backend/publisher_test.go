@@ -274,7 +274,7 @@ func TestBarriersShareAWaitingMarker(t *testing.T) {
 		marker := func() <-chan result {
 			done := make(chan result, 1)
 			go func() {
-				span, noted, err := p.putMarker(context.Background(), func() uint64 { return token })
+				span, noted, err := p.putMarker(context.Background(), false, func() uint64 { return token })
 				if noted != 7 {
 					err = fmt.Errorf("the epoch is %d", noted)
 				}

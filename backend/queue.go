@@ -17,6 +17,7 @@ type request struct {
 	taken     int           // records that are in a batch, stored or not
 	stored    int           // records that the broker has confirmed
 	handedOut bool          // somebody has the receipt: the sequences must not go to other records
+	silent    bool          // a marker that nobody but backends waits for: no consumer is wanted for it
 	probe     bool          // a marker that finds out whether appends are taken: it is not urgent, and not shared
 	done      chan struct{} // closed when all is stored, or err is set
 	err       error
@@ -28,6 +29,7 @@ type batch struct {
 	parts  []part
 	bytes  int
 	urgent bool // as broker.Batch has it
+	silent bool // all its requests are
 }
 
 type part struct {
@@ -60,18 +62,25 @@ func (p *publisher) put(ctx context.Context, records []drainmark.Record) (drainm
 	return p.await(ctx, r)
 }
 
+// newMarker makes a request of one marker.
+func (p *publisher) newMarker() *request {
+	marker := drainmark.Record{Kind: drainmark.Marker, AcceptedAt: p.now()}
+	return &request{records: []drainmark.Record{marker}, bytes: marker.EncodedBound(), done: make(chan struct{})}
+}
+
 // putMarker publishes a marker, or shares one that waits to be published, and returns its span and the lease token that
-// currentToken said before that.
-func (p *publisher) putMarker(ctx context.Context, currentToken func() uint64) (drainmark.Span, uint64, error) {
+// currentToken said before that. A shared marker is silent if it is for all who wait for it.
+func (p *publisher) putMarker(ctx context.Context, silent bool, currentToken func() uint64) (drainmark.Span, uint64, error) {
 	p.mu.Lock()
 	r := p.marker
 	if r != nil {
 		r.waiters++
+		r.silent = r.silent && silent
 	}
 	p.mu.Unlock()
 	if r == nil {
-		marker := drainmark.Record{Kind: drainmark.Marker, AcceptedAt: p.now()}
-		r = &request{records: []drainmark.Record{marker}, bytes: marker.EncodedBound(), token: currentToken(), done: make(chan struct{})}
+		r = p.newMarker()
+		r.silent, r.token = silent, currentToken()
 		if err := p.enqueue(r); err != nil {
 			return drainmark.Span{}, 0, err
 		}
@@ -82,8 +91,8 @@ func (p *publisher) putMarker(ctx context.Context, currentToken func() uint64) (
 
 // putProbe publishes a marker as if it were an append.
 func (p *publisher) putProbe(ctx context.Context) error {
-	marker := drainmark.Record{Kind: drainmark.Marker, AcceptedAt: p.now()}
-	r := &request{records: []drainmark.Record{marker}, bytes: marker.EncodedBound(), probe: true, done: make(chan struct{})}
+	r := p.newMarker()
+	r.probe = true
 	if err := p.enqueue(r); err != nil {
 		return err
 	}
@@ -198,7 +207,7 @@ func (p *publisher) remove(r *request) {
 func (p *publisher) take() *batch {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b := &batch{first: p.next, bytes: drainmark.BatchOverhead, urgent: true}
+	b := &batch{first: p.next, bytes: drainmark.BatchOverhead, urgent: true, silent: true}
 	maxBytes := min(p.broker.Traits().MaxPayload, drainmark.MaxBatchBytes)
 	maxRecords := min(p.limits.BatchRecords, drainmark.MaxBatchRecords)
 	records := 0
@@ -221,6 +230,7 @@ func (p *publisher) take() *batch {
 		}
 		b.parts = append(b.parts, part{r, n})
 		b.urgent = b.urgent && r.isUrgent()
+		b.silent = b.silent && r.silent
 		r.taken += n
 		records += n
 		p.next += uint64(n)

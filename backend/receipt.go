@@ -32,6 +32,11 @@ func (b *Backend) ParseReceipt(texts ...string) (drainmark.Receipt, error) {
 
 // Status implements Service.
 func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Duration) (Status, error) {
+	return b.status(ctx, r, wait, false)
+}
+
+// status is Status. Markers that have to be sent again are silent if those of the barrier were.
+func (b *Backend) status(ctx context.Context, r drainmark.Receipt, wait time.Duration, silent bool) (Status, error) {
 	waiting, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	for _, span := range b.notHeld(r) {
@@ -62,7 +67,7 @@ func (b *Backend) Status(ctx context.Context, r drainmark.Receipt, wait time.Dur
 		}
 		again := b.openedAnew(r, now)
 		if len(again) > 0 {
-			if r, err = b.sendMarkersAgain(ctx, r, again); err != nil {
+			if r, err = b.sendMarkersAgain(ctx, r, again, silent); err != nil {
 				return Status{Receipt: r, State: Pending}, err
 			}
 			continue
@@ -241,9 +246,9 @@ func (b *Backend) notHeld(r drainmark.Receipt) (spans []drainmark.Span) {
 }
 
 // sendMarkersAgain publishes new markers to the partitions and returns the receipt with these in place of the old ones.
-func (b *Backend) sendMarkersAgain(ctx context.Context, r drainmark.Receipt, partitions []int) (drainmark.Receipt, error) {
+func (b *Backend) sendMarkersAgain(ctx context.Context, r drainmark.Receipt, partitions []int, silent bool) (drainmark.Receipt, error) {
 	b.metrics.markersAgain.Add(float64(len(partitions)))
-	markers, err := b.sendMarkers(ctx, partitions)
+	markers, err := b.sendMarkers(ctx, partitions, silent)
 	if err != nil {
 		return r, err
 	}

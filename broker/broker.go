@@ -76,6 +76,10 @@ type Broker interface {
 	// partition is full or does not work: what Publish would do, only Publish can tell.
 	Ping(ctx context.Context) error
 
+	// Flag returns the flag of a broker whose backlog is not exact, nil of one whose backlog is. It always returns the
+	// same and does not block. The flag ends with the Broker.
+	Flag() Flag
+
 	// Traits says what this broker can do. It always returns the same and does not block.
 	Traits() Traits
 

@@ -80,7 +80,7 @@ type testCase struct {
 func cases() []testCase {
 	var all []testCase
 	for _, group := range [][]testCase{
-		publishCases, receiveCases, closeCases, acknowledgeCases, replayCases, keepsCases, crashCases, backlogCases, traitCases,
+		publishCases, receiveCases, closeCases, acknowledgeCases, replayCases, keepsCases, crashCases, backlogCases, flagCases, traitCases,
 	} {
 		all = append(all, group...)
 	}

@@ -22,6 +22,7 @@ type adapter struct {
 	backlog       func(c *conn, ctx context.Context, p drainmark.Progress) (broker.Backlog, error)
 	keeps         func(c *conn, partition int, producers []drainmark.ProducerID) []drainmark.ProducerID
 	ping          func(c *conn, ctx context.Context) error
+	flag          func(c *conn) broker.Flag
 	traits        func(broker.Traits) broker.Traits
 	close         func(c *conn) error
 	drop          func(c *conn)
@@ -172,6 +173,21 @@ func (c *conn) Ping(ctx context.Context) error {
 		return c.ping(c, ctx)
 	}
 	return c.client().Ping(ctx)
+}
+
+func (c *conn) Flag() broker.Flag {
+	if c.flag != nil {
+		return c.flag(c)
+	}
+	return c.rightFlag()
+}
+
+// rightFlag is the memory broker's, on the connection that there is at each call.
+func (c *conn) rightFlag() broker.Flag {
+	if !c.Uncounted {
+		return nil
+	}
+	return wrongFlag{c: c}
 }
 
 func (c *conn) Traits() broker.Traits {

@@ -20,12 +20,13 @@ type fault struct {
 }
 
 func faults() []fault {
-	return slices.Concat(publishFaults, receiveFaults, closeFaults, acknowledgeFaults, replayFaults, keepsFaults, crashFaults, backlogFaults, traitFaults)
+	return slices.Concat(publishFaults, receiveFaults, closeFaults, acknowledgeFaults, replayFaults, keepsFaults, crashFaults, backlogFaults, flagFaults, traitFaults)
 }
 
 func TestTheRightAdapterPassesEveryCase(t *testing.T) {
 	for name, options := range map[string]memory.Options{
 		"replaying": {Replays: true}, "forgetting, ordered": {Ordered: true}, "forgetting, without order": {},
+		"forgetting, and not counting": {Ordered: true, Uncounted: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := harness(func() *adapter { return &adapter{Options: options} })

@@ -146,6 +146,9 @@ func newBroker(o Options, conn *connection, config natsjs.StreamConfig, maxPaylo
 // Traits implements broker.Broker.
 func (b *Broker) Traits() broker.Traits { return b.traits }
 
+// Flag implements broker.Broker: the backlog is exact, so there is none.
+func (b *Broker) Flag() broker.Flag { return nil }
+
 // Ping implements broker.Broker: it asks every partition's stream how it is, and whether it is as it must be.
 func (b *Broker) Ping(ctx context.Context) error {
 	ctx, cancel := b.conn.during(ctx, b.options.Timeout)

@@ -13,9 +13,9 @@ import (
 
 func TestConformance(t *testing.T) {
 	for _, options := range []memory.Options{
-		{Replays: true}, {Ordered: true}, {},
+		{Replays: true}, {Ordered: true}, {}, {Ordered: true, Uncounted: true}, {Uncounted: true},
 	} {
-		t.Run(fmt.Sprintf("replays %v, ordered %v", options.Replays, options.Ordered), func(t *testing.T) {
+		t.Run(fmt.Sprintf("replays %v, ordered %v, counts %v", options.Replays, options.Ordered, !options.Uncounted), func(t *testing.T) {
 			brokertest.Run(t, harness(options))
 		})
 	}

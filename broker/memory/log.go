@@ -77,6 +77,8 @@ func (l *log) trim() {
 	}
 }
 
+func (l *log) ready() uint64 { return 0 }
+
 func (l *log) keeps(producer drainmark.ProducerID) bool {
 	return slices.ContainsFunc(l.entries[l.purged:], func(e *entry) bool { return e.First > 0 && e.Producer == producer })
 }

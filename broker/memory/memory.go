@@ -25,6 +25,7 @@ type Options struct {
 	// Ordered puts what a receiver gives back in front of everything else, otherwise behind everything that is ready. A
 	// broker that replays is always ordered.
 	Ordered    bool
+	Uncounted  bool             // only how many batches are ready is known of a backlog, and there is a flag instead
 	MaxPayload int              // in bytes, 0 means 8 MiB
 	MaxBatches int              // how many unacknowledged batches a partition holds, 0 means no limit
 	Reserve    int              // how many urgent ones it holds besides
@@ -39,6 +40,9 @@ type Server struct {
 	mu         sync.Mutex // guards everything reachable from here, and nobody waits while holding it
 	partitions []*partition
 	enrolled   *broker.Enrollment // what is recorded, or nil
+	raised     string             // the newest raise of the flag, "" if there is none
+	lowered    bool               // and whether it was lowered
+	published  uint64             // batches, ever
 }
 
 // partition is its batches and the signal that something about it has changed.
@@ -56,6 +60,7 @@ type keeper interface {
 	ack(r *receiver, through broker.Delivery)
 	release(r *receiver) // the receiver has ended: its batches are given back
 	backlog(drainmark.Progress) broker.Backlog
+	ready() uint64 // batches that nobody holds, if the broker forgets what is acknowledged
 	keeps(drainmark.ProducerID) bool
 	purge() // batches not delivered yet are lost
 	trim()  // acknowledged batches are not delivered again
@@ -118,6 +123,13 @@ func (s *Server) Trim(partition int) error {
 	return nil
 }
 
+// Published returns how many batches have ever been published.
+func (s *Server) Published() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.published
+}
+
 func (s *Server) partition(number int) (*partition, error) {
 	if number < 0 || number >= len(s.partitions) {
 		return nil, drainmark.Errorf(drainmark.KindInvalid, "partition %d: this broker has 0 to %d", number, len(s.partitions)-1)
@@ -161,6 +173,7 @@ func (c *Client) Publish(ctx context.Context, number int, batch broker.Batch) er
 		return fmt.Errorf("publishing %v: %w (MaxBatches is %d)", batch.Span(), o.full(), o.MaxBatches)
 	}
 	batch.Payload = append([]byte{}, batch.Payload...)
+	c.server.published++
 	p.put(&entry{Batch: batch, storedAt: c.server.options.Now()})
 	p.signal()
 	return nil
@@ -208,7 +221,7 @@ func (c *Client) Open(ctx context.Context, number int, from drainmark.Cursor, ag
 	return r, nil
 }
 
-// Backlog implements broker.Broker. It is always exact.
+// Backlog implements broker.Broker. It is exact unless the server's options say otherwise.
 func (c *Client) Backlog(ctx context.Context, number int, progress drainmark.Progress) (broker.Backlog, error) {
 	c.server.mu.Lock()
 	defer c.server.mu.Unlock()
@@ -217,6 +230,9 @@ func (c *Client) Backlog(ctx context.Context, number int, progress drainmark.Pro
 		return broker.Backlog{}, fmt.Errorf("counting partition %d's backlog: %w", number, err)
 	}
 	backlog := p.backlog(progress)
+	if c.server.options.Uncounted {
+		return broker.Backlog{Ready: &broker.Count{Records: p.ready()}}, nil
+	}
 	if !backlog.OldestAt.IsZero() {
 		backlog.AsOf = c.server.options.Now()
 	}
@@ -258,7 +274,7 @@ func (c *Client) Ping(ctx context.Context) error {
 // Traits implements broker.Broker.
 func (c *Client) Traits() broker.Traits {
 	o := c.server.options
-	return broker.Traits{Replays: o.Replays, Ordered: o.Ordered || o.Replays, ExactBacklog: true, MaxPayload: o.MaxPayload}
+	return broker.Traits{Replays: o.Replays, Ordered: o.Ordered || o.Replays, ExactBacklog: !o.Uncounted, MaxPayload: o.MaxPayload}
 }
 
 // Close implements broker.Broker.

@@ -11,7 +11,7 @@ import (
 // queue forgets what is acknowledged. One receiver at a time has it, the one that was opened last.
 type queue struct {
 	ordered bool     // batches given back go to the front, otherwise to the back
-	ready   []*entry // in the order in which they will be delivered
+	waiting []*entry // in the order in which they will be delivered
 	holder  *receiver
 	stored  uint64 // how many there have ever been
 	tags    uint64 // the newest delivery's
@@ -20,11 +20,11 @@ type queue struct {
 func (q *queue) put(e *entry) {
 	q.stored++
 	e.index = q.stored
-	q.ready = append(q.ready, e)
+	q.waiting = append(q.waiting, e)
 }
 
 func (q *queue) unacknowledged() int {
-	n := len(q.ready)
+	n := len(q.waiting)
 	if q.holder != nil {
 		n += len(q.holder.held)
 	}
@@ -39,8 +39,8 @@ func (q *queue) open(r *receiver, _ drainmark.Cursor, _ bool) {
 }
 
 func (q *queue) take(r *receiver, limit int) []broker.Delivery {
-	taken := q.ready[:min(max(limit, 0), len(q.ready))]
-	q.ready = q.ready[len(taken):]
+	taken := q.waiting[:min(max(limit, 0), len(q.waiting))]
+	q.waiting = q.waiting[len(taken):]
 	out := make([]broker.Delivery, len(taken))
 	for i, e := range taken {
 		q.tags++
@@ -65,24 +65,26 @@ func (q *queue) release(r *receiver) {
 	q.holder = nil
 	slices.SortFunc(back, func(a, b *entry) int { return cmp.Compare(a.index, b.index) })
 	if q.ordered {
-		q.ready = append(back, q.ready...)
+		q.waiting = append(back, q.waiting...)
 	} else {
-		q.ready = append(slices.Clone(q.ready), back...)
+		q.waiting = append(slices.Clone(q.waiting), back...)
 	}
 }
 
-func (q *queue) purge() { q.ready = nil }
+func (q *queue) purge() { q.waiting = nil }
 
 func (q *queue) trim() {}
+
+func (q *queue) ready() uint64 { return uint64(len(q.waiting)) }
 
 func (q *queue) keeps(drainmark.ProducerID) bool { return false }
 
 // backlog counts a record that is both held and ready, because it was published twice, as held.
 func (q *queue) backlog(p drainmark.Progress) broker.Backlog {
 	all, held := records{}, records{}
-	entries := q.ready
+	entries := q.waiting
 	if q.holder != nil {
-		entries = slices.Concat(q.holder.held, q.ready)
+		entries = slices.Concat(q.holder.held, q.waiting)
 		for _, e := range q.holder.held {
 			held.add(e)
 		}

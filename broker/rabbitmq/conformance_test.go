@@ -81,6 +81,11 @@ func (b *Broker) drop() {
 		s.cut()
 		<-noticed
 	}
+	b.flag.reading <- struct{}{}
+	if b.flag.session != nil {
+		b.flag.session.cut()
+	}
+	<-b.flag.reading
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for r := range b.receivers {

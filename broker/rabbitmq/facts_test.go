@@ -101,6 +101,21 @@ func (r *reader) read(n int) []int {
 	return got
 }
 
+// next returns the next message, which must be of a type.
+func (r *reader) next(kind string) amqp.Delivery {
+	r.t.Helper()
+	select {
+	case d, open := <-r.in:
+		if !open || d.Type != kind {
+			r.t.Fatalf("a %s came, not a %s", d.Type, kind)
+		}
+		return d
+	case <-time.After(20 * time.Second):
+		r.t.Fatalf("no %s came", kind)
+	}
+	return amqp.Delivery{} // not reached: Fatalf does not return
+}
+
 func numbers(first, last int) []int {
 	var n []int
 	for i := first; i <= last; i++ {

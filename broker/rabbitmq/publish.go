@@ -38,10 +38,10 @@ func (b *Broker) Publish(ctx context.Context, partition int, batch broker.Batch)
 		return drainmark.Errorf(drainmark.KindTooLarge, "a batch has %d bytes; the limit is %d", len(batch.Payload), maxPayload)
 	}
 	lane := b.lanes[partition]
-	return b.explain("publishing to queue "+lane.queue, b.publish(ctx, lane, batch))
+	return b.explain("publishing to queue "+lane.queue, b.publish(ctx, lane, encode(batch)))
 }
 
-func (b *Broker) publish(ctx context.Context, lane *lane, batch broker.Batch) error {
+func (b *Broker) publish(ctx context.Context, lane *lane, message amqp.Publishing) error {
 	s, err := b.publishing.get()
 	if err == nil {
 		err = s.full()
@@ -56,7 +56,6 @@ func (b *Broker) publish(ctx context.Context, lane *lane, batch broker.Batch) er
 		return err
 	}
 	begun := time.Now()
-	message := encode(batch)
 	var confirmation *amqp.DeferredConfirmation
 	err = s.guard(ctx, func() (err error) {
 		confirmation, err = lane.ch.PublishWithDeferredConfirm("", lane.queue, true, false, message)
@@ -145,7 +144,7 @@ func (b *Broker) outcome(ctx context.Context, l *lane, acked bool, id string) er
 		return nil
 	case l.ch.IsClosed():
 		return l.ended()
-	case b.mayBeFull(ctx, l.queue):
+	case b.mayBeFull(ctx, l.state):
 		return fmt.Errorf("%w: RabbitMQ refused the batch (nack)", broker.ErrFull)
 	}
 	return errors.New("RabbitMQ refused the batch (nack), and does not say that the queue holds anything: " +
@@ -167,9 +166,9 @@ func (l *lane) ended() error {
 // mayBeFull says whether a queue that refuses a batch can have reached its limit. RabbitMQ does not give its reason.
 // But a queue that has nothing ready is not full unless all that it holds is in the hands of a consumer, which takes
 // only so much. So it cannot reach its leader.
-func (b *Broker) mayBeFull(ctx context.Context, queue string) bool {
-	ready, err := b.count(ctx, queue)
-	return err == nil && ready > 0 || b.config.MaxBytes/int64(b.config.Partitions) <= prefetch*maxPayload
+func (b *Broker) mayBeFull(ctx context.Context, queue *queueState) bool {
+	ready, err := b.count(ctx, queue.name)
+	return err == nil && ready > 0 || queue.maxBytes <= queue.inHand
 }
 
 func encode(b broker.Batch) amqp.Publishing {

@@ -44,7 +44,7 @@ func (b *Broker) declareAll(ctx context.Context, s *session) error {
 }
 
 func (b *Broker) declare(s *session, state *queueState) error {
-	name, maxBytes := state.name, b.config.MaxBytes/int64(b.config.Partitions)
+	name, maxBytes := state.name, state.maxBytes
 	declared, err := tryDeclare(s, name, b.arguments(maxBytes))
 	if fixed, ok := otherLimit(err); ok && fixed != maxBytes {
 		b.config.Logger.Warn("the queue's limit is another than backlog-bytes gives: it was fixed when the queue was made. A policy can lower it",

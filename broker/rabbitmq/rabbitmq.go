@@ -126,8 +126,9 @@ type Broker struct {
 
 	vhost      string
 	publishing *link
-	states     []*queueState      // one a partition
-	lanes      []*lane            // one a partition
+	states     []*queueState // one a partition
+	lanes      []*lane       // one a partition
+	flag       *flag
 	counting   singleflight.Group // by queue
 	pinging    singleflight.Group
 
@@ -151,10 +152,11 @@ func Open(ctx context.Context, c Config) (*Broker, error) {
 	b := &Broker{config: c, endpoints: endpoints, vhost: endpoints[0].vhost, receivers: map[*receiver]struct{}{}}
 	b.ctx, b.cancel = context.WithCancelCause(context.Background())
 	for p := range c.Partitions {
-		state := &queueState{name: b.queue(p), settle: c.Settle}
+		state := &queueState{name: b.queue(p), maxBytes: c.MaxBytes / int64(c.Partitions), inHand: prefetch * maxPayload, settle: c.Settle}
 		b.states = append(b.states, state)
 		b.lanes = append(b.lanes, &lane{queue: state.name, state: state})
 	}
+	b.flag = newFlag(b)
 	b.publishing = &link{b: b, changed: make(chan struct{})}
 	b.start(b.publishing.keep)
 	err = b.tryOut(ctx)
@@ -188,6 +190,9 @@ func (b *Broker) queue(partition int) string {
 func (b *Broker) Keeps(context.Context, int, []drainmark.ProducerID) ([]drainmark.ProducerID, error) {
 	return nil, nil
 }
+
+// Flag implements broker.Broker.
+func (b *Broker) Flag() broker.Flag { return b.flag }
 
 // Traits implements broker.Broker.
 func (b *Broker) Traits() broker.Traits {

@@ -46,7 +46,7 @@ func OpenRegistry(_ context.Context, c Config) (broker.Registry, error) {
 	name := c.Prefix + ".deployment"
 	return &registry{
 		b:     &Broker{config: c, endpoints: endpoints, vhost: endpoints[0].vhost},
-		queue: name, state: &queueState{name: name, settle: c.Settle, readAtOnce: true},
+		queue: name, state: &queueState{name: name, maxBytes: c.MaxBytes, settle: c.Settle, readAtOnce: true},
 	}, nil
 }
 

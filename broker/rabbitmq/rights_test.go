@@ -139,7 +139,7 @@ func enrollAs(t *testing.T, c Config) error {
 	return err
 }
 
-// playRoles publishes, asks, receives and acknowledges.
+// playRoles publishes, raises and lowers the flag, asks, receives and acknowledges.
 func playRoles(t *testing.T, as, whom Config) error {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -154,6 +154,14 @@ func playRoles(t *testing.T, as, whom Config) error {
 	}
 	defer backend.Close()
 	if err := backend.Publish(ctx, 0, batchOf(self, 0, 1, 1)); err != nil {
+		return err
+	}
+	flag := backend.Flag()
+	if err := flag.Raise(ctx, "a"); err != nil {
+		return err
+	}
+	text, err := flag.Read(ctx)
+	if err = errors.Join(err, flag.Lower(ctx, text)); err != nil {
 		return err
 	}
 	for _, b := range []*Broker{backend, consumer} {

@@ -22,6 +22,8 @@ import (
 // queue in which there is a message, or which has a consumer, has rested: somebody else has waited before.
 type queueState struct {
 	name       string
+	maxBytes   int64 // how much it may store
+	inHand     int64 // how much of that a consumer may hold for long
 	settle     time.Duration
 	readAtOnce bool // somebody may consume it who has not waited
 

@@ -179,7 +179,7 @@ func idleReceiversStay(t *testing.T, server *servers.RabbitMQ) {
 // another is asked for apart.
 func refusalsAreTold(t *testing.T, server *servers.RabbitMQ) {
 	b := settings{}.open(t, server)
-	if b.mayBeFull(t.Context(), b.queue(0)) {
+	if b.mayBeFull(t.Context(), b.states[0]) {
 		t.Error("an empty queue may be full")
 	}
 	server.Eval(fmt.Sprintf(`ok = rabbit_policy:parse_set(<<"/">>, <<"nothing">>, <<"^%s[.]">>, <<"{\"max-length\":0}">>, <<"0">>,
@@ -196,7 +196,7 @@ func refusalsAreTold(t *testing.T, server *servers.RabbitMQ) {
 		return nil
 	})
 	resume := suspend(server, b.queue(0))
-	if b.mayBeFull(t.Context(), b.queue(0)) {
+	if b.mayBeFull(t.Context(), b.states[0]) {
 		t.Error("a queue whose leader does not answer is taken for full")
 	}
 	resume()

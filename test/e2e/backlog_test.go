@@ -24,7 +24,7 @@ func TestTheBacklogAndTheQueueLength(t *testing.T) {
 	d := deploy(t, o)
 	d.consumers[0].stop()
 	appendThousand(t, d)
-	if b := readBacklog(t, d); b.Pending.Records != thousand {
+	if b := readBacklog(t, d); b.Pending.Records < thousand || b.Pending.Records > thousand+4 { // and markers of the backend's own
 		t.Errorf("with no consumer the backlog is %+v", b)
 	}
 	barrier, err := ask(t.Context(), d.http, http.MethodPost, d.url+"/v1/barriers", 0)

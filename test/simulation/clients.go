@@ -64,6 +64,7 @@ func (w *World) append(ctx context.Context, number int, place string, first uint
 		call, cancel := context.WithTimeout(ctx, time.Second+w.dice.duration(place+" patience", 8*time.Second))
 		receipt, err := b.Append(call, logNames[a.Log], a.records())
 		cancel()
+		w.accepts(b, receipt, err)
 		a.Attempts++
 		a.receipt = receipt
 		w.settle(&a.Call, b, err, a.Attempts > 1)
@@ -117,7 +118,8 @@ func (w *World) clear(ctx context.Context, number int, place string) {
 	b := w.anyBackend(place + " backend")
 	call, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err := b.Publish(call, drainmark.Record{Kind: drainmark.Clear, Log: logNames[c.Log]})
+	receipt, err := b.Publish(call, drainmark.Record{Kind: drainmark.Clear, Log: logNames[c.Log]})
+	w.accepts(b, receipt, err)
 	w.settle(&c.Call, b, err, false)
 	w.record(history.Line{Clear: c})
 }
@@ -130,6 +132,7 @@ func (w *World) barrier(ctx context.Context, number int, place string) {
 	call, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	receipt, err := b.Barrier(call, nil)
+	w.accepts(b, receipt, err)
 	for try := 0; err == nil && try < 3; try++ {
 		var status backend.Status
 		before := w.rolledBack.Load()

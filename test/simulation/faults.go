@@ -28,6 +28,9 @@ const (
 	BarrierWithoutEpoch     Bug = "barrier without epoch check"
 	ForgetsWhatIsKept       Bug = "forget producers of whom the broker keeps something"
 	ClockFromStamps         Bug = "partition's clock from wall clocks"
+	NoFlag                  Bug = "publish without the flag"
+	LowersAny               Bug = "lower whichever flag is up"
+	ReadsOldFlag            Bug = "answer with the flag as it was"
 )
 
 // rates are the percentages of calls that a fault strikes, while faults are on.
@@ -162,6 +165,47 @@ func (b faultyBroker) Traits() broker.Traits {
 		t.Ordered = true
 	}
 	return t
+}
+
+func (b faultyBroker) Flag() broker.Flag {
+	f := b.Broker.Flag()
+	if f == nil {
+		return nil
+	}
+	return &faultyFlag{Flag: f, process: b.process}
+}
+
+// faultyFlag is a process's way to the broker's flag.
+type faultyFlag struct {
+	broker.Flag
+	*process
+	old atomic.Pointer[string] // what was read last, for ReadsOldFlag
+}
+
+func (f *faultyFlag) Raise(ctx context.Context, text string) error {
+	return f.brokerCall(ctx, "raise", broker.ErrNotSent, func(ctx context.Context) error {
+		if _, err := f.Flag.Read(ctx); f.world.bug == NoFlag && err == nil {
+			return nil
+		}
+		return f.Flag.Raise(ctx, text)
+	})
+}
+
+func (f *faultyFlag) Read(ctx context.Context) (string, error) {
+	text, err := ask(ctx, f.process, "read the flag", f.noBroker(), errInjected, f.Flag.Read)
+	if old := f.old.Swap(&text); f.world.bug == ReadsOldFlag && old != nil && err == nil {
+		return *old, nil
+	}
+	return text, err
+}
+
+func (f *faultyFlag) Lower(ctx context.Context, text string) error {
+	return f.brokerCall(ctx, "lower", errInjected, func(ctx context.Context) error {
+		if f.world.bug == LowersAny {
+			text, _ = f.Flag.Read(ctx)
+		}
+		return f.Flag.Lower(ctx, text)
+	})
 }
 
 // brokerCall is call for the broker, which may be down for all or out of reach for this process alone.

@@ -15,8 +15,10 @@ func Run(seed uint64, kind Kind, bug Bug, logs io.Writer) []string {
 	defer cancel()
 	w.faulty.Store(true)
 	troubled, calm := context.WithCancel(ctx)
-	var acting, chaos sync.WaitGroup
+	var acting, chaos, scaling sync.WaitGroup
 	chaos.Go(func() { w.chaos(troubled) })
+	scaled, settled := context.WithCancel(ctx)
+	scaling.Go(func() { w.scales(scaled) })
 	for n := range clients {
 		acting.Go(func() { w.client(ctx, n, 6+w.dice.intn("length", 8)) })
 	}
@@ -26,6 +28,11 @@ func Run(seed uint64, kind Kind, bug Bug, logs io.Writer) []string {
 	chaos.Wait()
 	w.heal()
 	w.checkEnd(ctx)
+	settled()
+	scaling.Wait()
+	if len(w.violated) == 0 {
+		w.checkIdle(ctx)
+	}
 	w.end()
 	if len(w.violated) > 0 {
 		w.tell()

@@ -62,6 +62,9 @@ func TestFindsBugs(t *testing.T) {
 		BarrierWithoutEpoch:     {Unordered, "P5"},
 		ForgetsWhatIsKept:       {Replaying, "P2 P3 P9 clear"},
 		ClockFromStamps:         {Ordered, "P2 P9"},
+		NoFlag:                  {Ordered, "wanted"},
+		LowersAny:               {Ordered, "wanted"},
+		ReadsOldFlag:            {Ordered, "wanted"},
 	} {
 		if bug == ForgetsWhatIsKept && !*rare {
 			continue // it takes minutes to be found: see make simulate

@@ -50,6 +50,7 @@ type World struct {
 	consumers []*consumerProcess
 	number    int // of processes ever started
 	sent      []*sent
+	accepted  []accepted
 	barriers  int
 	history   *history.History
 	violated  []string
@@ -108,6 +109,7 @@ func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
 	w.clocks = append(w.clocks, server, db)
 	w.server = brokermemory.NewServer(brokermemory.Options{
 		Partitions: partitions, Replays: w.replays, Ordered: w.ordered, Now: server.Now,
+		Uncounted: !w.replays && w.dice.chance("cannot count", 70),
 	})
 	w.db = storememory.NewDB()
 	w.db.Now = db.Now
