@@ -352,3 +352,47 @@ func TestASilentMarkerThatIsSharedIsNotSilent(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// A quiet producer wakes nobody: it says that it lives while somebody holds the partition, and only then can anything
+// there grow old.
+func TestAQuietProducerWakesNobody(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]brokermemory.Options{"by the flag": {Ordered: true, Uncounted: true}, "by the count": {Replays: true}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			runningOn(t, options, Limits{ProducerRetention: 70 * time.Minute, KeepAlive: 10 * time.Minute}, func(s *system) {
+				s.drain()
+				s.append("log", "a")
+				s.Wait(2 * time.Minute)
+				s.undrain()
+				s.Wait(time.Minute)
+				s.wants(0, "")
+				before := s.published()
+				s.Wait(time.Hour)
+				s.wants(0, "")
+				if n := s.published() - before; n != 0 {
+					s.Errorf("%d batches were published though nobody holds the partition", n)
+				}
+				s.drain()
+				s.Wait(time.Minute)
+				if n := s.published() - before; n != 1 {
+					s.Errorf("%d batches were published when somebody held the partition again", n)
+				}
+				s.wants(0, "")
+			})
+		})
+	}
+	t.Run("a store that does not answer tells nothing", func(t *testing.T) {
+		t.Parallel()
+		running(t, Limits{KeepAlive: time.Hour}, 1, func(s *system) {
+			s.append("log", "a")
+			s.Wait(time.Minute)
+			s.reader.claimless.Store(true)
+			before := s.published()
+			s.Wait(70 * time.Minute)
+			if n := s.published() - before; n != 1 {
+				s.Errorf("%d batches were published", n)
+			}
+		})
+	})
+}

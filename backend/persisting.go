@@ -86,6 +86,7 @@ type watch struct {
 	mu     sync.Mutex
 	unheld []time.Time // by partition: since when nobody has held it, zero while somebody does
 	holder []string    // by partition: who was seen to hold it last, "" for nobody
+	seen   time.Time   // when the claims were read last
 	warned time.Time   // when it was last said that nothing is persisted, zero while that is not so
 }
 
@@ -126,6 +127,7 @@ func (b *Backend) lookAtClaims(ctx context.Context) error {
 	}
 	b.watch.mu.Lock()
 	defer b.watch.mu.Unlock()
+	b.watch.seen = time.Now()
 	for p := range held {
 		if held[p] != "" {
 			b.watch.unheld[p], b.watch.holder[p] = time.Time{}, held[p]
@@ -134,6 +136,13 @@ func (b *Backend) lookAtClaims(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// isUnheld says whether nobody holds a partition. What was seen long ago, because the store does not answer, is not known.
+func (b *Backend) isUnheld(partition int) bool {
+	b.watch.mu.Lock()
+	defer b.watch.mu.Unlock()
+	return time.Since(b.watch.seen) < warnAfter*b.limits.StallAfter && !b.watch.unheld[partition].IsZero()
 }
 
 // warn logs that nothing is persisted although something waits: when that has been so for long, every ten minutes as

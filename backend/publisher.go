@@ -34,6 +34,7 @@ type publisher struct {
 	misfit    *loglimit.Limiter // what trying again does not help
 	metrics   *metrics
 	now       func() time.Time // stamps markers
+	unheld    func() bool      // nobody holds the partition, as far as is known
 
 	accepted accepted
 	ledger   *ledger.Ledger
@@ -64,6 +65,7 @@ func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *pub
 		logger: logger, failing: loglimit.New(logger, slog.LevelWarn, "publishing a batch failed"), metrics: b.metrics, now: b.now,
 		misfit: loglimit.New(logger, slog.LevelError, "a batch cannot be published: somebody has to repair what the error names"),
 		retry:  backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
+		unheld: func() bool { return b.isUnheld(partition) },
 		next:   1, sentAt: time.Now(), wake: make(chan struct{}, 1), idle: idle,
 	}
 }
@@ -88,7 +90,8 @@ func (p *publisher) loop(ctx context.Context) {
 }
 
 // sleep waits for work, and sends a marker when it has been quiet for very long, so that no store forgets the progress
-// of a producer that is alive.
+// of a producer that is alive. While nobody holds the partition nothing there grows old, and the marker waits, because it
+// would only wake somebody.
 func (p *publisher) sleep(ctx context.Context) bool {
 	p.mu.Lock()
 	quiet := time.Until(p.sentAt.Add(p.limits.KeepAlive))
@@ -100,7 +103,7 @@ func (p *publisher) sleep(ctx context.Context) bool {
 	case <-p.wake:
 		return true
 	case <-timer.C:
-		if !unused && quiet <= 0 {
+		if !unused && quiet <= 0 && !p.unheld() {
 			p.sendMarker()
 		}
 		return true
