@@ -263,7 +263,7 @@ func TestReplicas(t *testing.T) {
 			switch o := typed.(type) {
 			case *appsv1.Deployment:
 				if has := o.Spec.Replicas; has == nil && want[role] != -1 || has != nil && *has != want[role] {
-					t.Errorf("with %q %s has %v replicas", values, role, has)
+					t.Errorf("with %q %s has %s replicas", values, role, show(has))
 				}
 			case *scaledObject:
 				scaled[role] = o.Spec.ScaleTargetRef.Name == "guestbook-drainmark-consumer" && o.Spec.Triggers[0].Metadata["valueLocation"] == "wanted" &&
@@ -278,6 +278,13 @@ func TestReplicas(t *testing.T) {
 			}
 		}
 	}
+}
+
+func show(n *int32) string {
+	if n == nil {
+		return "no number of"
+	}
+	return fmt.Sprint(*n)
 }
 
 // Each role gets the URLs that it has a right to, from the Secrets that the values name.
@@ -340,7 +347,10 @@ func TestServicesLeadSomewhere(t *testing.T) {
 					services[o.Name] = append(services[o.Name], p.Port)
 					for _, pod := range podsOfRole(t, values, o.Spec.Selector["app.kubernetes.io/component"]) {
 						if !slices.ContainsFunc(pod.spec.Containers[0].Ports, func(c corev1.ContainerPort) bool {
-							return c.Name == p.TargetPort.String() || c.ContainerPort == p.Port
+							if p.TargetPort.StrVal != "" {
+								return c.Name == p.TargetPort.StrVal
+							}
+							return c.ContainerPort == p.Port
 						}) {
 							t.Errorf("the port %s of %s leads nowhere", p.Name, o.Name)
 						}
@@ -366,6 +376,28 @@ func TestServicesLeadSomewhere(t *testing.T) {
 				t.Errorf("with %q something leads to port %d of %s, which has %v", values, port, name, services[name])
 			}
 		}
+	}
+}
+
+// Frontends are led to backends that are ready, and Prometheus to all pods, of each role.
+func TestHeadlessServices(t *testing.T) {
+	t.Parallel()
+	found := map[string]bool{} // whether pods that are not ready are published
+	for _, o := range (release{values: everythingOn}).objects(t) {
+		typed, err := decode(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s, ok := typed.(*corev1.Service); ok && s.Spec.ClusterIP == corev1.ClusterIPNone {
+			found[strings.TrimPrefix(s.Name, "guestbook-drainmark-")+" "+s.Spec.Ports[0].Name] = s.Spec.PublishNotReadyAddresses
+		}
+	}
+	want := map[string]bool{
+		"backend-headless http": false, "frontend-metrics admin": true, "backend-metrics admin": true, "consumer-metrics admin": true,
+		"trial-rabbitmq rabbitmq": true, "trial-redis redis": true,
+	}
+	if !reflect.DeepEqual(found, want) {
+		t.Errorf("they are %v, and should be %v", found, want)
 	}
 }
 

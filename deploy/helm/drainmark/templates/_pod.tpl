@@ -169,8 +169,6 @@ containers:
       {{- end }}
       - --admin-listen=:9090
       {{- if eq $role "frontend" }}
-      {{- /* The addresses of all backends, those that are not ready too: a frontend chooses by itself. With a broker that
-             is down no backend is ready, and reads go on. */}}
       - --backend=dns+http://{{ include "drainmark.name" (dict "root" $root "component" "backend-headless") }}:8080
       {{- end }}
       {{- with $own.extraArgs }}
