@@ -267,7 +267,7 @@ func TestReplicas(t *testing.T) {
 				}
 			case *scaledObject:
 				scaled[role] = o.Spec.ScaleTargetRef.Name == "guestbook-drainmark-consumer" && o.Spec.Triggers[0].Metadata["valueLocation"] == "wanted" &&
-					o.Spec.Triggers[0].Metadata["url"] == "http://guestbook-drainmark-backend-headless.shop.svc:8080/v1/consumers"
+					o.Spec.Triggers[0].Metadata["url"] == "http://guestbook-drainmark-backend.shop.svc:8080/v1/consumers"
 			case *autoscalingv2.HorizontalPodAutoscaler:
 				scaled[role] = o.Spec.ScaleTargetRef.Name == "guestbook-drainmark-"+role
 			}
