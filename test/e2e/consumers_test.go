@@ -21,7 +21,7 @@ func TestConsumersAreScaledToZeroAndBack(t *testing.T) {
 			return r.URL(), func(d *deployment) int { return declarer(d.t.(*testing.T), r)() } // no consumer runs: all that there is is ready
 		},
 		"nats": func(t *testing.T) (string, func(*deployment) int) {
-			return servers.StartNATS(t, servers.NATSOptions{}).URL(), func(d *deployment) int { return readBacklog(d.t.(*testing.T), d).Pending.Records }
+			return servers.StartNATS(t, servers.NATSOptions{MaxFileStore: 20 << 30}).URL(), func(d *deployment) int { return readBacklog(d.t.(*testing.T), d).Pending.Records }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
