@@ -103,13 +103,18 @@ func (d *smallDisk) embed(minFree int64) {
 	d.b = b
 }
 
-// fill publishes until it fails, and returns the error.
+// fill publishes until it fails because the disk has no room, and returns the error. On a busy machine a confirmation may
+// come too late before that, and the batch is published again.
 func (d *smallDisk) fill() error {
 	for {
-		if err := d.b.Publish(background(), 0, single(1, d.confirmed+1, diskBatch)); err != nil {
+		err := d.b.Publish(background(), 0, single(1, d.confirmed+1, diskBatch))
+		free, _ := freeBytes(d.dir)
+		switch {
+		case err == nil:
+			d.confirmed++
+		case errors.Is(err, broker.ErrFull) || free < 2*diskBatch:
 			return err
 		}
-		d.confirmed++
 	}
 }
 
