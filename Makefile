@@ -79,11 +79,7 @@ lint:
 	$(GO) run $(STATICCHECK) -checks 'all,-ST1000,-ST1003,-ST1016' ./...
 
 fuzz: ## run each fuzz target for FUZZTIME (3000x: so many inputs; 10m for a time)
-	@$(GO) test -list '^Fuzz' ./... | awk '/^Fuzz/ {names[n++]=$$1} /^ok/ {for (i=0;i<n;i++) print $$2, names[i]; n=0}' | \
-	while read package name; do \
-		echo "fuzzing $$name in $$package for $(FUZZTIME)"; \
-		$(GO) test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -parallel 2 $$package || exit 1; \
-	done
+	@GO='$(GO)' scripts/fuzz $(FUZZTIME)
 
 simulate: ## play SCHEDULES schedules of the simulation (2000), and look for all planted faults
 	$(GO) test ./test/simulation -run 'TestSchedules|TestFindsBugs' -rare -timeout 0 -schedules $(SCHEDULES) -seed $${SEED:-1}
