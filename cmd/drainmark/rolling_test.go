@@ -181,7 +181,7 @@ func TestRollingRestartOfFrontends(t *testing.T) {
 	d := deployTwo(t)
 	addresses := []string{address(t), address(t)}
 	begin := func(i int) *program {
-		return start(t, "frontend", "--listen", addresses[i], "--admin-listen", "127.0.0.1:0", shortly,
+		return start(t, "frontend", "--listen", addresses[i], "--admin-listen", "127.0.0.1:0",
 			"--backend", d.backends[0].api, "--backend", d.backends[1].api)
 	}
 	frontends := []*program{begin(0), begin(1)}

@@ -33,9 +33,6 @@ func (p *program) awaitEnd() {
 // address returns a loopback address that stays the same for every start of a process.
 func address(t testing.TB) string { return fmt.Sprintf("%s:%d", servers.Host, servers.Port(t)) }
 
-// shortly is the delay in which tests stop what has one by itself.
-const shortly = "--shutdown-delay=100ms"
-
 // deployed is what the rolling restarts need of a deployment: one NATS, one file, a consumer and two backends.
 type deployed struct {
 	broker, store string
@@ -64,7 +61,7 @@ func (d *deployed) startConsumer(t *testing.T) {
 
 func (d *deployed) startBackend(t *testing.T, i int) {
 	t.Helper()
-	d.backends[i] = start(t, "backend", d.broker, d.store, "--listen", d.addresses[i], "--admin-listen", "127.0.0.1:0", shortly)
+	d.backends[i] = start(t, "backend", d.broker, d.store, "--listen", d.addresses[i], "--admin-listen", "127.0.0.1:0")
 }
 
 // While a process goes on serving, it says that it is about to stop: at the admin address until the end, and in each
