@@ -334,7 +334,7 @@ func TestURLs(t *testing.T) {
 // Each Service leads to ports that its pods have, and what routes lead to Services that there are.
 func TestServicesLeadSomewhere(t *testing.T) {
 	t.Parallel()
-	for _, values := range []string{everythingOn, external + "frontend: {replicas: 0}\ningress: {enabled: true}", "mode: up\ningress: {enabled: true}"} {
+	for _, values := range []string{everythingOn, external + "keda: {enabled: true}", external + "frontend: {replicas: 0}\ningress: {enabled: true}", "mode: up\ningress: {enabled: true}"} {
 		services, targets := map[string][]int32{}, map[string]int32{}
 		for _, o := range (release{values: values}).objects(t) {
 			typed, err := decode(o)
@@ -359,6 +359,9 @@ func TestServicesLeadSomewhere(t *testing.T) {
 			case *networkingv1.Ingress:
 				s := o.Spec.Rules[0].HTTP.Paths[0].Backend.Service
 				targets[s.Name] = s.Port.Number
+			case *scaledObject:
+				host, _, _ := strings.Cut(strings.TrimPrefix(o.Spec.Triggers[0].Metadata["url"], "http://"), ".")
+				targets[host] = 8080
 			}
 			for _, p := range podsOf(typed) {
 				for _, arg := range p.spec.Containers[0].Args {
