@@ -85,6 +85,7 @@ type Config struct {
 	Seed        uint64        // what the clients do follows from it, as far as they decide, 0 for a random one
 	Faults      fault.Plan    // what is broken meanwhile, none for nothing
 	FaultEnv    []string      // NAME=VALUE, for the commands of the plan, besides those of this process
+	Reap        bool          // as in fault.Options: this process is process 1 of a container, and has no other children
 	Timeout     time.Duration // how long the whole run may take (default 10 minutes more than Duration)
 	Patience    time.Duration // how long to try for one append before its outcome is left open (default 1 minute)
 	Settle      time.Duration // after which time a barrier that is stalled in the end is given up (default 30 s)

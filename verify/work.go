@@ -109,7 +109,7 @@ func (r *runner) faults() (*fault.Runner, error) {
 		return nil, nil
 	}
 	runner, err := fault.New(r.config.Faults, r.config.Seed, fault.Options{
-		Env: r.config.FaultEnv, Health: r.healthy, Record: r.out.Write, Now: r.since,
+		Env: r.config.FaultEnv, Reap: r.config.Reap, Health: r.healthy, Record: r.out.Write, Now: r.since,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("preparing the faults: %w", err)

@@ -89,7 +89,7 @@ func (c *runCommand) config(a *app) (verify.Config, error) {
 	}
 	config := verify.Config{
 		URLs: c.URL, Log: c.Log, Logs: given(c.Logs), Workload: verify.Workload(c.Workload), Messages: given(c.Messages), Duration: given(c.Duration),
-		Rate: c.Rate, Concurrency: given(c.Concurrency), Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Dir: c.Report,
+		Rate: c.Rate, Concurrency: given(c.Concurrency), Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Reap: alone && os.Getpid() == 1, Dir: c.Report,
 		Patience: c.Patience, Settle: c.Settle, Timeout: given(c.Timeout), Contact: c.Contact, Interactive: isTerminal(a.stderr),
 	}
 	config.Out, config.Quiet = a.stderr, !c.Progress && !config.Interactive

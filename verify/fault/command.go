@@ -27,6 +27,9 @@ func (o Options) shell(ctx context.Context, command string, env []string) (strin
 	cmd.WaitDelay = drainTime
 	ownGroup(cmd)
 	err := cmd.Run()
+	if o.Reap {
+		reap()
+	}
 	if errors.Is(err, exec.ErrWaitDelay) && ctx.Err() == nil {
 		err = nil // it succeeded, and something in the background holds its output
 	}

@@ -33,6 +33,9 @@ type Options struct {
 	HealthTimeout time.Duration
 	// Health returns nil if the deployment works. It must return when its ctx ends. Nil for no checks of health.
 	Health func(ctx context.Context) error
+	// Reap says that the process has no children but the commands, and is to take in those that they leave behind when
+	// they end. Process 1 of a container must: nobody else does.
+	Reap   bool
 	Record func(history.Line)   // is told of each Fault and each Health when it has ended, nil for nobody
 	Now    func() time.Duration // the time of records, nil for the time since New
 	Log    func(string)         // is told what is being done, for people, nil for nobody
