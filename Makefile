@@ -19,6 +19,8 @@ IMAGE      ?= localhost/drainmark
 TAG        ?=
 PLATFORMS  ?= linux/amd64,linux/arm64
 
+PUSH       ?=
+
 .PHONY: help run build image image-test quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench simulate clean
 
 help: ## list the targets
@@ -31,8 +33,8 @@ build: ## build the static binary bin/drainmark
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/drainmark ./cmd/drainmark
 
 # The tool has a module of its own, so that nobody who imports Drainmark gets its libraries.
-image: ## make the container image, as dist/drainmark-…-oci.tar and in docker, podman or buildah (TAG, IMAGE, PLATFORMS)
-	cd deploy/image && $(GO) run . -name '$(IMAGE)' -tag '$(TAG)' -platforms '$(PLATFORMS)'
+image: ## make the container image, as dist/drainmark-…-oci.tar and in docker, podman or buildah (TAG, IMAGE, PLATFORMS, PUSH)
+	cd deploy/image && $(GO) run . -name '$(IMAGE)' -tag '$(TAG)' -platforms '$(PLATFORMS)' -push='$(if $(filter yes,$(PUSH)),true,false)'
 
 # Without a container engine, as root on Linux: the image is unpacked and run in namespaces.
 image-test: ## make the image twice, compare, look into it, and run it as an orchestrator would

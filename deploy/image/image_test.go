@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,8 +21,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
+	"github.com/google/go-containerregistry/pkg/registry"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/validate"
 )
 
@@ -266,5 +271,34 @@ func TestLoading(t *testing.T) {
 	fakeEngine(t, "podman", "[ \"$1\" != load ] || { echo 'no space left' >&2; exit 1; }\n")
 	if err := load(t.Context(), i, "unused"); err == nil || !strings.Contains(err.Error(), "podman") || !strings.Contains(err.Error(), "no space left") {
 		t.Errorf("a full engine: %v", err)
+	}
+}
+
+// A registry gets all platforms, under the digest that was printed.
+func TestPush(t *testing.T) {
+	server := httptest.NewServer(registry.New(registry.Logger(log.New(io.Discard, "", 0))))
+	defer server.Close()
+	i := *theImage(t)
+	i.name = strings.TrimPrefix(server.URL, "http://") + "/drainmark"
+	if err := i.push(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	tag, err := name.NewTag(i.reference())
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := remote.Index(tag)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := validate.Index(got); err != nil {
+		t.Error(err)
+	}
+	digest, err := i.index.Digest()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if there, err := got.Digest(); err != nil || there != digest {
+		t.Errorf("the registry has %s, %v, not %s", there, err, digest)
 	}
 }

@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 )
 
@@ -91,6 +93,23 @@ func pullByBuildah(ctx context.Context, _ v1.Image, made *image, archive string)
 	}
 	_, err = command(ctx, nil, "buildah", "tag", strings.TrimSpace(id), made.reference())
 	return err
+}
+
+// push gives the image of all platforms to its registry, as the user whom docker or podman has logged in there.
+func (i *image) push(ctx context.Context) error {
+	tag, err := name.NewTag(i.reference())
+	if err != nil {
+		return err
+	}
+	if err := remote.WriteIndex(tag, i.index, remote.WithContext(ctx), remote.WithAuthFromKeychain(authn.DefaultKeychain)); err != nil {
+		return err
+	}
+	digest, err := i.index.Digest()
+	if err != nil {
+		return err
+	}
+	fmt.Printf("%s has %s@%s now\n", tag.RegistryStr(), tag.Context(), digest)
+	return nil
 }
 
 // command runs a program, and returns its output, or an error that has what it said.

@@ -23,6 +23,7 @@ type options struct {
 	platforms []string // os/arch[/variant]
 	out       string   // the folder of the archive
 	load      bool     // whether an engine gets the image
+	push      bool     // whether the registry of its name does
 }
 
 func main() {
@@ -34,6 +35,7 @@ func main() {
 	flag.StringVar(&platforms, "platforms", "linux/amd64,linux/arm64", "what to build for")
 	flag.StringVar(&o.out, "out", "../../dist", "the folder of the archive")
 	flag.BoolVar(&o.load, "load", true, "whether docker, podman or buildah gets the image, if one of them answers")
+	flag.BoolVar(&o.push, "push", false, "push the image of all platforms to the registry that its name says")
 	flag.Parse()
 	o.platforms = strings.Split(platforms, ",")
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -62,6 +64,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	fmt.Printf("%s is %s, with the digest %s, for %s\n", path, made.reference(), digest, strings.Join(o.platforms, " and "))
+	if o.push {
+		if err := made.push(ctx); err != nil {
+			return fmt.Errorf("pushing %s: %w", made.reference(), err)
+		}
+	}
 	if !o.load {
 		return nil
 	}
