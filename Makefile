@@ -20,8 +20,12 @@ TAG        ?=
 PLATFORMS  ?= linux/amd64,linux/arm64
 
 PUSH       ?=
+VERSION    ?=
 
-.PHONY: help run build image image-test quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench simulate clean
+# The newest that Go 1.26 builds.
+GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
+
+.PHONY: help run build image image-test release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +43,16 @@ image: ## make the container image, as dist/drainmark-…-oci.tar and in docker,
 # Without a container engine, as root on Linux: the image is unpacked and run in namespaces.
 image-test: ## make the image twice, compare, look into it, and run it as an orchestrator would
 	cd deploy/image && $(GO) vet ./... && $(GO) test -count=1 -timeout 20m ./...
+
+release-files:
+	@GO='$(GO)' scripts/release-files '$(VERSION)'
+
+release-test: ## check the configuration of releases, and make the packages (deb, rpm)
+	cd deploy/release && $(GO) vet ./... && $(GO) test -count=1 ./...
+
+release-check: ## have goreleaser check its configuration, and make a release that is not published
+	$(GO) run $(GORELEASER) check
+	$(GO) run $(GORELEASER) release --snapshot --clean --skip=sign,publish,sbom
 
 # What needs no server, no browser and no C compiler. The rest is in "make test".
 quick: fmt ## run vet and the tests that run anywhere, in a minute or so
