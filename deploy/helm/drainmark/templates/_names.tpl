@@ -69,5 +69,5 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 
 {{/* Who serves the pages and the API to clients. */}}
 {{- define "drainmark.entry" -}}
-{{- if eq .Values.mode "up" }}up{{ else if gt (int .Values.frontend.replicas) 0 }}frontend{{ else }}backend{{ end -}}
+{{- if eq .Values.mode "up" }}up{{ else if or .Values.frontend.autoscaling.enabled (gt (int .Values.frontend.replicas) 0) }}frontend{{ else }}backend{{ end -}}
 {{- end -}}
