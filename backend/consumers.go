@@ -27,6 +27,9 @@ func (b *Backend) Consumers(ctx context.Context) Wanted {
 	ctx, cancel := context.WithTimeout(ctx, workingTime)
 	defer cancel()
 	w := b.wanted(ctx)
+	if w.Consumers == 0 && slices.ContainsFunc(b.publishers, (*publisher).isBusy) {
+		w = Wanted{Consumers: 1, Reason: "requests wait for the broker to take what they write"}
+	}
 	if w.Consumers > 0 {
 		w.Consumers = consumersFor(w.Pending.Records, len(b.publishers))
 	}
@@ -35,11 +38,8 @@ func (b *Backend) Consumers(ctx context.Context) Wanted {
 	return w
 }
 
-// wanted says whether any consumer is wanted, and why.
+// wanted says whether any consumer is wanted for what the broker has confirmed, and why.
 func (b *Backend) wanted(ctx context.Context) Wanted {
-	if slices.ContainsFunc(b.publishers, (*publisher).isBusy) {
-		return Wanted{Consumers: 1, Reason: "requests wait for the broker to take what they write"}
-	}
 	if b.flag == nil {
 		return b.wantedByBacklog(ctx)
 	}

@@ -295,6 +295,9 @@ func TestALateConfirmationNeedsAnotherRaise(t *testing.T) {
 					s.Fatalf("it is accepted (%v) though the raise before it was too old", err)
 				default:
 				}
+				if now := s.Working(s.Context()); drainmark.KindOf(now.Appends) != drainmark.KindUnavailable {
+					s.Errorf("the status says of appends: %v", now.Appends)
+				}
 				w.raise.Store(nil)
 				s.Wait(10 * time.Second)
 				if err := <-done; err != nil {
@@ -303,6 +306,24 @@ func TestALateConfirmationNeedsAnotherRaise(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Requests that wait do not hide how much there is to do.
+func TestMoreConsumersForMoreRecords(t *testing.T) {
+	t.Parallel()
+	waved(t, func(s *system, w *waving) {
+		s.undrain()
+		s.append("log", make([]string, recordsPerConsumer+1)...)
+		s.wants(2, "at least 10001 records are accepted")
+		w.slow.Store(int64(time.Second))
+		done := make(chan error, 1)
+		go func() { _, err := s.Append(s.Context(), "log", appendOne()); done <- err }()
+		synctest.Wait()
+		s.wants(2, "at least 10001 records are accepted")
+		if err := <-done; err != nil {
+			s.Error(err)
+		}
+	})
 }
 
 // Missing records keep the flag up until somebody declares them lost.

@@ -185,6 +185,9 @@ func (p *publisher) vouch(ctx context.Context) error {
 			return nil
 		}
 		p.failed(err, "error", err)
+		p.mu.Lock()
+		p.tried.end(time.Now(), false, err)
+		p.mu.Unlock()
 		if err := p.retry.Wait(ctx); err != nil {
 			return err
 		}
