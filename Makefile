@@ -22,10 +22,10 @@ PLATFORMS  ?= linux/amd64,linux/arm64
 PUSH       ?=
 VERSION    ?=
 
-# The newest that Go 1.26 builds.
+# It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench simulate clean
+.PHONY: help run build image image-test compose-test release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -43,6 +43,9 @@ image: ## make the container image, as dist/drainmark-…-oci.tar and in docker,
 # Without a container engine, as root on Linux: the image is unpacked and run in namespaces.
 image-test: ## make the image twice, compare, look into it, and run it as an orchestrator would
 	cd deploy/image && $(GO) vet ./... && $(GO) test -count=1 -timeout 20m ./...
+
+compose-test: ## check the Compose files by the specification of Compose
+	cd deploy/compose && $(GO) vet ./... && $(GO) test -count=1 ./...
 
 release-files:
 	@GO='$(GO)' scripts/release-files '$(VERSION)'
