@@ -10,9 +10,11 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// chartsOwn are the flags that are no settings of the Helm chart: it sets them itself, from Secrets and from what it makes
-// for them. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be refused.
-var chartsOwn = []string{"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "help", "version"}
+// chartsOwn are the flags that are no settings of the Helm chart: it sets them itself, from Secrets and from what it
+// makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be refused.
+var chartsOwn = []string{
+	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "help", "version",
+}
 
 // The schema of the Helm chart's values has each setting of each role, and no other. (The rest of the chart is tested in
 // deploy/helm/test.)
@@ -56,7 +58,8 @@ func TestSettingsOfTheChart(t *testing.T) {
 func flagsOfRoles(t *testing.T) map[string][]string {
 	t.Helper()
 	var c cli
-	parser, err := kong.New(&c, kong.DefaultEnvars(prefix), durations, kong.Vars{"verify_log": "", "canary_log": "", "shutdown_delay": "", "plans": ""})
+	parser, err := kong.New(&c, kong.DefaultEnvars(prefix), durations,
+		kong.Vars{"verify_log": "", "canary_log": "", "shutdown_delay": "", "plans": ""})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -45,7 +45,9 @@ func (r release) render(t *testing.T) (map[string]string, error) {
 	if err := yaml.Unmarshal([]byte(r.values), &v); err != nil {
 		t.Fatalf("%v in\n%s", err, r.values)
 	}
-	options := common.ReleaseOptions{Name: r.name, Namespace: r.namespace, Revision: max(r.revision, 1), IsInstall: r.revision <= 1, IsUpgrade: r.revision > 1}
+	options := common.ReleaseOptions{
+		Name: r.name, Namespace: r.namespace, Revision: max(r.revision, 1), IsInstall: r.revision <= 1, IsUpgrade: r.revision > 1,
+	}
 	if options.Name == "" {
 		options.Name = "guestbook"
 	}

@@ -31,7 +31,8 @@ func selects(t *testing.T, by *metav1.LabelSelector, labels klabels.Set) bool {
 func includes(t *testing.T, peers []networkingv1.NetworkPolicyPeer, p party) bool {
 	t.Helper()
 	for _, peer := range peers {
-		if (peer.NamespaceSelector == nil) != (p.namespace == nil) || peer.NamespaceSelector != nil && !selects(t, peer.NamespaceSelector, p.namespace) {
+		there := peer.NamespaceSelector
+		if (there == nil) != (p.namespace == nil) || there != nil && !selects(t, there, p.namespace) {
 			continue
 		}
 		if peer.PodSelector == nil || selects(t, peer.PodSelector, p.labels) {
@@ -104,16 +105,18 @@ func TestNetwork(t *testing.T) {
 		p.labels["app.kubernetes.io/instance"] = "other"
 		return p
 	}
+	elsewhere := func(app, namespace string) party {
+		return party{klabels.Set{"app": app}, klabels.Set{"kubernetes.io/metadata.name": namespace}}
+	}
 	parties := map[string]party{
 		"a stranger": {labels: klabels.Set{"app": "shop"}}, "a client": {labels: klabels.Set{"app": "web"}},
-		"prometheus": {labels: klabels.Set{"app": "prometheus"}, namespace: klabels.Set{"kubernetes.io/metadata.name": "monitoring"}},
-		"keda":       {labels: klabels.Set{"app": "keda"}, namespace: klabels.Set{"kubernetes.io/metadata.name": "keda"}},
-		"dns":        {labels: klabels.Set{"k8s-app": "kube-dns"}, namespace: klabels.Set{"kubernetes.io/metadata.name": "kube-system"}},
+		"prometheus": elsewhere("prometheus", "monitoring"), "keda": elsewhere("keda", "keda"), "dns": elsewhere("dns", "kube-system"),
 	}
 	for _, component := range []string{"frontend", "backend", "consumer", "init", "verify", "broker", "redis", "up"} {
 		parties[component], parties["another "+component] = own(component), foreign(component)
 	}
-	const on = "networkPolicy: {enabled: true, clients: [{podSelector: {matchLabels: {app: web}}}], metrics: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}\n"
+	const on = "networkPolicy: {enabled: true, clients: [{podSelector: {matchLabels: {app: web}}}], " +
+		"metrics: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: monitoring}}}]}\n"
 	const dns = ", frontend dns 53, backend dns 53, consumer dns 53, init dns 53, verify dns 53"
 	for values, allowed := range map[string]string{
 		trial + on + "keda: {enabled: true}": "a client frontend 8080, verify frontend 8080, frontend backend 8080, keda backend 8080, " +

@@ -148,7 +148,7 @@ func checkLabels(t *testing.T, what string, labels map[string]string, chart bool
 		}
 	}
 	if has := labels["helm.sh/chart"] != ""; has != chart {
-		t.Errorf("%s: the chart's version is among the labels: %v; it should be %v, or each new chart replaces pods", what, has, chart)
+		t.Errorf("%s: the chart's version is among the labels: %v; should be %v: each new one replaces pods", what, has, chart)
 	}
 	for name, value := range labels {
 		if wrong := validation.IsValidLabelValue(value); wrong != nil {
@@ -163,7 +163,8 @@ func checkRestricted(t *testing.T, p pod) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, result := range evaluator.EvaluatePod(api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}, &p.meta, &p.spec) {
+	restricted := api.LevelVersion{Level: api.LevelRestricted, Version: api.LatestVersion()}
+	for _, result := range evaluator.EvaluatePod(restricted, &p.meta, &p.spec) {
 		if !result.Allowed {
 			t.Errorf("%s: PodSecurity restricted: %s: %s", p.of, result.ForbiddenReason, result.ForbiddenDetail)
 		}
@@ -180,7 +181,7 @@ func checkContainers(t *testing.T, p pod) {
 		t.Errorf("%s: its pods have the variables of Services", p.of)
 	}
 	for _, c := range p.spec.Containers {
-		if c.SecurityContext == nil || c.SecurityContext.ReadOnlyRootFilesystem == nil || !*c.SecurityContext.ReadOnlyRootFilesystem {
+		if s := c.SecurityContext; s == nil || s.ReadOnlyRootFilesystem == nil || !*s.ReadOnlyRootFilesystem {
 			t.Errorf("%s: the root file system of %s can be written", p.of, c.Name)
 		}
 		for _, arg := range append(c.Command, c.Args...) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -36,7 +37,8 @@ func compare(t *testing.T, path, text string) {
 	was, is := strings.Split(string(want), "\n"), strings.Split(text, "\n")
 	for i := range max(len(was), len(is)) {
 		if i >= len(was) || i >= len(is) || was[i] != is[i] {
-			t.Errorf("%s differs from line %d on; if that is wanted: go test . -update\nis:    %s\nshould: %s", path, i+1, line(is, i), line(was, i))
+			t.Errorf("%s differs from line %d on; if that is wanted: go test . -update\nis:    %s\nshould: %s",
+				path, i+1, line(is, i), line(was, i))
 			return
 		}
 	}
@@ -136,6 +138,9 @@ type schemaNode struct {
 	AdditionalProperties any
 }
 
+// optionalMembers are the values of which values.yaml has some members only.
+var optionalMembers = regexp.MustCompile(`([sS]ettings|\.resources|\.timeouts|\.probes\.[a-z]+)$`)
+
 // The schema has each value, and no other ones: a value that is misspelt is refused.
 func TestSchemaHasEachValue(t *testing.T) {
 	t.Parallel()
@@ -172,8 +177,7 @@ func TestSchemaHasEachValue(t *testing.T) {
 			walk(path+"."+name, s.Properties[name], node.Content[i+1])
 		}
 		for name := range s.Properties {
-			optional := strings.HasSuffix(path, "ettings") || strings.HasSuffix(path, ".resources") || strings.Contains(path, ".probes.") || strings.HasSuffix(path, ".timeouts")
-			if !has[name] && !optional {
+			if !has[name] && !optionalMembers.MatchString(path) {
 				t.Errorf("values.yaml has no %s.%s", path, name)
 			}
 		}
