@@ -12,93 +12,111 @@ import (
 	"time"
 )
 
-// These are the errors of a failed append, for each way in which it can fail.
+const (
+	html        = "<html>somebody else's</html>"
+	receiptLine = "Drainmark-Receipt: R1"
+)
+
+// failure is what a server does about an append, and what its error says.
+type failure struct {
+	name      string
+	step      http.HandlerFunc
+	nothing   bool
+	retryable bool
+	want      Error // the fields that are not zero
+	is        error
+}
+
+// failures are the errors of a failed append, for each way in which it can fail.
+var failures = []failure{
+	{"a connection that is cut before the answer leaves it open", cut(""), false, true, Error{}, nil},
+	{"a connection that is cut in the header leaves it open", cut("HTTP/1.1 202 Acc"), false, true, Error{}, nil},
+	{"half an answer leaves it open, and its receipt tells", cut("HTTP/1.1 202 Accepted\r\nContent-Length: 90\r\n" + receiptLine +
+		"\r\n\r\n{\"receipt\":\"R1\""), false, true, Error{Status: 202, Receipt: "R1"}, nil},
+	{"half a refusal leaves it open", cut("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 90\r\n\r\n{"), false, true, Error{Status: 503}, nil},
+	{"unavailable was not done", problem(503, Unavailable, "Retry-After: 7"), true, true,
+		Error{Kind: Unavailable, Status: 503, Title: "a title", Detail: "a detail", RetryAfter: 7 * time.Second}, nil},
+	{"backlog-full was not done", problem(503, BacklogFull), true, true, Error{Kind: BacklogFull, Status: 503}, nil},
+	{"too-many was not done", problem(503, TooMany), true, true, Error{Kind: TooMany, Status: 503}, nil},
+	{"a 503 of somebody else leaves it open", says(503, html), false, true, Error{Status: 503}, nil},
+	{"a 503 of somebody else's problem leaves it open", says(503, `{"type":"about:blank","title":"unavailable"}`), false, true, Error{Status: 503}, nil},
+	{"a 503 of another kind leaves it open", problem(503, Internal), false, true, Error{Kind: Internal, Status: 503}, nil},
+	{"a 502 leaves it open", says(502, html), false, true, Error{Status: 502}, nil},
+	{"a 500 leaves it open", problem(500, Internal), false, true, Error{Kind: Internal, Status: 500}, nil},
+	{"misconfigured stays so", problem(500, Misconfigured), false, false, Error{Kind: Misconfigured, Status: 500}, nil},
+	{"not implemented stays so", says(501, html), false, false, Error{Status: 501}, nil},
+	{"outcome-unknown leaves it open, and its receipt tells", says(504, `{"type":"urn:drainmark:problem:outcome-unknown","receipt":"R1"}`), false, true,
+		Error{Kind: OutcomeUnknown, Status: 504, Receipt: "R1"}, nil},
+	{"the receipt may be in the header", problem(504, OutcomeUnknown, receiptLine), false, true,
+		Error{Kind: OutcomeUnknown, Status: 504, Receipt: "R1"}, nil},
+	{"invalid was not done", problem(400, Invalid), true, false, Error{Kind: Invalid, Status: 400}, nil},
+	{"too-large was not done", problem(413, TooLarge), true, false, Error{Kind: TooLarge, Status: 413}, nil},
+	{"a 404 of somebody else was not done", says(404, html), true, false, Error{Status: 404}, nil},
+	{"a 429 of somebody else was not done", says(429, html, "Retry-After: 2"), true, true, Error{Status: 429, RetryAfter: 2 * time.Second}, nil},
+	{"a 408 leaves it open", says(408, html), false, true, Error{Status: 408}, nil},
+	{"a 408 of a server that is stopping was not done", problem(408, Unavailable), true, true, Error{Kind: Unavailable, Status: 408}, nil},
+	{"a 499 leaves it open", says(499, html), false, false, Error{Status: 499}, nil},
+	{"a redirection is not followed", says(307, "", "Location: /elsewhere"), false, false, Error{Status: 307}, ErrProtocol},
+	{"not modified is no answer to an append", says(304, ""), false, false, Error{Status: 304}, ErrProtocol},
+	{"a 200 of somebody else is not understood", says(200, html), false, false, Error{Status: 200}, ErrProtocol},
+	{"half of some JSON is not understood", says(202, `{"receipt":"R`), false, false, Error{Status: 202}, ErrProtocol},
+	{"another count is not understood", accepts("R1", 2), false, false, Error{Status: 202}, ErrProtocol},
+	{"no receipt is not understood", accepts("", 1), false, false, Error{Status: 202}, ErrProtocol},
+	{"no state is not understood", says(202, `{"receipt":"R1","count":1}`), false, false, Error{Status: 202}, ErrProtocol},
+	{"a very large answer is not taken", says(202, strings.Repeat(" ", 4097)), false, false, Error{Status: 202}, ErrProtocol},
+	{"no answer in time leaves it open", hangs, false, true, Error{}, context.DeadlineExceeded},
+}
+
 func TestFailures(t *testing.T) {
 	t.Parallel()
-	html := "<html>somebody else's</html>"
-	receiptHeader := "Drainmark-Receipt: R1"
-	cases := []struct {
-		name      string
-		step      http.HandlerFunc
-		nothing   bool
-		retryable bool
-		want      Error // the fields that are not zero
-		is        error
-	}{
-		{"a connection that is cut before the answer leaves it open", cut(""), false, true, Error{}, nil},
-		{"a connection that is cut in the header leaves it open", cut("HTTP/1.1 202 Acc"), false, true, Error{}, nil},
-		{"half an answer leaves it open, and its receipt tells", cut("HTTP/1.1 202 Accepted\r\nContent-Length: 90\r\n" + receiptHeader +
-			"\r\n\r\n{\"receipt\":\"R1\""), false, true, Error{Status: 202, Receipt: "R1"}, nil},
-		{"half a refusal leaves it open", cut("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 90\r\n\r\n{"), false, true, Error{Status: 503}, nil},
-		{"unavailable was not done", problem(503, Unavailable, "Retry-After: 7"), true, true,
-			Error{Kind: Unavailable, Status: 503, Title: "a title", Detail: "a detail", RetryAfter: 7 * time.Second}, nil},
-		{"backlog-full was not done", problem(503, BacklogFull), true, true, Error{Kind: BacklogFull, Status: 503}, nil},
-		{"too-many was not done", problem(503, TooMany), true, true, Error{Kind: TooMany, Status: 503}, nil},
-		{"a 503 of somebody else leaves it open", says(503, html), false, true, Error{Status: 503}, nil},
-		{"a 503 of somebody else's problem leaves it open", says(503, `{"type":"about:blank","title":"unavailable"}`), false, true, Error{Status: 503}, nil},
-		{"a 503 of another kind leaves it open", problem(503, Internal), false, true, Error{Kind: Internal, Status: 503}, nil},
-		{"a 502 leaves it open", says(502, html), false, true, Error{Status: 502}, nil},
-		{"a 500 leaves it open", problem(500, Internal), false, true, Error{Kind: Internal, Status: 500}, nil},
-		{"misconfigured stays so", problem(500, Misconfigured), false, false, Error{Kind: Misconfigured, Status: 500}, nil},
-		{"not implemented stays so", says(501, html), false, false, Error{Status: 501}, nil},
-		{"outcome-unknown leaves it open, and its receipt tells", says(504, `{"type":"urn:drainmark:problem:outcome-unknown","receipt":"R1"}`), false, true,
-			Error{Kind: OutcomeUnknown, Status: 504, Receipt: "R1"}, nil},
-		{"the receipt may be in the header", problem(504, OutcomeUnknown, receiptHeader), false, true,
-			Error{Kind: OutcomeUnknown, Status: 504, Receipt: "R1"}, nil},
-		{"invalid was not done", problem(400, Invalid), true, false, Error{Kind: Invalid, Status: 400}, nil},
-		{"too-large was not done", problem(413, TooLarge), true, false, Error{Kind: TooLarge, Status: 413}, nil},
-		{"a 404 of somebody else was not done", says(404, html), true, false, Error{Status: 404}, nil},
-		{"a 429 of somebody else was not done", says(429, html, "Retry-After: 2"), true, true, Error{Status: 429, RetryAfter: 2 * time.Second}, nil},
-		{"a 408 leaves it open", says(408, html), false, true, Error{Status: 408}, nil},
-		{"a 408 of a server that is stopping was not done", problem(408, Unavailable), true, true, Error{Kind: Unavailable, Status: 408}, nil},
-		{"a 499 leaves it open", says(499, html), false, false, Error{Status: 499}, nil},
-		{"a redirection is not followed", says(307, "", "Location: /elsewhere"), false, false, Error{Status: 307}, ErrProtocol},
-		{"not modified is no answer to an append", says(304, ""), false, false, Error{Status: 304}, ErrProtocol},
-		{"a 200 of somebody else is not understood", says(200, html), false, false, Error{Status: 200}, ErrProtocol},
-		{"half of some JSON is not understood", says(202, `{"receipt":"R`), false, false, Error{Status: 202}, ErrProtocol},
-		{"another count is not understood", accepts("R1", 2), false, false, Error{Status: 202}, ErrProtocol},
-		{"no receipt is not understood", accepts("", 1), false, false, Error{Status: 202}, ErrProtocol},
-		{"no state is not understood", says(202, `{"receipt":"R1","count":1}`), false, false, Error{Status: 202}, ErrProtocol},
-		{"a very large answer is not taken", says(202, strings.Repeat(" ", 4097)), false, false, Error{Status: 202}, ErrProtocol},
-		{"no answer in time leaves it open", hangs, false, true, Error{}, context.DeadlineExceeded},
-	}
-	for _, test := range cases {
-		t.Run(test.name, func(t *testing.T) {
+	for _, f := range failures {
+		t.Run(f.name, func(t *testing.T) {
 			t.Parallel()
-			s := startScript(t, test.step)
-			c := newClient(t, Config{URL: s.URL, Timeout: 5 * time.Second})
-			if strings.HasPrefix(test.name, "no answer in time") {
-				c.timeout = 50 * time.Millisecond
-			}
-			c.limit = 4096
-			_, err := c.Append(t.Context(), "log", Message{Body: []byte("m")}, 0)
-			if NothingDone(err) != test.nothing || Retryable(err) != test.retryable {
-				t.Errorf("nothing done %v, retryable %v: %v", NothingDone(err), Retryable(err), err)
-			}
-			var e *Error
-			if !errors.As(err, &e) {
-				t.Fatalf("it is %T %v", err, err)
-			}
-			got := Error{Kind: e.Kind, Status: e.Status, Receipt: e.Receipt, RetryAfter: e.RetryAfter}
-			if test.want.Title != "" {
-				got.Title, got.Detail = e.Title, e.Detail
-			}
-			if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", test.want) {
-				t.Errorf("%+v instead of %+v", got, test.want)
-			}
-			if e.Method != "POST" || e.Path != "/v1/logs/log/messages" || e.Attempts != 1 {
-				t.Errorf("%s %s, %d attempts", e.Method, e.Path, e.Attempts)
-			}
-			if test.is != nil && !errors.Is(err, test.is) || test.is == nil && errors.Is(err, ErrProtocol) {
-				t.Errorf("its chain has not %v: %v", test.is, err)
-			}
-			if strings.Contains(test.name, "very large") && !strings.Contains(err.Error(), "4096 bytes, the limit") {
-				t.Errorf("the limit is not named: %v", err)
-			}
-			if n := len(s.got()); n != 1 {
-				t.Errorf("%d requests", n)
-			}
+			f.check(t)
 		})
+	}
+}
+
+// check appends, and looks at the error.
+func (f failure) check(t *testing.T) {
+	s := startScript(t, f.step)
+	c := newClient(t, Config{URL: s.URL, Timeout: 5 * time.Second})
+	if strings.HasPrefix(f.name, "no answer in time") {
+		c.timeout = 50 * time.Millisecond
+	}
+	c.limit = 4096
+	_, err := c.Append(t.Context(), "log", Message{Body: []byte("m")}, 0)
+	if NothingDone(err) != f.nothing || Retryable(err) != f.retryable {
+		t.Errorf("nothing done %v, retryable %v: %v", NothingDone(err), Retryable(err), err)
+	}
+	if n := len(s.got()); n != 1 {
+		t.Errorf("%d requests", n)
+	}
+	f.judge(t, err)
+}
+
+// judge looks at the error of an append.
+func (f failure) judge(t *testing.T, err error) {
+	t.Helper()
+	var e *Error
+	if !errors.As(err, &e) {
+		t.Fatalf("it is %T %v", err, err)
+	}
+	got := Error{Kind: e.Kind, Status: e.Status, Receipt: e.Receipt, RetryAfter: e.RetryAfter}
+	if f.want.Title != "" {
+		got.Title, got.Detail = e.Title, e.Detail
+	}
+	if fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", f.want) {
+		t.Errorf("%+v instead of %+v", got, f.want)
+	}
+	if e.Method != "POST" || e.Path != "/v1/logs/log/messages" || e.Attempts != 1 {
+		t.Errorf("%s %s, %d attempts", e.Method, e.Path, e.Attempts)
+	}
+	if f.is != nil && !errors.Is(err, f.is) || f.is == nil && errors.Is(err, ErrProtocol) {
+		t.Errorf("its chain has not %v: %v", f.is, err)
+	}
+	if strings.Contains(f.name, "very large") && !strings.Contains(err.Error(), "4096 bytes, the limit") {
+		t.Errorf("the limit is not named: %v", err)
 	}
 }
 

@@ -56,105 +56,115 @@ type clocksRig struct {
 	shut atomic.Bool
 }
 
+// Two backends, each with a clock of its own.
+var clockOne, clockTwo = drainmark.ProducerID{1}, drainmark.ProducerID{2}
+
+type differences map[string]time.Duration
+
+// clockCase is how clocks differ, and what is shown and logged about it.
+type clockCase struct {
+	name  string
+	off   time.Duration // the consumer's clock
+	play  func(*clocksRig)
+	shows differences
+	lines int
+	says  string
+}
+
+var clockCases = []clockCase{
+	{"no clock is off", 0, func(r *clocksRig) {
+		for i := range uint64(10) {
+			r.publishAt(clockOne, i+1, 0, message("a"))
+			r.publishAt(clockTwo, i+1, 0, message("b"))
+			r.Wait(20 * time.Second)
+		}
+	}, differences{}, 0, ""},
+
+	{"a backend's is ahead, once", 0, func(r *clocksRig) {
+		r.publishAt(clockOne, 1, 8*day, message("a"))
+		r.publishAt(clockOne, 2, 8*day, message("b"))
+		r.Wait(time.Second)
+	}, differences{"backend_ahead": 8 * day}, 1, "ahead of this consumer's"},
+
+	{"a backend's is ahead for half an hour", 0, func(r *clocksRig) {
+		for i := range uint64(180) {
+			r.publishAt(clockOne, i+1, time.Hour, message("a"))
+			r.Wait(10 * time.Second)
+		}
+	}, differences{"backend_ahead": time.Hour}, 3, "ahead of this consumer's"},
+
+	{"a backend's is behind", 0, func(r *clocksRig) {
+		for i := range uint64(5) {
+			r.publishAt(clockOne, i+1, 0, message("a"))
+			r.publishAt(clockTwo, i+1, -time.Hour, message("b"))
+			r.Wait(20 * time.Second)
+		}
+	}, differences{"backend_behind": time.Hour, "backends_apart": time.Hour}, 1, "behind another backend's"},
+
+	{"the consumer's is ahead", 8 * day, func(r *clocksRig) {
+		for i := range uint64(5) {
+			r.publishAt(clockOne, i+1, 0, message("a"))
+			r.Wait(20 * time.Second)
+		}
+	}, differences{"backend_behind": 8 * day}, 1, "behind this consumer's"},
+
+	{"the consumer's is behind", -8 * day, func(r *clocksRig) {
+		r.publishAt(clockOne, 1, 0, message("a"))
+		r.Wait(20 * time.Second)
+	}, differences{"backend_ahead": 8 * day}, 1, "ahead of this consumer's"},
+
+	{"what has waited in the backlog shows nothing", 0, func(r *clocksRig) {
+		for i := range uint64(100) {
+			r.shut.Store(i%20 < 19)
+			r.publishAt(clockOne, i+1, 0, message("a"))
+			r.publishAt(clockTwo, i+1, 0, message("b"))
+			r.Wait(6 * time.Second)
+		}
+	}, differences{}, 0, ""},
+
+	{"one record that could not be published for long shows nothing", 0, func(r *clocksRig) {
+		for i := range uint64(5) {
+			r.publishAt(clockOne, i+1, 0, message("a"))
+			r.Wait(20 * time.Second)
+		}
+		r.publishAt(clockTwo, 1, -5*time.Minute, message("b"))
+		r.publishAt(clockTwo, 2, 0, message("c"))
+		r.Wait(20 * time.Second)
+	}, differences{}, 0, ""},
+}
+
 func TestClocksThatDiffer(t *testing.T) {
 	t.Parallel()
-	one, two := drainmark.ProducerID{1}, drainmark.ProducerID{2}
-	type differences map[string]time.Duration
-	for _, c := range []struct {
-		name  string
-		off   time.Duration // the consumer's clock
-		play  func(*clocksRig)
-		shows differences
-		lines int
-		says  string
-	}{
-		{"no clock is off", 0, func(r *clocksRig) {
-			for i := range uint64(10) {
-				r.publishAt(one, i+1, 0, message("a"))
-				r.publishAt(two, i+1, 0, message("b"))
-				r.Wait(20 * time.Second)
-			}
-		}, differences{}, 0, ""},
-
-		{"a backend's is ahead, once", 0, func(r *clocksRig) {
-			r.publishAt(one, 1, 8*day, message("a"))
-			r.publishAt(one, 2, 8*day, message("b"))
-			r.Wait(time.Second)
-		}, differences{"backend_ahead": 8 * day}, 1, "ahead of this consumer's"},
-
-		{"a backend's is ahead for half an hour", 0, func(r *clocksRig) {
-			for i := range uint64(180) {
-				r.publishAt(one, i+1, time.Hour, message("a"))
-				r.Wait(10 * time.Second)
-			}
-		}, differences{"backend_ahead": time.Hour}, 3, "ahead of this consumer's"},
-
-		{"a backend's is behind", 0, func(r *clocksRig) {
-			for i := range uint64(5) {
-				r.publishAt(one, i+1, 0, message("a"))
-				r.publishAt(two, i+1, -time.Hour, message("b"))
-				r.Wait(20 * time.Second)
-			}
-		}, differences{"backend_behind": time.Hour, "backends_apart": time.Hour}, 1, "behind another backend's"},
-
-		{"the consumer's is ahead", 8 * day, func(r *clocksRig) {
-			for i := range uint64(5) {
-				r.publishAt(one, i+1, 0, message("a"))
-				r.Wait(20 * time.Second)
-			}
-		}, differences{"backend_behind": 8 * day}, 1, "behind this consumer's"},
-
-		{"the consumer's is behind", -8 * day, func(r *clocksRig) {
-			r.publishAt(one, 1, 0, message("a"))
-			r.Wait(20 * time.Second)
-		}, differences{"backend_ahead": 8 * day}, 1, "ahead of this consumer's"},
-
-		{"what has waited in the backlog shows nothing", 0, func(r *clocksRig) {
-			for i := range uint64(100) {
-				r.shut.Store(i%20 < 19)
-				r.publishAt(one, i+1, 0, message("a"))
-				r.publishAt(two, i+1, 0, message("b"))
-				r.Wait(6 * time.Second)
-			}
-		}, differences{}, 0, ""},
-
-		{"one record that could not be published for long shows nothing", 0, func(r *clocksRig) {
-			for i := range uint64(5) {
-				r.publishAt(one, i+1, 0, message("a"))
-				r.Wait(20 * time.Second)
-			}
-			r.publishAt(two, 1, -5*time.Minute, message("b"))
-			r.publishAt(two, 2, 0, message("c"))
-			r.Wait(20 * time.Second)
-		}, differences{}, 0, ""},
-	} {
+	for _, c := range clockCases {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			bubble(t, brokermemory.Options{Ordered: true}, func(plain *rig) {
-				r := &clocksRig{rig: plain}
-				r.wrapStore = func(s store.Store) store.Store { return shutStore{s, &r.shut} }
-				r.now = func() time.Time { return time.Now().Add(c.off) }
-				r.begin()
-				r.Wait(time.Second)
-				c.play(r)
-				shown := skews(r.T, r.registry)
-				for clocks, by := range shown {
-					if by != c.shows[clocks] {
-						r.Errorf("the metric for %s shows %s, want %s", clocks, by, c.shows[clocks])
-					}
-				}
-				r.Wait(time.Hour)
-				for clocks, by := range skews(r.T, r.registry) {
-					if by != 0 {
-						r.Errorf("an hour later the metric for %s shows %s", clocks, by)
-					}
-				}
-				r.stop()
-				said := r.logged.String()
-				if n := strings.Count(said, "clocks are wrong"); n != c.lines || !strings.Contains(said, c.says) {
-					r.Errorf("logged are %d lines, want %d that say %q:\n%s", n, c.lines, c.says, said)
-				}
-			})
+			bubble(t, brokermemory.Options{Ordered: true}, c.check)
 		})
+	}
+}
+
+func (c clockCase) check(plain *rig) {
+	r := &clocksRig{rig: plain}
+	r.wrapStore = func(s store.Store) store.Store { return shutStore{s, &r.shut} }
+	r.now = func() time.Time { return time.Now().Add(c.off) }
+	r.begin()
+	r.Wait(time.Second)
+	c.play(r)
+	shown := skews(r.T, r.registry)
+	for clocks, by := range shown {
+		if by != c.shows[clocks] {
+			r.Errorf("the metric for %s shows %s, want %s", clocks, by, c.shows[clocks])
+		}
+	}
+	r.Wait(time.Hour)
+	for clocks, by := range skews(r.T, r.registry) {
+		if by != 0 {
+			r.Errorf("an hour later the metric for %s shows %s", clocks, by)
+		}
+	}
+	r.stop()
+	said := r.logged.String()
+	if n := strings.Count(said, "clocks are wrong"); n != c.lines || !strings.Contains(said, c.says) {
+		r.Errorf("logged are %d lines, want %d that say %q:\n%s", n, c.lines, c.says, said)
 	}
 }

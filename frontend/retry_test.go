@@ -59,53 +59,58 @@ func saysBytes(text string) failing {
 	}
 }
 
+// The outcomes of a request, and what is sent, for TestWhatIsRepeated.
+const (
+	repeated = "the other backend" // answers
+	none     = "unavailable"
+	unknown  = "outcome-unknown"
+	large    = "more than is held in memory before it is sent"
+	bad      = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: what\r\n\r\n"
+	gone     = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nDrainmark-Stopping: true\r\nContent-Length: 0\r\n\r\n"
+)
+
+// whatIsRepeated says what becomes of a request that a backend does not answer.
+var whatIsRepeated = []struct {
+	name         string
+	first        failing
+	method, body string
+	key          bool
+	want         string
+	received     int
+}{
+	{"a refused connection: GET goes to the next backend", refuses, "GET", "", false, repeated, 0},
+	{"a refused connection: HEAD goes to the next backend", refuses, "HEAD", "", false, repeated, 0},
+	{"a refused connection: POST with its body goes to the next backend", refuses, "POST", "hello", false, repeated, 0},
+	{"a refused connection: POST without a body goes to the next backend", refuses, "POST", "", false, repeated, 0},
+	{"a refused connection: DELETE goes to the next backend", refuses, "DELETE", "", false, repeated, 0},
+	{"received and not answered: GET goes to the next backend", breaks, "GET", "", false, repeated, 1},
+	{"received and not answered: HEAD goes to the next backend", breaks, "HEAD", "", false, repeated, 1},
+	{"received and not answered: POST is not repeated", breaks, "POST", "hello", false, unknown, 1},
+	{"received and not answered: POST without a body is not repeated", breaks, "POST", "", false, unknown, 1},
+	{"received and not answered: POST with a key is not repeated", breaks, "POST", "hello", true, unknown, 1},
+	{"received and not answered: DELETE is not repeated", breaks, "DELETE", "", false, unknown, 1},
+	{"received and not answered: PUT is not repeated", breaks, "PUT", "hello", false, unknown, 1},
+	{"received and not answered: OPTIONS is not repeated", breaks, "OPTIONS", "", false, unknown, 1},
+	{"a refused connection: POST with a streamed body goes to the next backend", refuses, "POST", large, false, repeated, 0},
+	{"received and not answered: GET with a body goes to the next backend", breaks, "GET", "hello", false, repeated, 1},
+	{"received and not answered: GET whose body was streamed is not repeated", breaks, "GET", large, false, none, 1},
+	{"received and not answered: POST with a streamed body is not repeated", breaks, "POST", large, false, unknown, 1},
+	{"received and not answered: POST with a streamed body and a key is not repeated", breaks, "POST", large, true, unknown, 1},
+	{"no answer in time: GET goes to the next backend", hangs, "GET", "", false, repeated, 1},
+	{"no answer in time: POST is not repeated", hangs, "POST", "hello", false, unknown, 1},
+	{"another protocol: GET goes to the next backend", saysBytes(bad), "GET", "", false, repeated, 1},
+	{"another protocol: POST is not repeated", saysBytes(bad), "POST", "hello", false, unknown, 1},
+	{"not received, because the backend is stopping: GET goes to the next backend", saysBytes(gone), "GET", "", false, repeated, 1},
+	{"not received, because the backend is stopping: POST goes to the next backend", saysBytes(gone), "POST", "hello", false, repeated, 1},
+	{"not received, because the backend is stopping: a streamed POST is known not to be done", saysBytes(gone), "POST", large, false, none, 1},
+	{"no HTTP: GET goes to the next backend", saysBytes("what?"), "GET", "", false, repeated, 1},
+	{"no HTTP: POST is not repeated", saysBytes("what?"), "POST", "hello", false, unknown, 1},
+}
+
 // TestWhatIsRepeated has two backends, and the one that does not answer has its turn.
 func TestWhatIsRepeated(t *testing.T) {
 	t.Parallel()
-	const (
-		other = "the other backend" // answers: the request was repeated
-		none  = "unavailable"
-		lost  = "outcome-unknown"
-		large = "more than is held in memory before it is sent"
-		bad   = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: what\r\n\r\n"
-		gone  = "HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nDrainmark-Stopping: true\r\nContent-Length: 0\r\n\r\n"
-	)
-	for _, test := range []struct {
-		name         string
-		first        failing
-		method, body string
-		key          bool
-		want         string
-		received     int
-	}{
-		{"a refused connection: GET goes to the next backend", refuses, "GET", "", false, other, 0},
-		{"a refused connection: HEAD goes to the next backend", refuses, "HEAD", "", false, other, 0},
-		{"a refused connection: POST with its body goes to the next backend", refuses, "POST", "hello", false, other, 0},
-		{"a refused connection: POST without a body goes to the next backend", refuses, "POST", "", false, other, 0},
-		{"a refused connection: DELETE goes to the next backend", refuses, "DELETE", "", false, other, 0},
-		{"received and not answered: GET goes to the next backend", breaks, "GET", "", false, other, 1},
-		{"received and not answered: HEAD goes to the next backend", breaks, "HEAD", "", false, other, 1},
-		{"received and not answered: POST is not repeated", breaks, "POST", "hello", false, lost, 1},
-		{"received and not answered: POST without a body is not repeated", breaks, "POST", "", false, lost, 1},
-		{"received and not answered: POST with a key is not repeated", breaks, "POST", "hello", true, lost, 1},
-		{"received and not answered: DELETE is not repeated", breaks, "DELETE", "", false, lost, 1},
-		{"received and not answered: PUT is not repeated", breaks, "PUT", "hello", false, lost, 1},
-		{"received and not answered: OPTIONS is not repeated", breaks, "OPTIONS", "", false, lost, 1},
-		{"a refused connection: POST with a streamed body goes to the next backend", refuses, "POST", large, false, other, 0},
-		{"received and not answered: GET with a body goes to the next backend", breaks, "GET", "hello", false, other, 1},
-		{"received and not answered: GET whose body was streamed is not repeated", breaks, "GET", large, false, none, 1},
-		{"received and not answered: POST with a streamed body is not repeated", breaks, "POST", large, false, lost, 1},
-		{"received and not answered: POST with a streamed body and a key is not repeated", breaks, "POST", large, true, lost, 1},
-		{"no answer in time: GET goes to the next backend", hangs, "GET", "", false, other, 1},
-		{"no answer in time: POST is not repeated", hangs, "POST", "hello", false, lost, 1},
-		{"another protocol: GET goes to the next backend", saysBytes(bad), "GET", "", false, other, 1},
-		{"another protocol: POST is not repeated", saysBytes(bad), "POST", "hello", false, lost, 1},
-		{"not received, because the backend is stopping: GET goes to the next backend", saysBytes(gone), "GET", "", false, other, 1},
-		{"not received, because the backend is stopping: POST goes to the next backend", saysBytes(gone), "POST", "hello", false, other, 1},
-		{"not received, because the backend is stopping: a streamed POST is known not to be done", saysBytes(gone), "POST", large, false, none, 1},
-		{"no HTTP: GET goes to the next backend", saysBytes("what?"), "GET", "", false, other, 1},
-		{"no HTTP: POST is not repeated", saysBytes("what?"), "POST", "hello", false, lost, 1},
-	} {
+	for _, test := range whatIsRepeated {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			body := test.body
@@ -113,7 +118,7 @@ func TestWhatIsRepeated(t *testing.T) {
 				body = strings.Repeat(large, 2*smallBody/len(large))
 			}
 			first, received := test.first(t)
-			s := startSite(t, Config{Limits: Limits{Answer: 500 * time.Millisecond}}, first, echoes(t, other).URL)
+			s := startSite(t, Config{Limits: Limits{Answer: 500 * time.Millisecond}}, first, echoes(t, repeated).URL)
 			s.frontend.pool.turn.Store(1)
 			var header []string
 			if test.key {
@@ -121,11 +126,11 @@ func TestWhatIsRepeated(t *testing.T) {
 			}
 			a := do(t, test.method, s.URL+messages, body, header...)
 			switch {
-			case test.want != other:
+			case test.want != repeated:
 				if got := a.problem(t); got != test.want {
 					t.Errorf("the problem is %s", got)
 				}
-			case a.StatusCode != http.StatusOK || test.method != "HEAD" && a.body != other+body:
+			case a.StatusCode != http.StatusOK || test.method != "HEAD" && a.body != repeated+body:
 				t.Errorf("%d %q", a.StatusCode, a.body)
 			}
 			if got := received(); got != test.received {
