@@ -1,0 +1,53 @@
+package chart_test
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v4/pkg/strvals"
+	"sigs.k8s.io/yaml"
+)
+
+var (
+	yamlBlock = regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)^ *```$")
+	setValue  = regexp.MustCompile(`--set ([^ ]+)`)
+)
+
+// What the documents tell people to install is a release: the values in their blocks, and behind --set.
+func TestDocumentedValues(t *testing.T) {
+	t.Parallel()
+	for path, want := range map[string]int{"docs/kubernetes.md": 2, "deploy/helm/drainmark/README.md": 2} {
+		text, err := os.ReadFile(filepath.Join(root, path))
+		if err != nil {
+			t.Fatal(err)
+		}
+		found := 0
+		for _, m := range yamlBlock.FindAllStringSubmatch(string(text), -1) {
+			found++
+			checkRelease(t, release{values: strings.ReplaceAll("\n"+m[2], "\n"+m[1], "\n")})
+		}
+		for line := range strings.Lines(string(text)) {
+			if !strings.HasPrefix(line, "helm install") || !strings.Contains(line, "--set") {
+				continue
+			}
+			found++
+			values := map[string]any{}
+			for _, m := range setValue.FindAllStringSubmatch(line, -1) {
+				if err := strvals.ParseInto(strings.TrimSpace(m[1]), values); err != nil {
+					t.Fatal(err)
+				}
+			}
+			of, err := yaml.Marshal(values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			checkRelease(t, release{values: string(of)})
+		}
+		if found != want {
+			t.Errorf("%s has %d releases, and should have %d", path, found, want)
+		}
+	}
+}
