@@ -40,7 +40,28 @@ func (s shipped) parse(t *testing.T) (parsed cli, command string) {
 	if err != nil {
 		t.Fatalf("%v: %v", arguments, err)
 	}
+	if err := checkURLs(&parsed, context.Command()); err != nil {
+		t.Errorf("%v: %v", arguments, err)
+	}
 	return parsed, context.Command()
+}
+
+// checkURLs checks where a command connects to.
+func checkURLs(c *cli, command string) error {
+	broker := func(url string) error { return checkURL("broker", url, brokers, brokerSchemes) }
+	store := func(url string) error { return checkURL("store", url, stores, storeSchemes) }
+	switch command {
+	case "init":
+		return firstError(broker(c.Init.Broker), store(c.Init.Store))
+	case "backend":
+		return firstError(broker(c.Backend.Broker), checkReplicas("replica", c.Backend.Replica))
+	case "consumer":
+		return firstError(broker(c.Consumer.Broker), store(c.Consumer.Store))
+	case "frontend":
+		_, err := c.Frontend.check()
+		return err
+	}
+	return nil
 }
 
 // checkStop fails if the process could be killed while it still answers, and returns how long it may take to end.
