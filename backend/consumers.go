@@ -9,8 +9,8 @@ import (
 	"github.com/drainmark/drainmark/broker"
 )
 
-// recordsPerConsumer is how many pending records one consumer is wanted for, as far as there are partitions. It persists
-// them within seconds: more consumers would come too late to help.
+// recordsPerConsumer is how many pending records one consumer is wanted for, as far as there are partitions. It
+// persists them within seconds: more consumers would come too late to help.
 const recordsPerConsumer = 10_000
 
 // Wanted says how many consumers are wanted now.
@@ -85,7 +85,8 @@ func (b *Backend) wantedByBacklog(ctx context.Context) Wanted {
 	return w
 }
 
-var errUncounted = drainmark.Errorf(drainmark.KindUnavailable, "the broker cannot count what other backends have accepted")
+var errUncounted = drainmark.Errorf(drainmark.KindUnavailable,
+	"the broker cannot count what other backends have accepted")
 
 // ownPending returns how many of this backend's own records are not persisted. It reads the progress only if the one
 // that was read last lacks some.

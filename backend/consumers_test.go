@@ -24,7 +24,17 @@ func (s *system) wants(consumers int, says string) {
 		said = w.Unknown.Error()
 	}
 	if w.Consumers != consumers || !strings.Contains(said, says) || w.Backend != s.ID() {
-		s.Errorf("%d consumers are wanted (%q, unknown %v, %+v), not %d because of %q", w.Consumers, w.Reason, w.Unknown, w.Pending, consumers, says)
+		s.Errorf("%d consumers are wanted (%q, unknown %v, %+v), not %d because of %q",
+			w.Consumers, w.Reason, w.Unknown, w.Pending, consumers, says)
+	}
+}
+
+// declareLost gives up the first missing records of a partition.
+func (s *system) declareLost(partition int) {
+	s.Helper()
+	lost := s.Progress(partition).Missing()[0].String()
+	if _, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Discard, Target: lost}); err != nil {
+		s.Fatal(err)
 	}
 }
 
@@ -49,7 +59,7 @@ func TestConsumersWhereTheBrokerCounts(t *testing.T) {
 	})
 }
 
-// What another backend has accepted counts, one that is gone too.
+// Records that another backend has accepted count, also if it is gone.
 func TestConsumersForWhatADeadBackendHasAccepted(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {
@@ -122,9 +132,7 @@ func TestConsumersForMissingRecords(t *testing.T) {
 		s.Wait(time.Minute)
 		s.wants(1, "the broker did not deliver 1 accepted records")
 		synctest.Wait()
-		if _, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Discard, Target: s.Progress(0).Missing()[0].String()}); err != nil {
-			s.Fatal(err)
-		}
+		s.declareLost(0)
 		s.Wait(time.Second)
 		s.wants(0, "")
 	})

@@ -20,8 +20,9 @@ import (
 //     that is reached. The lowering does nothing if there is a newer raise by then.
 //
 // So when the flag is down, everything accepted is persisted. Take an accepted record and the raise R that it went by.
-// The lowering that took R down was for R or for a later raise T. T was seen after R had begun, and the barrier was sent
-// settledAfter later. The record had been confirmed by then. So it stood before the barrier's markers, and is persisted.
+// The lowering that took R down was for R or for a later raise T. T was seen after R had begun, and the barrier was
+// sent settledAfter later. The record had been confirmed by then. So it stood before the barrier's markers, and is
+// persisted.
 //
 // If somebody removes the flag from the broker, nothing is known (broker.ErrNeverRaised) until it is raised again. The
 // same argument holds for that raise: records that went by an older one were confirmed soon after the removal.

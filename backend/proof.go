@@ -19,10 +19,11 @@ type proof struct {
 	barrier *drainmark.Receipt // of the barrier that was sent when it had settled, nil before
 }
 
-// proveDrained lowers the flag, whenever it is up and everything accepted is persisted, until ctx ends. While the flag is
-// down, it does nothing. While a barrier is not reached, it sends no other.
+// proveDrained lowers the flag, whenever it is up and everything accepted is persisted, until ctx ends. While the flag
+// is down, it does nothing. While a barrier is not reached, it sends no other.
 func (b *Backend) proveDrained(ctx context.Context) {
-	failing := loglimit.New(b.logger, slog.LevelWarn, "whether everything accepted is persisted cannot be found out: consumers are wanted until it is")
+	failing := loglimit.New(b.logger, slog.LevelWarn,
+		"whether everything accepted is persisted cannot be found out: consumers are wanted until it is")
 	pace := backoff.Backoff{First: proofPause, Max: proofPause}
 	retry := backoff.Backoff{First: proofPause, Max: proofsApart}
 	var p proof

@@ -16,10 +16,12 @@ var flagCases = []testCase{
 	{name: "the newest raise is read, on every connection", run: flagRaised, needs: hasFlag},
 	{name: "a lowering takes down the newest raise, and the flag can be raised again", run: flagLowered, needs: hasFlag},
 	{name: "a lowering of an older raise leaves a newer one up", run: flagLoweredTooLate, needs: hasFlag},
-	{name: "of many raises at the same time one is the newest, and its lowering takes all down", run: flagRaisedByMany, needs: hasFlag},
+	{name: "of many raises at the same time one is the newest, and its lowering takes all down", run: flagRaisedByMany,
+		needs: hasFlag},
 	{name: "nobody sees the flag down, or gone, while many read it", run: flagReadByMany, needs: hasFlag},
 	{name: "a reader that dies takes nothing with it", run: flagReaderDies, needs: hasFlag},
-	{name: "raises and lowerings survive the death of the server", run: flagSurvives, needs: hasFlagAndCanKill, kills: true},
+	{name: "raises and lowerings survive the death of the server", run: flagSurvives,
+		needs: hasFlagAndCanKill, kills: true},
 	{name: "a flag ends with its connection", run: flagCloses, needs: hasFlag},
 }
 

@@ -13,7 +13,7 @@ import (
 )
 
 // flag implements broker.Flag with a journal in a queue of its own, "drainmark.flag", which is made when the flag is
-// raised first. A raise and a lowering are a message each. Who reads publishes a message too, a look, and reads the
+// raised first. A raise and a lowering are a message each. A reader publishes a message too, a look, and reads the
 // queue from its beginning to that one: all that was confirmed before stands before it. Only one reads at a time,
 // because the queue has a single active consumer. So nobody sees the queue without what another one holds.
 //
@@ -185,10 +185,10 @@ func (j *journal) text() string {
 }
 
 // readUntil reads on until a look, or until the time comes to publish it again.
-func (j *journal) readUntil(look string, deliveries <-chan amqp.Delivery, again <-chan time.Time) (found bool, err error) {
+func (j *journal) readUntil(look string, from <-chan amqp.Delivery, again <-chan time.Time) (found bool, err error) {
 	for {
 		select {
-		case d, open := <-deliveries: // guard ends it with the context
+		case d, open := <-from: // guard ends it with the context
 			if !open {
 				return false, errEnded
 			}

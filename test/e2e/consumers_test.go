@@ -11,23 +11,27 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// TestConsumersAreScaledToZeroAndBack: whatever dies, none is wanted only while all that was accepted is persisted. Then
-// nothing wakes one but what is accepted next.
+// TestConsumersAreScaledToZeroAndBack: none is wanted only while everything accepted is persisted, whatever dies. Then
+// nothing wakes one but the next append.
 func TestConsumersAreScaledToZeroAndBack(t *testing.T) {
 	t.Parallel()
-	for name, start := range map[string]func(t *testing.T) (url string, queued func(*deployment) int){
+	// queued is how much is in the broker while no consumer runs.
+	type start func(t *testing.T) (url string, queued func(*deployment) int)
+	for name, start := range map[string]start{
 		"rabbitmq": func(t *testing.T) (string, func(*deployment) int) {
 			r := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
-			return r.URL(), func(d *deployment) int { return declarer(d.t.(*testing.T), r)() } // no consumer runs: all that there is is ready
+			return r.URL(), func(*deployment) int { return declarer(t, r)() }
 		},
 		"nats": func(t *testing.T) (string, func(*deployment) int) {
-			return servers.StartNATS(t, servers.NATSOptions{MaxFileStore: 20 << 30}).URL(), func(d *deployment) int { return readBacklog(d.t.(*testing.T), d).Pending.Records }
+			n := servers.StartNATS(t, servers.NATSOptions{MaxFileStore: 20 << 30})
+			return n.URL(), func(d *deployment) int { return readBacklog(t, d).Pending.Records }
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			url, queued := start(t)
-			d := deploy(t, setup{broker: url, store: "sqlite:" + filepath.Join(t.TempDir(), "store.db"), backends: 3, consumers: 1})
+			store := "sqlite:" + filepath.Join(t.TempDir(), "store.db")
+			d := deploy(t, setup{broker: url, store: store, backends: 3, consumers: 1})
 			d.awaitNoneWanted()
 			d.consumers[0].stop()
 			d.appendTo(d.urls[0], "log", "a", "b")

@@ -28,8 +28,8 @@ func (w *World) accepts(b *backendProcess, receipt drainmark.Receipt, err error)
 	w.accepted = append(w.accepted, accepted{receipt, w.since()})
 }
 
-// scales asks now and then how many consumers are wanted, as an autoscaler does, until ctx ends. None may be wanted while
-// anything is not persisted that had been accepted before, by whichever backend.
+// scales asks now and then how many consumers are wanted, as an autoscaler does, until ctx ends. None may be wanted
+// while anything is not persisted that had been accepted before, by whichever backend.
 func (w *World) scales(ctx context.Context) {
 	for {
 		select {
@@ -61,7 +61,8 @@ func (w *World) checkPersisted(b *backendProcess, all []accepted) {
 			_, known := now[span.Partition].Producers[span.Producer]
 			forgotten := !known && w.retention > 0 && w.since()-a.at > w.retention
 			if !now[span.Partition].Holds(span) && !forgotten {
-				w.violation("wanted: %s says at %s that no consumer is wanted, and %s, accepted at %s, is not persisted", b.name, w.since(), span, a.at)
+				w.violation("wanted: %s says at %s that no consumer is wanted, and %s, accepted at %s, is not persisted",
+					b.name, w.since(), span, a.at)
 				return
 			}
 		}
