@@ -52,7 +52,7 @@ func build(name string, flags ...string) (string, error) {
 		return "", err
 	}
 	path := filepath.Join(dir, name)
-	arguments := append([]string{"build", "-o", path}, flags...)
+	arguments := append([]string{"build", "-ldflags=-s -w", "-o", path}, flags...) // it is not debugged
 	if raceEnabled {
 		arguments = append(arguments, "-race")
 	}

@@ -52,22 +52,8 @@ func (o *topology) weather(plan fault.Plan, lasts time.Duration, messages int) {
 	held(o.t, o.verify(verify.Config{Duration: lasts, Rate: 200, Seed: *seed, Faults: plan}), messages)
 }
 
-// TestKills kills backends, consumers and the broker, again and again, while clients write and read.
-func TestKills(t *testing.T) {
-	s := startStack(t, 1)
-	o := newTopology(t)
-	o.addStack(s)
-	d := s.setup(3, 3)
-	d.consumerFlags = []string{"--lease", "1s"}
-	o.deploy(d)
-	// RabbitMQ is killed once: it takes long to start, on a busy machine for the rest of the test.
-	storm := o.storm(0, strike{"backend", 6 * time.Second, time.Second}, strike{"consumer", 6 * time.Second, time.Second},
-		strike{"broker", 20 * time.Second, 2 * time.Second})
-	o.weather(storm, 40*time.Second, 500)
-}
-
-// TestEverythingAtOnce kills and pauses processes of every role, the broker, the master and the replicas, for two
-// minutes.
+// TestEverythingAtOnce kills and pauses processes of every role, the broker, the master and the replicas, again and
+// again, while clients write and read.
 func TestEverythingAtOnce(t *testing.T) {
 	s := startStack(t, 2)
 	o := newTopology(t)
@@ -76,8 +62,8 @@ func TestEverythingAtOnce(t *testing.T) {
 	d.frontend = true
 	d.consumerFlags = []string{"--lease", "2s"}
 	o.deploy(d)
-	storm := o.storm(40,
-		strike{"backend", 10 * time.Second, time.Second}, strike{"consumer", 10 * time.Second, 1500 * time.Millisecond},
+	storm := o.storm(33,
+		strike{"backend", 9 * time.Second, time.Second}, strike{"consumer", 9 * time.Second, 1500 * time.Millisecond},
 		strike{"frontend", 25 * time.Second, time.Second}, strike{"broker", 40 * time.Second, 3 * time.Second},
 		strike{"redis-master", 20 * time.Second, 3 * time.Second}, strike{"redis-replica", 15 * time.Second, 2 * time.Second})
 	o.weather(storm, 90*time.Second, 1500)
