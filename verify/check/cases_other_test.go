@@ -231,6 +231,21 @@ var otherCases = map[string]judged{
 		s.finish("0.2 0.1")
 	}},
 
+	"a clear from before the first append, through another backend, where order is promised of each": {tell: func(s *story) {
+		s.run.Ordered = false
+		s.clear(done, 5, 8).Backend = "b1"
+		s.append(done, 10, 20, "0.1").Backend = "b2"
+		s.append(done, 21, 30, "0.2").Backend = "b2"
+		s.finishFrom(2, "0.2")
+	}},
+	"a clear from before the first append, through the same backend, where order is promised of each": {broken: "P1", tell: func(s *story) {
+		s.run.Ordered = false
+		s.clear(done, 5, 8).Backend = "b1"
+		s.append(done, 10, 20, "0.1").Backend = "b1"
+		s.append(done, 21, 30, "0.2").Backend = "b1"
+		s.finishFrom(2, "0.2")
+	}},
+
 	// These keep a run from being judged
 	"a run that was broken off": {inconclusive: true, tell: func(s *story) {
 		s.append(done, 10, 20, "0.1")

@@ -136,7 +136,7 @@ func hopeless(a *history.Append, m history.Message) bool {
 }
 
 // findClears finds the clears that may have removed messages of the run. One that was over before the first append was
-// sent cannot. A clear that was sent several times is several clears, and an earlier one may come late.
+// sent cannot, unless order is promised of each backend alone. A clear that was sent several times is several clears, and an earlier one may come late.
 func (v *view) findClears() {
 	begun := make([]time.Duration, len(v.logs))
 	for i := range begun {
@@ -154,7 +154,7 @@ func (v *view) findClears() {
 		if c.Outcome == history.Done && c.Attempts <= 1 {
 			c.until = c.End
 		}
-		if l := &v.logs[c.Log]; c.until > begun[c.Log] {
+		if l := &v.logs[c.Log]; c.until > begun[c.Log] || !v.Run.Ordered {
 			l.clears = append(l.clears, c)
 			l.cleared, l.until = min(l.cleared, c.Start), max(l.until, c.until)
 		}
