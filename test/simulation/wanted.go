@@ -72,6 +72,7 @@ func (w *World) checkPersisted(b *backendProcess, all []accepted) {
 // checkIdle checks, when everything is persisted, that soon no consumer is wanted any more, and that nothing is
 // published then, with or without consumers, which would wake one.
 func (w *World) checkIdle(ctx context.Context) {
+	time.Sleep(30 * time.Second) // a raise from before the last fault ended may come twenty seconds late
 	for _, b := range w.backends {
 		wanted := b.Consumers(ctx)
 		for deadline := time.Now().Add(time.Minute); wanted.Consumers > 0 && time.Now().Before(deadline); {
