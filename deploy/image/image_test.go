@@ -135,8 +135,8 @@ func TestFilesOfTheImage(t *testing.T) {
 		if zone := all["usr/share/zoneinfo/Pacific/Kiritimati"]; !bytes.HasPrefix(zone.data, []byte("TZif")) || zone.header.Mode != 0o644 {
 			t.Error("there are no time zones")
 		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(all["etc/ssl/certs/ca-certificates.crt"].data) || len(pool.Subjects()) < 100 { //nolint:staticcheck // they are not the system's
+		certificates := all["etc/ssl/certs/ca-certificates.crt"].data
+		if !x509.NewCertPool().AppendCertsFromPEM(certificates) || bytes.Count(certificates, []byte("-----BEGIN CERTIFICATE-----")) < 100 {
 			t.Error("there are too few certificates")
 		}
 	}
