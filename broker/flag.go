@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// ErrNeverRaised: nobody has raised the flag, as far as the broker knows (Flag).
+// ErrNeverRaised says that nobody has raised the flag, as far as the broker knows (Flag).
 var ErrNeverRaised = errors.New("the flag was never raised")
 
 // Flag is up in the broker while something that was accepted may not be persisted. It is for brokers that cannot count
