@@ -92,10 +92,12 @@ func TestReady(t *testing.T) {
 	t.Parallel()
 	hung, _ := hangs(t)
 	failing := startBackend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
+	refusing := startBackend(t, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
 	for name, test := range map[string]struct {
 		backends []string
 		ready    bool
 	}{
+		"the backend refuses the host": {[]string{refusing.URL}, false},
 		"one backend of three answers": {[]string{dead(t), hung, says(t, "{}").URL}, true},
 		"no backend answers":           {[]string{dead(t), hung, failing.URL}, false},
 	} {

@@ -288,7 +288,11 @@ func (p *pool) probe(ctx context.Context, b *backend) error {
 	if _, err := io.Copy(io.Discard, io.LimitReader(answer.Body, maxAnswerHeader)); err != nil {
 		return err
 	}
-	if answer.StatusCode >= http.StatusInternalServerError {
+	switch {
+	case answer.StatusCode == http.StatusForbidden: // it would say so to every request
+		return fmt.Errorf("%w: it says %s; a backend that listens on a loopback address is to name %s in its --allowed-host",
+			errBadStatus, answer.Status, b.url.Hostname())
+	case answer.StatusCode >= http.StatusInternalServerError:
 		return fmt.Errorf("%w: it says %s", errBadStatus, answer.Status)
 	}
 	return nil
