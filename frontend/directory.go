@@ -42,7 +42,19 @@ type Resolver interface {
 // fails as a whole if one of its questions fails, for A or AAAA or in one of the search domains. Otherwise addresses
 // would seem to be gone, or the name of a host in another domain be taken for ours.
 func newResolver(dial dial) *net.Resolver {
-	return &net.Resolver{PreferGo: true, StrictErrors: true, Dial: dial}
+	if dial == nil {
+		dial = (&net.Dialer{}).DialContext
+	}
+	// A question that is given up waits on for its answer until its time is over, some seconds after the frontend has
+	// ended, unless its connection is closed.
+	cut := func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err == nil {
+			context.AfterFunc(ctx, func() { _ = conn.Close() })
+		}
+		return conn, err
+	}
+	return &net.Resolver{PreferGo: true, StrictErrors: true, Dial: cut}
 }
 
 // directory knows where the backends are: at fixed places, and at all addresses of names, which it looks up again and

@@ -273,3 +273,29 @@ func (s *site) lookups(t testing.TB, n int) {
 		}
 	}
 }
+
+// A lookup that is given up leaves no connection that waits for an answer.
+func TestALookupThatIsGivenUpEnds(t *testing.T) {
+	t.Parallel()
+	silent := make(chan net.Conn, 8)
+	resolver := newResolver(func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		silent <- theirs
+		return ours, nil
+	})
+	ctx, giveUp := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := resolver.LookupNetIP(ctx, "ip", "backends.example.")
+		ended <- err
+	}()
+	asked := <-silent
+	giveUp()
+	if err := <-ended; err == nil {
+		t.Error("a name was found that nobody told")
+	}
+	_ = asked.SetReadDeadline(time.Now().Add(3 * time.Second)) // Go's own limit is 5 s
+	if _, err := io.Copy(io.Discard, asked); err != nil {
+		t.Errorf("the connection is still open: %v", err)
+	}
+}
