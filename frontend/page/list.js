@@ -8,6 +8,7 @@ import { makeOwnRow, makeRow, place, setState } from "./rows.js";
 const mostRows = 300; // of the log, in the document
 const olderPage = 50; // messages that are loaded at once
 const nearTop = 48;   // px that count as not scrolled
+const frameWithin = 500; // ms
 
 export class MessageList {
   #parts; // elements: heading, list, newer, older, empty
@@ -20,7 +21,7 @@ export class MessageList {
   #through = 0; // the position up to which nothing is in the queue or dropped
   #count = 0; // rows of the log
   #first = 1; // the log's first position that has not been cleared
-  #frame = 0;
+  #due = false; // something is to be shown
   #begun = false;
   #loading = false;
 
@@ -151,12 +152,19 @@ export class MessageList {
     this.#schedule();
   }
 
+  // schedule shows what has come with the next frame, or soon: a window that is covered may have no frames.
   #schedule() {
-    this.#frame ||= requestAnimationFrame(() => {
-      this.#frame = 0;
+    if (this.#due) return;
+    this.#due = true;
+    const show = () => {
+      cancelAnimationFrame(frame);
+      clearTimeout(timer);
+      this.#due = false;
       if (!this.#detached && scrollY <= nearTop) this.#flush();
       this.#tidy();
-    });
+    };
+    const frame = requestAnimationFrame(show);
+    const timer = setTimeout(show, frameWithin);
   }
 
   #flush() {

@@ -48,6 +48,7 @@ func TestGuestbookWithManyMessages(t *testing.T) {
 	g := guest{b.person("Ann")}
 	_, other := startUp(t)
 	appendLines(t, d.http, other, 1, few)
+	d.barrier(other)
 	firstRows(t, g, other, few, url, many)
 	readOlder(t, g, url, many, mostRows)
 	underLoad(t, g, d.http, url, mostRows)

@@ -84,6 +84,18 @@ func testManyTabs(t *testing.T, b *browser, before string) {
 	await(t, "there is one stream", patience, func() bool { return count(0) == 1 })
 }
 
+// A browser may draw nothing of a window that is covered, and give it no frames. What comes is there all the same.
+func TestATabWithoutFrames(t *testing.T) {
+	t.Parallel()
+	_, up := startUp(t)
+	g := guest{startBrowser(t).person("Ann")}
+	g.beforehand("requestAnimationFrame = () => 1")
+	g.visit(up + "/")
+	g.saysLater("connection", "Live")
+	elsewhere(t, up, "news")
+	g.await("what comes is there", func(rows []row) bool { return len(rows) == 1 })
+}
+
 // While the broker takes nothing, requests that store something last until they are given up, and waits are long. Reading
 // goes on in all tabs.
 func TestManyTabsThatWait(t *testing.T) {
