@@ -138,7 +138,7 @@ func (b *Backend) lookAtClaims(ctx context.Context) error {
 	return nil
 }
 
-// isUnheld says whether nobody holds a partition. What was seen long ago, because the store does not answer, is not known.
+// isUnheld says whether nobody is known to hold a partition. If the store has not answered for long, that is not known.
 func (b *Backend) isUnheld(partition int) bool {
 	b.watch.mu.Lock()
 	defer b.watch.mu.Unlock()

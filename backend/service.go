@@ -130,8 +130,8 @@ type Service interface {
 	Backlog(ctx context.Context) ([]PartitionBacklog, error)
 
 	// Consumers says how many consumers are wanted now, for an autoscaler: none only if everything that had been accepted
-	// before the call, by any backend, is persisted. What is not known counts as wanted. It takes two seconds at most,
-	// also when nobody answers.
+	// before the call, by any backend, is persisted. If that is not known, one is wanted at least. It takes two seconds
+	// at most, also when nobody answers.
 	Consumers(ctx context.Context) Wanted
 
 	// Working says what does not work now, and why. For appends it knows what the broker says and how this backend's

@@ -163,6 +163,38 @@ func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	d, here, there := newDeployment(t, client.DefaultRetry)
 	poison := []client.Message{{Body: []byte("poison 1"), ContentType: "text/plain", Key: "k1"}, {Body: []byte("poison \xff")}}
+	s := poisons(t, here, there, poison)
+	bulk := client.DeadLetterFilter{Log: "log", Reason: "it is", Before: time.Now().Add(time.Hour)}
+	discardsTheThird(t, there, bulk)
+	if s := must(there.Wait(t.Context(), s.Receipt))(t); s.State != client.Rejected {
+		t.Fatalf("it is %+v", s)
+	}
+	letters := listsLetters(t, there, poison)
+	retriesTooEarly(t, there, letters[0], bulk)
+	d.cure()
+	for _, settle := range []func() (client.Status, error){
+		func() (client.Status, error) { return there.RetryDeadLetter(t.Context(), letters[0].ID, patience) },
+		func() (client.Status, error) { return there.DiscardDeadLetter(t.Context(), letters[1].ID, patience) },
+	} {
+		if s := must(settle())(t); s.State != client.Persisted {
+			t.Errorf("%+v", s)
+		}
+	}
+	told := 0
+	if all, err := there.DiscardDeadLetters(t.Context(), bulk, func(client.Settled) { told++ }); err != nil || all.DeadLetters != 0 || told != 1 {
+		t.Errorf("there is nothing left to discard: %+v, told %d times, %v", all, told, err)
+	}
+	if _, err := there.RetryDeadLetter(t.Context(), letters[0].ID, 0); client.KindOf(err) != client.NotFound || !client.NothingDone(err) {
+		t.Errorf("one that is open no more: %v", err)
+	}
+	if texts := d.texts(t, there, "log", client.ReadOptions{}); fmt.Sprint(texts) != "[1 good 2 better 3 poison 1]" {
+		t.Errorf("the log has %q", texts)
+	}
+}
+
+// poisons has two messages of three set aside, and a third one later, and returns the status of the three.
+func poisons(t *testing.T, here, there *client.Client, poison []client.Message) client.Status {
+	t.Helper()
 	s, err := here.AppendMany(t.Context(), "log", append(poison[:2:2], client.Message{Body: []byte("good")}), patience)
 	var rejected *client.RejectedError
 	if !errors.As(err, &rejected) || rejected.Status.State != client.Rejected || client.NothingDone(err) || client.Retryable(err) ||
@@ -184,8 +216,13 @@ func TestDeadLetters(t *testing.T) {
 	if reached.SetAside == nil || *reached.SetAside != 3 {
 		t.Fatalf("the barrier is %+v", reached)
 	}
-	bulk := client.DeadLetterFilter{Log: "log", Reason: "it is", Before: time.Now().Add(time.Hour)}
-	if counted := must(here.CountDeadLetters(t.Context(), bulk))(t); counted.DeadLetters != 3 || counted.Records != 3 {
+	return s
+}
+
+// discardsTheThird discards the last of three letters.
+func discardsTheThird(t *testing.T, there *client.Client, bulk client.DeadLetterFilter) {
+	t.Helper()
+	if counted := must(there.CountDeadLetters(t.Context(), bulk))(t); counted.DeadLetters != 3 || counted.Records != 3 {
 		t.Fatalf("counted are %+v", counted)
 	}
 	third := ""
@@ -198,10 +235,11 @@ func TestDeadLetters(t *testing.T) {
 	if _, err := there.DiscardDeadLetter(t.Context(), third, patience); err != nil {
 		t.Fatal(err)
 	}
-	if s := must(there.Wait(t.Context(), s.Receipt))(t); s.State != client.Rejected {
-		t.Fatalf("it is %+v", s)
-	}
-	var letters []client.DeadLetter
+}
+
+// listsLetters returns the letters of the first two messages.
+func listsLetters(t *testing.T, there *client.Client, poison []client.Message) (letters []client.DeadLetter) {
+	t.Helper()
 	for letter, err := range there.DeadLetters(t.Context()) {
 		if err != nil {
 			t.Fatal(err)
@@ -220,31 +258,18 @@ func TestDeadLetters(t *testing.T) {
 	if letters[0].Key != "k1" || letters[0].ContentType != "text/plain" {
 		t.Errorf("%+v", letters[0])
 	}
-	if s := must(there.RetryDeadLetter(t.Context(), letters[0].ID, patience))(t); s.State != client.Rejected || s.Reason != "it is poison" ||
-		s.Rejected == nil || !slices.Equal(s.Rejected.DeadLetters, []string{letters[0].ID}) {
+	return letters
+}
+
+// retriesTooEarly retries what will be refused again.
+func retriesTooEarly(t *testing.T, there *client.Client, first client.DeadLetter, bulk client.DeadLetterFilter) {
+	t.Helper()
+	if s := must(there.RetryDeadLetter(t.Context(), first.ID, patience))(t); s.State != client.Rejected || s.Reason != "it is poison" ||
+		s.Rejected == nil || !slices.Equal(s.Rejected.DeadLetters, []string{first.ID}) {
 		t.Errorf("tried again too early: %+v", s)
 	}
 	if all, err := there.RetryDeadLetters(t.Context(), bulk, nil); err != nil || all.DeadLetters != 2 || all.Refused != 2 {
 		t.Errorf("both tried again too early: %+v, %v", all, err)
-	}
-	d.cure()
-	for _, settle := range []func() (client.Status, error){
-		func() (client.Status, error) { return there.RetryDeadLetter(t.Context(), letters[0].ID, patience) },
-		func() (client.Status, error) { return there.DiscardDeadLetter(t.Context(), letters[1].ID, patience) },
-	} {
-		if s := must(settle())(t); s.State != client.Persisted {
-			t.Errorf("%+v", s)
-		}
-	}
-	told := 0
-	if all, err := there.DiscardDeadLetters(t.Context(), bulk, func(client.Settled) { told++ }); err != nil || all.DeadLetters != 0 || told != 1 {
-		t.Errorf("there is nothing left to discard: %+v, told %d times, %v", all, told, err)
-	}
-	if _, err := there.RetryDeadLetter(t.Context(), letters[0].ID, 0); client.KindOf(err) != client.NotFound || !client.NothingDone(err) {
-		t.Errorf("one that is open no more: %v", err)
-	}
-	if texts := d.texts(t, there, "log", client.ReadOptions{}); fmt.Sprint(texts) != "[1 good 2 better 3 poison 1]" {
-		t.Errorf("the log has %q", texts)
 	}
 }
 

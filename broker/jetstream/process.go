@@ -193,8 +193,8 @@ func (p *process) condemn(why string) {
 	p.suspect()
 }
 
-// takes says whether the server is worth publishing to. What a condemned one confirms is not believed, so a batch that is
-// published to it again would be stored twice.
+// takes says whether the server is worth publishing to. Nobody believes a condemned one's confirmations, so a batch that
+// is published to it again would be stored twice.
 func (p *process) takes() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -63,7 +63,7 @@ func (f *flag) Raise(ctx context.Context, text string) error {
 	return f.b.explain("raising the flag in queue "+f.lane.queue, f.publish(ctx, typeRaise, text))
 }
 
-// Lower implements broker.Flag. Whether there is still a raise to be lowered, readers decide.
+// Lower implements broker.Flag. Readers decide whether there is still a raise to be lowered.
 func (f *flag) Lower(ctx context.Context, text string) error {
 	return f.b.explain("lowering the flag in queue "+f.lane.queue, f.publish(ctx, typeLower, text))
 }

@@ -26,7 +26,7 @@ func load(t *testing.T, path string, environment []string) (*types.Project, erro
 }
 
 // Each file is right by Compose's schema. Its passwords come from outside alone. Servers are reached by the roles alone,
-// and the rest from this machine alone. What a service waits for can become healthy.
+// and the rest from this machine alone. A service waits only for services that can become healthy.
 func TestFiles(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob("*/compose.yaml")
