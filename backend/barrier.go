@@ -21,7 +21,7 @@ import (
 // A barrier is also not reached while the progress has gaps: those are accepted records that the broker did not
 // deliver.
 
-// marker is one partition's part of a barrier.
+// sentMarker is one partition's part of a barrier.
 type sentMarker struct {
 	span  drainmark.Span
 	token uint64 // of the partition, before the marker was published
@@ -59,16 +59,17 @@ func (b *Backend) barrier(ctx context.Context, logs []string, silent bool) (drai
 	return r, nil
 }
 
-// marker publishes a marker to each of the partitions, all at once, and waits until all are stored.
+// sendMarkers publishes a marker to each of the partitions, all at once, and waits until all are stored. Silent ones are
+// the backend's own.
 func (b *Backend) sendMarkers(ctx context.Context, partitions []int, silent bool) (map[int]sentMarker, error) {
-	runs := make([]sentMarker, len(partitions))
+	sent := make([]sentMarker, len(partitions))
 	group, ctx := errgroup.WithContext(ctx)
 	for i, partition := range partitions {
 		group.Go(func() error {
 			span, token, err := b.publishers[partition].putMarker(ctx, silent, func() uint64 {
 				return b.tracker.partitions[partition].snapshot().Token
 			})
-			runs[i] = sentMarker{span, token}
+			sent[i] = sentMarker{span, token}
 			return err
 		})
 	}
@@ -83,7 +84,7 @@ func (b *Backend) sendMarkers(ctx context.Context, partitions []int, silent bool
 	}
 	markers := make(map[int]sentMarker, len(partitions))
 	for i, partition := range partitions {
-		markers[partition] = runs[i]
+		markers[partition] = sent[i]
 	}
 	return markers, nil
 }
