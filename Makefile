@@ -66,6 +66,8 @@ quick: fmt ## run vet and the tests that run anywhere, in a minute or so
 test: needs ## run all tests with the race detector, and each fuzz target for a while
 	$(GO) test -race -vet=off -p 2 -timeout 14m $$($(GO) list ./... | grep -v /test/e2e)
 	$(GO) test -race -vet=off -tags planted -run 'Planted|UnknownFault' ./cmd/drainmark
+	$(MAKE) --no-print-directory compose-test
+	$(MAKE) --no-print-directory chart
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory fuzz
 
@@ -77,7 +79,7 @@ e2e: needs ## run the tests of whole deployments of real processes
 needs:
 	@GO='$(GO)' scripts/install-servers
 
-# Apart from "make test": Helm's and Kubernetes' own packages take minutes to compile.
+# A module of its own: whoever imports Drainmark gets none of Helm's and Kubernetes' packages.
 chart: ## check the Helm chart: rendering, types of Kubernetes, schema, PodSecurity
 	cd deploy/helm/test && $(GO) vet . && $(GO) test .
 
