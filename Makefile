@@ -60,12 +60,12 @@ release-check: ## have goreleaser check its configuration, and make a release th
 # What needs no server, no browser and no C compiler. The rest is in "make test".
 quick: fmt ## run vet and the tests that run anywhere, in a minute or so
 	$(GO) vet ./...
-	$(GO) test $$($(GO) list ./... | grep -Ev '/(rabbitmq|redis|servers|e2e|naive|planted|simulation)$$|/cmd/')
+	$(GO) test $$($(GO) list ./... | grep -Ev '/(app|rabbitmq|redis|servers|e2e|naive|planted|simulation)$$|/cmd/')
 
 # "make check" vets everything with more checks, and without the race detector's packages being made for it.
 test: needs ## run all tests with the race detector, and each fuzz target for a while
 	$(GO) test -race -vet=off -p 2 -timeout 14m $$($(GO) list ./... | grep -v /test/e2e)
-	$(GO) test -race -vet=off -tags planted -run 'Planted|UnknownFault' ./cmd/drainmark
+	$(GO) test -race -vet=off -tags planted -run 'Planted|UnknownFault' ./app
 	$(MAKE) --no-print-directory compose-test
 	$(MAKE) --no-print-directory chart
 	$(MAKE) --no-print-directory e2e
@@ -92,7 +92,7 @@ vet:
 	$(GO) vet ./...
 	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq
 	$(GO) vet -tags campaign,screenshots ./test/e2e
-	$(GO) vet -tags planted ./cmd/drainmark
+	$(GO) vet -tags planted ./app ./cmd/drainmark
 	$(GO) mod verify
 
 # The disabled checks: ST1000 (a package comment in every file set: ours are where they say something), and
@@ -120,7 +120,7 @@ campaign: needs ## break a whole deployment on plans for LASTS (30m) while verif
 		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true)
 
 rolling: ## restart each role in turn, eight times, under 100 clients, and count what they do not like
-	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -crowd 100 -count=1 -timeout 30m -v ./cmd/drainmark
+	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -crowd 100 -count=1 -timeout 30m -v ./app
 
 # The settings are in the script's head: LOAD, IMAGE, BROKER, LASTS, RATE, PREVIOUS and more, from the environment.
 kubernetes: ## prove the chart on the cluster of the current kubeconfig, while it is being broken (LOAD, BROKER, LASTS)

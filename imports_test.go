@@ -12,14 +12,16 @@ import (
 )
 
 // The import rule: the root imports nothing of ours. backend and consumer import the seams, never an adapter. An
-// adapter imports the root and its seam. The client imports nothing of ours, and verify only that. Only cmd/ (and the
+// adapter imports the root and its seam. The client imports nothing of ours, and verify only that. Only app/ (and the
 // simulation, which plays with the memory adapters) puts them together. Tests may import what they need,
 // and so may test/testbed, but for what is tested: the tests inside backend and consumer use it.
 func TestImportRule(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/drainmark/drainmark"
 	allowed := []struct{ folder, imports string }{ // the first folder that is a prefix counts, and imports are prefixes
-		{"cmd/", "*"},
+		{"app/", "*"},
+		{"cmd/", "/app"},
+		{"examples/", "*"},
 		{"test/simulation/", "*"},
 		{"test/planted/", "/ /backend /broker /store"},
 		{"test/naive/", "/test/naive"},

@@ -1,5 +1,5 @@
 // Package compose_test checks the Compose files by the specification of Compose. That their command lines and variables
-// are those of the program is checked beside it, in cmd/drainmark.
+// are those of the program is checked beside it, in app.
 package compose_test
 
 import (

@@ -44,7 +44,7 @@ func TestConfiguration(t *testing.T) {
 	}
 	b := p.Builds[0]
 	if !slices.Equal(b.Goos, []string{"linux", "darwin"}) || !slices.Equal(b.Goarch, []string{"amd64", "arm64"}) || !slices.Contains(b.Env, "CGO_ENABLED=0") ||
-		!slices.Contains(b.Flags, "-trimpath") || !strings.Contains(strings.Join(b.Ldflags, " "), "-X main.version=v{{ .Version }}") || b.ModTimestamp == "" {
+		!slices.Contains(b.Flags, "-trimpath") || !strings.Contains(strings.Join(b.Ldflags, " "), "-X github.com/drainmark/drainmark/app.version=v{{ .Version }}") || b.ModTimestamp == "" {
 		t.Errorf("the build is %+v", b)
 	}
 	if p.SBOMs[0].Artifacts != "archive" || p.Checksum.Algorithm != "sha256" {

@@ -2,7 +2,7 @@
 // would. They are there to test tools that claim to find such mistakes, "drainmark verify" first of all.
 //
 // A fault is a decorator around a seam (broker.Broker, store.Store, store.Reader) or around backend.Service. Only
-// cmd/drainmark puts them in, and only if it is built with the tag "planted". A program that is built without it does
+// app puts them in, and only if it is built with the tag "planted". A program that is built without it does
 // not contain this package. An environment variable names the fault when the program starts.
 package planted
 

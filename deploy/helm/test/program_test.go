@@ -141,7 +141,7 @@ func number(t *testing.T, file, pattern string) time.Duration {
 func TestGraceIsLongerThanAStop(t *testing.T) {
 	t.Parallel()
 	var (
-		take    = number(t, "cmd/drainmark/roles.go", `writeTime = `)
+		take    = number(t, "app/roles.go", `writeTime = `)
 		cut     = number(t, "internal/httpserve/stop.go", `cutTime = `)
 		flush   = number(t, "backend/backend.go", `flushTime = `)
 		commit  = number(t, "consumer/consumer.go", `set\(&l\.Drain, `)

@@ -1,0 +1,81 @@
+package app
+
+import (
+	"encoding/json"
+	"maps"
+	"os"
+	"slices"
+	"testing"
+
+	"github.com/alecthomas/kong"
+)
+
+// chartsOwn are the flags that are no settings of the Helm chart: it sets them itself, from Secrets and from what it
+// makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be refused.
+var chartsOwn = []string{
+	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "help", "version",
+}
+
+// The schema of the Helm chart's values has each setting of each role, and no other. (The rest of the chart is tested in
+// deploy/helm/test.)
+func TestSettingsOfTheChart(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../deploy/helm/drainmark/values.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type object struct{ Properties map[string]json.RawMessage }
+	var schema struct{ Properties map[string]object }
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	inAll := map[string]int{} // how many roles have a setting
+	for role, flags := range flagsOfRoles(t) {
+		var settings object
+		if err := json.Unmarshal(schema.Properties[role].Properties["settings"], &settings); err != nil {
+			t.Fatalf("%s has no settings in the schema: %v", role, err)
+		}
+		for _, name := range flags {
+			inAll[name]++
+			if _, ok := settings.Properties[name]; !ok {
+				t.Errorf("the schema has no setting %s of %s", name, role)
+			}
+		}
+		for name := range settings.Properties {
+			if !slices.Contains(flags, name) {
+				t.Errorf("the schema has a setting %s of %s, and there is no such flag", name, role)
+			}
+		}
+	}
+	for name := range schema.Properties["settings"].Properties {
+		if inAll[name] < 4 {
+			t.Errorf("%s is among the settings of all roles, and %d have it", name, inAll[name])
+		}
+	}
+}
+
+// flagsOfRoles returns the flags of each command that the chart runs with settings.
+func flagsOfRoles(t *testing.T) map[string][]string {
+	t.Helper()
+	var c cli
+	parser, err := kong.New(&c, kong.DefaultEnvars(prefix), durations,
+		kong.Vars{"verify_log": "", "canary_log": "", "shutdown_delay": "", "plans": ""})
+	if err != nil {
+		t.Fatal(err)
+	}
+	flags := map[string][]string{}
+	for _, command := range parser.Model.Children {
+		if !slices.Contains([]string{"frontend", "backend", "consumer", "up", "init"}, command.Name) {
+			continue
+		}
+		for _, flag := range command.Flags {
+			if !slices.Contains(chartsOwn, flag.Name) {
+				flags[command.Name] = append(flags[command.Name], flag.Name)
+			}
+		}
+	}
+	if len(flags) != 5 {
+		t.Fatalf("the commands are %v", slices.Sorted(maps.Keys(flags)))
+	}
+	return flags
+}

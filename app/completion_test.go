@@ -1,0 +1,116 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// typed has an interactive bash, which has sourced the completion, read keys, and returns what it shows. Commands that
+// it is told to run are not run: it says which they would be.
+func typed(t *testing.T, keys string) string {
+	t.Helper()
+	dir := t.TempDir()
+	program := "#!/bin/sh\nif [ \"$1\" = complete ] || [ \"$1\" = completion -a $# = 2 -a -z \"$SHOW\" ]; then exec \"$TEST_PROGRAM\" \"$@\"; fi\necho \"ran:$*.\"\n"
+	if err := os.WriteFile(filepath.Join(dir, "drainmark"), []byte(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "script", "-qec", "bash --norc --noprofile -i", "/dev/null") // of util-linux: a terminal
+	cmd.Env = append(os.Environ(), "TEST_PROGRAM="+os.Args[0], "TEST_PROCESS_OF_DRAINMARK=1", "PATH="+dir+":"+os.Getenv("PATH"), "TERM=dumb", "INPUTRC=/dev/null")
+	cmd.Stdin = strings.NewReader("eval \"$(drainmark completion bash)\"; export SHOW=1\n" + keys + "\nexit\n")
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	return string(out)
+}
+
+// The tab key completes commands, the commands behind them, flags, their values, and files, in a real bash.
+func TestCompletionInBash(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "history.jsonl")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for keys, want := range map[string]string{
+		"drainmark heal\t":                                      "ran:healthcheck.",
+		"drainmark verify rech\t":                               "ran:verify recheck.",
+		"drainmark verify --durat\t5s":                          "ran:verify --duration 5s.",
+		"drainmark up --log-format=j\t":                         "ran:up --log-format=json.",
+		"drainmark backend --broker nats://h --log-format te\t": "ran:backend --broker nats://h --log-format text.",
+		"drainmark completion z\t":                              "ran:completion zsh.",
+		"drainmark verify recheck " + strings.TrimSuffix(file, "story.jsonl") + "\t": "ran:verify recheck " + file + ".",
+	} {
+		t.Run(keys, func(t *testing.T) {
+			t.Parallel()
+			if shown := typed(t, keys); !strings.Contains(shown, want) {
+				t.Errorf("the terminal has no %q:\n%s", want, shown)
+			}
+		})
+	}
+}
+
+func TestHowACommandLineMayGoOn(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]string{
+		"":                               "backend completion consumer frontend healthcheck init man up verify version",
+		"v":                              "verify version",
+		"comp":                           "completion", // and not what the scripts call
+		"verify re":                      "recheck",
+		"verify --work":                  "--workload",
+		"verify --workload ":             "mixed appends",
+		"verify --workload=a":            "--workload=appends", // as zsh and fish have it
+		"verify --workload = a":          "appends",            // as bash has it
+		"verify --workload =":            "mixed appends",
+		"verify --report ":               ":files",
+		"verify recheck ":                ":files",
+		"up --data x --pause-switch o":   "on off",
+		"up --nothing-like-it=":          "",
+		"up --log-level info --log-form": "--log-format",
+		"--vers":                         "--version",
+		"version x":                      "",
+	} {
+		t.Run(words, func(t *testing.T) {
+			t.Parallel()
+			arguments := append([]string{"complete", "--"}, strings.Split(words, " ")...)
+			var stdout, stderr bytes.Buffer
+			if code := run(t.Context(), arguments, &stdout, &stderr); code != exitOK {
+				t.Fatalf("exit code %d: %s", code, stderr.String())
+			}
+			var got []string
+			for line := range strings.Lines(stdout.String()) {
+				name, _, _ := strings.Cut(strings.TrimSuffix(line, "\n"), "\t")
+				got = append(got, name)
+			}
+			if sorted := slices.Sorted(slices.Values(got)); words == "" {
+				got = sorted
+			}
+			if strings.Join(got, " ") != want {
+				t.Errorf("%q may go on with %q, not %q", words, got, want)
+			}
+		})
+	}
+}
+
+// The scripts of the other shells are there, and end when the program does not answer.
+func TestCompletionScripts(t *testing.T) {
+	t.Parallel()
+	for _, shell := range []string{"bash", "zsh", "fish"} {
+		var stdout, stderr bytes.Buffer
+		if code := run(t.Context(), []string{"completion", shell}, &stdout, &stderr); code != exitOK || !strings.Contains(stdout.String(), " complete -- ") {
+			t.Errorf("%s: exit code %d, %s%s", shell, code, stdout.String(), stderr.String())
+		}
+	}
+	var stderr bytes.Buffer
+	if code := run(t.Context(), []string{"completion", "tcsh"}, &stderr, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "tcsh") {
+		t.Errorf("tcsh: exit code %d, %s", code, stderr.String())
+	}
+}

@@ -1,0 +1,85 @@
+package app
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/frontend"
+	"github.com/drainmark/drainmark/internal/httpserve"
+)
+
+// frontendCommand serves the web page, and forwards the API.
+type frontendCommand struct {
+	Backend       []string      `help:"URL of a backend's API: http://HOST:PORT, or dns+http://HOST:PORT for all addresses of a name. Repeated, or several with commas between them." required:"" placeholder:"URL,…"`
+	Listen        string        `help:"Address of the web page and the API." default:"127.0.0.1:8000"`
+	PathPrefix    string        `help:"Path under which clients see the page, if it is not /." placeholder:"/PATH"`
+	AnswerTimeout time.Duration `help:"How long a backend may take to answer: more than its --max-wait and --request-timeout together." default:"2m" group:"Limits"`
+	connecting    `embed:""`
+	Delay         time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
+	browsing      `embed:""`
+	admin         `embed:""`
+	logging       `embed:""`
+}
+
+// Run is called by kong.
+func (c *frontendCommand) Run(a *invocation) error {
+	backends, err := c.check()
+	if err != nil {
+		return err
+	}
+	r, err := newRole(a, c.logging, c.admin)
+	if err != nil {
+		return err
+	}
+	return r.end(c.start(r, backends))
+}
+
+// check checks the settings, and returns the backends.
+func (c *frontendCommand) check() ([]*url.URL, error) {
+	const backend = "--backend (DRAINMARK_BACKEND)"
+	var backends []*url.URL
+	for _, text := range c.Backend {
+		u, err := url.Parse(text)
+		if err != nil { // the error has the whole text, and there may be a password in it
+			return nil, drainmark.Errorf(drainmark.KindMisconfigured, "%s: one is not a URL; it must be http://HOST:PORT", backend)
+		}
+		backends = append(backends, u)
+	}
+	if err := frontend.CheckBackends(backends); err != nil {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "%s: %w", backend, err)
+	}
+	if err := frontend.CheckPathPrefix(c.PathPrefix); err != nil {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--path-prefix (DRAINMARK_PATH_PREFIX): %w", err)
+	}
+	if c.AnswerTimeout <= 0 {
+		return nil, badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
+	}
+	return backends, firstError(c.connecting.check(), c.browsing.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen))
+}
+
+func (c *frontendCommand) start(r *role, backends []*url.URL) error {
+	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
+	defer leave()
+	f, err := frontend.New(frontend.Config{
+		Backends: backends, PathPrefix: c.PathPrefix, Logger: r.logger.With("part", "frontend"), Metrics: r.registry,
+		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: leaving,
+	})
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	listener, err := listen("listen", c.Listen)
+	if err != nil {
+		return err
+	}
+	r.health.set(f.Ready)
+	r.logger.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
+	r.logger.Info("open the page in a browser", "url", pageURL(listener.Addr())+strings.TrimPrefix(c.PathPrefix, "/"))
+	return r.serve(listener, c.browsing, httpserve.Config{
+		Handler: f, Connections: c.connecting.limit(2, r.logger), BodyTime: c.AnswerTimeout,
+		Stop: httpserve.Stop{Delay: c.Delay, Drain: c.AnswerTimeout, Leave: leave},
+	})
+}

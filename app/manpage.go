@@ -1,0 +1,134 @@
+package app
+
+import (
+	"bytes"
+	"fmt"
+	"runtime/debug"
+	"strings"
+
+	"github.com/alecthomas/kong"
+)
+
+// manCommand prints the manual page, which is made of the same words as --help.
+type manCommand struct{}
+
+// Run is called by kong.
+func (manCommand) Run(a *invocation) error {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		info = &debug.BuildInfo{}
+	}
+	_, err := a.stdout.Write(manPage(a.model, versionName(version, info)))
+	return err
+}
+
+// exitStatuses is what the exit codes mean, for all commands together.
+var exitStatuses = []struct {
+	code  int
+	means string
+}{
+	{exitOK, "It ended in order. Verify: every promise that was to be checked held. Healthcheck: ready."},
+	{exitFailed, "A fault. Verify: a promise is broken. Healthcheck: not ready."},
+	{exitUsage, "A setting is wrong, a port or a directory is in use, or the store or the broker does not fit. It does not help to start it again."},
+	{exitUnavailable, "The broker, the store, or the deployment does not answer."},
+	{exitInconclusive, "Verify: nothing broken was seen, and not everything could be checked."},
+}
+
+// manual is a manual page that is being written, in the macros of man(7).
+type manual struct{ bytes.Buffer }
+
+// manPage makes the page of all commands.
+func manPage(model *kong.Application, version string) []byte {
+	var p manual
+	p.macro("TH", "DRAINMARK", "1", "", "Drainmark "+version, "Drainmark")
+	p.macro("SH", "NAME")
+	p.text("drainmark - " + strings.ToLower(description[:1]) + strings.TrimSuffix(description[1:], "."))
+	p.macro("SH", "SYNOPSIS")
+	p.macro("B", "drainmark")
+	p.macro("I", "command")
+	p.text("[--flag=value ...]")
+	p.macro("SH", "DESCRIPTION")
+	p.text(description)
+	p.macro("PP")
+	p.text("Each flag is also an environment variable, which is named beside it. A flag goes before its variable, and a variable that is empty is not set. " +
+		"Sizes are in bytes, or have a unit: 10GB, 10GiB. Times have one: 500ms, 10s, 24h.")
+	p.macro("SH", "COMMANDS")
+	for _, leaf := range model.Leaves(true) {
+		p.command(leaf)
+	}
+	p.macro("SH", "EXIT STATUS")
+	for _, status := range exitStatuses {
+		p.macro("TP")
+		p.macro("B", fmt.Sprint(status.code))
+		p.text(status.means)
+	}
+	p.macro("SH", "SEE ALSO")
+	p.text("https://github.com/drainmark/drainmark")
+	return p.Bytes()
+}
+
+// command writes what a command is, and its flags.
+func (p *manual) command(leaf *kong.Node) {
+	p.macro("SS", strings.TrimSpace(leaf.FullPath()))
+	p.text(leaf.Help)
+	for _, argument := range leaf.Positional {
+		p.macro("TP")
+		p.macro("I", argument.Name)
+		p.text(argument.Help)
+	}
+	for _, flag := range leaf.Flags {
+		if flag.Hidden {
+			continue
+		}
+		p.macro("TP")
+		p.macro("BI", flagAndValue(flag)...)
+		help := flag.Help
+		if len(flag.Envs) > 0 {
+			help += " (" + flag.Envs[0] + ")"
+		}
+		p.text(help)
+	}
+}
+
+// flagAndValue returns a flag, and its value behind it, if it takes one.
+func flagAndValue(flag *kong.Flag) []string {
+	if flag.IsBool() {
+		return []string{"--" + flag.Name}
+	}
+	value := flag.FormatPlaceHolder()
+	return []string{"--" + flag.Name + "=", strings.Trim(value, `"`)}
+}
+
+// macro writes a line with a macro and its arguments.
+func (p *manual) macro(name string, arguments ...string) {
+	p.WriteString("." + name)
+	for _, argument := range arguments {
+		p.WriteString(` "` + strings.ReplaceAll(roff(argument), `"`, `\(dq`) + `"`)
+	}
+	p.WriteString("\n")
+}
+
+// text writes a line of text.
+func (p *manual) text(text string) {
+	p.WriteString(`\&` + roff(text) + "\n") // which also keeps a line that begins with a dot from being a macro
+}
+
+// roff escapes a text.
+func roff(text string) string {
+	var out strings.Builder
+	for _, r := range strings.Join(strings.Fields(text), " ") {
+		switch {
+		case r == '\\':
+			out.WriteString(`\e`)
+		case r == '-':
+			out.WriteString(`\-`)
+		case r == '\'':
+			out.WriteString(`\(aq`)
+		case r > 126:
+			fmt.Fprintf(&out, `\[u%04X]`, r)
+		default:
+			out.WriteRune(r)
+		}
+	}
+	return out.String()
+}
