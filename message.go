@@ -14,9 +14,13 @@ type Message struct {
 	Mark        Mark   // its text is the message's id
 	Body        []byte // exactly what was sent
 	ContentType string
+	Headers     Headers   // with the trace context of the request that it came with, if that had one
 	AcceptedAt  time.Time // by the backend's clock
 	PersistedAt time.Time // by the consumer's clock
 }
+
+// Size returns how many bytes of a page the message takes: those of its body and of its headers.
+func (m *Message) Size() int { return len(m.Body) + m.Headers.Size() }
 
 // LogInfo says what a log holds. The positions ClearedThrough+1 to LastPosition are the messages there are.
 type LogInfo struct {

@@ -39,22 +39,22 @@ func (k RecordKind) String() string {
 // Record is what travels through the broker. Its sequence is its place in the batch.
 type Record struct {
 	Kind        RecordKind
-	Log         string // append, clear
-	ContentType string // append
-	Body        []byte // append
-	Key         string // append: its idempotency key, or ""
-	Target      string // retry, discard: the dead letter's ID
-	Trace       string // the W3C traceparent of the request that it came with, or ""
+	Log         string  // append, clear
+	ContentType string  // append
+	Body        []byte  // append
+	Key         string  // append: its idempotency key, or ""
+	Target      string  // retry, discard: the dead letter's ID
+	Headers     Headers // append: the message's, with its trace context; other kinds: the trace context alone
 	AcceptedAt  time.Time
 }
 
 // recordOverhead bounds what a record's encoding adds to the lengths of its fields: a byte for the kind, a varint for
-// the time, and the six fields' lengths.
-const recordOverhead = 1 + binary.MaxVarintLen64 + 6*binary.MaxVarintLen32
+// the time, the six fields' lengths, and a byte for the field that only old batches have.
+const recordOverhead = 1 + binary.MaxVarintLen64 + 6*binary.MaxVarintLen32 + 1
 
 // EncodedBound returns at most how many bytes the record adds to a batch.
 func (r *Record) EncodedBound() int {
-	return recordOverhead + len(r.Log) + len(r.ContentType) + len(r.Body) + len(r.Key) + len(r.Target) + len(r.Trace)
+	return recordOverhead + len(r.Log) + len(r.ContentType) + len(r.Body) + len(r.Key) + len(r.Target) + r.Headers.Size()
 }
 
 // MostRecords returns how many records a batch of so many bytes can have at most, decoded or not.
@@ -87,16 +87,21 @@ func (b *Batch) Mark(i int) Mark {
 //	"DMB" 0x01                          4 bytes: what it is, and the version
 //	partition, producer (16 bytes), first, number of records
 //	per record:
-//	  kind (1 byte)
+//	  kind (1 byte), with 0x80 for a target and 0x40 for headers
 //	  accepted at: microseconds since the Unix epoch for the first record, then the difference to the one before
 //	  log, content type:                0 for the same as in the record before, else length+1 and the bytes
-//	  body, key, target and trace:      length and the bytes; target and trace only if the kind has its high bit set
+//	  body, key:                        length and the bytes
+//	  with 0x80: target, traceparent:   length and the bytes
+//	  with 0x40: headers:               as log, of the text that ParseHeaders reads
 //	CRC-32C of all before               4 bytes, little endian
+//
+// A traceparent there is of a batch from before there were headers. It is one of them now.
 const (
 	batchMagic      = "DMB\x01"
 	batchOverhead   = len(batchMagic) + 2*binary.MaxVarintLen64 + binary.MaxVarintLen32 + 16 + crc32.Size
 	minRecordLength = 6 // kind, time, log, content type, body, key
-	extrasFlag      = 0x80
+	targetFlag      = 0x80
+	headersFlag     = 0x40
 )
 
 // BatchOverhead bounds what a batch's encoding adds to its records' EncodedBound.
@@ -112,14 +117,16 @@ func EncodeBatch(dst []byte, b *Batch) []byte {
 	dst = append(dst, b.Producer[:]...)
 	dst = binary.AppendUvarint(dst, b.First)
 	dst = binary.AppendUvarint(dst, uint64(len(b.Records)))
-	var before Record
+	before := &Record{}
 	at := int64(0)
 	for i := range b.Records {
 		r := &b.Records[i]
-		extras := r.Target != "" || r.Trace != ""
 		kind := byte(r.Kind)
-		if extras {
-			kind |= extrasFlag
+		if r.Target != "" {
+			kind |= targetFlag
+		}
+		if !r.Headers.IsZero() {
+			kind |= headersFlag
 		}
 		dst = append(dst, kind)
 		now := r.AcceptedAt.UnixMicro()
@@ -130,11 +137,13 @@ func EncodeBatch(dst []byte, b *Batch) []byte {
 		dst = binary.AppendUvarint(dst, uint64(len(r.Body)))
 		dst = append(dst, r.Body...)
 		dst = appendString(dst, r.Key)
-		if extras {
-			dst = appendString(dst, r.Target)
-			dst = appendString(dst, r.Trace)
+		if kind&targetFlag != 0 {
+			dst = append(appendString(dst, r.Target), 0)
 		}
-		before = *r
+		if kind&headersFlag != 0 {
+			dst = appendUnlessSame(dst, r.Headers.block, before.Headers.block)
+		}
+		before = r
 	}
 	return binary.LittleEndian.AppendUint32(dst, crc32.Checksum(dst[start:], castagnoli))
 }
@@ -212,7 +221,7 @@ func (d *decoder) record(r, before *Record, at *int64) {
 	if d.bad {
 		return
 	}
-	r.Kind = RecordKind(kind[0] &^ extrasFlag)
+	r.Kind = RecordKind(kind[0] &^ (targetFlag | headersFlag))
 	if r.Kind < Append || r.Kind > Discard {
 		d.bad = true
 		return
@@ -223,10 +232,32 @@ func (d *decoder) record(r, before *Record, at *int64) {
 	r.ContentType = d.unlessSame(before.ContentType)
 	r.Body = d.take(d.uvarint(uint64(len(d.rest))))
 	r.Key = string(d.take(d.uvarint(uint64(len(d.rest)))))
-	if kind[0]&extrasFlag != 0 {
+	if kind[0]&targetFlag != 0 {
 		r.Target = string(d.take(d.uvarint(uint64(len(d.rest)))))
-		r.Trace = string(d.take(d.uvarint(uint64(len(d.rest)))))
+		r.Headers = d.traceParent()
 	}
+	if kind[0]&headersFlag != 0 {
+		d.bad = d.bad || !r.Headers.IsZero() // a batch is from before there were headers, or it is not
+		r.Headers = d.headers(before.Headers)
+	}
+}
+
+// traceParent reads the one header that records had before there were others.
+func (d *decoder) traceParent() Headers {
+	headers, err := TraceHeaders(string(d.take(d.uvarint(MaxTraceBytes))))
+	d.bad = d.bad || err != nil
+	return headers
+}
+
+// headers reads headers, which many records share with the one before.
+func (d *decoder) headers(before Headers) Headers {
+	n := d.uvarint(maxHeaderBlock + 1)
+	if n == 0 {
+		return before
+	}
+	headers, err := ParseHeaders(string(d.take(n - 1)))
+	d.bad = d.bad || err != nil
+	return headers
 }
 
 func (d *decoder) unlessSame(before string) string {

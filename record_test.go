@@ -3,13 +3,16 @@ package drainmark_test
 import (
 	"encoding/binary"
 	"encoding/hex"
+	"fmt"
 	"hash/crc32"
 	"math"
 	"reflect"
 	"runtime/metrics"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"pgregory.net/rapid"
 
@@ -23,36 +26,81 @@ func goldenBatch() *drainmark.Batch {
 	at := time.Date(2026, 5, 4, 3, 2, 1, 123456000, time.UTC)
 	return &drainmark.Batch{Partition: 3, Producer: producerA, First: 300, Records: []drainmark.Record{
 		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte("hello"), Key: "k1", AcceptedAt: at},
-		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte{0, 0xff}, Trace: "00-ab-cd-01", AcceptedAt: at.Add(time.Millisecond)},
+		{
+			Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte{0, 0xff},
+			Headers: headersOf("traceparent", "00-ab-cd-01"), AcceptedAt: at.Add(time.Millisecond),
+		},
 		{Kind: drainmark.Clear, Log: "other", Body: []byte{}, AcceptedAt: at.Add(-time.Second)},
 		{Kind: drainmark.Marker, Body: []byte{}, AcceptedAt: at},
 		{Kind: drainmark.Retry, Target: "3-aa-7", Body: []byte{}, AcceptedAt: at},
-		{Kind: drainmark.Discard, Target: "3-aa-8", Body: []byte{}, Trace: "t", AcceptedAt: at},
+		{Kind: drainmark.Discard, Target: "3-aa-8", Body: []byte{}, Headers: headersOf("traceparent", "t"), AcceptedAt: at},
 	}}
 }
 
-// goldenBatchHex is what EncodeBatch made of goldenBatch when version 1 was fixed. A batch may lie in a broker for
-// long: if this changes, so must the version.
-const goldenBatchHex = "444d420103a00102030405060708090a0b0c0d0e0fac02060180faf3f8a4bda8060a6775657374626f6f6b0b746578742f70" +
+// headersOf makes headers of names and values.
+func headersOf(pairs ...string) drainmark.Headers {
+	var list []drainmark.Header
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, drainmark.Header{Name: pairs[i], Value: pairs[i+1]})
+	}
+	headers, err := drainmark.NewHeaders(list...)
+	if err != nil {
+		panic(err)
+	}
+	return headers
+}
+
+// oldBatchHex is what EncodeBatch made of goldenBatch when version 1 was fixed, and no header but traceparent was known.
+// A batch may lie in a broker for long: it must be read for ever.
+const oldBatchHex = "444d420103a00102030405060708090a0b0c0d0e0fac02060180faf3f8a4bda8060a6775657374626f6f6b0b746578742f70" +
 	"6c61696e0568656c6c6f026b3181d00f00000200ff00000b30302d61622d63642d303102cf987a066f746865720100000380" +
 	"897a0100000084000000000006332d61612d370085000000000006332d61612d380174aa1a0213"
 
+// headedBatch has headers of each kind: a message's own, the trace context, the same as in the record before, and none.
+func headedBatch() *drainmark.Batch {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 123456000, time.UTC)
+	own := headersOf("tenant", "Zoë", "empty", "", "traceparent", "00-ab-cd-01", "tracestate", "a=b")
+	return &drainmark.Batch{Partition: 3, Producer: producerA, First: 300, Records: []drainmark.Record{
+		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte("hello"), Headers: own, AcceptedAt: at},
+		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte("again"), Headers: own, AcceptedAt: at},
+		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte("none"), Key: "k1", AcceptedAt: at},
+		{Kind: drainmark.Retry, Target: "3-aa-7", Body: []byte{}, Headers: headersOf("traceparent", "t"), AcceptedAt: at},
+	}}
+}
+
+// headedBatchHex is what EncodeBatch makes of headedBatch. If this changes, so must the version.
+const headedBatchHex = "444d420103a00102030405060708090a0b0c0d0e0fac02044180faf3f8a4bda8060a6775657374626f6f6b0b746578742f70" +
+	"6c61696e0568656c6c6f003b656d7074793a0a74656e616e743a5a6fc3ab0a7472616365706172656e743a30302d61622d63" +
+	"642d30310a747261636573746174653a613d620a4100000005616761696e000001000000046e6f6e65026b31c40001010000" +
+	"06332d61612d37000f7472616365706172656e743a740a5cf080ca"
+
 func TestBatchEncodingNeverChanges(t *testing.T) {
 	t.Parallel()
-	encoded := drainmark.EncodeBatch(nil, goldenBatch())
-	if got := hex.EncodeToString(encoded); got != goldenBatchHex {
-		t.Errorf("the encoding of version 1 has changed:\n got %s\nwant %s", got, goldenBatchHex)
+	if got := hex.EncodeToString(drainmark.EncodeBatch(nil, headedBatch())); got != headedBatchHex {
+		t.Errorf("the encoding of version 1 has changed:\n got %s\nwant %s", got, headedBatchHex)
 	}
-	fixed, err := hex.DecodeString(goldenBatchHex)
-	if err != nil {
-		t.Fatal(err)
+	for fixed, want := range map[string]*drainmark.Batch{oldBatchHex: goldenBatch(), headedBatchHex: headedBatch()} {
+		data, err := hex.DecodeString(fixed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		decoded, err := drainmark.DecodeBatch(data)
+		if err != nil {
+			t.Error(err)
+		}
+		if !reflect.DeepEqual(decoded, want) {
+			t.Errorf("decoded %+v\nwant %+v", decoded, want)
+		}
 	}
-	decoded, err := drainmark.DecodeBatch(fixed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !reflect.DeepEqual(decoded, goldenBatch()) {
-		t.Errorf("decoded %+v\nwant %+v", decoded, goldenBatch())
+}
+
+func TestHeadersThatFollowTheSameCostOneByte(t *testing.T) {
+	t.Parallel()
+	b := headedBatch()
+	twice := len(drainmark.EncodeBatch(nil, b))
+	b.Records[1].Headers = drainmark.Headers{}
+	if once := len(drainmark.EncodeBatch(nil, b)); twice != once+1 {
+		t.Errorf("%d bytes with the same headers in two records, %d with them in one", twice, once)
 	}
 }
 
@@ -70,6 +118,21 @@ func genText() *rapid.Generator[string] {
 	return rapid.OneOf(rapid.SampledFrom([]string{"", "a", "guestbook", "text/plain"}), rapid.String())
 }
 
+// genHeaders draws any headers, mostly from a few, so that neighbours are often the same.
+func genHeaders() *rapid.Generator[drainmark.Headers] {
+	value := rapid.StringOf(rapid.RuneFrom(nil, unicode.L, unicode.N, unicode.P, unicode.S))
+	return rapid.OneOf(
+		rapid.SampledFrom([]drainmark.Headers{{}, headersOf("a", "b"), headersOf("traceparent", "t")}),
+		rapid.Map(rapid.MapOfN(rapid.StringMatching("[!#-'*+.0-9a-z^_`|~-]{1,12}"), value, 0, 8), func(m map[string]string) drainmark.Headers {
+			var pairs []string
+			for name, value := range m {
+				pairs = append(pairs, name, value)
+			}
+			return headersOf(pairs...)
+		}),
+	)
+}
+
 func genBatch() *rapid.Generator[*drainmark.Batch] {
 	record := rapid.Custom(func(t *rapid.T) drainmark.Record {
 		return drainmark.Record{
@@ -79,7 +142,7 @@ func genBatch() *rapid.Generator[*drainmark.Batch] {
 			Body:        append([]byte{}, rapid.SliceOf(rapid.Byte()).Draw(t, "body")...),
 			Key:         genText().Draw(t, "key"),
 			Target:      genText().Draw(t, "target"),
-			Trace:       genText().Draw(t, "trace"),
+			Headers:     genHeaders().Draw(t, "headers"),
 			AcceptedAt:  time.UnixMicro(rapid.Int64().Draw(t, "at")).UTC(),
 		}
 	})
@@ -122,7 +185,7 @@ func TestBoundHoldsForTheLargestHeadAndTheLongestTimes(t *testing.T) {
 	b := &drainmark.Batch{Partition: math.MaxInt32, Producer: producerA, First: math.MaxInt64 - 3, Records: []drainmark.Record{
 		{Kind: drainmark.Append, AcceptedAt: time.UnixMicro(math.MinInt64)},
 		{Kind: drainmark.Append, AcceptedAt: time.UnixMicro(math.MaxInt64 / 2)},
-		{Kind: drainmark.Append, Log: long, ContentType: long, Body: []byte(long), Key: long, Target: long, Trace: long, AcceptedAt: time.UnixMicro(math.MinInt64)},
+		{Kind: drainmark.Append, Log: long, ContentType: long, Body: []byte(long), Key: long, Target: long, Headers: largestHeaders(), AcceptedAt: time.UnixMicro(math.MinInt64)},
 	}}
 	bound := drainmark.BatchOverhead
 	for i := range b.Records {
@@ -131,6 +194,17 @@ func TestBoundHoldsForTheLargestHeadAndTheLongestTimes(t *testing.T) {
 	if encoded := drainmark.EncodeBatch(nil, b); len(encoded) > bound {
 		t.Errorf("%d bytes; EncodedBound and BatchOverhead promise %d", len(encoded), bound)
 	}
+}
+
+// largestHeaders are at each limit.
+func largestHeaders() drainmark.Headers {
+	pairs := []string{
+		"traceparent", "t", "tracestate", strings.Repeat("t", drainmark.MaxTraceBytes-len("traceparent")-len("tracestate")-1),
+	}
+	for i := range drainmark.MaxHeaders {
+		pairs = append(pairs, fmt.Sprintf("x%02d", i), strings.Repeat("v", drainmark.MaxHeaderBytes/drainmark.MaxHeaders-3))
+	}
+	return headersOf(pairs...)
 }
 
 func TestBatchMarks(t *testing.T) {
@@ -181,25 +255,32 @@ func TestMalformedBatchesWithARightChecksumAreRefused(t *testing.T) {
 	marker := []byte{3, 0, 0, 0, 0, 0}
 	with := func(head []byte, rest ...byte) []byte { return append(head, rest...) }
 	cases := map[string][]byte{
-		"no records":                                     head(1, 0),
-		"a sequence of 0":                                with(head(0, 1), marker...),
-		"a first sequence above the highest":             with(head(math.MaxInt64+1, 1), marker...),
-		"sequences that go over the highest":             with(head(math.MaxInt64, 2), append(marker, marker...)...),
-		"more records than there are bytes for":          with(head(1, 1<<60), marker...),
-		"a record that is missing":                       with(head(1, 2), marker...),
-		"bytes behind the last record":                   with(head(1, 1), append(marker, 0)...),
-		"record kind 0":                                  with(head(1, 1), 0, 0, 0, 0, 0, 0),
-		"record kind 6":                                  with(head(1, 1), 6, 0, 0, 0, 0, 0),
-		"a body longer than the rest":                    with(head(1, 1), 3, 0, 0, 0, 99, 0),
-		"a log longer than the rest":                     with(head(1, 1), 3, 0, 99, 0, 0, 0),
-		"a key longer than the rest":                     with(head(1, 1), 3, 0, 0, 0, 0, 99),
-		"a partition above 2^31-1":                       append(append([]byte("DMB\x01\xff\xff\xff\xff\xff\x01"), producerA[:]...), 1, 1, 3, 0, 0, 0, 0, 0),
-		"a producer that is cut off":                     append([]byte("DMB\x01\x00"), producerA[:9]...),
-		"an integer that does not end":                   append([]byte("DMB\x01"), 0xff, 0xff),
-		"version 2":                                      append([]byte("DMB\x02\x00"), producerA[:]...),
-		"another magic":                                  append([]byte("XMB\x01\x00"), producerA[:]...),
-		"extras that are announced and missing":          with(head(1, 1), 0x83, 0, 0, 0, 0, 0),
-		"extras of a kind that there is not (high bits)": with(head(1, 1), 0xff, 0, 0, 0, 0, 0, 0, 0),
+		"no records":                                 head(1, 0),
+		"a sequence of 0":                            with(head(0, 1), marker...),
+		"a first sequence above the highest":         with(head(math.MaxInt64+1, 1), marker...),
+		"sequences that go over the highest":         with(head(math.MaxInt64, 2), append(marker, marker...)...),
+		"more records than there are bytes for":      with(head(1, 1<<60), marker...),
+		"a record that is missing":                   with(head(1, 2), marker...),
+		"bytes behind the last record":               with(head(1, 1), append(marker, 0)...),
+		"record kind 0":                              with(head(1, 1), 0, 0, 0, 0, 0, 0),
+		"record kind 6":                              with(head(1, 1), 6, 0, 0, 0, 0, 0),
+		"a body longer than the rest":                with(head(1, 1), 3, 0, 0, 0, 99, 0),
+		"a log longer than the rest":                 with(head(1, 1), 3, 0, 99, 0, 0, 0),
+		"a key longer than the rest":                 with(head(1, 1), 3, 0, 0, 0, 0, 99),
+		"a partition above 2^31-1":                   append(append([]byte("DMB\x01\xff\xff\xff\xff\xff\x01"), producerA[:]...), 1, 1, 3, 0, 0, 0, 0, 0),
+		"a producer that is cut off":                 append([]byte("DMB\x01\x00"), producerA[:9]...),
+		"an integer that does not end":               append([]byte("DMB\x01"), 0xff, 0xff),
+		"version 2":                                  append([]byte("DMB\x02\x00"), producerA[:]...),
+		"another magic":                              append([]byte("XMB\x01\x00"), producerA[:]...),
+		"a target that is announced and missing":     with(head(1, 1), 0x83, 0, 0, 0, 0, 0),
+		"headers that are announced and missing":     with(head(1, 1), 0x43, 0, 0, 0, 0, 0),
+		"a target of a kind that there is not":       with(head(1, 1), 0xff, 0, 0, 0, 0, 0, 0, 0),
+		"an old traceparent beside headers":          with(head(1, 1), 0xc3, 0, 0, 0, 0, 0, 0, 1, 't', 5, 'a', ':', 'b', '\n'),
+		"an old traceparent with a line in it":       with(head(1, 1), 0x83, 0, 0, 0, 0, 0, 0, 1, '\n'),
+		"an old traceparent that is longer than any": with(head(1, 1), append([]byte{0x83, 0, 0, 0, 0, 0, 0, 0xff, 0x0f}, make([]byte, 2047)...)...),
+	}
+	for _, block := range malformedHeaders {
+		cases["headers "+strconv.Quote(block)] = with(head(1, 1), append(binary.AppendUvarint([]byte{0x43, 0, 0, 0, 0, 0}, uint64(len(block))+1), block...)...)
 	}
 	for name, body := range cases {
 		if b, err := drainmark.DecodeBatch(withSum(body)); drainmark.KindOf(err) != drainmark.KindInvalid {
@@ -264,6 +345,9 @@ func FuzzDecodeBatch(f *testing.F) {
 	golden := drainmark.EncodeBatch(nil, goldenBatch())
 	f.Add(golden)
 	f.Add(golden[:len(golden)-4])
+	f.Add(drainmark.EncodeBatch(nil, headedBatch()))
+	f.Add(append(append([]byte("DMB\x01\x00"), producerA[:]...), 1, 1, 0x43, 0, 0, 0, 0, 0, 0xff, 0xff, 0x03, 'a', ':', 'b', '\n')) // 64 KiB, it says
+	f.Add(append(append([]byte("DMB\x01\x00"), producerA[:]...), 1, 2, 0x43, 0, 0, 0, 0, 0, 5, 'a', ':', 'b', '\n', 0x43, 0, 0, 0, 0, 0, 0))
 	f.Add(append(append([]byte("DMB\x01\x00"), producerA[:]...), 1, 1, 3, 0, 0, 0, 0, 0))
 	f.Add([]byte("DMB\x01"))
 	f.Add(append(append([]byte("DMB\x01\x00"), producerA[:]...), 1, 0x80, 0x80, 0x40, 3, 0, 0, 0, 0, 0)) // 2^20 records, it says

@@ -86,7 +86,7 @@ func (f *feed) add(page *store.Page, most int) (more bool, grown int) {
 
 // memoryOf returns about how many bytes a message takes. The arrays of messages are up to a quarter larger than needed.
 func memoryOf(m *drainmark.Message) int {
-	return len(m.Body) + len(m.ContentType) + int(unsafe.Sizeof(*m))*5/4
+	return m.Size() + len(m.ContentType) + int(unsafe.Sizeof(*m))*5/4
 }
 
 // trim drops the oldest messages above the feed's own limits, but only when there are many of them, because it copies

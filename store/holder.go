@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash"
+	"math"
 	"slices"
 	"time"
 
@@ -36,9 +37,10 @@ type OperationKind uint8
 
 const (
 	// Append appends Record to its log, creating it if needed, at the next position, persisted at the commit's Now. If the
-	// record has a key that the log knows, nothing is appended if content type and body are those of the record that it is
-	// known from, and the operation is refused with ReasonKeyReused if they are not. A key is known from the commit that
-	// first had it, whose Clock says how old it is, until Sweep deletes it.
+	// record has a key that the log knows, nothing is appended if content type, body and headers are those of the record
+	// that it is known from, and the operation is refused with ReasonKeyReused if they are not. The trace context does not
+	// count, because each attempt has its own. A key is known from the commit that first had it, whose Clock says how old it
+	// is, until Sweep deletes it.
 	Append OperationKind = iota + 1
 	// Clear removes every message of the log, creating it if needed. Positions go on behind the last.
 	Clear
@@ -318,7 +320,7 @@ func (d *draft) append(i int, op *Operation) {
 	l.LastPosition++
 	l.Messages = append(l.Messages, NewMessage{Operation: i, Message: drainmark.Message{
 		Position: l.LastPosition, Mark: op.Mark, Body: r.Body, ContentType: r.ContentType,
-		AcceptedAt: r.AcceptedAt, PersistedAt: d.commit.Now,
+		Headers: r.Headers, AcceptedAt: r.AcceptedAt, PersistedAt: d.commit.Now,
 	}})
 }
 
@@ -381,7 +383,12 @@ func (d *digester) of(r *drainmark.Record) Digest {
 		d.hash = sha256.New()
 	}
 	d.hash.Reset()
-	d.scratch = binary.AppendUvarint(d.scratch[:0], uint64(len(r.ContentType)))
+	d.scratch = d.scratch[:0]
+	if own := r.Headers.WithoutTrace(); !own.IsZero() { // no content type is as long as this begins
+		d.scratch = binary.AppendUvarint(binary.AppendUvarint(d.scratch, math.MaxUint64), uint64(own.Size()))
+		d.scratch = append(d.scratch, own.String()...)
+	}
+	d.scratch = binary.AppendUvarint(d.scratch, uint64(len(r.ContentType)))
 	d.scratch = append(d.scratch, r.ContentType...)
 	d.hash.Write(d.scratch)
 	d.hash.Write(r.Body)

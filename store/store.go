@@ -125,7 +125,7 @@ type Reader interface {
 	Claims(ctx context.Context) ([]Claim, error)
 
 	// Messages returns up to limit messages of the log behind a position, in order. ErrNotFound if there is no such
-	// log. A page ends early, with at least one message, when its bodies exceed PageBytes.
+	// log. A page ends early, with at least one message, when its messages' sizes (Message.Size) exceed PageBytes.
 	Messages(ctx context.Context, log string, after uint64, limit int) (Page, error)
 
 	// Logs returns up to limit logs whose names follow after, in order of their names.
@@ -162,7 +162,7 @@ type Reader interface {
 	Close() error
 }
 
-// PageBytes is about how many bytes of bodies a page, or a list of dead letters, holds at most.
+// PageBytes is about how many bytes of bodies and headers a page, or a list of dead letters, holds at most.
 const PageBytes = 8 << 20
 
 // WrittenKept is how many logs a reader can name at least, for each partition: those written to last.
@@ -273,7 +273,7 @@ func (l LetterWrite) ID() string {
 // MaxPosition is the highest position that a log can have: as many as every adapter can hold.
 const MaxPosition = 1<<40 - 1
 
-// Digest stands for the content type and body of the message that an idempotency key was first used for. It is a
+// Digest stands for the content type, body and headers of the message that an idempotency key was first used for. It is a
 // SHA-256. An adapter may keep its first DigestBytes, which are enough that nobody finds another message for them.
 type Digest [sha256.Size]byte
 

@@ -43,8 +43,9 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if len(types) == 1 && slices.ContainsFunc(manyTypes, func(many string) bool { return hasType(types[0], many) }) {
 		read = h.readMany
 	}
-	common := drainmark.Record{
-		Kind: drainmark.Append, Log: log, Key: key, Trace: traceParent(r.Header["Traceparent"]),
+	common := drainmark.Record{Kind: drainmark.Append, Log: log, Key: key}
+	if common.Headers, err = drainmark.TraceHeaders(traceParent(r.Header["Traceparent"])); err != nil {
+		return err
 	}
 	records, release, err := read(r, common)
 	defer release()
@@ -101,7 +102,10 @@ func (h *handler) clear(w http.ResponseWriter, r *request) error {
 
 // publish publishes a record of another kind than append, and answers for it.
 func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Record) error {
-	record.Trace = traceParent(r.Header["Traceparent"])
+	var err error
+	if record.Headers, err = drainmark.TraceHeaders(traceParent(r.Header["Traceparent"])); err != nil {
+		return err
+	}
 	ctx, cancel := h.publishing(r)
 	defer cancel()
 	receipt, err := h.service.Publish(ctx, record)

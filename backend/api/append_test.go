@@ -23,6 +23,19 @@ import (
 
 const messagesPath = "/v1/logs/guestbook/messages"
 
+// headersOf makes headers of names and values.
+func headersOf(pairs ...string) drainmark.Headers {
+	var list []drainmark.Header
+	for i := 0; i < len(pairs); i += 2 {
+		list = append(list, drainmark.Header{Name: pairs[i], Value: pairs[i+1]})
+	}
+	headers, err := drainmark.NewHeaders(list...)
+	if err != nil {
+		panic(err)
+	}
+	return headers
+}
+
 func TestAppendOne(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -39,7 +52,7 @@ func TestAppendOne(t *testing.T) {
 		"a content type need not be one":                {"x", []string{"Content-Type: whatever, really"}, drainmark.Record{Body: []byte("x"), ContentType: "whatever, really"}},
 		"the identity coding is none":                   {"x", []string{"Content-Encoding: identity"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream"}},
 		"an idempotency key goes along":                 {"x", []string{`Idempotency-Key: "k 1"`}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Key: "k 1"}},
-		"a trace goes along":                            {"x", []string{"Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Trace: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}},
+		"a trace goes along":                            {"x", []string{"Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Headers: headersOf("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")}},
 		"a malformed trace is no reason to say no":      {"x", []string{"Traceparent: hello"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream"}},
 		"a message may be as large as the limit":        {strings.Repeat("x", 256<<10), nil, drainmark.Record{Body: bytes.Repeat([]byte("x"), 256<<10), ContentType: "application/octet-stream"}},
 		"a content type may be as long as the limit":    {"x", []string{"Content-Type: " + strings.Repeat("t", 255)}, drainmark.Record{Body: []byte("x"), ContentType: strings.Repeat("t", 255)}},
@@ -62,7 +75,7 @@ func TestAppendOne(t *testing.T) {
 			}
 			a.wantHeader(t, receiptHeader, receiptOne.String())
 			if len(got) != 1 || got[0].Kind != drainmark.Append || got[0].Log != "guestbook" || !bytes.Equal(got[0].Body, test.want.Body) ||
-				got[0].ContentType != test.want.ContentType || got[0].Key != test.want.Key || got[0].Trace != test.want.Trace {
+				got[0].ContentType != test.want.ContentType || got[0].Key != test.want.Key || got[0].Headers != test.want.Headers {
 				t.Errorf("appended %.300q", fmt.Sprint(got))
 			}
 		})
@@ -148,8 +161,8 @@ func TestAppendMany(t *testing.T) {
 		if line := fmt.Sprintf("%s %s %s %s", r.Kind, r.Log, r.Body, r.Key); line != want[i] {
 			t.Errorf("message %d is %q, want %q", i+1, line, want[i])
 		}
-		if !strings.HasPrefix(r.Trace, "00-4bf9") {
-			t.Errorf("message %d has the trace %q", i+1, r.Trace)
+		if want := headersOf("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"); r.Headers != want {
+			t.Errorf("message %d has the headers %q", i+1, r.Headers)
 		}
 	}
 }
@@ -312,7 +325,7 @@ func TestClear(t *testing.T) {
 			t.Errorf("the answer is %s", a.body)
 		}
 		a.wantHeader(t, receiptHeader, receiptOne.String())
-		if got.Kind != drainmark.Clear || got.Log != "guestbook" || got.Key != "" || got.Trace == "" {
+		if got.Kind != drainmark.Clear || got.Log != "guestbook" || got.Key != "" || got.Headers.IsZero() {
 			t.Errorf("published %+v", got)
 		}
 	})

@@ -123,8 +123,8 @@ func (l *log) page(after uint64, limit int) []drainmark.Message {
 	messages := l.messages[after-l.dropped:]
 	messages = messages[:min(len(messages), limit)]
 	size := 0
-	for i, m := range messages {
-		size += len(m.Body)
+	for i := range messages {
+		size += messages[i].Size()
 		if i > 0 && size > store.PageBytes {
 			return slices.Clone(messages[:i])
 		}

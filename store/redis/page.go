@@ -32,7 +32,7 @@ type pager struct {
 	limit  int
 
 	page store.Page
-	size int // of the bodies
+	size int // of the messages
 }
 
 func (p *pager) read(ctx context.Context, c conn) error {
@@ -118,7 +118,7 @@ func (p *pager) head(state, info reply) (again bool, err error) {
 		return true, nil
 	}
 	for len(p.page.Messages) > 0 && p.page.Messages[0].Position <= p.page.Log.ClearedThrough {
-		p.size -= len(p.page.Messages[0].Body)
+		p.size -= p.page.Messages[0].Size()
 		p.page.Messages = p.page.Messages[1:]
 	}
 	return false, nil
@@ -129,13 +129,13 @@ func (p *pager) add(m drainmark.Message) (full bool) {
 	if m.Position <= p.page.Log.ClearedThrough {
 		return false
 	}
-	if len(p.page.Messages) >= p.limit || len(p.page.Messages) > 0 && p.size+len(m.Body) > store.PageBytes {
+	if len(p.page.Messages) >= p.limit || len(p.page.Messages) > 0 && p.size+m.Size() > store.PageBytes {
 		return true
 	}
 	if p.page.Messages == nil {
 		p.page.Messages = make([]drainmark.Message, 0, min(uint64(p.limit), p.page.Log.LastPosition-m.Position+1))
 	}
 	p.page.Messages = append(p.page.Messages, m)
-	p.size += len(m.Body)
+	p.size += m.Size()
 	return false
 }

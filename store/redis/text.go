@@ -37,6 +37,19 @@ func (s *scanner) signed() int64 {
 	return n
 }
 
+// lengths reads "<number>", or "<number>+<number>".
+func (s *scanner) lengths() (first, second int) {
+	one, two, both := strings.Cut(s.word(), "+")
+	n, err := strconv.ParseUint(one, 10, 31)
+	s.bad = s.bad || err != nil
+	if both {
+		m, err := strconv.ParseUint(two, 10, 31)
+		s.bad = s.bad || err != nil
+		second = int(m)
+	}
+	return int(n), second
+}
+
 func (s *scanner) moment() time.Time { return moment(s.signed()) }
 
 func (s *scanner) truth() bool { return s.word() == "1" }
@@ -93,7 +106,7 @@ func parseProducer(text string) (drainmark.ProducerProgress, error) {
 
 // appendMessage writes what a message has besides its position and its body, as
 // "<sequence> <accepted> <persisted-accepted> <producer> <length of the content type> <content type>\n". The body
-// follows.
+// follows. With headers, "+<their length>" stands behind the length of the content type, and they behind the content type.
 func appendMessage(dst []byte, m *drainmark.Message) []byte {
 	accepted := m.AcceptedAt.UnixMicro()
 	dst = strconv.AppendUint(dst, m.Mark.Sequence, 10)
@@ -105,13 +118,17 @@ func appendMessage(dst []byte, m *drainmark.Message) []byte {
 	dst = hex.AppendEncode(dst, m.Mark.Producer[:])
 	dst = append(dst, ' ')
 	dst = strconv.AppendInt(dst, int64(len(m.ContentType)), 10)
+	if !m.Headers.IsZero() {
+		dst = strconv.AppendInt(append(dst, '+'), int64(m.Headers.Size()), 10)
+	}
 	dst = append(dst, ' ')
 	dst = append(dst, m.ContentType...)
+	dst = append(dst, m.Headers.String()...)
 	return append(dst, '\n')
 }
 
 // headBytes bounds what appendMessage writes before the content type.
-const headBytes = 20 + 1 + 20 + 1 + 20 + 1 + 32 + 1 + 20 + 1
+const headBytes = 20 + 1 + 20 + 1 + 20 + 1 + 32 + 1 + 20 + 1 + 20 + 1
 
 // parseMessage reads an entry of a stream. The result shares no memory with the entry.
 func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
@@ -124,13 +141,17 @@ func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	accepted := s.signed()
 	m.AcceptedAt, m.PersistedAt = moment(accepted), moment(accepted+s.signed())
 	s.hex(m.Mark.Producer[:])
-	length := s.unsigned()
-	head := uint64(before - len(s.rest))
-	if err != nil || s.bad || length >= uint64(len(value)) || head+length >= uint64(len(value)) || value[head+length] != '\n' {
+	contentType, headers := s.lengths()
+	head := before - len(s.rest)
+	left := len(value) - head
+	if err != nil || s.bad || contentType > left || headers > left-contentType-1 || value[head+contentType+headers] != '\n' {
 		return m, fmt.Errorf("message %s: %w", position, errForeign)
 	}
-	m.ContentType = strings.Clone(value[head : head+length])
-	m.Body = []byte(value[head+length+1:])
+	text := strings.Clone(value[head : head+contentType+headers])
+	m.ContentType, m.Body = text[:contentType], []byte(value[head+contentType+headers+1:])
+	if m.Headers, err = drainmark.ParseHeaders(text[contentType:]); err != nil {
+		return m, fmt.Errorf("message %s: %w: %w", position, errForeign, err)
+	}
 	return m, nil
 }
 
@@ -198,12 +219,13 @@ func parseLetter(id string, head, content reply) (drainmark.DeadLetter, error) {
 	line, packed := strings.CutPrefix(line, payloadMark)
 	s := scanner{rest: line}
 	var r drainmark.Record
+	var trace string
 	if !packed {
 		r.Kind = drainmark.RecordKind(s.unsigned())
 	}
 	l.AcceptedAt = s.moment()
 	if !packed {
-		for _, into := range []*string{&r.Log, &r.ContentType, &r.Key, &r.Target, &r.Trace} {
+		for _, into := range []*string{&r.Log, &r.ContentType, &r.Key, &r.Target, &trace} {
 			*into = s.quoted()
 		}
 	}
@@ -214,6 +236,7 @@ func parseLetter(id string, head, content reply) (drainmark.DeadLetter, error) {
 		l.Payload = []byte(rest)
 	case !l.Discarded:
 		r.AcceptedAt, r.Body = l.AcceptedAt, []byte(rest)
+		r.Headers, _ = drainmark.TraceHeaders(trace) // one that cannot be a header has told nobody anything
 		l.Payload = drainmark.EncodeBatch(nil, &drainmark.Batch{
 			Partition: l.Span.Partition, Producer: l.Span.Producer, First: l.Span.First, Records: []drainmark.Record{r},
 		})

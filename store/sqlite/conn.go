@@ -12,6 +12,8 @@ import (
 
 	engine "modernc.org/sqlite"
 	codes "modernc.org/sqlite/lib"
+
+	"github.com/drainmark/drainmark"
 )
 
 // conn is one connection to the database, for one goroutine at a time, with the statements that it has prepared.
@@ -260,6 +262,14 @@ func span(v driver.Value) time.Duration { return time.Duration(integer(v)) * tim
 func text(v driver.Value) string {
 	s, _ := v.(string)
 	return s
+}
+
+// headersValue is what stands in a row for headers: a JSON object, or NULL if there are none.
+func headersValue(h drainmark.Headers) driver.Value {
+	if h.IsZero() {
+		return nil
+	}
+	return string(h.AppendJSON(nil))
 }
 
 func blob(v driver.Value) []byte {

@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"encoding/json"
 	"fmt"
 
 	"github.com/drainmark/drainmark"
@@ -38,24 +39,30 @@ func readPage(ctx context.Context, c *conn, log string, after uint64, limit int)
 
 // readMessages reads up to limit messages whose keys follow after. The caller knows that there are so many.
 func readMessages(ctx context.Context, c *conn, after int64, limit, partition int) ([]drainmark.Message, error) {
-	const query = `SELECT id, producer, sequence, accepted_at, persisted_at, content_type, body
+	const query = `SELECT id, producer, sequence, accepted_at, persisted_at, content_type, body, headers
 		FROM messages WHERE id > ? ORDER BY id LIMIT ?`
 	messages := make([]drainmark.Message, 0, limit)
 	producers := make([]int64, 0, limit)
 	size, full := 0, false
+	var headers headersReader
 	err := c.each(ctx, query, []any{after, limit}, func(row []driver.Value) error {
 		if integer(row[0]) != after+int64(len(messages))+1 {
 			return errEnough
 		}
-		body := blob(row[6])
-		if size += len(body); size > store.PageBytes && len(messages) > 0 {
+		m := drainmark.Message{
+			Position: number(row[0]) & maxPosition, Mark: drainmark.Mark{Partition: partition, Sequence: number(row[2])}, Body: blob(row[6]),
+			ContentType: text(row[5]), AcceptedAt: moment(row[3]), PersistedAt: moment(row[4]),
+		}
+		var err error
+		if m.Headers, err = headers.read(row[7]); err != nil {
+			return store.Misconfigured("the headers of the message at position %d of %s are damaged: %w; bring back a copy of it",
+				m.Position, c.path, err)
+		}
+		if size += m.Size(); size > store.PageBytes && len(messages) > 0 {
 			full = true
 			return errEnough
 		}
-		messages = append(messages, drainmark.Message{
-			Position: number(row[0]) & maxPosition, Mark: drainmark.Mark{Partition: partition, Sequence: number(row[2])}, Body: body,
-			ContentType: text(row[5]), AcceptedAt: moment(row[3]), PersistedAt: moment(row[4]),
-		})
+		messages = append(messages, m)
 		producers = append(producers, integer(row[1]))
 		return nil
 	})
@@ -67,6 +74,27 @@ func readMessages(ctx context.Context, c *conn, after int64, limit, partition in
 			(after+int64(len(messages))+1)&maxPosition, c.path)
 	}
 	return messages, nameProducers(ctx, c, messages, producers)
+}
+
+// headersReader reads headers, which many messages share with the one before.
+type headersReader struct {
+	text string
+	last drainmark.Headers
+}
+
+func (r *headersReader) read(v driver.Value) (drainmark.Headers, error) {
+	switch s := text(v); s {
+	case "":
+		return drainmark.Headers{}, nil
+	case r.text:
+	default:
+		var headers drainmark.Headers
+		if err := json.Unmarshal([]byte(s), &headers); err != nil {
+			return headers, err
+		}
+		r.text, r.last = s, headers
+	}
+	return r.last, nil
 }
 
 // nameProducers fills in the producers. A page has few.

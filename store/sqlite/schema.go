@@ -12,7 +12,7 @@ import (
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 5          // PRAGMA user_version
+	schemaVersion = 6          // PRAGMA user_version
 )
 
 // upgrades makes a file of each schema version, from 1 on, one of the next.
@@ -30,6 +30,7 @@ var upgrades = []func(context.Context, *conn) error{
 		"ALTER TABLE keys RENAME COLUMN accepted_at TO first_at; " +
 		"UPDATE keys SET first_at = 0; UPDATE progress SET last_at = 0;"),
 	packLetters,
+	statements("ALTER TABLE messages ADD COLUMN headers TEXT; DROP VIEW IF EXISTS log_messages; " + messagesView),
 }
 
 // statements makes an upgrade of SQL alone.
@@ -76,8 +77,10 @@ func packed(row []driver.Value) []byte {
 	}
 	batch := drainmark.Batch{Partition: int(integer(row[1])), First: number(row[3]), Records: []drainmark.Record{{
 		Kind: drainmark.RecordKind(integer(row[4])), Log: text(row[5]), ContentType: text(row[6]), Body: blob(row[7]),
-		Key: text(row[8]), Target: text(row[9]), Trace: text(row[10]), AcceptedAt: moment(row[11]),
+		Key: text(row[8]), Target: text(row[9]), AcceptedAt: moment(row[11]),
 	}}}
+	// One that cannot be a header has told nobody anything.
+	batch.Records[0].Headers, _ = drainmark.TraceHeaders(text(row[10]))
 	copy(batch.Producer[:], blob(row[2]))
 	return drainmark.EncodeBatch(nil, &batch)
 }
@@ -155,7 +158,8 @@ CREATE TABLE messages (
 	accepted_at  INTEGER NOT NULL,
 	persisted_at INTEGER NOT NULL,
 	content_type TEXT NOT NULL,
-	body         BLOB NOT NULL
+	body         BLOB NOT NULL,
+	headers      TEXT -- a JSON object of strings, NULL if there are none
 ) STRICT;
 
 CREATE TABLE keys (
@@ -163,7 +167,7 @@ CREATE TABLE keys (
 	key         TEXT NOT NULL,
 	partition   INTEGER NOT NULL,
 	first_at    INTEGER NOT NULL, -- clock
-	digest      BLOB NOT NULL, -- of content type and body
+	digest      BLOB NOT NULL, -- of content type, body and headers
 	PRIMARY KEY (log, key)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX keys_by_age ON keys (partition, first_at);
@@ -191,12 +195,17 @@ CREATE INDEX discarded_letters ON dead_letters (partition) WHERE discarded;
 CREATE INDEX letters_by_mark ON dead_letters (partition, producer, last);
 CREATE INDEX letters_of_many_marks ON dead_letters (partition, producer, first) WHERE first < last;
 
+` + messagesView
+
+// messagesView is for people.
+const messagesView = `
 CREATE VIEW log_messages AS
 SELECT
 	l.name AS log,
 	m.id & 0xffffffffff AS position,
 	CAST(m.body AS TEXT) AS body,
 	m.content_type,
+	m.headers,
 	strftime('%Y-%m-%dT%H:%M:%S', m.accepted_at / 1000000, 'unixepoch') || printf('.%06dZ', m.accepted_at % 1000000) AS accepted_at,
 	strftime('%Y-%m-%dT%H:%M:%S', m.persisted_at / 1000000, 'unixepoch') || printf('.%06dZ', m.persisted_at % 1000000) AS persisted_at,
 	l.partition || '-' || lower(hex(p.producer)) || '-' || m.sequence AS id

@@ -1,7 +1,7 @@
 package sqlite
 
 import (
-	"context"
+	"database/sql/driver"
 	"fmt"
 	"path/filepath"
 	"reflect"
@@ -34,6 +34,8 @@ func schemaOne(t *testing.T) string {
 		{"INTEGER NOT NULL, -- known to be alive\n\tttl   INTEGER NOT NULL\n", "INTEGER NOT NULL -- known to be alive\n"},
 		{"\tfirst_at    INTEGER NOT NULL, -- clock\n", "\taccepted_at INTEGER NOT NULL,\n"},
 		{"ON keys (partition, first_at)", "ON keys (partition, accepted_at)"},
+		{",\n\theaders      TEXT -- a JSON object of strings, NULL if there are none\n", "\n"},
+		{"\tm.headers,\n", ""},
 		{"\taged_from     INTEGER NOT NULL, -- clock when it was set aside last\n", ""},
 	} {
 		if !strings.Contains(one, change[0]) {
@@ -49,6 +51,10 @@ func schemaOne(t *testing.T) string {
 func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
+	tenant, err := drainmark.NewHeaders(drainmark.Header{Name: "tenant", Value: "7"})
+	if err != nil {
+		t.Fatal(err)
+	}
 	path := filepath.Join(t.TempDir(), "store.db")
 	c, err := connect(ctx, path, "rwc")
 	if err != nil {
@@ -60,7 +66,8 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 		`INSERT INTO producers VALUES (1, x'01000000000000000000000000000000')`,
 		`INSERT INTO progress VALUES (0, 1, '1-7', 1700000000000000)`,
 		`INSERT INTO owners VALUES ('owner', 9000000000000000)`, `INSERT INTO keys VALUES (1, 'key', 0, 1700000000000000, x'00')`,
-		`INSERT INTO logs (id, name, partition, last_position, cleared_through, swept_through) VALUES (1, 'old', 0, 2, 2, 2)`,
+		`INSERT INTO logs (id, name, partition, last_position, cleared_through, swept_through) VALUES (1, 'old', 0, 2, 1, 1)`,
+		`INSERT INTO messages VALUES (1 << 40 | 2, 1, 7, 5, 6, 'text/plain', x'61')`,
 		`INSERT INTO dead_letters VALUES
 			(1, 0, 'open', 0, x'0a', 10, 10, 'log', '', 0, 1, 0, 0, 1, 'log', 'text/plain', x'0b', 'key', '', 'trace', 7),
 			(2, 0, 'discarded', 0, x'0a', 11, 14, '', '', 0, 1, 1, 0, 1, '', '', x'', '', '', '', 0),
@@ -96,17 +103,37 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 	}
 	commit := store.Commit{Token: 3, Revision: 5, Now: time.Now(), Operations: []store.Operation{
 		{Kind: store.Append, Record: &drainmark.Record{Log: "new"}},
+		{Kind: store.Append, Record: &drainmark.Record{Log: "old", Body: []byte("b"), Headers: tenant}},
 	}}
 	if _, err := store.NewHolder(s, 1).Commit(ctx, commit); err != nil {
 		t.Fatal(err)
 	}
 	written, err := r.Written(ctx, 0, 5, 10)
-	if err != nil || !slices.Equal(written.Logs, []string{"new"}) || written.Version != (drainmark.Version{Token: 3, Revision: 6}) {
+	if err != nil || !slices.Equal(slices.Sorted(slices.Values(written.Logs)), []string{"new", "old"}) || written.Version != (drainmark.Version{Token: 3, Revision: 6}) {
 		t.Errorf("after the upgrade %+v was written to (%v)", written, err)
 	}
 	checkUpgradedLetters(t, r)
-	if page, err := r.Messages(context.Background(), "old", 0, 1); err != nil || page.Log.LastPosition != 2 {
-		t.Errorf("what was there before is %+v (%v)", page.Log, err)
+	checkUpgradedMessages(t, r, tenant)
+}
+
+func checkUpgradedMessages(t *testing.T, r *Reader, tenant drainmark.Headers) {
+	t.Helper()
+	page, err := r.Messages(t.Context(), "old", 0, 10)
+	if err != nil || len(page.Messages) != 2 {
+		t.Fatalf("what was there before is %+v (%v)", page, err)
+	}
+	if before, after := page.Messages[0], page.Messages[1]; string(before.Body) != "a" || !before.Headers.IsZero() || after.Headers != tenant {
+		t.Errorf("after the upgrade the messages are %+v", page.Messages)
+	}
+	view, err := read(t.Context(), r, "reading the view", func(c *conn) (rows []string, err error) {
+		const query = "SELECT body || coalesce(headers ->> 'tenant', ' has none') FROM log_messages WHERE log = 'old' ORDER BY position"
+		return rows, c.each(t.Context(), query, nil, func(row []driver.Value) error {
+			rows = append(rows, text(row[0]))
+			return nil
+		})
+	})
+	if err != nil || !slices.Equal(view, []string{"a has none", "b7"}) {
+		t.Errorf("after the upgrade the view has %q (%v)", view, err)
 	}
 }
 
@@ -117,8 +144,9 @@ func checkUpgradedLetters(t *testing.T, r *Reader) {
 		t.Fatalf("after the upgrade the letters are %+v (%v)", letters, err)
 	}
 	want := drainmark.Record{
-		Kind: drainmark.Append, Log: "log", ContentType: "text/plain", Body: []byte{0x0b}, Key: "key", Trace: "trace", AcceptedAt: time.UnixMicro(7).UTC(),
+		Kind: drainmark.Append, Log: "log", ContentType: "text/plain", Body: []byte{0x0b}, Key: "key", AcceptedAt: time.UnixMicro(7).UTC(),
 	}
+	want.Headers, _ = drainmark.TraceHeaders("trace")
 	if record, ok := letters[0].Record(); !ok || !reflect.DeepEqual(record, want) || !letters[0].AcceptedAt.Equal(want.AcceptedAt) {
 		t.Errorf("after the upgrade the letter %+v is of %+v", letters[0], record)
 	}

@@ -131,7 +131,7 @@ func (t *writing) writeHead(l *store.LogWrite) (int64, error) {
 }
 
 var insertMessages = newBulk(
-	"INSERT INTO messages (id, producer, sequence, accepted_at, persisted_at, content_type, body) VALUES", 7, "")
+	"INSERT INTO messages (id, producer, sequence, accepted_at, persisted_at, content_type, body, headers) VALUES", 8, "")
 
 // writeMessages inserts what is appended to a log. Values that are the same from row to row are put into an interface
 // once, which saves most of the allocations.
@@ -141,7 +141,7 @@ func (t *writing) writeMessages(log int64, messages []store.NewMessage) error {
 			return err
 		}
 	}
-	var producer, accepted, persisted, contentType driver.Value
+	var producer, accepted, persisted, contentType, headers driver.Value
 	var before *store.NewMessage
 	return insertMessages.insert(t.conn, len(messages), func(i int, row []driver.NamedValue) {
 		m := &messages[i]
@@ -157,9 +157,13 @@ func (t *writing) writeMessages(log int64, messages []store.NewMessage) error {
 		if before == nil || before.ContentType != m.ContentType {
 			contentType = m.ContentType
 		}
+		if before == nil || before.Headers != m.Headers {
+			headers = headersValue(m.Headers)
+		}
 		before = m
 		row[0].Value, row[1].Value, row[2].Value = log<<positionBits|int64(m.Position), producer, int64(m.Mark.Sequence)
 		row[3].Value, row[4].Value, row[5].Value, row[6].Value = accepted, persisted, contentType, value(m.Body)
+		row[7].Value = headers
 	})
 }
 

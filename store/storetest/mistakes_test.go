@@ -23,7 +23,7 @@ var wrongKeys = []mistake{
 				l.Keys[key] = digest
 			}
 		}
-	}), []string{"an append whose key is known is dropped and counted"}},
+	}), []string{"an append whose key is known is dropped and counted", "a key stands for the headers too, and not for the trace context"}},
 
 	{"what is the same is written once", onWrite(func(d *database, w *store.Write) {
 		for i := range w.Logs {
