@@ -44,7 +44,7 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 		read = h.readMany
 	}
 	common := drainmark.Record{Kind: drainmark.Append, Log: log, Key: key}
-	if common.Headers, err = drainmark.TraceHeaders(traceParent(r.Header["Traceparent"])); err != nil {
+	if common.Headers, err = drainmark.NewHeaders(r.trace()...); err != nil {
 		return err
 	}
 	records, release, err := read(r, common)
@@ -75,6 +75,13 @@ func (h *handler) readOne(r *request, common drainmark.Record) ([]drainmark.Reco
 			return nil, func() {}, err
 		}
 	}
+	own, err := r.ownHeaders()
+	if err == nil && len(own) > 0 {
+		common.Headers, err = headersOf(own, r.trace())
+	}
+	if err != nil {
+		return nil, func() {}, err
+	}
 	body, release, err := h.readBody(r, h.limits.Message, "the message")
 	common.Body = body
 	return []drainmark.Record{common}, release, err
@@ -82,11 +89,18 @@ func (h *handler) readOne(r *request, common drainmark.Record) ([]drainmark.Reco
 
 // readMany makes a record of each line, or none if there is a fault in any.
 func (h *handler) readMany(r *request, common drainmark.Record) ([]drainmark.Record, func(), error) {
+	own, err := r.ownHeaders()
+	if err == nil && len(own) > 0 {
+		err = invalid("%s%s: in a request of many messages, each line has its own headers", headerPrefix, own[0].Name)
+	}
+	if err != nil {
+		return nil, func() {}, err
+	}
 	body, release, err := h.readBody(r, h.limits.Many, "the request of many messages")
 	if err != nil {
 		return nil, release, err
 	}
-	m := many{key: common.Key, message: h.limits.Message, lines: h.limits.Lines, record: common}
+	m := many{key: common.Key, message: h.limits.Message, lines: h.limits.Lines, record: common, trace: r.trace()}
 	records, err := m.decode(body)
 	return records, release, err
 }
@@ -103,7 +117,7 @@ func (h *handler) clear(w http.ResponseWriter, r *request) error {
 // publish publishes a record of another kind than append, and answers for it.
 func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Record) error {
 	var err error
-	if record.Headers, err = drainmark.TraceHeaders(traceParent(r.Header["Traceparent"])); err != nil {
+	if record.Headers, err = drainmark.NewHeaders(r.trace()...); err != nil {
 		return err
 	}
 	ctx, cancel := h.publishing(r)

@@ -23,8 +23,8 @@ import (
 
 const messagesPath = "/v1/logs/guestbook/messages"
 
-// headersOf makes headers of names and values.
-func headersOf(pairs ...string) drainmark.Headers {
+// madeHeaders makes headers of names and values.
+func madeHeaders(pairs ...string) drainmark.Headers {
 	var list []drainmark.Header
 	for i := 0; i < len(pairs); i += 2 {
 		list = append(list, drainmark.Header{Name: pairs[i], Value: pairs[i+1]})
@@ -36,6 +36,23 @@ func headersOf(pairs ...string) drainmark.Headers {
 	return headers
 }
 
+// headerPairs are so many names and values of so many bytes together.
+func headerPairs(n, size int) (pairs []string) {
+	for i := range n {
+		pairs = append(pairs, fmt.Sprintf("x%02d", i), strings.Repeat("v", size-3))
+	}
+	return pairs
+}
+
+// headerLines are the same as headers of a request.
+func headerLines(n, size int) (lines []string) {
+	pairs := headerPairs(n, size)
+	for i := 0; i < len(pairs); i += 2 {
+		lines = append(lines, headerPrefix+pairs[i]+": "+pairs[i+1])
+	}
+	return lines
+}
+
 func TestAppendOne(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -45,15 +62,26 @@ func TestAppendOne(t *testing.T) {
 	}{
 		"a message is appended as it is": {"hello", []string{"Content-Type: text/plain; charset=latin1"},
 			drainmark.Record{Body: []byte("hello"), ContentType: "text/plain; charset=latin1"}},
-		"without a content type it is bytes":            {"hello", nil, drainmark.Record{Body: []byte("hello"), ContentType: "application/octet-stream"}},
-		"it may be empty":                               {"", nil, drainmark.Record{ContentType: "application/octet-stream"}},
-		"it may have every byte":                        {"\x00\xff\r\n\xc3", nil, drainmark.Record{Body: []byte("\x00\xff\r\n\xc3"), ContentType: "application/octet-stream"}},
-		"JSON is a message like any other":              {`{"body":"x"}`, []string{"Content-Type: application/json"}, drainmark.Record{Body: []byte(`{"body":"x"}`), ContentType: "application/json"}},
-		"a content type need not be one":                {"x", []string{"Content-Type: whatever, really"}, drainmark.Record{Body: []byte("x"), ContentType: "whatever, really"}},
-		"the identity coding is none":                   {"x", []string{"Content-Encoding: identity"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream"}},
-		"an idempotency key goes along":                 {"x", []string{`Idempotency-Key: "k 1"`}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Key: "k 1"}},
-		"a trace goes along":                            {"x", []string{"Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Headers: headersOf("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")}},
-		"a malformed trace is no reason to say no":      {"x", []string{"Traceparent: hello"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream"}},
+		"without a content type it is bytes":       {"hello", nil, drainmark.Record{Body: []byte("hello"), ContentType: "application/octet-stream"}},
+		"it may be empty":                          {"", nil, drainmark.Record{ContentType: "application/octet-stream"}},
+		"it may have every byte":                   {"\x00\xff\r\n\xc3", nil, drainmark.Record{Body: []byte("\x00\xff\r\n\xc3"), ContentType: "application/octet-stream"}},
+		"JSON is a message like any other":         {`{"body":"x"}`, []string{"Content-Type: application/json"}, drainmark.Record{Body: []byte(`{"body":"x"}`), ContentType: "application/json"}},
+		"a content type need not be one":           {"x", []string{"Content-Type: whatever, really"}, drainmark.Record{Body: []byte("x"), ContentType: "whatever, really"}},
+		"the identity coding is none":              {"x", []string{"Content-Encoding: identity"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream"}},
+		"an idempotency key goes along":            {"x", []string{`Idempotency-Key: "k 1"`}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Key: "k 1"}},
+		"a trace goes along":                       {"x", []string{"Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Headers: madeHeaders("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")}},
+		"a malformed trace is no reason to say no": {"x", []string{"Traceparent: hello"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream"}},
+		"headers go along, with names in lower case and values without the space around them": {"x",
+			[]string{"Drainmark-Header-Tenant:  a, \"b\"; c=~ \t", "drainmark-header-x_y: ", "Drainmark: no", "Drainmark-Headers: no"},
+			drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Headers: madeHeaders("tenant", `a, "b"; c=~`, "x_y", "")}},
+		"there may be as many headers as the limit": {"x", headerLines(16, 256),
+			drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Headers: madeHeaders(headerPairs(16, 256)...)}},
+		"the trace context does not count": {"x", append(headerLines(16, 256), "Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "Tracestate: a=1", "Tracestate: b=2"),
+			drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Headers: madeHeaders(append(headerPairs(16, 256),
+				"traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate", "a=1,b=2")...)}},
+		"a message's own trace context stands for the request's": {"x",
+			[]string{"Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "Tracestate: a=1", "Drainmark-Header-Traceparent: 00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},
+			drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream", Headers: madeHeaders("traceparent", "00-5bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")}},
 		"a message may be as large as the limit":        {strings.Repeat("x", 256<<10), nil, drainmark.Record{Body: bytes.Repeat([]byte("x"), 256<<10), ContentType: "application/octet-stream"}},
 		"a content type may be as long as the limit":    {"x", []string{"Content-Type: " + strings.Repeat("t", 255)}, drainmark.Record{Body: []byte("x"), ContentType: strings.Repeat("t", 255)}},
 		"a malformed preference is no reason to say no": {"x", []string{"Prefer: wait=\"x"}, drainmark.Record{Body: []byte("x"), ContentType: "application/octet-stream"}},
@@ -96,11 +124,27 @@ func TestAppendRefuses(t *testing.T) {
 		"a message too large":  {messagesPath, large, nil, drainmark.KindTooLarge, []string{"262144 bytes"}},
 		"a content type too long": {messagesPath, "x", []string{"Content-Type: " + strings.Repeat("t", 256)},
 			drainmark.KindInvalid, []string{"Content-Type", "255"}},
-		"an empty content type":          {messagesPath, "x", []string{"Content-Type: "}, drainmark.KindInvalid, []string{"Content-Type"}},
-		"a content type beyond ASCII":    {messagesPath, "x", []string{"Content-Type: te\xe4t"}, drainmark.KindInvalid, []string{"Content-Type"}},
-		"two content types":              {messagesPath, "x", []string{"Content-Type: text/plain", "Content-Type: text/html"}, drainmark.KindInvalid, []string{"2 Content-Type headers"}},
-		"a content coding":               {messagesPath, "x", []string{"Content-Encoding: gzip"}, drainmark.KindMediaType, []string{"gzip", "identity"}},
-		"a second content coding":        {messagesPath, "x", []string{"Content-Encoding: identity, br"}, drainmark.KindMediaType, []string{"br"}},
+		"an empty content type":            {messagesPath, "x", []string{"Content-Type: "}, drainmark.KindInvalid, []string{"Content-Type"}},
+		"a content type beyond ASCII":      {messagesPath, "x", []string{"Content-Type: te\xe4t"}, drainmark.KindInvalid, []string{"Content-Type"}},
+		"two content types":                {messagesPath, "x", []string{"Content-Type: text/plain", "Content-Type: text/html"}, drainmark.KindInvalid, []string{"2 Content-Type headers"}},
+		"a content coding":                 {messagesPath, "x", []string{"Content-Encoding: gzip"}, drainmark.KindMediaType, []string{"gzip", "identity"}},
+		"a second content coding":          {messagesPath, "x", []string{"Content-Encoding: identity, br"}, drainmark.KindMediaType, []string{"br"}},
+		"headers over the limit in number": {messagesPath, "x", headerLines(17, 10), drainmark.KindTooLarge, []string{"17 headers", "limit is 16"}},
+		"headers over the limit in bytes": {messagesPath, "x", append(headerLines(15, 256), "Drainmark-Header-A: "+strings.Repeat("v", 256)),
+			drainmark.KindTooLarge, []string{"4097 bytes", "limit is 4096"}},
+		"a header twice":                  {messagesPath, "x", []string{"Drainmark-Header-A: x", "Drainmark-Header-a: y"}, drainmark.KindInvalid, []string{"2 Drainmark-Header-A headers"}},
+		"a header without a name":         {messagesPath, "x", []string{"Drainmark-Header-: x"}, drainmark.KindInvalid, []string{"a name has"}},
+		"a header beyond ASCII":           {messagesPath, "x", []string{"Drainmark-Header-A: Zo\xc3\xab"}, drainmark.KindInvalid, []string{"Drainmark-Header-A", "character 3", "request of many"}},
+		"a header with a tab within":      {messagesPath, "x", []string{"Drainmark-Header-A: x\ty"}, drainmark.KindInvalid, []string{"Drainmark-Header-A", "character 2"}},
+		"a trace of its own that is none": {messagesPath, "x", []string{"Drainmark-Header-Traceparent: hello"}, drainmark.KindInvalid, []string{"traceparent"}},
+		"a tracestate of its own without a traceparent": {messagesPath, "x", []string{"Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "Drainmark-Header-Tracestate: a=1"},
+			drainmark.KindInvalid, []string{"traceparent"}},
+		"a tracestate of its own that is none": {messagesPath, "x", []string{"Drainmark-Header-Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "Drainmark-Header-Tracestate: a"},
+			drainmark.KindInvalid, []string{"tracestate"}},
+		"a header of the request besides many": {messagesPath, `{"body":"a"}`, []string{"Content-Type: application/x-ndjson", "Drainmark-Header-A: x"},
+			drainmark.KindInvalid, []string{"each line has its own headers"}},
+		"a line with too many headers": {messagesPath, "{\"body\":\"\"}\n{\"body\":\"\",\"headers\":" + string(madeHeaders(headerPairs(16, 9)...).AppendJSON(nil)[:16*15]) + ",\"b\":\"\"}}",
+			[]string{"Content-Type: application/x-ndjson"}, drainmark.KindTooLarge, []string{"line 2", "17 headers", "limit is 16"}},
 		"a key that is none":             {messagesPath, "x", []string{`Idempotency-Key: ""`}, drainmark.KindInvalid, []string{"Idempotency-Key", "255"}},
 		"a line that is none":            {messagesPath, "{\"body\":\"a\"}\nx", []string{"Content-Type: application/x-ndjson"}, drainmark.KindInvalid, []string{"line 2"}},
 		"a line that is too long":        {messagesPath, `{"body":"` + large + `"}`, []string{"Content-Type: application/x-ndjson"}, drainmark.KindTooLarge, []string{"line 1", "262144"}},
@@ -161,7 +205,7 @@ func TestAppendMany(t *testing.T) {
 		if line := fmt.Sprintf("%s %s %s %s", r.Kind, r.Log, r.Body, r.Key); line != want[i] {
 			t.Errorf("message %d is %q, want %q", i+1, line, want[i])
 		}
-		if want := headersOf("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"); r.Headers != want {
+		if want := madeHeaders("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"); r.Headers != want {
 			t.Errorf("message %d has the headers %q", i+1, r.Headers)
 		}
 	}

@@ -20,11 +20,12 @@ var byteOrderMark = []byte("\xef\xbb\xbf")
 // many decodes a request of many messages: one JSON object a line. Memory is taken for the request, not for a line:
 // bodies lie in the request's own, keys in one string.
 type many struct {
-	record  drainmark.Record // what all records have in common
-	key     string           // the request's idempotency key, or ""
-	message int              // limit: bytes of a message
-	lines   int              // limit: messages
-	careful bool             // leave the short cut out
+	record  drainmark.Record   // what all records have in common
+	trace   []drainmark.Header // that of the request, which the record has too
+	key     string             // the request's idempotency key, or ""
+	message int                // limit: bytes of a message
+	lines   int                // limit: messages
+	careful bool               // leave the short cut out
 
 	records []drainmark.Record
 	decoded []byte // bodies that came as base64
@@ -96,10 +97,24 @@ func (m *many) add(line []byte, behind int) error {
 	if err := m.addKey(&f[fieldKey]); err != nil {
 		return err
 	}
+	headers := m.record.Headers
+	if f[fieldHeaders].set {
+		if headers, err = headersOf(parseHeaders(f[fieldHeaders].value), m.trace); err != nil {
+			return err
+		}
+	}
 	m.records = append(m.records, m.record)
 	r := &m.records[len(m.records)-1]
-	r.Body, r.ContentType = body[:len(body):len(body)], contentType
+	r.Body, r.ContentType, r.Headers = body[:len(body):len(body)], contentType, headers
 	return nil
+}
+
+// parseHeaders returns the members of an object of strings, as scanObject has found it.
+func parseHeaders(object []byte) (list []drainmark.Header) {
+	scanObject(object, func(name, value []byte) {
+		list = append(list, drainmark.Header{Name: string(name), Value: string(value)})
+	})
+	return list
 }
 
 // content returns a line's body and its type. No more than left bytes of the request are unread.
@@ -177,15 +192,17 @@ const (
 	fieldBase64
 	fieldType
 	fieldKey
+	fieldHeaders
 	numFields
 )
 
-var fieldNames = [numFields]string{"body", "body_base64", "content_type", "key"}
+var fieldNames = [numFields]string{"body", "body_base64", "content_type", "key", "headers"}
 
 // fields is what a line has.
 type fields [numFields]text
 
-// text is the value of a field.
+// text is the value of a field: a string without its quotes and escapes, or the object of strings that headers are, as it
+// stands in the line.
 type text struct {
 	value []byte
 	set   bool
@@ -226,6 +243,9 @@ func (f *fields) parseField(d *json.Decoder, line []byte) error {
 		return invalid("it has %q twice", name)
 	}
 	before := d.InputOffset()
+	if i == fieldHeaders {
+		return f.parseHeaders(d)
+	}
 	value, err := d.Token()
 	if err != nil {
 		return invalid("invalid JSON: %w", err)
@@ -238,5 +258,20 @@ func (f *fields) parseField(d *json.Decoder, line []byte) error {
 		return invalid("%q has half of a surrogate pair, which is not a character", name)
 	}
 	f[i] = text{[]byte(s), true}
+	return nil
+}
+
+func (f *fields) parseHeaders(d *json.Decoder) error {
+	var object json.RawMessage
+	if err := d.Decode(&object); err != nil {
+		return invalid("invalid JSON: %w", err)
+	}
+	if rest, ok := scanObject(object, nil); !ok || len(rest) > 0 {
+		if halfPair(object) {
+			return invalid(`"headers" has half of a surrogate pair, which is not a character`)
+		}
+		return invalid(`"headers" must be an object of strings`)
+	}
+	f[fieldHeaders] = text{object, true}
 	return nil
 }

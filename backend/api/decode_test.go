@@ -74,6 +74,14 @@ func TestDecodeMany(t *testing.T) {
 		"text beyond ASCII stays as it is": {
 			`{"body":"grüße, 世界 ` + "\u2028" + `"}`, []drainmark.Record{{Body: []byte("grüße, 世界 \u2028"), ContentType: textType}},
 		},
+		"a line may have headers": {
+			`{"headers":{"Tenant":" 7\t","b":""},"body":"a"}` + "\n" + `{"body":"b"}` + "\n" + `{"body":"c", "headers" : { "\u0061" : "\"\u00e4\ud83d\ude00\\" , "x":"ä" } }`,
+			[]drainmark.Record{
+				{Body: []byte("a"), ContentType: textType, Headers: madeHeaders("tenant", "7", "b", "")}, {Body: []byte("b"), ContentType: textType},
+				{Body: []byte("c"), ContentType: textType, Headers: madeHeaders("a", "\"ä😀\\", "x", "ä")},
+			},
+		},
+		"headers may be none": {`{"body":"a","headers":{ }}`, []drainmark.Record{{Body: []byte("a"), ContentType: textType}}},
 		"a message may be as long as the limit": {
 			`{"body":"` + strings.Repeat("x", 64) + `"}`,
 			[]drainmark.Record{{Body: bytes.Repeat([]byte("x"), 64), ContentType: textType}},
@@ -114,6 +122,20 @@ func TestDecodeManyRefuses(t *testing.T) {
 		"a comma too many":                 {`{"body":"a",}`, drainmark.KindInvalid, "line 1: invalid JSON"},
 		"an object over two lines":         {"{\"body\":\n\"a\"}", drainmark.KindInvalid, "line 1: invalid JSON"},
 		"a control character in a string":  {"{\"body\":\"a\tb\"}", drainmark.KindInvalid, "line 1: invalid JSON"},
+		"headers that are no object":       {`{"body":"a","headers":"b"}`, drainmark.KindInvalid, `line 1: "headers" must be an object of strings`},
+		"headers that are null":            {`{"body":"a","headers":null}`, drainmark.KindInvalid, `"headers" must be an object of strings`},
+		"headers that are a list":          {`{"body":"a","headers":[]}`, drainmark.KindInvalid, `"headers" must be an object of strings`},
+		"a header that is no string":       {`{"body":"a","headers":{"b":1}}`, drainmark.KindInvalid, `"headers" must be an object of strings`},
+		"a header with two values":         {`{"body":"a","headers":{"b":["c"]}}`, drainmark.KindInvalid, `"headers" must be an object of strings`},
+		"headers that are cut off":         {`{"body":"a","headers":{"b":"c"`, drainmark.KindInvalid, "line 1: invalid JSON"},
+		"a comma too many in headers":      {`{"body":"a","headers":{"b":"c",}}`, drainmark.KindInvalid, "line 1: invalid JSON"},
+		"headers twice":                    {`{"body":"a","headers":{},"headers":{}}`, drainmark.KindInvalid, `it has "headers" twice`},
+		"a header twice":                   {`{"body":"a","headers":{"b":"c","B":"c"}}`, drainmark.KindInvalid, `line 1: header "b" is there twice`},
+		"a header twice, in escapes":       {`{"body":"a","headers":{"b":"c","\u0062":"d"}}`, drainmark.KindInvalid, `header "b" is there twice`},
+		"a header that no name is":         {`{"body":"a","headers":{"b c":""}}`, drainmark.KindInvalid, `header "b c": a name has`},
+		"a line end in a header":           {`{"body":"a","headers":{"b":"x\ny"}}`, drainmark.KindInvalid, `header "b": its value has a control character`},
+		"half a surrogate pair in headers": {`{"body":"a","headers":{"b":"\ud83d"}}`, drainmark.KindInvalid, `"headers" has half of a surrogate pair`},
+		"a trace context that is none":     {`{"body":"a","headers":{"traceparent":"b"}}`, drainmark.KindInvalid, `header "traceparent"`},
 		"an escape that there is not":      {`{"body":"\x"}`, drainmark.KindInvalid, "line 1: invalid JSON"},
 		"half of a surrogate pair":         {`{"body":"\ud83d"}`, drainmark.KindInvalid, `line 1: "body" has half of a surrogate pair`},
 		"a pair the wrong way round":       {`{"body":"\ude00\ud83d"}`, drainmark.KindInvalid, "half of a surrogate pair"},
@@ -192,6 +214,7 @@ func FuzzDecodeMany(f *testing.F) {
 		`{"body":"\ud83d\ude00\u00e4ä"}`, `{"body":"\ud83d"}`, `{"body":"a","body":"b"}`, `{"Body":"a"}`, `{"body":"a",}`,
 		`{"body":null}`, `{"bo\u0064y":"x"}`, "{\"body\":\"\xff\"}", `{"body":"a"} x`, ` { "body" : "12345678\"\\" } `,
 		`{"body":"0123456789abcdef\u000a0123456789"}`, `[]`, `{}`, `{"key":"a"}`, `{"body_base64":"A\u0041=="}`,
+		`{"body":"","headers":{"a":"b","c":"\u0041\""}}`, `{"headers":{"traceparent":"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"},"body":""}`,
 	} {
 		f.Add([]byte(seed), "")
 		f.Add([]byte(seed), "k")
@@ -209,6 +232,7 @@ func FuzzDecodeMany(f *testing.F) {
 			var want struct {
 				Body       *string
 				BodyBase64 []byte `json:"body_base64"`
+				Headers    drainmark.Headers
 			}
 			if err := json.Unmarshal(line, &want); err != nil {
 				t.Fatalf("%q was taken, and is no JSON: %v", line, err)
@@ -217,8 +241,8 @@ func FuzzDecodeMany(f *testing.F) {
 			if want.Body != nil {
 				body = []byte(*want.Body)
 			}
-			if !bytes.Equal(records[i].Body, body) {
-				t.Fatalf("%q was read as %q, want %q", line, records[i].Body, body)
+			if !bytes.Equal(records[i].Body, body) || records[i].Headers.WithoutTrace() != want.Headers.WithoutTrace() {
+				t.Fatalf("%q was read as %q with %q, want %q with %q", line, records[i].Body, records[i].Headers, body, want.Headers)
 			}
 			i++
 		}

@@ -50,6 +50,7 @@ func (e *encoder) message(dst []byte, m *drainmark.Message) []byte {
 	dst = append(appendMark(append(dst, `,"id":"`...), m.Mark), '"')
 	dst = e.body(append(dst, ','), m.Body)
 	dst = appendString(append(dst, `,"content_type":`...), m.ContentType)
+	dst = appendHeaders(dst, m.Headers)
 	dst = e.time(append(dst, `,"accepted_at":`...), m.AcceptedAt)
 	dst = e.time(append(dst, `,"persisted_at":`...), m.PersistedAt)
 	return append(dst, '}')
@@ -118,6 +119,7 @@ func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byt
 	if record.ContentType != "" {
 		dst = appendString(append(dst, `,"content_type":`...), record.ContentType)
 	}
+	dst = appendHeaders(dst, record.Headers)
 	if !l.AcceptedAt.IsZero() {
 		dst = e.time(append(dst, `,"accepted_at":`...), l.AcceptedAt)
 	}
@@ -125,6 +127,14 @@ func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byt
 		dst = appendString(append(dst, `,"key":`...), record.Key)
 	}
 	return append(strconv.AppendBool(append(dst, `,"undecoded":`...), undecoded), '}')
+}
+
+// appendHeaders appends headers as a member, if there are any.
+func appendHeaders(dst []byte, h drainmark.Headers) []byte {
+	if h.IsZero() {
+		return dst
+	}
+	return h.AppendJSON(append(dst, `,"headers":`...))
 }
 
 // bodyPart is how many bytes of a body are appended at once: six times as many at most. Base64 needs a multiple of three.

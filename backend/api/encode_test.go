@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"reflect"
 	"strings"
@@ -72,8 +73,11 @@ type messageJSON struct {
 	Body        *string `json:"body,omitempty"`
 	BodyBase64  []byte  `json:"body_base64,omitempty"`
 	ContentType string  `json:"content_type"`
-	AcceptedAt  string  `json:"accepted_at"`
-	PersistedAt string  `json:"persisted_at"`
+
+	Headers map[string]string `json:"headers,omitempty"`
+
+	AcceptedAt  string `json:"accepted_at"`
+	PersistedAt string `json:"persisted_at"`
 }
 
 func TestEncodePage(t *testing.T) {
@@ -91,10 +95,14 @@ func TestEncodePage(t *testing.T) {
 		m := message(uint64(i+3), body)
 		m.AcceptedAt = m.AcceptedAt.Add(time.Duration(i) * 333_333_333).In(time.FixedZone("east", 7200))
 		m.PersistedAt = m.AcceptedAt.Add(time.Duration(i) * 1_234_567_890)
+		if i%2 == 1 {
+			m.Headers = madeHeaders("z", "grüße <b>&", "a!", `"\u0041\`, "e", "")
+		}
 		page.Messages = append(page.Messages, m)
 		out := messageJSON{
 			Position: m.Position, ID: m.Mark.String(), ContentType: m.ContentType,
 			AcceptedAt: m.AcceptedAt.UTC().Format(layout), PersistedAt: m.PersistedAt.UTC().Format(layout),
+			Headers: maps.Collect(m.Headers.All()),
 		}
 		if utf8.ValidString(body) && !strings.Contains(body, "\x00") {
 			out.Body = &body

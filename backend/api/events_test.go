@@ -157,13 +157,16 @@ func TestEvents(t *testing.T) {
 	for _, m := range batch {
 		l.want(event(m))
 	}
-	f.steps <- step{messages: []drainmark.Message{message(14, "later")}}
+	later := message(14, "later")
+	later.Headers = madeHeaders("tenant", "7\u2028")
+	f.steps <- step{messages: []drainmark.Message{later}}
 	block := l.block()
-	if block != event(message(14, "later")) {
+	if block != event(later) {
 		t.Fatalf("got %q", block)
 	}
 	var data map[string]any
-	if err := json.Unmarshal([]byte(block[strings.Index(block, "data: ")+6:]), &data); err != nil || data["body"] != "later" || data["position"] != 14.0 {
+	if err := json.Unmarshal([]byte(block[strings.Index(block, "data: ")+6:]), &data); err != nil || data["body"] != "later" || data["position"] != 14.0 ||
+		!reflect.DeepEqual(data["headers"], map[string]any{"tenant": "7\u2028"}) {
 		t.Errorf("the data is %v, %v", data, err)
 	}
 	l.response.Body.Close()

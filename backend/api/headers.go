@@ -117,38 +117,6 @@ func checkText[T ~string | ~[]byte](what string, text T, most int) error {
 	return nil
 }
 
-// traceParent returns the well-formed W3C traceparent of a request as version 00 writes it, or "".
-func traceParent(headers []string) string {
-	const length = len("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-	if len(headers) != 1 || len(headers[0]) < length {
-		return ""
-	}
-	whole, s := headers[0], headers[0][:length]
-	version, traceID, parentID, flags := s[:2], s[3:35], s[36:52], s[53:]
-	wellFormed := s[2] == '-' && s[35] == '-' && s[52] == '-' && version != "ff" &&
-		isHex(version) && isHex(traceID) && isHex(parentID) && isHex(flags) &&
-		strings.Trim(traceID, "0") != "" && strings.Trim(parentID, "0") != ""
-	switch {
-	case !wellFormed:
-		return ""
-	case version == "00" && len(whole) == length:
-		return whole
-	case version != "00" && (len(whole) == length || whole[length] == '-'):
-		return "00" + s[2:] // of a later version only what version 00 has too is known
-	}
-	return ""
-}
-
-// isHex says whether s is of lower-case hexadecimal digits.
-func isHex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
 // matches says whether an If-None-Match header names the weak tag (RFC 9110). Our tags have no commas or quotes.
 func matches(headers []string, tag string) bool {
 	for _, candidate := range names(headers) {

@@ -105,38 +105,6 @@ func TestIdempotencyKey(t *testing.T) {
 	})
 }
 
-func TestTraceParent(t *testing.T) {
-	t.Parallel()
-	const good = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-	tests := map[string]struct {
-		headers []string
-		want    string
-	}{
-		"well-formed":                           {[]string{good}, good},
-		"none":                                  {nil, ""},
-		"two":                                   {[]string{good, good}, ""},
-		"too short":                             {[]string{good[:54]}, ""},
-		"version 00 with more":                  {[]string{good + "-x"}, ""},
-		"a later version is read as version 00": {[]string{"01" + good[2:]}, good},
-		"a later version with more":             {[]string{"cc" + good[2:] + "-what-ever"}, good},
-		"a later version that runs on":          {[]string{"cc" + good[2:] + "0"}, ""},
-		"the version that is none":              {[]string{"ff" + good[2:]}, ""},
-		"capital letters":                       {[]string{strings.ToUpper(good)}, ""},
-		"a trace of zeros":                      {[]string{"00-00000000000000000000000000000000-00f067aa0ba902b7-01"}, ""},
-		"a parent of zeros":                     {[]string{"00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01"}, ""},
-		"other separators":                      {[]string{strings.ReplaceAll(good, "-", "_")}, ""},
-		"no digits":                             {[]string{strings.ReplaceAll(good, "f", "g")}, ""},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			if got := traceParent(test.headers); got != test.want {
-				t.Errorf("%q is %q, want %q", test.headers, got, test.want)
-			}
-		})
-	}
-}
-
 func TestMatches(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
@@ -201,18 +169,4 @@ func FuzzIdempotencyKey(f *testing.F) {
 
 func isPrintable(s string) bool {
 	return strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) < 0
-}
-
-func FuzzTraceParent(f *testing.F) {
-	f.Add("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
-	f.Add("cc-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-x")
-	f.Fuzz(func(t *testing.T, header string) {
-		got := traceParent([]string{header})
-		if got == "" {
-			return
-		}
-		if again := traceParent([]string{got}); again != got || len(got) != 55 || got[2:] != header[2:55] {
-			t.Fatalf("%q is %q, and that is %q", header, got, again)
-		}
-	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -25,7 +26,11 @@ func holds(cleared, last uint64) *fake {
 			Version: drainmark.Version{Token: 0xabc, Revision: 9},
 		}
 		for p := max(after, cleared) + 1; p <= last && len(page.Messages) < limit; p++ {
-			page.Messages = append(page.Messages, message(p, fmt.Sprintf("message %d", p)))
+			m := message(p, fmt.Sprintf("message %d", p))
+			if p%5 == 0 {
+				m.Headers = madeHeaders("tenant", fmt.Sprint(p))
+			}
+			page.Messages = append(page.Messages, m)
 		}
 		return page, nil
 	}}
@@ -62,7 +67,12 @@ func TestMessages(t *testing.T) {
 				t.Fatalf("%d messages", len(messages))
 			}
 			for i, m := range messages {
-				if m.(map[string]any)["position"] != float64(test.first+i) {
+				position := test.first + i
+				var headers any
+				if position%5 == 0 {
+					headers = map[string]any{"tenant": fmt.Sprint(position)}
+				}
+				if m := m.(map[string]any); m["position"] != float64(position) || !reflect.DeepEqual(m["headers"], headers) {
 					t.Fatalf("message %d is %v", i, m)
 				}
 			}

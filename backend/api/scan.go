@@ -8,7 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// scan is the short cut for lines of the common shape: an object of our fields, each at most once, all of them strings.
+// scan is the short cut for lines of the common shape: an object of our fields, each at most once, all of them strings, or
+// an object of strings where that belongs.
 // It says false of anything else, right or wrong, and has then changed nothing but f. parse takes over. Everything that
 // it takes, parse would take the same way.
 func (f *fields) scan(line []byte) bool {
@@ -29,7 +30,14 @@ func (f *fields) scan(line []byte) bool {
 		if rest, ok = next(rest, ':'); !ok {
 			return false
 		}
-		if value, rest, escaped[i], ok = scanString(rest); !ok {
+		if i == fieldHeaders {
+			value = rest
+			rest, ok = scanObject(rest, nil)
+			value = value[:len(value)-len(rest)]
+		} else {
+			value, rest, escaped[i], ok = scanString(rest)
+		}
+		if !ok {
 			return false
 		}
 		f[i] = text{value, true}
@@ -59,8 +67,47 @@ func fieldIndex(name []byte) int {
 		return fieldType
 	case fieldNames[fieldKey]:
 		return fieldKey
+	case fieldNames[fieldHeaders]:
+		return fieldHeaders
 	}
 	return -1
+}
+
+// scanObject reads the object of strings that s begins with, and returns what follows. Unless take is nil, it gets each
+// name and value, which it must not keep.
+func scanObject(s []byte, take func(name, value []byte)) (rest []byte, ok bool) {
+	if rest, ok = next(s, '{'); !ok {
+		return s, false
+	}
+	if len(rest) > 0 && rest[0] == '}' {
+		return rest[1:], true
+	}
+	for more := true; more; {
+		var pair [2][]byte
+		for i := range pair {
+			var escaped bool
+			if pair[i], rest, escaped, ok = scanString(rest); !ok {
+				return s, false
+			}
+			if escaped && take != nil {
+				pair[i] = unescape(bytes.Clone(pair[i]))
+			}
+			if i == 0 {
+				if rest, ok = next(rest, ':'); !ok {
+					return s, false
+				}
+			}
+		}
+		if take != nil {
+			take(pair[0], pair[1])
+		}
+		rest, more = next(rest, ',')
+	}
+	rest = skipSpace(rest)
+	if len(rest) == 0 || rest[0] != '}' {
+		return s, false
+	}
+	return rest[1:], true
 }
 
 // next returns what follows the character c and the white space around it.
