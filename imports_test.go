@@ -29,7 +29,8 @@ func TestImportRule(t *testing.T) {
 		{"internal/httpserve/", "/internal/loglimit"},
 		{"internal/", ""},
 		{"backend/", "/ /backend /broker /store /internal"},
-		{"consumer/", "/ /broker /store /internal"},
+		{"consumer/", "/ /broker /effect /store /internal"},
+		{"effect/", "/ /store"},
 		{"frontend/", "/internal"},
 		{"client/", ""},
 		{"verify/history/", ""},
@@ -39,7 +40,7 @@ func TestImportRule(t *testing.T) {
 		{"verify/report/", "/verify/history /verify/check /verify/internal /internal/uplot"},
 		{"verify/", "/client /verify"},
 		{"broker/", "/ /broker /internal"},
-		{"store/", "/ /store /internal"},
+		{"store/", "/ /effect /store /internal"},
 		{"", ""},
 	}
 	adapters := []string{"/memory", "/jetstream", "/rabbitmq", "/sqlite", "/redis"}

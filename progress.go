@@ -40,6 +40,8 @@ type Progress struct {
 	// than real time passes and never back, so that no process' wall clock decides what is old. It goes back with the data
 	// when the store loses its tail.
 	Clock time.Duration
+	// Trouble is why nothing more is persisted, nil if there is no reason. Only commits change it.
+	Trouble *Trouble
 }
 
 // Holds says whether all marks of a span (of this partition) are persisted.

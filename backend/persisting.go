@@ -35,6 +35,9 @@ func (b *Backend) waitsFor(partition int, age time.Duration) time.Duration {
 // stalled says why a partition does not move although something, or a record of this backend, has waited there for as
 // long as age. It returns "" if the partition moves, or nothing has waited for long.
 func (b *Backend) stalled(ctx context.Context, partition int, age time.Duration) string {
+	if why := b.stops(partition); why != "" {
+		return why
+	}
 	waits := b.waitsFor(partition, age)
 	if waits <= b.limits.StallAfter {
 		return ""

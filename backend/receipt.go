@@ -232,6 +232,11 @@ func (b *Backend) statusOf(ctx context.Context, r drainmark.Receipt, err error) 
 			return Status{Receipt: r, State: Stalled, Reason: reason}, nil
 		}
 	}
+	for _, span := range b.notHeld(r) {
+		if reason := b.retried(span); reason != "" {
+			return Status{Receipt: r, State: Pending, Reason: reason}, nil
+		}
+	}
 	return Status{Receipt: r, State: Pending, Reason: b.unmade.reason()}, nil
 }
 

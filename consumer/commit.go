@@ -56,32 +56,48 @@ func (e *entry) aboutLetter() bool {
 	return e.record != nil && !e.resolved && (e.record.Kind == drainmark.Retry || e.record.Kind == drainmark.Discard)
 }
 
-// commitEntries commits entries in one step. Entries that the store refuses are set aside. If it cannot say which, the
-// entries are halved until they are found.
+// commitEntries commits entries in one step. Entries that the store refuses, or that an effect fails for, are set aside.
+// If it is not known which these are, the entries are halved until they are found.
 func (d *drain) commitEntries(ctx context.Context, entries []entry, cursor drainmark.Cursor) error {
 	for {
-		refused, err := d.commitOnce(ctx, entries, cursor)
-		if refused == nil {
+		err := d.commitOnce(ctx, entries, cursor)
+		var refused *store.Refused
+		var failed *store.EffectError
+		switch {
+		case errors.As(err, &refused):
+			entries, err = d.settle(ctx, entries, refused)
+		case errors.As(err, &failed):
+			entries, err = d.heed(ctx, entries, failed)
+		default:
 			return err
 		}
-		if len(refused.Reasons) == 0 || slices.ContainsFunc(slices.Collect(maps.Values(refused.Reasons)), isNotOfKey) {
-			judgeKeysAnew(entries)
-		}
-		if len(refused.Reasons) > 0 {
-			d.setAsideRefused(entries, refused.Reasons)
-			continue
-		}
-		d.logger.Warn("the store refused a commit", "entries", len(entries), "reason", refused.Reason)
-		if len(entries) == 1 {
-			entries[0] = d.setAside(entries[0], refused.Reason)
-			continue
-		}
-		half := len(entries) / 2
-		if err := d.commitEntries(ctx, entries[:half], d.progress.Cursor); err != nil {
+		if err != nil {
 			return err
 		}
-		entries = entries[half:]
 	}
+}
+
+// settle does what a refused commit asks for, and returns the entries that are left to be committed.
+func (d *drain) settle(ctx context.Context, entries []entry, refused *store.Refused) ([]entry, error) {
+	if len(refused.Reasons) == 0 || slices.ContainsFunc(slices.Collect(maps.Values(refused.Reasons)), isNotOfKey) {
+		judgeKeysAnew(entries)
+	}
+	if len(refused.Reasons) > 0 {
+		d.setAsideRefused(entries, refused.Reasons)
+		return entries, nil
+	}
+	d.logger.Warn("the store refused a commit", "entries", len(entries), "reason", refused.Reason)
+	if len(entries) == 1 {
+		entries[0] = d.setAside(entries[0], refused.Reason)
+		return entries, nil
+	}
+	return d.halve(ctx, entries)
+}
+
+// halve commits the first half of the entries and returns the second one.
+func (d *drain) halve(ctx context.Context, entries []entry) ([]entry, error) {
+	half := len(entries) / 2
+	return entries[half:], d.commitEntries(ctx, entries[:half], d.progress.Cursor)
 }
 
 func isNotOfKey(reason string) bool { return reason != store.ReasonKeyReused }
@@ -115,35 +131,45 @@ func (d *drain) setAsideRefused(entries []entry, reasons map[int]string) {
 	}
 }
 
-// commitOnce makes one commit, and tries again while the store does not answer.
-func (d *drain) commitOnce(ctx context.Context, entries []entry, cursor drainmark.Cursor) (*store.Refused, error) {
+// commitOnce makes one commit of the entries. It fails with *store.Refused or *store.EffectError if they cannot be
+// committed like this.
+func (d *drain) commitOnce(ctx context.Context, entries []entry, cursor drainmark.Cursor) error {
 	if len(entries) == 0 && cursor == d.progress.Cursor {
-		return nil, nil // all was dropped, and the broker has no cursors
+		return nil // all was dropped, and the broker has no cursors
 	}
 	c, next := d.compose(entries, cursor)
+	err := d.commitComposed(ctx, c, next)
+	if err == nil {
+		d.passed(entries)
+	}
+	return err
+}
+
+// commitComposed makes a commit, and tries again while the store does not answer.
+func (d *drain) commitComposed(ctx context.Context, c store.Commit, next drainmark.Progress) error {
 	for {
 		start := time.Now()
 		call, cancel := context.WithTimeout(ctx, d.limits.CommitTimeout)
 		committed, err := d.holder.Commit(call, c)
 		cancel()
 		var refused *store.Refused
+		var failed *store.EffectError
 		switch {
 		case err == nil:
 			d.metrics.committed(time.Since(start), &c, committed.KeyDuplicates)
 			d.logLetters(&c)
 			d.progress = next
 			d.revision.Store(next.Revision)
-			return nil, nil
-		case errors.As(err, &refused):
-			return refused, nil
-		case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed), d.stopping(), ctx.Err() != nil:
-			return nil, err
+			return nil
+		case errors.As(err, &refused), errors.As(err, &failed), errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed),
+			d.stopping(), ctx.Err() != nil:
+			return err
 		}
 		d.metrics.commitFailures.Inc()
 		d.note(err, false)
-		d.storeFailed("the store did not take a commit; it is tried again", err, "partition", d.partition, "records", len(entries))
+		d.storeFailed("the store did not take a commit; it is tried again", err, "partition", d.partition, "operations", len(c.Operations))
 		if d.retry.Wait(ctx) != nil {
-			return nil, err
+			return err
 		}
 	}
 }
@@ -214,7 +240,7 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 	add(pending)
 	next := d.progress.With(c.Producers)
 	next.Revision++
-	next.Cursor, next.Rejected, next.Clock = cursor, c.Rejected, c.Clock
+	next.Cursor, next.Rejected, next.Clock, next.Trouble = cursor, c.Rejected, c.Clock, nil
 	return c, next
 }
 

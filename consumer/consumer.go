@@ -18,6 +18,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/internal/loglimit"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
@@ -82,6 +83,8 @@ type Config struct {
 	// to be missing, record by record, by somebody else. Then a loss of the broker needs no dead letter. It may be called by
 	// several goroutines, and must not block. nil if nobody knows.
 	Accounts func(drainmark.Progress) bool
+	// Effects are those that the store was opened with.
+	Effects effect.List
 }
 
 // Consumer drains its share of the partitions.
@@ -108,9 +111,11 @@ type common struct {
 	skew        *skew
 	now         func() time.Time
 	accounts    func(drainmark.Progress) bool
+	effects     effect.List
 	letters     *loglimit.Limiter
 	brokerFails *loglimit.Limiter
 	storeFails  *loglimit.Limiter // what passes by itself
+	effectFails *loglimit.Limiter
 	misfit      *loglimit.Limiter // what the store does not do until somebody repairs it
 }
 
@@ -140,9 +145,11 @@ func New(c Config) *Consumer {
 		common: &common{
 			broker: c.Broker, store: c.Store, owner: c.Owner, limits: limits, metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now,
 			accounts:    accounts,
+			effects:     c.Effects,
 			letters:     limiter(slog.LevelWarn, "records were set aside as dead letters, or discarded"),
 			brokerFails: limiter(slog.LevelWarn, "a partition could not be drained from the broker; it is tried again"),
 			storeFails:  limiter(slog.LevelWarn, "the store did not do what it was asked to; it is tried again"),
+			effectFails: limiter(slog.LevelWarn, "an effect does not let a partition go on; it is tried again"),
 			misfit:      limiter(slog.LevelError, "the store cannot be used: somebody has to repair what the error names"),
 		},
 		partitions: c.Partitions, logger: logger,
@@ -232,8 +239,9 @@ func (c *Consumer) start(ctx context.Context, partition int, running *sync.WaitG
 	ctx, stop := context.WithCancel(ctx)
 	d := &drain{
 		common: c.common, partition: partition, stop: stop, memory: &c.last[partition], logger: c.logger.With("partition", partition),
-		holder: store.NewHolder(c.store, c.partitions),
+		holder: store.NewHolder(c.store, c.partitions), broken: make(chan struct{}, 1),
 	}
+	d.holder.Unkept = c.effects.Unkept()
 	c.draining[partition] = d
 	running.Go(func() {
 		d.run(ctx)

@@ -3,6 +3,7 @@ package consumer
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/test/testbed"
 )
@@ -30,6 +32,7 @@ type rig struct {
 	now       func() time.Time
 	limits    Limits
 	accounts  func(drainmark.Progress) bool
+	effects   effect.List
 
 	consumer *Consumer            // the one that was begun last
 	registry *prometheus.Registry // and its metrics
@@ -49,12 +52,21 @@ func (r *rig) begin() {
 	if r.wrap != nil {
 		client = r.wrap(client)
 	}
-	var master store.Store = r.DB.Store()
+	with, err := r.DB.StoreWith(r.effects, effect.Use{Judge: func(err error) effect.Verdict {
+		if errors.Is(err, errNoTable) {
+			return effect.Deployment
+		}
+		return effect.Content
+	}})
+	if err != nil {
+		r.Fatal(err)
+	}
+	var master store.Store = with
 	if r.wrapStore != nil {
 		master = r.wrapStore(master)
 	}
 	r.registry = prometheus.NewRegistry()
-	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits, Accounts: r.accounts,
+	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits, Accounts: r.accounts, Effects: r.effects,
 		Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
 	run := r.consumer.Run
 	r.stop = r.Start(func(ctx context.Context) {
@@ -66,11 +78,17 @@ func (r *rig) begin() {
 // publish publishes records. The first has the sequence given.
 func (r *rig) publish(first uint64, records ...drainmark.Record) {
 	r.Helper()
+	b := r.batch(first, records...)
+	r.publishRaw(b.Header, b.Payload)
+}
+
+// batch returns a batch of the records. The first has the sequence given.
+func (r *rig) batch(first uint64, records ...drainmark.Record) broker.Batch {
 	for i := range records {
 		records[i].AcceptedAt = time.Now()
 	}
 	b := drainmark.Batch{Producer: r.producer, First: first, Records: records}
-	r.publishRaw(broker.Header{Producer: r.producer, First: first, Last: b.Last()}, drainmark.EncodeBatch(nil, &b))
+	return broker.Batch{Header: broker.Header{Producer: r.producer, First: first, Last: b.Last()}, Payload: drainmark.EncodeBatch(nil, &b)}
 }
 
 func (r *rig) publishRaw(h broker.Header, payload []byte) {

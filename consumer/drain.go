@@ -46,9 +46,12 @@ type drain struct {
 	opening  bool            // the broker has been asked for one and has not answered yet
 	plight   plight
 
-	token  uint64
-	inHand []broker.Delivery // received, in order, and not committed yet
-	retry  backoff.Backoff
+	token   uint64
+	inHand  []broker.Delivery // received, in order, and not committed yet
+	retry   backoff.Backoff
+	attempt attempt       // of the record that an effect fails for
+	breaker breaker       // of this partition
+	broken  chan struct{} // has something in it when the subscription was ended by another goroutine
 }
 
 // state does one step and returns the next. nil ends the drain.
@@ -118,6 +121,10 @@ func (d *drain) close() {
 	}
 	d.interrupt()
 	d.subscribe(nil)
+	select {
+	case <-d.broken:
+	default:
+	}
 }
 
 // interrupt ends a blocked Receive: the drain begins again with the claim. Any goroutine may call it.
@@ -126,6 +133,10 @@ func (d *drain) interrupt() {
 	defer d.mu.Unlock()
 	if d.receiver == nil {
 		return
+	}
+	select {
+	case d.broken <- struct{}{}:
+	default:
 	}
 	if err := d.receiver.Close(); err != nil {
 		d.logger.Warn("closing the subscription failed", "error", err)
@@ -205,6 +216,7 @@ func (d *drain) takeClaim(ctx context.Context) error {
 	}
 	d.reportLostTail(progress)
 	d.progress, d.clock = progress, newPartitionClock(progress)
+	d.resumeTrouble()
 	d.revision.Store(progress.Revision)
 	d.claimed.Store(true)
 	return nil
@@ -279,7 +291,9 @@ func (d *drain) persist(ctx context.Context) state {
 		}
 		d.skew.see(&d.stamps, plan.entries, d.now(), d.broker.Traits().Ordered)
 		d.skew.warn(d.logger)
-		if err := d.commit(work, plan); err != nil {
+		if err := d.commit(work, plan); err == errStopped {
+			return d.probe
+		} else if err != nil {
 			return d.trouble(ctx, "committing", false, err)
 		}
 		d.reportPassed(plan)

@@ -24,6 +24,7 @@ type metrics struct {
 	brokerTroubles prometheus.Counter
 	commitDuration prometheus.Histogram
 	commitRecords  prometheus.Histogram
+	effectFailures *prometheus.CounterVec
 	storeBroken    prometheus.Gauge
 	held           *prometheus.GaugeVec
 }
@@ -67,9 +68,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	for _, test := range []bool{false, true} {
 		m.setAside.WithLabelValues(strconv.FormatBool(test)) // from 0, so that the first one is an increase
 	}
+	m.effectFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "drainmark_consumer_effect_failures_total", Help: "Attempts after which a partition waited because an effect did not let it go on.",
+	}, []string{"effect"})
 	if r != nil {
 		r.MustRegister(m.persisted, m.duplicates, m.keyDuplicates, m.setAside, m.gaps, m.missingRecords, m.brokerLosses, m.lostRecords,
-			m.fencedCommits, m.commitFailures, m.givenUp, m.brokerTroubles, m.commitDuration, m.commitRecords, m.storeBroken, m.held)
+			m.fencedCommits, m.commitFailures, m.givenUp, m.brokerTroubles, m.commitDuration, m.commitRecords, m.storeBroken, m.held, m.effectFailures)
 	}
 	return m
 }

@@ -30,6 +30,7 @@ type Commit struct {
 	Producers map[drainmark.ProducerID]drainmark.ProducerProgress
 	Rejected  uint64
 	Clock     time.Duration // in whole microseconds
+	Trouble   *drainmark.Trouble
 }
 
 // OperationKind is what an operation does.
@@ -67,6 +68,10 @@ type Committed struct {
 // and writes that. Nobody else writes to the logs of the partition meanwhile, or the write is fenced. So it remembers
 // where they end. Its method must not be called concurrently.
 type Holder struct {
+	// Unkept says of which logs the messages are given to the store for its effects alone: they take their positions, and
+	// are cleared in the same commit. nil if there is no such log. To be set before the first commit.
+	Unkept func(log string) bool
+
 	store      Store
 	partitions int
 	version    drainmark.Version // of the state that heads is of
@@ -318,7 +323,7 @@ func (d *draft) append(i int, op *Operation) {
 		l.Messages = d.holder.room(l.appends)
 	}
 	l.LastPosition++
-	l.Messages = append(l.Messages, NewMessage{Operation: i, Message: drainmark.Message{
+	l.Messages = append(l.Messages, NewMessage{Operation: i, Key: r.Key, Message: drainmark.Message{
 		Position: l.LastPosition, Mark: op.Mark, Body: r.Body, ContentType: r.ContentType,
 		Headers: r.Headers, AcceptedAt: r.AcceptedAt, PersistedAt: d.commit.Now,
 	}})
@@ -346,10 +351,13 @@ func (d *draft) write() Write {
 	c := d.commit
 	w := Write{
 		Partition: c.Partition, Token: c.Token, Revision: c.Revision, Keys: d.keys,
-		Cursor: c.Cursor, Producers: c.Producers, Rejected: c.Rejected, Clock: c.Clock,
+		Cursor: c.Cursor, Producers: c.Producers, Rejected: c.Rejected, Clock: c.Clock, Trouble: c.Trouble,
 		Logs: make([]LogWrite, 0, len(d.order)),
 	}
 	for _, l := range d.order {
+		if len(l.Messages) > 0 && d.holder.Unkept != nil && d.holder.Unkept(l.Name) {
+			l.Unkept, l.Cleared, l.ClearedThrough = true, true, l.LastPosition
+		}
 		if len(l.Messages) > 0 || l.Cleared { // otherwise all that there was for it were known keys
 			w.Logs = append(w.Logs, l.LogWrite)
 		}

@@ -60,6 +60,31 @@ func (r *Refused) Error() string {
 	return ""
 }
 
+// EffectError is the error of a Write that an effect did not let pass. Nothing was changed.
+type EffectError struct {
+	Effect string // its name
+	Reason string // what it or the database said, for people
+	Fault  EffectFault
+	After  time.Duration // NotNow: how long to wait until the next attempt
+	// Attempts is how often a record is tried until it is set aside.
+	Attempts int
+}
+
+func (e *EffectError) Error() string { return "the effect " + e.Effect + " failed: " + e.Reason }
+
+// EffectFault is what an effect fails because of.
+type EffectFault uint8
+
+const (
+	// FaultContent is a record's content, or so it seems: the records that it fails for are found and, after some attempts,
+	// set aside.
+	FaultContent EffectFault = iota
+	// FaultDeployment is the effect itself, or the database's schema or rights: no record is to blame, so none is set aside.
+	FaultDeployment
+	// NotNow is that the effect asks to be called later.
+	NotNow
+)
+
 // Store is the master: claims and commits. Its methods may be called concurrently, and by several processes. No method
 // blocks for longer than its context lasts. Errors never contain a password or a connection URL. Leases run on one
 // clock, the store's own. It may be wrong and may be set: no lease that the store finds lasts for longer than its ttl from
@@ -94,6 +119,8 @@ type Store interface {
 	// Write writes the rows together with the new progress, all or nothing, and durably: it is in force when Write
 	// returns nil. It fails with ErrFenced if the claim's token or the progress's revision is not the write's, and with
 	// *Refused if a row can never be written. Both change nothing. After any other error it may or may not be in force.
+	// A store with effects (package effect) applies them to the messages of each log, in their order and before any row is
+	// written. If one of them does not let the write pass, it fails with *Refused or *EffectError and changes nothing.
 	// The same write again then gives nil or ErrFenced. Nothing of w is kept or changed.
 	Write(ctx context.Context, w Write) error
 
@@ -232,6 +259,7 @@ type Write struct {
 	Rejected  uint64
 	SetAside  int64         // what is added to the count of records set aside
 	Clock     time.Duration // in whole microseconds, also the time of the write for keys and letters that get old
+	Trouble   *drainmark.Trouble
 }
 
 // LogWrite is what a log becomes, and the messages that it gets: at the positions that end with LastPosition. Messages
@@ -240,6 +268,7 @@ type LogWrite struct {
 	drainmark.LogInfo
 	New       bool // there is no log of the name
 	Cleared   bool // ClearedThrough is another one than before
+	Unkept    bool // Messages are for the effects alone, and are not written
 	Messages  []NewMessage
 	Operation int // the first one that is about the log, in the commit
 }
@@ -247,6 +276,7 @@ type LogWrite struct {
 // NewMessage is a message, and the index in the commit of the operation that it is from, for Refused.
 type NewMessage struct {
 	drainmark.Message
+	Key       string // the idempotency key that it was sent with, or ""
 	Operation int
 }
 

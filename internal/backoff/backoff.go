@@ -16,7 +16,7 @@ type Backoff struct {
 // Wait waits between half and the whole of the current step, which doubles with every call, and returns early with
 // the context's error when that ends.
 func (b *Backoff) Wait(ctx context.Context) error {
-	timer := time.NewTimer(b.next())
+	timer := time.NewTimer(b.Next())
 	defer timer.Stop()
 	select {
 	case <-timer.C:
@@ -26,7 +26,8 @@ func (b *Backoff) Wait(ctx context.Context) error {
 	}
 }
 
-func (b *Backoff) next() time.Duration {
+// Next returns how long the next wait is, and counts it.
+func (b *Backoff) Next() time.Duration {
 	first, limit := b.First, b.Max
 	if first <= 0 {
 		first = 50 * time.Millisecond

@@ -15,6 +15,7 @@ type state struct {
 	owners     tree[string, lease] // of those known to be alive
 	partitions tree[int, *partition]
 	logs       tree[string, *log]
+	table      tree[string, string] // of effects
 }
 
 type partition struct {

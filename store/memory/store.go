@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 )
 
 // Store is a handle on the master. See store.Store.
 type Store struct {
-	db     *DB
-	closed atomic.Bool
+	db      *DB
+	effects *effect.Set[*Tx] // nil for none
+	closed  atomic.Bool
 }
 
 var _ store.Store = (*Store)(nil)

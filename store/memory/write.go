@@ -45,26 +45,31 @@ func (l *log) found(keys []string) store.FoundLog {
 // Write implements store.Store.
 func (s *Store) Write(ctx context.Context, w store.Write) error {
 	doing := fmt.Sprintf("committing to partition %d", w.Partition)
-	return s.run(ctx, doing, true, func(before *state) (*state, error) { return s.db.write(before, &w) })
+	return s.run(ctx, doing, true, func(before *state) (*state, error) { return s.write(ctx, before, &w) })
 }
 
-// write returns the state of s after the write.
-func (db *DB) write(s *state, w *store.Write) (*state, error) {
-	p := *s.partition(w.Partition)
+// write returns the state after the write.
+func (s *Store) write(ctx context.Context, before *state, w *store.Write) (*state, error) {
+	p := *before.partition(w.Partition)
 	if p.owner == "" || p.progress.Token != w.Token || p.progress.Revision != w.Revision {
-		return s, store.ErrFenced
+		return before, store.ErrFenced
 	}
-	if refused := db.refused(w); refused != nil {
-		return s, refused
+	applied, err := s.apply(ctx, before, w)
+	if err != nil {
+		return nil, err
+	}
+	if refused := s.db.refused(w); refused != nil {
+		return before, refused
 	}
 	setAside := p.progress.SetAside + uint64(w.SetAside)
 	p.progress = p.progress.With(w.Producers)
 	p.progress.Revision++
 	p.progress.Cursor, p.progress.Rejected, p.progress.SetAside, p.progress.Clock = w.Cursor, w.Rejected, setAside, w.Clock
+	p.progress.Trouble = w.Trouble
 	for _, l := range w.Letters {
 		p.replace(l, w.Clock)
 	}
-	next := s.withPartition(w.Partition, p)
+	next := applied.withPartition(w.Partition, p)
 	for i := range w.Logs {
 		next.writeLog(w, &w.Logs[i])
 	}
@@ -107,8 +112,12 @@ func (s *state) writeLog(w *store.Write, l *store.LogWrite) {
 		next = *before
 	}
 	next.LogInfo, next.revision = l.LogInfo, w.Revision+1
-	for i := range l.Messages {
-		m := l.Messages[i].Message
+	messages := l.Messages
+	if l.Unkept { // what was not swept before them is cleared too, so that what is left stays in a row
+		messages, next.messages, next.dropped = nil, nil, l.LastPosition
+	}
+	for i := range messages {
+		m := messages[i].Message
 		m.Body, m.AcceptedAt, m.PersistedAt = bytes.Clone(m.Body), stored(m.AcceptedAt), stored(m.PersistedAt)
 		next.messages = append(next.messages, m)
 	}

@@ -129,6 +129,10 @@ func readProgress(partition int, state, producers reply) (drainmark.Progress, er
 		*into = n
 	}
 	p.Clock = time.Duration(clock) * time.Microsecond
+	var err error
+	if p.Trouble, err = drainmark.DecodeTrouble(state.at(6).String()); err != nil {
+		return drainmark.Progress{}, err
+	}
 	n := len(producers.list())
 	p.Producers = make(map[drainmark.ProducerID]drainmark.ProducerProgress, n/2)
 	for i := 0; i+1 < n; i += 2 {

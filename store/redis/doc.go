@@ -37,7 +37,7 @@
 //	drainmark:{all}:deployment      string      "<id> <number of partitions> <version of this format>"
 //	drainmark:{all}:owners          hash        owner: "<until when it is known to be alive> <length of that lease>"
 //	state                           hash        owner, lease token, until, ttl: the claim; revision, cursor, rejected,
-//	                                            set_aside, clock: the progress; ordinal: the last one given to a dead
+//	                                            set_aside, clock, trouble: the progress; ordinal: the last one given to a dead
 //	                                            letter; written: behind and up to which revision logs:written is complete
 //	producers                       hash        producer: "<clock of its last record> <what is done, as in 1-500,502-900>"
 //	producers:ages                  sorted set  producer, by the clock of its last record

@@ -142,7 +142,7 @@ func (r *Reader) Progress(ctx context.Context, partition int) (p drainmark.Progr
 	}
 	return use(ctx, r.client, "reading the progress", func(ctx context.Context, c conn) (drainmark.Progress, error) {
 		replies, err := c.transaction(ctx,
-			command("HMGET", at.state, "epoch", "revision", "cursor", "rejected", "set_aside", "clock"), command("HGETALL", at.producers))
+			command("HMGET", at.state, "epoch", "revision", "cursor", "rejected", "set_aside", "clock", "trouble"), command("HGETALL", at.producers))
 		if err != nil {
 			return drainmark.Progress{}, err
 		}

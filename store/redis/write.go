@@ -145,7 +145,7 @@ func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 		e.keys = append(e.keys, at.stream+w.Logs[i].Name)
 	}
 	e.argNumber(w.Token).argNumber(w.Revision).argNumber(w.Revision + 1).arg(string(w.Cursor)).argNumber(w.Rejected)
-	e.arg(all.channel).argInt(int64(w.Partition)).argInt(w.Clock.Microseconds()).argInt(w.SetAside).argInt(store.WrittenKept)
+	e.arg(all.channel).argInt(int64(w.Partition)).argInt(w.Clock.Microseconds()).argInt(w.SetAside).argInt(store.WrittenKept).arg(w.Trouble.Encode())
 	e.argInt(int64(len(w.Producers)))
 	for id, p := range w.Producers {
 		e.arg(id.String()).argInt(p.LastAt.Microseconds())
@@ -172,9 +172,13 @@ func (e *encoder) log(l *store.LogWrite) {
 	e.scratch = fmt.Appendf(e.scratch[:0], "%d %d 0", l.LastPosition, l.ClearedThrough)
 	e.arg(l.Name).argBytes(e.scratch)
 	e.arg(truthText(l.New), truthText(l.Cleared))
-	e.argNumber(l.LastPosition + 1 - uint64(len(l.Messages))).argInt(int64(len(l.Messages)))
-	for i := range l.Messages {
-		m := &l.Messages[i].Message
+	messages := l.Messages
+	if l.Unkept {
+		messages = nil
+	}
+	e.argNumber(l.LastPosition + 1 - uint64(len(messages))).argInt(int64(len(messages)))
+	for i := range messages {
+		m := &messages[i].Message
 		e.scratch = appendMessage(e.scratch[:0], m)
 		e.argBytes(e.scratch, m.Body)
 	}

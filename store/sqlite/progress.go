@@ -11,13 +11,16 @@ import (
 // readProgress reads the partition's progress, the zero one if it was never claimed. It is two queries.
 func readProgress(ctx context.Context, c *conn, partition int) (drainmark.Progress, error) {
 	p := drainmark.Progress{Partition: partition}
-	row, err := c.one(ctx, "SELECT epoch, revision, cursor, rejected, set_aside, clock FROM partitions WHERE partition = ?", partition)
+	row, err := c.one(ctx, "SELECT epoch, revision, cursor, rejected, set_aside, clock, trouble FROM partitions WHERE partition = ?", partition)
 	if err != nil || row == nil {
 		return p, err
 	}
 	p.Version = drainmark.Version{Token: number(row[0]), Revision: number(row[1])}
 	p.Cursor, p.Rejected, p.SetAside = drainmark.Cursor(text(row[2])), number(row[3]), number(row[4])
 	p.Clock = span(row[5])
+	if p.Trouble, err = drainmark.DecodeTrouble(text(row[6])); err != nil {
+		return p, store.Misconfigured("the progress of partition %d: %w: Drainmark did not write that", partition, err)
+	}
 	p.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{}
 	const producers = `SELECT p.producer, g.done, g.last_at FROM progress g JOIN producers p ON p.id = g.producer WHERE g.partition = ?`
 	err = c.each(ctx, producers, []any{partition}, func(row []driver.Value) error {
@@ -58,7 +61,7 @@ func (t *writing) writeProgress() error {
 	if err != nil {
 		return err
 	}
-	const move = "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, set_aside = set_aside + ?, clock = ? WHERE partition = ?"
-	_, err = t.conn.exec(context.Background(), move, string(t.w.Cursor), t.w.Rejected, t.w.SetAside, t.w.Clock, t.w.Partition)
+	const move = "UPDATE partitions SET revision = revision + 1, cursor = ?, rejected = ?, set_aside = set_aside + ?, clock = ?, trouble = ? WHERE partition = ?"
+	_, err = t.conn.exec(context.Background(), move, string(t.w.Cursor), t.w.Rejected, t.w.SetAside, t.w.Clock, t.w.Trouble.Encode(), t.w.Partition)
 	return err
 }

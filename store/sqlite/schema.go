@@ -12,7 +12,7 @@ import (
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 6          // PRAGMA user_version
+	schemaVersion = 7          // PRAGMA user_version
 )
 
 // upgrades makes a file of each schema version, from 1 on, one of the next.
@@ -31,6 +31,7 @@ var upgrades = []func(context.Context, *conn) error{
 		"UPDATE keys SET first_at = 0; UPDATE progress SET last_at = 0;"),
 	packLetters,
 	statements("ALTER TABLE messages ADD COLUMN headers TEXT; DROP VIEW IF EXISTS log_messages; " + messagesView),
+	statements("ALTER TABLE partitions ADD COLUMN trouble TEXT NOT NULL DEFAULT '';"),
 }
 
 // statements makes an upgrade of SQL alone.
@@ -117,7 +118,8 @@ CREATE TABLE partitions (
 	cursor    TEXT NOT NULL,
 	rejected  INTEGER NOT NULL,
 	set_aside INTEGER NOT NULL, -- records of the dead letters that are not discarded
-	clock     INTEGER NOT NULL
+	clock     INTEGER NOT NULL,
+	trouble   TEXT NOT NULL DEFAULT '' -- why it does not go on (drainmark.Trouble), or empty
 ) STRICT;
 
 CREATE TABLE owners (

@@ -29,6 +29,7 @@ func schemaOne(t *testing.T) string {
 		{"swept_through   INTEGER NOT NULL, --", "swept_through   INTEGER NOT NULL --"},
 		{"rejected  INTEGER NOT NULL,\n\tset_aside INTEGER NOT NULL, --", "rejected  INTEGER NOT NULL --"},
 		{"\taccepted_at   INTEGER NOT NULL,\n\tpayload       BLOB NOT NULL,    -- drainmark.DeadLetter.Payload\n", unpacked},
+		{",\n\ttrouble   TEXT NOT NULL DEFAULT '' -- why it does not go on (drainmark.Trouble), or empty\n", "\n"},
 		{"\n\tclock     INTEGER NOT NULL\n", "\n"},
 		{"\tttl       INTEGER NOT NULL, -- how long the lease is\n", ""},
 		{"INTEGER NOT NULL, -- known to be alive\n\tttl   INTEGER NOT NULL\n", "INTEGER NOT NULL -- known to be alive\n"},

@@ -11,6 +11,28 @@ import (
 )
 
 var aboutCommits = []promise{
+	{"messages that are not kept have positions and are not shown", func(w *world) {
+		s := w.hold(0)
+		log, other := w.logIn(0), w.logIn(0)
+		s.commit(w.append(log, "kept"), w.append(other, "one"))
+		c := s.next(w.append(log, "a"), w.append(other, "two"), w.append(log, "b"))
+		holder := store.NewHolder(w.store, partitions)
+		holder.Unkept = func(name string) bool { return name == log }
+		_, err := holder.Commit(w.ctx, c)
+		w.must("committing", err)
+		s.progress = after(s.progress, c)
+		s.shown(s.progress)
+		w.holds(log, 3)
+		w.holds(other, 0, "one", "two")
+		s.commit(w.append(log, "kept again"))
+		w.holds(log, 3, "kept again")
+		for more := true; more; {
+			more, err = w.store.Sweep(w.ctx, store.Sweep{})
+			w.must("sweeping", err)
+		}
+		w.holds(log, 3, "kept again")
+	}},
+
 	{"a commit's messages and its progress are both there", func(w *world) {
 		log := w.logIn(0)
 		s := w.hold(0)

@@ -53,6 +53,25 @@ var aboutProgress = []promise{
 		}
 	}},
 
+	{"why a partition does not go on is kept until the next commit", func(w *world) {
+		s := w.hold(0)
+		first := s.commit(w.append(w.logIn(0), "message"))
+		w.equal("what a commit dropped", first.KeyDuplicates, 0)
+		c := s.next()
+		c.Trouble = &drainmark.Trouble{
+			Effect: "orders", Reason: "no such table: \"grüße\"", Since: w.now.UTC(), Attempts: 3, Stopped: true,
+			Span: drainmark.Span{Partition: 0, Producer: s.producer, First: 7, Last: 7},
+		}
+		s.put(c)
+		w.sameProgress(w.progressOf(0), s.progress)
+		again, err := w.store.Claim(w.ctx, newClaim(0, s.claim.Owner), longLease)
+		w.must("claiming", err)
+		w.equal("the trouble that Claim returns", again.Trouble, c.Trouble)
+		s.claim.Token, s.progress.Token = again.Token, again.Token
+		s.commit()
+		w.sameProgress(w.progressOf(0), s.progress)
+	}},
+
 	{"an empty cursor replaces another one", func(w *world) {
 		s := w.hold(0)
 		s.commit()

@@ -335,6 +335,24 @@ var wrongCommits = []mistake{
 		}
 	}), []string{"an empty cursor replaces another one"}},
 
+	{"trouble is not kept", onWrite(func(d *database, w *store.Write) { w.Trouble = nil }), []string{
+		"why a partition does not go on is kept until the next commit",
+	}},
+
+	{"trouble stays", onWrite(func(d *database, w *store.Write) {
+		if w.Trouble == nil {
+			w.Trouble = current(d, w.Partition).Trouble
+		}
+	}), []string{"why a partition does not go on is kept until the next commit"}},
+
+	{"what is not to be kept is kept", onWrite(func(d *database, w *store.Write) {
+		for i := range w.Logs {
+			if l := &w.Logs[i]; l.Unkept {
+				l.Unkept, l.ClearedThrough = false, l.LastPosition-uint64(len(l.Messages))
+			}
+		}
+	}), []string{"messages that are not kept have positions and are not shown"}},
+
 	{"partitions share a count of revisions", onReader(func(d *database, b *brokenReader) {
 		b.progress = func(ctx context.Context, partition int) (drainmark.Progress, error) {
 			p, err := b.Reader.Progress(ctx, partition)

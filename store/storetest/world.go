@@ -190,7 +190,7 @@ func (b believing) Find(ctx context.Context, partition int, w store.Want) (store
 func after(p drainmark.Progress, c store.Commit) drainmark.Progress {
 	p = p.With(c.Producers)
 	p.Revision++
-	p.Cursor, p.Rejected, p.Clock = c.Cursor, c.Rejected, c.Clock
+	p.Cursor, p.Rejected, p.Clock, p.Trouble = c.Cursor, c.Rejected, c.Clock, c.Trouble
 	return p
 }
 
@@ -274,6 +274,7 @@ func (w *world) sameProgress(got, want drainmark.Progress) {
 	w.equal("the progress's cursor", got.Cursor, want.Cursor)
 	w.equal("the progress's clock", got.Clock, want.Clock)
 	w.equal("the progress's count of rejected records", got.Rejected, want.Rejected)
+	w.equal("why the partition does not go on", got.Trouble, want.Trouble)
 	w.equal("how many producers the progress has", len(got.Producers), len(want.Producers))
 	for id, p := range want.Producers {
 		if !slices.Equal(got.Producers[id].Done, p.Done) {

@@ -15,4 +15,4 @@ redis.call('HSETNX', KEYS[2], 'revision', '0')
 redis.call('HSETNX', KEYS[2], 'set_aside', tostring(letters)) -- older versions did not count them
 redis.call('HSET', KEYS[2], 'owner', ARGV[2], 'epoch', ARGV[3], 'until', string.format('%.0f', now + ARGV[4]), 'ttl', ARGV[4])
 redis.call('PUBLISH', ARGV[5], ARGV[6])
-return {'ok', redis.call('HMGET', KEYS[2], 'epoch', 'revision', 'cursor', 'rejected', 'set_aside', 'clock'), redis.call('HGETALL', KEYS[3])}
+return {'ok', redis.call('HMGET', KEYS[2], 'epoch', 'revision', 'cursor', 'rejected', 'set_aside', 'clock', 'trouble'), redis.call('HGETALL', KEYS[3])}

@@ -6,7 +6,8 @@
 --       10 letters:open, 11 letters:discarded, 12 letters:heads, 13 letters:records, 14 letters:marks,
 --       15 letters:spans, 16 logs:written, then the streams of the logs.
 -- ARGV: 1 epoch, 2 revision, 3 next revision, 4 cursor, 5 rejected, 6 channel, 7 partition, 8 the partition's clock in
---       microseconds, 9 how many more records are set aside, 10 how many logs logs:written names;
+--       microseconds, 9 how many more records are set aside, 10 how many logs logs:written names,
+--       11 the progress's trouble;
 --       then, each behind how many there are:
 --         producers  producer, last time, progress
 --         logs       name, what is recorded of it, 1 if it is new, 1 if it was cleared, the first position that is
@@ -21,7 +22,7 @@ local CHUNK = 500 -- how many arguments are given to one command
 local state = call('HMGET', K[1], 'owner', 'epoch', 'revision', 'ordinal', 'written', 'set_aside')
 if not state[1] or state[1] == '' or state[2] ~= A[1] or state[3] ~= A[2] then return 'fenced' end
 
-local producers = 11
+local producers = 12
 local logs = producers + 1 + 3 * A[producers]
 local keys = logs + 1
 for i = 1, A[logs] do
@@ -138,7 +139,7 @@ for producer = producers + 1, logs - 1, 3 do
 	call('HSET', K[2], A[producer], A[producer + 1] .. ' ' .. A[producer + 2])
 	call('ZADD', K[3], A[producer + 1], A[producer])
 end
-call('HSET', K[1], 'revision', A[3], 'cursor', A[4], 'rejected', A[5], 'clock', A[8], 'ordinal', string.format('%.0f', ordinal),
+call('HSET', K[1], 'revision', A[3], 'cursor', A[4], 'rejected', A[5], 'clock', A[8], 'trouble', A[11], 'ordinal', string.format('%.0f', ordinal),
 	'written', from .. ' ' .. A[3], 'set_aside', string.format('%.0f', (state[6] or 0) + A[9]))
 call('PUBLISH', A[6], A[7])
 return 'ok'
