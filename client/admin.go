@@ -133,6 +133,7 @@ type DeadLetter struct {
 	Missing            // the records it stands for: one, unless it is of records that are missing, or undecoded
 	Body        []byte // of an undecoded one, the broker's whole message
 	ContentType string
+	Headers     map[string]string
 	AcceptedAt  time.Time
 	Key         string
 	Undecoded   bool // the broker's message could not be read
@@ -151,15 +152,18 @@ type deadLetterJSON struct {
 	Body        *string    `json:"body"`
 	BodyBase64  []byte     `json:"body_base64"`
 	ContentType string     `json:"content_type"`
-	AcceptedAt  *time.Time `json:"accepted_at"`
-	Key         string     `json:"key"`
-	Undecoded   bool       `json:"undecoded"`
+
+	Headers map[string]string `json:"headers"`
+
+	AcceptedAt *time.Time `json:"accepted_at"`
+	Key        string     `json:"key"`
+	Undecoded  bool       `json:"undecoded"`
 }
 
 func (l *deadLetterJSON) letter() DeadLetter {
 	out := DeadLetter{
 		ID: l.ID, Partition: l.Partition, Log: l.Log, Reason: l.Reason, SetAsideAt: orZero(l.SetAsideAt), Attempts: l.Attempts,
-		Missing: Missing{orZero(l.Producer), orZero(l.First), orZero(l.Last)}, Body: l.BodyBase64, ContentType: l.ContentType,
+		Missing: Missing{orZero(l.Producer), orZero(l.First), orZero(l.Last)}, Body: l.BodyBase64, ContentType: l.ContentType, Headers: l.Headers,
 		AcceptedAt: orZero(l.AcceptedAt), Key: l.Key, Undecoded: l.Undecoded,
 	}
 	if l.Body != nil {

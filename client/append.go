@@ -28,12 +28,14 @@ func messagesPath(log string) string { return "/v1/logs/" + url.PathEscape(log) 
 // If it fails, NothingDone says whether the message certainly is not in the log. If that is false, the error's Receipt,
 // if it has one, tells later. Otherwise send the message again with the same key, which it must have had before.
 func (c *Client) Append(ctx context.Context, log string, m Message, wait time.Duration) (Status, error) {
-	if isManyType(m.ContentType) {
-		return c.AppendMany(ctx, log, []Message{m}, wait) // alone, its body would be taken for many messages
+	if isManyType(m.ContentType) || !m.fitsHTTP() {
+		// Alone, its body would be taken for many messages, or HTTP could not carry its headers.
+		return c.AppendMany(ctx, log, []Message{m}, wait)
 	}
 	what := call{
 		method: http.MethodPost, path: messagesPath(log), contentType: m.ContentType, wait: wait,
-		body: bytes.Clone(m.Body), // net/http may still read it when the call has returned
+		body:    bytes.Clone(m.Body), // net/http may still read it when the call has returned
+		headers: m.Headers,
 	}
 	key := m.Key
 	if key == "" && c.retry.on() {
@@ -55,6 +57,9 @@ func (c *Client) AppendMany(ctx context.Context, log string, messages []Message,
 	size, keyed := 0, true
 	for i := range messages {
 		size += len(messages[i].Body) + len(messages[i].ContentType) + len(messages[i].Key) + 64
+		for name, value := range messages[i].Headers {
+			size += len(name) + len(value) + len(`"":"",`)
+		}
 		keyed = keyed && messages[i].Key != ""
 	}
 	what.body = make([]byte, 0, size)

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
+	"maps"
 	"reflect"
+	"slices"
 	"testing"
 	"unicode/utf8"
 )
@@ -30,6 +32,11 @@ func TestAppendRequests(t *testing.T) {
 			manyType, "", `{"body":"{}","content_type":"Application/X-NDJSON; a=b","key":"k"}` + "\n"},
 		{"many are lines", none, []Message{{Body: []byte("a")}, {Body: []byte{0xff}, ContentType: "x/y", Key: `"k"`}}, true, manyType, "",
 			`{"body":"a","content_type":"application/octet-stream"}` + "\n" + `{"body_base64":"/w==","content_type":"x/y","key":"\"k\""}` + "\n"},
+		{"headers are headers of the request", none, []Message{{Body: []byte("a"), Headers: map[string]string{"Tenant": "7", "x_y": ""}}}, false, "", "", "a"},
+		{"headers that HTTP does not carry make it a line", none, []Message{{Body: []byte("a"), ContentType: "x/y", Headers: map[string]string{"b": "ä\"", "a": ""}}},
+			false, manyType, "", `{"body":"a","content_type":"x/y","headers":{"a":"","b":"ä\""}}` + "\n"},
+		{"so do names that are none", none, []Message{{Headers: map[string]string{"a b": ""}}},
+			false, manyType, "", `{"body":"","content_type":"application/octet-stream","headers":{"a b":""}}` + "\n"},
 		{"many with retries have a key", quick(2), []Message{{Key: "k"}, {}}, true, manyType, "*",
 			`{"body":"","content_type":"application/octet-stream","key":"k"}` + "\n" + `{"body":"","content_type":"application/octet-stream"}` + "\n"},
 		{"many with keys need no other", quick(2), []Message{{Key: "k"}}, true, manyType, "",
@@ -55,6 +62,13 @@ func TestAppendRequests(t *testing.T) {
 			if test.key == "*" && len(key) > 20 {
 				key = "*"
 			}
+			if headers := test.messages[0].Headers; test.contentType != manyType {
+				for name, value := range headers {
+					if got := r.Header.Values("Drainmark-Header-" + name); !slices.Equal(got, []string{value}) {
+						t.Errorf("header %s is %q", name, got)
+					}
+				}
+			}
 			if r.Method != "POST" || r.URL.Path != "/v1/logs/a.log/messages" || r.Header.Get("Content-Type") != test.contentType ||
 				key != test.key || r.body != test.body || r.Header.Get("Prefer") != "" {
 				t.Errorf("it sent %s %s %v %q", r.Method, r.URL, r.Header, r.body)
@@ -79,13 +93,14 @@ func TestKeysOfTheClientDiffer(t *testing.T) {
 
 // FuzzLine checks that what a line says is the message, whatever its body is.
 func FuzzLine(f *testing.F) {
-	f.Add([]byte("hello"), "text/plain", "key")
-	f.Add([]byte("\x00\x1f\"\\\n\r\t/<>&\u2028\U0001F600\x7f"), "", "")
-	f.Add([]byte{0xff, 0xfe}, `a"b\c`, " ")
-	f.Fuzz(func(t *testing.T, body []byte, contentType, key string) {
-		line, err := appendLine(nil, &Message{Body: body, ContentType: contentType, Key: key})
+	f.Add([]byte("hello"), "text/plain", "key", "", "")
+	f.Add([]byte("\x00\x1f\"\\\n\r\t/<>&\u2028\U0001F600\x7f"), "", "", "tenant", "\x00\"ä")
+	f.Add([]byte{0xff, 0xfe}, `a"b\c`, " ", "a", "\xff")
+	f.Fuzz(func(t *testing.T, body []byte, contentType, key, name, value string) {
+		headers := map[string]string{name: value, "other": "\\"}
+		line, err := appendLine(nil, &Message{Body: body, ContentType: contentType, Key: key, Headers: headers})
 		if err != nil {
-			if isPrintable(contentType) && isPrintable(key) {
+			if isPrintable(contentType) && isPrintable(key) && utf8.ValidString(name) && utf8.ValidString(value) {
 				t.Fatal(err)
 			}
 			return
@@ -95,6 +110,7 @@ func FuzzLine(f *testing.F) {
 			BodyBase64  *string `json:"body_base64"`
 			ContentType string  `json:"content_type"`
 			Key         string  `json:"key"`
+			Headers     map[string]string
 		}
 		if err := json.Unmarshal(line, &got); err != nil || bytes.IndexByte(line, '\n') != len(line)-1 {
 			t.Fatalf("%q: %v", line, err)
@@ -108,7 +124,8 @@ func FuzzLine(f *testing.F) {
 		if contentType == "" {
 			contentType = "application/octet-stream"
 		}
-		if !bytes.Equal(read, body) || (got.Body != nil) != utf8.Valid(body) || got.ContentType != contentType || got.Key != key {
+		if !bytes.Equal(read, body) || (got.Body != nil) != utf8.Valid(body) || got.ContentType != contentType || got.Key != key ||
+			!maps.Equal(got.Headers, headers) {
 			t.Errorf("%q %q %q is %s", body, contentType, key, line)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 const (
 	receiptHeader = "Drainmark-Receipt"
 	backendHeader = "Drainmark-Backend"
+	headerPrefix  = "Drainmark-Header-"
 )
 
 // call is what a request says. It can be made any number of times.
@@ -23,12 +24,13 @@ type call struct {
 	path        string // escaped, with its query
 	body        []byte
 	contentType string
-	key         string        // Idempotency-Key
-	receipts    Receipt       // Drainmark-Receipt
-	ifNoneMatch string        // then 304 is an answer too
-	lastEventID string        // then an event stream is wanted
-	wait        time.Duration // Prefer: wait
-	repeatable  bool          // made twice it does what it does once
+	key         string            // Idempotency-Key
+	headers     map[string]string // Drainmark-Header-…: of the message
+	receipts    Receipt           // Drainmark-Receipt
+	ifNoneMatch string            // then 304 is an answer too
+	lastEventID string            // then an event stream is wanted
+	wait        time.Duration     // Prefer: wait
+	repeatable  bool              // made twice it does what it does once
 }
 
 // shown is the path for people.
@@ -177,6 +179,9 @@ func (what *call) setHeaders(header http.Header) error {
 			return fmt.Errorf("%s %.40q: it must be printable ASCII", v.name, v.value)
 		}
 		header[v.name] = []string{v.value}
+	}
+	for name, value := range what.headers {
+		header.Add(headerPrefix+name, value) // two names that differ in case are for the server to refuse
 	}
 	if what.lastEventID != "" {
 		header["Accept"] = []string{"text/event-stream"}

@@ -12,11 +12,14 @@ import (
 
 // messageJSON is a message as the API shows it.
 type messageJSON struct {
-	Position    uint64    `json:"position"`
-	ID          string    `json:"id"`
-	Body        *string   `json:"body"`
-	BodyBase64  *[]byte   `json:"body_base64"` // in place of Body, if that is not text
-	ContentType string    `json:"content_type"`
+	Position    uint64  `json:"position"`
+	ID          string  `json:"id"`
+	Body        *string `json:"body"`
+	BodyBase64  *[]byte `json:"body_base64"` // in place of Body, if that is not text
+	ContentType string  `json:"content_type"`
+
+	Headers map[string]string `json:"headers"`
+
 	AcceptedAt  time.Time `json:"accepted_at"`
 	PersistedAt time.Time `json:"persisted_at"`
 }
@@ -62,7 +65,7 @@ func decodeMessage(data []byte) (Message, error) {
 
 func (m *messageJSON) message() (Message, error) {
 	out := Message{
-		ContentType: m.ContentType, Position: m.Position, ID: m.ID, AcceptedAt: m.AcceptedAt, PersistedAt: m.PersistedAt,
+		ContentType: m.ContentType, Headers: m.Headers, Position: m.Position, ID: m.ID, AcceptedAt: m.AcceptedAt, PersistedAt: m.PersistedAt,
 	}
 	switch {
 	case m.Body != nil:
@@ -139,7 +142,29 @@ func (s *scanner) message(m *Message, contentType string) (ok bool) {
 	if m.ContentType = contentType; string(text) != contentType {
 		m.ContentType = string(text)
 	}
-	return s.time(`,"accepted_at":`, &m.AcceptedAt) && s.time(`,"persisted_at":`, &m.PersistedAt) && s.literal(`}`)
+	return s.headers(m) && s.time(`,"accepted_at":`, &m.AcceptedAt) && s.time(`,"persisted_at":`, &m.PersistedAt) && s.literal(`}`)
+}
+
+// headers reads headers, if there are any.
+func (s *scanner) headers(m *Message) bool {
+	if !s.literal(`,"headers":{`) {
+		return true
+	}
+	m.Headers = map[string]string{}
+	for name := ``; ; name = `,` {
+		text, ok := s.text(name)
+		if !ok {
+			return false
+		}
+		value, ok := s.text(`:`)
+		if !ok {
+			return false
+		}
+		m.Headers[string(text)] = string(value)
+		if s.literal(`}`) {
+			return true
+		}
+	}
 }
 
 // body reads a body, as text or in base64, into memory of its own.

@@ -2,7 +2,9 @@ package client
 
 import (
 	"encoding/json"
+	"maps"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -13,6 +15,8 @@ func FuzzPage(f *testing.F) {
 	f.Add([]byte(`{"log":"a","messages":[{"position":1,"id":"0-a-1","body":"\u00e4\"\\\n\ud83d\ude00ä","content_type":"a","accepted_at":"2026-03-01T10:00:00Z",` +
 		`"persisted_at":"2026-03-01T10:00:00.5+01:00"},{"position":2,"id":"","body_base64":"AP8=","content_type":"b","accepted_at":"2026-03-01T10:00:00Z",` +
 		`"persisted_at":"2026-03-01T10:00:00Z"}],"last_position":2,"count":2}`))
+	f.Add([]byte(`{"log":"a","messages":[{"position":1,"id":"0-a-1","body":"a","content_type":"a","headers":{"a":"\u00e4\"","b":""},` +
+		`"accepted_at":"2026-03-01T10:00:00Z","persisted_at":"2026-03-01T10:00:00Z"}],"last_position":1,"count":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		page, log, ok := scanPage(data)
 		if !ok {
@@ -42,6 +46,11 @@ func TestShortCut(t *testing.T) {
 	if !ok || log != "guestbook" || len(page.Messages) != 3 {
 		t.Errorf("what the API writes is not taken: %+v", page)
 	}
+	headed := strings.Replace(pageText(3), `,"accepted_at"`, `,"headers":{"a!":"\u00e4","b":"","a!":"\""},"accepted_at"`, 1)
+	page, _, ok = scanPage([]byte(headed))
+	if want := map[string]string{"a!": `"`, "b": ""}; !ok || !maps.Equal(page.Messages[0].Headers, want) || page.Messages[1].Headers != nil {
+		t.Errorf("what the API writes of headers is not taken: %+v", page)
+	}
 	for name, text := range map[string]string{
 		"spaces":             `{ "log":"a","messages":[],"last_position":0,"count":0}`,
 		"something more":     `{"log":"a","messages":[],"last_position":0,"count":0}x`,
@@ -52,6 +61,9 @@ func TestShortCut(t *testing.T) {
 		"no end of a string": `{"log":"a\"`,
 		"no number":          `{"log":"a","messages":[],"last_position":`,
 		"a comma":            `{"log":"a","messages":[,],"last_position":0,"count":0}`,
+		"no headers":         strings.Replace(headed, `"a!":"\u00e4"`, ``, 1),
+		"a number":           strings.Replace(headed, `"\u00e4"`, `1`, 1),
+		"a comma more":       strings.Replace(headed, `"\""},`, `"\"",},`, 1),
 		"no message":         `{"log":"a","messages":[{"position":1}],"last_position":1,"count":1}`,
 	} {
 		if _, _, ok := scanPage([]byte(text)); ok {

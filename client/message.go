@@ -3,6 +3,9 @@ package client
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -15,6 +18,10 @@ type Message struct {
 	// characters of printable ASCII, known to its log. "" for none, or for one that the Client makes: see Client.Append. It is not
 	// there when the message is read.
 	Key string
+	// Headers stand beside the body: 16 at most, and 4 KiB of names and values. Names are those of HTTP headers, and read in
+	// lower case. Values are UTF-8 without control characters. A message is read with "traceparent" and "tracestate" among
+	// them if there were any, and without any it has nil. See docs/http-api.md.
+	Headers map[string]string
 
 	// A message that was read also has these. Appending does not look at it.
 	Position    uint64    // 1, 2, 3, … in its log
@@ -42,7 +49,35 @@ func appendLine(dst []byte, m *Message) ([]byte, error) {
 	if m.Key != "" {
 		dst = appendString(append(dst, `,"key":`...), m.Key)
 	}
-	return append(dst, '}', '\n'), nil
+	if len(m.Headers) == 0 {
+		return append(dst, '}', '\n'), nil
+	}
+	dst = append(dst, `,"headers":{`...)
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+		value := m.Headers[name]
+		if !utf8.ValidString(name) || !utf8.ValidString(value) {
+			return dst, fmt.Errorf("header %.40q: it must be valid UTF-8", name)
+		}
+		dst = appendString(append(appendString(dst, name), ':'), value)
+		dst = append(dst, ',')
+	}
+	return append(dst[:len(dst)-1], '}', '}', '\n'), nil
+}
+
+// fitsHTTP says whether the message's headers can be headers of a request and mean the same.
+func (m *Message) fitsHTTP() bool {
+	for name, value := range m.Headers {
+		if strings.IndexFunc(name, notInToken) >= 0 || !isPrintable(value) {
+			return false
+		}
+	}
+	return true
+}
+
+// notInToken says whether a character is in no name of an HTTP header.
+func notInToken(c rune) bool {
+	letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+	return !letter && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
 }
 
 // appendString appends valid UTF-8 as a JSON string.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -62,6 +63,8 @@ func TestWhatIsAppendedIsRead(t *testing.T) {
 		{Body: []byte("text"), ContentType: "text/plain; charset=utf-8"}, {Body: nil, ContentType: "a/b"},
 		{Body: []byte("\x00\"\\\n\r\t\x1f\u2028 <&> \U0001F600"), ContentType: "text/plain"}, {Body: []byte{0xff, 0, 0xfe}, ContentType: "image/png"},
 		{Body: []byte(`{"body":"x"}` + "\n"), ContentType: "application/x-ndjson"}, {Body: []byte("a"), ContentType: "application/octet-stream"},
+		{Body: []byte("headed"), ContentType: "a/b", Headers: map[string]string{"tenant": "7, \"8\"", "empty": ""}},
+		{Body: []byte("headed"), ContentType: "a/b", Headers: map[string]string{"text": "grüße \u2028 \U0001F600 \"\\", "b": "c"}},
 	}
 	single := must(here.Append(t.Context(), "log", client.Message{Body: []byte("a")}, 0))(t)
 	receipts := single.Receipt
@@ -80,7 +83,8 @@ func TestWhatIsAppendedIsRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(m.Body, want[n].Body) || m.ContentType != want[n].ContentType || m.Position != uint64(n+1) || m.ID == "" ||
+		if !bytes.Equal(m.Body, want[n].Body) || m.ContentType != want[n].ContentType ||
+			!maps.Equal(m.Headers, want[n].Headers) || m.Position != uint64(n+1) || m.ID == "" ||
 			time.Since(m.AcceptedAt) > time.Hour || m.PersistedAt.Before(m.AcceptedAt) {
 			t.Errorf("message %d is %+v", n+1, m)
 		}
@@ -162,7 +166,9 @@ func TestTailOverAClear(t *testing.T) {
 func TestDeadLetters(t *testing.T) {
 	t.Parallel()
 	d, here, there := newDeployment(t, client.DefaultRetry)
-	poison := []client.Message{{Body: []byte("poison 1"), ContentType: "text/plain", Key: "k1"}, {Body: []byte("poison \xff")}}
+	poison := []client.Message{
+		{Body: []byte("poison 1"), ContentType: "text/plain", Key: "k1", Headers: map[string]string{"tenant": "7"}}, {Body: []byte("poison \xff")},
+	}
 	s := poisons(t, here, there, poison)
 	bulk := client.DeadLetterFilter{Log: "log", Reason: "it is", Before: time.Now().Add(time.Hour)}
 	discardsTheThird(t, there, bulk)
@@ -189,6 +195,10 @@ func TestDeadLetters(t *testing.T) {
 	}
 	if texts := d.texts(t, there, "log", client.ReadOptions{}); fmt.Sprint(texts) != "[1 good 2 better 3 poison 1]" {
 		t.Errorf("the log has %q", texts)
+	}
+	page := must(there.Messages(t.Context(), "log", client.ReadOptions{After: 2}))(t)
+	if len(page.Messages) != 1 || !maps.Equal(page.Messages[0].Headers, poison[0].Headers) {
+		t.Errorf("what was tried again is %+v", page.Messages)
 	}
 }
 
@@ -250,7 +260,7 @@ func listsLetters(t *testing.T, there *client.Client, poison []client.Message) (
 		t.Fatalf("%d dead letters", len(letters))
 	}
 	for i, l := range letters {
-		if !bytes.Equal(l.Body, poison[i].Body) || l.Log != "log" || l.Reason != "it is poison" || l.Attempts != 1 || l.Undecoded ||
+		if !bytes.Equal(l.Body, poison[i].Body) || !maps.Equal(l.Headers, poison[i].Headers) || l.Log != "log" || l.Reason != "it is poison" || l.Attempts != 1 || l.Undecoded ||
 			l.First != l.Last || l.Producer == "" || l.SetAsideAt.IsZero() || l.AcceptedAt.IsZero() {
 			t.Errorf("dead letter %d is %+v", i, l)
 		}
