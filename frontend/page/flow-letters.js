@@ -25,6 +25,12 @@ function bodyText(letter) {
   return "(there is no record to show)";
 }
 
+// headersText returns a letter's headers, each in a line. Those of what could not be read are not known.
+function headersText({ headers, body, body_base64, undecoded }) {
+  if (headers) return Object.entries(headers).map(([name, value]) => `${name}: ${value}`).join("\n");
+  return undecoded || (body ?? body_base64) === undefined ? "unknown" : "none";
+}
+
 // excerpt is a letter in one line.
 function excerpt({ body }) {
   if (body === undefined) return "(not text)";
@@ -170,7 +176,8 @@ class LetterDialog {
     const facts = [
       ["Log", letter.log || "unknown"], ["Reason", letter.reason], ["Accepted", timeText(letter.accepted_at)],
       ["Set aside", timeText(letter.set_aside_at)], ["Attempts", String(letter.attempts)],
-      ["Content type", letter.content_type || "unknown"], ["Idempotency key", letter.key || "none"],
+      ["Content type", letter.content_type || "unknown"], ["Headers", headersText(letter)],
+      ["Idempotency key", letter.key || "none"],
       ["Partition", String(letter.partition)], ["Id", letter.id],
     ];
     byId("letter-facts").replaceChildren(...facts.flatMap(([name, fact]) => [element("dt", {}, name), element("dd", {}, fact)]));

@@ -144,9 +144,11 @@ func TestFlowOfDeadLetters(t *testing.T) {
 	_, url := startUp(t)
 	client := newHTTPClient(t)
 	for _, body := range []string{"first", "<b>other</b>", strings.Repeat("third", 500)} { // the same key for something else
-		a, err := send(t.Context(), client, request{
-			method: "POST", url: messagesURL(url, "guestbook"), body: []byte(body), header: []string{"Content-Type", "text/plain", "Idempotency-Key", `"k"`},
-		})
+		header := []string{"Content-Type", "text/plain", "Idempotency-Key", `"k"`}
+		if strings.HasPrefix(body, "<b>") {
+			header = append(header, "Drainmark-Header-Tenant", "<i>7</i>", "Drainmark-Header-Schema", "note/2")
+		}
+		a, err := send(t.Context(), client, request{method: "POST", url: messagesURL(url, "guestbook"), body: []byte(body), header: header})
 		if err != nil || a.status != http.StatusAccepted {
 			t.Fatalf("appending: %d %s %v", a.status, a.body, err)
 		}
@@ -160,6 +162,7 @@ func TestFlowOfDeadLetters(t *testing.T) {
 	p.until("it is open", `document.getElementById("letter").open`)
 	p.shows("#letter-body", "^<b>other<.b>$")
 	p.shows("#letter-facts", "Reason[^]*idempotency-key-reused[^]*Accepted[^]*\\d\\d:\\d\\d:\\d\\d[^]*Attempts\\s+1")
+	p.shows("#letter-facts", "Headers\\s+schema: note/2\\s+tenant: <i>7<.i>\\s+Idempotency key\\s+k")
 	p.do(chromedp.Click("#letter-retry"))
 	p.shows("#letter-question", "tried again")
 	p.do(chromedp.Click("#letter-yes"))
@@ -176,6 +179,7 @@ func TestFlowOfDeadLetters(t *testing.T) {
 	p.until("one is left", `document.querySelectorAll("#letters li").length === 1`)
 	p.shows("#letters li", "third")
 	p.openLetter()
+	p.shows("#letter-facts", "Headers\\s+none")
 	p.fits() // also with a long letter open
 	p.do(chromedp.Click("#letter-close"))
 
