@@ -19,6 +19,7 @@ import (
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
+	storememory "github.com/drainmark/drainmark/store/memory"
 	"github.com/drainmark/drainmark/test/testbed"
 )
 
@@ -52,7 +53,7 @@ func (r *rig) begin() {
 	if r.wrap != nil {
 		client = r.wrap(client)
 	}
-	with, err := r.DB.StoreWith(r.effects, effect.Use{Judge: func(err error) effect.Verdict {
+	with, err := r.DB.StoreWith(r.effects, effect.Use[*storememory.Tx]{Judge: func(err error) effect.Verdict {
 		if errors.Is(err, errNoTable) {
 			return effect.Deployment
 		}

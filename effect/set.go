@@ -29,13 +29,16 @@ const (
 // Set is the effects of a store, whose transactions are Tx. It is used by the packages of stores.
 type Set[Tx any] struct {
 	effects List
-	Use
+	Use[Tx]
 }
 
 // Use is how a store uses its effects. The zero value is good.
-type Use struct {
+type Use[Tx any] struct {
 	// Judge says what an error of the database means: by default that it is about the records.
 	Judge func(error) Verdict
+	// Intact says, after a handler that has found nothing wrong, what is: it may have passed over an error that has ended
+	// the transaction. nil if that cannot be.
+	Intact func(Tx) error
 	// Observe is told of each call, nil for nobody.
 	Observe func(Call)
 	// Logger is told of panics, nil for nobody.
@@ -51,7 +54,7 @@ type Call struct {
 }
 
 // NewSet returns the effects for a kind of store, or store.ErrMisconfigured.
-func NewSet[Tx any](kind string, effects List, u Use) (*Set[Tx], error) {
+func NewSet[Tx any](kind string, effects List, u Use[Tx]) (*Set[Tx], error) {
 	if err := checkAll(effects); err != nil {
 		return nil, err
 	}
@@ -65,6 +68,9 @@ func NewSet[Tx any](kind string, effects List, u Use) (*Set[Tx], error) {
 	}
 	if u.Judge == nil {
 		u.Judge = func(error) Verdict { return Content }
+	}
+	if u.Intact == nil {
+		u.Intact = func(Tx) error { return nil }
 	}
 	if u.Observe == nil {
 		u.Observe = func(Call) {}
@@ -199,7 +205,9 @@ func (s *Set[Tx]) call(ctx context.Context, e *Effect, tx Tx, records []Record) 
 			err = fmt.Errorf("it panicked: %v", p)
 		}
 	}()
-	err = e.handler.(Handler[Tx])(ctx, tx, records)
+	if err = e.handler.(Handler[Tx])(ctx, tx, records); err == nil {
+		err = s.Intact(tx)
+	}
 	if err != nil && context.Cause(ctx) == errTimeout {
 		return fmt.Errorf("it took longer than its timeout, %s: %w", e.Timeout, errTimeout)
 	}

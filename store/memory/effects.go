@@ -25,7 +25,7 @@ func Effect(logs string, handler effect.Handler[*Tx], o effect.Options) effect.E
 }
 
 // StoreWith opens a handle on the master that applies effects.
-func (db *DB) StoreWith(effects effect.List, u effect.Use) (*Store, error) {
+func (db *DB) StoreWith(effects effect.List, u effect.Use[*Tx]) (*Store, error) {
 	set, err := effect.NewSet[*Tx]("memory", effects, u)
 	return &Store{db: db, effects: set}, err
 }

@@ -27,6 +27,7 @@ type conn struct {
 	statements map[string]driver.Stmt
 	args       []driver.NamedValue // of the call in progress
 	row        []driver.Value      // the row that was read last
+	lending    *lending            // nil if there are no effects
 	gave       bool                // pages were given back, and the file is not smaller yet
 }
 
@@ -59,6 +60,9 @@ func (c *conn) close() error {
 		// Otherwise SQLite would delete the write-ahead log by its name, which may be another file's by now.
 		_, err := c.raw.(engine.FileControl).FileControlPersistWAL("main", 1)
 		failures = append(failures, err)
+	}
+	if c.lending != nil {
+		failures = append(failures, c.lending.db.Close())
 	}
 	for _, s := range c.statements {
 		failures = append(failures, s.Close())

@@ -150,5 +150,6 @@ func (e *lockedError) Unwrap() error { return e.err }
 // unchanged says whether err comes from a job that has changed nothing.
 func unchanged(err error) bool {
 	var refused *store.Refused
-	return errors.As(err, &refused) || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrHeld) || errors.Is(err, store.ErrNotFound)
+	var changed *spoiled
+	return !errors.As(err, &changed) && (errors.As(err, &refused) || errors.Is(err, store.ErrFenced) || errors.Is(err, store.ErrHeld) || errors.Is(err, store.ErrNotFound))
 }

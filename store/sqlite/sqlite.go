@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -28,6 +29,9 @@ type Options struct {
 	Readers int
 	// Now is this process' wall clock, on which leases run: time.Now unless it is set.
 	Now func() time.Time
+	// Effects are applied by a Store to what is committed. ObserveEffects is told of each call, nil for nobody.
+	Effects        effect.List
+	ObserveEffects func(effect.Call)
 	// Logger is told by a Store when everybody on the host can read the file, and that it waits for a lock, nil for
 	// nobody.
 	Logger *slog.Logger
@@ -57,6 +61,7 @@ type Store struct {
 	jobs    chan *job
 	lock    *lockWatch
 	reader  *Reader // for what commits are planned from
+	effects *effect.Set[Tx]
 
 	identity identity
 
@@ -74,6 +79,9 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{path: path, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job), lock: newLockWatch(path, o.Logger)}
+	if s.effects, err = o.openEffects(); err != nil {
+		return nil, err
+	}
 	if err := createPrivate(path); err != nil {
 		return nil, cannotOpen(path, err)
 	}
@@ -163,6 +171,9 @@ func (s *Store) prepare(ctx context.Context, c *conn) error {
 		return err
 	}
 	if err := s.identity.check(ctx, c); err != nil {
+		return err
+	}
+	if err := s.checkEffects(ctx, c); err != nil {
 		return err
 	}
 	if s.maxSize > 0 {

@@ -6,31 +6,38 @@ import (
 	"fmt"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 )
 
 // Write implements store.Store.
 func (s *Store) Write(ctx context.Context, w store.Write) error {
 	return s.run(ctx, fmt.Sprintf("committing to partition %d", w.Partition), true, func(c *conn) error {
-		t := writing{conn: c, w: &w, logs: make(map[string]int64, len(w.Logs)), producers: map[drainmark.ProducerID]driver.Value{}}
-		return t.run()
+		t := writing{
+			conn: c, w: &w, effects: s.effects, logs: make(map[string]int64, len(w.Logs)), producers: map[drainmark.ProducerID]driver.Value{},
+		}
+		return t.run(ctx)
 	})
 }
 
-// writing is a write on its way into the tables. The checks that can marker or refuse it come first, and only read. So
+// writing is a write on its way into the tables. The checks that can fence or refuse it come first, and only read. So
 // others in the same transaction go on.
 type writing struct {
 	conn      *conn
 	w         *store.Write
+	effects   *effect.Set[Tx]  // nil for none
 	logs      map[string]int64 // their ids in the tables
 	producers map[drainmark.ProducerID]driver.Value
 }
 
-func (t *writing) run() error {
+func (t *writing) run(ctx context.Context) error {
 	if err := t.checkFence(); err != nil {
 		return err
 	}
 	if err := t.checkRoom(); err != nil {
+		return err
+	}
+	if err := t.applyEffects(ctx); err != nil {
 		return err
 	}
 	for i := range t.w.Logs {
@@ -105,6 +112,9 @@ func (t *writing) writeLog(l *store.LogWrite) error {
 		return err
 	}
 	t.logs[l.Name] = id
+	if l.Unkept {
+		return nil
+	}
 	return t.writeMessages(id, l.Messages)
 }
 
