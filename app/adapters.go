@@ -3,7 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"os"
 	"strings"
 	"time"
 	"unicode"
@@ -13,6 +16,7 @@ import (
 	"github.com/drainmark/drainmark/broker/jetstream"
 	"github.com/drainmark/drainmark/broker/rabbitmq"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/store/postgres"
 	"github.com/drainmark/drainmark/store/redis"
 	"github.com/drainmark/drainmark/store/replicas"
 	"github.com/drainmark/drainmark/store/sqlite"
@@ -82,6 +86,8 @@ type storeSettings struct {
 
 var stores = map[string]func(ctx context.Context, url string, s storeSettings) (store.Store, error){
 	"sqlite":          openSQLite,
+	"postgres":        openPostgres,
+	"postgresql":      openPostgres,
 	"redis":           openRedis,
 	"rediss":          openRedis,
 	"redis+sentinel":  openRedis,
@@ -103,6 +109,10 @@ func checkSQLite(name, url string) error {
 	return nil
 }
 
+func openPostgres(ctx context.Context, url string, _ storeSettings) (store.Store, error) {
+	return postgres.Open(ctx, url, postgres.Options{})
+}
+
 func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, error) {
 	opened, err := redis.Open(ctx, url, redis.Options{WaitReplicas: s.waitReplicas})
 	if err != nil {
@@ -114,9 +124,57 @@ func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, e
 	return opened, nil
 }
 
+// migrations has what brings a store's tables up to date, and says what it did.
+var migrations = map[string]func(ctx context.Context, url string) (did string, err error){
+	"sqlite":          migrateSQLite,
+	"postgres":        migratePostgres,
+	"postgresql":      migratePostgres,
+	"redis":           migrateRedis,
+	"rediss":          migrateRedis,
+	"redis+sentinel":  migrateRedis,
+	"rediss+sentinel": migrateRedis,
+}
+
+// scripts has what returns the SQL that a migration runs, for stores that have some.
+var scripts = map[string]func(url string, withRoles bool) (string, error){
+	"postgres":   postgres.Script,
+	"postgresql": postgres.Script,
+}
+
+// migrateSQLite upgrades a file that is there. A consumer makes a new one, for its deployment.
+func migrateSQLite(ctx context.Context, url string) (string, error) {
+	if _, err := os.Stat(strings.TrimPrefix(url, "sqlite:")); errors.Is(err, fs.ErrNotExist) {
+		return "there is nothing to do: there is no such file yet, and a consumer makes it", nil
+	}
+	s, err := openSQLite(ctx, url, storeSettings{})
+	if err != nil {
+		return "", err
+	}
+	return "the file is up to date", s.Close()
+}
+
+func migratePostgres(ctx context.Context, url string) (string, error) {
+	from, to, err := postgres.Migrate(ctx, url, postgres.Options{})
+	switch {
+	case err != nil:
+		return "", err
+	case from == to:
+		return fmt.Sprintf("the tables are up to date: they have version %d", to), nil
+	case from == 0:
+		return fmt.Sprintf("the tables are made, of version %d", to), nil
+	}
+	return fmt.Sprintf("the tables had version %d and have version %d", from, to), nil
+}
+
+func migrateRedis(context.Context, string) (string, error) {
+	return "there is nothing to do: Redis has no tables", nil
+}
+
 // readers has what makes a reader of one or more URLs of a kind.
 var readers = map[string]func(ctx context.Context, urls []string, r *role) (store.Reader, error){
 	"sqlite":          readSQLite,
+	"postgres":        readPostgres,
+	"postgresql":      readPostgres,
 	"redis":           readRedis,
 	"rediss":          readRedis,
 	"redis+sentinel":  readSentinel,
@@ -129,6 +187,23 @@ func readSQLite(ctx context.Context, urls []string, _ *role) (store.Reader, erro
 		return nil, badSetting("replica", "sqlite:…", "SQLite has one file and no replicas")
 	}
 	return sqlite.OpenReader(ctx, strings.TrimPrefix(urls[0], "sqlite:"), sqlite.Options{Now: wallClock()})
+}
+
+// readPostgres reads from one at a time of the hosts that the URLs have.
+func readPostgres(ctx context.Context, urls []string, r *role) (store.Reader, error) {
+	config := r.replicas()
+	for _, url := range urls {
+		nodes, err := postgres.Nodes(url)
+		if err != nil {
+			return nil, err
+		}
+		for _, node := range nodes {
+			config.Members = append(config.Members, replicas.Member{Name: node, Open: func(ctx context.Context) (store.Reader, error) {
+				return postgres.OpenReader(ctx, url, postgres.Options{Node: node})
+			}})
+		}
+	}
+	return replicas.Open(ctx, config)
 }
 
 // readRedis reads from one of the servers at a time.
@@ -175,7 +250,7 @@ func (r *role) replicas() replicas.Config {
 // schemes is what the URLs of a kind can begin with, for people.
 const (
 	brokerSchemes = "amqp://, amqps://, nats:// or tls://"
-	storeSchemes  = "redis://, rediss://, redis+sentinel://, rediss+sentinel:// or sqlite:PATH"
+	storeSchemes  = "postgres://, redis://, rediss://, redis+sentinel://, rediss+sentinel:// or sqlite:PATH"
 )
 
 // checkURL refuses a URL that no adapter takes. It never shows more of the URL than its scheme: the rest may have a

@@ -15,7 +15,7 @@ import (
 // initCommand makes a deployment before any of its roles run: the record in the broker, the queues, and the store.
 type initCommand struct {
 	Broker    string        `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
-	Store     string        `help:"URL of the store's master: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
+	Store     string        `help:"URL of the store's master: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
 	Timeout   time.Duration `help:"How long to wait for a broker or a store that does not answer yet." default:"1m"`
 	founding  `embed:""`
 	storage   `embed:""`

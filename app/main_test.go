@@ -71,6 +71,7 @@ func TestBadSettings(t *testing.T) {
 		{"backend --broker nats://h --replica redis://me:secret@h:port", []string{"replica", "URL"}},
 		{"consumer --admin-listen 127.0.0.1:0 --broker amqp://me:secret@h:port --store sqlite:" + filepath.Join(t.TempDir(), "x"), []string{"broker", "port"}},
 		{"consumer --broker nats://h --store sqlite:/x --store-wait-replicas 1", []string{"--store-wait-replicas", "no replicas"}},
+		{"consumer --broker nats://h --store postgres://h/d --store-wait-replicas 1", []string{"--store-wait-replicas", "synchronous_standby_names"}},
 		{"consumer --broker nats://h --store redis://h --store-wait-replicas=-1", []string{"--store-wait-replicas", "-1"}},
 		{"verify --log Bad", []string{"--log", "Bad"}},
 		{"verify --url nothing", []string{"http://host:port"}},

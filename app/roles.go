@@ -46,7 +46,7 @@ type upCommand struct {
 // backendCommand runs the HTTP API.
 type backendCommand struct {
 	Broker    string        `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
-	Replica   []string      `help:"URL of a replica of the store to read from: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." placeholder:"URL" sep:" "`
+	Replica   []string      `help:"URL of a replica of the store to read from: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." placeholder:"URL" sep:" "`
 	Store     string        `help:"URL of the store, for when there is no replica." placeholder:"URL"`
 	Delay     time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
 	counting  `embed:""`
@@ -60,7 +60,7 @@ type backendCommand struct {
 // consumerCommand drains partitions.
 type consumerCommand struct {
 	Broker    string `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
-	Store     string `help:"URL of the store's master: redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
+	Store     string `help:"URL of the store's master: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
 	Wait      int    `name:"store-wait-replicas" help:"How many replicas of the store must have a commit before it counts (Redis: WAIT)." default:"0" placeholder:"N"`
 	founding  `embed:""`
 	Owner     string `help:"Name of this consumer in claims. No two may have the same. Clients see it. Made up at random if not set." placeholder:"NAME"`
@@ -406,6 +406,9 @@ func checkWait(n int, store string) error {
 	}
 	if n > 0 && strings.HasPrefix(store, "sqlite:") {
 		return badSetting("store-wait-replicas", n, "SQLite has no replicas")
+	}
+	if n > 0 && strings.HasPrefix(store, "postgres") {
+		return badSetting("store-wait-replicas", n, "with PostgreSQL, set synchronous_standby_names on the server instead")
 	}
 	return nil
 }

@@ -52,6 +52,13 @@ func (w *Watchers) Signal() {
 	}
 }
 
+// Any says whether there is a channel that is to be signalled.
+func (w *Watchers) Any() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.stops) > 0
+}
+
 // Close closes all channels. A second call does nothing.
 func (w *Watchers) Close() {
 	w.mu.Lock()

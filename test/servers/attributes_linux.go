@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"strconv"
 	"syscall"
+	"time"
 )
 
 // processAttributes: a group of its own, and the death of the test's process is the death of the server's too. The
@@ -27,4 +29,28 @@ func stopped(pid int) bool {
 		}
 	}
 	return true
+}
+
+// children returns the processes that a process has started, and that run.
+func children(pid int) (found []int) {
+	threads, _ := os.ReadDir(fmt.Sprintf("/proc/%d/task", pid))
+	for _, thread := range threads {
+		list, _ := os.ReadFile(fmt.Sprintf("/proc/%d/task/%s/children", pid, thread.Name()))
+		for _, field := range bytes.Fields(list) {
+			if child, err := strconv.Atoi(string(field)); err == nil {
+				found = append(found, child)
+			}
+		}
+	}
+	return found
+}
+
+// awaitGone waits until a process that was killed holds nothing any more: it may stay as a zombie.
+func awaitGone(pid int) {
+	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if _, state, found := bytes.Cut(stat, []byte(") ")); err != nil || !found || bytes.ContainsAny(state[:1], "ZX") {
+			return
+		}
+	}
 }

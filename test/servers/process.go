@@ -1,10 +1,12 @@
-// Package servers starts real servers for tests: RabbitMQ, Redis with replicas and Sentinels, and NATS. Each runs as a
+// Package servers starts real servers for tests: RabbitMQ, Redis with replicas and Sentinels, PostgreSQL with standbys and
+// PgBouncer, and NATS. Each runs as a
 // process of its own on free ports of the loopback interface, with directories of its own, and can be killed, paused and
 // started again. It needs the servers' programs: scripts/install-servers installs them.
 package servers
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +45,10 @@ type Process struct {
 	args    []string
 	env     []string
 	dir     string
-	group   bool // signals go to the whole process group: the server is a wrapper with children
+	group   bool                // signals go to the whole process group: the server is a wrapper with children
+	family  bool                // SIGKILL, SIGSTOP and SIGCONT go to the children too, which have groups of their own
+	who     *syscall.Credential // as whom it runs, nil for the test's own user
+	quit    syscall.Signal      // what asks it to end, SIGTERM if zero
 	ready   func(ctx context.Context) error
 
 	mu     sync.Mutex
@@ -104,6 +109,7 @@ func (p *Process) Launch() {
 	cmd.Dir = p.dir
 	cmd.Stdout, cmd.Stderr = p.output, p.output
 	cmd.SysProcAttr = processAttributes()
+	cmd.SysProcAttr.Credential = p.who
 	// A grandchild that keeps the output open must not keep Wait from returning.
 	cmd.WaitDelay = time.Second
 	if err := cmd.Start(); err != nil {
@@ -143,8 +149,9 @@ func (p *Process) Await() {
 // Kill ends the process without warning (SIGKILL), and waits until it is gone. It does nothing if it does not run.
 func (p *Process) Kill() { p.end(syscall.SIGKILL) }
 
-// Stop asks the process to end (SIGTERM), and waits until it is gone. It does nothing if it does not run.
-func (p *Process) Stop() { p.end(syscall.SIGTERM) }
+// Stop asks the process to end (SIGTERM, or what it takes for that), and waits until it is gone. It does nothing if it does
+// not run.
+func (p *Process) Stop() { p.end(cmp.Or(p.quit, syscall.SIGTERM)) }
 
 func (p *Process) end(signal syscall.Signal) {
 	p.t.Helper()
@@ -217,6 +224,18 @@ func (p *Process) signal(s syscall.Signal) {
 	pid := p.cmd.Process.Pid
 	if p.group {
 		pid = -pid
+	}
+	if !p.family || s != syscall.SIGKILL && s != syscall.SIGSTOP && s != syscall.SIGCONT {
+		_ = syscall.Kill(pid, s)
+		return
+	}
+	// One that is stopped has no more children, and those of one that is dead are nobody's.
+	_ = syscall.Kill(pid, syscall.SIGSTOP)
+	for _, child := range children(pid) {
+		_ = syscall.Kill(child, s)
+		if s == syscall.SIGKILL {
+			awaitGone(child)
+		}
 	}
 	_ = syscall.Kill(pid, s)
 }
