@@ -19,7 +19,8 @@ type Flag interface {
 
 	// Read returns the text of the newest raise, or "" if the flag is down. The answer is from after the call: every
 	// raise and every lowering that has returned nil before it is seen. ErrNeverRaised if there is none, also because
-	// somebody has removed what was there: then nothing is known, and Raise begins anew.
+	// somebody has removed what was there: then nothing is known, and Raise begins anew. The broker may renew a raise by
+	// itself, so the text may be one that nobody has called Raise with.
 	Read(ctx context.Context) (text string, err error)
 
 	// Lower takes the flag down if the newest raise is the one with this text. Otherwise it does nothing. After an error

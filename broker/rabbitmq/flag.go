@@ -21,13 +21,20 @@ import (
 // raise stays, with its lowering if there is one. So an empty queue is one that somebody has emptied, or has just made.
 // Everything else goes back, in order, when the reader closes its channel. It may have acknowledged another reader's
 // look, which that one then publishes again.
+//
+// RabbitMQ keeps the log of a quorum queue from the oldest message on, and each look is in it. So a raise that has been
+// the newest for renewAfter is renewed by who reads it: a new raise takes its place, and so does a new lowering if it was
+// down. Nothing goes by that raise. It may be lowered at once, unless there is another one between the two.
 type flag struct {
 	b    *Broker
 	lane *lane
 
-	raising chan struct{} // holds one: the lane is for one at a time
-	reading chan struct{} // holds one, and guards the session
-	session *session      // to read over, nil or ended while there is none
+	raising    chan struct{} // holds one: the lane is for one at a time
+	reading    chan struct{} // holds one, and guards the rest
+	session    *session      // to read over, nil or ended while there is none
+	newest     string        // the raise that was the newest when it was read last
+	since      time.Time     // when that was read first
+	renewAfter time.Duration
 }
 
 const (
@@ -35,6 +42,8 @@ const (
 	flagBytes = 16 << 20
 	// lookAgain is after how long a reader that has not found its look publishes another.
 	lookAgain = 500 * time.Millisecond
+	// renewAfter is how long a raise is the newest until it is renewed. Who asks each 5 seconds has written a megabyte then.
+	renewAfter = time.Hour
 
 	typeRaise = "raise"
 	typeLower = "lower"
@@ -45,6 +54,7 @@ func newFlag(b *Broker) *flag {
 	state := &queueState{name: b.config.Prefix + ".flag", maxBytes: flagBytes, settle: b.config.Settle, readAtOnce: true}
 	return &flag{
 		b: b, lane: &lane{queue: state.name, state: state}, raising: make(chan struct{}, 1), reading: make(chan struct{}, 1),
+		renewAfter: renewAfter,
 	}
 }
 
@@ -150,31 +160,31 @@ func (f *flag) readFrom(ch *amqp.Channel) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	look := entryOf(typeLook, drainmark.NewProducerID().String())
-	again := time.NewTicker(lookAgain)
-	defer again.Stop()
 	var j journal
-	for {
-		if err := ch.Publish("", f.lane.queue, false, false, look); err != nil {
-			return "", err
-		}
-		found, err := j.readUntil(look.MessageId, deliveries, again.C)
-		if err != nil {
-			return "", err
-		}
-		if found && j.raise == nil {
-			return "", broker.ErrNeverRaised
-		}
-		if found {
-			return j.text(), nil
-		}
+	if err := j.readAll(ch, f.lane.queue, deliveries); err != nil {
+		return "", err
 	}
+	text := j.text()
+	if f.isOld(string(j.raise.Body)) {
+		publish := func(entry amqp.Publishing) error { return ch.Publish("", f.lane.queue, false, false, entry) }
+		err = j.renew(publish, deliveries)
+	}
+	return text, err
+}
+
+// isOld notes the newest raise, and says whether it has been that for renewAfter, by this process's monotonic clock.
+func (f *flag) isOld(newest string) bool {
+	if f.newest != newest {
+		f.newest, f.since = newest, time.Now()
+	}
+	return time.Since(f.since) >= f.renewAfter
 }
 
 // journal is what has been read of it.
 type journal struct {
-	raise *amqp.Delivery // the newest
-	lower *amqp.Delivery // its lowering, nil if there is none
+	raise  *amqp.Delivery // the newest
+	lower  *amqp.Delivery // its lowering, nil if there is none
+	raises int            // how many were read
 }
 
 func (j *journal) text() string {
@@ -184,8 +194,49 @@ func (j *journal) text() string {
 	return string(j.raise.Body)
 }
 
-// readUntil reads on until a look, or until the time comes to publish it again.
-func (j *journal) readUntil(look string, from <-chan amqp.Delivery, again <-chan time.Time) (found bool, err error) {
+// readAll reads all that was confirmed before.
+func (j *journal) readAll(ch *amqp.Channel, queue string, from <-chan amqp.Delivery) error {
+	look := entryOf(typeLook, drainmark.NewProducerID().String())
+	again := time.NewTicker(lookAgain)
+	defer again.Stop()
+	for {
+		if err := ch.Publish("", queue, false, false, look); err != nil {
+			return err
+		}
+		found, err := j.readUntil(look.MessageId, from, again.C)
+		switch {
+		case err != nil:
+			return err
+		case found && j.raise == nil:
+			return broker.ErrNeverRaised
+		case found:
+			return nil
+		}
+	}
+}
+
+// renew puts a new raise in the place of the newest one, and lowers it if that one was down and nobody has raised the
+// flag between the two. Each is published once: a second raise would stand behind the lowering.
+func (j *journal) renew(publish func(amqp.Publishing) error, from <-chan amqp.Delivery) error {
+	down, before := j.lower != nil, j.raises
+	text := drainmark.NewProducerID().String()
+	for _, kind := range []string{typeRaise, typeLower} {
+		if kind == typeLower && (!down || j.raises != before+1) {
+			return nil
+		}
+		entry := entryOf(kind, text)
+		if err := publish(entry); err != nil {
+			return err
+		}
+		if _, err := j.readUntil(entry.MessageId, from, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// readUntil reads on until an entry, or until the time comes to publish it again.
+func (j *journal) readUntil(entry string, from <-chan amqp.Delivery, again <-chan time.Time) (found bool, err error) {
 	for {
 		select {
 		case d, open := <-from: // guard ends it with the context
@@ -195,7 +246,7 @@ func (j *journal) readUntil(look string, from <-chan amqp.Delivery, again <-chan
 			if err := j.read(&d); err != nil {
 				return false, err
 			}
-			if d.MessageId == look {
+			if d.MessageId == entry {
 				return true, nil
 			}
 		case <-again:
@@ -210,7 +261,7 @@ func (j *journal) read(d *amqp.Delivery) error {
 	switch {
 	case d.Type == typeRaise:
 		void = []*amqp.Delivery{j.lower, j.raise}
-		j.raise, j.lower = d, nil
+		j.raise, j.lower, j.raises = d, nil, j.raises+1
 	case d.Type == typeLower && j.raise != nil && j.lower == nil && string(d.Body) == string(j.raise.Body):
 		j.lower = d
 		return nil

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/test/servers"
 )
@@ -17,6 +19,7 @@ var flagCases = []serverCase{
 	{"a flag whose queue was emptied or deleted was never raised, and can be raised again", removedFlag},
 	{"a lowering that is all that is left in the journal lowers nothing", loneLowering},
 	{"a reader whose look another one has taken away looks again", lostLook},
+	{"a raise that has been the newest for long is renewed, so that RabbitMQ can forget the looks behind it", renewedFlag},
 	{"a flag that does not answer is given up in time, and disturbs no partition", stuckFlag},
 }
 
@@ -130,6 +133,46 @@ func lostLook(t *testing.T, server *servers.RabbitMQ) {
 	}
 }
 
+func renewedFlag(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{}.open(t, server)
+	raise(t, b, "a")
+	reads(t, b, "a")
+	b.flag.renewAfter = 0
+	reads(t, b, "a") // and renews it
+	b.flag.renewAfter = renewAfter
+	renewed, err := b.Flag().Read(t.Context())
+	if err != nil || renewed == "a" || renewed == "" {
+		t.Fatalf("it is %q (%v)", renewed, err)
+	}
+	if err := b.Flag().Lower(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	reads(t, b, renewed)
+	if err := b.Flag().Lower(t.Context(), renewed); err != nil {
+		t.Fatal(err)
+	}
+	before := b.oldest(t, server)
+	reads(t, b, "")
+	if after := b.oldest(t, server); after != before {
+		t.Error("it was renewed before its time")
+	}
+	b.flag.renewAfter = 0
+	reads(t, b, "")
+	b.flag.renewAfter = renewAfter
+	if after := b.oldest(t, server); after == before {
+		t.Error("the journal begins where it began before: RabbitMQ keeps all that stood behind that")
+	}
+	reads(t, b, "")
+}
+
+// oldest returns what the journal begins with.
+func (b *Broker) oldest(t *testing.T, server *servers.RabbitMQ) string {
+	t.Helper()
+	r := consume(t, server, b.flag.lane.queue, prefetch)
+	defer r.conn.Close()
+	return r.next(typeRaise).MessageId
+}
+
 func stuckFlag(t *testing.T, server *servers.RabbitMQ) {
 	b := settings{}.open(t, server)
 	raise(t, b, "a")
@@ -152,4 +195,54 @@ func stuckFlag(t *testing.T, server *servers.RabbitMQ) {
 	resume()
 	eventually(t, "reading again", func() error { _, err := b.Flag().Read(t.Context()); return err })
 	reads(t, b, "a")
+}
+
+// acks takes all acknowledgements.
+type acks struct{}
+
+func (acks) Ack(uint64, bool) error        { return nil }
+func (acks) Nack(uint64, bool, bool) error { return nil }
+func (acks) Reject(uint64, bool) error     { return nil }
+
+// TestRenewal has a journal renewed, while somebody else may publish between its entries.
+func TestRenewal(t *testing.T) {
+	entry := func(kind, text string) amqp.Publishing { return amqp.Publishing{Type: kind, Body: []byte(text)} }
+	raised, lowered := entry(typeRaise, "a"), entry(typeLower, "a")
+	for name, c := range map[string]struct {
+		before []amqp.Publishing
+		others []amqp.Publishing // before the new raise
+		raised bool
+	}{
+		"down":                               {before: []amqp.Publishing{raised, lowered}},
+		"up":                                 {before: []amqp.Publishing{raised}, raised: true},
+		"down, and raised in between":        {[]amqp.Publishing{raised, lowered}, []amqp.Publishing{entry(typeRaise, "b")}, true},
+		"down, and a late lowering":          {[]amqp.Publishing{raised, lowered}, []amqp.Publishing{lowered}, false},
+		"up, and lowered in between":         {[]amqp.Publishing{raised}, []amqp.Publishing{lowered}, true},
+		"down, and raised, lowered meantime": {[]amqp.Publishing{raised, lowered}, []amqp.Publishing{entry(typeRaise, "b"), entry(typeLower, "b")}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			queue := make(chan amqp.Delivery, 10)
+			put := func(m amqp.Publishing) error {
+				queue <- amqp.Delivery{Acknowledger: acks{}, Type: m.Type, Body: m.Body, MessageId: m.MessageId}
+				return nil
+			}
+			var j journal
+			for _, m := range c.before {
+				d := amqp.Delivery{Acknowledger: acks{}, Type: m.Type, Body: m.Body}
+				if err := j.read(&d); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := j.renew(func(m amqp.Publishing) error {
+				for _, other := range c.others {
+					_ = put(other)
+				}
+				c.others = nil
+				return put(m)
+			}, queue)
+			if text := j.text(); err != nil || (text != "") != c.raised || string(j.raise.Body) == "a" {
+				t.Errorf("the flag is %q by the raise %q (%v)", text, j.raise.Body, err)
+			}
+		})
+	}
 }
