@@ -126,6 +126,9 @@ func checkRelease(t *testing.T, r release) {
 		if wrong := validation.IsDNS1035Label(o.GetName()); o.GetKind() == "Service" && wrong != nil {
 			t.Errorf("%s: %v", title(o), wrong)
 		}
+		if size := len(o.GetName() + "-0123456789"); o.GetKind() == "StatefulSet" && size > validation.LabelValueMaxLength {
+			t.Errorf("%s: its pods get a label of %d characters", title(o), size)
+		}
 		if wrong := validation.IsDNS1123Label(o.GetName()); wrong != nil {
 			t.Errorf("%s: %v", title(o), wrong)
 		}
@@ -137,6 +140,23 @@ func checkRelease(t *testing.T, r release) {
 			checkRestricted(t, p)
 			checkContainers(t, p)
 		}
+	}
+}
+
+// Releases may be called almost anything, and so may images and Secrets. YAML would take some of that for numbers, dates
+// and truths, and Services and labels allow less.
+func TestOddNames(t *testing.T) {
+	t.Parallel()
+	for _, name := range []string{
+		"1", "1.2", "1e3", "0x1f", "true", "null", "y", "a.b", "2026-11-27", "guestbook-of-the-online-sh",
+		"guestbook-of-the-online-shop-in-production-of-europe",
+	} {
+		values := merged(t, everythingOn, "trial: {rabbitmq: {image: 'rabbitmq:3.10_'}}\ndashboard: {labels: {a: b}}",
+			"serviceAccount: {create: false, name: '"+name+"'}\npriorityClassName: '1'\ningress: {className: '1'}",
+			"image: {tag: '_"+strings.Repeat("a", 61)+"._.b'}")
+		t.Run(name, func(t *testing.T) { t.Parallel(); checkRelease(t, release{name: name, values: values}) })
+		of := "broker: {secretName: '" + name + "', secretKey: '1'}\nstore: {secretName: '" + name + "', replica: {secretName: '1', secretKey: 'y'}}"
+		t.Run("Secret "+name, func(t *testing.T) { t.Parallel(); checkRelease(t, release{values: of}) })
 	}
 }
 
@@ -189,7 +209,12 @@ func checkContainers(t *testing.T, p pod) {
 				t.Errorf("%s: an argument of %s has a URL with a password: %s", p.of, c.Name, arg)
 			}
 		}
+		names := map[string]bool{}
 		for _, e := range c.Env {
+			if names[e.Name] {
+				t.Errorf("%s: %s has the variable %s twice", p.of, c.Name, e.Name)
+			}
+			names[e.Name] = true
 			if e.Value != "" && (e.Name == "DRAINMARK_BROKER" || e.Name == "DRAINMARK_STORE" || e.Name == "DRAINMARK_REPLICA") {
 				t.Errorf("%s: %s is in the values of %s", p.of, e.Name, c.Name)
 			}

@@ -118,6 +118,30 @@ func checkCommand(t *testing.T, what string, known map[string]command, c corev1.
 	}
 }
 
+// A variable of extraEnv takes the place of the one that the chart sets, and one of a role that of one of all roles.
+func TestExtraEnvGoesBefore(t *testing.T) {
+	t.Parallel()
+	values := external + "extraEnv: [{name: GOMEMLIMIT, value: 1MiB}, {name: HOST, value: a}, {name: DRAINMARK_LOG_FORMAT, value: text}]\n" +
+		"backend: {extraEnv: [{name: HOST, value: b}, {name: DRAINMARK_BROKER, valueFrom: {secretKeyRef: {name: own, key: url}}}]}\n" +
+		"init: {extraEnv: [{name: HOST, value: c}]}"
+	for role, host := range map[string]string{"frontend": "a", "backend": "b", "consumer": "a", "init": "c"} {
+		pods := podsOfRole(t, values, role)
+		if len(pods) != 1 {
+			t.Fatalf("there are %d pods of %s", len(pods), role)
+		}
+		checkContainers(t, pods[0])
+		for _, e := range pods[0].spec.Containers[0].Env {
+			want := map[string]string{"GOMEMLIMIT": "1MiB", "HOST": host, "DRAINMARK_LOG_FORMAT": "text"}[e.Name]
+			if want != "" && e.Value != want {
+				t.Errorf("%s: %s is %s, want %s", role, e.Name, e.Value, want)
+			}
+			if e.Name == "DRAINMARK_BROKER" && (e.ValueFrom.SecretKeyRef.Name == "own") != (role == "backend") {
+				t.Errorf("%s: the broker's URL is in %s", role, e.ValueFrom.SecretKeyRef.Name)
+			}
+		}
+	}
+}
+
 // number finds a number of seconds in a file of the program.
 func number(t *testing.T, file, pattern string) time.Duration {
 	t.Helper()

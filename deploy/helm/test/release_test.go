@@ -135,7 +135,7 @@ func TestTwoReleasesDoNotMeet(t *testing.T) {
 	long := strings.Repeat("guestbook-", 5)
 	names := []string{
 		"drainmark", "guestbook", "guestbook-drainmark", "drainmark-drainmark", "drainmark-backend", "x", "x-drainmark-backend",
-		long + "a", long + "b", long + "c",
+		long + "a", long + "b", long + "c", "1.2", "1-2", "r-1-2", "a.b", "a-b",
 	}
 	all := map[string]release{}
 	for _, name := range names {

@@ -4,14 +4,17 @@ Names and labels. Each name has the release in it, and each selector too: two re
 
 {{/*
 The name that all others begin with: the release's and the chart's. A release that is called like the chart has the name
-once. No two releases have the same: all but one of them end with "-drainmark", and a name that is too long keeps a hash.
+once. No two releases have the same: all but one of them end with "-drainmark", and the others with a hash. Those are names
+that are too long, or cannot begin that of a Service, such as "1.2". The longest with a StatefulSet, "-trial-rabbitmq", has
+room for the hash of 10 characters that Kubernetes adds in a label of 63.
 */}}
 {{- define "drainmark.fullname" -}}
 {{- $name := printf "%s-drainmark" .Release.Name -}}
 {{- if eq .Release.Name "drainmark" }}{{ $name = "drainmark" }}{{ end -}}
 {{- $name = .Values.fullnameOverride | default $name -}}
-{{- if gt (len $name) 40 -}}
-{{- $name = printf "%s-%s" (trunc 31 $name | trimSuffix "-") (sha256sum $name | trunc 8) -}}
+{{- if or (gt (len $name) 37) (not (regexMatch "^[a-z][-a-z0-9]*$" $name)) -}}
+{{- $plain := regexReplaceAll "[^-a-z0-9]" $name "-" -}}
+{{- $name = printf "%s-%s" (regexReplaceAll "^[^a-z]" $plain "r-$0" | trunc 28 | trimSuffix "-") (sha256sum $name | trunc 8) -}}
 {{- end -}}
 {{- $name -}}
 {{- end -}}
@@ -32,14 +35,19 @@ once. No two releases have the same: all but one of them end with "-drainmark", 
 {{/* What a selector of a component's pods has. It never changes: (dict "root" $ "component" "backend"). */}}
 {{- define "drainmark.selector" -}}
 app.kubernetes.io/name: {{ .name | default "drainmark" }}
-app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/instance: {{ .root.Release.Name | quote }}
 app.kubernetes.io/component: {{ .component }}
+{{- end -}}
+
+{{/* A text as the value of a label: at most 63 characters, of which the first and the last are letters or digits. */}}
+{{- define "drainmark.label" -}}
+{{ regexReplaceAll "^[^A-Za-z0-9]+|[^A-Za-z0-9]+$" (trunc 63 .) "" }}
 {{- end -}}
 
 {{/* The labels of a pod, with "extra" ones. A new version of the chart alone does not replace pods, so it is not among them. */}}
 {{- define "drainmark.podLabels" -}}
 {{ include "drainmark.selector" . }}
-app.kubernetes.io/version: {{ .version | default .root.Values.image.tag | default .root.Chart.AppVersion | trunc 63 | quote }}
+app.kubernetes.io/version: {{ .version | default .root.Values.image.tag | default .root.Chart.AppVersion | include "drainmark.label" | quote }}
 app.kubernetes.io/managed-by: {{ .root.Release.Service }}
 app.kubernetes.io/part-of: drainmark
 {{- with merge (dict) (.extra | default dict) (.root.Values.commonLabels | default dict) }}
@@ -50,7 +58,7 @@ app.kubernetes.io/part-of: drainmark
 {{/* The labels of any other object: (dict "root" $ "component" "backend"). */}}
 {{- define "drainmark.labels" -}}
 {{ include "drainmark.podLabels" . }}
-helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" | include "drainmark.label" }}
 {{- end -}}
 
 {{- define "drainmark.image" -}}

@@ -30,8 +30,8 @@ What the pods of all roles have in common. Each takes (dict "root" $ "role" "bac
 - name: {{ .name }}
   valueFrom:
     secretKeyRef:
-      name: {{ .from.secretName }}
-      key: {{ .from.secretKey }}
+      name: {{ .from.secretName | quote }}
+      key: {{ .from.secretKey | quote }}
 {{- end -}}
 
 {{/* Where the broker's URL is: that of a trial server, the role's own, or that of all. As YAML. */}}
@@ -42,8 +42,8 @@ What the pods of all roles have in common. Each takes (dict "root" $ "role" "bac
 secretName: {{ include "drainmark.name" (dict "root" .root "component" "trial") }}
 secretKey: broker-url
 {{- else -}}
-secretName: {{ $own.secretName | default $broker.secretName }}
-secretKey: {{ $own.secretKey | default $broker.secretKey }}
+secretName: {{ $own.secretName | default $broker.secretName | quote }}
+secretKey: {{ $own.secretKey | default $broker.secretKey | quote }}
 {{- end -}}
 {{- end -}}
 
@@ -53,8 +53,8 @@ secretKey: {{ $own.secretKey | default $broker.secretKey }}
 secretName: {{ include "drainmark.name" (dict "root" .root "component" "trial") }}
 secretKey: store-url
 {{- else -}}
-secretName: {{ .root.Values.store.secretName }}
-secretKey: {{ .root.Values.store.secretKey }}
+secretName: {{ .root.Values.store.secretName | quote }}
+secretKey: {{ .root.Values.store.secretKey | quote }}
 {{- end -}}
 {{- end -}}
 
@@ -81,6 +81,22 @@ secretKey: {{ .root.Values.store.secretKey }}
 {{- end -}}
 {{- end -}}
 
+{{/*
+Variables as YAML, each once: later ones go before, so extraEnv goes before what the chart sets. Kubernetes would take a
+variable that is there twice, but an upgrade that takes one of the two away takes both.
+*/}}
+{{- define "drainmark.once" -}}
+{{- $names := list -}}
+{{- $last := dict -}}
+{{- range fromYamlArray . -}}
+{{- $names = append (without $names .name) .name -}}
+{{- $_ := set $last .name . -}}
+{{- end -}}
+{{- $all := list -}}
+{{- range $names }}{{ $all = append $all (get $last .) }}{{ end -}}
+{{- toYaml $all -}}
+{{- end -}}
+
 {{- define "drainmark.containerSecurityContext" -}}
 {{- toYaml .Values.containerSecurityContext -}}
 {{- end -}}
@@ -88,7 +104,7 @@ secretKey: {{ .root.Values.store.secretKey }}
 {{/* What pods of any kind of ours begin with. (dict "root" $ "of" VALUES), whose values go before those of all. */}}
 {{- define "drainmark.podBasics" -}}
 {{- $v := .root.Values -}}
-serviceAccountName: {{ include "drainmark.serviceAccountName" .root }}
+serviceAccountName: {{ include "drainmark.serviceAccountName" .root | quote }}
 automountServiceAccountToken: false
 {{- /* The variables of Services would look like settings: drainmark-backend is DRAINMARK_BACKEND_SERVICE_HOST. */}}
 enableServiceLinks: false
@@ -99,7 +115,7 @@ imagePullSecrets:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- with .of.priorityClassName | default $v.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .of.nodeSelector | default $v.nodeSelector }}
 nodeSelector:
@@ -181,7 +197,7 @@ containers:
     {{- with concat ($v.extraEnv | default list) ($own.extraEnv | default list) }}{{ $env = append $env (tpl (toYaml .) $root) }}{{ end }}
     {{- with $env }}
     env:
-      {{- join "\n" . | nindent 6 }}
+      {{- join "\n" . | include "drainmark.once" | nindent 6 }}
     {{- end }}
     {{- with concat ($v.extraEnvFrom | default list) ($own.extraEnvFrom | default list) }}
     envFrom:

@@ -26,6 +26,32 @@
 {{- fail "store.secretName must name a Secret that has the URL of the store's master, such as redis://USER:PASSWORD@HOST (or set trial.redis.enabled, to try it out)" -}}
 {{- end -}}
 {{- end -}}
+{{- range $role := list "frontend" "backend" "up" -}}
+{{- with (index $.Values $role).service -}}
+{{- if and .nodePort (eq .type "ClusterIP") -}}
+{{- fail (printf "%s.service.nodePort: a Service of type ClusterIP has none" $role) -}}
+{{- end -}}
+{{- if and (or .loadBalancerClass .loadBalancerSourceRanges) (ne .type "LoadBalancer") -}}
+{{- fail (printf "%s.service.loadBalancerClass and loadBalancerSourceRanges are for Services of type LoadBalancer" $role) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- range $role := list "frontend" "backend" -}}
+{{- $of := index $.Values $role -}}
+{{- if and (eq $.Values.mode "roles") $of.autoscaling.enabled -}}
+{{- if gt (int $of.autoscaling.minReplicas) (int $of.autoscaling.maxReplicas) -}}
+{{- fail (printf "%s.autoscaling: minReplicas is above maxReplicas" $role) -}}
+{{- end -}}
+{{- if not (get (($of.resources | default dict).requests | default dict) "cpu") -}}
+{{- fail (printf "%s.autoscaling goes by the request for processors: %s.resources.requests.cpu is not set" $role $role) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- with .Values.keda -}}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- fail "keda: minReplicas is above maxReplicas" -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs must name the Gateway that the route is attached to" -}}
 {{- end -}}
