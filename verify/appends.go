@@ -169,7 +169,7 @@ func (w *writer) compose(count int) []client.Message {
 	for i := range messages {
 		m := history.Message{Client: w.client, Number: w.number + uint64(i) + 1}
 		body, contentType := history.Body(w.id, m, w.config.Size, w.random)
-		messages[i] = client.Message{Body: body, ContentType: contentType, Key: history.Identity(w.id, m)}
+		messages[i] = client.Message{Body: body, ContentType: contentType, Key: history.Identity(w.id, m), Headers: history.Headers(m)}
 	}
 	return messages
 }
@@ -232,7 +232,7 @@ func (w *writer) readOwn(ctx context.Context, l *log, m history.Message, after u
 		return
 	}
 	if !slices.ContainsFunc(p.Messages, func(shown client.Message) bool {
-		is, _ := history.Recognise(w.id, shown.Body, shown.ContentType)
+		is, _ := history.Recognise(w.id, shown.Body, shown.ContentType, shown.Headers)
 		return is == m
 	}) {
 		w.suspect("P6: %s shows positions up to %d, and not client %d's message %d, though it is to", l.Name, p.LastPosition, m.Client, m.Number)

@@ -88,8 +88,11 @@ type stored struct {
 	Text        *string `json:"body,omitempty"`
 	Bytes       []byte  `json:"body_base64,omitempty"`
 	ContentType string  `json:"content_type"`
-	AcceptedAt  string  `json:"accepted_at"`
-	PersistedAt string  `json:"persisted_at"`
+
+	Headers map[string]string `json:"headers,omitempty"`
+
+	AcceptedAt  string `json:"accepted_at"`
+	PersistedAt string `json:"persisted_at"`
 	body        string
 	name        string // "client/number", or ""
 }
@@ -271,7 +274,13 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 		var all strings.Builder
 		_, _ = body.WriteTo(&all)
 		key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
-		lines = append(lines, operation{key: key, line: stored{body: all.String(), ContentType: r.Header.Get("Content-Type")}})
+		m := stored{body: all.String(), ContentType: r.Header.Get("Content-Type"), Headers: map[string]string{}}
+		for field, values := range r.Header {
+			if name, ok := strings.CutPrefix(field, "Drainmark-Header-"); ok {
+				m.Headers[strings.ToLower(name)] = values[0]
+			}
+		}
+		lines = append(lines, operation{key: key, line: m})
 	} else {
 		for decoder := json.NewDecoder(body); decoder.More(); {
 			var l struct {
@@ -279,12 +288,13 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 				BodyBase64  []byte `json:"body_base64"`
 				ContentType string `json:"content_type"`
 				Key         string `json:"key"`
+				Headers     map[string]string
 			}
 			if err := decoder.Decode(&l); err != nil {
 				refuse(w, http.StatusBadRequest, "invalid")
 				return
 			}
-			op := operation{key: l.Key, line: stored{body: l.Body, ContentType: l.ContentType}}
+			op := operation{key: l.Key, line: stored{body: l.Body, ContentType: l.ContentType, Headers: l.Headers}}
 			if l.BodyBase64 != nil {
 				op.line.body = string(l.BodyBase64)
 			}

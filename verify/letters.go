@@ -23,7 +23,7 @@ func (r *runner) listLetters(ctx context.Context) error {
 	}
 	var own []string
 	for _, d := range letters {
-		if m, _ := history.Recognise(r.id, d.Body, d.ContentType); m != history.Nobody {
+		if m, _ := history.Recognise(r.id, d.Body, d.ContentType, d.Headers); m != history.Nobody {
 			own = append(own, d.ID)
 			r.out.Write(history.Line{Letter: &history.Letter{Log: r.logOf(d.Log).index, Message: m.String(), Reason: d.Reason}})
 		}

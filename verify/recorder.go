@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"hash/crc32"
+	"maps"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -83,7 +85,7 @@ var digestTable = crc32.MakeTable(crc32.Castagnoli)
 // The message persisted then, at the same position, is the same one at another time.
 func (r *recorder) look(m *client.Message) (seen, wrong string) {
 	s := history.Seen{}
-	s.Message, wrong = history.Recognise(r.id, m.Body, m.ContentType)
+	s.Message, wrong = history.Recognise(r.id, m.Body, m.ContentType, m.Headers)
 	if s.Damaged = wrong != ""; s.Damaged {
 		r.suspect("P1: position %d: %s", m.Position, wrong)
 	}
@@ -91,6 +93,9 @@ func (r *recorder) look(m *client.Message) (seen, wrong string) {
 	for _, part := range []string{m.ID, m.ContentType, m.AcceptedAt.Format(time.RFC3339Nano)} {
 		digest = crc32.Update(digest, digestTable, []byte(part))
 		digest = crc32.Update(digest, digestTable, []byte{0})
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
+		digest = crc32.Update(digest, digestTable, []byte(name+":"+m.Headers[name]+"\n"))
 	}
 	s.Digest = digest
 	return s.String(), wrong

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -238,6 +239,12 @@ func TestABrokenPromiseIsNamed(t *testing.T) {
 		{"the last byte is cut off", "P1", faults{change: "1/33", changeBy: func(m *stored) { m.body = m.body[:len(m.body)-1] }}, nil},
 		{"a byte is added", "P1", faults{change: "1/33", changeBy: func(m *stored) { m.body += "\n" }}, nil},
 		{"the content type is another", "P1", faults{change: "1/33", changeBy: func(m *stored) { m.ContentType = "text/plain" }}, nil},
+		{"the headers are lost", "P1", faults{change: "1/32", changeBy: func(m *stored) { m.Headers = nil }}, nil},
+		{"a header has another value", "P1", faults{change: "1/31", changeBy: func(m *stored) { m.Headers["verify-message"] += " " }}, nil},
+		{"an empty header is lost", "P1", faults{change: "1/32", changeBy: func(m *stored) { delete(m.Headers, "verify-empty") }}, nil},
+		{"a message has a header that it was sent without", "P1", faults{change: "1/33", changeBy: func(m *stored) { m.Headers = map[string]string{"a": ""} }}, nil},
+		{"a trace context of its own is another's", "P1", faults{change: "1/35", changeBy: func(m *stored) { m.Headers["tracestate"] = "a=b" }}, nil},
+		{"small pages show other headers", "P4", faults{pageFault: traceOnSmallPages}, nil},
 	}
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -256,6 +263,19 @@ func TestABrokenPromiseIsNamed(t *testing.T) {
 				t.Errorf("the verdict is %s, broken are %q, want %q\n%s", r.Verdict, got, c.want, text(&r))
 			}
 		})
+	}
+}
+
+// traceOnSmallPages shows a trace context that the message was not sent with, which somebody on the way may have added, but
+// which cannot come and go.
+func traceOnSmallPages(p *pageFor) {
+	for i := range p.messages {
+		if m := &p.messages[i]; p.limit == secondPages && m.Headers["traceparent"] == "" {
+			headers := map[string]string{"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+			maps.Copy(headers, m.Headers)
+			m.Headers = headers
+			return
+		}
 	}
 }
 

@@ -32,6 +32,7 @@ var plantedRecord = []struct{ name, broker string }{
 	{"tail-skips", "nats"},
 	{"positions-reused", "nats"},
 	{"short-page", "nats"},
+	{"headers-of-the-first", "nats"},
 }
 
 // TestPlantedRecord takes the record of docs/reliability.md: a campaign for each fault, in which verify has to find it.

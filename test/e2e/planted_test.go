@@ -35,6 +35,7 @@ var plantedFaults = []planted{
 	{"positions-reused", "nats", nil, []string{"P4"}, 2},
 	{"trust-stale-replica", "nats", nil, []string{"P6"}, 3},
 	{"short-page", "nats", nil, []string{"P4"}, 2},
+	{"headers-of-the-first", "nats", nil, []string{"P1"}, 2},
 	{"tail-skips", "nats", nil, []string{"P4"}, 3},
 	{"clear-bypasses-queue", "nats", []fault.Fault{noConsumers}, []string{"clear", "P5"}, 8},
 	{"forget-idempotency-keys", "nats", []fault.Fault{killAConsumer}, []string{"P2"}, 6},

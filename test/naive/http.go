@@ -24,11 +24,14 @@ const (
 
 // message is an entry of a log's list, and what travels in the queue.
 type message struct {
-	Position    int       `json:"position"` // the index in the list: it begins again at 1 after a clear
-	ID          string    `json:"id"`
-	Body        *string   `json:"body,omitempty"`
-	BodyBase64  []byte    `json:"body_base64,omitempty"` // in place of Body, if that is not text
-	ContentType string    `json:"content_type"`
+	Position    int     `json:"position"` // the index in the list: it begins again at 1 after a clear
+	ID          string  `json:"id"`
+	Body        *string `json:"body,omitempty"`
+	BodyBase64  []byte  `json:"body_base64,omitempty"` // in place of Body, if that is not text
+	ContentType string  `json:"content_type"`
+
+	Headers map[string]string `json:"headers,omitempty"`
+
 	AcceptedAt  time.Time `json:"accepted_at"`
 	PersistedAt time.Time `json:"persisted_at"`
 }
@@ -51,7 +54,7 @@ func (s *Server) routes() http.Handler {
 // append publishes messages, one after the other. Idempotency keys are for another day: a request that is sent again
 // appends again.
 func (s *Server) append(w http.ResponseWriter, r *http.Request) {
-	messages, err := received(http.MaxBytesReader(w, r.Body, maxBody), r.Header.Get("Content-Type"))
+	messages, err := received(http.MaxBytesReader(w, r.Body, maxBody), r.Header)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, "invalid", fmt.Errorf("reading a request, of %d bytes at most: %w", maxBody, err))
 		return
@@ -74,7 +77,8 @@ func (s *Server) append(w http.ResponseWriter, r *http.Request) {
 }
 
 // received reads the messages of a request: one, or one a line.
-func received(body io.Reader, contentType string) (messages []message, err error) {
+func received(body io.Reader, header http.Header) (messages []message, err error) {
+	contentType := header.Get("Content-Type")
 	if contentType != "application/x-ndjson" {
 		all, err := io.ReadAll(body)
 		m := message{ID: rand.Text(), ContentType: contentType, AcceptedAt: time.Now().UTC()}
@@ -82,6 +86,13 @@ func received(body io.Reader, contentType string) (messages []message, err error
 			m.Body = &text
 		} else {
 			m.BodyBase64 = all
+		}
+		for field, values := range header {
+			if name, ok := strings.CutPrefix(field, "Drainmark-Header-"); ok && m.Headers == nil {
+				m.Headers = map[string]string{strings.ToLower(name): values[0]}
+			} else if ok {
+				m.Headers[strings.ToLower(name)] = values[0]
+			}
 		}
 		return []message{m}, err
 	}

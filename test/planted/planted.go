@@ -89,6 +89,11 @@ var faults = []Fault{
 		reader: reusePositions,
 	},
 	{
+		Name:   "headers-of-the-first",
+		Breaks: "P1: all messages that one commit appends to a log have the headers of the first of them",
+		store:  headersOfTheFirst,
+	},
+	{
 		Name:   "short-page",
 		Breaks: "P4: a page that reaches its limit lacks its last message, so that it looks like the end of the log",
 		reader: shortPage,

@@ -13,6 +13,7 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/test/testbed"
 )
 
 const log = "guestbook"
@@ -36,6 +37,7 @@ var scenarios = map[string]struct {
 	"tail-skips":                  {forgets, tailBehindPage},
 	"positions-reused":            {forgets, clearedLog},
 	"short-page":                  {forgets, fullPage},
+	"headers-of-the-first":        {forgets, differentHeaders},
 }
 
 func TestEachFaultDoesItsHarm(t *testing.T) {
@@ -359,6 +361,25 @@ func fullPage(w *world) string {
 	r := b.append(log, "a", "b", "c")
 	if got := bodies(b.page(log, 2, &r)); got != "a b" {
 		return fmt.Sprintf("a page of two shows %s", got)
+	}
+	return ""
+}
+
+// differentHeaders appends messages of which only one has headers.
+func differentHeaders(w *world) string {
+	b := w.backend()
+	w.consumer("consumer")
+	records := testbed.Appends(log, "a", "b")
+	var err error
+	if records[1].Headers, err = drainmark.NewHeaders(drainmark.Header{Name: "tenant", Value: "7"}); err != nil {
+		w.Fatal(err)
+	}
+	r, err := b.Append(w.Context(), log, records)
+	if err != nil {
+		w.Fatal(err)
+	}
+	if page := b.page(log, 10, &r); page.Messages[0].Headers != records[0].Headers || page.Messages[1].Headers != records[1].Headers {
+		return fmt.Sprintf("the messages have the headers %q and %q", page.Messages[0].Headers, page.Messages[1].Headers)
 	}
 	return ""
 }

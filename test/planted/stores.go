@@ -195,3 +195,21 @@ func (s forgetful) Write(ctx context.Context, w store.Write) error {
 	}
 	return s.Store.Write(ctx, w)
 }
+
+// headersOfTheFirst breaks P1: what a commit appends to a log has the headers of its first message, as if they were bound
+// once to a statement that is run for each row.
+func headersOfTheFirst(s store.Store) store.Store { return bindingOnce{s} }
+
+type bindingOnce struct{ store.Store }
+
+func (s bindingOnce) Write(ctx context.Context, w store.Write) error {
+	w.Logs = slices.Clone(w.Logs)
+	for i := range w.Logs {
+		messages := slices.Clone(w.Logs[i].Messages) // the caller's stay as they are
+		for j := range messages {
+			messages[j].Headers = messages[0].Headers
+		}
+		w.Logs[i].Messages = messages
+	}
+	return s.Store.Write(ctx, w)
+}

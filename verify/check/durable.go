@@ -80,7 +80,7 @@ func checkIntact(p *Promise, l *logView) {
 	for i := range l.Places {
 		if s := &l.Places[i]; s.Known && s.Damaged {
 			p.broken(func() Violation {
-				return l.of(s.Message, l.Base+1+uint64(i), s.At, "the body and content type that were sent", cmp.Or(s.Fault, "something else"))
+				return l.of(s.Message, l.Base+1+uint64(i), s.At, "the body, content type and headers that were sent", cmp.Or(s.Fault, "something else"))
 			})
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"hash/crc64"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"strings"
@@ -46,7 +47,7 @@ func ParseMessage(text string) (Message, error) {
 // Seen is a message as it was read.
 type Seen struct {
 	Message Message // Nobody for one that is not the run's, or cannot be told
-	Digest  uint32  // of everything about it that never changes: id, body, type, and when it was accepted
+	Digest  uint32  // of everything about it that never changes: id, body, type, headers, and when it was accepted
 	Damaged bool    // it is the run's, and not as it was sent
 }
 
@@ -126,6 +127,36 @@ func ContentType(m Message) string {
 	return TextType
 }
 
+// The header that names a message, and a value that encodings have to escape. HTTP cannot carry it, and a line of many can.
+const (
+	headerName  = "verify-message"
+	awkwardText = "grüße  漢字 😀 e\u0301 \u2028 <&> \"\\' %0a\\n"
+)
+
+// Headers returns the headers that a message is sent with: those of one message in three are nil, so that neighbours differ.
+func Headers(m Message) map[string]string {
+	switch m.Number % 6 {
+	case 1, 4:
+		return map[string]string{headerName: m.String()}
+	case 2:
+		return map[string]string{headerName: m.String(), "verify-text": awkwardText, "verify-empty": ""}
+	case 5: // a trace context of its own, whatever that of the request is
+		return map[string]string{"traceparent": fmt.Sprintf("00-%032x-%016x-01", m.Client+1, m.Number), "tracestate": "verify=" + m.String()}
+	}
+	return nil
+}
+
+// sameHeaders says whether a message has the headers that it was sent with. Somebody on the way may have added the trace
+// context of the request.
+func sameHeaders(got, sent map[string]string) bool {
+	if _, traced := sent["traceparent"]; !traced {
+		got = maps.Clone(got)
+		delete(got, "traceparent")
+		delete(got, "tracestate")
+	}
+	return maps.Equal(got, sent)
+}
+
 // Identity says which message of which run this is. It is also the message's idempotency key.
 func Identity(run string, m Message) string {
 	return run + "/" + strconv.Itoa(m.Client) + "/" + strconv.FormatUint(m.Number, 10)
@@ -137,7 +168,7 @@ func checksum(identity string, payload []byte) uint64 {
 
 // Recognise says which of the run's messages a body is, and what is wrong with it, or "". A body of somebody else is
 // Nobody's, without anything wrong.
-func Recognise(run string, body []byte, contentType string) (m Message, fault string) {
+func Recognise(run string, body []byte, contentType string, headers map[string]string) (m Message, fault string) {
 	head, rest, _ := bytes.Cut(body, []byte("\n"))
 	payload, tail := rest, []byte(nil)
 	if i := bytes.LastIndexByte(rest, '\n'); i >= 0 {
@@ -166,6 +197,9 @@ func Recognise(run string, body []byte, contentType string) (m Message, fault st
 	}
 	if want := ContentType(first); contentType != want {
 		return first, fmt.Sprintf("content type %.80q instead of %q", contentType, want)
+	}
+	if want := Headers(first); !sameHeaders(headers, want) {
+		return first, fmt.Sprintf("headers %.80q instead of %q", headers, want)
 	}
 	return first, ""
 }

@@ -15,10 +15,10 @@ func TestABodyIsRecognisedAsItsMessage(t *testing.T) {
 	for number := uint64(1); number <= 200; number++ {
 		m := Message{Client: int(number % 7), Number: number}
 		body, contentType := Body(testRun, m, int(number), random)
-		if got, fault := Recognise(testRun, body, contentType); got != m || fault != "" {
+		if got, fault := Recognise(testRun, body, contentType, Headers(m)); got != m || fault != "" {
 			t.Errorf("the body of %v is recognised as %v, with the fault %q", m, got, fault)
 		}
-		if got, _ := Recognise("fedcba9876543210", body, contentType); got != Nobody {
+		if got, _ := Recognise("fedcba9876543210", body, contentType, nil); got != Nobody {
 			t.Errorf("the body of %v is taken for %v of another run", m, got)
 		}
 	}
@@ -47,9 +47,44 @@ func TestRecogniseSaysWhatIsWrongWithABody(t *testing.T) {
 		"nothing":                       {nil, contentType, Nobody, ""},
 		"a name that is not as written": {[]byte("drainmark-verify " + testRun + "/03/17 x\n\n" + testRun + "/03/17"), contentType, Nobody, "which run"},
 	} {
-		got, fault := Recognise(testRun, c.body, c.kind)
+		got, fault := Recognise(testRun, c.body, c.kind, Headers(m))
 		if got != c.want || (fault == "") != (c.fault == "") || !strings.Contains(fault, c.fault) {
 			t.Errorf("%s is recognised as %v, with the fault %q; want %v, and a fault with %q", name, got, fault, c.want, c.fault)
+		}
+	}
+}
+
+func TestRecogniseSaysWhatIsWrongWithHeaders(t *testing.T) {
+	t.Parallel()
+	with := func(number uint64, change func(map[string]string)) string {
+		m := Message{Client: 3, Number: number}
+		body, contentType := Body(testRun, m, 50, rand.New(rand.NewPCG(1, 2)))
+		headers := Headers(m)
+		if headers == nil {
+			headers = map[string]string{}
+		}
+		change(headers)
+		got, fault := Recognise(testRun, body, contentType, headers)
+		if got != m {
+			t.Errorf("message %d is recognised as %v", number, got)
+		}
+		return fault
+	}
+	trace := func(h map[string]string) { h["traceparent"], h["tracestate"] = "somebody's", "else" }
+	for name, change := range map[string]func(map[string]string){
+		"all are lost":          func(h map[string]string) { clear(h) },
+		"one is another's":      func(h map[string]string) { h[headerName] = "4.1" },
+		"one is more":           func(h map[string]string) { h["a"] = "" },
+		"one more than a trace": func(h map[string]string) { trace(h); h["a"] = "" },
+	} {
+		if fault := with(1, change); !strings.HasPrefix(fault, "headers map[") {
+			t.Errorf("%s: the fault is %q", name, fault)
+		}
+	}
+	for number := uint64(1); number <= 12; number++ {
+		fault := with(number, trace)
+		if own := number%6 == 5; (fault != "") != own {
+			t.Errorf("message %d with the trace context of its request: the fault is %q", number, fault)
 		}
 	}
 }
