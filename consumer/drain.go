@@ -156,15 +156,18 @@ func (d *drain) note(why error, ofBroker bool) {
 	d.plight.note(why, ofBroker)
 }
 
-// stuck returns why nothing was drained for so long although it should, or nil. A subscription that lasts as long has
-// nothing to deliver, and is well.
+// stuck returns why nothing was drained for so long although it should, or nil. A subscription that has been made may have
+// nothing to deliver, so the broker is not to blame while there is one. If it lasts as long, it is well.
 func (d *drain) stuck(long time.Duration) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.receiver != nil && d.plight.ofBroker && time.Since(d.openedAt) >= long {
+	if d.receiver == nil || !d.plight.ofBroker {
+		return d.plight.lasts(long)
+	}
+	if time.Since(d.openedAt) >= long {
 		d.plight.note(nil, false)
 	}
-	return d.plight.lasts(long)
+	return nil
 }
 
 // failing returns why nothing is drained, however short that has been so, or nil.

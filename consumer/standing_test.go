@@ -459,6 +459,42 @@ func (r *refusing) Heartbeat(ctx context.Context, owner string, ttl time.Duratio
 	return r.Store.Heartbeat(ctx, owner, ttl)
 }
 
+// A subscription that has taken a while to make, as to a queue that rests, has nothing to deliver while nothing is written.
+func TestAQuietSubscriptionIsKept(t *testing.T) {
+	for size := range 2 {
+		for _, slow := range []time.Duration{time.Second, 2 * time.Second, 4 * time.Second} {
+			t.Run(fmt.Sprintf("of %d consumers, made in %v", size+1, slow), func(t *testing.T) {
+				prepare := func(g []*gate) {
+					for i := range g {
+						g[i].slow = slow
+					}
+				}
+				crowded(t, size+1, prepare, func(c *crowd) { c.keepsQuiet() })
+			})
+		}
+	}
+}
+
+// keepsQuiet looks for a minute in which nothing is published, with all subscriptions ended in its middle.
+func (c *crowd) keepsQuiet() {
+	for second := range 60 {
+		if second == 30 {
+			for i := range c.members {
+				c.disconnect(i)
+			}
+		}
+		c.wait(time.Second)
+		for i, m := range c.members {
+			if err := m.Ready(); err != nil {
+				c.t.Fatalf("after %d s consumer %d is not ready: %v", second, i, err)
+			}
+		}
+	}
+	if said := c.logged.take(); strings.Contains(said, "giving") {
+		c.t.Errorf("partitions were given up: %s", said)
+	}
+}
+
 // A queue that elects a leader takes longer than a lease to answer. A subscriber that waits is left alone, because
 // beginning anew means waiting anew.
 func TestAnAttemptThatTakesLongIsLeftAlone(t *testing.T) {
