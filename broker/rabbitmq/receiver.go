@@ -197,9 +197,17 @@ func (r *receiver) pump(deliveries <-chan amqp.Delivery) {
 			err = reason
 		}
 	default:
-		r.b.states[r.partition].remade()
+		if !r.ended() { // closing it ends the deliveries too, and leaves the queue
+			r.b.states[r.partition].remade()
+		}
 	}
 	r.end(err)
+}
+
+func (r *receiver) ended() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err != nil
 }
 
 // end makes the receiver of no use. Waiting batches are dropped, because they come again.

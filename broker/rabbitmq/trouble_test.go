@@ -21,6 +21,7 @@ var troubleCases = []serverCase{
 	{"a receiver that is given nothing though something is ready ends", noticesThatNothingComes},
 	{"a batch that comes for the fifth time is a warning, once", warnsOfManyDeliveries},
 	{"a receiver of an empty queue, and one that holds something, stay", idleReceiversStay},
+	{"a queue does not rest again because its receiver was closed", closedReceiver},
 	{"a refusal is called full only if the queue says that it holds something", refusalsAreTold},
 	{"a queue of another type that was put in a queue's place is noticed", replacedQueue},
 	{"a queue that cannot be declared stops no other partition", oneBadQueue},
@@ -173,6 +174,24 @@ func idleReceiversStay(t *testing.T, server *servers.RabbitMQ) {
 		t.Fatal(err)
 	}
 	expect(t, r, prefetch+1, prefetch+10)
+}
+
+// closedReceiver opens and closes many times: whether the end of the deliveries or that of the channel is seen first is
+// chance.
+func closedReceiver(t *testing.T, server *servers.RabbitMQ) {
+	b := settings{}.open(t, server)
+	for i := range 100 {
+		if err := subscribe(t, b).Close(); err != nil {
+			t.Fatal(err)
+		}
+		q := b.states[0]
+		q.mu.Lock()
+		settled := q.settled
+		q.mu.Unlock()
+		if !settled {
+			t.Fatalf("the queue is taken for one that somebody has deleted after it was opened %d times", i+1)
+		}
+	}
 }
 
 // A node that is gone cannot be had with one node: so RabbitMQ's own refusal is of a full queue, and what tells it from
