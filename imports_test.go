@@ -30,7 +30,7 @@ func TestImportRule(t *testing.T) {
 		{"internal/", ""},
 		{"backend/", "/ /backend /broker /store /internal"},
 		{"consumer/", "/ /broker /effect /store /internal"},
-		{"effect/", "/ /store"},
+		{"effect/", "/ /store /internal"},
 		{"frontend/", "/internal"},
 		{"client/", ""},
 		{"verify/history/", ""},

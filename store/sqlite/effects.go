@@ -74,6 +74,9 @@ func (c *conn) prepareToLend() error {
 		}
 		return 0
 	})
+	if err := c.script(context.Background(), recordsTable); err != nil {
+		return err
+	}
 	return c.raw.(engine.AuthorizerRegisterer).RegisterAuthorizer(c.lending.authorize)
 }
 
@@ -116,7 +119,7 @@ func (c *conn) lend(ctx context.Context, use func(context.Context, Tx) error) (e
 	}
 	c.lending.ended.Store(false)
 	c.lending.lent.Store(true)
-	tx := &lentTx{lending: c.lending, conn: borrowed, ctx: ctx}
+	tx := &lentTx{own: c, lending: c.lending, conn: borrowed, ctx: ctx}
 	err = use(ctx, tx)
 	tx.over.Store(true)
 	cancel()
@@ -139,6 +142,7 @@ func intact(tx Tx) error {
 
 // lentTx is a Tx. It ends what others' code leaves open.
 type lentTx struct {
+	own     *conn
 	lending *lending
 	conn    *sql.Conn
 	ctx     context.Context // of the whole call: what is begun ends with it
@@ -266,18 +270,37 @@ func (s *Store) checkEffects(ctx context.Context, c *conn) error {
 		return fmt.Errorf("guarding the tables against effects: %w", err)
 	}
 	undo := errors.New("nothing is to be kept")
-	err := c.transaction(ctx, func() error {
-		err := c.lend(ctx, s.effects.Check)
-		if err == nil {
-			err = undo
-		}
-		return err
-	})
+	err := c.runSetup(ctx, s.setup)
+	if err == nil {
+		err = c.transaction(ctx, func() error {
+			if err := c.lend(ctx, s.effects.Check); err != nil {
+				return err
+			}
+			return undo
+		})
+	}
 	switch {
 	case err == undo:
 		return nil
-	case judge(err) == effect.Deployment:
-		return store.Misconfigured("%w", err)
+	case judge(err) == effect.Database:
+		return err
 	}
-	return err
+	return store.Misconfigured("%s", err) // without SQLite's code, which would be taken for that of a statement of ours
+}
+
+// runSetup runs SQL of the user's own that makes what effects need.
+func (c *conn) runSetup(ctx context.Context, setup string) error {
+	if setup == "" {
+		return nil
+	}
+	err := c.transaction(ctx, func() error {
+		return c.lend(ctx, func(ctx context.Context, tx Tx) error {
+			_, err := tx.ExecContext(ctx, setup)
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("the setup of the effects: %w", err)
+	}
+	return nil
 }

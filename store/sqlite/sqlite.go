@@ -29,6 +29,8 @@ type Options struct {
 	Readers int
 	// Now is this process' wall clock, on which leases run: time.Now unless it is set.
 	Now func() time.Time
+	// Setup is SQL that is run by a Store when it is opened, before the effects are checked: see effect.File.
+	Setup string
 	// Effects are applied by a Store to what is committed. ObserveEffects is told of each call, nil for nobody.
 	Effects        effect.List
 	ObserveEffects func(effect.Call)
@@ -62,6 +64,7 @@ type Store struct {
 	lock    *lockWatch
 	reader  *Reader // for what commits are planned from
 	effects *effect.Set[Tx]
+	setup   string
 
 	identity identity
 
@@ -78,7 +81,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job), lock: newLockWatch(path, o.Logger)}
+	s := &Store{path: path, setup: o.Setup, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job), lock: newLockWatch(path, o.Logger)}
 	if s.effects, err = o.openEffects(); err != nil {
 		return nil, err
 	}
