@@ -81,6 +81,7 @@ func publishAttempt(url string) time.Duration {
 // storeSettings are for the stores that know such things.
 type storeSettings struct {
 	waitReplicas int
+	effects      effects
 	logger       *slog.Logger
 }
 
@@ -95,7 +96,9 @@ var stores = map[string]func(ctx context.Context, url string, s storeSettings) (
 }
 
 func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, error) {
-	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{Now: wallClock(), Logger: s.logger})
+	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{
+		Now: wallClock(), Logger: s.logger, Setup: s.effects.setup, Effects: s.effects.list, ObserveEffects: s.effects.observe,
+	})
 }
 
 // checkSQLite refuses what looks like a URL of SQLite's or of another program's: it would be taken for a path, and a file

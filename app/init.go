@@ -65,7 +65,7 @@ func (c *initCommand) make(r *role) (d drainmark.Deployment, err error) {
 	if err := c.mayMake(r, c.Store, registry); err != nil {
 		return d, err
 	}
-	master, err := awaitStore(r, c.Store, 0)
+	master, err := awaitStore(r, c.Store, storeSettings{logger: r.logger})
 	if err != nil {
 		return d, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/verify"
 	"github.com/drainmark/drainmark/verify/fault"
 )
@@ -29,8 +30,8 @@ const (
 )
 
 // Main runs the program with the arguments and the environment of the process, and ends the process with the command's exit
-// code. It is all that a main function does.
-func Main() {
+// code. It is all that a main function does. The program's consumers apply the effects, besides those of --effects.
+func Main(effects ...effect.Effect) {
 	endings := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) { // nohup has it ignored: then a terminal that goes away ends nothing
 		endings = append(endings, syscall.SIGHUP)
@@ -42,7 +43,7 @@ func Main() {
 	}()
 	forgetEmpty()
 	alone = true
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr, effects...))
 }
 
 // invocation is what every command gets.
@@ -51,6 +52,7 @@ type invocation struct {
 	stdout, stderr io.Writer
 	unknown        []string          // environment variables that look like settings, and are none
 	model          *kong.Application // the command line
+	effects        effect.List       // that the program was built with
 }
 
 // exitError carries the exit code of a command that has said everything already.
@@ -59,7 +61,7 @@ type exitError int
 func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // run parses the arguments, runs the command and returns the exit code.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer, effects ...effect.Effect) int {
 	var c cli
 	ended := -1
 	parser, err := newParser(&c, stdout, stderr, func(code int) { ended = code })
@@ -78,7 +80,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintf(stderr, "drainmark: %s\n", withoutURLs(err.Error()))
 		return exitUsage
 	}
-	err = command.Run(&invocation{ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ()), model: parser.Model})
+	err = command.Run(&invocation{
+		ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ()), model: parser.Model, effects: effects,
+	})
 	var exit exitError
 	switch {
 	case err == nil:

@@ -19,6 +19,7 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/jetstream"
 	"github.com/drainmark/drainmark/consumer"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/frontend"
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/internal/filelock"
@@ -37,6 +38,7 @@ type upCommand struct {
 	listening `embed:""`
 	admin     `embed:""`
 	draining  `embed:""`
+	applying  `embed:""`
 	pausing   `embed:""`
 	storage   `embed:""`
 	retention `embed:""`
@@ -66,6 +68,7 @@ type consumerCommand struct {
 	Owner     string `help:"Name of this consumer in claims. No two may have the same. Clients see it. Made up at random if not set." placeholder:"NAME"`
 	admin     `embed:""`
 	draining  `embed:""`
+	applying  `embed:""`
 	storage   `embed:""`
 	retention `embed:""`
 	logging   `embed:""`
@@ -80,6 +83,7 @@ type role struct {
 	hosts    []string // names under which the role is known, besides those of loopback
 	health   *health
 	registry *prometheus.Registry
+	effects  effect.List // that the program was built with
 }
 
 // newRole begins a role: logging, and the admin address.
@@ -105,7 +109,7 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	}
 	context.AfterFunc(a.ctx, func() { logger.Info("stopping; a second signal ends the process at once") })
 	group, ctx := errgroup.WithContext(a.ctx)
-	r := &role{Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: newRegistry()}
+	r := &role{Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: newRegistry(), effects: a.effects}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the role's end, to say that it is stopping
 	r.endAdmin = end
 	r.warnOpen("admin-listen", listener.Addr(), "anybody who reaches this address can read the metrics, and the profiles if they are on")
@@ -199,7 +203,11 @@ func (c *upCommand) start(r *role) error {
 	if err := c.mayMake(r, path, registry); err != nil {
 		return err
 	}
-	master, err := awaitStore(r, path, 0)
+	applied, err := c.load(r.effects, path, r.registry)
+	if err != nil {
+		return err
+	}
+	master, err := awaitStore(r, path, storeSettings{effects: applied, logger: r.logger})
 	if err != nil {
 		return err
 	}
@@ -221,7 +229,7 @@ func (c *upCommand) start(r *role) error {
 	defer queue.Close()
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
 	drain := func(b *backend.Backend) func(context.Context) {
-		return newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), b.Accounts, r).Run
+		return newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), b.Accounts, applied.list, r).Run
 	}
 	return runBackend(r, queue, reader, found{Deployment: deployment}, c.Delay, c.listening, c.retention, c.company(r, drain, counted))
 }
@@ -342,7 +350,11 @@ func (c *consumerCommand) start(r *role) error {
 	if err := c.mayMake(r, c.Store, registry); err != nil {
 		return err
 	}
-	master, err := awaitStore(r, c.Store, c.Wait)
+	applied, err := c.load(r.effects, c.Store, r.registry)
+	if err != nil {
+		return err
+	}
+	master, err := awaitStore(r, c.Store, storeSettings{waitReplicas: c.Wait, effects: applied, logger: r.logger})
 	if err != nil {
 		return err
 	}
@@ -356,7 +368,7 @@ func (c *consumerCommand) start(r *role) error {
 		return err
 	}
 	defer queue.Close()
-	drain := newConsumer(queue, master, c.Owner, deployment, c.draining.limits(c.retention), nil, r)
+	drain := newConsumer(queue, master, c.Owner, deployment, c.draining.limits(c.retention), nil, applied.list, r)
 	r.health.set(func(ctx context.Context) error {
 		if err := queue.Ping(ctx); err != nil && !errors.Is(err, broker.ErrFull) { // it makes room in a full one
 			return err
@@ -370,9 +382,9 @@ func (c *consumerCommand) start(r *role) error {
 }
 
 // awaitStore opens the store's master and waits until it answers.
-func awaitStore(r *role, url string, wait int) (store.Store, error) {
+func awaitStore(r *role, url string, settings storeSettings) (store.Store, error) {
 	return await(r, "store", func(ctx context.Context) (store.Store, error) {
-		return openStore(ctx, url, storeSettings{wait, r.logger})
+		return openStore(ctx, url, settings)
 	})
 }
 
@@ -422,11 +434,11 @@ func checkDelay(d time.Duration) error {
 
 func newConsumer(
 	queue broker.Broker, master store.Store, owner string, d drainmark.Deployment, l consumer.Limits,
-	accounts func(drainmark.Progress) bool, r *role,
+	accounts func(drainmark.Progress) bool, effects effect.List, r *role,
 ) *consumer.Consumer {
 	return consumer.New(consumer.Config{
 		Broker: queue, Store: master, Owner: owner, Partitions: d.Partitions, Limits: l,
-		Logger: r.logger.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts,
+		Logger: r.logger.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts, Effects: effects,
 	})
 }
 
