@@ -112,8 +112,10 @@ func checkSQLite(name, url string) error {
 	return nil
 }
 
-func openPostgres(ctx context.Context, url string, _ storeSettings) (store.Store, error) {
-	return postgres.Open(ctx, url, postgres.Options{})
+func openPostgres(ctx context.Context, url string, s storeSettings) (store.Store, error) {
+	return postgres.Open(ctx, url, postgres.Options{
+		Logger: s.logger, Setup: s.effects.setup, Effects: s.effects.list, ObserveEffects: s.effects.observe,
+	})
 }
 
 func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, error) {

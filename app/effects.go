@@ -6,6 +6,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/effect"
+	"github.com/drainmark/drainmark/store/postgres"
 	"github.com/drainmark/drainmark/store/sqlite"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -24,7 +25,9 @@ type effects struct {
 
 // statements has what makes an effect of a statement, for the stores that have effects.
 var statements = map[string]func(effect.Statement) effect.Effect{
-	"sqlite": sqlite.Statement,
+	"sqlite":     sqlite.Statement,
+	"postgres":   postgres.Statement,
+	"postgresql": postgres.Statement,
 }
 
 // load returns the effects for a store: those of the file, and the program's own.

@@ -34,8 +34,8 @@ type Set[Tx any] struct {
 
 // Use is how a store uses its effects. The zero value is good.
 type Use[Tx any] struct {
-	// Judge says what an error of the database means: by default that it is about the records.
-	Judge func(error) Verdict
+	// Judge says what an error of a handler means: by default that it is about the records.
+	Judge func(Tx, error) Verdict
 	// Intact says, after a handler that has found nothing wrong, what is: it may have passed over an error that has ended
 	// the transaction. nil if that cannot be.
 	Intact func(Tx) error
@@ -67,7 +67,7 @@ func NewSet[Tx any](kind string, effects List, u Use[Tx]) (*Set[Tx], error) {
 		}
 	}
 	if u.Judge == nil {
-		u.Judge = func(error) Verdict { return Content }
+		u.Judge = func(Tx, error) Verdict { return Content }
 	}
 	if u.Intact == nil {
 		u.Intact = func(Tx) error { return nil }
@@ -173,7 +173,7 @@ func (s *Set[Tx]) Apply(ctx context.Context, tx Tx, w *store.Write) error {
 			continue
 		}
 		began := time.Now()
-		err := s.judged(ctx, e, l, s.call(ctx, e, tx, recordsOf(l)))
+		err := s.judged(ctx, e, l, tx, s.call(ctx, e, tx, recordsOf(l)))
 		s.Observe(Call{Effect: e.Name, Records: len(l.Messages), Took: time.Since(began), Outcome: outcome(err)})
 		if err != nil {
 			return err
@@ -217,7 +217,7 @@ func (s *Set[Tx]) call(ctx context.Context, e *Effect, tx Tx, records []Record) 
 var errTimeout = errors.New("the time of the call is over")
 
 // judged says what an error of the handler is to the consumer.
-func (s *Set[Tx]) judged(ctx context.Context, e *Effect, l *store.LogWrite, err error) error {
+func (s *Set[Tx]) judged(ctx context.Context, e *Effect, l *store.LogWrite, tx Tx, err error) error {
 	var never *rejected
 	var later *wait
 	switch {
@@ -232,7 +232,7 @@ func (s *Set[Tx]) judged(ctx context.Context, e *Effect, l *store.LogWrite, err 
 	case ctx.Err() != nil:
 		return fmt.Errorf("applying the effect %s: %w", e.Name, ctx.Err())
 	}
-	switch s.Judge(err) {
+	switch s.Judge(tx, err) {
 	case Database:
 		return fmt.Errorf("applying the effect %s: %w", e.Name, err)
 	case Deployment:

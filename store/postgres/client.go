@@ -179,16 +179,21 @@ func (t *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, column
 	return t.conn.CopyFrom(ctx, table, columns, source)
 }
 
-// idleLimit is how long the server lets a transaction wait for its client, in milliseconds: a process that is stopped, or
-// cut off, must not hold a partition's row for longer than its lease.
-const idleLimit = "5000"
+// These are how long the server lets a transaction wait for its client, in milliseconds: a process that is stopped, or cut
+// off, must not hold a partition's row for longer than its lease. An effect may take its time.
+const (
+	idleLimit       = "5000"
+	idleLimitEffect = "10000"
+)
 
 // begin returns a batch that begins the transaction. Whatever the role or the database has as its defaults, these count.
-func (t *transaction) begin(sync string) *pgx.Batch {
+func (t *transaction) begin(sync string) *pgx.Batch { return t.beginFor(sync, idleLimit) }
+
+func (t *transaction) beginFor(sync, idle string) *pgx.Batch {
 	t.open = true
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-	batch.Queue("SELECT set_config('synchronous_commit', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)", sync, idleLimit)
+	batch.Queue("SELECT set_config('synchronous_commit', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)", sync, idle)
 	return batch
 }
 

@@ -29,12 +29,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -45,6 +47,13 @@ type Options struct {
 	Connections int
 	// Timeout is how long the server may take to answer when the call's context ends later: 10 s unless it is set.
 	Timeout time.Duration
+	// Setup is SQL that is run by a Store when it is opened, before the effects are checked: see effect.File.
+	Setup string
+	// Effects are applied by a Store to what is committed. ObserveEffects is told of each call, nil for nobody.
+	Effects        effect.List
+	ObserveEffects func(effect.Call)
+	// Logger is told of effects that panic, nil for nobody.
+	Logger *slog.Logger
 	// Node is which of the URL's hosts a Reader reads from, as Nodes returns it. Without it the Reader takes the first.
 	Node string
 }
@@ -64,6 +73,7 @@ func (o Options) withDefaults() Options {
 type Store struct {
 	*dialect
 	sync    string
+	effects *effect.Set[Tx] // nil for none
 	commits *client
 	claims  *client
 
@@ -83,6 +93,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	}
 	o = o.withDefaults()
 	s := &Store{dialect: newDialect(t.schema), sync: t.sync}
+	if s.effects, err = o.openEffects(); err != nil {
+		return nil, err
+	}
 	primary := t.primary()
 	if s.commits, err = newClient(primary, o.Connections, o.Timeout); err != nil {
 		return nil, err
@@ -94,6 +107,9 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	err = s.check(ctx)
 	if err == nil {
 		err = s.upgrade(ctx)
+	}
+	if err == nil {
+		err = s.checkEffects(ctx, o.Setup)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -11,15 +11,16 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 )
 
-// Write implements store.Store. It is one transaction of two round trips: the first locks the fence and reads what the
-// rows need, the second writes all rows and commits.
+// Write implements store.Store. It is one transaction of two round trips, and those of the effects between them:
+// the first locks the fence and reads what the rows need, the second writes all rows and commits.
 func (s *Store) Write(ctx context.Context, w store.Write) error {
 	doing := fmt.Sprintf("committing to partition %d", w.Partition)
 	err := s.transact(ctx, s.commits, doing, func(ctx context.Context, tx *transaction) error {
-		t := writing{dialect: s.dialect, tx: tx, w: &w}
+		t := writing{dialect: s.dialect, tx: tx, w: &w, effects: s.effects}
 		return t.run(ctx, s.sync)
 	})
 	if refused := s.refusal(err); refused != nil {
@@ -33,6 +34,7 @@ type writing struct {
 	*dialect
 	tx      *transaction
 	w       *store.Write
+	effects *effect.Set[Tx]
 	ordinal int64            // the last one that a dead letter of the partition has
 	logs    map[string]int64 // their ids in the tables
 }
@@ -44,6 +46,9 @@ func (t *writing) run(ctx context.Context, sync string) error {
 		return err
 	}
 	if err := t.lock(ctx, sync); err != nil {
+		return err
+	}
+	if err := t.applyEffects(ctx); err != nil {
 		return err
 	}
 	batch := &pgx.Batch{}
@@ -96,7 +101,11 @@ func containsZero(text string) bool {
 // lock locks the partition's row until the transaction ends, and checks that the writer still holds it. Behind the lock it
 // reads the ids of the logs, and takes new ones for new logs.
 func (t *writing) lock(ctx context.Context, sync string) error {
-	batch := t.tx.begin(sync)
+	idle := idleLimit
+	if t.effects.Any(t.w) {
+		idle = idleLimitEffect
+	}
+	batch := t.tx.beginFor(sync, idle)
 	var held bool
 	var token, revision int64
 	const fence = "SELECT held, token, revision, ordinal FROM drainmark.partitions WHERE partition = $1 FOR UPDATE"
@@ -171,7 +180,9 @@ FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::timestampt
 func (t *writing) writeMessages(batch *pgx.Batch) {
 	n := 0
 	for i := range t.w.Logs {
-		n += len(t.w.Logs[i].Messages)
+		if !t.w.Logs[i].Unkept {
+			n += len(t.w.Logs[i].Messages)
+		}
 	}
 	if n == 0 {
 		return
@@ -181,6 +192,9 @@ func (t *writing) writeMessages(batch *pgx.Batch) {
 	accepted, persisted := make([]time.Time, 0, n), make([]time.Time, 0, n)
 	var headers []pgtype.Text
 	for i := range t.w.Logs {
+		if t.w.Logs[i].Unkept {
+			continue
+		}
 		id := t.logs[t.w.Logs[i].Name]
 		for k := range t.w.Logs[i].Messages {
 			m := &t.w.Logs[i].Messages[k]
@@ -231,7 +245,7 @@ ON CONFLICT (partition, producer) DO UPDATE SET done = excluded.done, last_at = 
 	noteRecent = `INSERT INTO drainmark.recent (partition, slot, revision, logs) VALUES ($1, $2, $3, $4)
 ON CONFLICT (partition, slot) DO UPDATE SET revision = excluded.revision, logs = excluded.logs`
 
-	moveProgress = `UPDATE drainmark.partitions SET revision = $2, cursor = $3, rejected = $4, set_aside = set_aside + $5, clock = $6, ordinal = $7
+	moveProgress = `UPDATE drainmark.partitions SET revision = $2, cursor = $3, rejected = $4, set_aside = set_aside + $5, clock = $6, ordinal = $7, trouble = $8
 WHERE partition = $1`
 )
 
@@ -262,5 +276,5 @@ func (t *writing) writeProgress(batch *pgx.Batch) {
 	}
 	batch.Queue(t.sql(noteRecent), t.w.Partition, int32(revision%recentCommits), revision, names)
 	batch.Queue(t.sql(moveProgress), t.w.Partition, revision, []byte(t.w.Cursor), int64(t.w.Rejected), t.w.SetAside,
-		t.w.Clock.Microseconds(), t.ordinal)
+		t.w.Clock.Microseconds(), t.ordinal, t.w.Trouble.Encode())
 }

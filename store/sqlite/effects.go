@@ -257,7 +257,7 @@ func (o Options) openEffects() (*effect.Set[Tx], error) {
 	if len(o.Effects) == 0 {
 		return nil, nil
 	}
-	use := effect.Use[Tx]{Judge: judge, Intact: intact, Observe: o.ObserveEffects, Logger: o.Logger}
+	use := effect.Use[Tx]{Judge: func(_ Tx, err error) effect.Verdict { return judge(err) }, Intact: intact, Observe: o.ObserveEffects, Logger: o.Logger}
 	return effect.NewSet[Tx](kind, o.Effects, use)
 }
 

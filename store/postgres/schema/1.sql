@@ -18,7 +18,8 @@ CREATE TABLE drainmark.partitions (
 	rejected  bigint NOT NULL,
 	set_aside bigint NOT NULL,  -- records of the dead letters that are not discarded
 	ordinal   bigint NOT NULL,  -- the last one that a dead letter was given
-	clock     bigint NOT NULL
+	clock     bigint NOT NULL,
+	trouble   text NOT NULL DEFAULT '' -- why it does not go on, or empty
 ) WITH (fillfactor = 10, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 200);
 
 -- The leases. They are apart from the fence, so that no heartbeat waits for a commit.
