@@ -153,3 +153,22 @@ func TestNetwork(t *testing.T) {
 		}
 	}
 }
+
+// The servers of every kind that Drainmark knows are reached at their usual ports.
+func TestServersAreReachedAtTheirPorts(t *testing.T) {
+	t.Parallel()
+	n := networkOf(t, external+"networkPolicy: {enabled: true}")
+	server := party{namespace: klabels.Set{"kubernetes.io/metadata.name": "servers"}}
+	for _, role := range []string{"backend", "consumer", "init"} {
+		pod := party{labels: klabels.Set{
+			"app.kubernetes.io/name": "drainmark", "app.kubernetes.io/instance": "guestbook", "app.kubernetes.io/component": role,
+		}}
+		for kind, port := range map[string]int{
+			"RabbitMQ": 5672, "RabbitMQ with TLS": 5671, "NATS": 4222, "Redis": 6379, "a Sentinel": 26379, "PostgreSQL": 5432,
+		} {
+			if !n.allows(t, pod, server, port) {
+				t.Errorf("%s does not reach %s", role, kind)
+			}
+		}
+	}
+}
