@@ -100,6 +100,7 @@ func (w *effectWorld) untouched() {
 	w.world.Helper()
 	w.rows(nil)
 	w.unknown(w.log)
+	w.eventually("the reader shows the claim", func() bool { return w.progressOf(0).Token == w.claim.Token })
 	w.sameProgress(w.progressOf(0), w.progress)
 }
 
