@@ -67,8 +67,16 @@ func NewHeaders(list ...Header) (Headers, error) {
 
 // check says why the header cannot be one of a message, if it cannot.
 func (h *Header) check() error {
-	if h.Name == "" || strings.IndexFunc(h.Name, notInName) >= 0 {
-		return Errorf(KindInvalid, "header %.40q: a name has letters, digits and !#$%%&'*+-.^_`|~", h.Name)
+	if h.Name == "" {
+		return Errorf(KindInvalid, "a header without a name")
+	}
+	for i := range len(h.Name) {
+		if nameChars[h.Name[i]] == 0 {
+			return Errorf(KindInvalid, "header %.40q: a name has letters, digits and %s", h.Name, otherChars)
+		}
+	}
+	if plainASCII(h.Value) { // nearly always
+		return nil
 	}
 	if !utf8.ValidString(h.Value) {
 		return Errorf(KindInvalid, "header %.40q: its value is not valid UTF-8", h.Name)
@@ -79,10 +87,28 @@ func (h *Header) check() error {
 	return nil
 }
 
-// notInName says whether a character is in no header's name.
-func notInName(c rune) bool {
-	letter := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
-	return !letter && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", c)
+// The characters of names, besides letters and digits.
+const otherChars = "!#$%&'*+-.^_`|~"
+
+// nameChars is 1 for a character of names, and 2 for one that is not in lower case. It is 0 for all others.
+var nameChars = func() (chars [256]uint8) {
+	for _, c := range []byte("abcdefghijklmnopqrstuvwxyz0123456789" + otherChars) {
+		chars[c] = 1
+	}
+	for c := byte('A'); c <= 'Z'; c++ {
+		chars[c] = 2
+	}
+	return chars
+}()
+
+// plainASCII says whether a text is of ASCII without control characters.
+func plainASCII(text string) bool {
+	for i := range len(text) {
+		if text[i] < ' ' || text[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // checked makes headers of a block of good ones, unless it breaks what they must keep together: the order, and the limits.
@@ -116,6 +142,11 @@ func checked(block string) (Headers, error) {
 	return h, nil
 }
 
+// spaced says whether a value has space at its ends, of which a tab is a control character.
+func spaced(value string) bool {
+	return value != "" && (value[0] == ' ' || value[len(value)-1] == ' ')
+}
+
 // TraceHeaders makes headers of a traceparent alone, and none of "".
 func TraceHeaders(parent string) (Headers, error) {
 	if parent == "" {
@@ -146,12 +177,17 @@ func ParseHeaders(text string) (Headers, error) {
 	for rest := text; rest != ""; {
 		line, after, ended := strings.Cut(rest, "\n")
 		name, value, named := strings.Cut(line, ":")
-		if !ended || !named || name != strings.ToLower(name) || value != strings.Trim(value, " \t") {
+		if !ended || !named || spaced(value) {
 			return Headers{}, Errorf(KindInvalid, "a line of headers is not as name:value: %.40q", line)
 		}
 		one := Header{name, value}
 		if err := one.check(); err != nil {
 			return Headers{}, err
+		}
+		for i := range len(name) {
+			if nameChars[name[i]] != 1 {
+				return Headers{}, Errorf(KindInvalid, "header %.40q is not in lower case", name)
+			}
 		}
 		rest = after
 	}
@@ -220,17 +256,57 @@ func (h Headers) MarshalJSON() ([]byte, error) { return h.AppendJSON(nil), nil }
 
 // UnmarshalJSON implements json.Unmarshaler. It fails as NewHeaders does, and for anything but an object of strings.
 func (h *Headers) UnmarshalJSON(data []byte) error {
-	var values map[string]string
-	if err := json.Unmarshal(data, &values); err != nil {
-		return fmt.Errorf("headers: %w", err)
-	}
-	list := make([]Header, 0, len(values))
-	for name, value := range values {
-		list = append(list, Header{name, value})
+	list, ok := scanObject(string(data), make([]Header, 0, MaxHeaders+2))
+	if !ok {
+		var values map[string]string
+		if err := json.Unmarshal(data, &values); err != nil {
+			return fmt.Errorf("headers: %w", err)
+		}
+		list = list[:0]
+		for name, value := range values {
+			list = append(list, Header{name, value})
+		}
 	}
 	made, err := NewHeaders(list...)
 	if err == nil {
 		*h = made
 	}
 	return err
+}
+
+// scanObject is the short cut for objects of strings without escapes, as databases mostly show headers. It appends their
+// members to list. It says false of anything else, right or wrong, and encoding/json takes over.
+func scanObject(rest string, list []Header) ([]Header, bool) {
+	rest, ok := strings.CutPrefix(rest, "{")
+	for ok {
+		var h Header
+		if h.Name, rest, ok = scanString(rest); !ok {
+			break
+		}
+		if rest, ok = strings.CutPrefix(strings.TrimLeft(rest, " "), ":"); !ok {
+			break
+		}
+		if h.Value, rest, ok = scanString(rest); !ok {
+			break
+		}
+		list = append(list, h)
+		if rest = strings.TrimLeft(rest, " "); rest == "}" {
+			return list, true
+		}
+		rest, ok = strings.CutPrefix(rest, ",")
+	}
+	return list, false
+}
+
+// scanString reads a string without escapes, and what follows.
+func scanString(s string) (value, rest string, ok bool) {
+	if s = strings.TrimLeft(s, " "); s == "" || s[0] != '"' {
+		return "", "", false
+	}
+	s = s[1:]
+	end := strings.IndexAny(s, `"\`)
+	if end < 0 || s[end] == '\\' {
+		return "", "", false
+	}
+	return s[:end], s[end+1:], true
 }

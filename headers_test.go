@@ -78,7 +78,7 @@ func TestHeadersThatCannotBeAreRefusedByKind(t *testing.T) {
 		kind  drainmark.Kind
 		names string
 	}{
-		"no name":                           {[]drainmark.Header{{Value: "v"}}, drainmark.KindInvalid, `""`},
+		"no name":                           {[]drainmark.Header{{Value: "v"}}, drainmark.KindInvalid, "without a name"},
 		"a name with a space":               {[]drainmark.Header{{Name: "a b"}}, drainmark.KindInvalid, `"a b"`},
 		"a name with a colon":               {[]drainmark.Header{{Name: "a:b"}}, drainmark.KindInvalid, `"a:b"`},
 		"a name beyond ASCII":               {[]drainmark.Header{{Name: "größe"}}, drainmark.KindInvalid, `"größe"`},
@@ -122,10 +122,36 @@ func TestHeadersSurviveJSONAndTheirOwnText(t *testing.T) {
 			t.Fatalf("%q came back as %q (%v)", h, again, err)
 		}
 	})
-	for _, wrong := range []string{`[]`, `{"a":1}`, `{"a b":""}`, `{"a":"\n"}`, `"a"`} {
+	for text, want := range map[string]string{
+		`{}`: "", ` { } `: "", `null`: "", `{"a":"b"}`: "a:b\n", `{"b": "\u0063", "a": ""}`: "a:\nb:c\n", `{ "b" : "c" , "a" : "" }`: "a:\nb:c\n",
+		"{\"a\":\"b\",\n\"B\":\"c\"}": "a:b\nb:c\n", `{"b": "c", "a": "ä, \"x\": {}"}`: "a:ä, \"x\": {}\nb:c\n",
+	} {
 		var h drainmark.Headers
-		if err := json.Unmarshal([]byte(wrong), &h); err == nil {
+		if err := json.Unmarshal([]byte(text), &h); err != nil || h.String() != want {
+			t.Errorf("%s gave %q, %v", text, h, err)
+		}
+	}
+	for _, wrong := range []string{`{"a":"b","a":"c"}`, `{"a":"b","A":"b"}`, "{\"a\":\"\xff\"}", `{"a":"b"`, `{"a":"b",}`, `{"a":"b"}}`, `{"a":"b"}x`, `{"a"}`, `{"a:"b"}`, `[]`, `{"a":1}`, `{"a b":""}`, `{"a":"\n"}`, `"a"`} {
+		var h drainmark.Headers
+		if err := h.UnmarshalJSON([]byte(wrong)); err == nil {
 			t.Errorf("%s gave %q", wrong, h)
+		}
+	}
+}
+
+func TestHeadersWithoutTheTraceContextAreTheOthers(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ have, want string }{
+		{"", ""}, {"a:b\n", "a:b\n"}, {"traceparent:x\n", ""}, {"tracestate:x\n", ""}, {"traceparent:x\ntracestate:y\n", ""},
+		{"a:b\ntraceparent:x\ntracestate:y\nz:\n", "a:b\nz:\n"}, {"a:traceparent:x\nz-traceparent:x\n", "a:traceparent:x\nz-traceparent:x\n"},
+		{"traceparen:x\ntraceparent:z\ntraceparent-:y\n", "traceparen:x\ntraceparent-:y\n"}, {"traceparent:\ntracestatf:tracestate:x\n", "tracestatf:tracestate:x\n"},
+	} {
+		h, err := drainmark.ParseHeaders(c.have)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := h.WithoutTrace(); got.String() != c.want {
+			t.Errorf("%q without it are %q, want %q", h, got, c.want)
 		}
 	}
 }

@@ -416,3 +416,34 @@ func BenchmarkDecodeBatch(b *testing.B) {
 		}
 	}
 }
+
+// headedRecords are a thousand, each with headers of its own: a trace, and two others.
+func headedRecords() *drainmark.Batch {
+	b := thousandRecords()
+	for i := range b.Records {
+		b.Records[i].Headers = headersOf("tenant", strconv.Itoa(i), "schema", "note/2",
+			"traceparent", fmt.Sprintf("00-4bf92f3577b34da6a3ce929d0e0e4736-%016x-01", i+1))
+	}
+	return b
+}
+
+func BenchmarkEncodeHeaders(b *testing.B) {
+	batch := headedRecords()
+	dst := drainmark.EncodeBatch(nil, batch)
+	b.SetBytes(int64(len(dst)))
+	b.ReportAllocs()
+	for b.Loop() {
+		dst = drainmark.EncodeBatch(dst[:0], batch)
+	}
+}
+
+func BenchmarkDecodeHeaders(b *testing.B) {
+	data := drainmark.EncodeBatch(nil, headedRecords())
+	b.SetBytes(int64(len(data)))
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := drainmark.DecodeBatch(data); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

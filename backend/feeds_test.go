@@ -320,3 +320,15 @@ func TestShare(t *testing.T) {
 		}
 	}
 }
+
+func TestHeadersCountAsMemory(t *testing.T) {
+	t.Parallel()
+	headers, err := drainmark.NewHeaders(drainmark.Header{Name: "a", Value: strings.Repeat("v", 1000)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	with, without := drainmark.Message{Body: []byte("b"), Headers: headers}, drainmark.Message{Body: []byte("b")}
+	if more := memoryOf(&with) - memoryOf(&without); more < 1000 {
+		t.Errorf("a message with 1,000 bytes of headers takes %d bytes more than one without", more)
+	}
+}

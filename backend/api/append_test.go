@@ -133,7 +133,7 @@ func TestAppendRefuses(t *testing.T) {
 		"headers over the limit in bytes": {messagesPath, "x", append(headerLines(15, 256), "Drainmark-Header-A: "+strings.Repeat("v", 256)),
 			drainmark.KindTooLarge, []string{"4097 bytes", "limit is 4096"}},
 		"a header twice":                  {messagesPath, "x", []string{"Drainmark-Header-A: x", "Drainmark-Header-a: y"}, drainmark.KindInvalid, []string{"2 Drainmark-Header-A headers"}},
-		"a header without a name":         {messagesPath, "x", []string{"Drainmark-Header-: x"}, drainmark.KindInvalid, []string{"a name has"}},
+		"a header without a name":         {messagesPath, "x", []string{"Drainmark-Header-: x"}, drainmark.KindInvalid, []string{"without a name"}},
 		"a header beyond ASCII":           {messagesPath, "x", []string{"Drainmark-Header-A: Zo\xc3\xab"}, drainmark.KindInvalid, []string{"Drainmark-Header-A", "character 3", "request of many"}},
 		"a header with a tab within":      {messagesPath, "x", []string{"Drainmark-Header-A: x\ty"}, drainmark.KindInvalid, []string{"Drainmark-Header-A", "character 2"}},
 		"a trace of its own that is none": {messagesPath, "x", []string{"Drainmark-Header-Traceparent: hello"}, drainmark.KindInvalid, []string{"traceparent"}},

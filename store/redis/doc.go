@@ -46,8 +46,9 @@
 //	logs:cleared                    set         logs with cleared messages that are to be deleted
 //	logs:written                    sorted set  log, by the revision of the last commit that wrote to it; the newest only
 //	log:<log>                       stream      entry <position>-0, of one field m: "<sequence> <accepted at>
-//	                                            <persisted at, less that> <producer> <length of type> <type>\n<body>"
-//	keys                            hash        "<log>/<idempotency key>": half of the SHA-256 of content type and body
+//	                                            <persisted at, less that> <producer> <length of type> <type>\n<body>", and
+//	                                            with headers "… <length of type>+<length of headers> <type><headers>\n<body>"
+//	keys                            hash        "<log>/<idempotency key>": half of the SHA-256 of content type, body and headers
 //	keys:ages                       sorted set  "<log>/<idempotency key>", by the clock when it was first committed
 //	letters                         sorted set  dead letter's id, by ordinal
 //	letters:open                    sorted set  id, by ordinal, of those not discarded

@@ -3,7 +3,6 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
-	"encoding/json"
 	"fmt"
 
 	"github.com/drainmark/drainmark"
@@ -89,7 +88,7 @@ func (r *headersReader) read(v driver.Value) (drainmark.Headers, error) {
 	case r.text:
 	default:
 		var headers drainmark.Headers
-		if err := json.Unmarshal([]byte(s), &headers); err != nil {
+		if err := headers.UnmarshalJSON([]byte(s)); err != nil {
 			return headers, err
 		}
 		r.text, r.last = s, headers

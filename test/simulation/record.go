@@ -121,6 +121,7 @@ func messages(ctx context.Context, b backend.Service, log string, need *drainmar
 // seen is what the history says of a message.
 func seen(m *drainmark.Message) history.Seen {
 	s := history.Seen{Message: identify(m.Body)}
+	s.Damaged = s.Message != history.Nobody && m.Headers.WithoutTrace() != headersOf(s.Message, 0).WithoutTrace()
 	rest := append(make([]byte, 0, 128), m.Mark.Producer[:]...)
 	rest = binary.LittleEndian.AppendUint64(rest, m.Mark.Sequence)
 	rest = binary.LittleEndian.AppendUint64(rest, uint64(m.AcceptedAt.UnixNano()))
