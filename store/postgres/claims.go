@@ -69,8 +69,8 @@ const takeClaim = `WITH taken AS (
 	ON CONFLICT (partition) DO UPDATE SET owner = excluded.owner, until = clock_timestamp() + excluded.ttl, ttl = excluded.ttl
 		WHERE c.owner IN ('', excluded.owner) OR c.until <= clock_timestamp()
 	RETURNING partition)
-INSERT INTO drainmark.partitions (partition, held, token, revision, cursor, rejected, set_aside, ordinal, clock)
-SELECT partition, true, $3, 0, '', 0, 0, 0, 0 FROM taken
+INSERT INTO drainmark.partitions (partition, held, token, revision, cursor, rejected, set_aside, ordinal, clock, trouble)
+SELECT partition, true, $3, 0, '', 0, 0, 0, 0, '' FROM taken
 ON CONFLICT (partition) DO UPDATE SET held = true, token = excluded.token
 RETURNING partition`
 

@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -82,7 +83,9 @@ func attempt[T any](ctx context.Context, c *client, do func(context.Context, *pg
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
 	conn, err := c.pool.Acquire(limited)
-	if err == nil {
+	if err != nil {
+		err = c.explainHangUp(limited, err)
+	} else {
 		found, err = do(limited, conn.Conn())
 		conn.Release()
 	}
@@ -100,6 +103,25 @@ func attempt[T any](ctx context.Context, c *client, do func(context.Context, *pg
 		c.pool.Reset() // the others are likely to be as useless
 	}
 	return found, err
+}
+
+// explainHangUp finds out whether a server has hung up because of our certificate. With TLS 1.3 it judges that after the
+// handshake, and its reason is lost if we have sent something meanwhile.
+func (c *client) explainHangUp(ctx context.Context, err error) error {
+	config := c.pool.Config().ConnConfig.Config.Copy()
+	if !hungUp(err) || config.TLSConfig == nil || len(config.TLSConfig.Certificates) == 0 {
+		return err
+	}
+	config.TLSConfig.MaxVersion = tls.VersionTLS12
+	config.Fallbacks = nil
+	again, reason := pgconn.ConnectConfig(ctx, config)
+	if reason == nil {
+		_ = again.Close(ctx)
+	}
+	if explainTLS(reason) != nil {
+		return reason
+	}
+	return err
 }
 
 // withoutContext is an error of our own limit. The caller's context has not ended.

@@ -5,7 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
 
@@ -83,8 +86,11 @@ func broken(err error) bool {
 	return strings.HasPrefix(e.Code, "57P") || strings.HasPrefix(e.Code, "08") || e.Code == "25006" || e.Severity == "FATAL"
 }
 
-func isEOF(err error) bool {
-	return strings.Contains(err.Error(), "EOF") || errors.Is(err, pgconn.ErrConnClosed)
+func isEOF(err error) bool { return hungUp(err) || errors.Is(err, pgconn.ErrConnClosed) }
+
+// hungUp says whether the other side has closed the connection.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // missing says whether the tables are not there.
@@ -170,13 +176,16 @@ func explainServer(err error, e *pgconn.PgError) error {
 
 // explainTLS tells which errors of TLS will not pass by themselves, and returns nil for others.
 func explainTLS(err error) error {
+	if err == nil {
+		return nil
+	}
 	var certificate *tls.CertificateVerificationError
-	var alert tls.AlertError
+	var remote *net.OpError
 	switch {
 	case errors.As(err, &certificate):
 		return store.Misconfigured("the server's certificate is not trusted: see sslrootcert and sslmode in the URL: %w", certificate)
-	case errors.As(err, &alert):
-		return store.Misconfigured("the server refuses our TLS: see sslcert and sslkey in the URL: %w", alert)
+	case errors.As(err, &remote) && remote.Op == "remote error": // an alert
+		return store.Misconfigured("the server refuses our TLS: see sslcert and sslkey in the URL: %w", remote.Err)
 	case strings.Contains(err.Error(), "server refused TLS connection"):
 		return store.Misconfigured("the server has no TLS (ssl = off), and sslmode in the URL wants it")
 	}

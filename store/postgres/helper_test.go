@@ -77,6 +77,19 @@ func (f *filler) claim(t testing.TB, token uint64) {
 	f.progress = p
 }
 
+// claimAtLast does it as soon as the server, which was away, answers again.
+func (f *filler) claimAtLast(t *testing.T, token uint64) {
+	t.Helper()
+	eventually(t, "the partition is claimed", func() bool {
+		p, err := f.store.Claim(t.Context(), store.Claim{Owner: "filler", Token: token}, time.Hour)
+		if isErr(err, store.ErrMisconfigured) || isErr(err, store.ErrHeld) {
+			t.Fatal(err)
+		}
+		f.progress = p
+		return err == nil
+	})
+}
+
 // next returns a commit of n messages of so many bytes each.
 func (f *filler) next(n, size int) store.Commit {
 	now := time.Now()

@@ -32,7 +32,7 @@ func scanProgress(rows pgx.Rows, p *drainmark.Progress) error {
 			p.Producers = map[drainmark.ProducerID]drainmark.ProducerProgress{}
 			var err error
 			if p.Trouble, err = drainmark.DecodeTrouble(trouble); err != nil {
-				return err
+				return store.Misconfigured("the progress of partition %d: %w: Drainmark did not write that", p.Partition, err)
 			}
 		}
 		if !producer.Valid || done == nil || lastAt == nil {

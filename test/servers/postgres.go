@@ -30,6 +30,9 @@ type PostgresOptions struct {
 	Through func(address string) (port int)
 	// Access are lines of pg_hba.conf that stand before the others. Those let everybody in who comes from the loopback address.
 	Access []string
+	// Certificate and Key are paths of the server's certificate and key, and Authority of the one that vouches for clients, all
+	// PEM files. Without them the server has no TLS.
+	Certificate, Key, Authority string
 	// Init are further arguments of initdb.
 	Init []string
 	// Settings are further lines of postgresql.conf. They stand behind the others, and so override them.
@@ -92,6 +95,15 @@ func (p *Postgres) fill() {
 		p.writeData("standby.signal", "")
 		p.writeData("postgresql.auto.conf", "") // what was set on the primary is its own
 	}
+	if p.options.Certificate != "" {
+		for name, path := range map[string]string{"server.crt": p.options.Certificate, "server.key": p.options.Key, "root.crt": p.options.Authority} {
+			content, err := os.ReadFile(path)
+			if err != nil {
+				p.t.Fatalf("reading a certificate: %v", err)
+			}
+			p.writeData(name, string(content))
+		}
+	}
 	p.writeData("postgresql.conf", strings.Join(p.config(), "\n")+"\n")
 	p.writeData("pg_hba.conf", strings.Join(append(slices.Clone(p.options.Access),
 		"host all all "+Host+"/32 trust", "host replication all "+Host+"/32 trust"), "\n")+"\n")
@@ -103,6 +115,9 @@ func (p *Postgres) config() []string {
 		"max_connections = 200", "shared_buffers = 32MB", "wal_keep_size = 256MB", "max_wal_senders = 10",
 		"wal_receiver_status_interval = 1", "wal_retrieve_retry_interval = 200ms", "hot_standby = on", "max_prepared_transactions = 0",
 		"lc_messages = 'C'", "timezone = 'UTC'", "log_line_prefix = '%m [%p] '",
+	}
+	if p.options.Certificate != "" {
+		lines = append(lines, "ssl = on", "ssl_ca_file = 'root.crt'")
 	}
 	if p.options.ReplicaOf != nil {
 		lines = append(lines, "primary_conninfo = '"+p.conninfo(p.options.ReplicaOf)+"'")

@@ -8,7 +8,7 @@
 CREATE OR REPLACE FUNCTION drainmark.holds(id text) RETURNS boolean
 LANGUAGE plpgsql STABLE PARALLEL SAFE STRICT COST 50 AS $function$
 BEGIN
-	IF id !~ '^(0|[1-9][0-9]{0,8})-[0-9a-f]{32}-[1-9][0-9]{0,17}$' THEN
+	IF id !~ '^(0|[1-9][0-9]{0,8})-[0-9a-f]{32}-[1-9][0-9]{0,18}$' THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('%L is not the id of a message', left(id, 80));
 	END IF;
 	RETURN EXISTS (
@@ -26,7 +26,7 @@ DECLARE
 	of_producer uuid;
 	mark bigint;
 BEGIN
-	IF id !~ '^(0|[1-9][0-9]{0,8})-[0-9a-f]{32}-[1-9][0-9]{0,17}$' THEN
+	IF id !~ '^(0|[1-9][0-9]{0,8})-[0-9a-f]{32}-[1-9][0-9]{0,18}$' THEN
 		RAISE invalid_parameter_value USING MESSAGE = format('%L is not the id of a message', left(id, 80));
 	END IF;
 	of_partition := split_part(id, '-', 1);
