@@ -28,8 +28,8 @@ const (
 // Header is one of a message's headers.
 type Header struct{ Name, Value string }
 
-// Headers are the headers of a message: each name once, in lower case, in the order of the names. They never change, and
-// those with the same names and values are equal (==). The zero value has none.
+// Headers are the headers of a message: each name once, in lower case, in the order of the names. They never change,
+// and those with the same names and values are equal (==). The zero value has none.
 //
 // A name is a token of HTTP (RFC 9110). A value is UTF-8 without control characters, and without space at its ends. It
 // may be empty.
@@ -111,7 +111,8 @@ func plainASCII(text string) bool {
 	return true
 }
 
-// checked makes headers of a block of good ones, unless it breaks what they must keep together: the order, and the limits.
+// checked makes headers of a block of good ones, unless it breaks what they must keep together: the order, and the
+// limits.
 func checked(block string) (Headers, error) {
 	h := Headers{block}
 	count, size, trace, before := 0, 0, 0, ""
@@ -137,7 +138,8 @@ func checked(block string) (Headers, error) {
 		return Headers{}, Errorf(KindTooLarge, "a message with headers of %d bytes (names and values); the limit is %d",
 			size, MaxHeaderBytes)
 	case trace > MaxTraceBytes:
-		return Headers{}, Errorf(KindTooLarge, "a message with a trace context of %d bytes; the limit is %d", trace, MaxTraceBytes)
+		return Headers{}, Errorf(KindTooLarge, "a message with a trace context of %d bytes; the limit is %d",
+			trace, MaxTraceBytes)
 	}
 	return h, nil
 }
@@ -274,8 +276,8 @@ func (h *Headers) UnmarshalJSON(data []byte) error {
 	return err
 }
 
-// scanObject is the short cut for objects of strings without escapes, as databases mostly show headers. It appends their
-// members to list. It says false of anything else, right or wrong, and encoding/json takes over.
+// scanObject is the short cut for objects of strings without escapes, as databases mostly show headers. It appends
+// their members to list. It says false of anything else, right or wrong, and encoding/json takes over.
 func scanObject(rest string, list []Header) ([]Header, bool) {
 	rest, ok := strings.CutPrefix(rest, "{")
 	for ok {

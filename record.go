@@ -54,7 +54,8 @@ const recordOverhead = 1 + binary.MaxVarintLen64 + 6*binary.MaxVarintLen32 + 1
 
 // EncodedBound returns at most how many bytes the record adds to a batch.
 func (r *Record) EncodedBound() int {
-	return recordOverhead + len(r.Log) + len(r.ContentType) + len(r.Body) + len(r.Key) + len(r.Target) + r.Headers.Size()
+	return recordOverhead + len(r.Log) + len(r.ContentType) + len(r.Body) + len(r.Key) + len(r.Target) +
+		r.Headers.Size()
 }
 
 // MostRecords returns how many records a batch of so many bytes can have at most, decoded or not.

@@ -163,8 +163,8 @@ type deadLetterJSON struct {
 func (l *deadLetterJSON) letter() DeadLetter {
 	out := DeadLetter{
 		ID: l.ID, Partition: l.Partition, Log: l.Log, Reason: l.Reason, SetAsideAt: orZero(l.SetAsideAt), Attempts: l.Attempts,
-		Missing: Missing{orZero(l.Producer), orZero(l.First), orZero(l.Last)}, Body: l.BodyBase64, ContentType: l.ContentType, Headers: l.Headers,
-		AcceptedAt: orZero(l.AcceptedAt), Key: l.Key, Undecoded: l.Undecoded,
+		Missing: Missing{orZero(l.Producer), orZero(l.First), orZero(l.Last)}, Body: l.BodyBase64, ContentType: l.ContentType,
+		Headers: l.Headers, AcceptedAt: orZero(l.AcceptedAt), Key: l.Key, Undecoded: l.Undecoded,
 	}
 	if l.Body != nil {
 		out.Body = []byte(*l.Body)

@@ -65,7 +65,8 @@ func decodeMessage(data []byte) (Message, error) {
 
 func (m *messageJSON) message() (Message, error) {
 	out := Message{
-		ContentType: m.ContentType, Headers: m.Headers, Position: m.Position, ID: m.ID, AcceptedAt: m.AcceptedAt, PersistedAt: m.PersistedAt,
+		ContentType: m.ContentType, Headers: m.Headers, Position: m.Position, ID: m.ID,
+		AcceptedAt: m.AcceptedAt, PersistedAt: m.PersistedAt,
 	}
 	switch {
 	case m.Body != nil:
@@ -142,7 +143,8 @@ func (s *scanner) message(m *Message, contentType string) (ok bool) {
 	if m.ContentType = contentType; string(text) != contentType {
 		m.ContentType = string(text)
 	}
-	return s.headers(m) && s.time(`,"accepted_at":`, &m.AcceptedAt) && s.time(`,"persisted_at":`, &m.PersistedAt) && s.literal(`}`)
+	return s.headers(m) && s.time(`,"accepted_at":`, &m.AcceptedAt) && s.time(`,"persisted_at":`, &m.PersistedAt) &&
+		s.literal(`}`)
 }
 
 // headers reads headers, if there are any.

@@ -18,9 +18,9 @@ type Message struct {
 	// characters of printable ASCII, known to its log. "" for none, or for one that the Client makes: see Client.Append. It is not
 	// there when the message is read.
 	Key string
-	// Headers stand beside the body: 16 at most, and 4 KiB of names and values. Names are those of HTTP headers, and read in
-	// lower case. Values are UTF-8 without control characters. A message is read with "traceparent" and "tracestate" among
-	// them if there were any, and without any it has nil. See docs/http-api.md.
+	// Headers stand beside the body: 16 at most, and 4 KiB of names and values. Names are those of HTTP headers, and
+	// read in lower case. Values are UTF-8 without control characters. A message is read with "traceparent" and
+	// "tracestate" among them if there were any, and without any it has nil. See docs/http-api.md.
 	Headers map[string]string
 
 	// A message that was read also has these. Appending does not look at it.

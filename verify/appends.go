@@ -169,7 +169,9 @@ func (w *writer) compose(count int) []client.Message {
 	for i := range messages {
 		m := history.Message{Client: w.client, Number: w.number + uint64(i) + 1}
 		body, contentType := history.Body(w.id, m, w.config.Size, w.random)
-		messages[i] = client.Message{Body: body, ContentType: contentType, Key: history.Identity(w.id, m), Headers: history.Headers(m)}
+		messages[i] = client.Message{
+			Body: body, ContentType: contentType, Key: history.Identity(w.id, m), Headers: history.Headers(m),
+		}
 	}
 	return messages
 }

@@ -134,7 +134,7 @@ func TestAppendRefuses(t *testing.T) {
 			drainmark.KindTooLarge, []string{"4097 bytes", "limit is 4096"}},
 		"a header twice":                  {messagesPath, "x", []string{"Drainmark-Header-A: x", "Drainmark-Header-a: y"}, drainmark.KindInvalid, []string{"2 Drainmark-Header-A headers"}},
 		"a header without a name":         {messagesPath, "x", []string{"Drainmark-Header-: x"}, drainmark.KindInvalid, []string{"without a name"}},
-		"a header beyond ASCII":           {messagesPath, "x", []string{"Drainmark-Header-A: Zo\xc3\xab"}, drainmark.KindInvalid, []string{"Drainmark-Header-A", "character 3", "request of many"}},
+		"a header beyond ASCII":           {messagesPath, "x", []string{"Drainmark-Header-A: Zo\xc3\xab"}, drainmark.KindInvalid, []string{"Drainmark-Header-A", "character 3", "line of many"}},
 		"a header with a tab within":      {messagesPath, "x", []string{"Drainmark-Header-A: x\ty"}, drainmark.KindInvalid, []string{"Drainmark-Header-A", "character 2"}},
 		"a trace of its own that is none": {messagesPath, "x", []string{"Drainmark-Header-Traceparent: hello"}, drainmark.KindInvalid, []string{"traceparent"}},
 		"a tracestate of its own without a traceparent": {messagesPath, "x", []string{"Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "Drainmark-Header-Tracestate: a=1"},

@@ -201,8 +201,8 @@ var fieldNames = [numFields]string{"body", "body_base64", "content_type", "key",
 // fields is what a line has.
 type fields [numFields]text
 
-// text is the value of a field: a string without its quotes and escapes, or the object of strings that headers are, as it
-// stands in the line.
+// text is the value of a field: a string without its quotes and escapes, or the object of strings that headers are, as
+// it stands in the line.
 type text struct {
 	value []byte
 	set   bool

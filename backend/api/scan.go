@@ -8,8 +8,8 @@ import (
 	"unicode/utf8"
 )
 
-// scan is the short cut for lines of the common shape: an object of our fields, each at most once, all of them strings, or
-// an object of strings where that belongs.
+// scan is the short cut for lines of the common shape: an object of our fields, each at most once, all of them strings,
+// or an object of strings where that belongs.
 // It says false of anything else, right or wrong, and has then changed nothing but f. parse takes over. Everything that
 // it takes, parse would take the same way.
 func (f *fields) scan(line []byte) bool {

@@ -41,8 +41,7 @@ func (r *request) ownHeaders() (own []drainmark.Header, err error) {
 		}
 		for i := range len(values[0]) {
 			if c := values[0][i]; c < ' ' || c > '~' {
-				return nil, invalid("%.60s: character %d is not printable ASCII; a line of a request of many can have any text in \"headers\"",
-					field, i+1)
+				return nil, invalid("%.60s: character %d is not printable ASCII; a line of many can have any text", field, i+1)
 			}
 		}
 		own = append(own, drainmark.Header{Name: name, Value: values[0]})
@@ -71,9 +70,10 @@ func headersOf(own, request []drainmark.Header) (drainmark.Headers, error) {
 	context := traceContext(parents, states)
 	switch {
 	case len(context) == 0:
-		return drainmark.Headers{}, invalid("header %q: it must be there once, and be a traceparent of the W3C trace context", drainmark.TraceParent)
+		return drainmark.Headers{}, invalid("header %q: it must be there once, as the W3C trace context has it",
+			drainmark.TraceParent)
 	case len(states) > 0 && len(context) < 2:
-		return drainmark.Headers{}, invalid("header %q: it is no tracestate of the W3C trace context", drainmark.TraceState)
+		return drainmark.Headers{}, invalid("header %q: it is not as the W3C trace context has it", drainmark.TraceState)
 	}
 	return drainmark.NewHeaders(append(all, context...)...)
 }

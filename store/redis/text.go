@@ -106,7 +106,8 @@ func parseProducer(text string) (drainmark.ProducerProgress, error) {
 
 // appendMessage writes what a message has besides its position and its body, as
 // "<sequence> <accepted> <persisted-accepted> <producer> <length of the content type> <content type>\n". The body
-// follows. With headers, "+<their length>" stands behind the length of the content type, and they behind the content type.
+// follows. With headers, "+<their length>" stands behind the length of the content type, and they stand behind the
+// content type.
 func appendMessage(dst []byte, m *drainmark.Message) []byte {
 	accepted := m.AcceptedAt.UnixMicro()
 	dst = strconv.AppendUint(dst, m.Mark.Sequence, 10)
@@ -144,11 +145,15 @@ func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	contentType, headers := s.lengths()
 	head := before - len(s.rest)
 	left := len(value) - head
-	if err != nil || s.bad || contentType > left || headers > left-contentType-1 || value[head+contentType+headers] != '\n' {
+	if err != nil || s.bad || contentType > left || headers > left-contentType-1 {
 		return m, fmt.Errorf("message %s: %w", position, errForeign)
 	}
-	text := strings.Clone(value[head : head+contentType+headers])
-	m.ContentType, m.Body = text[:contentType], []byte(value[head+contentType+headers+1:])
+	end := head + contentType + headers
+	if value[end] != '\n' {
+		return m, fmt.Errorf("message %s: %w", position, errForeign)
+	}
+	text := strings.Clone(value[head:end])
+	m.ContentType, m.Body = text[:contentType], []byte(value[end+1:])
 	if m.Headers, err = drainmark.ParseHeaders(text[contentType:]); err != nil {
 		return m, fmt.Errorf("message %s: %w: %w", position, errForeign, err)
 	}

@@ -49,8 +49,8 @@ func readMessages(ctx context.Context, c *conn, after int64, limit, partition in
 			return errEnough
 		}
 		m := drainmark.Message{
-			Position: number(row[0]) & maxPosition, Mark: drainmark.Mark{Partition: partition, Sequence: number(row[2])}, Body: blob(row[6]),
-			ContentType: text(row[5]), AcceptedAt: moment(row[3]), PersistedAt: moment(row[4]),
+			Position: number(row[0]) & maxPosition, Mark: drainmark.Mark{Partition: partition, Sequence: number(row[2])},
+			Body: blob(row[6]), ContentType: text(row[5]), AcceptedAt: moment(row[3]), PersistedAt: moment(row[4]),
 		}
 		var err error
 		if m.Headers, err = headers.read(row[7]); err != nil {

@@ -13,7 +13,8 @@ var aboutHeaders = []promise{
 		all := []drainmark.Headers{
 			w.headers(), w.headers("tenant", "7"), w.headers("tenant", "7"), w.headers(), w.headers("tenant", "8"),
 			w.headers("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "tracestate", "a=1,b=2"),
-			w.headers("empty", "", "json", `{"a":"\\u0000 \n"}`, "quoted", `'"; DROP TABLE messages; --`, "text", "grüße, мир 🎉 \u2028 e\u0301"),
+			w.headers("empty", "", "json", `{"a":"\\u0000 \n"}`, "quoted", `'"; DROP TABLE messages; --`),
+			w.headers("text", "grüße, мир 🎉 \u2028 e\u0301", "two", "spaces:  and a colon"),
 			w.headers("!#$%&'*+-.^_`|~09az", "in a name", "b", "shorter", "aaa", "longer and before"),
 			w.largestHeaders(),
 		}
@@ -59,14 +60,18 @@ var aboutHeaders = []promise{
 			op.Record.Headers = w.headers(pairs...)
 			return op
 		}
-		s.commit(keyed("none"), keyed("tenant", "tenant", "7", "traceparent", "one"), keyed("trace", "traceparent", "one"))
+		s.commit(
+			keyed("none"), keyed("tenant", "tenant", "7", "traceparent", "one"), keyed("trace", "traceparent", "one"),
+		)
 		again := s.commit(
 			keyed("tenant", "tenant", "7"), keyed("tenant", "tenant", "7", "tracestate", "two", "traceparent", "two"),
 			keyed("trace"), keyed("trace", "traceparent", "two"), keyed("none", "traceparent", "two"),
 		)
 		w.equal("how many were dropped", again.KeyDuplicates, 5)
-		refused := s.refused(keyed("none", "tenant", "7"), keyed("tenant"), keyed("tenant", "tenant", "8"), keyed("tenant", "tenan", "t7"),
-			keyed("tenant", "tenant", "7", "a", ""))
+		refused := s.refused(
+			keyed("none", "tenant", "7"), keyed("tenant"), keyed("tenant", "tenant", "8"), keyed("tenant", "tenan", "t7"),
+			keyed("tenant", "tenant", "7", "a", ""),
+		)
 		want := map[int]string{}
 		for i := range 5 {
 			want[i] = store.ReasonKeyReused
@@ -92,8 +97,9 @@ func (w *world) headers(pairs ...string) drainmark.Headers {
 func (w *world) largestHeaders() drainmark.Headers {
 	w.Helper()
 	pairs := []string{"traceparent", strings.Repeat("t", drainmark.MaxTraceBytes-len("traceparent"))}
+	const each = drainmark.MaxHeaderBytes / drainmark.MaxHeaders
 	for i := range drainmark.MaxHeaders {
-		pairs = append(pairs, fmt.Sprintf("x%02d", i), strings.Repeat(`"`, drainmark.MaxHeaderBytes/drainmark.MaxHeaders-3))
+		pairs = append(pairs, fmt.Sprintf("x%02d", i), strings.Repeat(`"`, each-len("x00")))
 	}
 	return w.headers(pairs...)
 }

@@ -196,8 +196,8 @@ func (s forgetful) Write(ctx context.Context, w store.Write) error {
 	return s.Store.Write(ctx, w)
 }
 
-// headersOfTheFirst breaks P1: what a commit appends to a log has the headers of its first message, as if they were bound
-// once to a statement that is run for each row.
+// headersOfTheFirst breaks P1: what a commit appends to a log has the headers of its first message, as if they were
+// bound once to a statement that is run for each row.
 func headersOfTheFirst(s store.Store) store.Store { return bindingOnce{s} }
 
 type bindingOnce struct{ store.Store }

@@ -89,7 +89,9 @@ func (a *sent) records() []drainmark.Record {
 		if a.isUnfit(m.Number) {
 			body = poison + body
 		}
-		records[i] = drainmark.Record{Kind: drainmark.Append, Log: logNames[a.Log], Body: []byte(body), Headers: headersOf(m, a.Attempts)}
+		records[i] = drainmark.Record{
+			Kind: drainmark.Append, Log: logNames[a.Log], Body: []byte(body), Headers: headersOf(m, a.Attempts),
+		}
 		if a.key != "" {
 			records[i].Key = fmt.Sprint(a.key, "/", i)
 		}
@@ -97,8 +99,8 @@ func (a *sent) records() []drainmark.Record {
 	return records
 }
 
-// headersOf returns the headers that a message is sent with: one in two messages says there too which one it is, and each
-// attempt has a trace context of its own.
+// headersOf returns the headers that a message is sent with: one in two messages says there too which one it is, and
+// each attempt has a trace context of its own.
 func headersOf(m history.Message, attempt int) drainmark.Headers {
 	list := []drainmark.Header{{Name: drainmark.TraceParent, Value: fmt.Sprint("attempt ", attempt)}}
 	if m.Number%2 == 0 {

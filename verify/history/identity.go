@@ -127,13 +127,15 @@ func ContentType(m Message) string {
 	return TextType
 }
 
-// The header that names a message, and a value that encodings have to escape. HTTP cannot carry it, and a line of many can.
+// The header that names a message, and a value that encodings have to escape, which HTTP cannot carry and a line of
+// many can.
 const (
 	headerName  = "verify-message"
 	awkwardText = "grüße  漢字 😀 e\u0301 \u2028 <&> \"\\' %0a\\n"
 )
 
-// Headers returns the headers that a message is sent with: those of one message in three are nil, so that neighbours differ.
+// Headers returns the headers that a message is sent with: those of one message in three are nil, so that neighbours
+// differ.
 func Headers(m Message) map[string]string {
 	switch m.Number % 6 {
 	case 1, 4:
@@ -141,13 +143,14 @@ func Headers(m Message) map[string]string {
 	case 2:
 		return map[string]string{headerName: m.String(), "verify-text": awkwardText, "verify-empty": ""}
 	case 5: // a trace context of its own, whatever that of the request is
-		return map[string]string{"traceparent": fmt.Sprintf("00-%032x-%016x-01", m.Client+1, m.Number), "tracestate": "verify=" + m.String()}
+		parent := fmt.Sprintf("00-%032x-%016x-01", m.Client+1, m.Number)
+		return map[string]string{"traceparent": parent, "tracestate": "verify=" + m.String()}
 	}
 	return nil
 }
 
-// sameHeaders says whether a message has the headers that it was sent with. Somebody on the way may have added the trace
-// context of the request.
+// sameHeaders says whether a message has the headers that it was sent with. Somebody on the way may have added the
+// trace context of the request.
 func sameHeaders(got, sent map[string]string) bool {
 	if _, traced := sent["traceparent"]; !traced {
 		got = maps.Clone(got)
