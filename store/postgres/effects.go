@@ -238,24 +238,41 @@ func (o Options) openEffects() (*effect.Set[Tx], error) {
 }
 
 // checkEffects runs the setup, and asks each effect whether it fits the database.
-func (s *Store) checkEffects(ctx context.Context, setup string) error {
+func (s *Store) checkEffects(ctx context.Context) error {
 	if s.effects == nil {
 		return nil
 	}
-	if setup != "" {
-		err := s.transact(ctx, s.claims, "the setup of the effects", func(ctx context.Context, tx *transaction) error {
-			return asDeployment(tx.setup(ctx, s.sync, setup))
+	if s.setup != "" {
+		err := s.transact(ctx, s.claims, "preparing for the effects", func(ctx context.Context, tx *transaction) error {
+			if err := tx.setup(ctx, s.sync, s.setup); err != nil {
+				return err
+			}
+			return tx.commit(ctx, &pgx.Batch{})
 		})
 		if err != nil {
 			return err
 		}
 	}
-	err := s.transact(ctx, s.claims, "checking the effects", func(ctx context.Context, tx *transaction) error {
-		if err := tx.SendBatch(ctx, tx.begin(s.sync)).Close(); err != nil {
+	return s.undone(ctx, "checking the effects", "", func(ctx context.Context, tx *transaction) error {
+		return asDeployment(tx.lend(ctx, s.effects.Check))
+	})
+}
+
+// CheckEffects says whether the effects fit the database as it is when their setup has been run. It changes nothing.
+func (s *Store) CheckEffects(ctx context.Context) error {
+	return s.undone(ctx, "checking the effects", s.setup, func(ctx context.Context, tx *transaction) error {
+		return asDeployment(tx.lend(ctx, s.effects.Check))
+	})
+}
+
+// undone does something behind a setup, in a transaction that is rolled back.
+func (s *Store) undone(ctx context.Context, doing, setup string, do func(context.Context, *transaction) error) error {
+	err := s.transact(ctx, s.claims, doing, func(ctx context.Context, tx *transaction) error {
+		if err := tx.setup(ctx, s.sync, setup); err != nil {
 			return err
 		}
-		if err := tx.lend(ctx, s.effects.Check); err != nil {
-			return asDeployment(err)
+		if err := do(ctx, tx); err != nil {
+			return err
 		}
 		return errUndo
 	})
@@ -268,11 +285,14 @@ func (s *Store) checkEffects(ctx context.Context, setup string) error {
 // errUndo ends a transaction of which nothing is to be kept.
 var errUndo = errors.New("nothing is to be kept")
 
-// setup runs SQL of the user's own. Only one consumer does so at a time: two that make the same table would fail.
+// setup begins the transaction and runs SQL of the user's own, if there is some. Only one consumer does so at a time: two
+// that make the same table would fail.
 func (t *transaction) setup(ctx context.Context, sync, setup string) error {
-	batch := t.begin(sync)
-	batch.Queue("SELECT pg_advisory_xact_lock(hashtext('drainmark setup'))")
-	if err := t.SendBatch(ctx, batch).Close(); err != nil {
+	batch := t.beginFor(sync, idleLimitEffect)
+	if setup != "" {
+		batch.Queue("SELECT pg_advisory_xact_lock(hashtext('drainmark setup'))")
+	}
+	if err := t.SendBatch(ctx, batch).Close(); err != nil || setup == "" {
 		return err
 	}
 	err := t.lend(ctx, func(ctx context.Context, tx Tx) error {
@@ -280,9 +300,9 @@ func (t *transaction) setup(ctx context.Context, sync, setup string) error {
 		return err
 	})
 	if err != nil {
-		return err
+		return asDeployment(fmt.Errorf("the setup of the effects: %w", err))
 	}
-	return t.commit(ctx, &pgx.Batch{})
+	return nil
 }
 
 // asDeployment makes an error that is about SQL of the user's own one that somebody has to repair. It has no SQLSTATE, which

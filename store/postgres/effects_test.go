@@ -6,8 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -86,6 +88,7 @@ func TestEffects(t *testing.T) {
 		"an effect cannot leave its transaction":         leavingEffects,
 		"a statement is applied to the records":          statementOfRecords,
 		"a statement that does not fit is refused":       statementsThatDoNotFit,
+		"trying effects changes nothing":                 triedEffects,
 		"an effect that takes long keeps its connection": effectThatTakesLong,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -293,6 +296,51 @@ func statementsThatDoNotFit(t *testing.T, d effectSchema) {
 		_, err := d.openShop(t, strings.Replace(text, change[0], change[1], 1))
 		if !errors.Is(err, store.ErrMisconfigured) || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: the error is %v", change, err)
+		}
+	}
+}
+
+func triedEffects(t *testing.T, d effectSchema) {
+	list, setup := loadEffects(t, d.shop())
+	for _, there := range []bool{false, true} { // whether the tables are
+		if there {
+			s, err := d.openShop(t, d.shop())
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = s.Close()
+		}
+		s, err := Open(t.Context(), d.primary.URL(appConsumer)+"&schema="+d.schema, Options{Connections: 4, Effects: list, Setup: setup, Trial: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		if err := s.CheckEffects(t.Context()); err != nil {
+			t.Error(err)
+		}
+		message := store.NewMessage{Message: drainmark.Message{
+			Position: 1, Body: []byte(`{"sku": "ball", "count": 2}`), AcceptedAt: time.Date(2026, 1, 31, 12, 30, 45, 123456000, time.UTC),
+		}}
+		orders := map[string]any{
+			"id": message.Mark.String(), "sku": "ball", "count": 2.0, "tenant": nil, "at": "2026-01-31T12:30:45.123456+00:00",
+		}
+		want := []effect.Change{
+			{Table: "own_" + d.schema + ".orders", What: "insert", After: orders},
+			{Table: "own_" + d.schema + ".stock", What: "insert", After: map[string]any{"sku": "ball", "remaining": 8.0}},
+		}
+		if there {
+			want[1].What, want[1].Before = "update", map[string]any{"sku": "ball", "remaining": 10.0}
+		}
+		for range 2 {
+			got, err := s.TryEffects(t.Context(), "guestbook", []store.NewMessage{message})
+			if err != nil || !reflect.DeepEqual(got, want) {
+				t.Fatalf("the changes are %+v (%v), not %+v", got, err, want)
+			}
+		}
+		message.Body = []byte(`{"sku": "ball", "count": 20}`)
+		var failed *store.EffectError
+		if _, err := s.TryEffects(t.Context(), "guestbook", []store.NewMessage{message}); !errors.As(err, &failed) {
+			t.Errorf("an order of too many: %v", err)
 		}
 	}
 }

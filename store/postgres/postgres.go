@@ -49,6 +49,8 @@ type Options struct {
 	Timeout time.Duration
 	// Setup is SQL that is run by a Store when it is opened, before the effects are checked: see effect.File.
 	Setup string
+	// Trial says that neither is done when the store is opened: both are for CheckEffects and TryEffects, which change nothing.
+	Trial bool
 	// Effects are applied by a Store to what is committed. ObserveEffects is told of each call, nil for nobody.
 	Effects        effect.List
 	ObserveEffects func(effect.Call)
@@ -74,6 +76,7 @@ type Store struct {
 	*dialect
 	sync    string
 	effects *effect.Set[Tx] // nil for none
+	setup   string
 	commits *client
 	claims  *client
 
@@ -92,7 +95,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	s := &Store{dialect: newDialect(t.schema), sync: t.sync}
+	s := &Store{dialect: newDialect(t.schema), sync: t.sync, setup: o.Setup}
 	if s.effects, err = o.openEffects(); err != nil {
 		return nil, err
 	}
@@ -108,8 +111,8 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err == nil {
 		err = s.upgrade(ctx)
 	}
-	if err == nil {
-		err = s.checkEffects(ctx, o.Setup)
+	if err == nil && !o.Trial {
+		err = s.checkEffects(ctx)
 	}
 	if err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -269,38 +269,71 @@ func (s *Store) checkEffects(ctx context.Context, c *conn) error {
 	if err := c.prepareToLend(); err != nil {
 		return fmt.Errorf("guarding the tables against effects: %w", err)
 	}
-	undo := errors.New("nothing is to be kept")
-	err := c.runSetup(ctx, s.setup)
-	if err == nil {
-		err = c.transaction(ctx, func() error {
-			if err := c.lend(ctx, s.effects.Check); err != nil {
-				return err
-			}
-			return undo
-		})
-	}
-	switch {
-	case err == undo:
+	if s.trial {
 		return nil
-	case judge(err) == effect.Database:
-		return err
 	}
-	return store.Misconfigured("%s", err) // without SQLite's code, which would be taken for that of a statement of ours
+	err := c.transaction(ctx, func() error { return c.runSetup(ctx, s.setup) })
+	if err == nil {
+		err = c.tryFit(ctx, s.effects, "")
+	}
+	return err
 }
 
-// runSetup runs SQL of the user's own that makes what effects need.
+// CheckEffects says whether the effects fit the database as it is when their setup has been run. It changes nothing.
+func (s *Store) CheckEffects(ctx context.Context) error {
+	var fits error
+	err := s.run(ctx, "checking the effects", false, func(c *conn) error {
+		fits = c.fit(ctx, s.effects, s.setup)
+		return &spoiled{errUndo}
+	})
+	if errors.Is(err, errUndo) {
+		return fits
+	}
+	return err
+}
+
+// tryFit is fit in a transaction of its own.
+func (c *conn) tryFit(ctx context.Context, effects *effect.Set[Tx], setup string) error {
+	err := c.transaction(ctx, func() error {
+		if err := c.fit(ctx, effects, setup); err != nil {
+			return err
+		}
+		return errUndo
+	})
+	return except(err, errUndo)
+}
+
+// errUndo ends a transaction of which nothing is to be kept.
+var errUndo = errors.New("nothing is to be kept")
+
+// fit says whether the effects fit the database, when a setup has been run.
+func (c *conn) fit(ctx context.Context, effects *effect.Set[Tx], setup string) error {
+	if err := c.runSetup(ctx, setup); err != nil {
+		return err
+	}
+	return asDeployment(c.lend(ctx, effects.Check))
+}
+
+// asDeployment makes an error that is about SQL of the user's own one that somebody has to repair. It has no code of
+// SQLite's, which would be taken for that of a statement of ours.
+func asDeployment(err error) error {
+	if err == nil || judge(err) == effect.Database {
+		return err
+	}
+	return store.Misconfigured("%s", err)
+}
+
+// runSetup runs SQL of the user's own that makes what effects need, in the transaction.
 func (c *conn) runSetup(ctx context.Context, setup string) error {
 	if setup == "" {
 		return nil
 	}
-	err := c.transaction(ctx, func() error {
-		return c.lend(ctx, func(ctx context.Context, tx Tx) error {
-			_, err := tx.ExecContext(ctx, setup)
-			return err
-		})
+	err := c.lend(ctx, func(ctx context.Context, tx Tx) error {
+		_, err := tx.ExecContext(ctx, setup)
+		return err
 	})
 	if err != nil {
-		return fmt.Errorf("the setup of the effects: %w", err)
+		return asDeployment(fmt.Errorf("the setup of the effects: %w", err))
 	}
 	return nil
 }

@@ -31,6 +31,8 @@ type Options struct {
 	Now func() time.Time
 	// Setup is SQL that is run by a Store when it is opened, before the effects are checked: see effect.File.
 	Setup string
+	// Trial says that neither is done when the store is opened: both are for CheckEffects and TryEffects, which change nothing.
+	Trial bool
 	// Effects are applied by a Store to what is committed. ObserveEffects is told of each call, nil for nobody.
 	Effects        effect.List
 	ObserveEffects func(effect.Call)
@@ -65,6 +67,7 @@ type Store struct {
 	reader  *Reader // for what commits are planned from
 	effects *effect.Set[Tx]
 	setup   string
+	trial   bool
 
 	identity identity
 
@@ -81,7 +84,7 @@ func Open(ctx context.Context, path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Store{path: path, setup: o.Setup, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job), lock: newLockWatch(path, o.Logger)}
+	s := &Store{path: path, setup: o.Setup, trial: o.Trial, maxSize: o.MaxSize, now: o.now(), jobs: make(chan *job), lock: newLockWatch(path, o.Logger)}
 	if s.effects, err = o.openEffects(); err != nil {
 		return nil, err
 	}

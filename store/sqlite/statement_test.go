@@ -104,8 +104,13 @@ func TestTryingAnEffectChangesNothing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := openStore(t, newFile(t), withFile(loaded))
+	o := withFile(loaded)
+	o.Trial = true
+	s := openStore(t, newFile(t), o)
 	newFiller(t, s, 0)
+	if err := s.CheckEffects(t.Context()); err != nil {
+		t.Error(err)
+	}
 	at := time.Date(2026, 1, 31, 12, 30, 45, 123456000, time.UTC)
 	message := store.NewMessage{Message: drainmark.Message{Position: 1, Body: []byte(`{"sku": "ball", "count": 2}`), AcceptedAt: at}}
 	var want []effect.Change

@@ -18,7 +18,7 @@ func (s *Store) TryEffects(ctx context.Context, log string, messages []store.New
 	w := store.Write{Logs: []store.LogWrite{{Messages: messages}}}
 	w.Logs[0].Name = log
 	err = s.run(ctx, "trying the effects", false, func(c *conn) error {
-		changes, err = c.tryEffects(ctx, s.effects, &w)
+		changes, err = c.tryEffects(ctx, s.effects, s.setup, &w)
 		return &spoiled{&triedError{err}}
 	})
 	var tried *triedError
@@ -35,9 +35,12 @@ func (t *triedError) Error() string { return fmt.Sprintf("the effects were tried
 func (t *triedError) Unwrap() error { return t.error }
 
 // tryEffects applies the effects and returns what they have changed.
-func (c *conn) tryEffects(ctx context.Context, effects *effect.Set[Tx], w *store.Write) ([]effect.Change, error) {
+func (c *conn) tryEffects(ctx context.Context, effects *effect.Set[Tx], setup string, w *store.Write) ([]effect.Change, error) {
 	if !effects.Any(w) {
 		return nil, nil
+	}
+	if err := c.runSetup(ctx, setup); err != nil {
+		return nil, err
 	}
 	if err := c.watchTables(ctx); err != nil {
 		return nil, fmt.Errorf("watching the tables: %w", err)
