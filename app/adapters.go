@@ -98,6 +98,7 @@ var stores = map[string]func(ctx context.Context, url string, s storeSettings) (
 func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, error) {
 	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{
 		Now: wallClock(), Logger: s.logger, Setup: s.effects.setup, Effects: s.effects.list, ObserveEffects: s.effects.observe,
+		Trial: s.effects.trial,
 	})
 }
 
@@ -115,6 +116,7 @@ func checkSQLite(name, url string) error {
 func openPostgres(ctx context.Context, url string, s storeSettings) (store.Store, error) {
 	return postgres.Open(ctx, url, postgres.Options{
 		Logger: s.logger, Setup: s.effects.setup, Effects: s.effects.list, ObserveEffects: s.effects.observe,
+		Trial: s.effects.trial,
 	})
 }
 

@@ -28,6 +28,7 @@ type cli struct {
 	Consumer consumerCommand `cmd:"" help:"Drain partitions of the broker into the store."`
 	Init     initCommand     `cmd:"" help:"Make a deployment before its roles run: the broker's queues, and the store. It changes nothing that is there."`
 	Migrate  migrateCommand  `cmd:"" help:"Make the store's tables, or bring them up to date, or print the SQL that does it."`
+	Effects  effectsCommand  `cmd:"" help:"Check effects, and try them."`
 	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`
 
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a process on this machine whether it is ready: exit code 0 if it is, 1 if not, 3 if it cannot be asked."`

@@ -21,6 +21,7 @@ type effects struct {
 	setup   string
 	list    effect.List
 	observe func(effect.Call)
+	trial   bool // they are only tried
 }
 
 // statements has what makes an effect of a statement, for the stores that have effects.
@@ -51,6 +52,8 @@ func (a applying) load(own effect.List, storeURL string, metrics prometheus.Regi
 			loaded.list = append(loaded.list, statement(s))
 		}
 	}
-	loaded.observe = effect.Metrics(metrics, loaded.list)
+	if metrics != nil {
+		loaded.observe = effect.Metrics(metrics, loaded.list)
+	}
 	return loaded, nil
 }

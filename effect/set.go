@@ -55,7 +55,7 @@ type Call struct {
 
 // NewSet returns the effects for a kind of store, or store.ErrMisconfigured.
 func NewSet[Tx any](kind string, effects List, u Use[Tx]) (*Set[Tx], error) {
-	if err := checkAll(effects); err != nil {
+	if err := effects.Check(); err != nil {
 		return nil, err
 	}
 	for _, e := range effects {
@@ -81,9 +81,9 @@ func NewSet[Tx any](kind string, effects List, u Use[Tx]) (*Set[Tx], error) {
 	return &Set[Tx]{effects: effects, Use: u}, nil
 }
 
-// checkAll refuses effects that cannot be meant.
-func checkAll(effects List) error {
-	for i, e := range effects {
+// Check refuses effects that cannot be meant. The error is store.ErrMisconfigured.
+func (l List) Check() error {
+	for i, e := range l {
 		switch {
 		case checkLogs(e.Logs) != nil:
 			return store.Misconfigured("the effect %s: %w", e.Name, checkLogs(e.Logs))
@@ -92,7 +92,7 @@ func checkAll(effects List) error {
 		case e.Timeout < time.Millisecond || e.Timeout > MaxTimeout:
 			return store.Misconfigured("the effect %s: a timeout of %s: it can be 1ms to %s", e.Name, e.Timeout, MaxTimeout)
 		}
-		for _, other := range effects[:i] {
+		for _, other := range l[:i] {
 			if other.Logs == e.Logs {
 				return store.Misconfigured("two effects are of the logs %s: one is all that a record can have", e.Logs)
 			}

@@ -33,6 +33,17 @@ type many struct {
 	ends    []int  // where in keys each one ends
 }
 
+// DecodeLines returns the records that a request of many messages to a log makes, with the service's usual limits. It may
+// change data, which the records then share. The error says in which line the fault is.
+func DecodeLines(log string, data []byte) ([]drainmark.Record, error) {
+	l, err := Limits{}.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	m := many{message: l.Message, lines: l.Lines, record: drainmark.Record{Kind: drainmark.Append, Log: log}}
+	return m.decode(data)
+}
+
 // decode returns the records of all lines, or the first fault, with the number of its line. It changes data, which
 // the records then share.
 func (m *many) decode(data []byte) ([]drainmark.Record, error) {
