@@ -51,6 +51,7 @@ func (w *World) checkEnd(ctx context.Context) {
 	w.judge(settled)
 	if settled {
 		w.checkDeadLetters(ctx, w.backends[0], list.Letters)
+		w.checkEffects(ctx, w.backends[0])
 	}
 }
 

@@ -12,7 +12,9 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
+	storememory "github.com/drainmark/drainmark/store/memory"
 	"github.com/drainmark/drainmark/test/planted"
 )
 
@@ -345,8 +347,11 @@ func (s faultyStore) Write(ctx context.Context, w store.Write) error {
 }
 
 // master is a connection to the master that does not fail.
-func (w *World) master() store.Store {
-	master := w.db.Store()
+func (w *World) master(effects effect.List) store.Store {
+	master, err := w.db.StoreWith(effects, effect.Use[*storememory.Tx]{})
+	if err != nil {
+		panic(err) // the effects are this package's own
+	}
 	if w.bug != CommitWithoutOwnerCheck {
 		return master
 	}

@@ -65,6 +65,7 @@ func TestFindsBugs(t *testing.T) {
 		NoFlag:                  {Ordered, "wanted"},
 		LowersAny:               {Ordered, "wanted"},
 		ReadsOldFlag:            {Ordered, "wanted"},
+		EffectRemembers:         {Replaying, "effect"},
 	} {
 		if bug == ForgetsWhatIsKept && !*rare {
 			continue // it takes minutes to be found: see make simulate

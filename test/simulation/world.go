@@ -37,6 +37,7 @@ type World struct {
 	poisoned    atomic.Bool   // the store refuses bodies that begin with poison
 	rollbacks   bool          // this schedule loses the store's tail now and then
 	handOver    time.Duration // the consumers' limit, 0 for their default
+	applies     bool          // consumers apply effects
 	wrongClocks bool
 	clocks      []*wall       // of the servers and of every process that was ever started
 	retention   time.Duration // of producers, 0 for the default, which no schedule outlasts
@@ -102,6 +103,7 @@ func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
 	w.rates = rates{before: 2 * level, after: 2 * level, late: level, twice: level}
 	w.wrongClocks = w.dice.chance("wrong clocks", 60)
 	w.thinks = 3 * time.Second
+	w.applies = w.dice.chance("applies effects", 40)
 	if w.dice.chance("forgets", 30) {
 		w.retention, w.thinks = time.Minute+w.dice.duration("retention", time.Minute), 20*time.Second
 	}
@@ -165,8 +167,9 @@ func (w *World) startConsumer() {
 	defer w.mu.Unlock()
 	p := w.newProcess("consumer")
 	client := w.server.Connect()
+	effects := w.effects(p)
 	c := consumer.New(consumer.Config{
-		Broker: faultyBroker{client, p}, Store: faultyStore{w.master(), p, &sync.Map{}}, Owner: p.name, Partitions: partitions,
+		Broker: faultyBroker{client, p}, Store: faultyStore{w.master(effects), p, &sync.Map{}}, Effects: effects, Owner: p.name, Partitions: partitions,
 		Logger: w.logger.With("process", p.name), Now: p.clock.Now,
 		Limits: consumer.Limits{
 			CommitRecords: 4, CommitTimeout: 3 * time.Second, Drain: time.Second, HandOver: w.handOver, ProducerRetention: w.retention,
