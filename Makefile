@@ -10,6 +10,7 @@ FUZZTIME   ?= 3000x
 SCHEDULES  ?= 2000
 LASTS      ?= 30m
 BROKER     ?= rabbitmq
+STORE      ?= redis
 PLANS      ?= local,harsh
 DISKS      ?= yes
 RATE       ?= 200
@@ -112,11 +113,11 @@ cluster: ## run the tests on a NATS cluster of three: some minutes, and more tha
 rabbitcluster: ## run the tests on a RabbitMQ cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run TestCluster -timeout 30m -v ./broker/rabbitmq
 
-# LASTS, BROKER (rabbitmq or nats), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
+# LASTS, BROKER (rabbitmq or nats), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
 # takes root) and REPORT (a folder that does not exist yet) can be set.
 campaign: needs ## break a whole deployment on plans for LASTS (30m) while verify checks it
 	$(GO) test -tags campaign -run '^TestCampaign$$' -count=1 -timeout 0 -v ./test/e2e -campaign $(LASTS) \
-		-campaign-broker $(BROKER) -campaign-rate $(RATE) -campaign-dir "$(REPORT)" \
+		-campaign-broker $(BROKER) -campaign-store $(STORE) -campaign-rate $(RATE) -campaign-dir "$(REPORT)" \
 		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true)
 
 rolling: ## restart each role in turn, eight times, under 100 clients, and count what they do not like

@@ -17,17 +17,22 @@ import (
 )
 
 // failover is a deployment whose store loses its last commits: the replica is cut off, commits go on, the master is
-// killed, and Sentinels make the replica the master.
+// killed, and the replica becomes the master.
 type failover struct {
 	*deployment
-	master    *servers.Redis
-	replica   *servers.Redis
-	sentinels *servers.Sentinels
-	witness   *program            // a backend that reads from the master that dies, not among the others
-	seen      string              // its URL
-	want      map[string][]string // by log: the bodies that it must have in the end
-	receipts  []string            // of what is lost
-	spans     []drainmark.Span    // and its marks
+	store    losing
+	witness  *program            // a backend that reads from the master that dies, not among the others
+	seen     string              // its URL
+	want     map[string][]string // by log: the bodies that it must have in the end
+	receipts []string            // of what is lost
+	spans    []drainmark.Span    // and its marks
+}
+
+// losing is a store of a master and a replica, which takes its place without the last commits.
+type losing interface {
+	urls() (store, master string)
+	cutOff() // the replica has everything until now, and gets nothing from now on
+	happen() // the master is killed, and the replica is the master when it returns
 }
 
 const lostMessages = 120
@@ -36,13 +41,12 @@ const lostMessages = 120
 var logNames = []string{"guestbook", "visitors", "orders", "audit", "notes", "mail"}
 
 // startFailover makes everything ready: the first messages are on both servers, the next ones only on the master.
-func startFailover(t *testing.T, broker string) *failover {
+func startFailover(t *testing.T, broker string, s losing) *failover {
 	t.Helper()
-	f := &failover{want: map[string][]string{}, master: servers.StartRedis(t, servers.RedisOptions{})}
-	f.replica = servers.StartRedis(t, servers.RedisOptions{ReplicaOf: f.master})
-	f.sentinels = servers.StartSentinels(t, 3, "drainmark", f.master)
+	f := &failover{want: map[string][]string{}, store: s}
+	url, master := s.urls()
 	f.deployment = deploy(t, setup{
-		broker: broker, store: f.sentinels.URL(), replicas: [][]string{{f.sentinels.URL()}, {f.master.URL()}},
+		broker: broker, store: url, replicas: [][]string{{url}, {master}},
 		// The claims outlast the failover, so that each consumer gets the partitions back whose commits it remembers.
 		backends: 2, consumers: 2, consumerFlags: []string{"--lease", "1m"},
 	})
@@ -51,13 +55,68 @@ func startFailover(t *testing.T, broker string) *failover {
 	f.write("before")
 	f.barrier(f.url)
 	f.await("before")
-	f.letSentinelsWait(patience)
-	f.master.Do("WAIT", 1, patience.Milliseconds())
-	f.replica.Do("REPLICAOF", servers.Host, 1)
+	s.cutOff()
 	f.receipts = f.write("lost")
 	f.await("lost")
 	f.spans = f.runsOf("lost")
 	return f
+}
+
+// losingRedis has Sentinels, which make the replica the master.
+type losingRedis struct {
+	t               testing.TB
+	master, replica *servers.Redis
+	sentinels       *servers.Sentinels
+}
+
+func startLosingRedis(t testing.TB) losing {
+	r := &losingRedis{t: t, master: servers.StartRedis(t, servers.RedisOptions{})}
+	r.replica = servers.StartRedis(t, servers.RedisOptions{ReplicaOf: r.master})
+	r.sentinels = servers.StartSentinels(t, 3, "drainmark", r.master)
+	return r
+}
+
+func (r *losingRedis) urls() (store, master string) { return r.sentinels.URL(), r.master.URL() }
+
+func (r *losingRedis) cutOff() {
+	r.t.Helper()
+	r.letSentinelsWait(patience)
+	r.master.Do("WAIT", 1, patience.Milliseconds())
+	r.replica.Do("REPLICAOF", servers.Host, 1)
+}
+
+func (r *losingRedis) happen() {
+	r.t.Helper()
+	if info := fmt.Sprint(r.replica.Do("INFO", "replication")); !strings.Contains(info, "master_port:1\r\n") {
+		r.t.Fatalf("the Sentinels have joined the replica to its master again: %s", info)
+	}
+	r.master.Kill()
+	r.letSentinelsWait(3 * time.Second)
+	await(r.t, "the replica is the master", patience, func() bool { return r.sentinels.Master() == r.replica.Port })
+}
+
+// losingPostgres has an administrator, who promotes the standby.
+type losingPostgres struct{ primary, standby *servers.Postgres }
+
+func startLosingPostgres(t testing.TB) losing {
+	p := &losingPostgres{primary: servers.StartPostgres(t, servers.PostgresOptions{})}
+	p.standby = servers.StartPostgres(t, servers.PostgresOptions{ReplicaOf: p.primary})
+	return p
+}
+
+func (p *losingPostgres) urls() (store, master string) {
+	master = p.primary.URL(servers.PostgresUser)
+	return strings.Replace(master, p.primary.Address(), p.primary.Address()+","+p.standby.Address(), 1), master
+}
+
+func (p *losingPostgres) cutOff() {
+	p.standby.CaughtUp()
+	p.standby.CutOff()
+}
+
+func (p *losingPostgres) happen() {
+	p.primary.Kill()
+	p.standby.Promote()
 }
 
 // silence is how long a server must be silent to be taken for down. The Sentinels promote no replica that was without its
@@ -66,15 +125,15 @@ func startFailover(t *testing.T, broker string) *failover {
 const silence = 4 * time.Second
 
 // letSentinelsWait sets for how long the Sentinels leave a replica alone that has another master than it should.
-func (f *failover) letSentinelsWait(wait time.Duration) {
-	f.t.Helper()
-	for _, port := range f.sentinels.Ports {
+func (r *losingRedis) letSentinelsWait(wait time.Duration) {
+	r.t.Helper()
+	for _, port := range r.sentinels.Ports {
 		client := redis.NewClient(&redis.Options{Addr: fmt.Sprintf("%s:%d", servers.Host, port), Protocol: 2, DisableIdentity: true})
-		err := client.Do(f.t.Context(), "SENTINEL", "SET", f.sentinels.Name, "failover-timeout", wait.Milliseconds(),
+		err := client.Do(r.t.Context(), "SENTINEL", "SET", r.sentinels.Name, "failover-timeout", wait.Milliseconds(),
 			"down-after-milliseconds", silence.Milliseconds()).Err()
 		_ = client.Close()
 		if err != nil {
-			f.t.Fatalf("setting a Sentinel: %v", err)
+			r.t.Fatalf("setting a Sentinel: %v", err)
 		}
 	}
 }
@@ -154,12 +213,7 @@ func (f *failover) runsOf(what string) (spans []drainmark.Span) {
 func (f *failover) happen() {
 	f.t.Helper()
 	f.witness.kill()
-	if info := fmt.Sprint(f.replica.Do("INFO", "replication")); !strings.Contains(info, "master_port:1\r\n") {
-		f.t.Fatalf("the Sentinels have joined the replica to its master again: %s", info)
-	}
-	f.master.Kill()
-	f.letSentinelsWait(3 * time.Second)
-	await(f.t, "the replica is the master", patience, func() bool { return f.sentinels.Master() == f.replica.Port })
+	f.store.happen()
 }
 
 // reported waits until the consumers have reported as many records as lost, and checks that they are the right ones.
@@ -197,20 +251,36 @@ func (f *failover) same(what string, runs []string) {
 // TestALostTailIsSuppliedAgain: a broker that keeps its log repairs the store.
 func TestALostTailIsSuppliedAgain(t *testing.T) {
 	t.Parallel()
-	n := servers.StartNATS(t, servers.NATSOptions{})
-	f := startFailover(t, n.URL())
-	f.happen()
-	f.write("after")
-	f.reported(true)
-	f.isRepaired()
+	for name, start := range losingStores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			n := servers.StartNATS(t, servers.NATSOptions{})
+			f := startFailover(t, n.URL(), start(t))
+			f.happen()
+			f.write("after")
+			f.reported(true)
+			f.isRepaired()
+		})
+	}
 }
+
+var losingStores = map[string]func(testing.TB) losing{"Redis": startLosingRedis, "PostgreSQL": startLosingPostgres}
 
 // TestALostTailIsReported: a broker that forgets what was acknowledged cannot do that. The loss is counted, logged with
 // what was lost, and listed, and barriers are not reached as long as nobody has declared it lost.
 func TestALostTailIsReported(t *testing.T) {
 	t.Parallel()
+	for name, start := range losingStores {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			aLostTailIsReported(t, start(t))
+		})
+	}
+}
+
+func aLostTailIsReported(t *testing.T, s losing) {
 	r := servers.StartRabbitMQ(t, servers.RabbitMQOptions{})
-	f := startFailover(t, r.URL())
+	f := startFailover(t, r.URL(), s)
 	f.happen()
 	f.write("after")
 	f.reported(false)

@@ -44,7 +44,7 @@ func TestPlantedRecord(t *testing.T) {
 }
 
 func findInCampaign(t *testing.T, name, broker string) {
-	o := startTopology(t, broker, name)
+	o := startTopology(t, broker, "redis", name)
 	begun := time.Now()
 	dir := filepath.Join(t.TempDir(), "report")
 	if *campaignDir != "" {

@@ -28,6 +28,7 @@ type topology struct {
 	wires    map[string]wire
 	disks    map[string]string // by the server's name: where its limited disk is
 	master   func() string     // the name of the server that is the master now
+	failOver func() string     // makes another one the master, if somebody has to, and returns the answer
 	asked    chan question
 }
 
@@ -134,7 +135,7 @@ func (o *topology) serve() {
 		o.t.Fatal(err)
 	}
 	for name, arguments := range map[string]string{
-		"start": `start "$@"`, "launch": `launch "$1"`, "master": "master", "clock": `clock "$1"`, "wire": `wire "$@"`,
+		"start": `start "$@"`, "launch": `launch "$1"`, "master": "master", "failover": "failover", "clock": `clock "$1"`, "wire": `wire "$@"`,
 	} {
 		script := fmt.Sprintf("#!/bin/sh\nexec '%s' -control '%s' %s\n", self, socket, arguments)
 		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(script), 0o755); err != nil {
@@ -200,6 +201,8 @@ func (o *topology) answer(line string) string {
 	switch {
 	case command == "master" && o.master != nil:
 		return "ok " + o.master()
+	case command == "failover" && o.failOver != nil:
+		return o.failOver()
 	case command == "start" && known && (change == "" || p.program != nil && p.program.clocks):
 		if p.program != nil {
 			p.program.clock = change

@@ -17,7 +17,7 @@ type wire struct {
 }
 
 // Requests that have a server say something. NATS does so by itself.
-var hellos = map[string]string{"nats": "", "amqp": "AMQP\x00\x00\x09\x01", "redis": "PING\r\n"}
+var hellos = map[string]string{"nats": "", "amqp": "AMQP\x00\x00\x09\x01", "redis": "PING\r\n", "postgres": "\x00\x00\x00\x08\x04\xd2\x16\x2f"}
 
 // answerWithin is how long a server may take to say something to somebody who asks on a wire.
 const answerWithin = 2 * time.Second
@@ -70,10 +70,10 @@ func (o *topology) wireTo(broker, program string) string {
 	return u.String()
 }
 
-// wireBefore returns what starts a wire before a Redis server. Everybody meets the server through it.
-func (o *topology) wireBefore(name string) func(address string) (port int) {
+// wireBefore returns what starts a wire before a server of the store. Everybody meets the server through it.
+func (o *topology) wireBefore(name, scheme string) func(address string) (port int) {
 	return func(address string) int {
-		w := wire{startProxy(o.t, address), hellos["redis"]}
+		w := wire{startProxy(o.t, address), hellos[scheme]}
 		o.wires[name] = w
 		return w.port()
 	}
@@ -93,7 +93,7 @@ func TestTopology(t *testing.T) {
 	o := newTopology(t)
 	broker := servers.StartNATS(t, servers.NATSOptions{})
 	o.addServer("broker", broker.Process)
-	redis := servers.StartRedis(t, servers.RedisOptions{Through: o.wireBefore("redis-master")})
+	redis := servers.StartRedis(t, servers.RedisOptions{Through: o.wireBefore("redis-master", "redis")})
 	through := o.wireTo(broker.URL(), "consumer-0")
 	o.deploy(setup{
 		broker: broker.URL(), store: redis.URL(), backends: 1, consumers: 1, clocks: true,

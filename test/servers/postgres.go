@@ -81,6 +81,30 @@ func StartPostgres(t T, o PostgresOptions) *Postgres {
 	return p
 }
 
+// Start starts the server, which must not run, and waits until it answers.
+func (p *Postgres) Start() {
+	p.t.Helper()
+	p.Launch()
+	p.Await()
+}
+
+// Launch starts the server, which must not run, and does not wait until it answers. If it was killed by somebody else,
+// it waits until the processes that are left have ended: they hold what it needs.
+func (p *Postgres) Launch() {
+	p.t.Helper()
+	p.awaitChildren()
+	p.Process.Launch()
+}
+
+// awaitChildren waits until no process works in the server's directory.
+func (p *Postgres) awaitChildren() {
+	p.t.Helper()
+	p.until("its processes have ended", func() bool {
+		found, _ := filepath.Glob("/proc/[0-9]*/cwd")
+		return !slices.ContainsFunc(found, func(cwd string) bool { dir, _ := os.Readlink(cwd); return dir == p.data })
+	})
+}
+
 // fill makes the server's files, anew if there are some.
 func (p *Postgres) fill() {
 	p.t.Helper()
@@ -261,6 +285,7 @@ func (p *Postgres) Rejoin(primary *Postgres) {
 	p.t.Helper()
 	p.options.ReplicaOf = primary
 	p.linked.Store(false)
+	p.awaitChildren()
 	p.fill()
 	p.Start()
 }

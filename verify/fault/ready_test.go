@@ -17,10 +17,10 @@ import (
 
 func TestReadyPlans(t *testing.T) {
 	t.Parallel()
-	if names := Names(); !slices.Equal(names, []string{"harsh", "kubernetes", "local"}) {
+	if names := Names(); !slices.Equal(names, []string{"harsh", "kubernetes", "local", "postgres"}) {
 		t.Errorf("the ready plans are %v", names)
 	}
-	if _, err := Ready("moon"); err == nil || err.Error() != `there is no ready plan "moon": they are harsh, kubernetes, local` {
+	if _, err := Ready("moon"); err == nil || err.Error() != `there is no ready plan "moon": they are harsh, kubernetes, local, postgres` {
 		t.Error(err)
 	}
 	for _, name := range Names() {
