@@ -65,6 +65,7 @@ func (d *drain) run(ctx context.Context) {
 	}
 	d.close()
 	d.metrics.held.WithLabelValues(fmt.Sprint(d.partition)).Set(0)
+	d.metrics.effectHolds.DeleteLabelValues(fmt.Sprint(d.partition))
 	release, cancel := context.WithTimeout(context.WithoutCancel(ctx), d.limits.Lease)
 	defer cancel()
 	if err := d.store.Release(release, d.owner, d.partition); err != nil {

@@ -3,6 +3,7 @@ package consumer
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -101,6 +102,7 @@ func (d *drain) hold(ctx context.Context, failed *store.EffectError, stopped boo
 		trouble.Attempts = d.attempt.made
 	}
 	d.metrics.effectFailures.WithLabelValues(failed.Effect).Inc()
+	d.metrics.effectHolds.WithLabelValues(fmt.Sprint(d.partition)).Set(1)
 	d.note(failed, false)
 	if before := d.progress.Trouble; before == nil || *before != *trouble {
 		c, next := d.compose(nil, d.progress.Cursor)
@@ -200,6 +202,7 @@ func (d *drain) passed(entries []entry) {
 	if len(d.effects) == 0 {
 		return
 	}
+	d.metrics.effectHolds.WithLabelValues(fmt.Sprint(d.partition)).Set(0)
 	for i := range entries {
 		if name := d.effectOf(&entries[i]); name != "" {
 			d.breaker.pass(name)

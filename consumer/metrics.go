@@ -25,6 +25,7 @@ type metrics struct {
 	commitDuration prometheus.Histogram
 	commitRecords  prometheus.Histogram
 	effectFailures *prometheus.CounterVec
+	effectHolds    *prometheus.GaugeVec
 	storeBroken    prometheus.Gauge
 	held           *prometheus.GaugeVec
 }
@@ -71,9 +72,13 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	m.effectFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "drainmark_consumer_effect_failures_total", Help: "Attempts after which a partition waited because an effect did not let it go on.",
 	}, []string{"effect"})
+	m.effectHolds = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "drainmark_consumer_effect_holds",
+		Help: "1 while an effect does not let a partition of this consumer go on.",
+	}, []string{"partition"})
 	if r != nil {
 		r.MustRegister(m.persisted, m.duplicates, m.keyDuplicates, m.setAside, m.gaps, m.missingRecords, m.brokerLosses, m.lostRecords,
-			m.fencedCommits, m.commitFailures, m.givenUp, m.brokerTroubles, m.commitDuration, m.commitRecords, m.storeBroken, m.held, m.effectFailures)
+			m.fencedCommits, m.commitFailures, m.givenUp, m.brokerTroubles, m.commitDuration, m.commitRecords, m.storeBroken, m.held, m.effectFailures, m.effectHolds)
 	}
 	return m
 }
