@@ -4,16 +4,21 @@ import (
 	"encoding/json"
 	"maps"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/drainmark/drainmark/effect"
 )
 
-// chartsOwn are the flags that are no settings of the Helm chart: it sets them itself, from Secrets and from what it
-// makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be refused.
+// chartsOwn are the flags that are no settings of the Helm chart: it sets them itself, from Secrets, from the value
+// effects, and from what it makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be
+// refused.
 var chartsOwn = []string{
-	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "help", "version",
+	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "effects", "help", "version",
 }
 
 // The schema of the Helm chart's values has each setting of each role, and no other. (The rest of the chart is tested in
@@ -51,6 +56,38 @@ func TestSettingsOfTheChart(t *testing.T) {
 		if inAll[name] < 4 {
 			t.Errorf("%s is among the settings of all roles, and %d have it", name, inAll[name])
 		}
+	}
+}
+
+// The schema of the chart's values has each member of an effect in a file, and no other.
+func TestEffectsOfTheChart(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../deploy/helm/drainmark/values.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type members struct{ Properties map[string]json.RawMessage }
+	type file struct {
+		Properties struct{ Effects struct{ Items members } }
+	}
+	var schema struct {
+		Properties struct{ Effects struct{ Then file } }
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "effects.yaml")
+	if err := os.WriteFile(path, []byte("effects: [{no-member: x}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = effect.Load(path)
+	if err == nil {
+		t.Fatal("an effect with an unknown member is loaded")
+	}
+	_, list, _ := strings.Cut(err.Error(), "no-member: it has ") // the error lists what there is
+	has := slices.Sorted(strings.SplitSeq(list, ", "))
+	if in := slices.Sorted(maps.Keys(schema.Properties.Effects.Then.Properties.Effects.Items.Properties)); !slices.Equal(in, has) {
+		t.Errorf("an effect has %q in the schema, and %q in a file", in, has)
 	}
 }
 

@@ -41,7 +41,7 @@ func TestLint(t *testing.T) {
 // goldens are the releases whose objects are in testdata, for people to look at.
 var goldens = map[string]string{
 	"roles": external,
-	"up":    "mode: up",
+	"up":    "mode: up\n" + effects["effects"],
 	"everything": trial + "keda: {enabled: true}\ningress: {enabled: true, hosts: [a.example]}\n" +
 		"httpRoute: {enabled: true, parentRefs: [{name: web}]}\nnetworkPolicy: {enabled: true}\nserviceMonitor: {enabled: true}\n" +
 		"frontend: {autoscaling: {enabled: true}}",
@@ -414,6 +414,7 @@ func TestNotes(t *testing.T) {
 	t.Parallel()
 	for values, says := range map[string][]string{
 		external:                             {"kubectl -n shop rollout status deployment/guestbook-drainmark-frontend", "helm test guestbook -n shop", "rollout restart", "no authentication"},
+		external + "effectsConfigMap: own":   {"After a change of the Secrets, or of the ConfigMap own:"},
 		trial:                                {"WARNING: trial.* servers"},
 		"mode: up":                           {"statefulset/guestbook-drainmark-up", "port-forward service/guestbook-drainmark-up 8080:8080"},
 		external + "consumer: {replicas: 0}": {"nothing is persisted"},

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+	"strings"
 	"testing"
 
 	"sigs.k8s.io/yaml"
@@ -44,6 +45,10 @@ var (
 		"ownResources": "backend: {resources: {limits: {memory: 1.5Gi, cpu: '2'}}}\nconsumer: {resources: null}",
 		"spread":       "backend: {topologySpreadConstraints: []}",
 		"grace":        "frontend: {terminationGracePeriodSeconds: 20}\nbackend: {settings: {shutdown-delay: 1m30s}}",
+	}
+	// effects are for a store that can apply them: any but Redis.
+	effects = map[string]string{
+		"effects": "effects: {setup: CREATE TABLE IF NOT EXISTS orders (id text), effects: [{logs: orders, sql: INSERT INTO orders SELECT id FROM records}]}",
 	}
 	switchesOfUp = map[string]string{
 		"noVolume": "up: {persistence: {enabled: false}}",
@@ -86,10 +91,16 @@ func combinations(t *testing.T) map[string]string {
 	roles, up := maps.Clone(switches), maps.Clone(switches)
 	maps.Copy(roles, switchesOfRoles)
 	maps.Copy(up, switchesOfUp)
+	maps.Copy(up, effects)
 	for name, base := range servers {
-		add(name, base, roles)
+		on := maps.Clone(roles)
+		if !strings.Contains(base, "redis: {enabled: true}") {
+			maps.Copy(on, effects)
+		}
+		add(name, base, on)
 	}
 	alone("external", external, roles)
+	alone("external", external, effects)
 	add("up", "mode: up", up)
 	alone("up", "mode: up", up)
 	return all
@@ -117,7 +128,7 @@ func inPairs(row, column int) bool {
 // The rows show each two switches in all four ways.
 func TestPairs(t *testing.T) {
 	t.Parallel()
-	most := len(switches) + max(len(switchesOfRoles), len(switchesOfUp))
+	most := len(switches) + len(effects) + max(len(switchesOfRoles), len(switchesOfUp))
 	for a := range most {
 		for b := range a {
 			ways := map[[2]bool]bool{}

@@ -223,6 +223,14 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"replicas the wrong way round":    {external + "backend: {autoscaling: {enabled: true, minReplicas: 11}}", "backend.autoscaling: minReplicas is above maxReplicas"},
 		"autoscaling without a request":   {external + "frontend: {autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}", "frontend.resources.requests.cpu is not set"},
 		"consumers the wrong way round":   {external + "keda: {enabled: true, minReplicas: 5}", "keda: minReplicas is above maxReplicas"},
+		"effects of a misspelt kind":      {external + "effects: {effects: [{log: orders, sql: SELECT 1}]}", `at '/effects/effects/0': additional properties 'log' not allowed`},
+		"no effects":                      {external + "effects: {effects: []}", `at '/effects/effects': minItems: got 0, want 1`},
+		"a file's name for effects":       {external + "effects: effects.yaml", "effects must be the text of a file with a list of effects, as --set-file effects=FILE gives it"},
+		"effects that are no YAML":        {external + `effects: "effects:\n  - logs: [a"`, "as --set-file effects=FILE gives it: error converting YAML to JSON: yaml: line"},
+		"setup without effects":           {external + `effects: "setup: SELECT 1"`, "effects=FILE gives it: it has none"},
+		"effects in two places":           {external + "effectsConfigMap: own\neffects: {effects: [{logs: a, sql: SELECT 1}]}", "effects and effectsConfigMap: the file of effects is one of the two"},
+		"effects on Redis":                {"broker: {secretName: s}\ntrial: {redis: {enabled: true}}\neffectsConfigMap: own", "effects and trial.redis.enabled: a store of Redis applies none"},
+		"a ConfigMap that is none":        {external + "effectsConfigMap: own/effects.yaml", "at '/effectsConfigMap': value must be 'a name as Kubernetes has them"},
 		"a time that cannot be computed":  {external + "backend: {terminationGracePeriodSeconds: 0}", `at '/backend/terminationGracePeriodSeconds'`},
 	} {
 		t.Run(name, func(t *testing.T) {

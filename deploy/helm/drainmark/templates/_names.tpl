@@ -79,3 +79,18 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- define "drainmark.entry" -}}
 {{- if eq .Values.mode "up" }}up{{ else if or .Values.frontend.autoscaling.enabled (gt (int .Values.frontend.replicas) 0) }}frontend{{ else }}backend{{ end -}}
 {{- end -}}
+
+{{/* The text of the file of effects, if the values have one. */}}
+{{- define "drainmark.effects" -}}
+{{- with .Values.effects }}{{ kindIs "string" . | ternary . (toYaml . | printf "%s\n") }}{{ end -}}
+{{- end -}}
+
+{{/* The ConfigMap with the effects of a role, if it applies some: (dict "root" $ "role" "consumer"). */}}
+{{- define "drainmark.effectsConfigMap" -}}
+{{- if not (has .role (list "consumer" "up")) -}}
+{{- else if .root.Values.effectsConfigMap -}}
+{{ .root.Values.effectsConfigMap }}
+{{- else if .root.Values.effects -}}
+{{ include "drainmark.name" (dict "root" .root "component" "effects") }}
+{{- end -}}
+{{- end -}}

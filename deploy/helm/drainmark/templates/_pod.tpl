@@ -142,6 +142,9 @@ annotations:
   {{- if and (ne .role "frontend") (include "drainmark.trialSecret" .root) }}
   checksum/trial: {{ include (print .root.Template.BasePath "/trial-secret.yaml") .root | sha256sum }}
   {{- end }}
+  {{- if and .root.Values.effects (include "drainmark.effectsConfigMap" .) }}
+  checksum/effects: {{ include "drainmark.effects" .root | sha256sum }}
+  {{- end }}
   {{- with merge (dict) ($own.podAnnotations | default dict) (.root.Values.podAnnotations | default dict) }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
@@ -153,6 +156,7 @@ annotations:
 {{- $role := .role -}}
 {{- $v := $root.Values -}}
 {{- $own := index $v $role -}}
+{{- $effects := include "drainmark.effectsConfigMap" . -}}
 {{- include "drainmark.podBasics" (dict "root" $root "of" $own) }}
 terminationGracePeriodSeconds: {{ include "drainmark.grace" . }}
 {{- if ne $role "up" }}
@@ -193,6 +197,7 @@ containers:
     {{- $env := list }}
     {{- if has $role (list "backend" "consumer") }}{{ $env = append $env (include "drainmark.urls" .) }}{{ end }}
     {{- with include "drainmark.settings" . | trim }}{{ $env = append $env . }}{{ end }}
+    {{- if $effects }}{{ $env = append $env "- name: DRAINMARK_EFFECTS\n  value: /etc/drainmark/effects/effects.yaml" }}{{ end }}
     {{- with include "drainmark.memoryLimit" ($own.resources | default dict) }}{{ $env = append $env (printf "- name: GOMEMLIMIT\n  value: %s" (quote .)) }}{{ end }}
     {{- with concat ($v.extraEnv | default list) ($own.extraEnv | default list) }}{{ $env = append $env (tpl (toYaml .) $root) }}{{ end }}
     {{- with $env }}
@@ -231,11 +236,16 @@ containers:
     securityContext:
       {{- include "drainmark.containerSecurityContext" $root | nindent 6 }}
     {{- $mounts := concat ($v.extraVolumeMounts | default list) ($own.extraVolumeMounts | default list) }}
-    {{- if or $mounts (eq $role "up") }}
+    {{- if or $mounts $effects (eq $role "up") }}
     volumeMounts:
       {{- if eq $role "up" }}
       - name: data
         mountPath: /data
+      {{- end }}
+      {{- if $effects }}
+      - name: effects
+        mountPath: /etc/drainmark/effects
+        readOnly: true
       {{- end }}
       {{- with $mounts }}
       {{- tpl (toYaml .) $root | nindent 6 }}
@@ -246,11 +256,17 @@ containers:
   {{- end }}
 {{- $volumes := concat ($v.extraVolumes | default list) ($own.extraVolumes | default list) }}
 {{- $emptyData := and (eq $role "up") (not $own.persistence.enabled) }}
-{{- if or $volumes $emptyData }}
+{{- if or $volumes $effects $emptyData }}
 volumes:
   {{- if $emptyData }}
   - name: data
     emptyDir: {}
+  {{- end }}
+  {{- if $effects }}
+  - name: effects
+    configMap:
+      name: {{ $effects | quote }}
+      items: [{key: effects.yaml, path: effects.yaml}]
   {{- end }}
   {{- with $volumes }}
   {{- tpl (toYaml .) $root | nindent 2 }}

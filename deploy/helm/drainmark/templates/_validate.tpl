@@ -23,7 +23,19 @@
 {{- fail "store.secretName and trial.redis.enabled: a deployment has one store" -}}
 {{- end -}}
 {{- if not (or $trial.redis.enabled .Values.store.secretName) -}}
-{{- fail "store.secretName must name a Secret that has the URL of the store's master, such as redis://USER:PASSWORD@HOST (or set trial.redis.enabled, to try it out)" -}}
+{{- fail "store.secretName must name a Secret that has the URL of the store's master, such as postgres://USER:PASSWORD@HOST/DATABASE or redis://USER:PASSWORD@HOST (or set trial.redis.enabled, to try it out)" -}}
+{{- end -}}
+{{- if and $trial.redis.enabled (or .Values.effects .Values.effectsConfigMap) -}}
+{{- fail "effects and trial.redis.enabled: a store of Redis applies none, PostgreSQL does (and mode up)" -}}
+{{- end -}}
+{{- end -}}
+{{- if and .Values.effects .Values.effectsConfigMap -}}
+{{- fail "effects and effectsConfigMap: the file of effects is one of the two" -}}
+{{- end -}}
+{{- with include "drainmark.effects" . -}}
+{{- $file := fromYaml . -}}
+{{- if not (kindIs "slice" $file.effects) -}}
+{{- fail (printf "effects must be the text of a file with a list of effects, as --set-file effects=FILE gives it: %s" ($file.Error | default "it has none")) -}}
 {{- end -}}
 {{- end -}}
 {{- range $role := list "frontend" "backend" "up" -}}
