@@ -1,6 +1,7 @@
 package verify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -70,6 +71,7 @@ func (s *sender) send(ctx context.Context, l *log, a *history.Append, messages [
 			a.Outcome = history.Unknown
 			if ctx.Err() == nil && len(a.UnknownAt) < history.MaxRefusals {
 				a.UnknownAt = append(a.UnknownAt, a.End)
+				a.UnknownWhy = cmp.Or(a.UnknownWhy, err.Error())
 			}
 		} else if len(a.RefusedAt) < history.MaxRefusals {
 			a.RefusedAt = append(a.RefusedAt, a.End)

@@ -447,8 +447,11 @@ func TestP7SaysWhatHappened(t *testing.T) {
 	t.Parallel()
 	for want, tell := range map[string]func(*story){
 		"not known to be accepted or refused after 10.000 s; a later one was accepted": func(s *story) { s.fails(2000, 13_000, "0.1", 12_000) },
-		"under way since 2.000 s, for 11.000 s of that time":                           func(s *story) { s.append(done, 2000, 13_000, "0.1") },
-		"under way since 9.000 s, and not answered before 15.000 s":                    func(s *story) { s.append(done, 9000, 15_100, "0.1") },
+		"or refused (connection reset) after 10.000 s; a later one was accepted": func(s *story) {
+			s.fails(2000, 13_000, "0.1", 12_000).UnknownWhy = "connection reset"
+		},
+		"under way since 2.000 s, for 11.000 s of that time":        func(s *story) { s.append(done, 2000, 13_000, "0.1") },
+		"under way since 9.000 s, and not answered before 15.000 s": func(s *story) { s.append(done, 9000, 15_100, "0.1") },
 		"not known to be accepted or refused, the last time with status 504: no answer": func(s *story) {
 			a := s.append(unknown, 2000, 12_000, "0.1")
 			a.UnknownAt, a.Status, a.Error = times(12_000), 504, "no answer"

@@ -149,6 +149,9 @@ func (a *attempt) failure() string {
 	how := "refused"
 	if a.became == history.Unknown {
 		how = "not known to be accepted or refused"
+		if a.UnknownWhy != "" {
+			how += " (" + a.UnknownWhy + ")"
+		}
 	}
 	if a.Outcome == history.Done {
 		return fmt.Sprintf("an attempt was %s after %s; a later one was accepted", how, seconds(a.until-a.from))

@@ -78,6 +78,8 @@ type Append struct {
 	// UnknownAt is when attempts ended without an answer, or with one that did not say whether they were accepted: the
 	// first MaxRefusals. One that was given up because the run was over is not among them.
 	UnknownAt []time.Duration `json:"unknown_at,omitempty"`
+	// UnknownWhy is what the first of them ended with, for people.
+	UnknownWhy string `json:"unknown_why,omitempty"`
 	// Waited says that it was answered only when it was persisted, or after some time: End is no measure of how quickly it
 	// was accepted.
 	Waited bool `json:"waited,omitempty"`
