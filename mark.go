@@ -95,6 +95,15 @@ func (r Span) String() string {
 // MarshalText has logs show the text, in every format.
 func (r Span) MarshalText() ([]byte, error) { return []byte(r.String()), nil }
 
+// SpanTexts returns the spans as texts.
+func SpanTexts(spans []Span) []string {
+	texts := make([]string, len(spans))
+	for i, span := range spans {
+		texts[i] = span.String()
+	}
+	return texts
+}
+
 // ParseSpan reads what Span.String wrote.
 func ParseSpan(s string) (Span, error) {
 	first, last, ok := strings.Cut(s, "..")

@@ -47,6 +47,10 @@ type Status struct {
 	Count   uint64  `json:"count"`  // how many records it stands for, 0 if the answer does not say, as a barrier's
 	// ID is what the one message of an append is called in its log, unless it had been accepted before, with the same key.
 	ID string `json:"id"`
+	// Marks are the records' marks, as AppendMany and Status are told them: runs such as
+	// "2-1af6d8f8c61bd90e5a88d53d88ae4118-7..9", which the SQL function drainmark.holds takes one by one. It is nil for an
+	// append of one message, which has an ID, and for a barrier.
+	Marks []string `json:"marks"`
 	// Messages is where the writes' messages stand, if StatusIn has asked for it, and they are found.
 	Messages []Placed `json:"messages"`
 	// Rejected is which of the records can never be persisted, nil unless the state is Rejected.

@@ -62,6 +62,8 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	done := acceptance{count: len(records), done: http.StatusCreated}
 	if len(records) == 1 {
 		done.id = &receipt.Spans[0]
+	} else {
+		done.marks = receipt.Spans
 	}
 	return h.accepted(w, r, receipt, done)
 }
@@ -131,9 +133,10 @@ func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Re
 
 // acceptance is the answer to accepted writes.
 type acceptance struct {
-	count int             // 0: not to be told
-	id    *drainmark.Span // the mark of the one message, nil if it is not to be told
-	done  int             // the status if they turn out to be persisted
+	count int              // 0: not to be told
+	id    *drainmark.Span  // the mark of the one message, nil if it is not to be told
+	marks []drainmark.Span // those of many messages, none if they are not to be told
+	done  int              // the status if they turn out to be persisted
 	state string
 	now   backend.Status // after a wait: why they are rejected, and which
 }
@@ -173,6 +176,7 @@ func (a *acceptance) json(receipt string) ([]byte, error) {
 		mark := drainmark.Mark{Partition: a.id.Partition, Producer: a.id.Producer, Sequence: a.id.First}
 		b = append(appendMark(append(b, `,"id":"`...), mark), '"')
 	}
+	b = appendMarks(b, a.marks)
 	b = appendString(append(b, `,"state":`...), a.state)
 	if a.now.Reason != "" {
 		b = appendString(append(b, `,"reason":`...), a.now.Reason)
@@ -185,6 +189,23 @@ func (a *acceptance) json(receipt string) ([]byte, error) {
 		b = append(append(b, `,"rejected":`...), which...)
 	}
 	return append(b, '}', '\n'), nil
+}
+
+// appendMarks appends the member that has marks as spans, if there are any. Their text needs no escapes.
+func appendMarks(b []byte, spans []drainmark.Span) []byte {
+	for i, span := range spans {
+		if i == 0 {
+			b = append(b, `,"marks":["`...)
+		} else {
+			b = append(b, `,"`...)
+		}
+		b = appendMark(b, drainmark.Mark{Partition: span.Partition, Producer: span.Producer, Sequence: span.First})
+		b = append(strconv.AppendUint(append(b, ".."...), span.Last, 10), '"')
+	}
+	if len(spans) > 0 {
+		b = append(b, ']')
+	}
+	return b
 }
 
 // status says where a receipt stands, after the wait that the request prefers.

@@ -200,6 +200,9 @@ func TestAppendMany(t *testing.T) {
 	if v := a.want(t, 202); v["count"] != 3.0 || v["state"] != "accepted" || v["receipt"] != receiptOne.String() {
 		t.Errorf("the answer is %s", a.body)
 	}
+	if v := a.want(t, 202); fmt.Sprint(v["marks"]) != fmt.Sprint(drainmark.SpanTexts(receiptOne.Spans)) || v["id"] != nil {
+		t.Errorf("the marks are %v, the id %v", v["marks"], v["id"])
+	}
 	want := []string{"append guestbook a all/1", "append guestbook \x00\x01 own", "append guestbook c all/3"}
 	for i, r := range got {
 		if line := fmt.Sprintf("%s %s %s %s", r.Kind, r.Log, r.Body, r.Key); line != want[i] {

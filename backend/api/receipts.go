@@ -18,6 +18,7 @@ type receiptJSON struct {
 	State    string        `json:"state"`
 	Reason   string        `json:"reason,omitempty"`
 	Count    uint64        `json:"count"`
+	Marks    []string      `json:"marks"`
 	Rejected *rejectedJSON `json:"rejected,omitempty"`
 	Messages []placeJSON   `json:"messages,omitempty"`
 }
@@ -79,7 +80,8 @@ func (h *handler) receipt(w http.ResponseWriter, r *request) error {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	answer := receiptJSON{
-		Receipt: now.Receipt.String(), State: string(now.State), Reason: now.Reason, Count: recordsOf(now.Receipt), Rejected: newRejected(now),
+		Receipt: now.Receipt.String(), State: string(now.State), Reason: now.Reason, Count: recordsOf(now.Receipt),
+		Marks: drainmark.SpanTexts(now.Receipt.Spans), Rejected: newRejected(now),
 	}
 	if log != "" && (now.State == backend.Persisted || now.State == backend.Rejected) {
 		places, err := h.service.Places(r.Context(), log, now.Receipt)

@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"reflect"
 	"slices"
 	"strings"
@@ -40,7 +41,11 @@ func TestReceiptSaysWhereMessagesStand(t *testing.T) {
 	if got := v["messages"]; !reflect.DeepEqual(got, want) || asked != "guestbook "+receiptOne.String() {
 		t.Errorf("asked for %q, the answer is %v", asked, v)
 	}
-	if v := s.do("GET", "/v1/receipts/"+receiptOne.String(), "").want(t, 200); v["messages"] != nil {
+	v = s.do("GET", "/v1/receipts/"+receiptOne.String(), "").want(t, 200)
+	if fmt.Sprint(v["marks"]) != fmt.Sprint(drainmark.SpanTexts(receiptOne.Spans)) {
+		t.Errorf("the marks are %v", v["marks"])
+	}
+	if v["messages"] != nil {
 		t.Errorf("nobody has asked, the answer is %v", v)
 	}
 	s.do("GET", "/v1/receipts/"+receiptOne.String()+"?log=A", "").wantProblem(t, drainmark.KindInvalid, "log name")

@@ -30,6 +30,9 @@ func TestFunctions(t *testing.T) {
 	letter(9, 9, "nobody wants it", true)
 	f.must(t, c)
 	later := f.progress.Producers[f.producer] // a gap: 10 and 11 are missing
+	run := func(first, last uint64) string {
+		return drainmark.Span{Producer: f.producer, First: first, Last: last}.String()
+	}
 	later.Done = later.Done.Add(12, 1<<63-1)
 	c = f.next(0, 0)
 	c.Producers[f.producer] = later
@@ -52,6 +55,12 @@ func TestFunctions(t *testing.T) {
 			{mark(5), true, "a damaged batch"}, {mark(6), true, "a damaged batch"}, {mark(7), true, "a damaged batch"}, {mark(8), true, nil},
 			{mark(9), true, "nobody wants it"}, {mark(10), false, nil}, {mark(11), false, nil}, {mark(12), true, nil},
 			{mark(1<<63 - 1), true, nil}, {stranger, false, nil}, {elsewhere, false, nil}, {nil, nil, nil},
+			{run(1, 2), true, nil}, {run(1, 1), true, nil}, {run(3, 3), true, "no such sku"}, {run(1, 9), true, "no such sku"},
+			{run(4, 5), true, "a damaged batch"}, {run(4, 9), true, "a damaged batch"}, {run(6, 6), true, "a damaged batch"},
+			{run(7, 9), true, "a damaged batch"}, {run(8, 8), true, nil}, {run(8, 9), true, "nobody wants it"},
+			{run(8, 10), false, "nobody wants it"}, {run(9, 12), false, "nobody wants it"},
+			{run(10, 11), false, nil}, {run(11, 12), false, nil},
+			{run(12, 1<<62), true, nil}, {run(12, 1<<63-1), true, nil}, {run(10, 1<<63-1), false, nil},
 		} {
 			var holds *bool
 			var rejected *string
@@ -62,7 +71,7 @@ func TestFunctions(t *testing.T) {
 		}
 		for _, id := range []string{
 			"", "x", mark(1) + " ", "0-" + f.producer.String() + "-0", "00-" + f.producer.String() + "-1", "0-" + f.producer.String() + "-01",
-			"0-" + f.producer.String()[1:] + "-1", mark(1) + "-1", "-1-" + f.producer.String() + "-1",
+			"0-" + f.producer.String()[1:] + "-1", mark(1) + "-1", mark(1) + "..", mark(1) + "..0", mark(2) + "..1", mark(1) + "...2", mark(1) + "..02", "-1-" + f.producer.String() + "-1",
 		} {
 			for _, function := range []string{"holds", "rejected"} {
 				var answer *string
@@ -98,4 +107,22 @@ func connectAs(t testing.TB, p *servers.Postgres, user string) *pgx.Conn {
 	}
 	t.Cleanup(func() { _ = c.Close(t.Context()) })
 	return c
+}
+
+// BenchmarkHolds is what drainmark.holds costs inside a statement, for an id and for a run.
+func BenchmarkHolds(b *testing.B) {
+	primary, _ := startPair(b)
+	f := newFiller(b, openStore(b, urlIn(primary, "timed"), Options{}))
+	f.must(b, f.next(9, 10))
+	db := connectAs(b, primary, appOther)
+	for name, end := range map[string]string{"id": "", "run": ".." + fmt.Sprint(9)} {
+		b.Run(name, func(b *testing.B) {
+			var held int
+			err := db.QueryRow(b.Context(), "SELECT count(*) FILTER (WHERE timed.holds($1 || (1 + i % 9) || $2)) FROM generate_series(1, $3) i",
+				"0-"+f.producer.String()+"-", end, b.N).Scan(&held)
+			if err != nil || held != b.N {
+				b.Fatalf("%d of %d, %v", held, b.N, err)
+			}
+		})
+	}
 }
