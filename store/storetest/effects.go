@@ -37,12 +37,21 @@ type EffectDatabase interface {
 // RunEffects runs the cases about effects, each as a parallel sub-test. The databases that the harness makes must be
 // EffectDatabases.
 func RunEffects(t *testing.T, h Harness) {
-	for _, p := range aboutEffects {
-		t.Run(p.name, func(t *testing.T) {
+	for name, run := range EffectCases() {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p.check(&effectWorld{world: newWorld(t, h)})
+			run(t, h)
 		})
 	}
+}
+
+// EffectCases returns the cases about effects, by their names.
+func EffectCases() map[string]func(T, Harness) {
+	cases := map[string]func(T, Harness){}
+	for _, p := range aboutEffects {
+		cases[p.name] = func(t T, h Harness) { p.check(&effectWorld{world: newWorld(t, h)}) }
+	}
+	return cases
 }
 
 // effectCase is a promise about effects.
