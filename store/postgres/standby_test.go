@@ -62,6 +62,26 @@ func TestConflictsWithRecovery(t *testing.T) {
 	}
 }
 
+// TestAFailoverToAServerThatDoesNotFit: what a new primary is and how it is set is looked at before it is written to.
+func TestAFailoverToAServerThatDoesNotFit(t *testing.T) {
+	t.Parallel()
+	primary := servers.StartPostgres(t, servers.PostgresOptions{})
+	heir := servers.StartPostgres(t, servers.PostgresOptions{ReplicaOf: primary, Settings: []string{"fsync = off"}})
+	url := strings.Replace(urlIn(primary, "unfit"), primary.Address(), primary.Address()+","+heir.Address(), 1)
+	f := newFiller(t, openStore(t, url, Options{Timeout: 5 * time.Second}))
+	f.must(t, f.next(1, 10))
+	heir.CaughtUp()
+	primary.Kill()
+	heir.Promote()
+	eventually(t, "the heir is found unfit", func() bool {
+		err := f.commit(t.Context(), f.next(1, 10))
+		if err == nil {
+			t.Fatal("a commit was taken by a server that does not keep it")
+		}
+		return isErr(err, store.ErrMisconfigured) && strings.Contains(err.Error(), "fsync")
+	})
+}
+
 // TestAFailoverThatLosesTheTail: a standby that is promoted without the last commits fences who had made them. A store of
 // several hosts finds it by itself, and a reader stays at its own host.
 func TestAFailoverThatLosesTheTail(t *testing.T) {

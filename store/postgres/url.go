@@ -102,9 +102,11 @@ func (t *target) takeOwn(text string) (rest, mode string, err error) {
 	return base + "?" + strings.Join(left, "&"), mode, nil
 }
 
-// primary is the configuration of connections to the host that can be written to.
+// primary is the configuration of connections to the host that can be written to. Each is asked what the server is: after a
+// failover it is another one, and may have other settings.
 func (t *target) primary() *pgxpool.Config {
 	config := t.config.Copy()
+	config.AfterConnect = checkServer
 	if config.ConnConfig.ValidateConnect == nil {
 		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
