@@ -143,10 +143,10 @@ func (r refusing) storeRefusals() map[string]refusal {
 	at := func(scheme, user string, port int) string {
 		return fmt.Sprintf("%s://%s@%s:%d", scheme, user, servers.Host, port)
 	}
-	says := func(doing, why string) string {
-		return "opening the store: asking the server what it is: connecting" + doing + ": " + why
+	says := func(to, why string) string {
+		return "opening the store: asking the server what it is: connecting to " + to + ": " + why
 	}
-	to := func(port int) string { return fmt.Sprintf(" to %s:%d", servers.Host, port) }
+	to := func(port int) string { return fmt.Sprintf("%s:%d", servers.Host, port) }
 	const other = "what answers on this port does not speak the protocol of Redis"
 	const login = "user or password is wrong, or the user is off: the server says: WRONGPASS"
 	return map[string]refusal{
@@ -161,9 +161,9 @@ func (r refusing) storeRefusals() map[string]refusal {
 			"the server refuses our TLS: see cert= and key= in the URL: tls: ")}, // in words that differ with the version of TLS,
 		"redis to a RabbitMQ":     {store: at("redis", ":secret", r.rabbit.Port), says: says(to(r.rabbit.Port), other)},
 		"redis to the management": {store: at("redis", ":secret", r.rabbit.HTTPPort), says: says(to(r.rabbit.HTTPPort), other)},
-		"redis, a wrong password": {store: at("redis", ":guess", plain), says: says("", login)},
-		"redis, a wrong user":     {store: at("redis", "anybody:guess", plain), says: says("", login)},
-		"redis, no such database": {store: at("redis", ":secret", plain) + "/99", says: says("",
+		"redis, a wrong password": {store: at("redis", ":guess", plain), says: says(to(plain), login)},
+		"redis, a wrong user":     {store: at("redis", "anybody:guess", plain), says: says(to(plain), login)},
+		"redis, no such database": {store: at("redis", ":secret", plain) + "/99", says: says(to(plain),
 			"the URL names database 99: the server says: ERR DB index is out of range")},
 		"redis, who may do nothing": {store: at("redis", nobody+":secret", plain), says: "opening the store: reading the deployment: " +
 			"the user may not do this: give it the permissions in the package's documentation: " +

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -80,11 +81,12 @@ func fixed(address string) func(context.Context) (string, error) {
 // identity, because whatever is sent besides would need a permission of its own. Pipelines have no pool of their own
 // because they belong on the connection that the call holds.
 func (e endpoint) options(life *lifetime, connections int, timeout time.Duration) *goredis.Options {
+	var at atomic.Pointer[string] // where the newest connection leads
 	return &goredis.Options{
-		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, life, timeout), nil },
+		Dialer: func(ctx context.Context, _, _ string) (net.Conn, error) { return e.dial(ctx, life, timeout, &at), nil },
 		// The endpoint's find has its own limit.
 		DialTimeout: sentinelTimeout + dialTimeout,
-		OnConnect:   e.greet,
+		OnConnect:   func(ctx context.Context, c *goredis.Conn) error { return e.greet(ctx, c, &at) },
 		Protocol:    2, DisableIdentity: true, MaxRetries: -1,
 		ReadTimeout: timeout, WriteTimeout: timeout, ContextTimeoutEnabled: true,
 		PoolSize: connections, PoolTimeout: timeout, PipelinePoolSize: -1,
@@ -93,7 +95,7 @@ func (e endpoint) options(life *lifetime, connections int, timeout time.Duration
 
 // dial connects to the server. If it cannot be, the connection that it returns fails with the reason at first use:
 // after some errors of its dialer the library would fail every call and go on trying by itself, also after its Close.
-func (e endpoint) dial(ctx context.Context, life *lifetime, timeout time.Duration) net.Conn {
+func (e endpoint) dial(ctx context.Context, life *lifetime, timeout time.Duration, at *atomic.Pointer[string]) net.Conn {
 	if !life.begin() {
 		return unconnected{store.ErrClosed}
 	}
@@ -105,6 +107,7 @@ func (e endpoint) dial(ctx context.Context, life *lifetime, timeout time.Duratio
 	if err != nil {
 		return unconnected{&connectError{"looking for the server", err}}
 	}
+	at.Store(&address)
 	limit := min(timeout, dialTimeout)
 	limited, cancelLimit := context.WithTimeout(ctx, limit)
 	defer cancelLimit()
@@ -260,8 +263,9 @@ func (e *connectError) Error() string   { return e.doing + ": " + e.err.Error() 
 func (e *connectError) Unwrap() []error { return []error{e.err} }
 
 // greet says who we are, and chooses the database. The library would do both by itself, but with a HELLO, which takes
-// any password where none is wanted, and which hides why it was refused.
-func (e endpoint) greet(ctx context.Context, c *goredis.Conn) error {
+// any password where none is wanted, and which hides why it was refused. An error names the server at, because a
+// connection of the library does not say where it leads. If a failover happens just then, it may name the new master.
+func (e endpoint) greet(ctx context.Context, c *goredis.Conn, at *atomic.Pointer[string]) error {
 	var err error
 	switch {
 	case e.who.password == "":
@@ -276,10 +280,10 @@ func (e endpoint) greet(ctx context.Context, c *goredis.Conn) error {
 	if err == nil {
 		err = ctx.Err() // the library would send what the caller no longer waits for
 	}
-	if err != nil {
-		return &connectError{"connecting", err}
+	if address := at.Load(); err != nil && address != nil {
+		return &connectError{"connecting to " + *address, err}
 	}
-	return nil
+	return err
 }
 
 // overdue returns err, or that a limit of our own has passed if that is why: the caller's context has not ended then.

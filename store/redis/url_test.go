@@ -78,14 +78,14 @@ func TestServersKeepSecrets(t *testing.T) {
 		for _, user := range []string{"", "somebody"} {
 			url := "redis://" + user + ":" + secret + "@" + c.address
 			_, err := Open(t.Context(), url, Options{})
-			fails(t, err, c.want, "")
+			fails(t, err, c.want, "connecting to "+c.address+": ")
 			silent(t, c.what, err)
 			r, err := OpenReader(t.Context(), url, Options{})
 			silent(t, c.what, err)
 			if err == nil {
 				err = r.Ping(t.Context())
 				silent(t, c.what, err)
-				fails(t, err, c.want, "")
+				fails(t, err, c.want, "connecting to "+c.address+": ")
 				_ = r.Close()
 			}
 		}
