@@ -12,7 +12,7 @@ import (
 // completionCommand prints what makes a shell complete the command line. The scripts ask completeCommand each time, so
 // they do not change with the settings.
 type completionCommand struct {
-	Shell string `arg:"" help:"bash, zsh or fish." enum:"bash,zsh,fish"`
+	Shell string `arg:"" name:"bash|zsh|fish" help:"bash, zsh or fish." enum:"bash,zsh,fish"`
 }
 
 //go:embed completion

@@ -61,10 +61,11 @@ func TestCompletionInBash(t *testing.T) {
 func TestHowACommandLineMayGoOn(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]string{
-		"":                               "backend completion consumer frontend healthcheck init man up verify version",
+		"":                               "backend completion consumer effects frontend healthcheck init man migrate up verify version",
 		"v":                              "verify version",
 		"comp":                           "completion", // and not what the scripts call
 		"verify re":                      "recheck",
+		"completion ":                    "bash zsh fish",
 		"verify --work":                  "--workload",
 		"verify --workload ":             "mixed appends",
 		"verify --workload=a":            "--workload=appends", // as zsh and fish have it
@@ -100,7 +101,8 @@ func TestHowACommandLineMayGoOn(t *testing.T) {
 	}
 }
 
-// The scripts of the other shells are there, and end when the program does not answer.
+// The scripts of the other shells are there, and end when the program does not answer. Without a shell, or with another
+// one, the error says which there are.
 func TestCompletionScripts(t *testing.T) {
 	t.Parallel()
 	for _, shell := range []string{"bash", "zsh", "fish"} {
@@ -109,8 +111,11 @@ func TestCompletionScripts(t *testing.T) {
 			t.Errorf("%s: exit code %d, %s%s", shell, code, stdout.String(), stderr.String())
 		}
 	}
-	var stderr bytes.Buffer
-	if code := run(t.Context(), []string{"completion", "tcsh"}, &stderr, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "tcsh") {
-		t.Errorf("tcsh: exit code %d, %s", code, stderr.String())
+	for shell, says := range map[string]string{"": "<bash|zsh|fish>", "tcsh": `<bash|zsh|fish> must be one of "bash","zsh","fish" but got "tcsh"`} {
+		var stderr bytes.Buffer
+		code := run(t.Context(), slices.DeleteFunc([]string{"completion", shell}, func(s string) bool { return s == "" }), &stderr, &stderr)
+		if code != exitUsage || !strings.Contains(stderr.String(), says) {
+			t.Errorf("%q: exit code %d, %s", shell, code, stderr.String())
+		}
 	}
 }
