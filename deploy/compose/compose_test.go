@@ -3,7 +3,10 @@
 package compose_test
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -95,5 +98,36 @@ func TestPasswords(t *testing.T) {
 		if strings.Contains(string(all), "${") {
 			t.Errorf("%s has a variable that nobody sets", path)
 		}
+	}
+}
+
+// The README's command for .env makes passwords, in a file that nobody else can read.
+func TestPasswordsArePrivate(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := regexp.MustCompile(`(?m)^.*> \.env\b.*$`).FindString(string(text))
+	folder := t.TempDir()
+	command := exec.CommandContext(t.Context(), "sh", "-c", "umask 022\n"+line)
+	command.Dir = folder
+	if out, err := command.CombinedOutput(); err != nil || line == "" {
+		t.Fatalf("%q: %v: %s", line, err, out)
+	}
+	made := filepath.Join(folder, ".env")
+	about, err := os.Stat(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mode := about.Mode().Perm(); mode != 0o600 {
+		t.Errorf(".env has the mode %o", mode)
+	}
+	written, err := os.ReadFile(made)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !regexp.MustCompile(`^NATS_PASSWORD=[0-9a-f]{48}\nREDIS_PASSWORD=[0-9a-f]{48}\n$`).Match(written) {
+		t.Errorf(".env is %q", written)
 	}
 }
