@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -41,8 +42,8 @@ func Effect(logs string, handler effect.Handler[Tx], o effect.Options) effect.Ef
 //
 //	log text, id text, position bigint, body bytea, json jsonb, content_type text, headers jsonb, key text, accepted_at timestamptz
 //
-// json is the body if it is JSON, and headers is an object of strings. Both are NULL otherwise. key is NULL if it is not
-// text in UTF-8.
+// json is the body if it is JSON, headers is an object of strings, and key is the idempotency key. They are NULL otherwise. A
+// key that is not text in UTF-8 is NULL too.
 func Statement(s effect.Statement) effect.Effect {
 	query := withRecords(s.SQL)
 	return effect.New(kind, s.Logs, func(ctx context.Context, tx Tx, records []effect.Record) error {
@@ -56,42 +57,54 @@ func Statement(s effect.Statement) effect.Effect {
 	}, s.Options)
 }
 
-// The relation is made once, because each look at json would read the text anew.
-const recordsRelation = `records AS MATERIALIZED (
-SELECT $1::text AS log, r.id, r.position, r.body, r.json::jsonb AS json, r.content_type, r.headers::jsonb AS headers, r.key, r.accepted_at
-FROM unnest($2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
-	AS r (id, position, body, json, content_type, headers, key, accepted_at))`
+// What is missing at the end of an array is NULL.
+const recordsRelation = `(
+SELECT $1::text AS log, r.id, r.position, r.body, CASE WHEN r.is_json THEN convert_from(r.body, 'UTF8')::jsonb END AS json,
+	r.content_type, r.headers::jsonb AS headers, r.key, r.accepted_at
+FROM unnest($2::text[], $3::bigint[], $4::bytea[], $5::boolean[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
+	AS r (id, position, body, is_json, content_type, headers, key, accepted_at))`
 
-// withRecords puts the relation before a statement, which may have others of its own.
+// withRecords puts the relation before a statement, which may have others of its own. One that looks at json several times
+// has the relation made once, or each look would read the text anew. Otherwise only what is used of it is made.
 func withRecords(statement string) string {
+	relation := "records AS " + recordsRelation
+	if strings.Count(strings.ToLower(statement), "json") > 1 {
+		relation = "records AS MATERIALIZED " + recordsRelation
+	}
 	word, rest := sqltext.First(statement)
 	if word != "WITH" {
-		return "WITH " + recordsRelation + "\n" + statement
+		return "WITH " + relation + "\n" + statement
 	}
 	with := "WITH "
 	if word, more := sqltext.First(statement[rest:]); word == "RECURSIVE" {
 		with, rest = "WITH RECURSIVE ", rest+more
 	}
-	return with + recordsRelation + "," + statement[rest:]
+	return with + relation + "," + statement[rest:]
 }
 
 // arguments are those of a statement with the relation.
 func arguments(records []effect.Record) []any {
 	n := len(records)
 	ids, positions, bodies, accepted := make([]string, n), make([]int64, n), make([][]byte, n), make([]time.Time, n)
-	types, texts, headers, keys := make([]string, n), make([]pgtype.Text, n), make([]pgtype.Text, n), make([]pgtype.Text, n)
+	types, isJSON := make([]string, n), make([]bool, n)
+	var headers, keys []pgtype.Text
 	for i := range records {
 		r := &records[i]
 		ids[i], positions[i], bodies[i], types[i], accepted[i] = r.ID, int64(r.Position), notNull(r.Body), r.ContentType, within(r.AcceptedAt)
-		keys[i] = pgtype.Text{String: r.Key, Valid: storable(r.Key)}
-		if json.Valid(r.Body) {
-			texts[i] = pgtype.Text{String: string(r.Body), Valid: true}
+		isJSON[i] = json.Valid(r.Body)
+		if r.Key != "" && storable(r.Key) {
+			keys = append(padded(keys, i), pgtype.Text{String: r.Key, Valid: true})
 		}
 		if !r.Headers.IsZero() {
-			headers[i] = pgtype.Text{String: string(r.Headers.AppendJSON(nil)), Valid: true}
+			headers = append(padded(headers, i), pgtype.Text{String: string(r.Headers.AppendJSON(nil)), Valid: true})
 		}
 	}
-	return []any{records[0].Log, ids, positions, bodies, texts, types, headers, keys, accepted}
+	return []any{records[0].Log, ids, positions, bodies, isJSON, types, headers, keys, accepted}
+}
+
+// padded returns the texts with NULL behind them, up to n.
+func padded(texts []pgtype.Text, n int) []pgtype.Text {
+	return append(texts, make([]pgtype.Text, n-len(texts))...)
 }
 
 // applyEffects applies the effects to the write, behind the fence.

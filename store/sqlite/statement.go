@@ -13,7 +13,8 @@ import (
 //
 //	log TEXT, id TEXT, position INTEGER, body BLOB, json TEXT, content_type TEXT, headers TEXT, key TEXT, accepted_at TEXT
 //
-// json is the body if it is JSON, and headers is a JSON object of strings. Both are NULL otherwise. accepted_at is in UTC,
+// json is the body if it is JSON, headers is a JSON object of strings, and key is the idempotency key. They are NULL
+// otherwise. accepted_at is in UTC,
 // as in 2026-01-31T12:30:45.123456Z.
 func Statement(s effect.Statement) effect.Effect {
 	return effect.New(kind, s.Logs, func(ctx context.Context, tx Tx, records []effect.Record) error {
@@ -27,7 +28,7 @@ func Statement(s effect.Statement) effect.Effect {
 }
 
 const recordsTable = `CREATE TEMP TABLE IF NOT EXISTS records (log TEXT NOT NULL, id TEXT NOT NULL, position INTEGER NOT NULL,
-	body BLOB NOT NULL, json TEXT, content_type TEXT NOT NULL, headers TEXT, key TEXT NOT NULL, accepted_at TEXT NOT NULL)`
+	body BLOB NOT NULL, json TEXT, content_type TEXT NOT NULL, headers TEXT, key TEXT, accepted_at TEXT NOT NULL)`
 
 var insertRecords = newBulk(
 	"INSERT INTO temp.records (log, id, position, body, json, content_type, headers, key, accepted_at) VALUES", 9, "")
@@ -43,7 +44,10 @@ func (c *conn) apply(ctx context.Context, query string, records []effect.Record)
 		if json.Valid(r.Body) {
 			row[4].Value = string(r.Body)
 		}
-		row[5].Value, row[6].Value, row[7].Value = r.ContentType, headersValue(r.Headers), r.Key
+		row[5].Value, row[6].Value, row[7].Value = r.ContentType, headersValue(r.Headers), nil
+		if r.Key != "" {
+			row[7].Value = r.Key
+		}
 		row[8].Value = r.AcceptedAt.UTC().Format(timeFormat)
 	})
 	if err != nil {
