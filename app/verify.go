@@ -39,6 +39,8 @@ type runCommand struct {
 	Seed        uint64         `help:"What the clients do follows from it, as far as they decide. Random if not set." placeholder:"N"`
 	Plan        []string       `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}. Repeated for several." placeholder:"FILE"`
 	Fault       []string       `help:"One fault more, such as 'name = \"kill-redis\", every = \"20s\", for = \"5s\", run = \"…\", heal = \"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
+	SQL         string         `name:"sql" help:"Database with a table of your own, into which an effect writes the id of every message of the logs: postgres://… or sqlite:PATH." placeholder:"URL"`
+	Select      string         `help:"Query of the ids in that table, such as 'SELECT drainmark_id FROM orders'. With an ORDER BY, their order is judged too." placeholder:"SELECT"`
 	Report      string         `help:"Folder for the history and the report. It must not have a history yet." placeholder:"DIR"`
 	Patience    time.Duration  `help:"How long to try for one append before its outcome is left open." default:"1m"`
 	Settle      time.Duration  `help:"After which time a barrier that is stalled in the end is given up." default:"30s"`
@@ -83,6 +85,9 @@ func (c *runCommand) config(a *invocation) (verify.Config, error) {
 	if err := c.checkAbove0(); err != nil {
 		return verify.Config{}, err
 	}
+	if (c.SQL == "") != (c.Select == "") {
+		return verify.Config{}, drainmark.Errorf(drainmark.KindMisconfigured, "--sql and --select go together: a database, and what to read there")
+	}
 	plan, err := c.plan()
 	if err != nil {
 		return verify.Config{}, err
@@ -91,6 +96,7 @@ func (c *runCommand) config(a *invocation) (verify.Config, error) {
 		URLs: c.URL, Log: c.Log, Logs: given(c.Logs), Workload: verify.Workload(c.Workload), Messages: given(c.Messages), Duration: given(c.Duration),
 		Rate: c.Rate, Concurrency: given(c.Concurrency), Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Reap: alone && os.Getpid() == 1, Dir: c.Report,
 		Patience: c.Patience, Settle: c.Settle, Timeout: given(c.Timeout), Contact: c.Contact, Interactive: isTerminal(a.stderr),
+		SQL: c.SQL, Select: c.Select,
 	}
 	config.Out, config.Quiet = a.stderr, !c.Progress && !config.Interactive
 	return config, nil

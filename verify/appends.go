@@ -147,7 +147,7 @@ func (w *writer) resend(ctx context.Context, a accepted) {
 	}
 	again := &history.Resend{Call: history.Call{Client: w.client, Start: w.since(), Target: w.random.IntN(len(w.targets))}, First: a.first}
 	s, err := w.sender.post(ctx, again.Target, a.log, a.messages, 0)
-	again.End, again.Backend, again.Outcome = w.since(), s.Backend, history.Done
+	again.End, again.Backend, again.Outcome, again.Marks = w.since(), s.Backend, history.Done, w.marks(s)
 	if err != nil {
 		again.Outcome, again.Error, again.Status = outcomeOf(err), err.Error(), statusOf(err)
 	}

@@ -213,9 +213,12 @@ func (t *tail) flushNowAndThen() (stop func()) {
 	return func() { close(over); flushing.Wait() }
 }
 
-// readFirst is step 5: everything, from the first target.
+// readFirst is step 5: everything, from the first target, and then the table.
 func (r *runner) readFirst(ctx context.Context) error {
-	return r.readAll(ctx, 1, r.readers[0], firstPages)
+	if err := r.readAll(ctx, 1, r.readers[0], firstPages); err != nil {
+		return err
+	}
+	return r.readRows(ctx)
 }
 
 // readAgain is step 6: it asks for the outcome of appends whose outcome is not known, reads everything once more, from

@@ -21,6 +21,7 @@ type recorder struct {
 	targets    []*client.Client
 	out        *history.Writer
 	display    *display
+	rows       *rows // nil if no table is looked at
 	suspicions atomic.Int64
 }
 
@@ -60,6 +61,9 @@ func (r *recorder) record(read *history.Read, messages []client.Message) {
 			part.From = messages[begin].Position
 		}
 		part.Gap = begin > 0
+		if r.rows != nil && read.Final > 0 {
+			part.IDs = r.identify(messages[begin:end], read.Final == 1)
+		}
 		for i := begin; i < end; i++ {
 			part.Bytes += len(messages[i].Body)
 			text, wrong := r.look(&messages[i])
@@ -76,6 +80,20 @@ func (r *recorder) record(read *history.Read, messages []client.Message) {
 			return
 		}
 	}
+}
+
+// identify returns the ids of messages of a final reading, as runs. Those of the first one must be in the table.
+func (r *recorder) identify(messages []client.Message, first bool) []string {
+	ids, own := make([]string, len(messages)), []string{}
+	for i := range messages {
+		m := &messages[i]
+		ids[i] = m.ID
+		if is, _ := history.Recognise(r.id, m.Body, m.ContentType, m.Headers); is != history.Nobody && first {
+			own = append(own, m.ID)
+		}
+	}
+	r.rows.want(history.Runs(own))
+	return history.Runs(ids)
 }
 
 var digestTable = crc32.MakeTable(crc32.Castagnoli)

@@ -57,16 +57,17 @@ type log struct {
 	frontier atomic.Uint64 // the highest last position that any answer showed: what is sent from now on stands behind
 }
 
-func newRunner(c Config, out *history.Writer) (*runner, error) {
+func newRunner(c Config, out *history.Writer, t *rows) (*runner, error) {
 	var id [8]byte
 	_, _ = rand.Read(id[:]) // never fails: it stops the program instead
 	r := &runner{
-		recorder: &recorder{id: hex.EncodeToString(id[:]), begun: time.Now(), out: out, display: newDisplay(c.Out, c.Interactive, c.Quiet)},
+		recorder: &recorder{id: hex.EncodeToString(id[:]), begun: time.Now(), out: out, rows: t, display: newDisplay(c.Out, c.Interactive, c.Quiet)},
 		config:   c, asides: make(chan struct{}, readsBack), inForce: func() string { return "" },
 	}
 	r.pending.Store(-1)
 	run := history.Run{
 		Version: history.Version, ID: r.id, StartedAt: r.begun, Seed: c.Seed, Clients: c.Concurrency, Ordered: true, Rate: c.Rate,
+		Select: c.Select,
 	}
 	for _, text := range c.URLs {
 		target, err := client.New(client.Config{URL: text, HTTP: c.http, IdleConns: c.Concurrency + 8})
@@ -262,7 +263,7 @@ func (r *runner) awaitEmpty(ctx context.Context) error {
 		l.Base = p.LastPosition
 		l.frontier.Store(p.LastPosition)
 	}
-	return nil
+	return r.rows.begin(ctx)
 }
 
 // passClears waits for a barrier at every target, whose fences stand behind a clear that the backend still tries to

@@ -48,6 +48,17 @@ func (s *sender) post(ctx context.Context, target int, l *log, messages []client
 	return status, err
 }
 
+// marks returns the ids that messages were given, as runs, if they are of interest.
+func (r *recorder) marks(s client.Status) []string {
+	switch {
+	case r.rows == nil:
+		return nil
+	case s.ID != "":
+		return []string{s.ID}
+	}
+	return s.Marks
+}
+
 // send sends an append, to one target after the other, until it is accepted, or ctx or the patience ends, and notes the
 // outcome in it. Without a key it is not sent again once an attempt may have been done. It returns the last answer, or
 // at least a receipt to ask with. It fails if the append can never be accepted.
@@ -64,6 +75,10 @@ func (s *sender) send(ctx context.Context, l *log, a *history.Append, messages [
 		a.End = s.recorder.since()
 		if err == nil {
 			a.Outcome, a.Backend, a.Error, a.Status, last = history.Done, status.Backend, "", 0, status
+			a.Marks = s.recorder.marks(status)
+			if len(a.UnknownAt) == 0 && !a.Conflicts { // an earlier attempt may have been accepted, and the table has its ids then
+				s.recorder.rows.want(a.Marks)
+			}
 			break
 		}
 		a.Error, a.Status = err.Error(), statusOf(err)

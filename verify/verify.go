@@ -11,7 +11,8 @@
 // says that it is inconclusive instead of accusing the deployment.
 //
 // The package knows the HTTP API only, so that it can be wrong about nothing but what a client can see. It imports
-// nothing else of the project but the client.
+// nothing else of the project but the client. The one other thing that it can look at is a table of the user's own
+// (package table), with the user's own select.
 package verify
 
 import (
@@ -84,6 +85,11 @@ type Config struct {
 	Size        int           // bytes of random payload of a message, besides about 90 that identify it (default 100)
 	Seed        uint64        // what the clients do follows from it, as far as they decide, 0 for a random one
 	Faults      fault.Plan    // what is broken meanwhile, none for nothing
+	// SQL and Select are a database, as postgres://… or sqlite:PATH, and a select of one column on a table of the user's
+	// own, into which an effect writes the id of every message of the run's logs. In the end it must have each accepted
+	// message once, and nothing else but what was there before the run, and in the order of its log if the select has an
+	// ORDER BY. "" for no table.
+	SQL, Select string
 	FaultEnv    []string      // NAME=VALUE, for the commands of the plan, besides those of this process
 	Reap        bool          // as in fault.Options: this process is process 1 of a container, and has no other children
 	Timeout     time.Duration // how long the whole run may take (default 10 minutes more than Duration)
@@ -190,7 +196,12 @@ func Run(ctx context.Context, config Config) (check.Result, error) {
 	defer file.Close()
 	ctx, cancel := context.WithTimeoutCause(ctx, c.Timeout, errTimeout)
 	defer cancel()
-	r, err := newRunner(c, history.NewWriter(file))
+	rows, err := c.openRows()
+	if err != nil {
+		return inconclusive(fmt.Errorf("%w: %w", ErrConfig, err))
+	}
+	defer rows.close()
+	r, err := newRunner(c, history.NewWriter(file), rows)
 	if err != nil {
 		return inconclusive(fmt.Errorf("%w: %w", ErrConfig, err))
 	}

@@ -29,6 +29,7 @@ func (v *view) checkAccounted() Promise {
 			v.checkLetter(p, m, letter.Reason)
 		}
 	}
+	v.checkRowsOfLetters(p)
 	switch {
 	case conflicting == 0 && receipts == 0 && len(v.Letters) == 0:
 		return p.rested("nothing had to be rejected, and nothing was")

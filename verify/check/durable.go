@@ -26,11 +26,13 @@ func (v *view) checkDurable() Promise {
 			v.checkCount(p, l, lost[i])
 		}
 	}
-	missing := v.notRead()
+	v.checkRowsThere(p)
+	inTable, notThere := v.rowsRead()
+	missing := cmp.Or(v.notRead(), notThere)
 	if accepted == 0 {
 		missing = cmp.Or(missing, "nothing was accepted")
 	}
-	return p.judged(fmt.Sprintf("%s accepted messages in %s", format.Thousands(accepted), logs(len(v.logs))), missing)
+	return p.judged(fmt.Sprintf("%s accepted messages in %s%s", format.Thousands(accepted), logs(len(v.logs)), inTable), missing)
 }
 
 // mustBeThere says whether an append's messages must be in the final readings of its log.
@@ -127,7 +129,9 @@ func (v *view) checkExactlyOnce() Promise {
 		v.checkAgain(p, l)
 		v.checkNotTooMany(p, l)
 	}
-	missing := v.notRead()
+	v.checkRowsOnce(p)
+	_, notThere := v.rowsRead()
+	missing := cmp.Or(v.notRead(), notThere)
 	if seen == 0 {
 		missing = cmp.Or(missing, "no message was seen in any log")
 	}

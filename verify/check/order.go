@@ -22,7 +22,9 @@ func (v *view) checkOrder() Promise {
 	for i := range v.logs {
 		checked += v.checkLogOrder(p, &v.logs[i])
 	}
-	missing := v.notRead()
+	v.checkRowsOrder(p)
+	_, notThere := v.rowsRead()
+	missing := cmp.Or(v.notRead(), notThere)
 	if checked == 0 {
 		missing = cmp.Or(missing, "no message was seen in any log")
 	}

@@ -21,6 +21,7 @@ type view struct {
 	lows     []uint64                 // and the lowest
 	letters  map[history.Message]bool // dead letters
 	strayed  map[history.Message]bool // messages seen first in a log that they were not sent to
+	rows     *rows                    // of the user's own table, nil if none was read
 	lastCall time.Duration            // when the last call ended
 }
 
@@ -89,6 +90,7 @@ func newView(h *history.History) *view {
 	v.findForeignClears()
 	v.findReadings()
 	v.measure()
+	v.rows = v.findRows()
 	v.findLastCall()
 	return v
 }

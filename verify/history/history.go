@@ -38,6 +38,9 @@ type Run struct {
 	Ordered bool    `json:"ordered"`
 	Rate    float64 `json:"rate,omitempty"` // messages a second that were to be sent, 0 for no pace
 	Plan    string  `json:"plan,omitempty"` // the faults, for people
+	// Select is the query of the user's own table that is to have the messages, "" if none is looked at. Only then are there
+	// marks and ids in the history.
+	Select string `json:"select,omitempty"`
 }
 
 // Log is one log of a run. It belongs to the run: nobody else writes to it.
@@ -91,6 +94,8 @@ type Append struct {
 	// Unfit are those of its messages, by their numbers, that the store refuses whatever happens: they are to be rejected, as
 	// dead letters, and the others are not.
 	Unfit []uint64 `json:"unfit,omitempty"`
+	// Marks are the ids of its messages, in their order, as runs: those of the attempt that was accepted.
+	Marks []string `json:"marks,omitempty"`
 	// Settled is what its receipt said in the end, when the last barrier had been reached, if the outcome was not known
 	// or the append conflicts: "persisted", "rejected", "pending" or "stalled", or empty if nothing was heard. In the
 	// file it is a line of its own.
@@ -105,6 +110,8 @@ type Append struct {
 type Resend struct {
 	Call
 	First uint64 `json:"first"` // of the append that it repeats
+	// Marks are the ids that its messages got this time, as runs.
+	Marks []string `json:"marks,omitempty"`
 }
 
 // MaxRefusals is how many refused attempts of an append are written down, and how many unknown ones.
@@ -150,9 +157,11 @@ type Read struct {
 	Total uint64 `json:"total,omitempty"` // how many messages it holds, by what it says
 	// From is the position of the first message shown, and Seen the messages, as Seen.String writes them. They are at
 	// From, From+1, …. A page or tail that is not dense is written as several lines, and the later ones have Gap.
-	From  uint64   `json:"from,omitempty"`
-	Seen  []string `json:"seen,omitempty"`
-	Gap   bool     `json:"gap,omitempty"`
+	From uint64   `json:"from,omitempty"`
+	Seen []string `json:"seen,omitempty"`
+	Gap  bool     `json:"gap,omitempty"`
+	// IDs are the ids of the messages seen, as runs, in a final reading.
+	IDs   []string `json:"ids,omitempty"`
 	Bytes int      `json:"bytes,omitempty"` // of all bodies shown
 	// Wrong is what is wrong with the positions that a tail received, which is why it ended.
 	Wrong string `json:"wrong,omitempty"`
@@ -225,6 +234,16 @@ type Letter struct {
 	Reason  string `json:"reason"`
 }
 
+// Table is what the user's own table had in the end, behind the first of the final readings and before the second: the
+// ids in its rows, in the order of the select, without those that were there before the run. A large table takes several
+// lines.
+type Table struct {
+	At      time.Duration `json:"at"`
+	Ordered bool          `json:"ordered,omitempty"` // the select has an ORDER BY: rows of a log are to be in the log's order
+	Rows    []string      `json:"rows,omitempty"`    // ids, as runs
+	Error   string        `json:"error,omitempty"`   // why it could not be read
+}
+
 // End is the last line.
 type End struct {
 	At       time.Duration `json:"at"`
@@ -251,6 +270,7 @@ type Line struct {
 	Fault   *Fault   `json:"fault,omitempty"`
 	Health  *Health  `json:"health,omitempty"`
 	Letter  *Letter  `json:"letter,omitempty"`
+	Table   *Table   `json:"table,omitempty"`
 	End     *End     `json:"end,omitempty"`
 }
 

@@ -19,13 +19,16 @@ type History struct {
 	Appends  []Append  // of a client, in the order of its messages
 	Reads    []Read    // without Seen, which is in Logs
 	Resends  int       // how many appends were sent again after they had been accepted
+	Repeated []Resend  // those of them whose marks are known
 	Barriers []Barrier
 	Clears   []Clear
 	Samples  []Sample
 	Faults   []Fault
 	Healths  []Health
 	Letters  []Letter
-	End      *End // nil if the run was broken off
+	Table    *Table  // nil if no table was looked at, or not yet
+	Names    []Named // what the final readings call the messages, if ids are in the history
+	End      *End    // nil if the run was broken off
 
 	byClient  [][]int           // the indexes of each client's appends
 	positions [][]uint64        // by client and number: the first position at which the message was seen
@@ -46,6 +49,13 @@ type LogView struct {
 	ChangeCount int
 	// Early are reads that showed something from before the run: positions up to Base. They are indexes of Reads.
 	Early []int
+}
+
+// Named is a message with the id that a final reading has shown it with.
+type Named struct {
+	ID      string
+	Message Message
+	Final   int // which reading
 }
 
 // maxChanges is how many Changes are kept for a log.
@@ -132,7 +142,7 @@ func (h *History) Add(l Line) error {
 	case l.Append != nil:
 		return h.addAppend(*l.Append)
 	case l.Resend != nil:
-		h.Resends++
+		return h.addResend(*l.Resend)
 	case l.Settle != nil:
 		return h.settle(*l.Settle)
 	case l.Read != nil:
@@ -153,6 +163,8 @@ func (h *History) Add(l Line) error {
 	case l.Letter != nil:
 		h.Letters = append(h.Letters, *l.Letter)
 		return h.checkLog(l.Letter.Log)
+	case l.Table != nil:
+		return h.addTable(*l.Table)
 	case l.End != nil:
 		h.End = l.End
 	}
@@ -219,6 +231,9 @@ func (h *History) addAppend(a Append) error {
 			return fmt.Errorf("client %d appends message %d behind message %d", a.Client, a.First, before.First+uint64(before.Count)-1)
 		}
 	}
+	if err := checkRuns(a.Marks); err != nil {
+		return err
+	}
 	h.intern(&a.Call)
 	h.byClient[a.Client] = append(own, len(h.Appends))
 	h.Appends = append(h.Appends, a)
@@ -251,8 +266,13 @@ func (h *History) AddRead(r Read, seen []Seen) error {
 	if err := h.checkLog(r.Log); err != nil {
 		return err
 	}
+	if err := checkRuns(r.IDs); err != nil {
+		return err
+	}
 	h.intern(&r.Call)
 	v := &h.Logs[r.Log]
+	h.name(r.IDs, seen, r.Final)
+	r.IDs = nil
 	r.Seen, r.N = nil, len(seen)
 	index := len(h.Reads)
 	h.Reads = append(h.Reads, r)
@@ -268,6 +288,29 @@ func (h *History) AddRead(r Read, seen []Seen) error {
 		}
 	}
 	return nil
+}
+
+// name notes what a reading calls the messages that it has seen.
+func (h *History) name(runs []string, seen []Seen, final int) {
+	i := 0
+	for id := range IDs(runs) {
+		if i == len(seen) {
+			return
+		}
+		if m := seen[i].Message; m != Nobody && h.possible(m) {
+			h.Names = append(h.Names, Named{id, m, final})
+		}
+		i++
+	}
+}
+
+func (h *History) addResend(r Resend) error {
+	h.Resends++
+	if len(r.Marks) > 0 {
+		h.intern(&r.Call)
+		h.Repeated = append(h.Repeated, r)
+	}
+	return checkRuns(r.Marks)
 }
 
 // maxAhead is how far behind the last known one a position, or a client's message, can be, so that a damaged file does
