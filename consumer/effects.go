@@ -103,7 +103,9 @@ func (d *drain) hold(ctx context.Context, failed *store.EffectError, stopped boo
 	}
 	d.metrics.effectFailures.WithLabelValues(failed.Effect).Inc()
 	d.metrics.effectHolds.WithLabelValues(fmt.Sprint(d.partition)).Set(1)
-	d.note(failed, false)
+	if failed.Fault != store.NotNow { // which is no trouble of this consumer's
+		d.note(failed, false)
+	}
 	if before := d.progress.Trouble; before == nil || *before != *trouble {
 		c, next := d.compose(nil, d.progress.Cursor)
 		c.Trouble, next.Trouble = trouble, trouble
