@@ -13,8 +13,8 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// A server is asked for changes: NOTIFY takes a lock over the whole database in every commit, and LISTEN works neither on
-// a standby nor through a pooler.
+// A server is asked for changes: NOTIFY takes a lock over the whole database in every commit, and LISTEN works neither
+// on a standby nor through a pooler.
 const (
 	pollEvery = 10 * time.Millisecond // while something changes
 	idleEvery = 50 * time.Millisecond // when nothing has changed for idleAfter
@@ -38,7 +38,8 @@ func (r *Reader) Changes(ctx context.Context) (<-chan struct{}, error) {
 	return changes, nil
 }
 
-// poll looks at the versions of all partitions in one statement, and signals when one is another than before, until ctx ends.
+// poll looks at the versions of all partitions in one statement, and signals when one is another than before, until ctx
+// ends.
 func (r *Reader) poll(ctx context.Context) {
 	var before []store.Claim
 	changed := time.Now()

@@ -31,9 +31,11 @@ func checkServer(ctx context.Context, c *pgx.Conn) error {
 	case fsync != "on":
 		return store.Misconfigured("the server has fsync off, and would lose commits: "+remedy, "fsync")
 	case pages != "on":
-		return store.Misconfigured("the server has full_page_writes off, and a crash would damage its tables: "+remedy, "full_page_writes")
+		return store.Misconfigured("the server has full_page_writes off, and a crash would damage its tables: "+remedy,
+			"full_page_writes")
 	case encoding != "UTF8":
-		return store.Misconfigured("the database has the encoding %s: make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", encoding)
+		return store.Misconfigured("the database has the encoding %s: "+
+			"make one with CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0", encoding)
 	}
 	return nil
 }

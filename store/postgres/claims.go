@@ -14,9 +14,10 @@ import (
 
 // Leases run on the server's clock as it is at that moment: now() would be the transaction's beginning.
 
-// inForce are claims that have not expired. One that ends further away than it is long was made before the clock was set
-// back: it is not in force before its holder says so again.
-const inForce = `SELECT c.partition, c.owner, p.token, p.revision FROM drainmark.claims c JOIN drainmark.partitions p USING (partition)
+// inForce are claims that have not expired. One that ends further away than it is long was made before the clock was
+// set back: it is not in force before its holder says so again.
+const inForce = `SELECT c.partition, c.owner, p.token, p.revision
+FROM drainmark.claims c JOIN drainmark.partitions p USING (partition)
 WHERE c.owner <> '' AND c.until > clock_timestamp() AND c.until <= clock_timestamp() + c.ttl ORDER BY c.partition`
 
 func scanClaims(claims *[]store.Claim) func(pgx.Rows) error {
@@ -32,7 +33,8 @@ func scanClaims(claims *[]store.Claim) func(pgx.Rows) error {
 	}
 }
 
-// Heartbeat implements store.Store. It waits for no commit, and for no disk: a heartbeat that a crash loses is nothing lost.
+// Heartbeat implements store.Store. It waits for no commit, and for no disk: a heartbeat that a crash loses is nothing
+// lost.
 func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) (store.Group, error) {
 	if err := s.checkSometimes(ctx); err != nil {
 		return store.Group{}, err
@@ -45,11 +47,11 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 			SELECT owner FROM drainmark.owners WHERE until <= clock_timestamp() AND owner <> $1 FOR UPDATE SKIP LOCKED)`), owner)
 		batch.Queue(s.sql(`INSERT INTO drainmark.owners (owner, until, ttl) VALUES ($1, clock_timestamp() + $2, $2)
 			ON CONFLICT (owner) DO UPDATE SET until = excluded.until, ttl = excluded.ttl`), owner, ttl)
-		batch.Queue(s.sql("UPDATE drainmark.claims SET until = clock_timestamp() + $2, ttl = $2 WHERE owner = $1"), owner, ttl)
-		// No lease lasts for longer than it is long. One that would was made before the clock was set back.
-		batch.Queue(s.sql("UPDATE drainmark.owners SET until = clock_timestamp() + ttl WHERE until > clock_timestamp() + ttl"))
-		batch.Queue(s.sql("UPDATE drainmark.claims SET until = clock_timestamp() + ttl WHERE until > clock_timestamp() + ttl"))
-		batch.Queue(s.sql("SELECT owner FROM drainmark.owners WHERE until > clock_timestamp() ORDER BY owner")).Query(func(rows pgx.Rows) (err error) {
+		batch.Queue(s.sql(extendClaims), owner, ttl)
+		for _, shorten := range shortenLeases {
+			batch.Queue(s.sql(shorten))
+		}
+		batch.Queue(s.sql(selectOwners)).Query(func(rows pgx.Rows) (err error) {
 			group.Owners, err = pgx.CollectRows(rows, pgx.RowTo[string])
 			return err
 		})
@@ -62,11 +64,23 @@ func (s *Store) Heartbeat(ctx context.Context, owner string, ttl time.Duration) 
 	return group, nil
 }
 
-// takeClaim takes the lease if it is free and, with it, the fence, for which it waits for a commit under way. It returns
-// nothing if another holds the lease.
+const (
+	extendClaims = "UPDATE drainmark.claims SET until = clock_timestamp() + $2, ttl = $2 WHERE owner = $1"
+	selectOwners = "SELECT owner FROM drainmark.owners WHERE until > clock_timestamp() ORDER BY owner"
+)
+
+// shortenLeases lets no lease last for longer than it is long. One that would was made before the clock was set back.
+var shortenLeases = []string{
+	"UPDATE drainmark.owners SET until = clock_timestamp() + ttl WHERE until > clock_timestamp() + ttl",
+	"UPDATE drainmark.claims SET until = clock_timestamp() + ttl WHERE until > clock_timestamp() + ttl",
+}
+
+// takeClaim takes the lease if it is free and, with it, the fence, for which it waits for a commit under way. It
+// returns nothing if another holds the lease.
 const takeClaim = `WITH taken AS (
 	INSERT INTO drainmark.claims AS c (partition, owner, until, ttl) VALUES ($1, $2, clock_timestamp() + $4, $4)
-	ON CONFLICT (partition) DO UPDATE SET owner = excluded.owner, until = clock_timestamp() + excluded.ttl, ttl = excluded.ttl
+	ON CONFLICT (partition) DO UPDATE
+		SET owner = excluded.owner, until = clock_timestamp() + excluded.ttl, ttl = excluded.ttl
 		WHERE c.owner IN ('', excluded.owner) OR c.until <= clock_timestamp()
 	RETURNING partition)
 INSERT INTO drainmark.partitions (partition, held, token, revision, cursor, rejected, set_aside, ordinal, clock, trouble)
@@ -74,8 +88,8 @@ SELECT partition, true, $3, 0, '', 0, 0, 0, 0, '' FROM taken
 ON CONFLICT (partition) DO UPDATE SET held = true, token = excluded.token
 RETURNING partition`
 
-// Claim implements store.Store. What it returns has been confirmed like a commit: a commit before it whose outcome was not
-// known is in the progress only if that too is as durable as wanted.
+// Claim implements store.Store. What it returns has been confirmed like a commit: a commit before it whose outcome was
+// not known is in the progress only if that too is as durable as wanted.
 func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration) (drainmark.Progress, error) {
 	var progress drainmark.Progress
 	doing := fmt.Sprintf("claiming partition %d", claim.Partition)
@@ -84,13 +98,16 @@ func (s *Store) Claim(ctx context.Context, claim store.Claim, ttl time.Duration)
 		var taken int
 		var now drainmark.Deployment
 		batch := tx.begin(s.sync)
-		batch.Queue(s.sql(takeClaim), claim.Partition, claim.Owner, int64(claim.Token), ttl).QueryRow(func(row pgx.Row) error {
+		take := batch.Queue(s.sql(takeClaim), claim.Partition, claim.Owner, int64(claim.Token), ttl)
+		take.QueryRow(func(row pgx.Row) error {
 			if err := row.Scan(&taken); !errors.Is(err, pgx.ErrNoRows) {
 				return err
 			}
 			return nil
 		})
-		batch.Queue(s.sql(selectProgress), claim.Partition).Query(func(rows pgx.Rows) error { return scanProgress(rows, &progress) })
+		batch.Queue(s.sql(selectProgress), claim.Partition).Query(func(rows pgx.Rows) error {
+			return scanProgress(rows, &progress)
+		})
 		batch.Queue(s.sql(selectDeployment)).QueryRow(scanDeployment(&now))
 		if err := s.changed(now, tx.commit(ctx, batch)); err != nil {
 			return err
@@ -111,7 +128,8 @@ func (s *Store) changed(now drainmark.Deployment, err error) error {
 	known := s.known.Load()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows), known != nil && missing(err):
-		return store.Misconfigured("the store has been emptied: bring its data back from a standby or a backup, or begin a new deployment")
+		return store.Misconfigured("the store has been emptied: bring its data back from a standby or a backup, " +
+			"or begin a new deployment")
 	case err == nil && known != nil && now != *known:
 		return store.Misconfigured("the store holds another deployment by now: give this one its own store back")
 	}

@@ -60,8 +60,8 @@ func (c *client) close() {
 	c.pool.Close()
 }
 
-// use runs do on a connection, for no longer than the context or the server's time to answer lasts. The error says what was
-// being done, and what it means.
+// use runs do on a connection, for no longer than the context or the server's time to answer lasts. The error says what
+// was being done, and what it means.
 func use[T any](ctx context.Context, c *client, doing string, do func(context.Context, *pgx.Conn) (T, error)) (T, error) {
 	found, err := attempt(ctx, c, do)
 	if err == nil {
@@ -105,8 +105,8 @@ func attempt[T any](ctx context.Context, c *client, do func(context.Context, *pg
 	return found, err
 }
 
-// explainHangUp finds out whether a server has hung up because of our certificate. With TLS 1.3 it judges that after the
-// handshake, and its reason is lost if we have sent something meanwhile.
+// explainHangUp finds out whether a server has hung up because of our certificate. With TLS 1.3 it judges that after
+// the handshake, and its reason is lost if we have sent something meanwhile.
 func (c *client) explainHangUp(ctx context.Context, err error) error {
 	config := c.pool.Config().ConnConfig.Config.Copy()
 	if !hungUp(err) || config.TLSConfig == nil || len(config.TLSConfig.Certificates) == 0 {
@@ -149,7 +149,9 @@ func retry(ctx context.Context, do func() error) error {
 
 // read runs do, which must only read, on a connection. It runs it again if a standby has cut it off because of what it
 // replays, or if the connection was gone before.
-func read[T any](ctx context.Context, c *client, doing string, do func(context.Context, *pgx.Conn) (T, error)) (found T, err error) {
+func read[T any](
+	ctx context.Context, c *client, doing string, do func(context.Context, *pgx.Conn) (T, error),
+) (found T, err error) {
 	err = retry(ctx, func() (err error) {
 		found, err = use(ctx, c, doing, do)
 		if broken(err) && ctx.Err() == nil {
@@ -197,25 +199,29 @@ func (t *transaction) SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResu
 }
 
 // CopyFrom is the driver's.
-func (t *transaction) CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource) (int64, error) {
+func (t *transaction) CopyFrom(
+	ctx context.Context, table pgx.Identifier, columns []string, source pgx.CopyFromSource,
+) (int64, error) {
 	return t.conn.CopyFrom(ctx, table, columns, source)
 }
 
-// These are how long the server lets a transaction wait for its client, in milliseconds: a process that is stopped, or cut
-// off, must not hold a partition's row for longer than its lease. An effect may take its time.
+// These are how long the server lets a transaction wait for its client, in milliseconds: a process that is stopped, or
+// cut off, must not hold a partition's row for longer than its lease. An effect may take its time.
 const (
 	idleLimit       = "5000"
 	idleLimitEffect = "10000"
 )
 
-// begin returns a batch that begins the transaction. Whatever the role or the database has as its defaults, these count.
+// begin returns a batch that begins the transaction. Whatever the role or the database has as its defaults, these
+// count.
 func (t *transaction) begin(sync string) *pgx.Batch { return t.beginFor(sync, idleLimit) }
 
 func (t *transaction) beginFor(sync, idle string) *pgx.Batch {
 	t.open = true
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE")
-	batch.Queue("SELECT set_config('synchronous_commit', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)", sync, idle)
+	const settings = `SELECT set_config('synchronous_commit', $1, true), set_config('idle_in_transaction_session_timeout', $2, true)`
+	batch.Queue(settings, sync, idle)
 	return batch
 }
 
@@ -241,8 +247,8 @@ func (t *transaction) commit(ctx context.Context, batch *pgx.Batch) error {
 // unconfirmed is the key of a connection's data that tells of a commit which was not replicated.
 const unconfirmed = "unconfirmed"
 
-// noteNotice takes note when the server has given up waiting for its synchronous standbys. It commits then all the same,
-// and says so in a warning alone, whose text may be in any language.
+// noteNotice takes note when the server has given up waiting for its synchronous standbys. It commits then all the
+// same, and says so in a warning alone, whose text may be in any language.
 func noteNotice(c *pgconn.PgConn, n *pgconn.Notice) {
 	if n.Routine == "SyncRepWaitForLSN" {
 		c.CustomData()[unconfirmed] = true
@@ -252,8 +258,8 @@ func noteNotice(c *pgconn.PgConn, n *pgconn.Notice) {
 // rollbackTime is how long a transaction's end may take. A connection whose transaction has not ended is closed.
 const rollbackTime = time.Second
 
-// transact runs do in a transaction, again if others were in its way. do must end it with commit, or with an error: then
-// nothing was changed, unless it is commit's.
+// transact runs do in a transaction, again if others were in its way. do must end it with commit, or with an error:
+// then nothing was changed, unless it is commit's.
 func (s *Store) transact(ctx context.Context, c *client, doing string, do func(context.Context, *transaction) error) error {
 	return retry(ctx, func() error {
 		_, err := use(ctx, c, doing, func(ctx context.Context, conn *pgx.Conn) (struct{}, error) {

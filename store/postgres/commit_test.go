@@ -18,8 +18,8 @@ var timeZero time.Time
 
 func isErr(err, target error) bool { return errors.Is(err, target) }
 
-// TestCommitsThatAreUndone: what the server undoes at the last moment is never taken for a commit, and what it says decides
-// whether it is tried again, set aside, or told.
+// TestCommitsThatAreUndone: what the server undoes at the last moment is never taken for a commit, and what it says
+// decides whether it is tried again, set aside, or told.
 func TestCommitsThatAreUndone(t *testing.T) {
 	t.Parallel()
 	p := servers.StartPostgres(t, servers.PostgresOptions{})
@@ -101,8 +101,8 @@ func TestCommitsThatAreUndone(t *testing.T) {
 	})
 }
 
-// TestAnUnconfirmedCommit: a server that gives up waiting for its synchronous standby commits for itself alone. That is no
-// success, and the next claim waits until the standby has it.
+// TestAnUnconfirmedCommit: a server that gives up waiting for its synchronous standby commits for itself alone. That is
+// no success, and the next claim waits until the standby has it.
 func TestAnUnconfirmedCommit(t *testing.T) {
 	t.Parallel()
 	primary := servers.StartPostgres(t, servers.PostgresOptions{Settings: []string{"synchronous_commit = off"}})

@@ -85,8 +85,8 @@ var schemas atomic.Int64
 // newSchema returns the name of a schema that nobody else uses.
 func newSchema() string { return fmt.Sprintf("drainmark_%d", schemas.Add(1)) }
 
-// TestConformance runs the suite on a primary with a hot standby, which the cases share. Those that kill the primary have
-// one of their own.
+// TestConformance runs the suite on a primary with a hot standby, which the cases share. Those that kill the primary
+// have one of their own.
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	primary, standby := startPair(t)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -90,7 +91,12 @@ func isEOF(err error) bool { return hungUp(err) || errors.Is(err, pgconn.ErrConn
 
 // hungUp says whether the other side has closed the connection.
 func hungUp(err error) bool {
-	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
+	for _, sign := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, sign) {
+			return true
+		}
+	}
+	return false
 }
 
 // missing says whether the tables are not there.
@@ -183,7 +189,8 @@ func explainTLS(err error) error {
 	var remote *net.OpError
 	switch {
 	case errors.As(err, &certificate):
-		return store.Misconfigured("the server's certificate is not trusted: see sslrootcert and sslmode in the URL: %w", certificate)
+		return store.Misconfigured("the server's certificate is not trusted: see sslrootcert and sslmode in the URL: %w",
+			certificate)
 	case errors.As(err, &remote) && remote.Op == "remote error": // an alert
 		return store.Misconfigured("the server refuses our TLS: see sslcert and sslkey in the URL: %w", remote.Err)
 	case strings.Contains(err.Error(), "server refused TLS connection"):
@@ -202,8 +209,9 @@ func (d *dialect) refusal(err error) error {
 	}
 	switch {
 	case strings.HasPrefix(e.Code, "23") && e.SchemaName == d.schema && own(e.ConstraintName):
-		return store.Misconfigured("the tables contradict themselves: somebody else has written to them, or they are damaged: %w", serverError{e})
-	case strings.HasPrefix(e.Code, "22"), strings.HasPrefix(e.Code, "23"), strings.HasPrefix(e.Code, "54"), e.Code == "P0001":
+		return store.Misconfigured("the tables contradict themselves: somebody else has written to them, or they are damaged: %w",
+			serverError{e})
+	case slices.Contains([]string{"22", "23", "54"}, e.Code[:min(2, len(e.Code))]), e.Code == "P0001":
 		return &store.Refused{Reason: serverError{e}.Error()}
 	}
 	return nil

@@ -15,13 +15,14 @@ import (
 func (s *Store) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
 	doing := fmt.Sprintf("reading what a commit to partition %d needs", partition)
 	return read(ctx, s.commits, doing, func(ctx context.Context, c *pgx.Conn) (store.Found, error) {
-		f := finding{found: store.Found{Logs: make(map[string]store.FoundLog, len(w.Logs)), Letters: map[string]drainmark.DeadLetter{}}}
+		f := finding{store.Found{Logs: map[string]store.FoundLog{}, Letters: map[string]drainmark.DeadLetter{}}}
 		err := snapshot(ctx, c, func(batch *pgx.Batch) {
-			batch.Queue(s.sql("SELECT token, revision FROM drainmark.partitions WHERE partition = $1"), partition).QueryRow(f.scanVersion)
+			const version = "SELECT token, revision FROM drainmark.partitions WHERE partition = $1"
+			batch.Queue(s.sql(version), partition).QueryRow(f.scanVersion)
 			f.queueLogs(batch, s.dialect, w.Logs)
 			if len(w.Letters) > 0 {
-				batch.Queue(s.sql("SELECT "+letterColumns+" FROM drainmark.dead_letters d WHERE partition = $1 AND id = ANY ($2)"),
-					partition, w.Letters).Query(f.scanLetters)
+				const letters = "SELECT " + letterColumns + " FROM drainmark.dead_letters d WHERE partition = $1 AND id = ANY ($2)"
+				batch.Queue(s.sql(letters), partition, w.Letters).Query(f.scanLetters)
 			}
 		})
 		return f.found, err

@@ -17,7 +17,8 @@ import (
 
 // headColumns are the columns that scanHead reads, and letterColumns those that scanLetter reads.
 const (
-	headColumns = `d.id, d.span_partition, d.producer, d.first, d.last, d.log, d.reason, d.set_aside_at, d.attempts, d.discarded, d.accepted_at`
+	headColumns = `d.id, d.span_partition, d.producer, d.first, d.last, d.log, d.reason, d.set_aside_at, d.attempts, d.discarded,
+	d.accepted_at`
 
 	letterColumns = headColumns + ", d.payload, d.ordinal"
 )
@@ -32,7 +33,10 @@ type head struct {
 // columns are where headColumns go.
 func (h *head) columns() []any {
 	l := &h.letter
-	return []any{&l.ID, &l.Span.Partition, &h.producer, &h.first, &h.last, &l.Log, &l.Reason, &l.SetAsideAt, &l.Attempts, &l.Discarded, &l.AcceptedAt}
+	return []any{
+		&l.ID, &l.Span.Partition, &h.producer, &h.first, &h.last, &l.Log, &l.Reason, &l.SetAsideAt, &l.Attempts, &l.Discarded,
+		&l.AcceptedAt,
+	}
 }
 
 // whole returns the letter when its columns have been read.
@@ -58,14 +62,16 @@ func scanLetter(row pgx.CollectableRow) (store.DeadLetter, error) {
 	return letter, err
 }
 
-const upsertLetter = `INSERT INTO drainmark.dead_letters AS d (partition, ordinal, id, span_partition, producer, first, last, log, reason,
-	set_aside_at, attempts, discarded, accepted_at, payload, aged_from)
+const upsertLetter = `INSERT INTO drainmark.dead_letters AS d (partition, ordinal, id, span_partition, producer, first, last,
+	log, reason, set_aside_at, attempts, discarded, accepted_at, payload, aged_from)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-ON CONFLICT (partition, id) DO UPDATE SET span_partition = excluded.span_partition, producer = excluded.producer, first = excluded.first,
-	last = excluded.last, log = excluded.log, reason = excluded.reason, set_aside_at = excluded.set_aside_at, attempts = excluded.attempts,
-	discarded = excluded.discarded, accepted_at = excluded.accepted_at, payload = excluded.payload, aged_from = excluded.aged_from`
+ON CONFLICT (partition, id) DO UPDATE SET span_partition = excluded.span_partition, producer = excluded.producer,
+	first = excluded.first, last = excluded.last, log = excluded.log, reason = excluded.reason,
+	set_aside_at = excluded.set_aside_at, attempts = excluded.attempts, discarded = excluded.discarded,
+	accepted_at = excluded.accepted_at, payload = excluded.payload, aged_from = excluded.aged_from`
 
-// writeLetters queues the dead letters. A letter is never refused: what is set aside must not be set aside again for that.
+// writeLetters queues the dead letters. A letter is never refused: what is set aside must not be set aside again for
+// that.
 func (t *writing) writeLetters(batch *pgx.Batch) {
 	for _, w := range t.w.Letters {
 		l := w.New
@@ -74,9 +80,9 @@ func (t *writing) writeLetters(batch *pgx.Batch) {
 			continue
 		}
 		t.ordinal++
-		batch.Queue(t.sql(upsertLetter), t.w.Partition, t.ordinal, l.ID, l.Span.Partition, uuid(l.Span.Producer), int64(l.Span.First),
-			int64(l.Span.Last), clean(l.Log), clean(l.Reason), within(l.SetAsideAt), l.Attempts, l.Discarded, within(l.AcceptedAt), l.Payload,
-			t.w.Clock.Microseconds())
+		batch.Queue(t.sql(upsertLetter), t.w.Partition, t.ordinal, l.ID, l.Span.Partition, uuid(l.Span.Producer),
+			int64(l.Span.First), int64(l.Span.Last), clean(l.Log), clean(l.Reason), within(l.SetAsideAt), l.Attempts, l.Discarded,
+			within(l.AcceptedAt), l.Payload, t.w.Clock.Microseconds())
 	}
 }
 
@@ -101,8 +107,10 @@ func within(t time.Time) time.Time {
 
 // DeadLetter implements store.Reader.
 func (r *Reader) DeadLetter(ctx context.Context, partition int, id string) (drainmark.DeadLetter, error) {
-	return readFrom(ctx, r, "reading dead letter "+id, func(ctx context.Context, c *pgx.Conn) (drainmark.DeadLetter, error) {
-		rows, err := c.Query(ctx, r.sql("SELECT "+letterColumns+" FROM drainmark.dead_letters d WHERE partition = $1 AND id = $2"), partition, id)
+	const query = "SELECT " + letterColumns + " FROM drainmark.dead_letters d WHERE partition = $1 AND id = $2"
+	doing := "reading dead letter " + id
+	return readFrom(ctx, r, doing, func(ctx context.Context, c *pgx.Conn) (drainmark.DeadLetter, error) {
+		rows, err := c.Query(ctx, r.sql(query), partition, id)
 		if err != nil {
 			return drainmark.DeadLetter{}, err
 		}
@@ -116,8 +124,9 @@ func (r *Reader) DeadLetter(ctx context.Context, partition int, id string) (drai
 
 // listLetters ends a list when it is large: the lengths of payloads are known without reading them.
 const listLetters = "SELECT " + letterColumns + ` FROM (
-	SELECT *, sum(coalesce(octet_length(payload), 0)) OVER (ORDER BY ordinal) - coalesce(octet_length(payload), 0) AS before FROM (
-		SELECT * FROM drainmark.dead_letters WHERE partition = $1 AND ordinal > $2 AND NOT discarded ORDER BY ordinal LIMIT $3) n
+	SELECT *, sum(coalesce(octet_length(payload), 0)) OVER (ORDER BY ordinal) - coalesce(octet_length(payload), 0) AS before
+	FROM (SELECT * FROM drainmark.dead_letters WHERE partition = $1 AND ordinal > $2 AND NOT discarded
+		ORDER BY ordinal LIMIT $3) n
 ) d WHERE d.before < $4 ORDER BY d.ordinal`
 
 // DeadLetters implements store.Reader.
@@ -131,17 +140,22 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 	})
 }
 
-// findRejected finds letters that share a mark with a span: those whose last mark is in it, and those of several marks that
-// begin in or before it and end behind it. Each half is a range of an index.
-const findRejected = "SELECT " + headColumns + ` FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS s (producer, first, last, n)
+// findRejected finds letters that share a mark with a span: those whose last mark is in it, and those of several marks
+// that begin in or before it and end behind it. Each half is a range of an index.
+const findRejected = "SELECT " + headColumns + `
+FROM unnest($2::uuid[], $3::bigint[], $4::bigint[]) WITH ORDINALITY AS s (producer, first, last, n)
 CROSS JOIN LATERAL (
-	(SELECT * FROM drainmark.dead_letters WHERE partition = $1 AND producer = s.producer AND last BETWEEN s.first AND s.last ORDER BY last LIMIT $5)
+	(SELECT * FROM drainmark.dead_letters WHERE partition = $1 AND producer = s.producer
+		AND last BETWEEN s.first AND s.last ORDER BY last LIMIT $5)
 	UNION ALL
-	(SELECT * FROM drainmark.dead_letters WHERE partition = $1 AND producer = s.producer AND first <= s.last AND last > s.last AND first < last LIMIT $5)
+	(SELECT * FROM drainmark.dead_letters WHERE partition = $1 AND producer = s.producer
+		AND first <= s.last AND last > s.last AND first < last LIMIT $5)
 	LIMIT $5) d ORDER BY s.n`
 
 // Rejected implements store.Reader.
-func (r *Reader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {
+func (r *Reader) Rejected(
+	ctx context.Context, partition int, spans []drainmark.Span, each int,
+) ([]drainmark.DeadLetter, error) {
 	producers, first, last := make([]pgtype.UUID, len(spans)), make([]int64, len(spans)), make([]int64, len(spans))
 	for i, s := range spans {
 		producers[i] = uuid(s.Producer)

@@ -14,14 +14,16 @@ import (
 	"github.com/drainmark/drainmark/store"
 )
 
-// selectPage reads a log's head and a page in one statement, and so from one state. The server ends the page when its bodies
-// are large, whose lengths it knows without reading them. Headers, which are small, are counted when they have come.
+// selectPage reads a log's head and a page in one statement, and so from one state. The server ends the page when its
+// bodies are large, whose lengths it knows without reading them. Headers, which are small, are counted when they have
+// come.
 const selectPage = `SELECT l.last_position, l.cleared_through, l.partition, p.token, p.revision,
 	m.position, m.producer, m.sequence, m.accepted_at, m.persisted_at, m.content_type, m.body, m.headers::text
 FROM drainmark.logs l JOIN drainmark.partitions p ON p.partition = l.partition
 LEFT JOIN LATERAL (
 	SELECT *, sum(octet_length(body)) OVER (ORDER BY position) AS size, row_number() OVER (ORDER BY position) AS n FROM (
-		SELECT * FROM drainmark.messages WHERE log = l.id AND position > greatest($2, l.cleared_through) AND position <= l.last_position
+		SELECT * FROM drainmark.messages
+		WHERE log = l.id AND position > greatest($2, l.cleared_through) AND position <= l.last_position
 		ORDER BY position LIMIT $3) s
 ) m ON m.size <= $4 OR m.n = 1
 WHERE l.name = $1 ORDER BY m.position`
@@ -61,11 +63,13 @@ type line struct {
 // message returns the row's message.
 func (l *line) message(headers *headersReader) (m drainmark.Message, err error) {
 	m = drainmark.Message{
-		Position: uint64(*l.position), Mark: drainmark.Mark{Partition: l.partition, Producer: l.producer.Bytes, Sequence: uint64(*l.sequence)},
-		Body: l.body, ContentType: *l.contentType, AcceptedAt: *l.accepted, PersistedAt: *l.persisted,
+		Position: uint64(*l.position),
+		Mark:     drainmark.Mark{Partition: l.partition, Producer: l.producer.Bytes, Sequence: uint64(*l.sequence)},
+		Body:     l.body, ContentType: *l.contentType, AcceptedAt: *l.accepted, PersistedAt: *l.persisted,
 	}
 	if m.Headers, err = headers.read(l.headers); err != nil {
-		err = store.Misconfigured("the headers of the message at position %d are damaged: %w; bring back a copy of the database", m.Position, err)
+		err = store.Misconfigured("the headers of the message at position %d are damaged: %w; bring back a copy of the database",
+			m.Position, err)
 	}
 	return m, err
 }

@@ -34,8 +34,8 @@ func (p pooled) Reader(t storetest.T) store.Reader {
 	return r
 }
 
-// TestThroughPgBouncer runs a part of the suite behind a pooler. In transaction mode it has fewer connections than there are
-// handles, so that each transaction is likely to get another one than the one before.
+// TestThroughPgBouncer runs a part of the suite behind a pooler. In transaction mode it has fewer connections than
+// there are handles, so that each transaction is likely to get another one than the one before.
 func TestThroughPgBouncer(t *testing.T) {
 	t.Parallel()
 	server := servers.StartPostgres(t, servers.PostgresOptions{})

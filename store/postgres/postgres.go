@@ -1,22 +1,23 @@
-// Package postgres keeps a store in PostgreSQL 14 or later: a primary, and any number of hot standbys that readers read.
+// Package postgres keeps a store in PostgreSQL 14 or later: a primary, and any number of hot standbys that readers
+// read.
 //
 // # What makes a commit durable
 //
-// A commit is one transaction. It is in force when Write returns nil, and then it is in the primary's write-ahead log on
-// the disk: synchronous_commit is set for each transaction, whatever the role or the database has, and a server with
-// fsync or full_page_writes off is refused. Replication is asynchronous unless synchronous_standby_names says otherwise,
-// so a failover can lose the last commits. With synchronous replication a commit is in force when the standbys confirmed
-// it. A server that gave up waiting for them has committed nevertheless, for itself alone: Write returns an error then,
-// because the outcome is not known.
+// A commit is one transaction. It is in force when Write returns nil, and then it is in the primary's write-ahead log
+// on the disk: synchronous_commit is set for each transaction, whatever the role or the database has, and a server with
+// fsync or full_page_writes off is refused. Replication is asynchronous unless synchronous_standby_names says
+// otherwise, so a failover can lose the last commits. With synchronous replication a commit is in force when the
+// standbys confirmed it. A server that gave up waiting for them has committed nevertheless, for itself alone: Write
+// returns an error then, because the outcome is not known.
 //
 // A primary that comes back without its last commits has a lower revision. The next commit is then fenced, the consumer
 // takes the partition up again from what is there, and a broker that keeps its log supplies the rest anew.
 //
 // # Connections
 //
-// Nothing is kept in a session: no prepared statement outlives a transaction, nothing is SET but within one, there are no
-// session locks, and no LISTEN. So PgBouncer works in transaction mode. URLs are those of libpq, with several hosts if
-// there are several. A Store takes the host that can be written to. Besides libpq's parameters there are
+// Nothing is kept in a session: no prepared statement outlives a transaction, nothing is SET but within one, there are
+// no session locks, and no LISTEN. So PgBouncer works in transaction mode. URLs are those of libpq, with several hosts
+// if there are several. A Store takes the host that can be written to. Besides libpq's parameters there are
 //
 //	schema              the schema of the tables, drainmark if not given: one for each deployment in a database
 //	synchronous_commit  on (if not given), remote_apply, remote_write or local
@@ -43,13 +44,15 @@ import (
 // Options are what can be set. The zero value is good.
 type Options struct {
 	// Connections is how many calls are under way at the same time: 16 unless it is set. Others wait for their turn, no
-	// longer than Timeout. A Store has a quarter as many besides for claims and heartbeats, which do not wait for commits.
+	// longer than Timeout. A Store has a quarter as many besides for claims and heartbeats, which do not wait for
+	// commits.
 	Connections int
 	// Timeout is how long the server may take to answer when the call's context ends later: 10 s unless it is set.
 	Timeout time.Duration
 	// Setup is SQL that is run by a Store when it is opened, before the effects are checked: see effect.File.
 	Setup string
-	// Trial says that neither is done when the store is opened: both are for CheckEffects and TryEffects, which change nothing.
+	// Trial says that neither is done when the store is opened: both are for CheckEffects and TryEffects, which change
+	// nothing.
 	Trial bool
 	// Effects are applied by a Store to what is committed. ObserveEffects is told of each call, nil for nobody.
 	Effects        effect.List
@@ -130,8 +133,8 @@ func (s *Store) check(ctx context.Context) error {
 	return err
 }
 
-// checkEvery is how often heartbeats look at the server's settings again. Somebody may have changed them, and a new primary
-// may have others.
+// checkEvery is how often heartbeats look at the server's settings again. Somebody may have changed them, and a new
+// primary may have others.
 const checkEvery = time.Minute
 
 // checkSometimes says what about the server's settings will not do any longer. Other errors are the call's own to find.
@@ -166,7 +169,8 @@ func (s *Store) Init(ctx context.Context, d drainmark.Deployment) (drainmark.Dep
 	var recorded drainmark.Deployment
 	err = s.transact(ctx, s.claims, doing, func(ctx context.Context, tx *transaction) error {
 		batch := tx.begin(s.sync)
-		batch.Queue(s.sql("INSERT INTO drainmark.deployment (id, partitions) VALUES ($1, $2) ON CONFLICT DO NOTHING"), d.ID[:], d.Partitions)
+		const record = "INSERT INTO drainmark.deployment (id, partitions) VALUES ($1, $2) ON CONFLICT DO NOTHING"
+		batch.Queue(s.sql(record), d.ID[:], d.Partitions)
 		batch.Queue(s.sql(selectDeployment)).QueryRow(scanDeployment(&recorded))
 		return tx.commit(ctx, batch)
 	})

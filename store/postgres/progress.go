@@ -14,7 +14,8 @@ import (
 )
 
 // selectProgress reads a partition's progress, one row for each producer, in one statement and so from one state.
-const selectProgress = `SELECT p.token, p.revision, p.cursor, p.rejected, p.set_aside, p.clock, p.trouble, g.producer, g.done::text, g.last_at
+const selectProgress = `SELECT p.token, p.revision, p.cursor, p.rejected, p.set_aside, p.clock, p.trouble,
+	g.producer, g.done::text, g.last_at
 FROM drainmark.partitions p LEFT JOIN drainmark.progress g ON g.partition = p.partition WHERE p.partition = $1`
 
 // scanProgress reads the rows of selectProgress: none are the zero progress.
@@ -25,7 +26,8 @@ func scanProgress(rows pgx.Rows, p *drainmark.Progress) error {
 	var producer pgtype.UUID
 	var done *string
 	var lastAt *int64
-	_, err := pgx.ForEachRow(rows, []any{&token, &revision, &cursor, &rejected, &aside, &clock, &trouble, &producer, &done, &lastAt}, func() error {
+	columns := []any{&token, &revision, &cursor, &rejected, &aside, &clock, &trouble, &producer, &done, &lastAt}
+	_, err := pgx.ForEachRow(rows, columns, func() error {
 		if p.Producers == nil {
 			p.Version = drainmark.Version{Token: uint64(token), Revision: uint64(revision)}
 			p.Cursor, p.Rejected, p.SetAside, p.Clock = drainmark.Cursor(cursor), uint64(rejected), uint64(aside), span(clock)

@@ -151,17 +151,21 @@ func (r *Reader) Logs(ctx context.Context, after string, limit int) ([]drainmark
 // partition if not.
 const selectWritten = `SELECT p.token, p.revision, CASE
 	WHEN $2 >= p.revision THEN '{}'
-	WHEN p.revision - $2 = (SELECT count(r.logs) FROM drainmark.recent r WHERE r.partition = p.partition AND r.revision > $2)
-	THEN ARRAY(SELECT DISTINCT n.name FROM drainmark.recent r, unnest(r.logs) AS n (name) WHERE r.partition = p.partition AND r.revision > $2 LIMIT $3)
+	WHEN p.revision - $2 = (
+		SELECT count(r.logs) FROM drainmark.recent r WHERE r.partition = p.partition AND r.revision > $2)
+	THEN ARRAY(SELECT DISTINCT n.name FROM drainmark.recent r, unnest(r.logs) AS n (name)
+		WHERE r.partition = p.partition AND r.revision > $2 LIMIT $3)
 	ELSE ARRAY(SELECT l.name FROM drainmark.logs l WHERE l.partition = p.partition AND l.revision > $2 LIMIT $3) END
 FROM drainmark.partitions p WHERE p.partition = $1`
 
 // Written implements store.Reader. It names as many logs as are asked for.
 func (r *Reader) Written(ctx context.Context, partition int, since uint64, limit int) (store.Written, error) {
-	return readFrom(ctx, r, "looking for logs that were written to", func(ctx context.Context, c *pgx.Conn) (w store.Written, err error) {
+	const doing = "looking for logs that were written to"
+	return readFrom(ctx, r, doing, func(ctx context.Context, c *pgx.Conn) (w store.Written, err error) {
 		var token, revision int64
 		limit := max(limit, 0)
-		err = c.QueryRow(ctx, r.sql(selectWritten), partition, int64(min(since, math.MaxInt64)), limit+1).Scan(&token, &revision, &w.Logs)
+		row := c.QueryRow(ctx, r.sql(selectWritten), partition, int64(min(since, math.MaxInt64)), limit+1)
+		err = row.Scan(&token, &revision, &w.Logs)
 		if errors.Is(err, pgx.ErrNoRows) {
 			return w, nil // it was never claimed
 		}

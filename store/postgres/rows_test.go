@@ -11,7 +11,8 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// TestRowsChangeInPlace: the rows that every commit changes stay on their pages (HOT), and so need no new entries in indexes.
+// TestRowsChangeInPlace: the rows that every commit changes stay on their pages (HOT), and so need no new entries in
+// indexes.
 func TestRowsChangeInPlace(t *testing.T) {
 	t.Parallel()
 	p := servers.StartPostgres(t, servers.PostgresOptions{})

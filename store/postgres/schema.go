@@ -54,7 +54,8 @@ func (d *dialect) file(name string) string {
 // script returns what makes the tables, or brings them up to date, in one transaction. It can be run again and again.
 func (d *dialect) script() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, `-- The tables of Drainmark, schema version %d. Run it as the role that is to own them. It changes nothing that is up to date.
+	fmt.Fprintf(&b, `-- The tables of Drainmark, schema version %d. Run it as the role that is to own them. It changes nothing that is
+-- up to date.
 BEGIN;
 SET LOCAL client_min_messages = warning;
 SELECT pg_advisory_xact_lock(hashtext('drainmark migrate'));
@@ -63,8 +64,9 @@ CREATE TABLE IF NOT EXISTS %[2]s.migrations (version integer PRIMARY KEY, applie
 
 `, schemaVersion, d.quoted)
 	for version := 1; version <= schemaVersion; version++ {
-		fmt.Fprintf(&b, "DO $migration$ BEGIN\nIF EXISTS (SELECT FROM %s.migrations WHERE version = %d) THEN RETURN; END IF;\n\n%s\n"+
-			"INSERT INTO %[1]s.migrations (version) VALUES (%[2]d);\nEND $migration$;\n\n", d.quoted, version, d.file(fmt.Sprint(version, ".sql")))
+		fmt.Fprintf(&b, "DO $migration$ BEGIN\nIF EXISTS (SELECT FROM %s.migrations WHERE version = %d) THEN RETURN; END IF;\n\n"+
+			"%s\nINSERT INTO %[1]s.migrations (version) VALUES (%[2]d);\nEND $migration$;\n\n",
+			d.quoted, version, d.file(fmt.Sprint(version, ".sql")))
 	}
 	b.WriteString(d.file("functions.sql"))
 	b.WriteString("\n")
@@ -105,7 +107,8 @@ func (d *dialect) grants() string {
 	var b strings.Builder
 	b.WriteString("-- What the roles may do, of those that exist. Everybody may call the functions who may read what they read.\n")
 	for i, role := range roles {
-		fmt.Fprintf(&b, "DO $grants$ BEGIN\nIF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '%s') THEN RETURN; END IF;\n", role)
+		fmt.Fprintf(&b, "DO $grants$ BEGIN\n"+
+			"IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '%s') THEN RETURN; END IF;\n", role)
 		for _, r := range rights {
 			if may := []string{r.consumer, r.backend, r.reader}[i]; may != "" {
 				fmt.Fprintf(&b, "GRANT %s ON %s TO %s;\n", may, fmt.Sprintf(r.on, d.quoted), role)
@@ -121,14 +124,14 @@ func roleScript() string {
 	var b strings.Builder
 	b.WriteString("-- The roles. Give them to those who log in: GRANT " + roleConsumer + " TO …; It needs a role that may create roles.\n")
 	for _, role := range roles {
-		fmt.Fprintf(&b, "DO $role$ BEGIN\nIF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '%s') THEN CREATE ROLE %[1]s NOLOGIN; END IF;\n"+
-			"END $role$;\n", role)
+		fmt.Fprintf(&b, "DO $role$ BEGIN\nIF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '%s') THEN\n"+
+			"CREATE ROLE %[1]s NOLOGIN;\nEND IF;\nEND $role$;\n", role)
 	}
 	return b.String()
 }
 
-// Script returns the SQL that Migrate runs, for somebody else to run, and before it what makes the roles if they are wanted.
-// It connects to nothing. store.ErrMisconfigured if the URL is malformed.
+// Script returns the SQL that Migrate runs, for somebody else to run, and before it what makes the roles if they are
+// wanted. It connects to nothing. store.ErrMisconfigured if the URL is malformed.
 func Script(url string, withRoles bool) (string, error) {
 	t, err := parseURL(url)
 	if err != nil {
@@ -141,8 +144,9 @@ func Script(url string, withRoles bool) (string, error) {
 	return script, nil
 }
 
-// Migrate makes the tables, or brings them up to date, and returns which version they had (0 for none) and have. It needs a
-// role that may create a schema in the database, or owns the tables. It says no of a database that Open would not take.
+// Migrate makes the tables, or brings them up to date, and returns which version they had (0 for none) and have. It
+// needs a role that may create a schema in the database, or owns the tables. It says no of a database that Open would
+// not take.
 func Migrate(ctx context.Context, url string, o Options) (from, to int, err error) {
 	t, err := parseURL(url)
 	if err != nil {
@@ -176,7 +180,8 @@ func (s *Store) version(ctx context.Context) (int, error) {
 func (d *dialect) readVersion(ctx context.Context, c *pgx.Conn) (version int, err error) {
 	err = c.QueryRow(ctx, d.sql("SELECT coalesce(max(version), 0) FROM drainmark.migrations")).Scan(&version)
 	if err == nil && version > schemaVersion {
-		err = store.Misconfigured("the tables have version %d, made by a newer Drainmark; this one knows version %d", version, schemaVersion)
+		err = store.Misconfigured("the tables have version %d, made by a newer Drainmark; this one knows version %d",
+			version, schemaVersion)
 	}
 	return version, err
 }
@@ -225,7 +230,8 @@ func (s *Store) checkTables(ctx context.Context) error {
 		var permanent bool
 		_, err = pgx.ForEachRow(rows, []any{&name, &permanent}, func() error {
 			if there[name] = true; !permanent {
-				return store.Misconfigured("the table %s is unlogged, and would be empty after a crash: ALTER TABLE %s.%[1]s SET LOGGED", name, s.quoted)
+				return store.Misconfigured("the table %s is unlogged, and would be empty after a crash: "+
+					"ALTER TABLE %s.%[1]s SET LOGGED", name, s.quoted)
 			}
 			return nil
 		})
@@ -234,7 +240,9 @@ func (s *Store) checkTables(ctx context.Context) error {
 	return err
 }
 
-var tables = []string{"deployment", "partitions", "claims", "owners", "progress", "logs", "recent", "messages", "keys", "dead_letters"}
+var tables = []string{
+	"deployment", "partitions", "claims", "owners", "progress", "logs", "recent", "messages", "keys", "dead_letters",
+}
 
 func (s *Store) lacking(there map[string]bool, failed error) error {
 	for _, name := range tables {

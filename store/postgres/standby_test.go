@@ -82,8 +82,8 @@ func TestAFailoverToAServerThatDoesNotFit(t *testing.T) {
 	})
 }
 
-// TestAFailoverThatLosesTheTail: a standby that is promoted without the last commits fences who had made them. A store of
-// several hosts finds it by itself, and a reader stays at its own host.
+// TestAFailoverThatLosesTheTail: a standby that is promoted without the last commits fences who had made them. A store
+// of several hosts finds it by itself, and a reader stays at its own host.
 func TestAFailoverThatLosesTheTail(t *testing.T) {
 	t.Parallel()
 	primary := servers.StartPostgres(t, servers.PostgresOptions{})

@@ -10,7 +10,8 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// TestWhatIsMisconfigured: what will not work until somebody changes something is told so at the start, with what to do.
+// TestWhatIsMisconfigured: what will not work until somebody changes something is told so at the start, with what to
+// do.
 func TestWhatIsMisconfigured(t *testing.T) {
 	t.Parallel()
 	p := servers.StartPostgres(t, servers.PostgresOptions{Access: []string{

@@ -29,11 +29,13 @@ doomed AS (
 		SELECT m.position, m.body FROM l JOIN drainmark.messages m ON m.log = l.id AND m.position > l.swept_through
 			AND m.position <= l.cleared_through ORDER BY m.position LIMIT $2) m),
 reached AS (
-	SELECT CASE WHEN count(*) < $2 AND coalesce(max(before), 0) < $3 THEN NULL ELSE max(position) FILTER (WHERE before < $3) END AS position FROM doomed),
+	SELECT CASE WHEN count(*) < $2 AND coalesce(max(before), 0) < $3 THEN NULL
+		ELSE max(position) FILTER (WHERE before < $3) END AS position FROM doomed),
 gone AS (
 	DELETE FROM drainmark.messages m USING l, reached
 	WHERE m.log = l.id AND m.position > l.swept_through AND m.position <= coalesce(reached.position, l.cleared_through))
-UPDATE drainmark.logs SET swept_through = coalesce(reached.position, l.cleared_through) FROM l, reached WHERE logs.id = l.id`
+UPDATE drainmark.logs SET swept_through = coalesce(reached.position, l.cleared_through)
+FROM l, reached WHERE logs.id = l.id`
 
 // The others go by the partition's clock, in the statement that deletes.
 const (
@@ -41,19 +43,22 @@ const (
 WHERE n.partition = $1 AND g.partition = n.partition AND g.producer = ANY ($2) AND g.last_at < n.clock - $3`
 
 	sweepKeys = `DELETE FROM drainmark.keys WHERE (log, key) IN (
-	SELECT k.log, k.key FROM drainmark.partitions n JOIN drainmark.keys k ON k.partition = n.partition AND k.first_at < n.clock - $2
+	SELECT k.log, k.key FROM drainmark.partitions n
+	JOIN drainmark.keys k ON k.partition = n.partition AND k.first_at < n.clock - $2
 	WHERE n.partition = $1 LIMIT $3)`
 
 	sweepLetters = `DELETE FROM drainmark.dead_letters WHERE (partition, ordinal) IN (
 	SELECT d.partition, d.ordinal FROM drainmark.partitions n
 	JOIN drainmark.dead_letters d ON d.partition = n.partition AND d.discarded AND d.aged_from < n.clock - $2
-	WHERE n.partition = $1 AND NOT EXISTS (SELECT FROM drainmark.progress g WHERE g.partition = d.partition AND g.producer = d.producer) LIMIT $3)`
+	WHERE n.partition = $1 AND NOT EXISTS (
+		SELECT FROM drainmark.progress g WHERE g.partition = d.partition AND g.producer = d.producer) LIMIT $3)`
 )
 
 // Sweep implements store.Store. A producer that has just published again is kept: the row is looked at again when the
 // commit that it waits for has ended.
 func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err error) {
-	err = s.transact(ctx, s.claims, fmt.Sprintf("sweeping partition %d", sweep.Partition), func(ctx context.Context, tx *transaction) error {
+	doing := fmt.Sprintf("sweeping partition %d", sweep.Partition)
+	err = s.transact(ctx, s.claims, doing, func(ctx context.Context, tx *transaction) error {
 		more = false
 		note := func(n int64) func(pgconn.CommandTag) error {
 			return func(tag pgconn.CommandTag) error { more = more || tag.RowsAffected() >= n; return nil }

@@ -68,7 +68,8 @@ func parseURL(text string) (*target, error) {
 	return t, nil
 }
 
-// takeOwn takes the parameters that are ours from a URL and returns what is left, and the mode of queries if one is given.
+// takeOwn takes the parameters that are ours from a URL and returns what is left, and the mode of queries if one is
+// given.
 func (t *target) takeOwn(text string) (rest, mode string, err error) {
 	base, query, found := strings.Cut(text, "?")
 	if !found {
@@ -83,7 +84,8 @@ func (t *target) takeOwn(text string) (rest, mode string, err error) {
 		}
 		switch name {
 		case "schema":
-			if t.schema = value; value == "" || len(value) > maxSchema || strings.ContainsRune(value, 0) || strings.HasPrefix(value, "pg_") {
+			t.schema = value
+			if value == "" || len(value) > maxSchema || strings.ContainsRune(value, 0) || strings.HasPrefix(value, "pg_") {
 				return "", "", misfit("has a schema that cannot be one: it must have 1 to %d bytes and not begin with pg_", maxSchema)
 			}
 			continue
@@ -102,8 +104,8 @@ func (t *target) takeOwn(text string) (rest, mode string, err error) {
 	return base + "?" + strings.Join(left, "&"), mode, nil
 }
 
-// primary is the configuration of connections to the host that can be written to. Each is asked what the server is: after a
-// failover it is another one, and may have other settings.
+// primary is the configuration of connections to the host that can be written to. Each is asked what the server is:
+// after a failover it is another one, and may have other settings.
 func (t *target) primary() *pgxpool.Config {
 	config := t.config.Copy()
 	config.AfterConnect = checkServer
@@ -130,7 +132,9 @@ func (t *target) node(node string) (*pgxpool.Config, error) {
 	c := config.ConnConfig
 	c.ValidateConnect = nil
 	hosts := []*pgconn.FallbackConfig{{Host: c.Host, Port: c.Port, TLSConfig: c.TLSConfig}}
-	hosts = slices.DeleteFunc(append(hosts, c.Fallbacks...), func(f *pgconn.FallbackConfig) bool { return address(f.Host, f.Port) != node })
+	hosts = slices.DeleteFunc(append(hosts, c.Fallbacks...), func(f *pgconn.FallbackConfig) bool {
+		return address(f.Host, f.Port) != node
+	})
 	if len(hosts) == 0 {
 		return nil, misfit("has no host %s", node)
 	}

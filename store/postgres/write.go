@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -39,8 +40,8 @@ type writing struct {
 	logs    map[string]int64 // their ids in the tables
 }
 
-// run is the transaction's order: no statement of any other kind runs before the fence is locked and has been checked, and
-// none behind what moves the progress. A step that fails rolls back all.
+// run is the transaction's order: no statement of any other kind runs before the fence is locked and has been checked,
+// and none behind what moves the progress. A step that fails rolls back all.
 func (t *writing) run(ctx context.Context, sync string) error {
 	if err := t.checkContent(); err != nil {
 		return err
@@ -80,26 +81,10 @@ func (t *writing) checkContent() error {
 	return nil
 }
 
-func storable(text string) bool {
-	for i := range len(text) {
-		if text[i] == 0 || text[i] >= utf8.RuneSelf {
-			return utf8.ValidString(text) && !containsZero(text)
-		}
-	}
-	return true
-}
+func storable(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
 
-func containsZero(text string) bool {
-	for i := range len(text) {
-		if text[i] == 0 {
-			return true
-		}
-	}
-	return false
-}
-
-// lock locks the partition's row until the transaction ends, and checks that the writer still holds it. Behind the lock it
-// reads the ids of the logs, and takes new ones for new logs.
+// lock locks the partition's row until the transaction ends, and checks that the writer still holds it. Behind the lock
+// it reads the ids of the logs, and takes new ones for new logs.
 func (t *writing) lock(ctx context.Context, sync string) error {
 	idle := idleLimit
 	if t.effects.Any(t.w) {
@@ -155,8 +140,10 @@ func (t *writing) findLogs(batch *pgx.Batch) {
 }
 
 const upsertLogs = `INSERT INTO drainmark.logs AS l (id, name, partition, last_position, cleared_through, swept_through, revision)
-SELECT u.id, u.name, $4, u.last, u.cleared, 0, $5 FROM unnest($1::bigint[], $2::text[], $3::bigint[], $6::bigint[]) AS u (id, name, last, cleared)
-ON CONFLICT (id) DO UPDATE SET last_position = excluded.last_position, cleared_through = excluded.cleared_through, revision = excluded.revision`
+SELECT u.id, u.name, $4, u.last, u.cleared, 0, $5
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $6::bigint[]) AS u (id, name, last, cleared)
+ON CONFLICT (id) DO UPDATE
+SET last_position = excluded.last_position, cleared_through = excluded.cleared_through, revision = excluded.revision`
 
 func (t *writing) writeLogs(batch *pgx.Batch) {
 	n := len(t.w.Logs)
@@ -172,10 +159,11 @@ func (t *writing) writeLogs(batch *pgx.Batch) {
 }
 
 // insertMessages has NULL for headers behind the end of their array, which is empty if there are none.
-const insertMessages = `INSERT INTO drainmark.messages (log, position, producer, sequence, accepted_at, persisted_at, content_type, body, headers)
+const insertMessages = `INSERT INTO drainmark.messages
+	(log, position, producer, sequence, accepted_at, persisted_at, content_type, body, headers)
 SELECT u.log, u.position, u.producer, u.sequence, u.accepted, u.persisted, u.type, u.body, u.headers::jsonb
-FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bytea[], $9::text[])
-	AS u (log, position, producer, sequence, accepted, persisted, type, body, headers)`
+FROM unnest($1::bigint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text[], $8::bytea[],
+	$9::text[]) AS u (log, position, producer, sequence, accepted, persisted, type, body, headers)`
 
 func (t *writing) writeMessages(batch *pgx.Batch) {
 	n := 0
@@ -198,7 +186,8 @@ func (t *writing) writeMessages(batch *pgx.Batch) {
 		id := t.logs[t.w.Logs[i].Name]
 		for k := range t.w.Logs[i].Messages {
 			m := &t.w.Logs[i].Messages[k]
-			logs, positions, sequences = append(logs, id), append(positions, int64(m.Position)), append(sequences, int64(m.Mark.Sequence))
+			logs, positions = append(logs, id), append(positions, int64(m.Position))
+			sequences = append(sequences, int64(m.Mark.Sequence))
 			producers, types = append(producers, uuid(m.Mark.Producer)), append(types, m.ContentType)
 			bodies = append(bodies, notNull(m.Body))
 			accepted, persisted = append(accepted, within(m.AcceptedAt)), append(persisted, within(m.PersistedAt))
@@ -239,13 +228,15 @@ func (t *writing) writeKeys(batch *pgx.Batch) {
 
 const (
 	upsertProgress = `INSERT INTO drainmark.progress (partition, producer, done, last_at)
-SELECT $1, u.producer, u.done::int8multirange, u.last_at FROM unnest($2::uuid[], $3::text[], $4::bigint[]) AS u (producer, done, last_at)
+SELECT $1, u.producer, u.done::int8multirange, u.last_at
+FROM unnest($2::uuid[], $3::text[], $4::bigint[]) AS u (producer, done, last_at)
 ON CONFLICT (partition, producer) DO UPDATE SET done = excluded.done, last_at = excluded.last_at`
 
 	noteRecent = `INSERT INTO drainmark.recent (partition, slot, revision, logs) VALUES ($1, $2, $3, $4)
 ON CONFLICT (partition, slot) DO UPDATE SET revision = excluded.revision, logs = excluded.logs`
 
-	moveProgress = `UPDATE drainmark.partitions SET revision = $2, cursor = $3, rejected = $4, set_aside = set_aside + $5, clock = $6, ordinal = $7, trouble = $8
+	moveProgress = `UPDATE drainmark.partitions SET revision = $2, cursor = $3, rejected = $4, set_aside = set_aside + $5,
+	clock = $6, ordinal = $7, trouble = $8
 WHERE partition = $1`
 )
 
@@ -261,7 +252,8 @@ func (t *writing) writeProgress(batch *pgx.Batch) {
 	var done []string
 	var lastAt []int64
 	for id, p := range t.w.Producers {
-		producers, done, lastAt = append(producers, uuid(id)), append(done, rangesText(p.Done)), append(lastAt, p.LastAt.Microseconds())
+		producers, done = append(producers, uuid(id)), append(done, rangesText(p.Done))
+		lastAt = append(lastAt, p.LastAt.Microseconds())
 	}
 	if len(producers) > 0 {
 		batch.Queue(t.sql(upsertProgress), t.w.Partition, producers, done, lastAt)

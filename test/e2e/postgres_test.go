@@ -21,8 +21,8 @@ type postgresStore struct {
 	old      map[string]bool // those that were the primary when another one took their place
 }
 
-// startPostgresStore starts the servers, as postgres-0 to postgres-2, and returns the URL of all. disk returns the directory
-// of one's files ("" for one of its own), and through what starts a proxy before it (nil for none).
+// startPostgresStore starts the servers, as postgres-0 to postgres-2, and returns the URL of all. disk returns the
+// directory of one's files ("" for one of its own), and through what starts a proxy before it (nil for none).
 func (o *topology) startPostgresStore(disk func(name string) string, through func(name string) func(address string) int) (url string) {
 	o.t.Helper()
 	s := &postgresStore{topology: o, servers: map[string]*servers.Postgres{}, primary: "postgres-0", old: map[string]bool{}}
@@ -88,8 +88,8 @@ func (s *postgresStore) failOver() string {
 	return "ok " + heir
 }
 
-// TestThePrimaryIsReplaced: a primary is killed and comes back, and is killed again and a standby takes its place. Every
-// promise holds.
+// TestThePrimaryIsReplaced: a primary is killed and comes back, and is killed again and a standby takes its place.
+// Every promise holds.
 func TestThePrimaryIsReplaced(t *testing.T) {
 	t.Parallel()
 	o := newTopology(t)

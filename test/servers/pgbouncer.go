@@ -17,8 +17,8 @@ type PgBouncer struct {
 	Port int
 }
 
-// StartPgBouncer starts a pooler in a mode, session or transaction, with so many connections to the server, and waits until it
-// answers.
+// StartPgBouncer starts a pooler in a mode, session or transaction, with so many connections to the server, and waits
+// until it answers.
 func StartPgBouncer(t T, server *Postgres, mode string, size int) *PgBouncer {
 	t.Helper()
 	b := &PgBouncer{Port: Port(t)}

@@ -22,16 +22,19 @@ import (
 type PostgresOptions struct {
 	// ReplicaOf is the primary of a streaming hot standby, nil for a primary.
 	ReplicaOf *Postgres
-	// Name is what a standby calls itself (application_name), as synchronous_standby_names names it: "standby" if empty.
+	// Name is what a standby calls itself (application_name), as synchronous_standby_names names it: "standby" if
+	// empty.
 	Name string
 	// Dir is the directory of its files, empty for one that ends with the test.
 	Dir string
-	// Through starts a proxy to the server's address and returns the proxy's port, as which others know it, or nil for none.
+	// Through starts a proxy to the server's address and returns the proxy's port, as which others know it, or nil for
+	// none.
 	Through func(address string) (port int)
-	// Access are lines of pg_hba.conf that stand before the others. Those let everybody in who comes from the loopback address.
+	// Access are lines of pg_hba.conf that stand before the others. Those let everybody in who comes from the loopback
+	// address.
 	Access []string
-	// Certificate and Key are paths of the server's certificate and key, and Authority of the one that vouches for clients, all
-	// PEM files. Without them the server has no TLS.
+	// Certificate and Key are paths of the server's certificate and key, and Authority of the one that vouches for
+	// clients, all PEM files. Without them the server has no TLS.
 	Certificate, Key, Authority string
 	// Init are further arguments of initdb.
 	Init []string
@@ -52,8 +55,8 @@ type Postgres struct {
 // PostgresUser is the superuser that Do is.
 const PostgresUser = "postgres"
 
-// StartPostgres starts a PostgreSQL server and waits until it answers, and for a standby also until it streams. The server
-// does not run as root: a test that does runs it as the user postgres.
+// StartPostgres starts a PostgreSQL server and waits until it answers, and for a standby also until it streams. The
+// server does not run as root: a test that does runs it as the user postgres.
 func StartPostgres(t T, o PostgresOptions) *Postgres {
 	t.Helper()
 	p := &Postgres{Port: Port(t), options: o}
@@ -113,14 +116,19 @@ func (p *Postgres) fill() {
 	}
 	primary := p.options.ReplicaOf
 	if primary == nil {
-		p.tool("initdb", append([]string{"-D", p.data, "-U", PostgresUser, "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8", "-N"}, p.options.Init...)...)
+		p.tool("initdb", append([]string{
+			"-D", p.data, "-U", PostgresUser, "-A", "trust", "-E", "UTF8", "--locale", "C.UTF-8", "-N",
+		}, p.options.Init...)...)
 	} else {
-		p.tool("pg_basebackup", "-D", p.data, "-h", Host, "-p", strconv.Itoa(primary.Public), "-U", PostgresUser, "-X", "stream", "-c", "fast", "-N")
+		p.tool("pg_basebackup", "-D", p.data, "-h", Host, "-p", strconv.Itoa(primary.Public), "-U", PostgresUser,
+			"-X", "stream", "-c", "fast", "-N")
 		p.writeData("standby.signal", "")
 		p.writeData("postgresql.auto.conf", "") // what was set on the primary is its own
 	}
 	if p.options.Certificate != "" {
-		for name, path := range map[string]string{"server.crt": p.options.Certificate, "server.key": p.options.Key, "root.crt": p.options.Authority} {
+		for name, path := range map[string]string{
+			"server.crt": p.options.Certificate, "server.key": p.options.Key, "root.crt": p.options.Authority,
+		} {
 			content, err := os.ReadFile(path)
 			if err != nil {
 				p.t.Fatalf("reading a certificate: %v", err)
@@ -137,7 +145,7 @@ func (p *Postgres) config() []string {
 	lines := []string{
 		"listen_addresses = '" + Host + "'", fmt.Sprint("port = ", p.Port), "unix_socket_directories = ''",
 		"max_connections = 200", "shared_buffers = 32MB", "wal_keep_size = 256MB", "max_wal_senders = 10",
-		"wal_receiver_status_interval = 1", "wal_retrieve_retry_interval = 200ms", "hot_standby = on", "max_prepared_transactions = 0",
+		"wal_receiver_status_interval = 1", "wal_retrieve_retry_interval = 200ms", "hot_standby = on",
 		"lc_messages = 'C'", "timezone = 'UTC'", "log_line_prefix = '%m [%p] '",
 	}
 	if p.options.Certificate != "" {
@@ -183,8 +191,8 @@ func (p *Postgres) tool(name string, args ...string) {
 	}
 }
 
-// answers says whether the server can be used. A standby that has streamed once need not do so again: its primary may be
-// down.
+// answers says whether the server can be used. A standby that has streamed once need not do so again: its primary may
+// be down.
 func (p *Postgres) answers(ctx context.Context) error {
 	c, err := p.connect(ctx)
 	if err != nil {
@@ -220,8 +228,8 @@ func (p *Postgres) URL(user string) string {
 	return fmt.Sprintf("postgres://%s@%s/postgres?sslmode=disable", url.PathEscape(user), p.Address())
 }
 
-// Do runs statements on the server, as its superuser, and returns the first column of the last one's rows, as text. The test
-// fails if they do.
+// Do runs statements on the server, as its superuser, and returns the first column of the last one's rows, as text. The
+// test fails if they do.
 func (p *Postgres) Do(sql string) []string {
 	p.t.Helper()
 	values, err := p.Try(sql)
@@ -313,7 +321,8 @@ func (p *Postgres) until(what string, ok func() bool) {
 	}
 }
 
-// postgresProgram returns the path of one of PostgreSQL's programs, which Debian keeps out of PATH: the newest version's.
+// postgresProgram returns the path of one of PostgreSQL's programs, which Debian keeps out of PATH: the newest
+// version's.
 func postgresProgram(t T, name string) string {
 	t.Helper()
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
