@@ -77,6 +77,7 @@ func TestWhatIsAppendedIsRead(t *testing.T) {
 		t.Errorf("after the wait it is %+v", s)
 	}
 	n := 0
+	var ids []string
 	want := append(append([]client.Message{{Body: []byte("a"), ContentType: "application/octet-stream"}}, sent...), sent...)
 	options := client.ReadOptions{Limit: 2, Receipts: client.Merge(receipts, s.Receipt), Wait: patience}
 	for m, err := range there.All(t.Context(), "log", options) {
@@ -88,14 +89,23 @@ func TestWhatIsAppendedIsRead(t *testing.T) {
 			time.Since(m.AcceptedAt) > time.Hour || m.PersistedAt.Before(m.AcceptedAt) {
 			t.Errorf("message %d is %+v", n+1, m)
 		}
+		ids = append(ids, m.ID)
 		n++
 	}
 	if n != len(want) {
-		t.Errorf("%d messages instead of %d", n, len(want))
+		t.Fatalf("%d messages instead of %d", n, len(want))
 	}
 	merged := must(there.Status(t.Context(), client.Merge(receipts, s.Receipt), patience))(t)
 	if merged.State != client.Persisted || len(merged.Receipt) > 2*len(s.Receipt) {
 		t.Errorf("the merged receipt is %+v", merged)
+	}
+	for _, c := range []struct {
+		status client.Status
+		ids    []string
+	}{{single, ids[:1]}, {s, ids[1+len(sent):]}, {merged, ids}} {
+		if got := slices.Collect(c.status.IDs()); !slices.Equal(got, c.ids) {
+			t.Errorf("the messages of %+v are said to be %v, and are %v", c.status, got, c.ids)
+		}
 	}
 }
 

@@ -2,8 +2,10 @@ package client
 
 import (
 	"context"
+	"iter"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -180,4 +182,39 @@ func (c *Client) await(
 		}
 	}
 	return s, nil
+}
+
+// IDs gives what the records are called, in the order in which they were appended: each is the ID that the message has in
+// its log, and that the SQL functions drainmark.holds and drainmark.rejected take. It gives nothing if the answer does not say
+// it, as a barrier's does not. A message that had been accepted before, with the same key, has its first ID in the log.
+func (s *Status) IDs() iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if s.ID != "" {
+			yield(s.ID)
+			return
+		}
+		for _, run := range s.Marks {
+			producer, first, last, ok := splitRun(run)
+			for i := first; ok && i <= last; i++ {
+				if !yield(producer + strconv.FormatUint(i, 10)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// splitRun takes apart a run of marks, such as 2-1af6…-7..9.
+func splitRun(run string) (producer string, first, last uint64, ok bool) {
+	at := strings.LastIndexByte(run, '-') + 1
+	begin, end, found := strings.Cut(run[at:], "..")
+	if !found {
+		end = begin
+	}
+	first, err := strconv.ParseUint(begin, 10, 63)
+	if err != nil {
+		return "", 0, 0, false
+	}
+	last, err = strconv.ParseUint(end, 10, 63)
+	return run[:at], first, last, err == nil
 }
