@@ -29,19 +29,22 @@ func TestSettingsOfTheChart(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	type object struct{ Properties map[string]json.RawMessage }
+	type object struct {
+		Properties        map[string]json.RawMessage
+		PatternProperties map[string]struct{ Const string }
+	}
 	var schema struct{ Properties map[string]object }
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
-	inAll := map[string]int{} // how many roles have a setting
+	having := map[string][]string{} // the roles that have a setting
 	for role, flags := range flagsOfRoles(t) {
 		var settings object
 		if err := json.Unmarshal(schema.Properties[role].Properties["settings"], &settings); err != nil {
 			t.Fatalf("%s has no settings in the schema: %v", role, err)
 		}
 		for _, name := range flags {
-			inAll[name]++
+			having[name] = append(having[name], role)
 			if _, ok := settings.Properties[name]; !ok {
 				t.Errorf("the schema has no setting %s of %s", name, role)
 			}
@@ -53,10 +56,36 @@ func TestSettingsOfTheChart(t *testing.T) {
 		}
 	}
 	for name := range schema.Properties["settings"].Properties {
-		if inAll[name] < 4 {
-			t.Errorf("%s is among the settings of all roles, and %d have it", name, inAll[name])
+		if len(having[name]) < 4 {
+			t.Errorf("%s is among the settings of all roles, and %v have it", name, having[name])
+		}
+		delete(having, name)
+	}
+	for pattern, is := range schema.Properties["settings"].PatternProperties {
+		for name := range strings.SplitSeq(strings.Trim(pattern, "^()$"), "|") {
+			if want := belongs(having[name]); is.Const != want {
+				t.Errorf("%s among the settings of all roles is told to be %q, and should be %q", name, is.Const, want)
+			}
+			delete(having, name)
 		}
 	}
+	for name := range having {
+		t.Errorf("of %s among the settings of all roles it is not said where it belongs", name)
+	}
+}
+
+// belongs is how the schema says where a setting belongs that only some roles have.
+func belongs(roles []string) string {
+	var places []string
+	for _, role := range []string{"frontend", "backend", "consumer", "up", "init"} {
+		if slices.Contains(roles, role) {
+			places = append(places, role+".settings")
+		}
+	}
+	if last := len(places) - 1; last > 0 {
+		places = []string{strings.Join(places[:last], ", ") + " or " + places[last]}
+	}
+	return "set in " + strings.Join(places, "") + ", not in settings"
 }
 
 // The schema of the chart's values has each member of an effect in a file, and no other.

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	goyaml "go.yaml.in/yaml/v3"
+	"helm.sh/helm/v4/pkg/strvals"
+	"sigs.k8s.io/yaml"
 )
 
 var update = flag.Bool("update", false, "write what is derived anew: the golden files and the table of values")
@@ -231,6 +233,14 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"effects in two places":           {external + "effectsConfigMap: own\neffects: {effects: [{logs: a, sql: SELECT 1}]}", "effects and effectsConfigMap: the file of effects is one of the two"},
 		"effects on Redis":                {"broker: {secretName: s}\ntrial: {redis: {enabled: true}}\neffectsConfigMap: own", "effects and trial.redis.enabled: a store of Redis applies none"},
 		"a ConfigMap that is none":        {external + "effectsConfigMap: own/effects.yaml", "at '/effectsConfigMap': value must be 'a name as Kubernetes has them"},
+		"an alert that there is not":      {external + "prometheusRule: {disabled: [DrainmarkDown, Nonsense]}", "prometheusRule.disabled: there is no alert Nonsense: there are DrainmarkDown, "},
+		"a volume of some bytes":          {"mode: up\nup: {persistence: {size: 20}}", "up.persistence.size: 20 is below 64Mi; without a unit it is bytes"},
+		"a volume that is too small":      {"mode: up\nup: {persistence: {size: 63Mi}}", "up.persistence.size: 63Mi is below 64Mi"},
+		"a trial server's volume":         {"trial: {nats: {enabled: true}, redis: {enabled: true}, persistence: {size: '4'}}", "trial.persistence.size: 4 is below 64Mi"},
+		"memory of some bytes":            {external + "backend: {resources: {limits: {memory: 512}}}", "backend.resources.limits.memory: 512 is below 16Mi; without a unit it is bytes"},
+		"a setting of some roles":         {external + "settings: {shutdown-delay: 20s}", "at '/settings/shutdown-delay': value must be 'set in frontend.settings, backend.settings or up.settings, not in settings'"},
+		"a setting of one role":           {external + "settings: {pause-switch: 'off'}", "at '/settings/pause-switch': value must be 'set in up.settings, not in settings'"},
+		"a name that is too long":         {external + "effectsConfigMap: " + strings.Repeat("a", 254), "at '/effectsConfigMap': maxLength: got 254, want 253"},
 		"a time that cannot be computed":  {external + "backend: {terminationGracePeriodSeconds: 0}", `at '/backend/terminationGracePeriodSeconds'`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -247,4 +257,33 @@ func TestWrongValuesAreRefused(t *testing.T) {
 func mergedLines(t *testing.T, values string) string {
 	t.Helper()
 	return merged(t, strings.Split(values, "\n")...)
+}
+
+// A URL where the name or the key of a Secret belongs is refused, and the message says why without its password.
+func TestURLsInPlaceOfSecretsAreRefused(t *testing.T) {
+	t.Parallel()
+	const name, key = "a name as Kubernetes has them: lower-case letters, digits, - and .", "a key of a Secret: letters, digits, -, _ and ."
+	for where, must := range map[string]string{
+		"broker.secretName": name, "broker.backend.secretName": name, "broker.consumer.secretName": name, "store.secretName": name,
+		"store.replica.secretName": name, "effectsConfigMap": name, "imagePullSecrets[0].name": name,
+		"broker.secretKey": key, "broker.backend.secretKey": key, "broker.consumer.secretKey": key, "store.secretKey": key,
+		"store.replica.secretKey": key,
+	} {
+		t.Run(where, func(t *testing.T) {
+			t.Parallel()
+			values := map[string]any{}
+			if err := strvals.ParseInto(where+"=amqp://guestbook:hunter2@rabbitmq/shop", values); err != nil {
+				t.Fatal(err)
+			}
+			text, err := yaml.Marshal(values)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = release{values: merged(t, external, string(text))}.render(t)
+			at := "at '/" + strings.NewReplacer(".", "/", "[", "/", "]", "").Replace(where) + "': value must be '" + must + "'"
+			if err == nil || !strings.Contains(err.Error(), at) || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("it says %v; it should say %s", err, at)
+			}
+		})
+	}
 }

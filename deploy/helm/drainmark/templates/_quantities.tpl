@@ -58,6 +58,13 @@ hand (5 s), and gives its claims up (a lease, twice). The last number is to spar
 {{- mulf (float64 (trimSuffix $unit $text)) $factor | int64 -}}
 {{- end -}}
 
+{{/* Fails if a quantity is below another one: (dict "of" NAME "is" QUANTITY "least" QUANTITY). */}}
+{{- define "drainmark.atLeast" -}}
+{{- if lt (include "drainmark.bytes" .is | int64) (include "drainmark.bytes" .least | int64) -}}
+{{- fail (printf "%s: %s is below %s; without a unit it is bytes" .of (include "drainmark.plain" .is) .least) -}}
+{{- end -}}
+{{- end -}}
+
 {{/* GOMEMLIMIT: 90 % of the memory limit of a container's resources, in bytes. Nothing without a limit. */}}
 {{- define "drainmark.memoryLimit" -}}
 {{- with (.limits | default dict).memory -}}

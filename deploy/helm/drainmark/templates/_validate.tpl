@@ -64,6 +64,22 @@
 {{- fail "keda: minReplicas is above maxReplicas" -}}
 {{- end -}}
 {{- end -}}
+{{- range $of, $size := dict "up.persistence.size" .Values.up.persistence.size "trial.persistence.size" $trial.persistence.size -}}
+{{- include "drainmark.atLeast" (dict "of" $of "is" $size "least" "64Mi") -}}
+{{- end -}}
+{{- range $of, $owner := dict "frontend" .Values.frontend "backend" .Values.backend "consumer" .Values.consumer "up" .Values.up "init" .Values.init
+      "tests" .Values.tests "trial.rabbitmq" $trial.rabbitmq "trial.nats" $trial.nats "trial.redis" $trial.redis -}}
+{{- with (($owner.resources | default dict).limits | default dict).memory -}}
+{{- include "drainmark.atLeast" (dict "of" (printf "%s.resources.limits.memory" $of) "is" . "least" "16Mi") -}}
+{{- end -}}
+{{- end -}}
+{{- $alerts := list -}}
+{{- range .Files.Get "files/alerts.yaml" | fromYamlArray }}{{ $alerts = append $alerts .alert }}{{ end -}}
+{{- range .Values.prometheusRule.disabled -}}
+{{- if not (has . $alerts) -}}
+{{- fail (printf "prometheusRule.disabled: there is no alert %s: there are %s" . (join ", " $alerts)) -}}
+{{- end -}}
+{{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs must name the Gateway that the route is attached to" -}}
 {{- end -}}
