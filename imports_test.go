@@ -23,7 +23,7 @@ func TestImportRule(t *testing.T) {
 		{"cmd/", "/app"},
 		{"examples/", "*"},
 		{"test/simulation/", "*"},
-		{"test/planted/", "/ /backend /broker /store"},
+		{"test/planted/", "/ /backend /broker /effect /store"},
 		{"test/naive/", "/test/naive"},
 		{"test/testbed/", "/ /store /broker/memory /store/memory"},
 		{"internal/httpserve/", "/internal/loglimit"},

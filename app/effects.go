@@ -52,6 +52,7 @@ func (a applying) load(own effect.List, storeURL string, metrics prometheus.Regi
 			loaded.list = append(loaded.list, statement(s))
 		}
 	}
+	loaded.list = plantEffects(loaded.list)
 	if metrics != nil {
 		loaded.observe = effect.Metrics(metrics, loaded.list)
 	}

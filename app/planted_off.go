@@ -8,6 +8,7 @@ import (
 
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -20,4 +21,5 @@ func wallClock() func() time.Time                    { return time.Now }
 func plantBroker(b broker.Broker) broker.Broker      { return b }
 func plantStore(s store.Store) store.Store           { return s }
 func plantReader(r store.Reader) store.Reader        { return r }
+func plantEffects(l effect.List) effect.List         { return l }
 func plantService(s backend.Service) backend.Service { return s }

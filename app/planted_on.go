@@ -13,6 +13,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/test/planted"
 )
@@ -72,4 +73,5 @@ func wallClock() func() time.Time {
 func plantBroker(b broker.Broker) broker.Broker      { return planting().Broker(b) }
 func plantStore(s store.Store) store.Store           { return planting().Store(s) }
 func plantReader(r store.Reader) store.Reader        { return planting().Reader(r) }
+func plantEffects(l effect.List) effect.List         { return planting().Effects(l) }
 func plantService(s backend.Service) backend.Service { return planting().Service(s) }

@@ -99,3 +99,16 @@ func (p page) positions() (positions []uint64) {
 	}
 	return positions
 }
+
+// What goes wrong with the effects alone, and so not in the logs, is found by whoever looks at the table.
+func TestVerifyFindsPlantedEffects(t *testing.T) {
+	for fault, promise := range map[string]string{"": "", "effect-twice": "P2", "effect-rolled-back": "P1", "effect-backwards": "P3"} {
+		t.Run("with the fault "+fault, func(t *testing.T) {
+			t.Setenv(planted.Variable, fault)
+			printed, code := verifyTable(t, keepingFile, "--messages", "400", "--workload", "appends", "--settle", "3s", "--select", selectWritten)
+			if promise == "" && code != exitOK || promise != "" && (code != exitFailed || !strings.Contains(verdictOf(printed, promise), "BROKEN")) {
+				t.Errorf("exit code %d, %s", code, printed)
+			}
+		})
+	}
+}

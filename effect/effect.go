@@ -74,10 +74,11 @@ const MaxTimeout = 8 * time.Second
 // Effect is one effect of a deployment. The packages of stores make them.
 type Effect struct {
 	Options
-	Logs    string // a log's name, or the beginning of names and .*
-	Store   string // which kind of store it is for
-	handler any    // a Handler of the store's Tx
-	check   any    // nil, or func(context.Context, Tx) error
+	Logs    string                                                   // a log's name, or the beginning of names and .*
+	Store   string                                                   // which kind of store it is for
+	handler any                                                      // a Handler of the store's Tx
+	check   any                                                      // nil, or func(context.Context, Tx) error
+	around  func(records []Record, apply func([]Record) error) error // nil for nothing
 }
 
 // New returns an effect for a kind of store, whose transactions a handler gets as Tx. It is called by the packages of
@@ -87,6 +88,13 @@ func New[Tx any](store, logs string, handler Handler[Tx], check func(context.Con
 	if check != nil {
 		e.check = check
 	}
+	return e
+}
+
+// Around returns the effect with something around its handler: it gets the records of a call, and applies them, some of
+// them, or none. It is for tests of what looks for effects that are wrong.
+func (e Effect) Around(around func(records []Record, apply func([]Record) error) error) Effect {
+	e.around = around
 	return e
 }
 

@@ -205,7 +205,13 @@ func (s *Set[Tx]) call(ctx context.Context, e *Effect, tx Tx, records []Record) 
 			err = fmt.Errorf("it panicked: %v", p)
 		}
 	}()
-	if err = e.handler.(Handler[Tx])(ctx, tx, records); err == nil {
+	apply := func(records []Record) error { return e.handler.(Handler[Tx])(ctx, tx, records) }
+	if e.around != nil {
+		err = e.around(records, apply)
+	} else {
+		err = apply(records)
+	}
+	if err == nil {
 		err = s.Intact(tx)
 	}
 	if err != nil && context.Cause(ctx) == errTimeout {

@@ -1,7 +1,8 @@
 // Package planted has faults that a program can be built with on purpose: each breaks a promise as a real mistake
 // would. They are there to test tools that claim to find such mistakes, "drainmark verify" first of all.
 //
-// A fault is a decorator around a seam (broker.Broker, store.Store, store.Reader) or around backend.Service. Only
+// A fault is a decorator around a seam (broker.Broker, store.Store, store.Reader), around backend.Service, or around an
+// effect. Only
 // app puts them in, and only if it is built with the tag "planted". A program that is built without it does
 // not contain this package. An environment variable names the fault when the program starts.
 package planted
@@ -14,6 +15,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -30,6 +32,7 @@ type Fault struct {
 	store   func(store.Store) store.Store
 	reader  func(store.Reader) store.Reader
 	service func(*Process, backend.Service) backend.Service
+	effect  func(effect.Effect) effect.Effect
 }
 
 var faults = []Fault{
@@ -98,6 +101,21 @@ var faults = []Fault{
 		Breaks: "P4: a page that reaches its limit lacks its last message, so that it looks like the end of the log",
 		reader: shortPage,
 	},
+	{
+		Name:   "effect-twice",
+		Breaks: "P2: now and then an effect is applied once more to a record that it has been applied to",
+		effect: applyTwice,
+	},
+	{
+		Name:   "effect-rolled-back",
+		Breaks: "P1: now and then an effect that was rolled back is taken for one that is in force",
+		effect: takeRollback,
+	},
+	{
+		Name:   "effect-backwards",
+		Breaks: "P3: an effect is applied to the records of a commit one by one, the last one first",
+		effect: applyBackwards,
+	},
 }
 
 // Faults returns all faults.
@@ -156,6 +174,18 @@ func (p *Process) Reader(r store.Reader) store.Reader {
 		return r
 	}
 	return p.fault.reader(r)
+}
+
+// Effects plants the fault in the effects that the process applies.
+func (p *Process) Effects(l effect.List) effect.List {
+	if p.fault.effect == nil {
+		return l
+	}
+	planted := make(effect.List, len(l))
+	for i := range l {
+		planted[i] = p.fault.effect(l[i])
+	}
+	return planted
 }
 
 // Service plants the fault in the process's backend. Reader, and Store if the process has one, come before it.

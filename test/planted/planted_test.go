@@ -20,11 +20,14 @@ const log = "guestbook"
 
 var forgets = brokermemory.Options{Ordered: true}
 
-// scenarios has a function for each fault that says what harm was done, or "" for none.
-var scenarios = map[string]struct {
+// scenario is what shows a fault.
+type scenario struct {
 	broker brokermemory.Options
 	harm   func(*world) string
-}{
+}
+
+// scenarios has a function for each fault that says what harm was done, or "" for none.
+var scenarios = map[string]scenario{
 	"acknowledge-before-commit":   {forgets, killedConsumer},
 	"answer-before-confirm":       {forgets, brokerGone},
 	"lose-last-record":            {forgets, reconnected},
