@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"sync"
 	"time"
 
@@ -22,6 +23,8 @@ type client struct {
 	timeout time.Duration
 	ctx     context.Context // has ended when the client is closed
 	cancel  context.CancelFunc
+	wires   context.Context // has ended when the client's connections are cut
+	cut     context.CancelFunc
 
 	mu     sync.Mutex
 	under  sync.WaitGroup // what is under way
@@ -32,9 +35,12 @@ func newClient(config *pgxpool.Config, connections int, timeout time.Duration) (
 	config.MaxConns, config.MinConns, config.MinIdleConns = int32(connections), 0, 0
 	c := &client{timeout: timeout}
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.wires, c.cut = context.WithCancel(context.Background())
+	config.ConnConfig.DialFunc = c.dialer(config.ConnConfig.DialFunc)
 	var err error
 	if c.pool, err = pgxpool.NewWithConfig(c.ctx, config); err != nil {
 		c.cancel()
+		c.cut()
 		return nil, fmt.Errorf("making a pool of connections: %w", explain(err))
 	}
 	return c, nil
@@ -50,14 +56,47 @@ func (c *client) begin() bool {
 	return !c.closed
 }
 
-// close cuts what is under way, and returns when nothing is.
+// dialer returns a dialer whose connections are cut when the client has waited for their end for long enough. The driver
+// would ask a server that hangs, on another connection, to give up what it is doing, and wait for that.
+func (c *client) dialer(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		defer context.AfterFunc(c.wires, cancel)()
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &wire{conn, context.AfterFunc(c.wires, func() { _ = conn.Close() })}, nil
+	}
+}
+
+// wire is a connection that the client's end cuts, until it is closed.
+type wire struct {
+	net.Conn
+	keep func() bool
+}
+
+// Close implements net.Conn.
+func (w *wire) Close() error {
+	w.keep()
+	return w.Conn.Close()
+}
+
+// closeTime is how long connections may take to end in order.
+const closeTime = time.Second
+
+// close ends what is under way, and returns when nothing is.
 func (c *client) close() {
 	c.mu.Lock()
 	c.closed = true
 	c.cancel()
 	c.mu.Unlock()
+	limit := time.AfterFunc(closeTime, c.cut)
 	c.under.Wait()
 	c.pool.Close()
+	limit.Stop()
+	c.cut()
 }
 
 // use runs do on a connection, for no longer than the context or the server's time to answer lasts. The error says what

@@ -170,6 +170,14 @@ func urlIn(p *servers.Postgres, schema string) string {
 	return p.URL(servers.PostgresUser) + "&schema=" + schema
 }
 
+// lasting returns a context for a call that must not take longer.
+func lasting(t *testing.T, limit time.Duration) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // inBackground runs do and returns its error when it has ended. The test waits for it.
 func inBackground(t *testing.T, do func() error) <-chan error {
 	t.Helper()

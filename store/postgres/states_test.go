@@ -1,10 +1,13 @@
 package postgres
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/test/servers"
@@ -110,4 +113,41 @@ func TestWhatPasses(t *testing.T) {
 	if err := f.commit(t.Context(), f.next(1, 10)); err == nil || isErr(err, store.ErrMisconfigured) || isErr(err, store.ErrFenced) {
 		t.Errorf("a commit to a server that is dead: %v", err)
 	}
+}
+
+// TestAServerThatHangs: a call ends when its time is over, closing does not wait for the server, and what comes after the
+// pause goes on.
+func TestAServerThatHangs(t *testing.T) {
+	t.Parallel()
+	p := servers.StartPostgres(t, servers.PostgresOptions{})
+	url := urlIn(p, "hanging")
+	s, err := Open(t.Context(), url, Options{Timeout: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := newFiller(t, s)
+	f.must(t, f.next(1, 10))
+	r, err := OpenReader(t.Context(), url, Options{Timeout: 2 * time.Second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Changes(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	other := newFiller(t, openStore(t, url, Options{}))
+	p.Pause()
+	fails(t, other.commit(lasting(t, time.Second), other.next(1, 10)), context.DeadlineExceeded, "")
+	fails(t, f.commit(t.Context(), f.next(1, 10)), errUnanswered, "2s")
+	_, err = r.Progress(t.Context(), 0)
+	fails(t, err, errUnanswered, "2s")
+	began := time.Now()
+	if err := errors.Join(s.Close(), r.Close()); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 12*time.Second {
+		t.Errorf("closing took %v while the server hung", took)
+	}
+	p.Continue()
+	other.claimAtLast(t, 9)
+	eventually(t, "commits go on", func() bool { return other.commit(t.Context(), other.next(1, 10)) == nil })
 }
