@@ -59,7 +59,7 @@ func Open(where, query string) (*Table, error) {
 		}
 		return &Table{db: db, query: query}, nil
 	}
-	return nil, errors.New("the URL must begin with postgres: or sqlite:")
+	return nil, errors.New("the URL must begin with postgres:// or sqlite:, and a path")
 }
 
 // Ordered says whether the select orders its rows.
