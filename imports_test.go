@@ -13,7 +13,8 @@ import (
 
 // The import rule: the root imports nothing of ours. backend and consumer import the seams, never an adapter. An
 // adapter imports the root and its seam. The client imports nothing of ours, and verify only that. Only app/ (and the
-// simulation, which plays with the memory adapters) puts them together. Tests may import what they need,
+// simulation, which plays with the memory adapters) puts them together. effecttest, which users' tests import, takes the
+// stores that have effects. Tests may import what they need,
 // and so may test/testbed, but for what is tested: the tests inside backend and consumer use it.
 func TestImportRule(t *testing.T) {
 	t.Parallel()
@@ -30,6 +31,7 @@ func TestImportRule(t *testing.T) {
 		{"internal/", ""},
 		{"backend/", "/ /backend /broker /store /internal"},
 		{"consumer/", "/ /broker /effect /store /internal"},
+		{"effect/effecttest/", "/ /effect /store /store/sqlite /store/postgres /internal"},
 		{"effect/", "/ /store /internal"},
 		{"frontend/", "/internal"},
 		{"client/", ""},

@@ -98,6 +98,19 @@ func (e Effect) Around(around func(records []Record, apply func([]Record) error)
 	return e
 }
 
+// Wrap returns the effect with what wrap makes of its handler: tests of effects look at calls like this, and disturb them.
+// It says false, and changes nothing, if Tx is not the transaction of the effect's store.
+func Wrap[Tx any](e Effect, wrap func(Handler[Tx]) Handler[Tx]) (Effect, bool) {
+	handler, ok := e.handler.(Handler[Tx])
+	if ok {
+		e.handler = wrap(handler)
+	}
+	return e, ok
+}
+
+// IsStatement says whether the effect is a SQL statement, whose handler takes no transaction but the store's own.
+func (e Effect) IsStatement() bool { return e.check != nil }
+
 // Reject says that records, by their indexes, are never to be applied, with the reason for each, which the holder of the
 // receipt is told. The others are applied without them, in a new transaction.
 func Reject(reasons map[int]string) error {

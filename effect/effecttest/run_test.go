@@ -1,0 +1,8 @@
+package effecttest_test
+
+import "testing"
+
+func TestTheExamplePasses(t *testing.T) {
+	t.Parallel()
+	testOrders(t)
+}
