@@ -106,6 +106,9 @@ func TestWhatIsSaidOfAStoreThatCannotBeUsed(t *testing.T) {
 		{consumer, "sqlite:file:DIR/new.db", "--store (DRAINMARK_STORE): sqlite:…: " + path},
 		{consumer, "sqlite::memory:", "--store (DRAINMARK_STORE): sqlite:…: " + path},
 		{consumer, replica.URL(), "opening the store: asking the server what it is: the server is a replica, which cannot be written to: the URL must be the master's"},
+		{consumer, "postgres://h:port/d", "opening the store: the URL is not one that libpq would take"},
+		{backend, "postgres://h:port/d", "opening the replica: the URL is not one that libpq would take"},
+		{consumer, "postgres://h/d?synchronous_commit=off", "opening the store: the URL has a synchronous_commit that is none of"},
 		{consumer, "redis://h:port", "opening the store: the URL has a host number 1 that is not host:port"},
 		{backend, "redis://h:port", "opening the replica: the URL has a host number 1 that is not host:port"},
 		{consumer, "redis://127.0.0.1:1?mode=ro", "opening the store: the URL has an unknown parameter"},
@@ -133,12 +136,14 @@ func TestWhatIsSaidOfAStoreThatCannotBeUsed(t *testing.T) {
 // The error while the store does not answer is given once too.
 func TestWhatIsSaidOfAStoreThatDoesNotAnswer(t *testing.T) {
 	t.Parallel()
-	for _, role := range []string{"consumer", "backend"} {
-		p := launch(t, role, "--broker", "nats://127.0.0.1:1", "--store", "redis://127.0.0.1:1", "--admin-listen", "127.0.0.1:0")
-		line := p.find(`(error=".*connection refused.*)`)
-		if twice := saidTwice(line); twice != "" {
-			t.Errorf("%q is said twice: %s", twice, line)
+	for _, store := range []string{"redis://127.0.0.1:1", "postgres://u:p@127.0.0.1:1/d", "postgres://u:p@127.0.0.1:1,127.0.0.1:2/d"} {
+		for _, role := range []string{"consumer", "backend"} {
+			p := launch(t, role, "--broker", "nats://127.0.0.1:1", "--store", store, "--admin-listen", "127.0.0.1:0")
+			line := p.find(`(error=".*connection refused.*)`)
+			if twice := saidTwice(strings.ReplaceAll(line, "127.0.0.1:2: connect: connection refused", "")); twice != "" {
+				t.Errorf("%q is said twice: %s", twice, line)
+			}
+			p.kill()
 		}
-		p.kill()
 	}
 }

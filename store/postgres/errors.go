@@ -132,18 +132,51 @@ func explain(err error) error {
 	}
 	var connecting *pgconn.ConnectError
 	if errors.As(err, &connecting) {
-		return connectError{connecting.Unwrap()}
+		return newConnectError(connecting.Unwrap())
 	}
 	return err
 }
 
-// connectError is why there is no connection, without user and database.
-type connectError struct{ err error }
+// connectError is why there is no connection, without user and database. It wraps nothing: a limit of the driver's own that
+// has passed would look like the end of the caller's context.
+type connectError struct{ text string }
 
-func (e connectError) Error() string {
-	return "connecting: " + strings.ReplaceAll(e.err.Error(), "\n", "; ")
+func (e connectError) Error() string { return e.text }
+
+// newConnectError says of each address, once, why there is no connection to it.
+func newConnectError(err error) error {
+	var unknown *net.DNSError
+	if errors.As(err, &unknown) {
+		return connectError{"connecting: looking up " + unknown.Name + ": " + unknown.Err}
+	}
+	attempts := []error{err}
+	if several, ok := err.(interface{ Unwrap() []error }); ok {
+		attempts = several.Unwrap()
+	}
+	var reasons []string
+	for _, attempt := range attempts {
+		address, _, _ := strings.Cut(attempt.Error(), " (") // of the driver's error of one attempt
+		reason := address + ": " + dialReason(attempt)
+		if !slices.Contains(reasons, reason) { // with TLS and without it
+			reasons = append(reasons, reason)
+		}
+	}
+	return connectError{"connecting to " + strings.Join(reasons, ", and to ")}
 }
-func (e connectError) Unwrap() error { return e.err }
+
+// dialReason leaves out what is said already.
+func dialReason(err error) string {
+	var op *net.OpError
+	switch {
+	case errors.As(err, &op):
+		return op.Err.Error()
+	case errors.Is(err, context.DeadlineExceeded):
+		return "it does not answer in time"
+	case errors.Unwrap(err) != nil:
+		return errors.Unwrap(err).Error()
+	}
+	return err.Error()
+}
 
 // advice is what to do about classes of SQLSTATE, or single ones, that will not pass by themselves.
 var advice = map[string]string{

@@ -105,6 +105,10 @@ func TestWhatPasses(t *testing.T) {
 			t.Errorf("%s shows %d messages", node, n)
 		}
 	}
+	_, err = Open(t.Context(), "postgres://u:"+secret+"@no.such.host.invalid/d", Options{Timeout: patience})
+	if err == nil || isErr(err, store.ErrMisconfigured) || strings.Count(err.Error(), "no.such.host") != 1 || strings.Contains(err.Error(), secret) {
+		t.Errorf("a host without an address: %v", err)
+	}
 	primary.Kill()
 	_, err = Open(t.Context(), urlIn(primary, "passing"), Options{})
 	if err == nil || isErr(err, store.ErrMisconfigured) {
