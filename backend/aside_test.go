@@ -95,7 +95,7 @@ func TestReceiptSaysWhichRecordsAreRejected(t *testing.T) {
 			status, err := s.Status(s.Context(), few, 10*time.Second)
 			ids := []string{markOf(few, 1), markOf(few, 2)}
 			if err != nil || status.State != Rejected || status.Records != 3 || status.Rejected.Records != 2 || !status.Rejected.Exact ||
-				!slices.Equal(status.Rejected.Letters, ids) {
+				!slices.Equal(status.Rejected.Letters, ids) || !slices.Equal(status.Rejected.Reasons, []string{"no", "no"}) {
 				s.Errorf("%s, of three, of which two are bad: %+v, %v", how, status, err)
 			}
 			status, err = s.Status(s.Context(), r, 10*time.Second)

@@ -45,6 +45,7 @@ type Rejections struct {
 	Records uint64   // how many, at least so many if it is not Exact
 	Exact   bool     // whether all were looked for: up to 1,000 dead letters are
 	Letters []string // the ids of their dead letters, at most 100 (for a retry, that of the letter that has stayed)
+	Reasons []string // why each of those was set aside
 	Reason  string   // of one of them
 }
 

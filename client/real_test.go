@@ -221,7 +221,8 @@ func poisons(t *testing.T, here, there *client.Client, poison []client.Message) 
 		!strings.Contains(err.Error(), "2 of 3 messages are rejected: it is poison") {
 		t.Fatalf("the error is %v", err)
 	}
-	if s.State != client.Rejected || s.Reason == "" || s.Count != 3 || s.Rejected == nil || s.Rejected.Count != 2 || len(s.Rejected.DeadLetters) != 2 {
+	if s.State != client.Rejected || s.Reason == "" || s.Count != 3 || s.Rejected == nil || s.Rejected.Count != 2 || len(s.Rejected.DeadLetters) != 2 ||
+		len(s.Rejected.Reasons) != 2 || s.Rejected.Reasons[0] != s.Reason {
 		t.Fatalf("it is %+v", s)
 	}
 	if _, err := here.Append(t.Context(), "log", client.Message{Body: []byte("poison 3")}, 0); err != nil {

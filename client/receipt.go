@@ -79,6 +79,7 @@ type RejectedRecords struct {
 	Count       uint64   `json:"count"` // how many, at least so many unless it is exact
 	Exact       bool     `json:"exact"`
 	DeadLetters []string `json:"dead_letters"` // ids of their dead letters, at most 100: those that their messages would have
+	Reasons     []string `json:"reasons"`      // why each of these was set aside
 }
 
 // settled says whether asking again cannot bring anything new.

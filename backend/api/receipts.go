@@ -36,13 +36,15 @@ type rejectedJSON struct {
 	Count       uint64   `json:"count"`
 	Exact       bool     `json:"exact"`
 	DeadLetters []string `json:"dead_letters"`
+	Reasons     []string `json:"reasons"` // of each of these
 }
 
 func newRejected(now backend.Status) *rejectedJSON {
 	if now.State != backend.Rejected {
 		return nil
 	}
-	return &rejectedJSON{now.Rejected.Records, now.Rejected.Exact, append([]string{}, now.Rejected.Letters...)}
+	letters, reasons := append([]string{}, now.Rejected.Letters...), append([]string{}, now.Rejected.Reasons...)
+	return &rejectedJSON{now.Rejected.Records, now.Rejected.Exact, letters, reasons}
 }
 
 // barrierJSON says where a barrier stands.

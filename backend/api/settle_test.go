@@ -74,13 +74,13 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 		t.Parallel()
 		service := settles(t, drainmark.Retry, filter, "1.2", 7)
 		service.status = func(_ context.Context, r drainmark.Receipt, _ time.Duration) (backend.Status, error) {
-			rejected := backend.Rejections{Records: 1, Exact: true, Letters: []string{"1-ab-3"}, Reason: "no"}
+			rejected := backend.Rejections{Records: 1, Exact: true, Letters: []string{"1-ab-3"}, Reasons: []string{"no"}, Reason: "no"}
 			return backend.Status{Receipt: r, State: backend.Rejected, Reason: "no", Records: 2, Rejected: rejected}, nil
 		}
 		got := serve(t, service).do("POST", "/v1/dead-letters"+query+"&after=1.2&limit=7", "", "Prefer: wait=1").want(t, 202)
 		want := map[string]any{
 			"dead_letters": 2.0, "records": 3.0, "state": "rejected", "reason": "no", "receipt": receiptOne.String(), "next": "1.7",
-			"rejected": map[string]any{"count": 1.0, "exact": true, "dead_letters": []any{"1-ab-3"}},
+			"rejected": map[string]any{"count": 1.0, "exact": true, "dead_letters": []any{"1-ab-3"}, "reasons": []any{"no"}},
 		}
 		if !reflect.DeepEqual(got, want) {
 			t.Errorf("the answer is %v", got)
