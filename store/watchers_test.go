@@ -12,6 +12,9 @@ import (
 func TestWatchers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var w store.Watchers
+		if w.Any() {
+			t.Error("somebody watches before anybody does")
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		ending, err := w.Watch(ctx)
 		if err != nil {
@@ -22,6 +25,9 @@ func TestWatchers(t *testing.T) {
 			t.Fatal(err)
 		}
 
+		if !w.Any() {
+			t.Error("nobody is known to watch")
+		}
 		w.Signal()
 		w.Signal()
 		for range 2 {

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/test/servers"
 )
@@ -154,4 +156,30 @@ func TestAServerThatHangs(t *testing.T) {
 	p.Continue()
 	other.claimAtLast(t, 9)
 	eventually(t, "commits go on", func() bool { return other.commit(t.Context(), other.next(1, 10)) == nil })
+}
+
+// TestManyWhoBeginAtOnce: consumers that find an empty database at the same time make the tables once, for one deployment.
+func TestManyWhoBeginAtOnce(t *testing.T) {
+	t.Parallel()
+	p := servers.StartPostgres(t, servers.PostgresOptions{})
+	var recorded [6]drainmark.Deployment
+	var beginning sync.WaitGroup
+	for i := range recorded {
+		beginning.Go(func() {
+			s, err := Open(t.Context(), urlIn(p, "fresh"), Options{Connections: 2})
+			if err == nil {
+				recorded[i], err = s.Init(t.Context(), drainmark.Deployment{ID: drainmark.DeploymentID{byte(i)}, Partitions: 1 + i})
+				err = errors.Join(err, s.Close())
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	beginning.Wait()
+	for _, d := range recorded {
+		if d != recorded[0] || d.Partitions == 0 {
+			t.Errorf("they made %v", recorded)
+		}
+	}
 }
