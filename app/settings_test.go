@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -118,6 +119,29 @@ func TestNoSettingIsSeenByTests(t *testing.T) {
 	for _, variable := range os.Environ() {
 		if strings.HasPrefix(variable, prefix+"_") {
 			t.Errorf("the tests see %s", variable)
+		}
+	}
+}
+
+// The table of settings in the documentation has each setting of each role, with the roles that have it.
+func TestSettingsAreDocumented(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/operating.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]string{} // the letters of the roles
+	for _, row := range regexp.MustCompile("(?m)^\\| `--([a-z-]+)` \\|[^|]*\\|[^|]*\\| ([UBCF ]+) \\|").FindAllStringSubmatch(string(text), -1) {
+		documented[row[1]] = row[2]
+	}
+	for role, flags := range flagsOfRoles(t) {
+		if role == "init" { // its help says what there is
+			continue
+		}
+		for _, name := range slices.Concat(flags, []string{"admin-listen"}) {
+			if !strings.Contains(documented[name], strings.ToUpper(role[:1])) {
+				t.Errorf("the table of settings does not say that %s has --%s", role, name)
+			}
 		}
 	}
 }
