@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/drainmark/drainmark/effect"
+	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/store/postgres"
 )
@@ -84,17 +85,35 @@ func (p *postgresEngine) do(ctx context.Context, database, sql string) error {
 	return errors.Join(err, c.Close(ctx))
 }
 
+// whole makes or drops a database. Sessions that were closed may still be there for a moment, which the server then waits
+// for no longer than some seconds.
+func (p *postgresEngine) whole(ctx context.Context, sql string) error {
+	const inUse = "55006"
+	for wait := (backoff.Backoff{}); ; {
+		err := p.do(ctx, "", sql)
+		var e *pgconn.PgError
+		if !errors.As(err, &e) || e.Code != inUse || wait.Wait(ctx) != nil {
+			return err
+		}
+	}
+}
+
+// patience is how long a database may take to be made or dropped.
+const patience = time.Minute
+
 // create makes a database. It is dropped when the test ends.
 func (p *postgresEngine) create(t tb, with string) string {
 	t.Helper()
 	name := "effecttest_" + strings.ToLower(rand.Text())
-	if err := p.do(t.Context(), "", "CREATE DATABASE "+name+with); err != nil {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if err := p.whole(ctx, "CREATE DATABASE "+name+with); err != nil {
 		t.Fatalf("making a database: %v", err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute) // the test's has ended
+		ctx, cancel := context.WithTimeout(context.Background(), patience) // the test's has ended
 		defer cancel()
-		if err := p.do(ctx, "", "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
+		if err := p.whole(ctx, "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Errorf("dropping a database: %v", err)
 		}
 	})

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -174,7 +176,43 @@ effects:
 `)
 		failsFor(t, FromFile(t, Postgres(url, shopPostgres), path, "orders", samples...), together, "fail when they come together", "a second time")
 	})
+	t.Run("a session that ends late is waited for", func(t *testing.T) { copyWhileUsed(t, server, url) })
 	if left := server.Do("SELECT count(*) FROM pg_database WHERE datname LIKE 'effecttest%'")[0]; left != "0" {
 		t.Errorf("%s databases are left", left)
 	}
+}
+
+// copyWhileUsed copies a database that somebody uses until the server has refused that once.
+func copyWhileUsed(t *testing.T, server *servers.Postgres, url string) {
+	p := Postgres(url, "").begin(t, "").(*postgresEngine)
+	at := p.create(t, "")
+	session, err := p.connect(t.Context(), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var released sync.WaitGroup
+	released.Go(func() {
+		defer session.Close(context.WithoutCancel(t.Context()))
+		tick := time.NewTicker(10 * time.Millisecond)
+		defer tick.Stop()
+		deadline := time.After(patience)
+		for began := false; ; {
+			select {
+			case <-tick.C:
+			case <-deadline:
+				t.Error("the copy was not refused")
+				return
+			}
+			running, err := server.Try("SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'CREATE DATABASE%'")
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			if began = began || running[0] != "0"; began && running[0] == "0" {
+				return
+			}
+		}
+	})
+	p.copy(t, at)
+	released.Wait()
 }
