@@ -61,7 +61,7 @@ release-check: ## have goreleaser check its configuration, and make a release th
 # What needs no server, no browser and no C compiler. The rest is in "make test".
 quick: fmt ## run vet and the tests that run anywhere, in a minute or so
 	$(GO) vet ./...
-	$(GO) test $$($(GO) list ./... | grep -Ev '/(app|rabbitmq|redis|postgres|servers|e2e|naive|planted|simulation)$$|/cmd/')
+	$(GO) test $$($(GO) list ./... | grep -Ev '/(app|rabbitmq|redis|postgres|servers|e2e|naive|planted|simulation|effecttest|shop)$$|/cmd/')
 
 # "make check" vets everything with more checks, and without the race detector's packages being made for it.
 test: needs ## run all tests with the race detector, and each fuzz target for a while
