@@ -158,7 +158,7 @@ func (t *lentTx) Exec(ctx context.Context, sql string, args ...any) (pgconn.Comm
 
 func (t *lentTx) Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error) {
 	if err := t.refuse(sql); err != nil {
-		return nil, err
+		return refusedRows{err}, err
 	}
 	return t.tx.Query(ctx, sql, args...)
 }
@@ -186,6 +186,20 @@ func (t *lentTx) CopyFrom(ctx context.Context, table pgx.Identifier, columns []s
 	return t.tx.CopyFrom(ctx, table, columns, source)
 }
 
+// refusedRows are the rows of a statement that was not run: none, and why. The driver never returns nil either.
+type refusedRows struct{ err error }
+
+func (refusedRows) Close()                                       {}
+func (r refusedRows) Err() error                                 { return r.err }
+func (refusedRows) CommandTag() pgconn.CommandTag                { return pgconn.CommandTag{} }
+func (refusedRows) FieldDescriptions() []pgconn.FieldDescription { return nil }
+func (refusedRows) Next() bool                                   { return false }
+func (r refusedRows) Scan(...any) error                          { return r.err }
+func (r refusedRows) Values() ([]any, error)                     { return nil, r.err }
+func (refusedRows) RawValues() [][]byte                          { return nil }
+func (refusedRows) Conn() *pgx.Conn                              { return nil }
+func (refusedRows) TypeMap() *pgtype.Map                         { return nil }
+
 // refusedRow is the row of a statement that was not run.
 type refusedRow struct{ err error }
 
@@ -195,7 +209,7 @@ func (r refusedRow) Scan(...any) error { return r.err }
 type refusedBatch struct{ err error }
 
 func (r refusedBatch) Exec() (pgconn.CommandTag, error) { return pgconn.CommandTag{}, r.err }
-func (r refusedBatch) Query() (pgx.Rows, error)         { return nil, r.err }
+func (r refusedBatch) Query() (pgx.Rows, error)         { return refusedRows(r), r.err }
 func (r refusedBatch) QueryRow() pgx.Row                { return refusedRow(r) }
 func (r refusedBatch) Close() error                     { return r.err }
 

@@ -190,7 +190,8 @@ func leavingEffects(t *testing.T, d effectSchema) {
 		batch.Queue("SELECT 1")
 		batch.Queue("COMMIT")
 		var one int
-		_, queried := tx.Query(ctx, "COMMIT")
+		rows, _ := tx.Query(ctx, "COMMIT")
+		_, queried := pgx.CollectRows(rows, pgx.RowTo[int])
 		for _, err := range []error{queried, tx.QueryRow(ctx, "COMMIT").Scan(&one), tx.SendBatch(ctx, batch).Close()} {
 			if err == nil || !strings.Contains(err.Error(), "is refused") {
 				return fmt.Errorf("COMMIT is not refused: %w", err)
