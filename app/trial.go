@@ -125,8 +125,12 @@ func explainEffects(to io.Writer, e effects) error {
 		if of.Unkept {
 			kept = "not kept in the log"
 		}
-		_, err := fmt.Fprintf(to, "%s: applies %s; messages are %s; a record that it fails for is set aside after %d attempts; a call may take %s\n",
-			of.Name, logs, kept, of.Attempts, of.Timeout)
+		rejects := ""
+		if len(of.Rejects) > 0 {
+			rejects = ", and at once if it violates " + strings.Join(of.Rejects, ", ")
+		}
+		_, err := fmt.Fprintf(to, "%s: applies %s; messages are %s; a record that it fails for is set aside after %d attempts%s; a call may take %s\n",
+			of.Name, logs, kept, of.Attempts, rejects, of.Timeout)
 		if err != nil {
 			return err
 		}
@@ -244,7 +248,11 @@ func (t *trying) find(failed *store.EffectError) error {
 			return err
 		}
 	}
-	t.setAside(t.left[bad-1].Operation, fmt.Sprintf("%s (after %d attempts)", failed.Reason, failed.Attempts))
+	reason := failed.Reason
+	if !failed.Rejects {
+		reason = fmt.Sprintf("%s (after %d attempts)", reason, failed.Attempts)
+	}
+	t.setAside(t.left[bad-1].Operation, reason)
 	return nil
 }
 

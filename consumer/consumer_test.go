@@ -53,7 +53,12 @@ func (r *rig) begin() {
 	if r.wrap != nil {
 		client = r.wrap(client)
 	}
-	with, err := r.DB.StoreWith(r.effects, effect.Use[*storememory.Tx]{Judge: func(_ *storememory.Tx, err error) effect.Verdict {
+	with, err := r.DB.StoreWith(r.effects, effect.Use[*storememory.Tx]{Violated: func(err error) ([]string, string) {
+		if errors.Is(err, errSoldOut) {
+			return []string{"sold_out"}, err.Error()
+		}
+		return nil, ""
+	}, Judge: func(_ *storememory.Tx, err error) effect.Verdict {
 		if errors.Is(err, errNoTable) {
 			return effect.Deployment
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // An effect can fail for three reasons. A record's content: then the record is found by halving, tried some times, and set
-// aside. The effect or the schema is wrong, or it asks for time: then nothing is set aside, and the partition waits.
+// aside; at once if it is at fault for sure. The effect or the schema is wrong, or it asks for time: then nothing is set aside, and the partition waits.
 //
 // Whatever it is, the partition does not go on meanwhile, because its records are applied in order. Why is written down as
 // the progress's Trouble, with the attempts, so that readers can tell, and a consumer that takes over goes on counting.
@@ -71,6 +71,8 @@ func (d *drain) heed(ctx context.Context, entries []entry, failed *store.EffectE
 	d.attempt.another(entries[0].span, failed, d.now())
 	switch {
 	case entries[0].tried != nil: // somebody wants to know whether it passes now
+		entries[0] = d.setAside(entries[0], failed.Reason)
+	case failed.Rejects:
 		entries[0] = d.setAside(entries[0], failed.Reason)
 	case d.breaker.open == failed.Effect:
 		return entries, errStopped
@@ -160,7 +162,7 @@ func (d *drain) probe(ctx context.Context) state {
 		}
 	}
 	switch {
-	case err == nil, errors.As(err, &refused):
+	case err == nil, errors.As(err, &refused), failed != nil && failed.Rejects:
 		return d.persist
 	case failed == nil:
 		return d.trouble(ctx, "committing", false, err)

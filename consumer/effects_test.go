@@ -158,6 +158,36 @@ func TestARecordThatAnEffectFailsForIsFound(t *testing.T) {
 	})
 }
 
+// What the database refuses a record for, and the effect says to be a rejection, is one: the record is found and set aside
+// without further attempts, and the breaker does not count it.
+func TestAViolationThatRejectsIsNoFailure(t *testing.T) {
+	t.Parallel()
+	withShop(t, effect.Options{Rejects: []string{"sold_out"}}, func(r *rig, s *shop) {
+		s.say(func(records []effect.Record) error {
+			for _, record := range records {
+				if strings.HasPrefix(string(record.Body), "too many") {
+					return errSoldOut
+				}
+			}
+			return nil
+		})
+		records := []drainmark.Record{message("a")}
+		for i := range 2 * breakerRow {
+			records = append(records, message(fmt.Sprint("too many ", i)))
+		}
+		r.begin()
+		r.publish(1, append(records, message("b"))...)
+		r.Wait(10 * time.Millisecond)
+		r.applied("a", "b")
+		letters := r.letters()
+		if r.progress().SetAside != 2*breakerRow || letters[0].Reason != "rejected: nothing is left" || letters[0].Attempts != 1 {
+			t.Errorf("%d records are set aside, the first with %+v", r.progress().SetAside, letters[0])
+		}
+	})
+}
+
+var errSoldOut = errors.New("nothing is left")
+
 // A consumer that takes over goes on counting.
 func TestAttemptsSurviveAHandOver(t *testing.T) {
 	t.Parallel()

@@ -52,6 +52,10 @@ type Options struct {
 	Attempts int
 	// Timeout is how long one call may take (default 5 s).
 	Timeout time.Duration
+	// Rejects has what the database refuses a record for that is no error of the effect: the names of constraints, in
+	// PostgreSQL also SQLSTATEs, and in SQLite the texts that triggers raise. Such a record is rejected: it is set aside
+	// without further attempts.
+	Rejects []string
 }
 
 func (o Options) withDefaults(logs string) Options {

@@ -44,7 +44,8 @@ const maxFile = 1 << 20
 //	    sql: INSERT INTO orders (id, sku) SELECT id, json->>'sku' FROM records
 //	    name: orders        # in metrics and reasons; that of its logs if not set
 //	    keep: true          # whether the messages are kept in the log as well
-//	    attempts: 5         # of a record that it fails for
+//	    rejects: [sold_out] # constraints: a record that violates one is rejected without further attempts
+//	    attempts: 5         # of a record that it fails for otherwise
 //	    timeout: 5s         # of one call
 func Load(path string) (File, error) {
 	text, err := readFile(path)
@@ -82,6 +83,7 @@ type statementText struct {
 	Name     string        `yaml:"name"`
 	SQL      string        `yaml:"sql"`
 	Keep     *bool         `yaml:"keep"`
+	Rejects  []string      `yaml:"rejects"`
 	Attempts int           `yaml:"attempts"`
 	Timeout  time.Duration `yaml:"timeout"`
 	line     int
@@ -90,7 +92,7 @@ type statementText struct {
 // UnmarshalYAML notes the line.
 func (s *statementText) UnmarshalYAML(node *yaml.Node) error {
 	type plain statementText
-	known := []string{"logs", "name", "sql", "keep", "attempts", "timeout"}
+	known := []string{"logs", "name", "sql", "keep", "rejects", "attempts", "timeout"}
 	for i := 0; node.Kind == yaml.MappingNode && i < len(node.Content); i += 2 {
 		if key := node.Content[i]; !slices.Contains(known, key.Value) {
 			return fmt.Errorf("line %d: an effect has no %s: it has %s", key.Line, key.Value, strings.Join(known, ", "))
@@ -113,7 +115,7 @@ func parse(path string, text []byte) (f File, err error) {
 	f.Setup = in.Setup
 	for _, s := range in.Effects {
 		statement := Statement{
-			Options: Options{Name: s.Name, Unkept: s.Keep != nil && !*s.Keep, Attempts: s.Attempts, Timeout: s.Timeout},
+			Options: Options{Name: s.Name, Unkept: s.Keep != nil && !*s.Keep, Rejects: s.Rejects, Attempts: s.Attempts, Timeout: s.Timeout},
 			Logs:    s.Logs, At: fmt.Sprintf("%s:%d", path, s.line),
 		}
 		if statement.SQL, err = one(s.SQL); err != nil {

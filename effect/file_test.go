@@ -50,6 +50,7 @@ effects:
   - logs: audit.*
     name: audit
     keep: false
+    rejects: [no_room, P0001]
     attempts: 9
     timeout: 1500ms
     sql: SELECT audit(r) FROM records r
@@ -62,7 +63,7 @@ effects:
 		{Logs: "orders", SQL: "INSERT INTO a SELECT id FROM records", At: path + ":4"},
 		{
 			Logs: "audit.*", SQL: "SELECT audit(r) FROM records r", At: path + ":5",
-			Options: Options{Name: "audit", Unkept: true, Attempts: 9, Timeout: 1500 * time.Millisecond},
+			Options: Options{Name: "audit", Unkept: true, Rejects: []string{"no_room", "P0001"}, Attempts: 9, Timeout: 1500 * time.Millisecond},
 		},
 	}}
 	if err != nil || !reflect.DeepEqual(got, want) {

@@ -36,6 +36,9 @@ type Set[Tx any] struct {
 type Use[Tx any] struct {
 	// Judge says what an error of a handler means: by default that it is about the records.
 	Judge func(Tx, error) Verdict
+	// Violated returns the names of what an error of the database says to be violated, as Options.Rejects has them, and what
+	// it says to people. nil if no error says so.
+	Violated func(error) (names []string, reason string)
 	// Intact says, after a handler that has found nothing wrong, what is: it may have passed over an error that has ended
 	// the transaction. nil if that cannot be.
 	Intact func(Tx) error
@@ -68,6 +71,9 @@ func NewSet[Tx any](kind string, effects List, u Use[Tx]) (*Set[Tx], error) {
 	}
 	if u.Judge == nil {
 		u.Judge = func(Tx, error) Verdict { return Content }
+	}
+	if u.Violated == nil {
+		u.Violated = func(error) ([]string, string) { return nil, "" }
 	}
 	if u.Intact == nil {
 		u.Intact = func(Tx) error { return nil }
@@ -238,6 +244,10 @@ func (s *Set[Tx]) judged(ctx context.Context, e *Effect, l *store.LogWrite, tx T
 	case ctx.Err() != nil:
 		return fmt.Errorf("applying the effect %s: %w", e.Name, ctx.Err())
 	}
+	names, reason := s.Violated(err)
+	if slices.ContainsFunc(names, func(name string) bool { return slices.Contains(e.Rejects, name) }) {
+		return &store.EffectError{Effect: e.Name, Reason: "rejected: " + reason, Attempts: e.Attempts, Rejects: true}
+	}
 	switch s.Judge(tx, err) {
 	case Database:
 		return fmt.Errorf("applying the effect %s: %w", e.Name, err)
@@ -270,6 +280,8 @@ func outcome(err error) string {
 		return "rejected"
 	case !errors.As(err, &failed):
 		return "database"
+	case failed.Rejects:
+		return "rejected"
 	case failed.Fault == store.NotNow:
 		return "wait"
 	case failed.Fault == store.FaultDeployment:

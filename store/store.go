@@ -66,6 +66,9 @@ type EffectError struct {
 	Reason string // what it or the database said, for people
 	Fault  EffectFault
 	After  time.Duration // NotNow: how long to wait until the next attempt
+	// Rejects says, of FaultContent, that the record is at fault for sure: it is set aside at the first attempt, when it is
+	// found.
+	Rejects bool
 	// Attempts is how often a record is tried until it is set aside.
 	Attempts int
 }

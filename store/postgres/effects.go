@@ -256,12 +256,20 @@ func ofStatement(e *pgconn.PgError) effect.Verdict {
 	return effect.Content
 }
 
+// violated returns the constraint and the SQLSTATE that an error of the server is of.
+func violated(err error) (names []string, reason string) {
+	if e := said(err); e != nil {
+		return []string{e.ConstraintName, e.Code}, e.Message
+	}
+	return nil, ""
+}
+
 // openEffects makes what the store applies.
 func (o Options) openEffects() (*effect.Set[Tx], error) {
 	if len(o.Effects) == 0 {
 		return nil, nil
 	}
-	return effect.NewSet(kind, o.Effects, effect.Use[Tx]{Judge: judge, Intact: intact, Observe: o.ObserveEffects, Logger: o.Logger})
+	return effect.NewSet(kind, o.Effects, effect.Use[Tx]{Judge: judge, Violated: violated, Intact: intact, Observe: o.ObserveEffects, Logger: o.Logger})
 }
 
 // checkEffects runs the setup, and asks each effect whether it fits the database.

@@ -232,6 +232,7 @@ setup: |
 effects:
   - logs: LOG
     name: orders
+    rejects: [orders_count_check, P0001]
     sql: |
       WITH made AS (
         INSERT INTO SCHEMA.orders SELECT id, json->>'sku', (json->>'count')::int, headers->>'tenant', accepted_at FROM records ORDER BY position
@@ -276,12 +277,17 @@ func statementOfRecords(t *testing.T, d effectSchema) {
 	if got[0] != want {
 		t.Errorf("the orders are %q, not %q", got[0], want)
 	}
+	var refused *store.EffectError
+	err = f.commit(t.Context(), order(`{"sku": "ball", "count": 0}`))
+	if !errors.As(err, &refused) || !refused.Rejects || !strings.HasPrefix(refused.Reason, "rejected: new row for relation") {
+		t.Errorf("an order of none: %v", err)
+	}
 	for body, reason := range map[string]string{
 		`{"sku": "ball", "count": 6}`: "stock_remaining_check", "no JSON": "null value", `{"sku": "ball", "count": "many"}`: "many",
 		`{"sku": "none", "count": 1}`: "orders_sku_fkey", `{"sku": "\u0000"}`: "Unicode",
 	} {
 		var failed *store.EffectError
-		if err := f.commit(t.Context(), order(body)); !errors.As(err, &failed) || failed.Fault != store.FaultContent || !strings.Contains(failed.Reason, reason) {
+		if err := f.commit(t.Context(), order(body)); !errors.As(err, &failed) || failed.Fault != store.FaultContent || failed.Rejects || !strings.Contains(failed.Reason, reason) {
 			t.Errorf("%s: the error is %v", body, err)
 		}
 	}

@@ -246,6 +246,21 @@ func judge(err error) effect.Verdict {
 	return effect.Database
 }
 
+// violated returns the constraint, or the text that a trigger raises, that an error is of: SQLite says "constraint failed:
+// CHECK constraint failed: sold_out (275)".
+func violated(err error) (names []string, reason string) {
+	if code(err) != codes.SQLITE_CONSTRAINT {
+		return nil, ""
+	}
+	var e *engine.Error
+	errors.As(err, &e)
+	reason = strings.TrimSuffix(strings.TrimPrefix(e.Error(), "constraint failed: "), fmt.Sprintf(" (%d)", e.Code()))
+	if _, name, ok := strings.Cut(reason, " constraint failed: "); ok {
+		return []string{name}, reason
+	}
+	return []string{reason}, reason
+}
+
 // wrongStatement is what SQLite says of a statement that cannot be prepared. It has no code of its own for that.
 var wrongStatement = []string{
 	"no such ", "has no column named ", "syntax error", "incomplete input", "ambiguous column name", " values were supplied",
@@ -257,7 +272,7 @@ func (o Options) openEffects() (*effect.Set[Tx], error) {
 	if len(o.Effects) == 0 {
 		return nil, nil
 	}
-	use := effect.Use[Tx]{Judge: func(_ Tx, err error) effect.Verdict { return judge(err) }, Intact: intact, Observe: o.ObserveEffects, Logger: o.Logger}
+	use := effect.Use[Tx]{Judge: func(_ Tx, err error) effect.Verdict { return judge(err) }, Violated: violated, Intact: intact, Observe: o.ObserveEffects, Logger: o.Logger}
 	return effect.NewSet[Tx](kind, o.Effects, use)
 }
 

@@ -48,6 +48,7 @@ setup: |
 effects:
   - logs: ` + logIn(0) + `
     name: orders
+    rejects: ["count > 0"]
     sql: |
       -- an order takes from the stock
       INSERT INTO orders SELECT id, json->>'sku', json->>'count', headers->>'tenant', accepted_at FROM records ORDER BY position;
@@ -88,11 +89,16 @@ func TestAStatementIsAppliedToTheRecords(t *testing.T) {
 	if id != c.Operations[0].Mark.String() || sum != 5 || left != 5 || tenant != "7" || at != accepted {
 		t.Errorf("the orders are %s, %d, tenant %s, accepted %s, and %d are left", id, sum, tenant, at, left)
 	}
+	var refused *store.EffectError
+	err = f.commit(f.orders(`{"sku": "ball", "count": 0}`))
+	if !errors.As(err, &refused) || !refused.Rejects || refused.Reason != "rejected: CHECK constraint failed: count > 0" {
+		t.Errorf("an order of none: %v", err)
+	}
 	for body, reason := range map[string]string{
 		`{"sku": "ball", "count": 6}`: "left >= 0", "no JSON": "orders.sku", `{"sku": "ball", "count": "many"}`: "TEXT value in INTEGER column", `{"sku": "ball"}`: "orders.count",
 	} {
 		var failed *store.EffectError
-		if err := f.commit(f.orders(body)); !errors.As(err, &failed) || failed.Fault != store.FaultContent || !strings.Contains(failed.Reason, reason) {
+		if err := f.commit(f.orders(body)); !errors.As(err, &failed) || failed.Fault != store.FaultContent || failed.Rejects || !strings.Contains(failed.Reason, reason) {
 			t.Errorf("%s: the error is %v", body, err)
 		}
 	}
