@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"bytes"
 	"fmt"
 	"path/filepath"
 	"strconv"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/drainmark/drainmark/test/servers"
 	"github.com/drainmark/drainmark/verify"
-	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/fault"
 )
 
@@ -90,16 +88,6 @@ func (s *postgresStore) failOver() string {
 	return "ok " + heir
 }
 
-// none fails unless no promise is found broken.
-func none(t *testing.T, r check.Result, messages int) {
-	t.Helper()
-	if promises := broken(r); len(promises) > 0 || r.Appends.Done < messages {
-		var text bytes.Buffer
-		_ = verify.Print(r, &text) // into memory
-		t.Errorf("broken: %v\n%s", promises, text.String())
-	}
-}
-
 // TestThePrimaryIsReplaced: a primary is killed and comes back, and is killed again and a standby takes its place.
 // Every promise holds.
 func TestThePrimaryIsReplaced(t *testing.T) {
@@ -118,7 +106,7 @@ func TestThePrimaryIsReplaced(t *testing.T) {
 		case "kill-postgres-primary":
 			f.At, f.For = 3*time.Second, 3*time.Second
 		case "fail-over-postgres":
-			f.At, f.For = 10*time.Second, 15*time.Second
+			f.At, f.For = 10*time.Second, 5*time.Second
 		default:
 			continue
 		}
@@ -126,8 +114,7 @@ func TestThePrimaryIsReplaced(t *testing.T) {
 		faults = append(faults, f)
 	}
 	dir := filepath.Join(t.TempDir(), "run")
-	// On a slow machine it may be that no append begins and ends within the seconds of a fault: then P7 is not looked at.
-	none(t, o.verify(verify.Config{
-		Duration: 30 * time.Second, Rate: 100, Dir: dir, Faults: fault.Plan{Settle: patience, Faults: faults},
+	held(t, o.verify(verify.Config{
+		Duration: 25 * time.Second, Rate: 100, Dir: dir, Faults: fault.Plan{Settle: patience, Faults: faults},
 	}), 500)
 }

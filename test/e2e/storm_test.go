@@ -92,5 +92,5 @@ func TestAPausedConsumer(t *testing.T) {
 		return slow.metric(fenced) >= before+times
 	})
 	t.Logf("%v commits were fenced in %d pauses", slow.metric(fenced)-before, pauses)
-	held(t, v.judge(), 500)
+	held(t, v.judge(), 1000)
 }
