@@ -21,6 +21,7 @@ export class MessageList {
   #through = 0; // the position up to which nothing is in the queue or dropped
   #count = 0; // rows of the log
   #first = 1; // the log's first position that has not been cleared
+  #from = 1; // where the stretch begins: at its oldest row, or before it at what this person has on its way
   #due = false; // something is to be shown
   #begun = false;
   #loading = false;
@@ -51,6 +52,7 @@ export class MessageList {
     this.#unseen = 0;
     this.#gap = this.#detached = false;
     this.#through = messages.at(-1)?.position ?? 0;
+    this.#from = messages[0]?.position ?? this.#first;
     this.#insert(others);
     this.#tidy();
   }
@@ -74,8 +76,7 @@ export class MessageList {
 
   // put takes one message in that was claimed and is not this person's after all.
   put(message) {
-    const lowest = this.#oldest();
-    if (this.#detached || (lowest && message.position < lowest.position)) return;
+    if (this.#detached || message.position < this.#from) return;
     this.#inPlace(() => this.#insert([message]));
     this.#tidy();
   }
@@ -83,6 +84,7 @@ export class MessageList {
   // cleared removes what the log does not have any more.
   cleared(first) {
     this.#first = first;
+    this.#from = Math.max(this.#from, first);
     while (this.#oldest() && this.#oldest().position < first) this.#remove(this.#oldest());
     this.#queue = this.#queue.filter((m) => m.position >= first);
     this.#tidy();
@@ -109,8 +111,7 @@ export class MessageList {
   // settle makes a person's row that of a message in the log, at the place that it has there.
   settle(row, message) {
     this.isOwn(message.position, true);
-    const lowest = this.#oldest();
-    if (this.#detached || (lowest && message.position < lowest.position)) return this.removeOwn(row);
+    if (this.#detached || message.position < this.#from) return this.removeOwn(row);
     this.#inPlace(() => {
       place(row, message);
       setState(row, "visible");
@@ -172,11 +173,16 @@ export class MessageList {
     this.#queue = [];
     this.#unseen = 0;
     // Where the log was cleared up to its end, nothing is left of the queue, nor of what was before the gap.
-    if (this.#gap && messages.length > 0) while (this.#oldest()?.position < messages[0].position) this.#remove(this.#oldest());
+    if (this.#gap && messages.length > 0) {
+      while (this.#oldest()?.position < messages[0].position) this.#remove(this.#oldest());
+      this.#from = messages[0].position;
+    }
     this.#gap = false;
     this.#through = messages.at(-1)?.position ?? this.#through;
     this.#insert(messages);
+    if (this.#count <= mostRows) return;
     while (this.#count > mostRows) this.#remove(this.#oldest());
+    this.#from = this.#oldest()?.position ?? this.#from;
   }
 
   // insert gives messages rows, oldest first, at the places that they have in the log.
@@ -223,15 +229,18 @@ export class MessageList {
   }
 
   async #loadOlder(range, announce) {
-    const oldest = this.#oldest();
-    if (this.#loading || !oldest) return;
+    const from = this.#from;
+    if (this.#loading || from <= this.#first) return;
     this.#loading = true;
     setText(this.#parts.older, "Loading …");
     try {
-      const through = oldest.position - 1;
+      const through = from - 1;
       const messages = await range(Math.max(this.#first - 1, through - olderPage), through);
-      if (messages.length === 0) this.#first = oldest.position; // cleared meanwhile
-      if (oldest === this.#oldest()) this.#append(messages.filter((m) => !this.#claim(m)), oldest);
+      if (messages.length === 0) this.#first = from; // cleared meanwhile
+      else if (from === this.#from) {
+        this.#from = messages[0].position;
+        this.#append(messages.filter((m) => !this.#claim(m)), this.#oldest());
+      }
       announce(`${quantity(messages.length, "older message")} shown`);
     } catch {
       announce("The older messages cannot be loaded right now");
@@ -273,8 +282,7 @@ export class MessageList {
   // tidy brings what is around the rows into line with them.
   #tidy() {
     const { list, older, newer, empty } = this.#parts;
-    const oldest = this.#oldest();
-    older.hidden = !oldest || oldest.position <= this.#first;
+    older.hidden = this.#from <= this.#first;
     if (!this.#loading) setText(older, "Show older messages");
     empty.hidden = !this.#begun || list.childElementCount > 0;
     const waiting = this.#queue.length > 0 ? this.#unseen : 0;

@@ -196,6 +196,31 @@ func testUnknownReceipt(t *testing.T, b *browser) {
 	}
 }
 
+// testOvertaken: the answer to a message that somebody writes into an empty log comes behind the messages that others write
+// after it. It stays where it is in the log.
+func testOvertaken(t *testing.T, b *browser) {
+	_, up := startUp(t)
+	d := startDoor(t, up)
+	stored, others := make(chan struct{}, 1), make(chan struct{})
+	d.set(func(w http.ResponseWriter, r *http.Request, server http.Handler) bool {
+		if r.Method != http.MethodPost {
+			return false
+		}
+		answer := answerOf(server, r)
+		stored <- struct{}{}
+		<-others
+		copyAnswer(w, answer)
+		return true
+	})
+	g := openGuestbook(t, b, "Ann", d.url)
+	g.write("first")
+	<-stored
+	elsewhere(t, up, "second", "third")
+	g.await("what others wrote is there", func(rows []row) bool { return len(rows) == 3 })
+	close(others)
+	g.shows("third", "second", "first/visible")
+}
+
 func testRefused(t *testing.T, b *browser) {
 	_, up := startUp(t)
 	d := startDoor(t, up)

@@ -169,6 +169,7 @@ func TestGuestbook(t *testing.T) {
 		"the page works behind a path that a proxy strips or leaves":               testPath,
 		"what was written while the database was away, and a reload, gets there":   testAway,
 		"after a cut the page catches up":                                          testCut,
+		"a message that others overtake stays":                                     testOvertaken,
 		"the page says that it is up to date only when it knows":                   testFresh,
 		"without streams the page asks, and takes the stream again later":          testBlocked,
 		"an answer that is lost is found out, and the message is there once":       testUnknown,
