@@ -114,7 +114,9 @@ func TestThePrimaryIsReplaced(t *testing.T) {
 		faults = append(faults, f)
 	}
 	dir := filepath.Join(t.TempDir(), "run")
+	// On a busy machine the second fault comes late, for the first one has to be over, and a standby takes seconds to be
+	// promoted. Messages are appended for long enough that some are while it is in force.
 	held(t, o.verify(verify.Config{
-		Duration: 25 * time.Second, Rate: 100, Dir: dir, Faults: fault.Plan{Settle: patience, Faults: faults},
+		Duration: 50 * time.Second, Rate: 100, Dir: dir, Faults: fault.Plan{Settle: patience, Faults: faults},
 	}), 500)
 }
