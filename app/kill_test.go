@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-var kills = flag.Int("kills", 10, "how often TestKilledUnderLoad kills")
+var kills = flag.Int("kills", 20, "how often TestKilledUnderLoad kills")
 
 // appender is one client that appends "<client> <number> <ballast>", one after the other, and knows the outcome of
 // each.

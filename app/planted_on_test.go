@@ -100,7 +100,7 @@ func (p page) positions() (positions []uint64) {
 	return positions
 }
 
-// What goes wrong with the effects alone, and so not in the logs, is found by whoever looks at the table.
+// Only a look at the table finds faults of the effects alone, which the logs do not show.
 func TestVerifyFindsPlantedEffects(t *testing.T) {
 	for fault, promise := range map[string]string{"": "", "effect-twice": "P2", "effect-rolled-back": "P1", "effect-backwards": "P3"} {
 		t.Run("with the fault "+fault, func(t *testing.T) {

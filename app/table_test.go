@@ -76,7 +76,7 @@ func verdictOf(printed, promise string) string {
 	return ""
 }
 
-// What cannot be read is said before anything is judged, without the password.
+// The command says that it cannot read a table before it judges anything, and does not show the password.
 func TestVerifyOfATableThatCannotBe(t *testing.T) {
 	t.Parallel()
 	for says, flags := range map[string][]string{

@@ -95,7 +95,7 @@ record 2 is set aside: constraint failed: CHECK constraint failed: left >= 0 (27
 	}
 }
 
-// What is wrong with effects is said at the start, by every command that takes them.
+// Every command that takes effects says at the start what is wrong with them.
 func TestEffectsThatCannotBe(t *testing.T) {
 	t.Parallel()
 	good, wrong := fileOf(t, ordersFile), fileOf(t, strings.Replace(ordersFile, "FROM records", "FROM record", 1))

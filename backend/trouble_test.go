@@ -24,8 +24,8 @@ func (s *system) inTrouble(trouble *drainmark.Trouble) {
 	}
 }
 
-// What an effect fails for is told to whom it concerns: why a record is tried again to the holder of its receipt, and that
-// one is to those who wait behind it.
+// The holder of a record's receipt is told why an effect fails for it. Those who wait behind it are told only that one is
+// tried again.
 func TestAPendingReceiptSaysWhatAnEffectFailsFor(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 1, func(s *system) {

@@ -54,7 +54,7 @@ func (d *drain) resumeTrouble() {
 	}
 }
 
-// errStopped is that the breaker has stopped the partition. What is in hand stays there.
+// errStopped is that the breaker has stopped the partition. The drain keeps what it has in hand.
 var errStopped = errors.New("the effect fails for so many records that it is taken to be broken")
 
 // heed does what an effect asks for that did not let entries pass, and returns those that are left to be committed.

@@ -42,7 +42,7 @@ const (
 	flagBytes = 16 << 20
 	// lookAgain is after how long a reader that has not found its look publishes another.
 	lookAgain = 500 * time.Millisecond
-	// renewAfter is how long a raise is the newest until it is renewed. Who asks each 5 seconds has written a megabyte then.
+	// renewAfter is how long a raise is the newest until it is renewed. An autoscaler that asks each 5 seconds has written a megabyte then.
 	renewAfter = time.Hour
 
 	typeRaise = "raise"
