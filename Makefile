@@ -59,7 +59,7 @@ release-check: ## have goreleaser check its configuration, and make a release th
 	$(GO) run $(GORELEASER) release --snapshot --clean --skip=sign,publish,sbom
 
 # What needs no server, no browser and no C compiler. The rest is in "make test".
-quick: fmt ## run vet and the tests that run anywhere, in a minute or so
+quick: fmt ## run vet and the tests that run anywhere, in two minutes or so
 	$(GO) vet ./...
 	$(GO) test $$($(GO) list ./... | grep -Ev '/(app|rabbitmq|redis|postgres|servers|e2e|naive|planted|simulation|effecttest|shop)$$|/cmd/')
 
