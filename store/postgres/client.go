@@ -122,6 +122,9 @@ func attempt[T any](ctx context.Context, c *client, do func(context.Context, *pg
 	defer cancel()
 	defer context.AfterFunc(c.ctx, cancel)()
 	conn, err := c.pool.Acquire(limited)
+	if errors.Is(err, errPooled) {
+		conn, err = c.pool.Acquire(limited)
+	}
 	if err != nil {
 		err = c.explainHangUp(limited, err)
 	} else {

@@ -57,12 +57,14 @@ func Statement(s effect.Statement) effect.Effect {
 	}, s.Options)
 }
 
-// What is missing at the end of an array is NULL.
+// recordsRelation has arrays of what differs from record to record. The positions follow one another. What is missing at the
+// end of an array is NULL: then the value of all records holds, or there is none.
 const recordsRelation = `(
-SELECT $1::text AS log, r.id, r.position, r.body, CASE WHEN r.is_json THEN convert_from(r.body, 'UTF8')::jsonb END AS json,
-	r.content_type, r.headers::jsonb AS headers, r.key, r.accepted_at
-FROM unnest($2::text[], $3::bigint[], $4::bytea[], $5::boolean[], $6::text[], $7::text[], $8::text[], $9::timestamptz[])
-	AS r (id, position, body, is_json, content_type, headers, key, accepted_at))`
+SELECT $1::text AS log, r.id, $2::bigint + r.n - 1 AS position, r.body,
+	CASE WHEN coalesce(r.is_json, $3::boolean) THEN convert_from(r.body, 'UTF8')::jsonb END AS json,
+	coalesce(r.content_type, $4::text) AS content_type, r.headers::jsonb AS headers, r.key, r.accepted_at
+FROM unnest($5::text[], $6::bytea[], $7::timestamptz[], $8::boolean[], $9::text[], $10::text[], $11::text[])
+	WITH ORDINALITY AS r (id, body, accepted_at, is_json, content_type, headers, key, n))`
 
 // withRecords puts the relation before a statement, which may have others of its own. One that looks at json several times
 // has the relation made once, or each look would read the text anew. Otherwise only what is used of it is made.
@@ -84,14 +86,20 @@ func withRecords(statement string) string {
 
 // arguments are those of a statement with the relation.
 func arguments(records []effect.Record) []any {
-	n := len(records)
-	ids, positions, bodies, accepted := make([]string, n), make([]int64, n), make([][]byte, n), make([]time.Time, n)
-	types, isJSON := make([]string, n), make([]bool, n)
-	var headers, keys []pgtype.Text
+	n, first := len(records), &records[0]
+	ids, bodies, accepted := make([]string, n), make([][]byte, n), make([]time.Time, n)
+	firstIsJSON := json.Valid(first.Body)
+	var isJSON []pgtype.Bool
+	var types, headers, keys []pgtype.Text
 	for i := range records {
 		r := &records[i]
-		ids[i], positions[i], bodies[i], types[i], accepted[i] = r.ID, int64(r.Position), notNull(r.Body), r.ContentType, within(r.AcceptedAt)
-		isJSON[i] = json.Valid(r.Body)
+		ids[i], bodies[i], accepted[i] = r.ID, notNull(r.Body), within(r.AcceptedAt)
+		if is := json.Valid(r.Body); is != firstIsJSON {
+			isJSON = append(padded(isJSON, i), pgtype.Bool{Bool: is, Valid: true})
+		}
+		if r.ContentType != first.ContentType {
+			types = append(padded(types, i), pgtype.Text{String: r.ContentType, Valid: true})
+		}
 		if r.Key != "" && storable(r.Key) {
 			keys = append(padded(keys, i), pgtype.Text{String: r.Key, Valid: true})
 		}
@@ -99,13 +107,11 @@ func arguments(records []effect.Record) []any {
 			headers = append(padded(headers, i), pgtype.Text{String: string(r.Headers.AppendJSON(nil)), Valid: true})
 		}
 	}
-	return []any{records[0].Log, ids, positions, bodies, isJSON, types, headers, keys, accepted}
+	return []any{first.Log, int64(first.Position), firstIsJSON, first.ContentType, ids, bodies, accepted, isJSON, types, headers, keys}
 }
 
-// padded returns the texts with NULL behind them, up to n.
-func padded(texts []pgtype.Text, n int) []pgtype.Text {
-	return append(texts, make([]pgtype.Text, n-len(texts))...)
-}
+// padded returns the values with NULL behind them, up to n.
+func padded[T any](values []T, n int) []T { return append(values, make([]T, n-len(values))...) }
 
 // applyEffects applies the effects to the write, behind the fence.
 func (t *writing) applyEffects(ctx context.Context) error {
@@ -241,7 +247,7 @@ func judge(tx Tx, err error) effect.Verdict {
 
 // ofStatement says what an error of the server means for the statement that it is of.
 func ofStatement(e *pgconn.PgError) effect.Verdict {
-	if e.Severity == "FATAL" {
+	if e.Severity == "FATAL" || outdated(e) {
 		return effect.Database
 	}
 	switch e.Code[:min(2, len(e.Code))] {

@@ -66,11 +66,20 @@ func codeOf(err error) string {
 
 // inTheWay says whether the server has refused, and undone, something only because of what others did at the same time.
 func inTheWay(err error) bool {
-	switch codeOf(err) {
-	case "40001", "40P01", "55P03":
-		return !errors.Is(err, errUnconfirmed)
+	e := said(err)
+	if e == nil || errors.Is(err, errUnconfirmed) {
+		return false
 	}
-	return false
+	switch e.Code {
+	case "40001", "40P01", "55P03":
+		return true
+	}
+	return outdated(e)
+}
+
+// outdated says whether a statement was prepared for a table that has other columns now. The driver forgets it.
+func outdated(e *pgconn.PgError) bool {
+	return e.Code == "0A000" && e.Routine == "RevalidateCachedQuery"
 }
 
 // broken says whether the connection that gave err is of no use any more. A new one may do better.

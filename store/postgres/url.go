@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"context"
 	"net"
 	"net/url"
 	"slices"
@@ -55,7 +56,8 @@ func parseURL(text string) (*target, error) {
 			"passfile, service); a special character in the password must be written as %%40 and the like")
 	}
 	if mode == "" {
-		config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		s := &sessions{}
+		config.BeforeConnect, config.AfterConnect = s.prepare, s.look
 	}
 	if config.ConnConfig.ConnectTimeout <= 0 {
 		config.ConnConfig.ConnectTimeout = connectTimeout
@@ -108,7 +110,15 @@ func (t *target) takeOwn(text string) (rest, mode string, err error) {
 // after a failover it is another one, and may have other settings.
 func (t *target) primary() *pgxpool.Config {
 	config := t.config.Copy()
-	config.AfterConnect = checkServer
+	look := config.AfterConnect
+	config.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
+		if look != nil {
+			if err := look(ctx, c); err != nil {
+				return err
+			}
+		}
+		return checkServer(ctx, c)
+	}
 	if config.ConnConfig.ValidateConnect == nil {
 		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
