@@ -53,8 +53,8 @@ func newRegistry() *prometheus.Registry {
 	return registry
 }
 
-// adminHandler serves /livez, /readyz, /metrics, and /debug/pprof/ if there are profiles.
-func adminHandler(h *health, registry *prometheus.Registry, profiles bool) http.Handler {
+// adminHandler serves /livez, /readyz, /metrics, and /debug/pprof/ if there are profiles, to those who may admin.
+func adminHandler(r *role, profiles bool) http.Handler {
 	mux := http.NewServeMux()
 	answer := func(w http.ResponseWriter, status int, body map[string]string) {
 		w.Header().Set("Content-Type", "application/json")
@@ -64,21 +64,21 @@ func adminHandler(h *health, registry *prometheus.Registry, profiles bool) http.
 	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, http.StatusOK, map[string]string{"status": "alive"})
 	})
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, q *http.Request) {
+		ctx, cancel := context.WithTimeout(q.Context(), 2*time.Second)
 		defer cancel()
-		if err := h.ready(ctx); err != nil {
+		if err := r.health.ready(ctx); err != nil {
 			answer(w, http.StatusServiceUnavailable, map[string]string{"status": "not ready", "reason": err.Error()})
 			return
 		}
 		answer(w, http.StatusOK, map[string]string{"status": "ready"})
 	})
-	mux.Handle("GET /metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{}))
 	if profiles {
-		mux.Handle("/debug/pprof/", briefly(pprof.Index)) // not the command line, in which there may be passwords
-		mux.Handle("/debug/pprof/profile", briefly(pprof.Profile))
-		mux.Handle("/debug/pprof/symbol", briefly(pprof.Symbol))
-		mux.Handle("/debug/pprof/trace", briefly(pprof.Trace))
+		mux.Handle("/debug/pprof/", forAdmins(briefly(pprof.Index), r.access)) // not the command line, in which there may be passwords
+		mux.Handle("/debug/pprof/profile", forAdmins(briefly(pprof.Profile), r.access))
+		mux.Handle("/debug/pprof/symbol", forAdmins(briefly(pprof.Symbol), r.access))
+		mux.Handle("/debug/pprof/trace", forAdmins(briefly(pprof.Trace), r.access))
 	}
 	return mux
 }

@@ -31,6 +31,8 @@ type cli struct {
 	Effects  effectsCommand  `cmd:"" help:"Check effects, and try them."`
 	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`
 
+	Token tokenCommand `cmd:"" help:"Make tokens for clients."`
+
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a process on this machine whether it is ready: exit code 0 if it is, 1 if not, 3 if it cannot be asked."`
 	Version     versionCommand     `cmd:"" help:"Print the version, and the commit that it was built from."`
 	Completion  completionCommand  `cmd:"" help:"Print what makes a shell complete the command line, such as: eval \"$$(drainmark completion bash)\""`
@@ -84,14 +86,20 @@ type admin struct {
 	AdminListen string   `help:"Address of health, metrics and profiles." default:"127.0.0.1:9090"`
 	Profiles    string   `help:"Whether the admin address has profiles (/debug/pprof/): on, off, or auto, which is on if it is a loopback address." default:"auto" placeholder:"auto|on|off"`
 	AllowedHost []string `help:"Host name by which clients may ask for an address that is a loopback one, besides localhost: for behind a proxy. Repeated, or several with commas between them; * for any." placeholder:"NAME,…"`
+	access      `embed:""`
 }
 
 func (a admin) check() error {
 	switch a.Profiles {
-	case "auto", "on", "off":
-		return checkAddress("admin-listen", a.AdminListen)
+	case "off":
+	case "auto", "on":
+		if a.Profiles == "on" && a.open(a.AdminListen) {
+			return badSetting("profiles", a.Profiles, fmt.Sprintf("everybody who reaches --admin-listen %q could take them: name a file of principals by --access, or set --insecure", a.AdminListen))
+		}
+	default:
+		return badSetting("profiles", a.Profiles, "it must be auto, on or off")
 	}
-	return badSetting("profiles", a.Profiles, "it must be auto, on or off")
+	return firstError(checkAddress("admin-listen", a.AdminListen), a.access.check())
 }
 
 // profiles says whether those who can reach an address get profiles.

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/drainmark/drainmark/auth"
 )
 
 // asked is a request as a browser, or something else, makes it.
@@ -226,8 +228,8 @@ func TestAdminAddress(t *testing.T) {
 	} {
 		for _, profiles := range []bool{true, false} {
 			w := httptest.NewRecorder()
-			h := &health{stopping: t.Context()}
-			adminHandler(h, newRegistry(), profiles).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
+			r := &role{health: &health{stopping: t.Context()}, registry: newRegistry(), access: auth.Open}
+			adminHandler(r, profiles).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
 			status := want
 			if !profiles && strings.HasPrefix(path, "/debug") {
 				status = 404
@@ -242,7 +244,7 @@ func TestAdminAddress(t *testing.T) {
 // An address that others reach is warned of, and one that is loopback is not.
 func TestOpenAddressesAreWarnedOf(t *testing.T) {
 	t.Parallel()
-	p := start(t, "up", "--data", filepath.Join(t.TempDir(), "data"), "--listen", "0.0.0.0:0", "--admin-listen", "0.0.0.0:0")
+	p := start(t, "up", "--data", filepath.Join(t.TempDir(), "data"), "--listen", "0.0.0.0:0", "--admin-listen", "0.0.0.0:0", "--insecure")
 	p.find(`level=WARN msg="(anybody who reaches this address can read, write and clear everything)" setting=--listen`)
 	p.find(`level=WARN msg="(anybody who reaches this address can read the metrics).*" setting=--admin-listen`)
 	if said := up(t, filepath.Join(t.TempDir(), "data")).said(); strings.Contains(said, "anybody") {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/backend/api"
 )
 
@@ -56,6 +57,7 @@ func isLoopback(address string) bool {
 // restart. Its methods may be called concurrently.
 type pauseSwitch struct {
 	logger *slog.Logger
+	access auth.Authenticator // who may use it: those who may admin
 
 	mu      sync.Mutex
 	paused  bool
@@ -63,8 +65,8 @@ type pauseSwitch struct {
 	changed chan struct{} // closed when paused changes
 }
 
-func newPauseSwitch(logger *slog.Logger) *pauseSwitch {
-	return &pauseSwitch{logger: logger, changed: make(chan struct{})}
+func newPauseSwitch(logger *slog.Logger, access auth.Authenticator) *pauseSwitch {
+	return &pauseSwitch{logger: logger, access: access, changed: make(chan struct{})}
 }
 
 // run calls consume again and again while the switch is not paused, until ctx ends. The context of a call ends when the
@@ -110,8 +112,8 @@ func (s *pauseSwitch) consume(ctx context.Context, changed <-chan struct{}, cons
 	s.running = false
 }
 
-// set pauses the consumer, or lets it go on. It does not wait until it has ended.
-func (s *pauseSwitch) set(paused bool) {
+// set pauses the consumer, or lets it go on, as somebody wants it. It does not wait until it has ended.
+func (s *pauseSwitch) set(paused bool, who string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if paused == s.paused {
@@ -120,7 +122,7 @@ func (s *pauseSwitch) set(paused bool) {
 	s.paused = paused
 	close(s.changed)
 	s.changed = make(chan struct{})
-	s.logger.Info("the consumer's pause switch was used", "paused", paused)
+	s.logger.Info("the consumer's pause switch was used", "paused", paused, "principal", who)
 }
 
 // pauseJSON is the state of the switch. A consumer that has been paused still runs until what it had in hand is
@@ -138,6 +140,11 @@ func (s *pauseSwitch) state() pauseJSON {
 
 // ServeHTTP answers GET with the switch's state, and sets it with PUT.
 func (s *pauseSwitch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	who, err := api.Admit(s.access, r)
+	if err != nil {
+		writeRefusal(w, err)
+		return
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodPut:
@@ -146,7 +153,7 @@ func (s *pauseSwitch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			writeProblem(w, api.ProblemOf(err))
 			return
 		}
-		s.set(paused)
+		s.set(paused, who.Name)
 	default:
 		w.Header().Set("Allow", "GET, HEAD, PUT")
 		writeProblem(w, api.ProblemOf(drainmark.Errorf(drainmark.KindMethod, "%.20q is not a method of this resource; it has GET, HEAD, PUT", r.Method)))

@@ -17,6 +17,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/drainmark/drainmark/auth"
 )
 
 // stage is a consumer that notes when it runs, behind a pause switch.
@@ -38,7 +40,7 @@ func (s *stage) consume(ctx context.Context) {
 
 // start runs the stage in a bubble, and returns what ends it and waits.
 func (s *stage) start(t *testing.T) (end func()) {
-	s.pauseSwitch = newPauseSwitch(slog.New(slog.DiscardHandler))
+	s.pauseSwitch = newPauseSwitch(slog.New(slog.DiscardHandler), auth.Open)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.run(ctx, s.consume) }()
@@ -68,19 +70,19 @@ func TestPauseSwitch(t *testing.T) {
 			end := s.start(t)
 			defer end()
 			for i := range int64(5) {
-				s.set(true)
+				s.set(true, "")
 				s.expect(t, i+1, 0, pauseJSON{Paused: true})
-				s.set(true)
-				s.set(false)
+				s.set(true, "")
+				s.set(false, "")
 				s.expect(t, i+2, 1, pauseJSON{Running: true})
-				s.set(false)
+				s.set(false, "")
 			}
 		},
 		"a consumer that is paused and has not ended yet is said to run": func(t *testing.T, s *stage) {
 			s.leaving = time.Second
 			end := s.start(t)
 			defer end()
-			s.set(true)
+			s.set(true, "")
 			s.expect(t, 1, 1, pauseJSON{Paused: true, Running: true})
 			time.Sleep(s.leaving)
 			s.expect(t, 1, 0, pauseJSON{Paused: true})
@@ -89,15 +91,15 @@ func TestPauseSwitch(t *testing.T) {
 			s.leaving = time.Second
 			end := s.start(t)
 			defer end()
-			s.set(true)
-			s.set(false)
+			s.set(true, "")
+			s.set(false, "")
 			s.expect(t, 1, 1, pauseJSON{Running: true})
 			time.Sleep(s.leaving)
 			s.expect(t, 2, 1, pauseJSON{Running: true})
 		},
 		"it ends while it is paused": func(t *testing.T, s *stage) {
 			end := s.start(t)
-			s.set(true)
+			s.set(true, "")
 			s.expect(t, 1, 0, pauseJSON{Paused: true})
 			end()
 		},
@@ -108,7 +110,7 @@ func TestPauseSwitch(t *testing.T) {
 			for i := range 8 {
 				switching.Go(func() {
 					for n := range 100 {
-						s.set((i+n)%2 == 0)
+						s.set((i+n)%2 == 0, "")
 						time.Sleep(time.Duration(i) * time.Microsecond)
 					}
 				})
@@ -185,7 +187,7 @@ func TestPauseSwitchOverHTTP(t *testing.T) {
 				}
 				return v
 			}
-			s := newPauseSwitch(slog.New(slog.DiscardHandler))
+			s := newPauseSwitch(slog.New(slog.DiscardHandler), auth.Open)
 			r := httptest.NewRequestWithContext(t.Context(), value(test.method, "GET"), value(test.path, pausePath), strings.NewReader(test.body))
 			r.Host = value(test.host, "localhost:8080")
 			r.Header.Set("Content-Type", jsonType)

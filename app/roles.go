@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/backend/api"
 	"github.com/drainmark/drainmark/broker"
@@ -79,11 +80,15 @@ type role struct {
 	*errgroup.Group
 	ctx      context.Context // ends with the signal, or when a part of the role fails: the role begins to stop
 	endAdmin func()          // ends the admin address
+	endAudit func()          // closes the audit log
 	logger   *slog.Logger
 	hosts    []string // names under which the role is known, besides those of loopback
 	health   *health
 	registry *prometheus.Registry
 	effects  effect.List // that the program was built with
+	access   auth.Authenticator
+	insecure bool // everybody may do everything
+	audit    *slog.Logger
 }
 
 // newRole begins a role: logging, and the admin address.
@@ -103,20 +108,30 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	if err := adm.check(); err != nil {
 		return nil, err
 	}
+	who, err := adm.authenticator(logger)
+	if err != nil {
+		return nil, err
+	}
+	audit, endAudit, err := adm.audit(logger)
+	if err != nil {
+		return nil, err
+	}
 	listener, err := listen("admin-listen", adm.AdminListen)
 	if err != nil {
+		endAudit()
 		return nil, err
 	}
 	context.AfterFunc(a.ctx, func() { logger.Info("stopping; a second signal ends the process at once") })
 	group, ctx := errgroup.WithContext(a.ctx)
-	r := &role{Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: newRegistry(), effects: a.effects}
+	r := &role{Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: newRegistry(), effects: a.effects, access: who, insecure: adm.Insecure, audit: audit}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the role's end, to say that it is stopping
 	r.endAdmin = end
+	r.endAudit = endAudit
 	r.warnOpen("admin-listen", listener.Addr(), "anybody who reaches this address can read the metrics, and the profiles if they are on")
 	logger.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
 	r.Go(func() error {
 		return httpserve.Serve(serving, listener, httpserve.Config{
-			Name: "admin", Handler: newGuard(adminHandler(r.health, r.registry, adm.profiles(listener.Addr())), listener.Addr(), r.hosts, nil, true), Logger: logger, Metrics: r.registry,
+			Name: "admin", Handler: newGuard(adminHandler(r, adm.profiles(listener.Addr())), listener.Addr(), r.hosts, nil, true), Logger: logger, Metrics: r.registry,
 			Connections: adminConnections, Reserve: true,
 		})
 	})
@@ -135,7 +150,9 @@ const (
 // serve serves a role's handler until the role ends, and keeps browsers from misusing it. c.Stop.Drain is how long a
 // request takes at most, without the time that its client gets to take the answer.
 func (r *role) serve(l net.Listener, b browsing, c httpserve.Config) error {
-	r.warnOpen("listen", l.Addr(), "anybody who reaches this address can read, write and clear everything")
+	if r.insecure {
+		r.warnOpen("listen", l.Addr(), "anybody who reaches this address can read, write and clear everything")
+	}
 	c.Handler = newGuard(c.Handler, l.Addr(), r.hosts, b.AllowedOrigin, false)
 	c.Name, c.Logger, c.Metrics = "api", r.logger, r.registry
 	c.Stop.Quiet = quietTime
@@ -161,6 +178,7 @@ func (r *role) warnOpen(setting string, at net.Addr, what string) {
 
 // end ends a role that could not begin, or waits for one that did, and returns the first error.
 func (r *role) end(err error) error {
+	defer r.endAudit()
 	r.endAdmin()
 	r.Go(func() error { return err })
 	if waited := r.Wait(); waited != nil && !errors.Is(waited, context.Canceled) {
@@ -172,7 +190,7 @@ func (r *role) end(err error) error {
 
 // Run is called by kong.
 func (c *upCommand) Run(a *invocation) error {
-	err := firstError(c.listening.check(), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), c.founding.check())
+	err := firstError(c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), c.founding.check())
 	if err != nil {
 		return err
 	}
@@ -251,7 +269,7 @@ func (c *upCommand) company(r *role, drain drains, counted func(int)) company {
 	if !c.pausing.enabled(c.Listen) {
 		return company{drain, frontend.WithPage, counted, ledger}
 	}
-	pause := newPauseSwitch(r.logger.With("part", "pause switch"))
+	pause := newPauseSwitch(r.audit.With("part", "audit"), r.access)
 	return company{
 		ledger: ledger,
 		consumer: func(b *backend.Backend) func(context.Context) {
@@ -279,7 +297,7 @@ func (c *backendCommand) Run(a *invocation) error {
 	for i := range c.Replica {
 		c.Replica[i] = strings.TrimSpace(c.Replica[i])
 	}
-	err := firstError(c.counting.check(), c.listening.check(), checkDelay(c.Delay), c.storage.check(), c.retention.check(),
+	err := firstError(c.counting.check(), c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.storage.check(), c.retention.check(),
 		checkURL("broker", c.Broker, brokers, brokerSchemes), checkReplicas(name, c.Replica))
 	if err != nil {
 		return err
@@ -469,7 +487,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
 	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.logger.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: leaving,
-		Backend: b.ID().String()})
+		Access: r.access, Audit: r.audit, Backend: b.ID().String()})
 	if err != nil {
 		return err
 	}

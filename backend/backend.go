@@ -178,7 +178,7 @@ func (b *Backend) Publish(ctx context.Context, r drainmark.Record) (drainmark.Re
 	if r.Kind == drainmark.Clear {
 		return b.put(ctx, b.publisherOf(r.Log), []drainmark.Record{r})
 	}
-	partition, err := b.checkLetter(ctx, r)
+	partition, _, err := b.checkLetter(ctx, r)
 	if err != nil {
 		return drainmark.Receipt{}, err
 	}

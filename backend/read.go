@@ -194,35 +194,41 @@ func sortedMissing(p drainmark.Progress) []drainmark.Span {
 	return missing
 }
 
-// checkLetter finds the partition of the dead letter that a Retry or Discard names, and refuses what cannot work.
-func (b *Backend) checkLetter(ctx context.Context, r drainmark.Record) (int, error) {
+// LetterLog implements Service.
+func (b *Backend) LetterLog(ctx context.Context, id string) (string, error) {
+	_, log, err := b.checkLetter(ctx, drainmark.Record{Kind: drainmark.Discard, Target: id})
+	return log, err
+}
+
+// checkLetter finds the partition and the log of the dead letter that a Retry or Discard names, and refuses what cannot work.
+func (b *Backend) checkLetter(ctx context.Context, r drainmark.Record) (partition int, log string, err error) {
 	first, _, _ := strings.Cut(r.Target, "-")
-	partition, err := strconv.Atoi(first)
+	partition, err = strconv.Atoi(first)
 	if err != nil || partition < 0 || partition >= len(b.publishers) {
-		return 0, drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q", r.Target)
+		return 0, "", drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q", r.Target)
 	}
 	letter, err := b.reader.DeadLetter(ctx, partition, r.Target)
 	switch {
 	case err == nil && letter.Discarded:
-		return 0, drainmark.Errorf(drainmark.KindConflict, "dead letter %q was discarded before", r.Target)
+		return 0, "", drainmark.Errorf(drainmark.KindConflict, "dead letter %q was discarded before", r.Target)
 	case err == nil:
-		return partition, nil
+		return partition, letter.Log, nil
 	case !errors.Is(err, store.ErrNotFound):
-		return 0, unavailable("reading dead letter "+r.Target, err)
+		return 0, "", unavailable("reading dead letter "+r.Target, err)
 	}
 	span, err := drainmark.ParseSpan(r.Target)
 	if err != nil {
-		return 0, drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q", r.Target)
+		return 0, "", drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q", r.Target)
 	}
 	progress, err := b.reader.Progress(ctx, partition)
 	if err != nil {
-		return 0, unavailable("reading the progress", err)
+		return 0, "", unavailable("reading the progress", err)
 	}
 	if !slices.Contains(progress.Missing(), span) {
-		return 0, drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q, and those records are not missing", r.Target)
+		return 0, "", drainmark.Errorf(drainmark.KindNotFound, "there is no dead letter %q, and those records are not missing", r.Target)
 	}
 	if r.Kind == drainmark.Retry {
-		return 0, drainmark.Errorf(drainmark.KindConflict, "records %q are missing: there is nothing to try again; they are persisted if the broker still delivers them", r.Target)
+		return 0, "", drainmark.Errorf(drainmark.KindConflict, "records %q are missing: there is nothing to try again; they are persisted if the broker still delivers them", r.Target)
 	}
-	return partition, nil
+	return partition, "", nil
 }

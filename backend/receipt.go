@@ -200,7 +200,7 @@ func (r *Rejections) add(letter *drainmark.DeadLetter, span drainmark.Span) {
 	r.Records += min(letter.Span.Last, span.Last) - max(letter.Span.First, span.First) + 1
 	id := drainmark.RefusedLetter(letter.ID)
 	if len(r.Letters) < maxRejectedNamed && !slices.Contains(r.Letters, id) {
-		r.Letters, r.Reasons = append(r.Letters, id), append(r.Reasons, letter.Reason)
+		r.Letters, r.Reasons, r.Logs = append(r.Letters, id), append(r.Reasons, letter.Reason), append(r.Logs, letter.Log)
 	}
 }
 

@@ -46,7 +46,8 @@ type Rejections struct {
 	Exact   bool     // whether all were looked for: up to 1,000 dead letters are
 	Letters []string // the ids of their dead letters, at most 100 (for a retry, that of the letter that has stayed)
 	Reasons []string // why each of those was set aside
-	Reason  string   // of one of them
+	Logs    []string // of which log each of those is
+	Reason  string   // of the first
 }
 
 // PartitionBacklog is what is accepted and not yet persisted in one partition.
@@ -143,6 +144,9 @@ type Service interface {
 	// DeadLetters returns up to limit open dead letters that f means behind the place after (empty, or a Next), fewer when their
 	// records are large (store.PageBytes).
 	DeadLetters(ctx context.Context, f LetterFilter, after string, limit int) (DeadLetters, error)
+
+	// LetterLog returns the log of an open dead letter, "" for one that is of none. KindNotFound, KindConflict.
+	LetterLog(ctx context.Context, id string) (string, error)
 
 	// Settle publishes a Retry or a Discard for up to limit of the dead letters that f means, behind the place after, all
 	// of one partition. Missing records are not among them. One call at a time is served: KindTooMany. Otherwise errors

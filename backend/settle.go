@@ -14,11 +14,14 @@ type LetterFilter struct {
 	Log    string    // of this log
 	Reason string    // with a reason that begins so
 	Before time.Time // set aside before
+
+	// May says of which logs the letters may be seen, and settled; "" is for those that are of no log. nil for all.
+	May func(log string) bool
 }
 
 func (f LetterFilter) fits(l *drainmark.DeadLetter) bool {
 	return (f.Log == "" || l.Log == f.Log) && strings.HasPrefix(l.Reason, f.Reason) &&
-		(f.Before.IsZero() || l.SetAsideAt.Before(f.Before))
+		(f.Before.IsZero() || l.SetAsideAt.Before(f.Before)) && (f.May == nil || f.May(l.Log))
 }
 
 // Settled is what was done with several dead letters at once.

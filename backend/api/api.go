@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/internal/budget"
 )
@@ -31,10 +32,13 @@ const (
 type Config struct {
 	Service backend.Service
 	Logger  *slog.Logger          // nil for slog.Default()
+	Audit   *slog.Logger          // where it says who was refused, and who did what cannot be undone. nil for Logger
 	Limits  Limits                // zero fields are defaults
 	Metrics prometheus.Registerer // where the metrics go, nil for nowhere
 	// Stopping ends when the server begins to shut down: event streams end then, and waits are cut short. nil for never.
 	Stopping context.Context
+	// Access says who makes a request. nil for auth.Open: everybody may do everything.
+	Access auth.Authenticator
 	// Backend is what every answer says has given it, so that a client behind a frontend can tell two backends apart:
 	// a barrier speaks for the one that answers it. Empty for nothing.
 	Backend string
@@ -56,10 +60,14 @@ func New(c Config) (http.Handler, error) {
 	}
 	h := &handler{
 		service: c.Service, limits: limits, metrics: metrics, mux: http.NewServeMux(),
-		logger: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, backend: c.Backend,
+		logger: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, access: c.Access, backend: c.Backend,
 		bodies: budget.New(limits.Bodies + 1), // with the byte by which a body is found to be too large
 	}
 	h.lines = newLines(h.logger)
+	h.audit = newAudit(cmp.Or(c.Audit, h.logger))
+	if h.access == nil {
+		h.access = auth.Open
+	}
 	if h.stopping == nil {
 		h.stopping = context.Background()
 	}
@@ -74,7 +82,9 @@ type handler struct {
 	metrics  *metrics
 	logger   *slog.Logger
 	lines    lines
+	audit    audit
 	stopping context.Context
+	access   auth.Authenticator
 	backend  string
 	mux      *http.ServeMux
 	bodies   *budget.Budget // bytes of request bodies in memory
@@ -83,7 +93,8 @@ type handler struct {
 // route is one thing that can be asked for.
 type route struct {
 	method  string
-	path    string // as http.ServeMux has it, and the OpenAPI document too
+	path    string    // as http.ServeMux has it, and the OpenAPI document too
+	verb    auth.Verb // what must be granted: for the log of the path, or if it has none, for at least one
 	serve   func(*handler, http.ResponseWriter, *request) error
 	options options
 }
@@ -95,28 +106,29 @@ const (
 	waits   options = 1 << iota // honours Prefer: wait
 	reads                       // reads the request's body itself
 	streams                     // answers for as long as the client listens
+	audits                      // is in the audit log, whatever becomes of it
 )
 
 // routes returns all routes.
 func routes() []route {
 	return []route{
-		{"GET", "/v1", (*handler).index, 0},
-		{"GET", "/v1/openapi.json", (*handler).openAPI, 0},
-		{"GET", "/v1/logs", (*handler).logs, 0},
-		{"POST", "/v1/logs/{log}/messages", (*handler).append, waits | reads},
-		{"GET", "/v1/logs/{log}/messages", (*handler).messages, waits},
-		{"DELETE", "/v1/logs/{log}/messages", (*handler).clear, waits},
-		{"GET", "/v1/logs/{log}/events", (*handler).events, streams},
-		{"GET", "/v1/receipts/{receipt}", (*handler).receipt, waits},
-		{"POST", "/v1/barriers", (*handler).barrier, waits | reads},
-		{"GET", "/v1/backlog", (*handler).backlog, 0},
-		{"GET", "/v1/status", (*handler).working, 0},
-		{"GET", "/v1/consumers", (*handler).consumers, 0},
-		{"GET", "/v1/dead-letters", (*handler).deadLetters, 0},
-		{"DELETE", "/v1/dead-letters", (*handler).discardAll, waits},
-		{"POST", "/v1/dead-letters", (*handler).retryAll, waits},
-		{"POST", "/v1/dead-letters/{id}/retry", (*handler).retry, waits},
-		{"DELETE", "/v1/dead-letters/{id}", (*handler).discard, waits},
+		{"GET", "/v1", auth.Public, (*handler).index, 0},
+		{"GET", "/v1/openapi.json", auth.Public, (*handler).openAPI, 0},
+		{"GET", "/v1/logs", auth.Known, (*handler).logs, 0},
+		{"POST", "/v1/logs/{log}/messages", auth.Append, (*handler).append, waits | reads},
+		{"GET", "/v1/logs/{log}/messages", auth.Read, (*handler).messages, waits},
+		{"DELETE", "/v1/logs/{log}/messages", auth.Clear, (*handler).clear, waits | audits},
+		{"GET", "/v1/logs/{log}/events", auth.Read, (*handler).events, streams},
+		{"GET", "/v1/receipts/{receipt}", auth.Known, (*handler).receipt, waits},
+		{"POST", "/v1/barriers", auth.Barrier, (*handler).barrier, waits | reads},
+		{"GET", "/v1/backlog", auth.Status, (*handler).backlog, 0},
+		{"GET", "/v1/status", auth.Status, (*handler).working, 0},
+		{"GET", "/v1/consumers", auth.Status, (*handler).consumers, 0},
+		{"GET", "/v1/dead-letters", auth.Letters, (*handler).deadLetters, 0},
+		{"DELETE", "/v1/dead-letters", auth.Letters, (*handler).discardAll, waits | audits},
+		{"POST", "/v1/dead-letters", auth.Letters, (*handler).retryAll, waits | audits},
+		{"POST", "/v1/dead-letters/{id}/retry", auth.Letters, (*handler).retry, waits | audits},
+		{"DELETE", "/v1/dead-letters/{id}", auth.Letters, (*handler).discard, waits | audits},
 	}
 }
 
@@ -132,13 +144,13 @@ func (h *handler) register() {
 	}
 	for path, methods := range allowed {
 		slices.Sort(methods)
-		h.mux.Handle(path, h.instrument(route{path: path, serve: wrongMethod(strings.Join(methods, ", "))}))
+		h.mux.Handle(path, h.instrument(route{path: path, verb: auth.Public, serve: wrongMethod(strings.Join(methods, ", "))}))
 	}
 	h.mux.Handle("/", h.instrument(unknown))
 }
 
 // unknown answers for every path that there is not.
-var unknown = route{path: "unknown", serve: func(_ *handler, _ http.ResponseWriter, r *request) error {
+var unknown = route{path: "unknown", verb: auth.Public, serve: func(_ *handler, _ http.ResponseWriter, r *request) error {
 	return notFound("there is no %.100q; GET /v1 says what there is", r.URL.Path)
 }}
 

@@ -210,7 +210,8 @@ func appendMarks(b []byte, spans []drainmark.Span) []byte {
 
 // status says where a receipt stands, after the wait that the request prefers.
 func (h *handler) status(r *request, receipt drainmark.Receipt) (backend.Status, error) {
-	return waiting(h, r, func(ctx context.Context, wait time.Duration) (backend.Status, error) {
+	now, err := waiting(h, r, func(ctx context.Context, wait time.Duration) (backend.Status, error) {
 		return h.service.Status(ctx, receipt, wait)
 	})
+	return r.told(now), err
 }

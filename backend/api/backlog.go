@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/broker"
 )
@@ -59,12 +60,25 @@ func (h *handler) backlog(w http.ResponseWriter, r *request) error {
 	var answers drainmark.ProducerID
 	for i := range partitions {
 		answer.Partitions[i] = newPartition(&partitions[i])
+		if !r.who.May(auth.Admin, "") {
+			answer.Partitions[i].withhold()
+		}
 		answers = partitions[i].Backend // the same for all
 	}
 	answer.Backend = answers.String()
 	answer.countsJSON = total(answer.Partitions)
 	w.Header().Set("Cache-Control", "no-store")
 	return h.respondJSON(w, http.StatusOK, answer)
+}
+
+// withhold leaves out what is only for those who run the deployment: who its consumers are, and causes, which may quote a
+// record.
+func (p *partitionJSON) withhold() {
+	p.Owner = nil
+	if p.Stalled != nil {
+		stalled := "it does not go on; the backlog tells those who may admin why"
+		p.Stalled = &stalled
+	}
 }
 
 func newPartition(b *backend.PartitionBacklog) partitionJSON {

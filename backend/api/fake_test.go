@@ -32,6 +32,7 @@ type fake struct {
 	consumers   func(ctx context.Context) backend.Wanted
 	deadLetters func(ctx context.Context, f backend.LetterFilter, after string, limit int) (backend.DeadLetters, error)
 	places      func(log string, r drainmark.Receipt) ([]backend.Place, error)
+	letterLog   func(id string) (string, error)
 	settle      func(kind drainmark.RecordKind, f backend.LetterFilter, after string, limit int) (backend.Settled, error)
 	count       func(f backend.LetterFilter) (backend.Settled, error)
 	subscribe   func(ctx context.Context, log string, after uint64) (backend.Subscription, error)
@@ -124,6 +125,13 @@ func (f *fake) DeadLetters(ctx context.Context, letters backend.LetterFilter, af
 		return backend.DeadLetters{}, errNotScripted
 	}
 	return f.deadLetters(ctx, letters, after, limit)
+}
+
+func (f *fake) LetterLog(_ context.Context, id string) (string, error) {
+	if f.letterLog == nil {
+		return "", errNotScripted
+	}
+	return f.letterLog(id)
 }
 
 func (f *fake) Places(_ context.Context, log string, r drainmark.Receipt) ([]backend.Place, error) {

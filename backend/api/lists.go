@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/backend"
 )
 
 // maxPlace is how long the place in a list of dead letters, or the id of one, may be.
@@ -27,12 +29,11 @@ func (h *handler) logs(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
-	logs, err := h.service.Logs(r.Context(), after, limit+1) // one more tells whether there are more
+	infos, release, err := h.readableLogs(r, after, limit+1) // one more tells whether there are more
+	defer release()
 	if err != nil {
 		return err
 	}
-	defer logs.Release()
-	infos := logs.Infos
 	if len(infos) > limit {
 		infos = infos[:limit]
 		linkNext(w, r.URL.EscapedPath(), url.Values{"after": {infos[limit-1].Name}, "limit": {strconv.Itoa(limit)}})
@@ -40,6 +41,42 @@ func (h *handler) logs(w http.ResponseWriter, r *request) error {
 	w.Header().Set("Cache-Control", "no-cache")
 	h.respondLong(w, r, func(e *encoder, dst []byte) []byte { return e.logs(dst, infos) })
 	return nil
+}
+
+// readableLogs lists up to limit logs behind a name that may be read. The caller calls release, also after an error.
+func (h *handler) readableLogs(r *request, after string, limit int) (readable []drainmark.LogInfo, release func(), err error) {
+	var held []backend.Logs
+	release = func() {
+		for i := range held {
+			held[i].Release()
+		}
+	}
+	for more := true; more && len(readable) < limit; {
+		logs, err := h.service.Logs(r.Context(), after, limit-len(readable))
+		if err != nil {
+			return nil, release, err
+		}
+		held = append(held, logs)
+		more = len(logs.Infos) == limit-len(readable)
+		for _, log := range logs.Infos {
+			if after = log.Name; r.who.May(auth.Read, log.Name) {
+				readable = append(readable, log)
+				continue
+			}
+			var from string
+			if from, more = r.who.Next(auth.Read, log.Name); more {
+				after = justBefore(from)
+			}
+			break
+		}
+	}
+	return readable, release, nil
+}
+
+// justBefore returns a text that stands before a log's name in the order of names, and behind all other names that do.
+func justBefore(name string) string {
+	last := len(name) - 1
+	return name[:last] + string(name[last]-1) + "~" // which is behind all characters of names
 }
 
 // deadLetters lists the dead letters that are open.
@@ -55,7 +92,7 @@ func (h *handler) deadLetters(w http.ResponseWriter, r *request) error {
 	if after := q.Get("after"); len(after) > maxPlace {
 		return invalid("after has %d characters; the limit is %d", len(after), maxPlace)
 	}
-	filter, err := letterFilter(q)
+	filter, err := r.letterFilter(q)
 	if err != nil {
 		return err
 	}
@@ -97,11 +134,22 @@ func (h *handler) settle(w http.ResponseWriter, r *request, kind drainmark.Recor
 	if err := checkText("the dead letter's id", id, maxPlace); err != nil {
 		return err
 	}
-	if err := h.publish(w, r, drainmark.Record{Kind: kind, Target: id}); err != nil {
+	if err := h.maySettle(r, id); err != nil {
 		return err
 	}
-	h.logger.Info("a dead letter is settled", "how", kind.String(), "by", r.by(), "dead_letter", id)
-	return nil
+	return h.publish(w, r, drainmark.Record{Kind: kind, Target: id})
+}
+
+// maySettle says whether the dead letter may be settled. One of a log that is not granted is not there.
+func (h *handler) maySettle(r *request, id string) error {
+	if r.who.May(auth.Admin, "") {
+		return nil
+	}
+	log, err := h.service.LetterLog(r.Context(), id)
+	if err == nil && !r.who.May(auth.Letters, log) {
+		err = notFound("there is no dead letter %q", id)
+	}
+	return err
 }
 
 // index says what there is.

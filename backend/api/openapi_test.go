@@ -85,7 +85,7 @@ func compare(r *http.Request, a answer) error {
 		Request:    r.Clone(context.Background()),
 		PathParams: pathValues(pattern, r.URL.Path),
 		Route:      &routers.Route{Spec: document(), Path: pattern, PathItem: item, Method: method, Operation: item.GetOperation(method)},
-		Options:    &openapi3filter.Options{IncludeResponseStatus: true, ExcludeRequestBody: true},
+		Options:    &openapi3filter.Options{IncludeResponseStatus: true, ExcludeRequestBody: true, AuthenticationFunc: openapi3filter.NoopAuthenticationFunc},
 	}
 	if a.StatusCode < 300 {
 		if err := openapi3filter.ValidateRequest(context.Background(), input); err != nil {
@@ -172,6 +172,9 @@ func TestOpenAPIDocument(t *testing.T) {
 					t.Errorf("%s: one is in %s, another in %s", name, kind, other)
 				}
 				seen[strings.ToLower(name)] = kind
+				if kind == "securitySchemes" {
+					continue // named, not referred to
+				}
 				if !bytes.Contains(openAPIDocument, []byte(`"#/components/`+kind+"/"+name+`"`)) {
 					t.Errorf("%s/%s is used nowhere", kind, name)
 				}
@@ -190,9 +193,9 @@ func TestOpenAPIDocument(t *testing.T) {
 			}
 		}
 	})
-	t.Run("it has a licence, says that there is no authentication, and has examples that its schemas take", func(t *testing.T) {
+	t.Run("it has a licence, says that there may be authentication, and has examples that its schemas take", func(t *testing.T) {
 		t.Parallel()
-		if document().Info.License == nil || document().Security == nil || len(document().Security) != 0 {
+		if document().Info.License == nil || len(document().Security) != 3 || len(document().Security[0]) != 0 {
 			t.Errorf("licence %+v, security %v", document().Info.License, document().Security)
 		}
 		examples := 0

@@ -25,22 +25,24 @@ var problems = map[drainmark.Kind]struct {
 	title  string
 	retry  int // the same request may succeed later: after so many times Limits.RetryAfter, 0 if not
 }{
-	drainmark.KindInvalid:        {http.StatusBadRequest, "The request is malformed or out of range", 0},
-	drainmark.KindInvalidReceipt: {http.StatusBadRequest, "The receipt is not one of this deployment", 0},
-	drainmark.KindReceiptExpired: {http.StatusGone, "The receipt is too old to be answered", 0},
-	drainmark.KindNotFound:       {http.StatusNotFound, "There is no such thing", 0},
-	drainmark.KindMethod:         {http.StatusMethodNotAllowed, "The resource has no such method", 0},
-	drainmark.KindMediaType:      {http.StatusUnsupportedMediaType, "The body's type or encoding cannot be taken", 0},
-	drainmark.KindTooLarge:       {http.StatusRequestEntityTooLarge, "A size is over its limit", 0},
-	drainmark.KindConflict:       {http.StatusConflict, "The state of the thing does not allow it", 0},
-	drainmark.KindNotReached:     {http.StatusPreconditionFailed, "The writes of the receipt are not visible here yet", 1},
-	drainmark.KindBacklogFull:    {http.StatusServiceUnavailable, "The backlog is full", 1},
-	drainmark.KindDiskFull:       {http.StatusServiceUnavailable, "The broker's disk is full", 10},
-	drainmark.KindTooMany:        {http.StatusServiceUnavailable, "Too much is going on at once", 1},
-	drainmark.KindUnavailable:    {http.StatusServiceUnavailable, "It is not available now", 1},
-	drainmark.KindOutcomeUnknown: {http.StatusGatewayTimeout, "It may or may not have been done", 0},
-	drainmark.KindMisconfigured:  {http.StatusInternalServerError, "The deployment is not set up right", 0},
-	drainmark.KindInternal:       {http.StatusInternalServerError, "Something went wrong here", 0},
+	drainmark.KindInvalid:         {http.StatusBadRequest, "The request is malformed or out of range", 0},
+	drainmark.KindInvalidReceipt:  {http.StatusBadRequest, "The receipt is not one of this deployment", 0},
+	drainmark.KindReceiptExpired:  {http.StatusGone, "The receipt is too old to be answered", 0},
+	drainmark.KindUnauthenticated: {http.StatusUnauthorized, "The request says nobody who is known", 0},
+	drainmark.KindForbidden:       {http.StatusForbidden, "The request is not allowed", 0},
+	drainmark.KindNotFound:        {http.StatusNotFound, "There is no such thing", 0},
+	drainmark.KindMethod:          {http.StatusMethodNotAllowed, "The resource has no such method", 0},
+	drainmark.KindMediaType:       {http.StatusUnsupportedMediaType, "The body's type or encoding cannot be taken", 0},
+	drainmark.KindTooLarge:        {http.StatusRequestEntityTooLarge, "A size is over its limit", 0},
+	drainmark.KindConflict:        {http.StatusConflict, "The state of the thing does not allow it", 0},
+	drainmark.KindNotReached:      {http.StatusPreconditionFailed, "The writes of the receipt are not visible here yet", 1},
+	drainmark.KindBacklogFull:     {http.StatusServiceUnavailable, "The backlog is full", 1},
+	drainmark.KindDiskFull:        {http.StatusServiceUnavailable, "The broker's disk is full", 10},
+	drainmark.KindTooMany:         {http.StatusServiceUnavailable, "Too much is going on at once", 1},
+	drainmark.KindUnavailable:     {http.StatusServiceUnavailable, "It is not available now", 1},
+	drainmark.KindOutcomeUnknown:  {http.StatusGatewayTimeout, "It may or may not have been done", 0},
+	drainmark.KindMisconfigured:   {http.StatusInternalServerError, "The deployment is not set up right", 0},
+	drainmark.KindInternal:        {http.StatusInternalServerError, "Something went wrong here", 0},
 }
 
 // Problem is an error as the API writes it (RFC 9457).
@@ -161,6 +163,9 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	if errors.As(err, &unknown) {
 		p.Receipt = unknown.receipt
 		w.Header().Set(receiptHeader, p.Receipt)
+	}
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", Challenge)
 	}
 	if times := problems[drainmark.KindOf(err)].retry; times > 0 {
 		w.Header().Set("Retry-After", seconds(time.Duration(times)*h.limits.RetryAfter))

@@ -7,8 +7,10 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"slices"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/backend"
 )
 
@@ -37,6 +39,28 @@ type rejectedJSON struct {
 	Exact       bool     `json:"exact"`
 	DeadLetters []string `json:"dead_letters"`
 	Reasons     []string `json:"reasons"` // of each of these
+}
+
+// withheld is what is said in place of a reason that is not for whoever asks: it may quote the record.
+const withheld = "the reason is for those who may see the dead letters of the log, or append to it"
+
+// told returns the status with the reasons for rejections that are for whoever asks.
+func (r *request) told(now backend.Status) backend.Status {
+	if now.State != backend.Rejected || r.who.MayAll(auth.Letters) {
+		return now
+	}
+	told := now.Rejected
+	told.Reasons = slices.Clone(told.Reasons)
+	for i, log := range told.Logs {
+		if r.who.May(auth.Letters, log) || r.who.May(auth.Append, log) {
+			continue
+		}
+		if told.Reasons[i] = withheld; i == 0 {
+			now.Reason = withheld
+		}
+	}
+	now.Rejected = told
+	return now
 }
 
 func newRejected(now backend.Status) *rejectedJSON {
@@ -85,7 +109,7 @@ func (h *handler) receipt(w http.ResponseWriter, r *request) error {
 		Receipt: now.Receipt.String(), State: string(now.State), Reason: now.Reason, Count: recordsOf(now.Receipt),
 		Marks: drainmark.SpanTexts(now.Receipt.Spans), Rejected: newRejected(now),
 	}
-	if log != "" && (now.State == backend.Persisted || now.State == backend.Rejected) {
+	if log != "" && r.who.May(auth.Read, log) && (now.State == backend.Persisted || now.State == backend.Rejected) {
 		places, err := h.service.Places(r.Context(), log, now.Receipt)
 		if err != nil {
 			return err
@@ -107,6 +131,11 @@ func (h *handler) barrier(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	for _, log := range logs {
+		if err := r.allowed(auth.Barrier, log); err != nil {
+			return err
+		}
+	}
 	earlier, err := h.parseReceipts(names(q["receipt"]))
 	switch {
 	case err != nil:
@@ -121,6 +150,8 @@ func (h *handler) barrier(w http.ResponseWriter, r *request) error {
 			return err
 		}
 		return h.respondBarrier(w, now)
+	case len(logs) == 0 && !r.who.MayAll(auth.Barrier):
+		return forbidden(r, auth.Barrier, "")
 	}
 	ctx, cancel := h.publishing(r)
 	defer cancel()

@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -16,19 +15,6 @@ import (
 func (r *request) logName() (string, error) {
 	name := r.PathValue("log")
 	return name, drainmark.CheckLogName(name)
-}
-
-// maxForwarded is how many characters of an X-Forwarded-For are logged.
-const maxForwarded = 200
-
-// by says for the log who asks: the address, and whom a proxy says that it forwards for, which anybody can claim who
-// reaches this server directly.
-func (r *request) by() string {
-	forwarded := strings.Join(r.Header["X-Forwarded-For"], ", ")
-	if forwarded == "" {
-		return r.RemoteAddr
-	}
-	return fmt.Sprintf("%s, which says for %.*q", r.RemoteAddr, maxForwarded, forwarded)
 }
 
 // oneType refuses a request with several Content-Type headers: which of them is meant nobody knows.

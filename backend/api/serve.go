@@ -11,11 +11,15 @@ import (
 	"runtime/debug"
 	"strconv"
 	"time"
+
+	"github.com/drainmark/drainmark/auth"
 )
 
 // request is a request on its way through a handler. Its context ends when the answer is due.
 type request struct {
 	*http.Request
+	who   auth.Principal
+	did   []any // what the audit log says besides
 	began time.Time
 	wait  time.Duration // what it may wait besides, by its Prefer header, 0 where the route knows no wait
 }
@@ -25,6 +29,8 @@ type recorder struct {
 	http.ResponseWriter
 	status int // 0 until the answer has begun
 	bytes  int64
+	req    *request // nil before it is known who makes it
+	why    error    // why the request is refused, nil if it is not
 }
 
 func (w *recorder) WriteHeader(status int) {
@@ -61,14 +67,26 @@ func (h *handler) instrument(rt route) http.Handler {
 		defer func() { h.ended(rt, w, r, time.Since(began)) }()
 		defer h.recovered(rt, w, r)
 		if err := h.run(rt, w, r, began); err != nil {
+			w.why = err
 			h.fail(w, r, rt.path, err)
 		}
 	})
 }
 
 // run serves the request within its time.
-func (h *handler) run(rt route, w http.ResponseWriter, r *http.Request, began time.Time) error {
-	req := &request{Request: r, began: began}
+func (h *handler) run(rt route, w *recorder, r *http.Request, began time.Time) error {
+	var who auth.Principal
+	if rt.verb != auth.Public {
+		var err error
+		if who, err = identify(h.access, r); err != nil {
+			return err
+		}
+	}
+	req := &request{Request: r, who: who, began: began}
+	w.req = req
+	if err := rt.authorize(req); err != nil {
+		return err
+	}
 	if rt.options&reads == 0 {
 		if err := h.dropBody(req); err != nil {
 			return err
@@ -112,6 +130,7 @@ func (h *handler) ended(rt route, w *recorder, r *http.Request, took time.Durati
 		status = http.StatusOK // what net/http sends for a handler that wrote nothing
 	}
 	h.metrics.answered(rt, r.Method, status, took)
+	h.audited(rt, w, r, status)
 	if h.logger.Enabled(r.Context(), slog.LevelDebug) {
 		h.logger.Debug("answered", "route", rt.path, "method", r.Method, "status", status, "bytes", w.bytes, "took", took)
 	}

@@ -388,7 +388,7 @@ func TestDefaultLimits(t *testing.T) {
 func TestProblemsAndBack(t *testing.T) {
 	t.Parallel()
 	statuses := map[drainmark.Kind]int{
-		"invalid": 400, "invalid-receipt": 400, "receipt-expired": 410, "not-found": 404, "method": 405, "media-type": 415, "too-large": 413,
+		"invalid": 400, "invalid-receipt": 400, "receipt-expired": 410, "unauthenticated": 401, "forbidden": 403, "not-found": 404, "method": 405, "media-type": 415, "too-large": 413,
 		"conflict": 409, "not-reached": 412, "backlog-full": 503, "disk-full": 503, "too-many": 503, "unavailable": 503, "outcome-unknown": 504,
 		"misconfigured": 500, "internal": 500,
 	}

@@ -1,12 +1,12 @@
 package api
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/backend"
 )
 
@@ -21,8 +21,8 @@ type settledJSON struct {
 	Next        *string       `json:"next"`               // null at the end
 }
 
-// letterFilter reads which dead letters are meant.
-func letterFilter(q url.Values) (f backend.LetterFilter, err error) {
+// letterFilter reads which dead letters are meant, of those that may be seen.
+func (r *request) letterFilter(q url.Values) (f backend.LetterFilter, err error) {
 	f.Log, f.Reason = q.Get("log"), q.Get("reason")
 	if q.Has("log") {
 		if err := drainmark.CheckLogName(f.Log); err != nil {
@@ -36,6 +36,9 @@ func letterFilter(q url.Values) (f backend.LetterFilter, err error) {
 		if f.Before, err = time.Parse(time.RFC3339, q.Get("before")); err != nil {
 			return f, invalid("before is %.40q: it must be a time as 2026-03-01T10:00:00Z", q.Get("before"))
 		}
+	}
+	if !r.who.May(auth.Admin, "") {
+		f.May = func(log string) bool { return r.who.May(auth.Letters, log) }
 	}
 	return f, nil
 }
@@ -69,11 +72,11 @@ func (h *handler) settleAll(w http.ResponseWriter, r *request, kind drainmark.Re
 	if err != nil {
 		return err
 	}
-	filter, err := letterFilter(q)
+	filter, err := r.letterFilter(q)
 	if err != nil {
 		return err
 	}
-	if filter == (backend.LetterFilter{}) {
+	if filter.Log == "" && filter.Reason == "" && filter.Before.IsZero() {
 		return invalid("name which dead letters, by log, reason or before; before=%s means all that there are", time.Now().UTC().Format(time.RFC3339))
 	}
 	limit, err := h.pageLimit(q)
@@ -102,11 +105,11 @@ func (h *handler) settleAll(w http.ResponseWriter, r *request, kind drainmark.Re
 	if err != nil {
 		return afterPublish(settled.Receipt, err)
 	}
-	return h.answerSettled(w, r, kind, filter, settled)
+	return h.answerSettled(w, r, settled)
 }
 
-// answerSettled says in the log who has settled what, waits as the request prefers, and answers.
-func (h *handler) answerSettled(w http.ResponseWriter, r *request, kind drainmark.RecordKind, f backend.LetterFilter, settled backend.Settled) error {
+// answerSettled waits as the request prefers, and answers.
+func (h *handler) answerSettled(w http.ResponseWriter, r *request, settled backend.Settled) error {
 	answer := settledJSON{DeadLetters: settled.Letters, Records: settled.Records, State: "nothing"}
 	if settled.Next != "" {
 		answer.Next = &settled.Next
@@ -114,17 +117,11 @@ func (h *handler) answerSettled(w http.ResponseWriter, r *request, kind drainmar
 	if settled.Letters == 0 {
 		return h.respondJSON(w, http.StatusOK, answer)
 	}
-	said := []any{"how", kind.String(), "by", r.by(), "dead_letters", settled.Letters, "log", f.Log, "reason", f.Reason}
-	if !f.Before.IsZero() {
-		said = append(said, "before", f.Before)
-	}
-	h.logger.Info("dead letters are settled", said...)
+	r.did = append(r.did, "dead_letters", settled.Letters, "records", settled.Records)
 	status := http.StatusAccepted
 	answer.State = "accepted"
 	if r.wait > 0 {
-		now, err := waiting(h, r, func(ctx context.Context, wait time.Duration) (backend.Status, error) {
-			return h.service.Status(ctx, settled.Receipt, wait)
-		})
+		now, err := h.status(r, settled.Receipt)
 		switch {
 		case err != nil:
 			h.logger.Debug("waiting for dead letters to be settled", "error", err)

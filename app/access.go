@@ -1,0 +1,114 @@
+package app
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+
+	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/backend/api"
+)
+
+// access says who may do what.
+type access struct {
+	Access    string `help:"File of principals, in YAML: who may do what with which logs, and by which tokens or certificates they are known. It is read again when it changes. Without it, only this machine may do anything." placeholder:"FILE"`
+	Insecure  bool   `help:"Let everybody who reaches the API do everything: for a network in which everybody may."`
+	AuditFile string `help:"File to which it is written who was refused, and who cleared, retried, discarded or paused something. If not set, that goes to the log." placeholder:"FILE"`
+}
+
+func (a access) check() error {
+	if a.Access != "" && a.Insecure {
+		return drainmark.Errorf(drainmark.KindMisconfigured, "--access (DRAINMARK_ACCESS) and --insecure (DRAINMARK_INSECURE) contradict each other")
+	}
+	return nil
+}
+
+// open says whether others than this machine reach an address, and nobody has said who may do what.
+func (a access) open(address string) bool {
+	return a.Access == "" && !a.Insecure && !isLoopback(address)
+}
+
+// mayServe refuses to serve what is open to everybody, unless that is wanted.
+func (a access) mayServe(listen string) error {
+	if !a.open(listen) {
+		return nil
+	}
+	return drainmark.Errorf(drainmark.KindMisconfigured, "--listen (DRAINMARK_LISTEN): %q can be reached by others than this machine: name a file of principals by --access "+
+		"(DRAINMARK_ACCESS), for which \"drainmark token new\" makes tokens; or let everybody do everything by --insecure (DRAINMARK_INSECURE=true)", listen)
+}
+
+// authenticator says who makes a request.
+func (a access) authenticator(logger *slog.Logger) (auth.Authenticator, error) {
+	switch {
+	case a.Insecure:
+		return auth.Open, nil
+	case a.Access == "":
+		return auth.Local, nil
+	}
+	file, err := auth.Load(a.Access, logger)
+	if err != nil {
+		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--access (DRAINMARK_ACCESS): %w", err)
+	}
+	return file.Authenticate, nil
+}
+
+// audit returns where the audit log goes, and what closes it.
+func (a access) audit(logger *slog.Logger) (to *slog.Logger, end func(), err error) {
+	if a.AuditFile == "" {
+		return logger, func() {}, nil
+	}
+	file, err := os.OpenFile(a.AuditFile, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, nil, drainmark.Errorf(drainmark.KindMisconfigured, "--audit-file (DRAINMARK_AUDIT_FILE): %w", err)
+	}
+	return slog.New(slog.NewJSONHandler(file, nil)), func() { _ = file.Close() }, nil
+}
+
+// forAdmins serves those who may admin, and refuses everybody else.
+func forAdmins(next http.Handler, who auth.Authenticator) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := api.Admit(who, r); err != nil {
+			writeRefusal(w, err)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// writeRefusal answers a request that may not be made, by whom it is made.
+func writeRefusal(w http.ResponseWriter, err error) {
+	p := api.ProblemOf(err)
+	if p.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", api.Challenge)
+	}
+	writeProblem(w, p)
+}
+
+// tokenCommand makes tokens.
+type tokenCommand struct {
+	New newTokenCommand `cmd:"" help:"Make a token, and print what the file of principals has to say of it."`
+}
+
+type newTokenCommand struct {
+	Name string `arg:"" help:"Name of the principal."`
+}
+
+// Run is called by kong.
+func (c *newTokenCommand) Run(a *invocation) error {
+	if err := auth.CheckName(c.Name); err != nil {
+		return drainmark.Errorf(drainmark.KindInvalid, "NAME: %w", err)
+	}
+	token, sum := auth.NewToken()
+	_, err := fmt.Fprintf(a.stdout, `# The token, for the client. It is shown only now:
+#   %s
+# For the file of principals (--access):
+principals:
+  - name: %s
+    tokens:
+      - sha256: %s
+    grants: ["append:*", "read:*", "barrier:*"]
+`, token, c.Name, sum)
+	return err
+}

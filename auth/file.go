@@ -1,0 +1,164 @@
+package auth
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"go.yaml.in/yaml/v4"
+)
+
+// maxFile is how large a file of principals can be, in bytes.
+const maxFile = 4 << 20
+
+// maxName is how many bytes the name of a principal can have. It travels with each record.
+const maxName = 128
+
+// fileText is a file of principals as YAML has it.
+//
+//	principals:
+//	  - name: shop
+//	    tokens:
+//	      - sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+//	        expires: 2027-06-30T00:00:00Z
+//	    certificates: ["spiffe://example.org/shop"]
+//	    grants: ["append:orders.*", "read:orders.*"]
+//	anonymous: ["status"]
+type fileText struct {
+	Principals []principalText `yaml:"principals"`
+	Anonymous  []string        `yaml:"anonymous"` // what requests without credentials may do
+}
+
+type principalText struct {
+	Name         string      `yaml:"name"`
+	Tokens       []tokenText `yaml:"tokens"`
+	Certificates []string    `yaml:"certificates"` // URIs of their subjectAltName, or common names
+	Grants       []string    `yaml:"grants"`
+}
+
+// tokenText is a token of which the file has only the hash. Its 32 random bytes need no slow one.
+type tokenText struct {
+	SHA256  string    `yaml:"sha256"`
+	Expires time.Time `yaml:"expires"` // zero for never
+}
+
+// maxTokens is how many tokens a principal can have: two are needed to change one without a gap.
+const maxTokens = 2
+
+// access is a file of principals that has been read.
+type access struct {
+	tokens       map[[sha256.Size]byte]token
+	certificates map[string]*Principal
+	anonymous    *Principal // nil if there are none
+}
+
+type token struct {
+	of      *Principal
+	expires time.Time
+}
+
+func readFile(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
+	if err == nil && len(text) > maxFile {
+		err = fmt.Errorf("it has more than %d bytes", maxFile)
+	}
+	return text, err
+}
+
+// parse reads the text of a file of principals.
+func parse(text []byte) (*access, error) {
+	var in fileText
+	decoder := yaml.NewDecoder(bytes.NewReader(text))
+	decoder.KnownFields(true)
+	if err := decoder.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	a := &access{tokens: map[[sha256.Size]byte]token{}, certificates: map[string]*Principal{}}
+	names := map[string]bool{}
+	for i := range in.Principals {
+		p := &in.Principals[i]
+		if names[p.Name] {
+			return nil, fmt.Errorf("there are two principals %q", p.Name)
+		}
+		names[p.Name] = true
+		if err := a.add(p); err != nil {
+			return nil, fmt.Errorf("the principal %.80q: %w", p.Name, err)
+		}
+	}
+	if in.Anonymous != nil {
+		grants, err := parseGrants(in.Anonymous)
+		if err != nil {
+			return nil, fmt.Errorf("anonymous: %w", err)
+		}
+		a.anonymous = &Principal{How: "anonymous", Grants: grants}
+	}
+	return a, nil
+}
+
+func (a *access) add(in *principalText) error {
+	if err := CheckName(in.Name); err != nil {
+		return err
+	}
+	grants, err := parseGrants(in.Grants)
+	if err != nil {
+		return err
+	}
+	if len(in.Tokens) > maxTokens {
+		return fmt.Errorf("it has %d tokens; the limit is %d", len(in.Tokens), maxTokens)
+	}
+	of := &Principal{Name: in.Name, How: "token", Grants: grants}
+	for _, t := range in.Tokens {
+		var sum [sha256.Size]byte
+		if n, err := hex.Decode(sum[:], []byte(t.SHA256)); err != nil || n != len(sum) || len(t.SHA256) != 2*len(sum) {
+			return fmt.Errorf("a sha256 must have %d hexadecimal digits: \"drainmark token new\" prints one", 2*len(sum))
+		}
+		if _, known := a.tokens[sum]; known {
+			return errors.New("it has a token that is there already")
+		}
+		a.tokens[sum] = token{of, t.Expires}
+	}
+	shown := *of
+	shown.How = "certificate"
+	for _, name := range in.Certificates {
+		if a.certificates[name] != nil || name == "" {
+			return fmt.Errorf("the certificate %.80q is empty, or there already", name)
+		}
+		a.certificates[name] = &shown
+	}
+	return nil
+}
+
+// CheckName says why a name cannot be a principal's. It is in logs and in records.
+func CheckName(name string) error {
+	if name == "" || len(name) > maxName {
+		return fmt.Errorf("a name of %d bytes: it must have 1 to %d", len(name), maxName)
+	}
+	for _, c := range []byte(name) {
+		if c <= ' ' || c > '~' {
+			return errors.New("its name must be of visible ASCII characters without spaces")
+		}
+	}
+	return nil
+}
+
+func parseGrants(texts []string) (Grants, error) {
+	var all Grants
+	for _, text := range texts {
+		g, err := ParseGrant(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, g)
+	}
+	return all, nil
+}
