@@ -27,6 +27,7 @@ type verifyCommand struct {
 // runCommand verifies a running deployment, once or for ever.
 type runCommand struct {
 	URL         []string       `name:"url" help:"The deployment: a frontend or a backend. Repeated for several of one deployment: calls go to all of them." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	TokenFile   string         `help:"File with the token that calls show. It is read again and again." placeholder:"FILE"`
 	Log         string         `help:"Log to use, and what the names of further ones begin with. They are CLEARED. (${verify_log}; ${canary_log} for a canary)" placeholder:"NAME"`
 	Workload    string         `help:"mixed (append, read, follow, clear, …) or appends (for speed)." enum:"mixed,appends" default:"mixed"`
 	Messages    *int           `help:"Messages to append: 10,000 if neither this nor --duration is set." placeholder:"N"`
@@ -93,7 +94,7 @@ func (c *runCommand) config(a *invocation) (verify.Config, error) {
 		return verify.Config{}, err
 	}
 	config := verify.Config{
-		URLs: c.URL, Log: c.Log, Logs: given(c.Logs), Workload: verify.Workload(c.Workload), Messages: given(c.Messages), Duration: given(c.Duration),
+		URLs: c.URL, TokenFile: c.TokenFile, Log: c.Log, Logs: given(c.Logs), Workload: verify.Workload(c.Workload), Messages: given(c.Messages), Duration: given(c.Duration),
 		Rate: c.Rate, Concurrency: given(c.Concurrency), Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Reap: alone && os.Getpid() == 1, Dir: c.Report,
 		Patience: c.Patience, Settle: c.Settle, Timeout: given(c.Timeout), Contact: c.Contact, Interactive: isTerminal(a.stderr),
 		SQL: c.SQL, Select: c.Select,

@@ -33,6 +33,8 @@ func TestGrants(t *testing.T) {
 		{"append:orders.*", "append", "orders.eu.1", true},
 		{"append:orders.*", "append", "orders", false},
 		{"append:orders.*", "append", "ordersx", false},
+		{"append:orders-*", "append", "orders-1", true},
+		{"append:orders-*", "append", "orders.1", false},
 		{"append:*", "append", "anything", true},
 		{"append:*", "append", Every, true},
 		{"append:orders.*", "append", Every, false},

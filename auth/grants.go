@@ -36,7 +36,7 @@ var (
 // Grant allows a verb for logs.
 type Grant struct {
 	Verb Verb
-	Logs string // a log's name, the beginning of names and .*, or * for all
+	Logs string // a log's name, the beginning of names and *, or * for all
 }
 
 // ParseGrant reads VERB:LOGS, or one of the verbs that are not granted for logs.
@@ -52,11 +52,18 @@ func ParseGrant(text string) (Grant, error) {
 	case !slices.Contains(ofLogs, g.Verb):
 		return g, fmt.Errorf("the grant %.80q: the verb must be one of %v and %v", text, ofLogs, ofNoLogs)
 	case !found || logs == "":
-		return g, fmt.Errorf("the grant %.80q: it must say for which logs: %s:NAME, %s:PREFIX.* or %s:*", text, verb, verb, verb)
-	case strings.Contains(strings.TrimSuffix(logs, Every), Every) || logs != Every && strings.HasSuffix(logs, Every) && !strings.HasSuffix(logs, ".*"):
-		return g, fmt.Errorf("the grant %.80q: * can only be all of a pattern, or its end behind a dot", text)
+		return g, fmt.Errorf("the grant %.80q: it must say for which logs: %s:NAME, %s:BEGINNING.* or %s:*", text, verb, verb, verb)
+	case !isPattern(logs):
+		return g, fmt.Errorf("the grant %.80q: * can only be all of a pattern, or its end behind . - or _", text)
 	}
 	return g, nil
+}
+
+// isPattern says whether a text can mean logs. The beginning of names must end with what separates their parts: or
+// whoever grants order* would grant what they do not think of.
+func isPattern(logs string) bool {
+	beginning, starred := strings.CutSuffix(logs, Every)
+	return !strings.Contains(beginning, Every) && (!starred || beginning == "" || strings.ContainsAny(beginning[len(beginning)-1:], ".-_"))
 }
 
 func (g Grant) String() string {

@@ -147,6 +147,13 @@ func (c *Client) open(ctx context.Context, what *call) (*http.Response, *Error) 
 	if err := what.setHeaders(request.Header); err != nil {
 		return nil, what.unsent(Invalid, err)
 	}
+	authorization, err := c.authorization()
+	if err != nil {
+		return nil, what.unsent(Unauthenticated, err)
+	}
+	if authorization != "" {
+		request.Header.Set("Authorization", authorization)
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, what.failed(causeOf(ctx, err))

@@ -22,6 +22,9 @@ type Config struct {
 	// URL is where the API is, without its /v1: "http://localhost:8080", or with a prefix,
 	// "https://example.org/drainmark". A user and password in it are sent as basic authentication.
 	URL string
+	// Token returns the token that each request shows (Authorization: Bearer). It is called before each request, and by
+	// many goroutines at the same time. nil for none. TokenFile makes one of a file.
+	Token func() (string, error)
 	// HTTP makes the requests, nil for a client of the Client's own. Redirects are never followed: one that leads
 	// somewhere else would be another request.
 	HTTP *http.Client
@@ -58,6 +61,7 @@ type Client struct {
 	silence time.Duration // after which an event stream is given up
 	limit   int           // bytes of an answer, and of an event
 	retry   Retry
+	token   func() (string, error)
 	observe func(Attempt)
 }
 
@@ -78,7 +82,7 @@ func New(config Config) (*Client, error) {
 		return nil, err
 	}
 	c := &Client{
-		base: base, timeout: config.Timeout, silence: defaultSilence, limit: maxAnswer, retry: retry, observe: config.Observe,
+		base: base, timeout: config.Timeout, silence: defaultSilence, limit: maxAnswer, retry: retry, token: config.Token, observe: config.Observe,
 	}
 	c.setHTTP(config)
 	return c, nil

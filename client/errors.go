@@ -17,23 +17,24 @@ type Kind string
 
 // The kinds of problems that the API answers with.
 const (
-	Invalid        Kind = "invalid"         // malformed or out of range
-	InvalidReceipt Kind = "invalid-receipt" // malformed, damaged or another deployment's
-	Forbidden      Kind = "forbidden"       // a host name or origin that the server does not allow
-	NotFound       Kind = "not-found"       // there is no such log or dead letter
-	Method         Kind = "method"          // the path has no such method
-	Conflict       Kind = "conflict"        // the thing is not in a state that allows it
-	ReceiptExpired Kind = "receipt-expired" // the receipt is too old to be answered
-	NotReached     Kind = "not-reached"     // the receipt's writes are not visible there yet
-	TooLarge       Kind = "too-large"       // a size is over its limit
-	MediaType      Kind = "media-type"      // the body's type or coding cannot be taken
-	Misconfigured  Kind = "misconfigured"   // the server's log says more
-	Internal       Kind = "internal"        // the server's log says more
-	BacklogFull    Kind = "backlog-full"    // no more is accepted until something has been persisted
-	DiskFull       Kind = "disk-full"       // no more is accepted until somebody has made room on the broker's disk
-	TooMany        Kind = "too-many"        // too many waiters, event streams or request bodies at once
-	Unavailable    Kind = "unavailable"     // the broker or the store does not answer, and nothing was done
-	OutcomeUnknown Kind = "outcome-unknown" // it may or may not have been done, and the receipt tells
+	Invalid         Kind = "invalid"         // malformed or out of range
+	InvalidReceipt  Kind = "invalid-receipt" // malformed, damaged or another deployment's
+	Unauthenticated Kind = "unauthenticated" // no token that is known, and only somebody who is known may do this
+	Forbidden       Kind = "forbidden"       // what is not granted, or a host name or origin that the server does not allow
+	NotFound        Kind = "not-found"       // there is no such log or dead letter
+	Method          Kind = "method"          // the path has no such method
+	Conflict        Kind = "conflict"        // the thing is not in a state that allows it
+	ReceiptExpired  Kind = "receipt-expired" // the receipt is too old to be answered
+	NotReached      Kind = "not-reached"     // the receipt's writes are not visible there yet
+	TooLarge        Kind = "too-large"       // a size is over its limit
+	MediaType       Kind = "media-type"      // the body's type or coding cannot be taken
+	Misconfigured   Kind = "misconfigured"   // the server's log says more
+	Internal        Kind = "internal"        // the server's log says more
+	BacklogFull     Kind = "backlog-full"    // no more is accepted until something has been persisted
+	DiskFull        Kind = "disk-full"       // no more is accepted until somebody has made room on the broker's disk
+	TooMany         Kind = "too-many"        // too many waiters, event streams or request bodies at once
+	Unavailable     Kind = "unavailable"     // the broker or the store does not answer, and nothing was done
+	OutcomeUnknown  Kind = "outcome-unknown" // it may or may not have been done, and the receipt tells
 )
 
 const problemPrefix = "urn:drainmark:problem:"

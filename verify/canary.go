@@ -55,7 +55,9 @@ func (c Config) trim(ctx context.Context) {
 	if err != nil {
 		return
 	}
-	target, err := client.New(client.Config{URL: c.URLs[0], Retry: client.DefaultRetry})
+	of := c.client(c.URLs[0])
+	of.Retry = client.DefaultRetry
+	target, err := client.New(of)
 	if err != nil {
 		return
 	}

@@ -70,7 +70,9 @@ func newRunner(c Config, out *history.Writer, t *rows) (*runner, error) {
 		Select: c.Select,
 	}
 	for _, text := range c.URLs {
-		target, err := client.New(client.Config{URL: text, HTTP: c.http, IdleConns: c.Concurrency + 8})
+		of := c.client(text)
+		of.IdleConns = c.Concurrency + 8
+		target, err := client.New(of)
 		if err != nil {
 			return nil, err
 		}

@@ -29,6 +29,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/drainmark/drainmark/client"
 	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/fault"
 	"github.com/drainmark/drainmark/verify/history"
@@ -74,6 +75,7 @@ type Config struct {
 	// URLs are of frontends or backends: http://host:port, or https. Each call goes to one of them, and a retry to the
 	// next, so they must be of one deployment.
 	URLs        []string
+	TokenFile   string        // file with the token that calls show, "" for none. It is read again and again
 	Log         string        // which log to use, and what the names of others begin with (they are cleared). DefaultLog
 	Logs        int           // logs to append to, besides those cleared and modelled (default 2, and 1 for Appends)
 	Workload    Workload      // Mixed
@@ -106,6 +108,15 @@ type Config struct {
 	Quiet       bool      // of the progress, only what is waited for for more than 10 s is shown
 
 	http *http.Client // for tests in virtual time; nil for the client's own
+}
+
+// client returns a client of one of the URLs.
+func (c Config) client(url string) client.Config {
+	of := client.Config{URL: url, HTTP: c.http}
+	if c.TokenFile != "" {
+		of.Token = client.TokenFile(c.TokenFile)
+	}
+	return of
 }
 
 func (c Config) withDefaults() (Config, error) {
