@@ -1,0 +1,151 @@
+package app
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// newToken makes a token as a user does, and returns it and what the file of principals says of it.
+func newToken(t *testing.T, name string) (token, entry string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"token", "new", name}, &stdout, &stderr); code != exitOK {
+		t.Fatalf("exit code %d: %s", code, stderr.String())
+	}
+	token = regexp.MustCompile(`dmk_\S+`).FindString(stdout.String())
+	if token == "" {
+		t.Fatalf("there is no token in %q", stdout.String())
+	}
+	return token, stdout.String()
+}
+
+// principal is an entry of a file of principals for a token.
+func principal(t *testing.T, name, grants string) (token, entry string) {
+	t.Helper()
+	token, entry = newToken(t, name)
+	sum := regexp.MustCompile(`[0-9a-f]{64}`).FindString(entry)
+	return token, fmt.Sprintf("  - {name: %s, tokens: [{sha256: %s}], grants: [%s]}\n", name, sum, grants)
+}
+
+func writeAccess(t *testing.T, path string, entries ...string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte("principals:\n"+strings.Join(entries, "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatTokenNewPrintsWorks(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "access.yaml")
+	token, entry := newToken(t, "shop")
+	if err := os.WriteFile(path, []byte(entry), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := up(t, filepath.Join(t.TempDir(), "data"), "--access", path)
+	p.want(401, "POST", "/v1/logs/a/messages", "x")
+	p.want(201, "POST", "/v1/logs/a/messages", "x", "Authorization", "Bearer "+token, "Prefer", "wait=30")
+	p.want(403, "DELETE", "/v1/logs/a/messages", "", "Authorization", "Bearer "+token)
+	if strings.Contains(p.said(), token) {
+		t.Error("the token is in the log")
+	}
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), []string{"token", "new", "a b"}, &stdout, &stderr); code != exitUsage || stdout.Len() > 0 {
+		t.Errorf("a bad name: exit code %d, %s", code, stdout.String())
+	}
+}
+
+// TestOpenAddressesAreRefused: nobody serves everybody by mistake.
+func TestOpenAddressesAreRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	access := filepath.Join(dir, "access.yaml")
+	if err := os.WriteFile(access, []byte("principals: [{name: a, grants: [read]}]"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for command, says := range map[string]string{
+		"up --listen 0.0.0.0:0 --data " + dir:                                          "--insecure",
+		"up --listen :0 --data " + dir:                                                 "drainmark token new",
+		"backend --listen [::]:0 --broker nats://127.0.0.1:1 --store sqlite:x":         "--access",
+		"up --insecure --access x --data " + dir:                                       "contradict",
+		"up --access " + filepath.Join(dir, "nosuch") + " --data " + dir:               "--access",
+		"up --access " + access + " --data " + dir:                                     "for which logs",
+		"up --profiles on --listen 127.0.0.1:0 --admin-listen 0.0.0.0:0 --data " + dir: "profiles",
+		"up --audit-file " + dir + " --data " + dir + " --listen 127.0.0.1:0":          "--audit-file",
+	} {
+		var stdout, stderr bytes.Buffer
+		arguments := strings.Fields(command)
+		if !strings.Contains(command, "--admin-listen") {
+			arguments = append(arguments, "--admin-listen", "127.0.0.1:0")
+		}
+		if code := run(t.Context(), arguments, &stdout, &stderr); code != exitUsage || !strings.Contains(stderr.String(), says) {
+			t.Errorf("%s: exit code %d, %s", command, code, stderr.String())
+		}
+	}
+}
+
+// TestOnlyThisMachine may do anything where nobody has said who may, whatever forwards for whom.
+func TestOnlyThisMachine(t *testing.T) {
+	t.Parallel()
+	p := up(t, filepath.Join(t.TempDir(), "data"))
+	front := startFrontend(t, p)
+	p.want(200, "GET", "/v1/status", "")
+	front.want(200, "GET", "/v1/status", "")
+	p.want(403, "GET", "/v1/status", "", "Forwarded", "for=192.0.2.7")
+	p.want(200, "GET", "/v1/status", "", "X-Forwarded-For", "127.0.0.1, ::1")
+	p.want(403, "GET", "/v1/status", "", "X-Forwarded-For", "192.0.2.7")
+}
+
+// TestVerifyWithTheLeastRights holds with a token that may no more than verify needs, while the token is changed.
+func TestVerifyWithTheLeastRights(t *testing.T) {
+	t.Parallel()
+	access, held := filepath.Join(t.TempDir(), "access.yaml"), filepath.Join(t.TempDir(), "token")
+	var grants []string
+	for _, verb := range []string{"append", "read", "clear", "letters"} {
+		for _, logs := range []string{"drainmark-verify", "drainmark-verify-*"} {
+			grants = append(grants, fmt.Sprintf("%q", verb+":"+logs))
+		}
+	}
+	grants = append(grants, `"barrier:*"`, "status")
+	first, one := principal(t, "first", strings.Join(grants, ", "))
+	second, two := principal(t, "second", strings.Join(grants, ", "))
+	use := func(token string) {
+		t.Helper()
+		if err := os.WriteFile(held, []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	writeAccess(t, access, one)
+	use(first)
+	p := up(t, filepath.Join(t.TempDir(), "data"), "--access", access)
+	ended := make(chan string, 1)
+	go func() {
+		var stdout, stderr bytes.Buffer
+		code := run(t.Context(), []string{"verify", "--url", p.api, "--token-file", held, "--duration", "8s", "--rate", "100"}, &stdout, &stderr)
+		ended <- fmt.Sprintf("%d\n%s%s", code, stdout.String(), stderr.String())
+	}()
+	reads := func(token string) func() bool {
+		return func() bool {
+			got, err := p.call("GET", "/v1/status", "", "Authorization", "Bearer "+token)
+			return err == nil && got.status == 200
+		}
+	}
+	writeAccess(t, access, one, two)
+	p.await("the second token is known", reads(second))
+	use(second)
+	p.find(`part=audit principal=(second)`) // which clears a log now
+	writeAccess(t, access, two)
+	p.await("the first one is not any more", func() bool { return !reads(first)() })
+	if said := <-ended; !strings.HasPrefix(said, "0\n") {
+		t.Error(said)
+	}
+	for _, token := range []string{first, second} {
+		if strings.Contains(p.said(), token) {
+			t.Error("a token is in the log")
+		}
+	}
+}
