@@ -26,7 +26,7 @@ VERSION    ?=
 # It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test compose-test release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench simulate clean
+.PHONY: help run build image image-test compose-test release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -134,6 +134,14 @@ screenshots: needs ## take the pictures of the web pages in docs/screenshots
 
 bench: ## print the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...
+
+# A module of its own: whoever imports Drainmark gets none of the peers' packages. To compile those takes half a minute, so
+# "make check" leaves them out.
+peers: needs ## compare effects with Watermill, River and DBOS Transact on one PostgreSQL server, in some ten minutes
+	cd bench/peers && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m .
+
+peers-test: needs ## vet that comparison, and check that each of those applies 1,000 records once
+	cd bench/peers && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
 
 clean: ## remove what building made
 	rm -rf bin dist
