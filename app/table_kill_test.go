@@ -18,14 +18,17 @@ type judging struct {
 	ended   chan struct{}
 }
 
-// verifyMeanwhile begins to verify a table.
-func verifyMeanwhile(t *testing.T, api, database string) *judging {
+// verifyMeanwhile begins to verify a table, which may be in several databases.
+func verifyMeanwhile(t *testing.T, api string, databases ...string) *judging {
 	t.Helper()
 	j := &judging{ended: make(chan struct{})}
+	arguments := []string{"verify", "--url", api, "--log", "shop.verify", "--duration", "8s", "--rate", "100", "--concurrency", "8", "--select", selectWritten}
+	for _, database := range databases {
+		arguments = append(arguments, "--sql", database)
+	}
 	go func() {
 		defer close(j.ended)
-		j.printed, j.code = command(t, "", "verify", "--url", api, "--log", "shop.verify", "--duration", "8s", "--rate", "100", "--concurrency", "8",
-			"--sql", database, "--select", selectWritten)
+		j.printed, j.code = command(t, "", arguments...)
 	}()
 	t.Cleanup(func() { <-j.ended })
 	return j
@@ -53,7 +56,7 @@ func (j *judging) grown(t *testing.T, api string, before, by uint64) (last uint6
 func (j *judging) held(t *testing.T) {
 	t.Helper()
 	<-j.ended
-	if j.code != exitOK || !strings.Contains(j.printed, " rows of the table") {
+	if j.code != exitOK || !strings.Contains(j.printed, " rows of the table") || !strings.Contains(j.printed, " states of the table") {
 		t.Errorf("exit code %d, %s", j.code, j.printed)
 	}
 }
@@ -80,10 +83,12 @@ func TestVerifyLooksAtATableWhileUpIsKilled(t *testing.T) {
 	j.held(t)
 }
 
-// Consumers are killed again and again, and the table in PostgreSQL has each message once.
+// Consumers are killed again and again, and the table in PostgreSQL has each message once. The primary and its standby have at
+// each moment the rows of what they say that they hold.
 func TestVerifyLooksAtATableInPostgresWhileConsumersAreKilled(t *testing.T) {
 	t.Parallel()
 	server, nats := servers.StartPostgres(t, servers.PostgresOptions{}), startNATS(t, t.TempDir())
+	standby := servers.StartPostgres(t, servers.PostgresOptions{ReplicaOf: server})
 	url := server.URL(servers.PostgresUser)
 	file := fileOf(t, strings.Replace(keepingFile, "number INTEGER PRIMARY KEY", "number bigserial PRIMARY KEY", 1))
 	consume := func() *program {
@@ -91,7 +96,7 @@ func TestVerifyLooksAtATableInPostgresWhileConsumersAreKilled(t *testing.T) {
 	}
 	consumers := []*program{consume(), consume()}
 	b := start(t, append([]string{"backend", "--broker", nats, "--replica", url}, free...)...)
-	j := verifyMeanwhile(t, b.api, url)
+	j := verifyMeanwhile(t, b.api, url, standby.URL(servers.PostgresUser))
 	last := uint64(0)
 	for i := range tableKills {
 		last = j.grown(t, b.api, last, tableGrowth)

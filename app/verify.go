@@ -40,7 +40,7 @@ type runCommand struct {
 	Seed        uint64         `help:"What the clients do follows from it, as far as they decide. Random if not set." placeholder:"N"`
 	Plan        []string       `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}. Repeated for several." placeholder:"FILE"`
 	Fault       []string       `help:"One fault more, such as 'name = \"kill-redis\", every = \"20s\", for = \"5s\", run = \"…\", heal = \"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
-	SQL         string         `name:"sql" help:"Database with a table of your own, into which an effect writes the id of every message of the logs: postgres://… or sqlite:PATH." placeholder:"URL"`
+	SQL         []string       `name:"sql" help:"Database with a table of your own, into which an effect writes the id of every message of the logs: postgres://… or sqlite:PATH. Repeated for its standbys." sep:"none" placeholder:"URL"`
 	Select      string         `help:"Query of the ids in that table, such as 'SELECT drainmark_id FROM orders'. With an ORDER BY, their order is judged too." placeholder:"SELECT"`
 	Report      string         `help:"Folder for the history and the report. It must not have a history yet." placeholder:"DIR"`
 	Patience    time.Duration  `help:"How long to try for one append before its outcome is left open." default:"1m"`
@@ -86,7 +86,7 @@ func (c *runCommand) config(a *invocation) (verify.Config, error) {
 	if err := c.checkAbove0(); err != nil {
 		return verify.Config{}, err
 	}
-	if (c.SQL == "") != (c.Select == "") {
+	if (len(c.SQL) == 0) != (c.Select == "") {
 		return verify.Config{}, drainmark.Errorf(drainmark.KindMisconfigured, "--sql and --select go together: a database, and what to read there")
 	}
 	plan, err := c.plan()

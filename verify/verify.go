@@ -87,17 +87,19 @@ type Config struct {
 	Size        int           // bytes of random payload of a message, besides about 90 that identify it (default 100)
 	Seed        uint64        // what the clients do follows from it, as far as they decide, 0 for a random one
 	Faults      fault.Plan    // what is broken meanwhile, none for nothing
-	// SQL and Select are a database, as postgres://… or sqlite:PATH, and a select of one column on a table of the user's
-	// own, into which an effect writes the id of every message of the run's logs. In the end it must have each accepted
-	// message once, and nothing else but what was there before the run, and in the order of its log if the select has an
-	// ORDER BY. "" for no table.
-	SQL, Select string
-	FaultEnv    []string      // NAME=VALUE, for the commands of the plan, besides those of this process
-	Reap        bool          // as in fault.Options: this process is process 1 of a container, and has no other children
-	Timeout     time.Duration // how long the whole run may take (default 10 minutes more than Duration)
-	Patience    time.Duration // how long to try for one append before its outcome is left open (default 1 minute)
-	Settle      time.Duration // after which time a barrier that is stalled in the end is given up (default 30 s)
-	Contact     time.Duration // how long to try for the first answer (default 10 s)
+	// SQL and Select are databases, as postgres://… or sqlite:PATH, and a select of one column on a table of the user's
+	// own, into which an effect writes the id of every message of the run's logs. In the end the first database must have
+	// each accepted message once, and nothing else but what was there before the run, and in the order of its log if the
+	// select has an ORDER BY. All the time each database, which may be a standby of the first, must have the rows of what
+	// it says that it holds, and no others. Empty for no table.
+	SQL      []string
+	Select   string
+	FaultEnv []string      // NAME=VALUE, for the commands of the plan, besides those of this process
+	Reap     bool          // as in fault.Options: this process is process 1 of a container, and has no other children
+	Timeout  time.Duration // how long the whole run may take (default 10 minutes more than Duration)
+	Patience time.Duration // how long to try for one append before its outcome is left open (default 1 minute)
+	Settle   time.Duration // after which time a barrier that is stalled in the end is given up (default 30 s)
+	Contact  time.Duration // how long to try for the first answer (default 10 s)
 	// Enough is closed when no more of the appends that Messages and Duration leave are to begin, nil for never.
 	Enough <-chan struct{}
 	// Dir is where the history and the report are left. It is made if needed, and must not have a history. "" for

@@ -83,6 +83,9 @@ func (r *runner) startOthers(ctx, beside, stopping context.Context, others *sync
 	}
 	start(r.takeBarriers)
 	start(r.sample)
+	for i := range r.rows.databases() {
+		others.Go(func() { r.snapshots(beside, i) })
+	}
 	if r.config.Workload != Mixed {
 		return
 	}

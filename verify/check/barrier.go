@@ -163,11 +163,11 @@ func (v *view) checkReadYourWrites() Promise {
 			v.checkHolds(p, &v.logs[r.Log], r, m)
 		}
 	}
-	missing := ""
+	states, missing := v.checkSnapshots(p)
 	if shown == 0 {
 		missing = cmp.Or(missing, fmt.Sprintf("none of %s reads with a receipt was answered", format.Thousands(refused)))
 	}
-	return p.judged(fmt.Sprintf("%s reads with a receipt; %s more were not answered", format.Thousands(shown), format.Thousands(refused)), missing)
+	return p.judged(fmt.Sprintf("%s reads with a receipt; %s more were not answered%s", format.Thousands(shown), format.Thousands(refused), states), missing)
 }
 
 // checkHolds checks a read that carried the receipt of m's append, or came behind the answer that it is persisted: all

@@ -2,7 +2,9 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/drainmark/drainmark/verify/history"
 )
@@ -10,6 +12,9 @@ import (
 func init() {
 	for name, c := range tableCases {
 		cases["a table: "+name] = c
+	}
+	for name, c := range snapshotCases {
+		cases["a state of the table: "+name] = c
 	}
 }
 
@@ -162,5 +167,113 @@ var tableCases = map[string]judged{
 		s.append(done, 10, 20, "0.1")
 		s.run.Select = "SELECT id FROM orders"
 		s.finish("0.1")
+	}},
+}
+
+// snapshot adds what one state of the first database says of some messages: which it holds, and which have rows.
+func (s *story) snapshot(at int, held, rows string) *history.Snapshot {
+	holds, has := ids(held), ids(rows)
+	kinds := map[[2]bool][]string{}
+	for _, id := range history.Sort(slices.Concat(holds, has, ids("0.1 0.2 0.3"))) {
+		kind := [2]bool{slices.Contains(holds, id), slices.Contains(has, id)}
+		kinds[kind] = append(kinds[kind], id)
+	}
+	taken := &history.Snapshot{
+		Start: time.Duration(at-1) * time.Millisecond, End: time.Duration(at) * time.Millisecond,
+		Both: history.Runs(kinds[[2]bool{true, true}]), Neither: history.Runs(kinds[[2]bool{false, false}]),
+		HeldOnly: history.Runs(kinds[[2]bool{true, false}]), RowOnly: history.Runs(kinds[[2]bool{false, true}]),
+	}
+	s.add(history.Line{Snapshot: taken})
+	return taken
+}
+
+// snapshotCases are of the states that the table had while the run went on. In the end it is as it should be.
+var snapshotCases = map[string]judged{
+	"it has the rows of what it holds, and no others": {tell: func(s *story) {
+		s.snapshot(5, "", "")
+		s.append(done, 10, 20, "0.1", 3)
+		s.snapshot(30, "0.1", "0.1")
+		s.snapshot(40, "0.1 0.2 0.3", "0.1 0.2 0.3").Database = 1
+		s.snapshot(50, "0.1 0.2", "0.1 0.2").Database = 1 // a failover has lost the third for a while
+		s.table("0.1 0.2 0.3", "0.1 0.2 0.3")
+	}},
+	"it holds a message that has no row yet": {broken: "P6", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1", 3)
+		s.snapshot(30, "0.1 0.2", "0.1")
+		s.table("0.1 0.2 0.3", "0.1 0.2 0.3")
+	}},
+	"it has a row before it holds the message": {broken: "P6", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1", 3)
+		s.snapshot(30, "0.1", "0.1 0.2")
+		s.table("0.1 0.2 0.3", "0.1 0.2 0.3")
+	}},
+	"it has a row before it holds the message, whose append has not been answered": {broken: "P6", tell: func(s *story) {
+		s.snapshot(15, "", "0.1")
+		s.append(done, 10, 20, "0.1", 3)
+		s.table("0.1 0.2 0.3", "0.1 0.2 0.3")
+	}},
+	"a standby holds a message that has no row": {broken: "P6", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1", 3)
+		s.snapshot(30, "0.1", "0.1")
+		s.snapshot(30, "0.1", "").Database = 1
+		s.table("0.1 0.2 0.3", "0.1 0.2 0.3")
+	}},
+	"it holds without rows what was sent again and a message of others": {tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.resend("0.1")
+		s.snapshot(30, "0.1 0.1+ ?", "0.1")
+		s.table("0.1", "0.1")
+	}},
+	"it holds without a row what had to be rejected": {tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.conflict(30, 40, "1.1")
+		s.letter("1.1")
+		s.snapshot(50, "0.1 1.1", "0.1")
+		s.table("0.1", "0.1")
+	}},
+	"it holds without a row what had to be rejected, and is no dead letter": {broken: "P9", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.conflict(30, 40, "1.1")
+		s.snapshot(50, "0.1 1.1", "0.1")
+		s.table("0.1", "0.1")
+	}},
+	"it holds without a row what is a dead letter": {broken: "P9", tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.append(done, 30, 40, "1.1")
+		s.letter("1.1")
+		s.snapshot(50, "0.1 1.1", "0.1")
+		s.table("0.1", "0.1")
+	}},
+	"it holds without a row the second of two attempts, and the log shows the first": {tell: func(s *story) {
+		s.append(done, 5, 6, "1.1")
+		a := s.append(done, 10, 20, "0.1")
+		a.Attempts, a.UnknownAt = 2, times(15)
+		s.snapshot(30, "0.1 1.1", "1.1")
+		s.table("1.1 0.1", "1.1 0.1+")
+		for _, l := range s.lines {
+			if l.Read != nil && l.Read.Final > 0 {
+				l.Read.IDs = ids("1.1 0.1+")
+			}
+		}
+	}},
+	"it holds without a row the attempt of two that the log shows": {broken: "P6", tell: func(s *story) {
+		s.append(done, 5, 6, "1.1")
+		a := s.append(done, 10, 20, "0.1")
+		a.Attempts, a.UnknownAt = 2, times(15)
+		s.snapshot(30, "0.1 1.1", "1.1")
+		s.table("1.1 0.1", "1.1 0.1")
+	}},
+	"it could not always be asked": {tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.snapshot(30, "", "").Error = "connection refused"
+		s.snapshot(40, "0.1", "0.1")
+		s.table("0.1", "0.1")
+	}},
+	"a standby could never be asked": {inconclusive: true, tell: func(s *story) {
+		s.append(done, 10, 20, "0.1")
+		s.snapshot(30, "0.1", "0.1")
+		bad := s.snapshot(40, "", "")
+		bad.Database, bad.Error = 1, "connection refused"
+		s.table("0.1", "0.1")
 	}},
 }

@@ -1,7 +1,11 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
+	"time"
 
 	"github.com/drainmark/drainmark/verify/history"
 	"github.com/drainmark/drainmark/verify/internal/format"
@@ -76,11 +80,16 @@ func assign(owner map[string]history.Message, named map[history.Message]bool, m 
 
 // rowViolation is a violation about a message's row.
 func (v *view) rowViolation(m history.Message, expected, found string) Violation {
+	return v.about(m, v.rows.at.At, expected, found)
+}
+
+// about is a violation about a message, which may be Nobody.
+func (v *view) about(m history.Message, at time.Duration, expected, found string) Violation {
 	a := v.AppendOf(m)
 	if a == nil {
-		return Violation{At: v.rows.at.At.Seconds(), Expected: expected, Found: found}
+		return Violation{At: at.Seconds(), Expected: expected, Found: found}
 	}
-	return v.logs[a.Log].of(m, v.place(m), v.rows.at.At, expected, found)
+	return v.logs[a.Log].of(m, v.place(m), at, expected, found)
 }
 
 // checkRowsThere checks, for P1, that every accepted message has a row.
@@ -177,6 +186,83 @@ func (v *view) checkRowsOfLetters(p *Promise) {
 			continue
 		}
 		p.broken(func() Violation { return v.rowViolation(m, "no row in the table, for it is a dead letter", "a row") })
+	}
+}
+
+// checkSnapshots checks, for P6, that every state of a database which says that it holds a message has its row, unless it was
+// set aside, and that it has no row of what it says not to hold. It returns how many states were looked at, for people, and
+// what kept some database from being asked.
+func (v *view) checkSnapshots(p *Promise) (checked, missing string) {
+	states, asked, failed := 0, map[int]bool{}, map[int]string{}
+	disputed := map[string]history.Message{}
+	for i := range v.Snapshots {
+		s := &v.Snapshots[i]
+		if s.Error != "" {
+			failed[s.Database] = s.Error
+			continue
+		}
+		states++
+		asked[s.Database] = true
+		for id := range history.IDs(slices.Concat(s.HeldOnly, s.RowOnly)) {
+			disputed[id] = history.Nobody
+		}
+	}
+	if len(disputed) > 0 {
+		v.tellApart(disputed)
+		for i := range v.Snapshots {
+			v.checkSnapshot(p, &v.Snapshots[i], disputed)
+		}
+	}
+	for _, database := range slices.Sorted(maps.Keys(failed)) {
+		if !asked[database] {
+			missing = cmp.Or(missing, fmt.Sprintf("database %d was never asked what it holds: %s", database+1, failed[database]))
+		}
+	}
+	if states > 0 {
+		checked = fmt.Sprintf("; %s states of the table", format.Thousands(states))
+	}
+	return checked, missing
+}
+
+// tellApart finds, of some ids, the messages whose effect must be in the table as soon as they are held. A message that may
+// have been accepted at two attempts is known by the id that its log shows.
+func (v *view) tellApart(ids map[string]history.Message) {
+	tell := func(id string, m history.Message) {
+		if _, wanted := ids[id]; wanted && !v.letters[m] {
+			ids[id] = m
+		}
+	}
+	for i := range v.Appends {
+		a := &v.Appends[i]
+		if a.Outcome != history.Done || len(a.UnknownAt) > 0 {
+			continue
+		}
+		m := history.Message{Client: a.Client, Number: a.First}
+		for id := range history.IDs(a.Marks) {
+			if !hopeless(a, m) {
+				tell(id, m)
+			}
+			m.Number++
+		}
+	}
+	for _, n := range v.Names {
+		tell(n.ID, n.Message)
+	}
+}
+
+// checkSnapshot checks one state. told has the messages of those ids whose effect must be in the table.
+func (v *view) checkSnapshot(p *Promise, s *history.Snapshot, told map[string]history.Message) {
+	where := fmt.Sprintf(" in the same state of database %d", s.Database+1)
+	contradiction := func(id, expected, found string) {
+		p.broken(func() Violation { return v.about(told[id], s.End, fmt.Sprintf(expected, id)+where, found) })
+	}
+	for id := range history.IDs(s.HeldOnly) {
+		if told[id] != history.Nobody {
+			contradiction(id, "a row of %.80s", "that it says to hold the message, and no row")
+		}
+	}
+	for id := range history.IDs(s.RowOnly) {
+		contradiction(id, "that it says to hold %.80s, or no row of it", "a row, and that it says not to hold the message")
 	}
 }
 

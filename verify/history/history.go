@@ -244,6 +244,20 @@ type Table struct {
 	Error   string        `json:"error,omitempty"`   // why it could not be read
 }
 
+// Snapshot is what one state of a database says of some ids: whether it holds their messages, as drainmark.holds says, and
+// whether the user's table has their rows. A state in which the two differ contradicts itself, unless the message was set
+// aside. The ids are of messages that were accepted, and some that follow them, which may be anybody's.
+type Snapshot struct {
+	Start    time.Duration `json:"start"`
+	End      time.Duration `json:"end"`
+	Database int           `json:"database"` // which of the run's, from 0
+	Both     []string      `json:"both,omitempty"`
+	Neither  []string      `json:"neither,omitempty"`
+	HeldOnly []string      `json:"held_only,omitempty"` // it says that it holds them, and there is no row
+	RowOnly  []string      `json:"row_only,omitempty"`  // it says that it does not hold them, and there is a row
+	Error    string        `json:"error,omitempty"`     // why it could not be asked
+}
+
 // End is the last line.
 type End struct {
 	At       time.Duration `json:"at"`
@@ -258,20 +272,21 @@ type End struct {
 
 // Line is one line of the file: exactly one member is set.
 type Line struct {
-	Run     *Run     `json:"run,omitempty"`
-	Base    *Base    `json:"base,omitempty"`
-	Append  *Append  `json:"append,omitempty"`
-	Resend  *Resend  `json:"resend,omitempty"`
-	Settle  *Settle  `json:"settle,omitempty"`
-	Read    *Read    `json:"read,omitempty"`
-	Barrier *Barrier `json:"barrier,omitempty"`
-	Clear   *Clear   `json:"clear,omitempty"`
-	Sample  *Sample  `json:"sample,omitempty"`
-	Fault   *Fault   `json:"fault,omitempty"`
-	Health  *Health  `json:"health,omitempty"`
-	Letter  *Letter  `json:"letter,omitempty"`
-	Table   *Table   `json:"table,omitempty"`
-	End     *End     `json:"end,omitempty"`
+	Run      *Run      `json:"run,omitempty"`
+	Base     *Base     `json:"base,omitempty"`
+	Append   *Append   `json:"append,omitempty"`
+	Resend   *Resend   `json:"resend,omitempty"`
+	Settle   *Settle   `json:"settle,omitempty"`
+	Read     *Read     `json:"read,omitempty"`
+	Barrier  *Barrier  `json:"barrier,omitempty"`
+	Clear    *Clear    `json:"clear,omitempty"`
+	Sample   *Sample   `json:"sample,omitempty"`
+	Fault    *Fault    `json:"fault,omitempty"`
+	Health   *Health   `json:"health,omitempty"`
+	Letter   *Letter   `json:"letter,omitempty"`
+	Table    *Table    `json:"table,omitempty"`
+	Snapshot *Snapshot `json:"snapshot,omitempty"`
+	End      *End      `json:"end,omitempty"`
 }
 
 // Base says where the run's messages in a log begin, as soon as that is known: see Log.Base.

@@ -14,21 +14,22 @@ import (
 // History is a history in memory, as the checks want it: read by Load, or begun by New and added to. It takes about 250
 // bytes a request and 130 a message. It is not to be added to by several goroutines at the same time.
 type History struct {
-	Run      Run
-	Logs     []LogView // as Run.Logs
-	Appends  []Append  // of a client, in the order of its messages
-	Reads    []Read    // without Seen, which is in Logs
-	Resends  int       // how many appends were sent again after they had been accepted
-	Repeated []Resend  // those of them whose marks are known
-	Barriers []Barrier
-	Clears   []Clear
-	Samples  []Sample
-	Faults   []Fault
-	Healths  []Health
-	Letters  []Letter
-	Table    *Table  // nil if no table was looked at, or not yet
-	Names    []Named // what the final readings call the messages, if ids are in the history
-	End      *End    // nil if the run was broken off
+	Run       Run
+	Logs      []LogView // as Run.Logs
+	Appends   []Append  // of a client, in the order of its messages
+	Reads     []Read    // without Seen, which is in Logs
+	Resends   int       // how many appends were sent again after they had been accepted
+	Repeated  []Resend  // those of them whose marks are known
+	Barriers  []Barrier
+	Clears    []Clear
+	Samples   []Sample
+	Faults    []Fault
+	Healths   []Health
+	Letters   []Letter
+	Table     *Table // nil if no table was looked at, or not yet
+	Snapshots []Snapshot
+	Names     []Named // what the final readings call the messages, if ids are in the history
+	End       *End    // nil if the run was broken off
 
 	byClient  [][]int           // the indexes of each client's appends
 	positions [][]uint64        // by client and number: the first position at which the message was seen
@@ -165,6 +166,8 @@ func (h *History) Add(l Line) error {
 		return h.checkLog(l.Letter.Log)
 	case l.Table != nil:
 		return h.addTable(*l.Table)
+	case l.Snapshot != nil:
+		return h.addSnapshot(*l.Snapshot)
 	case l.End != nil:
 		h.End = l.End
 	}

@@ -1,6 +1,7 @@
 package history
 
 import (
+	"cmp"
 	"fmt"
 	"iter"
 	"slices"
@@ -52,6 +53,27 @@ func IDs(runs []string) iter.Seq[string] {
 	}
 }
 
+// Ends returns the first and the last id of a run, and so many of those that follow it.
+func Ends(run string, behind uint64) (ids []string) {
+	of, first, last, ok := split(run)
+	if !ok {
+		return []string{run}
+	}
+	for _, n := range []uint64{first, last} {
+		ids = append(ids, of+"-"+strconv.FormatUint(n, 10))
+	}
+	for i := uint64(1); i <= behind && last+i > last; i++ {
+		ids = append(ids, of+"-"+strconv.FormatUint(last+i, 10))
+	}
+	return ids
+}
+
+// Sort sorts ids, so that those are neighbours of which one follows the other, and returns each once.
+func Sort(ids []string) []string {
+	slices.SortFunc(ids, func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), strings.Compare(a, b)) })
+	return slices.Compact(ids)
+}
+
 // Runs undoes IDs: neighbours of which one follows the other become one run.
 func Runs(ids []string) (runs []string) {
 	of, first, last := "", uint64(0), uint64(0)
@@ -97,4 +119,9 @@ func (h *History) addTable(t Table) error {
 	rows := slices.Concat(h.Table.Rows, t.Rows)
 	*h.Table, h.Table.Rows = t, rows
 	return checkRuns(t.Rows)
+}
+
+func (h *History) addSnapshot(s Snapshot) error {
+	h.Snapshots = append(h.Snapshots, s)
+	return checkRuns(slices.Concat(s.Both, s.Neither, s.HeldOnly, s.RowOnly))
 }

@@ -32,6 +32,22 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// The ids at the ends of a run, and those behind it, are sorted so that they are few runs.
+func TestEnds(t *testing.T) {
+	t.Parallel()
+	for run, want := range map[string]string{
+		"2-ab-7":                    "2-ab-7..10",
+		"2-ab-8..10":                "2-ab-8..8 2-ab-10..13",
+		"2-ab-8..9":                 "2-ab-8..12",
+		"x":                         "x",
+		"2-ab-18446744073709551614": "2-ab-18446744073709551614..18446744073709551615",
+	} {
+		if runs := Runs(Sort(Ends(run, 3))); strings.Join(runs, " ") != want {
+			t.Errorf("%q becomes %q", run, runs)
+		}
+	}
+}
+
 // A damaged file does not cost all the memory.
 func TestRunsAreLimited(t *testing.T) {
 	t.Parallel()
@@ -39,6 +55,7 @@ func TestRunsAreLimited(t *testing.T) {
 		`{"table":{"at":1,"rows":["0-ab-1..1000001"]}}`,
 		`{"append":{"client":0,"outcome":"done","log":0,"first":1,"count":1,"marks":["0-ab-1..18446744073709551615"]}}`,
 		`{"resend":{"first":1,"marks":["0-ab-1..18446744073709551615"]}}`,
+		`{"snapshot":{"start":1,"end":2,"held_only":["0-ab-1..1000001"]}}`,
 		`{"read":{"outcome":"done","log":0,"ids":["0-ab-1..18446744073709551615"]}}`,
 	} {
 		begin := `{"run":{"version":1,"clients":1,"logs":[{"name":"a"}]}}`

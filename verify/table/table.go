@@ -1,8 +1,11 @@
 // Package table reads a table of the user's own, which an effect fills, with plain SQL: what verify compares with the
-// messages that were accepted. It knows PostgreSQL and SQLite, and nothing of Drainmark's tables.
+// messages that were accepted (IDs), and with what the same state of the database says that it holds (Snapshot). It knows
+// PostgreSQL and SQLite, and of Drainmark only what any application may ask: drainmark.holds, or the statement that stands
+// for it in SQLite.
 package table
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -21,16 +24,19 @@ const MaxRows = 10_000_000
 
 // Table is a select on a database. It is for one goroutine at a time.
 type Table struct {
-	db     *sql.DB
-	query  string
-	serial *sql.TxOptions // nil where the connection cannot write anyway
+	db        *sql.DB
+	query     string
+	statement string         // of Snapshot
+	serial    *sql.TxOptions // nil where the connection cannot write anyway
+	limit     string         // makes the server end a statement of the transaction that takes too long, "" if the driver does
 }
 
 // ordered finds an ORDER BY, wherever it is.
 var ordered = regexp.MustCompile(`(?i)\border\s+by\b`)
 
 // Open prepares to run a select on the database of a URL: postgres://… or postgresql://… as libpq takes it, or sqlite: and
-// the path of a file. It connects to nothing yet. Errors have no password in them.
+// the path of a file. Like a store's, a URL of PostgreSQL may name the schema of Drainmark's tables (schema=…). It connects to
+// nothing yet. Errors have no password in them.
 func Open(where, query string) (*Table, error) {
 	query = strings.TrimRight(strings.TrimSpace(query), "; \n\t")
 	if query == "" {
@@ -43,8 +49,15 @@ func Open(where, query string) (*Table, error) {
 		if err != nil {
 			return nil, errors.New("the URL is not one of PostgreSQL, as in postgres://user@host:5432/database")
 		}
+		schema := cmp.Or(config.RuntimeParams["schema"], "drainmark")
+		delete(config.RuntimeParams, "schema")
 		config.DefaultQueryExecMode = pgx.QueryExecModeExec // through any pooler
-		return &Table{db: stdlib.OpenDB(*config), query: query, serial: &sql.TxOptions{ReadOnly: true}}, nil
+		return &Table{
+			db: stdlib.OpenDB(*config), query: query, serial: &sql.TxOptions{ReadOnly: true},
+			limit: fmt.Sprintf("SET LOCAL statement_timeout = %d", snapshotTime.Milliseconds()),
+			statement: snapshot(query, "SELECT json_array_elements_text($1::json)",
+				pgx.Identifier{schema, "holds"}.Sanitize()+"(asked.id)", "id::text"),
+		}, nil
 	case "sqlite":
 		if path == "" {
 			return nil, errors.New("sqlite: must be followed by the path of a file")
@@ -57,7 +70,7 @@ func Open(where, query string) (*Table, error) {
 		if err != nil {
 			return nil, fmt.Errorf("opening %s: %w", path, err)
 		}
-		return &Table{db: db, query: query}, nil
+		return &Table{db: db, query: query, statement: snapshot(query, "SELECT value FROM json_each($1)", sqliteHolds, "id")}, nil
 	}
 	return nil, errors.New("the URL must begin with postgres:// or sqlite:, and a path")
 }
