@@ -204,6 +204,36 @@ func TestAlerts(t *testing.T) {
 	}
 }
 
+// What docs/operating.md marks as worth an alert has one. (A canary's alerts are as its own metrics: docs/verifying.md.)
+func TestMarkedMetricsHaveAlerts(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "docs/operating.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, labelsOf := metrics(t), documented(t)
+	watched := map[string]bool{}
+	for _, r := range rulesOf(t, "prometheusRule: {enabled: true}") {
+		for _, metric := range checkQuery(t, r.Alert, r.Expr.StrVal, known, labelsOf) {
+			watched[metric] = true
+		}
+	}
+	marked := 0
+	for line := range strings.Lines(string(text)) {
+		if !strings.HasPrefix(line, "| `drainmark_") || !strings.Contains(line, "**alert**") {
+			continue
+		}
+		for _, m := range documentedMetric.FindAllStringSubmatch(strings.Split(line, "|")[1], -1)[:1] {
+			if marked++; !watched[m[1]] && !strings.HasPrefix(m[1], "drainmark_canary_") {
+				t.Errorf("docs/operating.md marks %s, and no alert looks at it", m[1])
+			}
+		}
+	}
+	if marked < 15 {
+		t.Errorf("only %d metrics are marked", marked)
+	}
+}
+
 func rulesOf(t *testing.T, values string) []monitoring.Rule {
 	t.Helper()
 	for _, o := range (release{values: external + values}).objects(t) {
