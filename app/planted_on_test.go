@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/drainmark/drainmark/test/planted"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func TestVersionSaysThatItIsPlanted(t *testing.T) {
@@ -100,15 +101,54 @@ func (p page) positions() (positions []uint64) {
 	return positions
 }
 
-// Only a look at the table finds faults of the effects alone, which the logs do not show.
+// plantedInTables are faults that only a look at the table finds, since the logs do not show them, with what each breaks, and
+// how verify looks for it. At a rate of 200 a commit is under way most of the time.
+var plantedInTables = map[string]struct {
+	promise string
+	flags   []string
+}{
+	"": {"", quickly}, "effect-twice": {"P2", quickly}, "effect-rolled-back": {"P1", quickly}, "effect-backwards": {"P3", quickly},
+	"cursor-apart": {"P6", append([]string{"--rate", "200"}, quickly...)},
+}
+
+var quickly = []string{"--messages", "400", "--workload", "appends", "--settle", "3s", "--select", selectWritten}
+
 func TestVerifyFindsPlantedEffects(t *testing.T) {
-	for fault, promise := range map[string]string{"": "", "effect-twice": "P2", "effect-rolled-back": "P1", "effect-backwards": "P3"} {
+	for fault, c := range plantedInTables {
 		t.Run("with the fault "+fault, func(t *testing.T) {
 			t.Setenv(planted.Variable, fault)
-			printed, code := verifyTable(t, keepingFile, "--messages", "400", "--workload", "appends", "--settle", "3s", "--select", selectWritten)
-			if promise == "" && code != exitOK || promise != "" && (code != exitFailed || !strings.Contains(verdictOf(printed, promise), "BROKEN")) {
-				t.Errorf("exit code %d, %s", code, printed)
-			}
+			printed, code := verifyTable(t, keepingFile, c.flags...)
+			checkFound(t, c.promise, printed, code)
 		})
+	}
+}
+
+func TestVerifyFindsPlantedEffectsInPostgres(t *testing.T) {
+	server := servers.StartPostgres(t, servers.PostgresOptions{})
+	for fault, c := range plantedInTables {
+		t.Run("with the fault "+fault, func(t *testing.T) {
+			t.Setenv(planted.Variable, fault)
+			printed, code := verifyPostgresTable(t, server, "planted_"+strings.ReplaceAll(fault, "-", "_"), c.flags...)
+			checkFound(t, c.promise, printed, code)
+		})
+	}
+}
+
+// verifyPostgresTable is verifyTable of a consumer and a backend on a new database of the server.
+func verifyPostgresTable(t *testing.T, server *servers.Postgres, database string, flags ...string) (printed string, code int) {
+	t.Helper()
+	server.Do("CREATE DATABASE " + database)
+	nats, url := startNATS(t, t.TempDir()), strings.Replace(server.URL(servers.PostgresUser), "/postgres?", "/"+database+"?", 1)
+	launch(t, "consumer", "--broker", nats, "--store", url, "--effects", fileOf(t, keepingPostgresFile), "--admin-listen", "127.0.0.1:0")
+	b := start(t, append([]string{"backend", "--broker", nats, "--replica", url}, free...)...)
+	arguments := []string{"verify", "--url", b.api, "--log", "shop.verify", "--concurrency", "4", "--sql", url}
+	return command(t, "", append(arguments, flags...)...)
+}
+
+// checkFound wants the promise to be found broken, and no promise to be if none is named.
+func checkFound(t *testing.T, promise, printed string, code int) {
+	t.Helper()
+	if promise == "" && code != exitOK || promise != "" && (code != exitFailed || !strings.Contains(verdictOf(printed, promise), "BROKEN")) {
+		t.Errorf("exit code %d, %s", code, printed)
 	}
 }

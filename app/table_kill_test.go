@@ -90,7 +90,7 @@ func TestVerifyLooksAtATableInPostgresWhileConsumersAreKilled(t *testing.T) {
 	server, nats := servers.StartPostgres(t, servers.PostgresOptions{}), startNATS(t, t.TempDir())
 	standby := servers.StartPostgres(t, servers.PostgresOptions{ReplicaOf: server})
 	url := server.URL(servers.PostgresUser)
-	file := fileOf(t, strings.Replace(keepingFile, "number INTEGER PRIMARY KEY", "number bigserial PRIMARY KEY", 1))
+	file := fileOf(t, keepingPostgresFile)
 	consume := func() *program {
 		return launch(t, "consumer", "--broker", nats, "--store", url, "--effects", file, "--lease", "1s", "--admin-listen", "127.0.0.1:0")
 	}

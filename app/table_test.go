@@ -15,6 +15,9 @@ effects:
     sql: INSERT INTO written (id) SELECT id FROM records ORDER BY position
 `
 
+// keepingPostgresFile is the same in PostgreSQL.
+var keepingPostgresFile = strings.Replace(keepingFile, "number INTEGER PRIMARY KEY", "number bigserial PRIMARY KEY", 1)
+
 const selectWritten = "SELECT id FROM written ORDER BY number"
 
 // verifyTable verifies a table that an effect of up fills, and returns what it prints and its exit code.

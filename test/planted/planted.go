@@ -2,8 +2,7 @@
 // would. They are there to test tools that claim to find such mistakes, "drainmark verify" first of all.
 //
 // A fault is a decorator around a seam (broker.Broker, store.Store, store.Reader), around backend.Service, or around an
-// effect. Only
-// app puts them in, and only if it is built with the tag "planted". A program that is built without it does
+// effect. Only app puts them in, and only if it is built with the tag "planted". A program that is built without it does
 // not contain this package. An environment variable names the fault when the program starts.
 package planted
 
@@ -100,6 +99,11 @@ var faults = []Fault{
 		Name:   "short-page",
 		Breaks: "P4: a page that reaches its limit lacks its last message, so that it looks like the end of the log",
 		reader: shortPage,
+	},
+	{
+		Name:   "cursor-apart",
+		Breaks: "P2 and P6: what a commit and its effects write is in force before the database says that it is done",
+		store:  commitApart,
 	},
 	{
 		Name:   "effect-twice",

@@ -41,6 +41,7 @@ var scenarios = map[string]scenario{
 	"positions-reused":            {forgets, clearedLog},
 	"short-page":                  {forgets, fullPage},
 	"headers-of-the-first":        {forgets, differentHeaders},
+	"cursor-apart":                {forgets, commitFailed},
 }
 
 func TestEachFaultDoesItsHarm(t *testing.T) {
@@ -383,6 +384,19 @@ func differentHeaders(w *world) string {
 	}
 	if page := b.page(log, 10, &r); page.Messages[0].Headers != records[0].Headers || page.Messages[1].Headers != records[1].Headers {
 		return fmt.Sprintf("the messages have the headers %q and %q", page.Messages[0].Headers, page.Messages[1].Headers)
+	}
+	return ""
+}
+
+// commitFailed lets a consumer fail at its second write, as when it is killed before that, and looks what it writes again.
+func commitFailed(w *world) string {
+	b := w.backend()
+	w.consumer("consumer", func(s store.Store) store.Store { return &failsSecond{Store: s} })
+	b.append(log, "a")
+	b.append(log, "b")
+	b.persist(b.barrier())
+	if got := b.read(log); got != "a b" {
+		return "a log of a and b has " + got
 	}
 	return ""
 }

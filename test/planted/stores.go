@@ -213,3 +213,65 @@ func (s bindingOnce) Write(ctx context.Context, w store.Write) error {
 	}
 	return s.Store.Write(ctx, w)
 }
+
+// commitApart breaks P2: what a commit and its effects write is in force in one transaction, and that it is done, with the
+// cursor, only in the next. In between readers see rows of which nothing says that they are persisted, and a consumer that is
+// killed there leaves them to be written once more.
+func commitApart(s store.Store) store.Store {
+	return &apart{Store: s, parts: map[int]*inTwo{}}
+}
+
+type apart struct {
+	store.Store
+	mu    sync.Mutex
+	parts map[int]*inTwo
+}
+
+// inTwo is a partition that is written in two parts.
+type inTwo struct {
+	cursor drainmark.Cursor // of the last second part
+	ahead  uint64           // how many second parts there were: the revision is as many ahead of what the holder takes it for
+}
+
+func (s *apart) part(partition int) *inTwo {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.parts[partition] == nil {
+		s.parts[partition] = &inTwo{}
+	}
+	return s.parts[partition]
+}
+
+func (s *apart) Claim(ctx context.Context, c store.Claim, ttl time.Duration) (drainmark.Progress, error) {
+	p, err := s.Store.Claim(ctx, c, ttl)
+	if err == nil {
+		*s.part(c.Partition) = inTwo{cursor: p.Cursor}
+	}
+	return p, err
+}
+
+func (s *apart) Find(ctx context.Context, partition int, w store.Want) (store.Found, error) {
+	found, err := s.Store.Find(ctx, partition, w)
+	found.Version.Revision -= s.part(partition).ahead
+	return found, err
+}
+
+func (s *apart) Write(ctx context.Context, w store.Write) error {
+	p := s.part(w.Partition)
+	w.Revision += p.ahead
+	if len(w.Logs) > 0 {
+		data := w
+		data.Cursor, data.Producers = p.cursor, nil
+		if err := s.Store.Write(ctx, data); err != nil {
+			return err
+		}
+		p.ahead++
+		w.Revision++
+		w.Logs, w.Keys, w.Letters, w.SetAside = nil, nil, nil, 0
+	}
+	err := s.Store.Write(ctx, w)
+	if err == nil {
+		p.cursor = w.Cursor
+	}
+	return err
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -191,6 +192,19 @@ func (s *failsOnce) Write(ctx context.Context, w store.Write) error {
 	if !s.failed {
 		s.failed = true
 		return store.ErrFenced
+	}
+	return s.Store.Write(ctx, w)
+}
+
+// failsSecond is a store whose second commit does nothing, and does not answer.
+type failsSecond struct {
+	store.Store
+	writes atomic.Int64
+}
+
+func (s *failsSecond) Write(ctx context.Context, w store.Write) error {
+	if s.writes.Add(1) == 2 {
+		return errNothing
 	}
 	return s.Store.Write(ctx, w)
 }
