@@ -87,7 +87,7 @@ var roles = []string{roleConsumer, roleBackend, roleReader}
 // rights are what the roles need, and no more, of each table: none if empty.
 var rights = []struct{ on, consumer, backend, reader string }{
 	{"SCHEMA %s", "USAGE", "USAGE", "USAGE"},
-	{"ALL FUNCTIONS IN SCHEMA %s", "EXECUTE", "EXECUTE", "EXECUTE"},
+	{"ALL FUNCTIONS IN SCHEMA %s", "", "", "EXECUTE"},
 	{"%s.migrations", "SELECT", "SELECT", ""},
 	{"%s.deployment", "SELECT, INSERT", "SELECT", ""},
 	{"%s.partitions", "SELECT, INSERT, UPDATE", "SELECT", ""},
