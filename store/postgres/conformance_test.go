@@ -59,7 +59,7 @@ func (d database) Restart(storetest.T) {
 // SetBack moves the ends of all leases away instead, because the server's clock cannot be set.
 func (d database) SetBack(_ storetest.T, by time.Duration) {
 	for _, table := range []string{"claims", "owners"} {
-		d.primary.Do(fmt.Sprintf("UPDATE %s.%s SET until = until + interval '%d microseconds'", d.schema, table, by.Microseconds()))
+		d.primary.Do(fmt.Sprintf("UPDATE %s.%s SET until = until + interval '%f seconds'", d.schema, table, by.Seconds()))
 	}
 }
 

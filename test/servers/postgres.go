@@ -321,10 +321,16 @@ func (p *Postgres) until(what string, ok func() bool) {
 	}
 }
 
+// PostgresVariable is the environment variable that names the directory of PostgreSQL's programs, to test with another version.
+const PostgresVariable = "POSTGRES_PROGRAMS"
+
 // postgresProgram returns the path of one of PostgreSQL's programs, which Debian keeps out of PATH: the newest
-// version's.
+// version's, unless PostgresVariable says otherwise.
 func postgresProgram(t T, name string) string {
 	t.Helper()
+	if dir := os.Getenv(PostgresVariable); dir != "" {
+		return filepath.Join(dir, name)
+	}
 	found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + name)
 	if len(found) > 0 {
 		slices.SortFunc(found, func(a, b string) int { return len(a) - len(b) }) // 9 before 15
