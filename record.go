@@ -59,7 +59,9 @@ func (r *Record) EncodedBound() int {
 }
 
 // MostRecords returns how many records a batch of so many bytes can have at most, decoded or not.
-func MostRecords(bytes int) uint64 { return uint64(min(bytes/minRecordLength, MaxBatchRecords)) }
+func MostRecords(bytes int) uint64 {
+	return uint64(max(0, min((bytes-minBatchLength)/minRecordLength, MaxBatchRecords)))
+}
 
 // Batch is the unit that travels: consecutive records of one producer in one partition. The i-th has the sequence
 // First+i.
@@ -100,7 +102,8 @@ func (b *Batch) Mark(i int) Mark {
 const (
 	batchMagic      = "DMB\x01"
 	batchOverhead   = len(batchMagic) + 2*binary.MaxVarintLen64 + binary.MaxVarintLen32 + 16 + crc32.Size
-	minRecordLength = 6 // kind, time, log, content type, body, key
+	minBatchLength  = len(batchMagic) + 3 + 16 + crc32.Size // of one without records, which there is not
+	minRecordLength = 6                                     // kind, time, log, content type, body, key
 	targetFlag      = 0x80
 	headersFlag     = 0x40
 )
@@ -173,7 +176,7 @@ func DecodeBatch(data []byte) (*Batch, error) {
 	if len(data) > MaxBatchBytes {
 		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: the limit is %d", len(data), MaxBatchBytes)
 	}
-	if len(data) < len(batchMagic)+crc32.Size || string(data[:3]) != batchMagic[:3] {
+	if len(data) < minBatchLength || string(data[:3]) != batchMagic[:3] {
 		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: it does not begin as a batch does", len(data))
 	}
 	if data[3] != batchMagic[3] {

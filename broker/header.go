@@ -29,7 +29,7 @@ const (
 )
 
 // ParseHeader reads the header of a batch of the partition from the texts of its fields: numbers are decimal. A header
-// that is incomplete, malformed, or of another partition gives the zero Header.
+// that is incomplete, malformed, of another partition, or of more records than a batch can have gives the zero Header.
 func ParseHeader(partition int, value func(name string) string) Header {
 	number := func(name string) uint64 {
 		n, _ := strconv.ParseUint(value(name), 10, 63)
@@ -37,7 +37,8 @@ func ParseHeader(partition int, value func(name string) string) Header {
 	}
 	producer, err := drainmark.ParseProducerID(value(HeaderProducer))
 	h := Header{Partition: partition, Producer: producer, First: number(HeaderFirst), Last: number(HeaderLast)}
-	if err != nil || value(HeaderPartition) != strconv.Itoa(partition) || h.First == 0 || h.Last < h.First {
+	if err != nil || value(HeaderPartition) != strconv.Itoa(partition) || h.First == 0 || h.Last < h.First ||
+		h.Last-h.First >= drainmark.MaxBatchRecords {
 		return Header{}
 	}
 	return h

@@ -34,11 +34,18 @@ func (d *drain) commit(ctx context.Context, p *plan) error {
 		if err := d.commitEntries(ctx, rest[:n], cursor); err != nil {
 			return err
 		}
-		if rest = rest[n:]; len(rest) == 0 {
-			break
+		if n == len(rest) {
+			return nil
 		}
+		before := rest[0]
+		rest = slices.DeleteFunc(rest[n:], before.hasRestored)
 	}
-	return nil
+}
+
+// hasRestored says whether a retry that is committed has persisted what was planned to be persisted behind it.
+func (e *entry) hasRestored(later entry) bool {
+	r, span := e.restored, later.span
+	return r.Last > 0 && span.Producer == r.Producer && r.First <= span.First && span.Last <= r.Last
 }
 
 // step says how many of the entries go into the next commit.
@@ -229,6 +236,7 @@ func (d *drain) compose(entries []entry, cursor drainmark.Cursor) (store.Commit,
 			}
 			c.Operations = append(c.Operations, op)
 		}
+		add(entries[i].restored)
 		span := entries[i].span
 		if span.Producer == pending.Producer && span.First == pending.Last+1 {
 			pending.Last = span.Last
@@ -271,7 +279,7 @@ func (d *drain) resolveLetter(ctx context.Context, e entry) (entry, error) {
 		e.ops = []store.Operation{d.refusal(e, "discarded before it was tried again; it was set aside because of: "+letter.Reason)}
 	case found:
 		e.tried = &letter
-		e.ops, err = retried(&letter)
+		e.ops, e.restored, err = d.retried(&letter)
 		if err != nil {
 			e = d.setAside(e, err.Error())
 		}
@@ -302,29 +310,56 @@ func (d *drain) readLetter(ctx context.Context, id string) (letter drainmark.Dea
 	}
 }
 
-// retried makes the operations that try again what a letter has kept.
-func retried(letter *drainmark.DeadLetter) ([]store.Operation, error) {
-	if len(letter.Payload) == 0 {
-		return nil, errors.New("what it was of was not kept, so that there is nothing to try again")
-	}
-	batch, err := drainmark.DecodeBatch(letter.Payload)
+// retried makes the operations that try again what a letter has kept. A letter that accounts for no marks is of a broker
+// message that could be anybody's. Now that it can be decoded, it is like a batch that comes late: what is done already
+// is dropped, and the rest is accounted for.
+func (d *drain) retried(letter *drainmark.DeadLetter) (ops []store.Operation, restored drainmark.Span, err error) {
+	batch, err := d.keptBatch(letter)
 	if err != nil {
-		return nil, err
+		return nil, restored, err
 	}
-	ops := []store.Operation{{Kind: store.Restore, Letter: letter}}
+	var done drainmark.Ranges
+	if letter.Span.First == 0 {
+		producer, known := d.progress.Producers[batch.Producer]
+		done = producer.Done
+		if known || batch.First == 1 { // otherwise it is forgotten, and its first records would seem to be missing
+			restored = batch.Span()
+		}
+	}
+	ops = []store.Operation{{Kind: store.Restore, Letter: letter}}
 	for i := range batch.Records {
-		r := &batch.Records[i]
+		r, mark := &batch.Records[i], batch.Mark(i)
+		if done.Contains(mark.Sequence, mark.Sequence) {
+			continue
+		}
 		if (r.Kind == drainmark.Append || r.Kind == drainmark.Clear) && drainmark.CheckLogName(r.Log) != nil {
-			return nil, fmt.Errorf("record %d of the batch: %w", i+1, drainmark.CheckLogName(r.Log))
+			return nil, drainmark.Span{}, fmt.Errorf("record %d of the batch: %w", i+1, drainmark.CheckLogName(r.Log))
 		}
 		switch r.Kind {
 		case drainmark.Append:
-			ops = append(ops, store.Operation{Kind: store.Append, Mark: batch.Mark(i), Record: r})
+			ops = append(ops, store.Operation{Kind: store.Append, Mark: mark, Record: r})
 		case drainmark.Clear:
 			ops = append(ops, store.Operation{Kind: store.Clear, Record: r})
 		}
 	}
-	return ops, nil
+	return ops, restored, nil
+}
+
+// keptBatch decodes what a letter has kept, which must be of the letter's marks if it has any.
+func (d *drain) keptBatch(letter *drainmark.DeadLetter) (*drainmark.Batch, error) {
+	if len(letter.Payload) == 0 {
+		return nil, errors.New("what it was of was not kept, so that there is nothing to try again")
+	}
+	batch, err := drainmark.DecodeBatch(letter.Payload)
+	switch {
+	case err != nil:
+		return nil, err
+	case batch.Partition != d.partition:
+		return nil, fmt.Errorf("the batch belongs to partition %d", batch.Partition)
+	case letter.Span.First > 0 && batch.Span() != letter.Span:
+		return nil, fmt.Errorf("the batch is of the records %s, not of those that the letter accounts for", batch.Span())
+	}
+	return batch, nil
 }
 
 // declareLost makes the operations that account for missing records as lost, so that their receipts say so.

@@ -386,7 +386,9 @@ func TestUndecodableBatch(t *testing.T) {
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 		r.begin()
 		r.publish(1, message("a"))
-		r.publishRaw(broker.Header{Producer: r.producer, First: 2, Last: 3}, []byte("what is this"))
+		damaged := r.batch(2, message("what"), message("is this"))
+		damaged.Payload[len(damaged.Payload)-1] ^= 1
+		r.publishRaw(damaged.Header, damaged.Payload)
 		r.publishRaw(broker.Header{}, []byte("and this"))
 		r.publishRaw(broker.Header{}, []byte("and this"))
 		elsewhere := drainmark.Batch{Partition: 1, Producer: r.producer, First: 4, Records: []drainmark.Record{message("x")}}
@@ -458,6 +460,58 @@ func TestMarksOfABrokerMessageAreBelievedOnlyIfItCanHaveSoMany(t *testing.T) {
 			t.Errorf("of the huge message %d bytes are kept; the reason is %q", len(l.Payload), l.Reason)
 		}
 	})
+}
+
+// A message that cannot be decoded accounts for the marks that its headers claim only if its producer can have published
+// it next. Otherwise accepted records with those marks would be dropped when they come.
+func TestImpossibleMarksDropNothing(t *testing.T) {
+	t.Parallel()
+	stranger := drainmark.NewProducerID()
+	for name, claim := range map[string]struct {
+		first, last uint64
+		of          *drainmark.ProducerID
+		bytes       int
+		believed    bool
+	}{
+		"all that it may have next":        {2, 3, nil, 27 + 2*6, true},
+		"a byte too little for so many":    {2, 3, nil, 27 + 2*6 - 1, false},
+		"eleven bytes for all marks":       {1, 1 << 62, nil, 11, false},
+		"eleven bytes for the next mark":   {2, 2, nil, 11, false},
+		"some that are done":               {1, 3, nil, 1000, false},
+		"the next but one":                 {3, 4, nil, 1000, false},
+		"marks of the far future":          {1 << 62, 1<<62 + 3, nil, 1000, false},
+		"an unknown producer's first ones": {1, 2, &stranger, 1000, true},
+		"an unknown producer's later ones": {2, 3, &stranger, 1000, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+				own := r.producer
+				r.begin()
+				r.publish(1, message("a"))
+				if claim.of != nil {
+					r.producer = *claim.of
+				}
+				h := broker.Header{Producer: r.producer, First: claim.first, Last: claim.last}
+				r.publishRaw(h, make([]byte, claim.bytes))
+				r.producer = own
+				r.publish(2, message("b"), message("c"), message("d"))
+				r.Wait(time.Second)
+				if claim.believed && claim.of == nil {
+					r.expect("a", "d")
+				} else {
+					r.expect("a", "b", "c", "d")
+				}
+				letters := r.letters()
+				if len(letters) != 1 || (letters[0].Span.First != 0) != claim.believed {
+					r.Fatalf("there are %d dead letters, the first with the marks %s", len(letters), letters[0].Span)
+				}
+				if missing := r.progress().Missing(); len(missing) > 0 {
+					r.Errorf("missing are %v", missing)
+				}
+			})
+		})
+	}
 }
 
 func TestReusedKeyIsSetAside(t *testing.T) {

@@ -317,7 +317,7 @@ func (d *drain) persist(ctx context.Context) state {
 func (d *drain) portion() []broker.Delivery {
 	records, bytes := 0, 0
 	for i, delivery := range d.inHand {
-		records += int(delivery.Last-delivery.First) + 1
+		records += int(min(delivery.Last-delivery.First, drainmark.MaxBatchRecords)) + 1 // a header may claim anything
 		bytes += len(delivery.Payload)
 		if records >= d.limits.CommitRecords || bytes >= d.limits.CommitBytes {
 			return d.inHand[:i+1]

@@ -64,14 +64,23 @@ func TestALetterOfAForgottenProducerIsSettled(t *testing.T) {
 // setAside commits a letter as a consumer before would have, and that its marks are done.
 func (r *rig) setAside(letter *drainmark.DeadLetter) {
 	r.Helper()
+	r.keep(letter, drainmark.Range{First: letter.Span.First, Last: letter.Span.Last})
+}
+
+// keep commits a letter as a consumer before would have, and that some marks are done.
+func (r *rig) keep(letter *drainmark.DeadLetter, marks ...drainmark.Range) {
+	r.Helper()
 	ctx, master := context.Background(), r.DB.Store()
-	if _, err := master.Claim(ctx, store.Claim{Owner: "setup", Token: 1}, time.Minute); err != nil {
+	before, err := master.Claim(ctx, store.Claim{Owner: "setup", Token: 1}, time.Minute)
+	if err != nil {
 		r.Fatal(err)
 	}
-	done := map[drainmark.ProducerID]drainmark.ProducerProgress{
-		r.producer: {Done: drainmark.Ranges{{First: letter.Span.First, Last: letter.Span.Last}}},
+	done := before.Producers
+	if len(marks) > 0 {
+		done = map[drainmark.ProducerID]drainmark.ProducerProgress{r.producer: {Done: marks}}
 	}
-	commit := store.Commit{Token: 1, Now: time.Now(), Producers: done, Rejected: 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
+	commit := store.Commit{Token: 1, Revision: before.Revision, Now: time.Now(), Clock: before.Clock, Producers: done,
+		Rejected: before.Rejected + 1, Operations: []store.Operation{{Kind: store.SetAside, Letter: letter}}}
 	if _, err := store.NewHolder(master, 1).Commit(ctx, commit); err != nil {
 		r.Fatal(err)
 	}
@@ -96,6 +105,54 @@ func TestRetryOfAnUndecodedBatchThatCanBeReadNow(t *testing.T) {
 			t.Errorf("left are %+v", left)
 		}
 	})
+}
+
+// A letter that accounts for no marks is retried like a batch that comes late: each of its records is persisted once.
+func TestRetryOfAnUndecodedBatchWithoutMarks(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		late := r.batch(2, message("b"), message("c"))
+		r.begin()
+		r.publish(1, message("a"))
+		r.publish(3, message("C"), message("d")) // 2 is missing
+		r.Wait(time.Minute)
+		r.expect("a", "C", "d")
+		r.stop()
+		letter := drainmark.DeadLetter{ID: "0-undecoded-1", Reason: "of a newer version", Attempts: 1, Payload: late.Payload}
+		r.keep(&letter)
+		r.begin()
+		r.publish(5, drainmark.Record{Kind: drainmark.Retry, Target: letter.ID})
+		r.publishRaw(late.Header, late.Payload)
+		r.Wait(time.Minute)
+		r.expect("a", "C", "d", "b")
+		if left, missing := r.letters(), r.progress().Missing(); len(left) != 0 || len(missing) != 0 {
+			t.Errorf("left are %+v, and missing %v", left, missing)
+		}
+	})
+}
+
+// What a letter has kept is not applied if it is not of the marks that the letter accounts for, or of another partition.
+func TestRetryOfAnUndecodedBatchThatIsOfSomethingElse(t *testing.T) {
+	t.Parallel()
+	for name, other := range map[string]drainmark.Batch{
+		"other marks":       {First: 1, Records: []drainmark.Record{message("a")}},
+		"another partition": {Partition: 1, First: 1, Records: []drainmark.Record{message("a"), message("b")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+				other.Producer = r.producer
+				span := drainmark.Span{Producer: r.producer, First: 1, Last: 2}
+				r.setAside(&drainmark.DeadLetter{ID: span.String(), Span: span, Reason: "damaged", Attempts: 1, Payload: drainmark.EncodeBatch(nil, &other)})
+				r.begin()
+				r.publish(3, drainmark.Record{Kind: drainmark.Retry, Target: span.String()})
+				r.Wait(time.Second)
+				if left := r.letters(); len(r.texts()) != 0 || len(left) != 1 || left[0].Attempts != 2 || !strings.Contains(left[0].Reason, "the batch ") {
+					t.Errorf("the log shows %q; left are %+v", r.texts(), left)
+				}
+			})
+		})
+	}
 }
 
 func TestRetryOfALetterWithoutItsPayload(t *testing.T) {

@@ -28,54 +28,54 @@ type entry struct {
 	tried  *drainmark.DeadLetter // the letter that a retry tries again
 	keyed  []store.Operation     // what ops were, of a record that is to be set aside because of its key
 
-	resolved bool // of a retry or discard: ops is what it does
+	resolved bool           // of a retry or discard: ops is what it does
+	restored drainmark.Span // of a retry: the marks that nothing accounted for before
 }
 
 // plan decodes the deliveries, drops what the progress already has, and makes an entry of each other record. It fails
 // with *gap if records are missing before a batch.
 func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 	p := &plan{cursor: deliveries[len(deliveries)-1].Cursor}
-	done := map[drainmark.ProducerID]drainmark.Ranges{}
+	done := doneMarks{d.progress, map[drainmark.ProducerID]drainmark.Ranges{}}
 	for i := range deliveries {
 		delivery := &deliveries[i]
-		if delivery.Lost != "" && d.accounts(d.progress) {
-			p.spared = append(p.spared, delivery.Lost)
-			continue
-		}
 		if delivery.Lost != "" {
-			p.lost = append(p.lost, delivery.Lost)
-			p.entries = append(p.entries, d.lost(delivery))
+			d.addLost(p, delivery)
 			continue
 		}
 		batch, err := drainmark.DecodeBatch(delivery.Payload)
 		if err == nil && batch.Partition != d.partition {
 			err = fmt.Errorf("the batch belongs to partition %d", batch.Partition)
 		}
-		span := d.marks(delivery)
-		if err == nil {
-			span = batch.Span()
-		}
-		if span.First == 0 {
-			p.entries = append(p.entries, d.undecodable(delivery, err))
+		if err != nil {
+			d.addUndecodable(p, done, delivery, err)
 			continue
 		}
-		has, seen := done[span.Producer]
-		if !seen {
-			has = d.progress.Producers[span.Producer].Done
-		}
+		span, has := batch.Span(), done.of(batch.Producer)
 		if err := d.checkGap(p, span, has); err != nil {
 			return nil, err
 		}
-		if err != nil {
-			if !has.Contains(span.First, span.Last) {
-				p.entries = append(p.entries, d.undecodable(delivery, err))
-			}
-		} else {
-			d.addBatch(p, batch, has)
-		}
-		done[span.Producer] = has.Add(span.First, span.Last)
+		d.addBatch(p, batch, has)
+		done.add(span)
 	}
 	return p, nil
+}
+
+// doneMarks is which marks are done when a plan has come so far.
+type doneMarks struct {
+	progress drainmark.Progress
+	planned  map[drainmark.ProducerID]drainmark.Ranges // what the plan has changed
+}
+
+func (m doneMarks) of(producer drainmark.ProducerID) drainmark.Ranges {
+	if has, ok := m.planned[producer]; ok {
+		return has
+	}
+	return m.progress.Producers[producer].Done
+}
+
+func (m doneMarks) add(span drainmark.Span) {
+	m.planned[span.Producer] = m.of(span.Producer).Add(span.First, span.Last)
 }
 
 // checkGap fails if records of the producer are missing before the span, unless that gap has stayed for long enough.
@@ -106,6 +106,16 @@ func (d *drain) reportPassed(p *plan) {
 	for _, why := range p.spared {
 		d.logger.Warn("what the broker has lost is accounted for: it is persisted, or will be listed as missing", "reason", why)
 	}
+}
+
+// addLost adds what stands for something that the broker no longer has, unless all of it is accounted for.
+func (d *drain) addLost(p *plan, delivery *broker.Delivery) {
+	if d.accounts(d.progress) {
+		p.spared = append(p.spared, delivery.Lost)
+		return
+	}
+	p.lost = append(p.lost, delivery.Lost)
+	p.entries = append(p.entries, d.lost(delivery))
 }
 
 // lost makes the entry that sets a dead letter in place of what the broker no longer has. So barriers and the list of
@@ -150,21 +160,38 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 	}
 }
 
-// marks returns the marks that the broker's headers name, or the zero Run if they are of no use: they are believed only
-// if the batch could have so many records, because records with those marks are never applied again.
-func (d *drain) marks(delivery *broker.Delivery) drainmark.Span {
+// claimedMarks returns the marks that the broker's headers claim for a message, or the zero Span if no batch of that size could
+// have them.
+func (d *drain) claimedMarks(delivery *broker.Delivery) drainmark.Span {
 	span := delivery.Span()
-	plausible := span.First > 0 && span.Last >= span.First && span.Last-span.First < drainmark.MostRecords(len(delivery.Payload))
-	if !plausible || len(delivery.Payload) > drainmark.MaxBatchBytes || span.Partition != d.partition {
+	possible := span.First > 0 && span.Last >= span.First && span.Last-span.First < drainmark.MostRecords(len(delivery.Payload))
+	if !possible || len(delivery.Payload) > drainmark.MaxBatchBytes || span.Partition != d.partition {
 		return drainmark.Span{}
 	}
 	return span
 }
 
-// undecodable makes the entry that sets a whole broker message aside. Its marks are those of the broker's headers. One
-// that is larger than any batch is not kept, only what it was.
-func (d *drain) undecodable(delivery *broker.Delivery, why error) entry {
-	span := d.marks(delivery)
+// addUndecodable adds what sets a broker message aside that cannot be decoded. Records with the marks that it accounts for
+// are never applied again, and its headers are all that names them. So they are believed only of a message that can be
+// what its producer has published next: then it does no more than a batch of its size could do there. Any other accounts
+// for nothing. If its producer has published records with those marks, they come, or show as missing.
+func (d *drain) addUndecodable(p *plan, done doneMarks, delivery *broker.Delivery, why error) {
+	span := d.claimedMarks(delivery)
+	has := done.of(span.Producer)
+	switch {
+	case span.First > 0 && has.Contains(span.First, span.Last):
+		return // it comes again
+	case span.First == has.Max()+1:
+		done.add(span)
+	default:
+		span = drainmark.Span{}
+	}
+	p.entries = append(p.entries, d.undecodable(delivery, span, why))
+}
+
+// undecodable makes the entry that sets a whole broker message aside, which accounts for the marks of span, or for none.
+// One that is larger than any batch is not kept, only what it was.
+func (d *drain) undecodable(delivery *broker.Delivery, span drainmark.Span, why error) entry {
 	id, reason, payload := span.String(), why.Error(), delivery.Payload
 	if span.First == 0 {
 		sum := sha256.Sum256(payload)
@@ -201,7 +228,7 @@ func (d *drain) setAside(e entry, reason string) entry {
 			Partition: e.span.Partition, Producer: e.span.Producer, First: e.span.First, Records: []drainmark.Record{*e.record},
 		})
 	}
-	e.ops = []store.Operation{{Kind: store.SetAside, Letter: letter}}
+	e.ops, e.restored = []store.Operation{{Kind: store.SetAside, Letter: letter}}, drainmark.Span{}
 	if e.tried != nil {
 		e.ops = append(e.ops, d.refusal(e, reason))
 	}

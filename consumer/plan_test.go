@@ -45,7 +45,7 @@ func TestALetterWithoutMarksIsOfItsPartition(t *testing.T) {
 	d := &drain{common: &common{now: time.Now}, partition: 3}
 	for name, e := range map[string]entry{
 		"lost":        d.lost(&broker.Delivery{Lost: "the stream was deleted"}),
-		"undecodable": d.undecodable(&broker.Delivery{Payload: []byte("garbage")}, errors.New("garbage")),
+		"undecodable": d.undecodable(&broker.Delivery{Payload: []byte("garbage")}, drainmark.Span{}, errors.New("garbage")),
 	} {
 		if span := e.ops[0].Letter.Span; span != (drainmark.Span{Partition: 3}) || e.span.Last != 0 {
 			t.Errorf("%s: the letter's marks are %+v, and the entry's %+v", name, span, e.span)

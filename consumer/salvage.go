@@ -70,7 +70,7 @@ func (d *drain) unbroken(deliveries []broker.Delivery) []broker.Delivery {
 		before = len(found)
 		var later []broker.Delivery
 		for _, delivery := range left {
-			span := d.marks(&delivery)
+			span := d.claimedMarks(&delivery)
 			from, known := next[span.Producer]
 			if !known {
 				from = d.progress.Next(span.Producer)

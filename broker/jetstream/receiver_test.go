@@ -210,13 +210,14 @@ func TestHeadersThatAreWrongGiveTheZeroHeader(t *testing.T) {
 		t.Fatalf("the header %+v came back as %+v", right, got)
 	}
 	for name, change := range map[string]func(nats.Header){
-		"no producer":              func(h nats.Header) { h.Del(broker.HeaderProducer) },
-		"a producer that is none":  func(h nats.Header) { h.Set(broker.HeaderProducer, "somebody") },
-		"another partition":        func(h nats.Header) { h.Set(broker.HeaderPartition, "2") },
-		"no first":                 func(h nats.Header) { h.Del(broker.HeaderFirst) },
-		"a first of zero":          func(h nats.Header) { h.Set(broker.HeaderFirst, "0") },
-		"a last before the first":  func(h nats.Header) { h.Set(broker.HeaderLast, "4") },
-		"a last that is no number": func(h nats.Header) { h.Set(broker.HeaderLast, "9x") },
+		"no producer":                func(h nats.Header) { h.Del(broker.HeaderProducer) },
+		"a producer that is none":    func(h nats.Header) { h.Set(broker.HeaderProducer, "somebody") },
+		"another partition":          func(h nats.Header) { h.Set(broker.HeaderPartition, "2") },
+		"no first":                   func(h nats.Header) { h.Del(broker.HeaderFirst) },
+		"a first of zero":            func(h nats.Header) { h.Set(broker.HeaderFirst, "0") },
+		"a last before the first":    func(h nats.Header) { h.Set(broker.HeaderLast, "4") },
+		"more than a batch can have": func(h nats.Header) { h.Set(broker.HeaderLast, "4611686018427387904") },
+		"a last that is no number":   func(h nats.Header) { h.Set(broker.HeaderLast, "9x") },
 	} {
 		h := headers(right)
 		change(h)
