@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // RecordKind is what a record asks of the consumer.
@@ -45,17 +48,35 @@ type Record struct {
 	Key         string  // append: its idempotency key, or ""
 	Target      string  // retry, discard: the dead letter's ID
 	Headers     Headers // append: the message's, with its trace context; other kinds: the trace context alone
+	Principal   string  // who sent it, or "" if nobody is known: as CheckPrincipal has it
 	AcceptedAt  time.Time
 }
 
 // recordOverhead bounds what a record's encoding adds to the lengths of its fields: a byte for the kind, a varint for
-// the time, the six fields' lengths, and a byte for the field that only old batches have.
-const recordOverhead = 1 + binary.MaxVarintLen64 + 6*binary.MaxVarintLen32 + 1
+// the time, the seven fields' lengths, and a byte for the field that only old batches have.
+const recordOverhead = 1 + binary.MaxVarintLen64 + 7*binary.MaxVarintLen32 + 1
 
 // EncodedBound returns at most how many bytes the record adds to a batch.
 func (r *Record) EncodedBound() int {
 	return recordOverhead + len(r.Log) + len(r.ContentType) + len(r.Body) + len(r.Key) + len(r.Target) +
-		r.Headers.Size()
+		r.Headers.Size() + len(r.Principal)
+}
+
+// MaxPrincipalBytes is how long a principal's name is at most.
+const MaxPrincipalBytes = 255
+
+// CheckPrincipal returns nil if a principal can have that name, or "" because nobody is known. It is text without control
+// characters, and never longer than MaxPrincipalBytes.
+func CheckPrincipal(name string) error {
+	switch {
+	case len(name) > MaxPrincipalBytes:
+		return Errorf(KindTooLarge, "a principal's name of %d bytes; the limit is %d", len(name), MaxPrincipalBytes)
+	case !utf8.ValidString(name):
+		return Errorf(KindInvalid, "a principal's name that is not valid UTF-8")
+	case strings.ContainsFunc(name, unicode.IsControl):
+		return Errorf(KindInvalid, "a principal's name with a control character")
+	}
+	return nil
 }
 
 // MostRecords returns how many records a batch of so many bytes can have at most, decoded or not.
@@ -90,12 +111,13 @@ func (b *Batch) Mark(i int) Mark {
 //	"DMB" 0x01                          4 bytes: what it is, and the version
 //	partition, producer (16 bytes), first, number of records
 //	per record:
-//	  kind (1 byte), with 0x80 for a target and 0x40 for headers
+//	  kind (1 byte), with 0x80 for a target, 0x40 for headers and 0x20 for a principal
 //	  accepted at: microseconds since the Unix epoch for the first record, then the difference to the one before
 //	  log, content type:                0 for the same as in the record before, else length+1 and the bytes
 //	  body, key:                        length and the bytes
 //	  with 0x80: target, traceparent:   length and the bytes
 //	  with 0x40: headers:               as log, of the text that ParseHeaders reads
+//	  with 0x20: principal:             as log
 //	CRC-32C of all before               4 bytes, little endian
 //
 // A traceparent there is of a batch from before there were headers. It is one of them now.
@@ -106,6 +128,7 @@ const (
 	minRecordLength = 6                                     // kind, time, log, content type, body, key
 	targetFlag      = 0x80
 	headersFlag     = 0x40
+	principalFlag   = 0x20
 )
 
 // BatchOverhead bounds what a batch's encoding adds to its records' EncodedBound.
@@ -132,6 +155,9 @@ func EncodeBatch(dst []byte, b *Batch) []byte {
 		if !r.Headers.IsZero() {
 			kind |= headersFlag
 		}
+		if r.Principal != "" {
+			kind |= principalFlag
+		}
 		dst = append(dst, kind)
 		now := r.AcceptedAt.UnixMicro()
 		dst = binary.AppendVarint(dst, now-at)
@@ -146,6 +172,9 @@ func EncodeBatch(dst []byte, b *Batch) []byte {
 		}
 		if kind&headersFlag != 0 {
 			dst = appendUnlessSame(dst, r.Headers.block, before.Headers.block)
+		}
+		if kind&principalFlag != 0 {
+			dst = appendUnlessSame(dst, r.Principal, before.Principal)
 		}
 		before = r
 	}
@@ -225,7 +254,7 @@ func (d *decoder) record(r, before *Record, at *int64) {
 	if d.bad {
 		return
 	}
-	r.Kind = RecordKind(kind[0] &^ (targetFlag | headersFlag))
+	r.Kind = RecordKind(kind[0] &^ (targetFlag | headersFlag | principalFlag))
 	if r.Kind < Append || r.Kind > Discard {
 		d.bad = true
 		return
@@ -243,6 +272,9 @@ func (d *decoder) record(r, before *Record, at *int64) {
 	if kind[0]&headersFlag != 0 {
 		d.bad = d.bad || !r.Headers.IsZero() // a batch is from before there were headers, or it is not
 		r.Headers = d.headers(before.Headers)
+	}
+	if kind[0]&principalFlag != 0 {
+		r.Principal = d.principal(before.Principal)
 	}
 }
 
@@ -262,6 +294,17 @@ func (d *decoder) headers(before Headers) Headers {
 	headers, err := ParseHeaders(string(d.take(n - 1)))
 	d.bad = d.bad || err != nil
 	return headers
+}
+
+// principal reads a principal's name, which most records share with the one before.
+func (d *decoder) principal(before string) string {
+	n := d.uvarint(MaxPrincipalBytes + 1)
+	if n == 0 {
+		return before
+	}
+	name := string(d.take(n - 1))
+	d.bad = d.bad || CheckPrincipal(name) != nil
+	return name
 }
 
 func (d *decoder) unlessSame(before string) string {

@@ -1,6 +1,7 @@
 package drainmark_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -74,12 +75,31 @@ const headedBatchHex = "444d420103a00102030405060708090a0b0c0d0e0fac02044180faf3
 	"642d30310a747261636573746174653a613d620a4100000005616761696e000001000000046e6f6e65026b31c40001010000" +
 	"06332d61612d37000f7472616365706172656e743a740a5cf080ca"
 
+// sentBatch has records of a principal, of the same as in the record before, of another, and of nobody.
+func sentBatch() *drainmark.Batch {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 123456000, time.UTC)
+	return &drainmark.Batch{Partition: 3, Producer: producerA, First: 300, Records: []drainmark.Record{
+		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte("hello"), Principal: "Zoë", AcceptedAt: at},
+		{Kind: drainmark.Append, Log: "guestbook", ContentType: "text/plain", Body: []byte("again"), Headers: headersOf("a", "b"), Principal: "Zoë", AcceptedAt: at},
+		{Kind: drainmark.Clear, Log: "guestbook", ContentType: "text/plain", Body: []byte{}, Principal: "spiffe://example/shop", AcceptedAt: at},
+		{Kind: drainmark.Marker, Body: []byte{}, AcceptedAt: at},
+		{Kind: drainmark.Retry, Target: "3-aa-7", Body: []byte{}, Principal: "o", AcceptedAt: at},
+	}}
+}
+
+// sentBatchHex is what EncodeBatch makes of sentBatch. If this changes, so must the version.
+const sentBatchHex = "444d420103a00102030405060708090a0b0c0d0e0fac02052180faf3f8a4bda8060a6775657374626f6f6b0b746578742f70" +
+	"6c61696e0568656c6c6f00055a6fc3ab6100000005616761696e0005613a620a00220000000000167370696666653a2f2f65" +
+	"78616d706c652f73686f70030001010000a4000000000006332d61612d3700026f321ca9d1"
+
 func TestBatchEncodingNeverChanges(t *testing.T) {
 	t.Parallel()
-	if got := hex.EncodeToString(drainmark.EncodeBatch(nil, headedBatch())); got != headedBatchHex {
-		t.Errorf("the encoding of version 1 has changed:\n got %s\nwant %s", got, headedBatchHex)
+	for want, b := range map[string]*drainmark.Batch{headedBatchHex: headedBatch(), sentBatchHex: sentBatch()} {
+		if got := hex.EncodeToString(drainmark.EncodeBatch(nil, b)); got != want {
+			t.Errorf("the encoding of version 1 has changed:\n got %s\nwant %s", got, want)
+		}
 	}
-	for fixed, want := range map[string]*drainmark.Batch{oldBatchHex: goldenBatch(), headedBatchHex: headedBatch()} {
+	for fixed, want := range map[string]*drainmark.Batch{oldBatchHex: goldenBatch(), headedBatchHex: headedBatch(), sentBatchHex: sentBatch()} {
 		data, err := hex.DecodeString(fixed)
 		if err != nil {
 			t.Fatal(err)
@@ -101,6 +121,32 @@ func TestHeadersThatFollowTheSameCostOneByte(t *testing.T) {
 	b.Records[1].Headers = drainmark.Headers{}
 	if once := len(drainmark.EncodeBatch(nil, b)); twice != once+1 {
 		t.Errorf("%d bytes with the same headers in two records, %d with them in one", twice, once)
+	}
+}
+
+func TestAPrincipalThatFollowsTheSameCostsOneByte(t *testing.T) {
+	t.Parallel()
+	b := sentBatch()
+	twice := len(drainmark.EncodeBatch(nil, b))
+	b.Records[1].Principal = ""
+	once := len(drainmark.EncodeBatch(nil, b))
+	b.Records[0].Principal = ""
+	if never := len(drainmark.EncodeBatch(nil, b)); twice != once+1 || once != never+1+len("Zoë") {
+		t.Errorf("%d bytes with the same principal in two records, %d with it in one, %d with it in none", twice, once, never)
+	}
+}
+
+func TestNamesOfPrincipals(t *testing.T) {
+	t.Parallel()
+	for name, want := range map[string]drainmark.Kind{
+		"": "", "a b": "", "Zoë": "", strings.Repeat("x", 255): "",
+		strings.Repeat("x", 256): drainmark.KindTooLarge, "a\nb": drainmark.KindInvalid, "\x00": drainmark.KindInvalid,
+		"\x7f": drainmark.KindInvalid, "\u0085": drainmark.KindInvalid, "\xff": drainmark.KindInvalid,
+	} {
+		err := drainmark.CheckPrincipal(name)
+		if (err != nil) != (want != "") || err != nil && drainmark.KindOf(err) != want {
+			t.Errorf("%q: %v", name, err)
+		}
 	}
 }
 
@@ -133,6 +179,12 @@ func genHeaders() *rapid.Generator[drainmark.Headers] {
 	)
 }
 
+// genPrincipal draws any principal's name, mostly from a few, so that neighbours are often the same.
+func genPrincipal() *rapid.Generator[string] {
+	return rapid.OneOf(rapid.SampledFrom([]string{"", "shop", "Zoë"}),
+		rapid.StringOfN(rapid.RuneFrom(nil, unicode.L, unicode.N, unicode.P, unicode.S), -1, -1, drainmark.MaxPrincipalBytes))
+}
+
 func genBatch() *rapid.Generator[*drainmark.Batch] {
 	record := rapid.Custom(func(t *rapid.T) drainmark.Record {
 		return drainmark.Record{
@@ -143,6 +195,7 @@ func genBatch() *rapid.Generator[*drainmark.Batch] {
 			Key:         genText().Draw(t, "key"),
 			Target:      genText().Draw(t, "target"),
 			Headers:     genHeaders().Draw(t, "headers"),
+			Principal:   genPrincipal().Draw(t, "principal"),
 			AcceptedAt:  time.UnixMicro(rapid.Int64().Draw(t, "at")).UTC(),
 		}
 	})
@@ -185,7 +238,7 @@ func TestBoundHoldsForTheLargestHeadAndTheLongestTimes(t *testing.T) {
 	b := &drainmark.Batch{Partition: math.MaxInt32, Producer: producerA, First: math.MaxInt64 - 3, Records: []drainmark.Record{
 		{Kind: drainmark.Append, AcceptedAt: time.UnixMicro(math.MinInt64)},
 		{Kind: drainmark.Append, AcceptedAt: time.UnixMicro(math.MaxInt64 / 2)},
-		{Kind: drainmark.Append, Log: long, ContentType: long, Body: []byte(long), Key: long, Target: long, Headers: largestHeaders(), AcceptedAt: time.UnixMicro(math.MinInt64)},
+		{Kind: drainmark.Append, Log: long, ContentType: long, Body: []byte(long), Key: long, Target: long, Headers: largestHeaders(), Principal: strings.Repeat("p", drainmark.MaxPrincipalBytes), AcceptedAt: time.UnixMicro(math.MinInt64)},
 	}}
 	bound := drainmark.BatchOverhead
 	for i := range b.Records {
@@ -275,6 +328,11 @@ func TestMalformedBatchesWithARightChecksumAreRefused(t *testing.T) {
 		"a target that is announced and missing":     with(head(1, 1), 0x83, 0, 0, 0, 0, 0),
 		"headers that are announced and missing":     with(head(1, 1), 0x43, 0, 0, 0, 0, 0),
 		"a target of a kind that there is not":       with(head(1, 1), 0xff, 0, 0, 0, 0, 0, 0, 0),
+		"a principal that is announced and missing":  with(head(1, 1), 0x23, 0, 0, 0, 0, 0),
+		"a principal that is cut off":                with(head(1, 1), 0x23, 0, 0, 0, 0, 0, 3, 'a'),
+		"a principal with a line in it":              with(head(1, 1), 0x23, 0, 0, 0, 0, 0, 2, '\n'),
+		"a principal that is not UTF-8":              with(head(1, 1), 0x23, 0, 0, 0, 0, 0, 2, 0xff),
+		"a principal that is longer than any":        with(head(1, 1), append([]byte{0x23, 0, 0, 0, 0, 0, 0x81, 0x02}, bytes.Repeat([]byte{'a'}, 256)...)...),
 		"an old traceparent beside headers":          with(head(1, 1), 0xc3, 0, 0, 0, 0, 0, 0, 1, 't', 5, 'a', ':', 'b', '\n'),
 		"an old traceparent with a line in it":       with(head(1, 1), 0x83, 0, 0, 0, 0, 0, 0, 1, '\n'),
 		"an old traceparent that is longer than any": with(head(1, 1), append([]byte{0x83, 0, 0, 0, 0, 0, 0, 0xff, 0x0f}, make([]byte, 2047)...)...),
@@ -346,6 +404,7 @@ func FuzzDecodeBatch(f *testing.F) {
 	f.Add(golden)
 	f.Add(golden[:len(golden)-4])
 	f.Add(drainmark.EncodeBatch(nil, headedBatch()))
+	f.Add(drainmark.EncodeBatch(nil, sentBatch()))
 	f.Add(append(append([]byte("DMB\x01\x00"), producerA[:]...), 1, 1, 0x43, 0, 0, 0, 0, 0, 0xff, 0xff, 0x03, 'a', ':', 'b', '\n')) // 64 KiB, it says
 	f.Add(append(append([]byte("DMB\x01\x00"), producerA[:]...), 1, 2, 0x43, 0, 0, 0, 0, 0, 5, 'a', ':', 'b', '\n', 0x43, 0, 0, 0, 0, 0, 0))
 	f.Add(append(append([]byte("DMB\x01\x00"), producerA[:]...), 1, 1, 3, 0, 0, 0, 0, 0))

@@ -186,7 +186,7 @@ func (c *tryEffectsCommand) Run(a *invocation) error {
 func messagesOf(records []drainmark.Record, now time.Time) []store.NewMessage {
 	messages := make([]store.NewMessage, len(records))
 	for i, r := range records {
-		messages[i] = store.NewMessage{Operation: i, Key: r.Key, Message: drainmark.Message{
+		messages[i] = store.NewMessage{Operation: i, Key: r.Key, Principal: r.Principal, Message: drainmark.Message{
 			Position: uint64(i + 1), Mark: drainmark.Mark{Sequence: uint64(i + 1)}, Body: r.Body, ContentType: r.ContentType,
 			Headers: r.Headers, AcceptedAt: now, PersistedAt: now,
 		}}

@@ -139,11 +139,11 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 		count(LetterFilter{Before: time.Now().Add(-time.Hour)}, 0)
 		count(LetterFilter{Log: "log", Reason: "too bad"}, 0)
 
-		one, err := s.Settle(s.Context(), drainmark.Discard, LetterFilter{Log: "log-3"}, "", 20)
+		one, err := s.Settle(s.Context(), drainmark.Discard, "operator", LetterFilter{Log: "log-3"}, "", 20)
 		if err != nil || one.Letters != 20 || one.Next == "" {
 			s.Fatalf("the first 20 of a log: %+v, %v", one, err)
 		}
-		two, err := s.Settle(s.Context(), drainmark.Discard, LetterFilter{Log: "log-3"}, one.Next, 20)
+		two, err := s.Settle(s.Context(), drainmark.Discard, "operator", LetterFilter{Log: "log-3"}, one.Next, 20)
 		if err != nil || two.Letters != 10 {
 			s.Fatalf("the rest of it: %+v, %v", two, err)
 		}
@@ -151,7 +151,7 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 		count(LetterFilter{Log: "log-3"}, 0)
 		count(LetterFilter{}, 211)
 
-		again, err := s.Settle(s.Context(), drainmark.Retry, LetterFilter{Reason: "too bad"}, "", 20)
+		again, err := s.Settle(s.Context(), drainmark.Retry, "operator", LetterFilter{Reason: "too bad"}, "", 20)
 		if err != nil || again.Letters != 20 {
 			s.Fatalf("20 tried again: %+v, %v", again, err)
 		}
@@ -170,7 +170,7 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 		s.DB.Refuse = nil
 		found, calls := 0, 0
 		for after := ""; ; calls++ {
-			settled, err := s.Settle(s.Context(), drainmark.Retry, LetterFilter{Reason: "too bad"}, after, 1000)
+			settled, err := s.Settle(s.Context(), drainmark.Retry, "operator", LetterFilter{Reason: "too bad"}, after, 1000)
 			if err != nil {
 				s.Fatal(err)
 			}
@@ -192,7 +192,7 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 			s.Errorf("left of those: %+v, %v", list, err)
 		}
 		list.Release()
-		if _, err := s.Settle(s.Context(), drainmark.Retry, LetterFilter{}, "9.9", 1); drainmark.KindOf(err) != drainmark.KindInvalid {
+		if _, err := s.Settle(s.Context(), drainmark.Retry, "operator", LetterFilter{}, "9.9", 1); drainmark.KindOf(err) != drainmark.KindInvalid {
 			s.Errorf("a place that is none: %v", err)
 		}
 	})
@@ -237,6 +237,43 @@ func TestPlacesOfAReceiptsMessages(t *testing.T) {
 		s.barrier()
 		if got := places("log", r); got != nil {
 			s.Errorf("far behind: %v", got)
+		}
+	})
+}
+
+// The records that settle letters say who wants that.
+func TestLettersAreSettledInAName(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{}, 1, func(s *system) {
+		s.DB.Refuse = func(string, *drainmark.Message) (string, bool) { return "too bad", true }
+		s.drain()
+		s.append("log", "a", "b")
+		s.barrier()
+		s.undrain()
+		if settled, err := s.Settle(s.Context(), drainmark.Discard, "operator", LetterFilter{Log: "log"}, "", 10); err != nil || settled.Letters != 2 {
+			s.Fatalf("%+v, %v", settled, err)
+		}
+		receiver, err := s.Connect().Open(s.Context(), 0, s.Progress(0).Cursor, false)
+		if err != nil {
+			s.Fatal(err)
+		}
+		for settling := 0; settling < 2; {
+			deliveries, err := receiver.Receive(s.Context(), 1)
+			if err != nil {
+				s.Fatal(err)
+			}
+			batch, err := drainmark.DecodeBatch(deliveries[0].Payload)
+			if err != nil {
+				s.Fatal(err)
+			}
+			for _, r := range batch.Records {
+				if r.Kind != drainmark.Discard {
+					continue
+				}
+				if settling++; r.Principal != "operator" || r.Target == "" {
+					s.Errorf("published was %+v", r)
+				}
+			}
 		}
 	})
 }

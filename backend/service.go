@@ -148,10 +148,10 @@ type Service interface {
 	// LetterLog returns the log of an open dead letter, "" for one that is of none. KindNotFound, KindConflict.
 	LetterLog(ctx context.Context, id string) (string, error)
 
-	// Settle publishes a Retry or a Discard for up to limit of the dead letters that f means, behind the place after, all
+	// Settle publishes a Retry or a Discard, in the name of the principal, for up to limit of the dead letters that f means, behind the place after, all
 	// of one partition. Missing records are not among them. One call at a time is served: KindTooMany. Otherwise errors
 	// are as with Publish.
-	Settle(ctx context.Context, kind drainmark.RecordKind, f LetterFilter, after string, limit int) (Settled, error)
+	Settle(ctx context.Context, kind drainmark.RecordKind, principal string, f LetterFilter, after string, limit int) (Settled, error)
 
 	// CountLetters counts all dead letters that Settle would find.
 	CountLetters(ctx context.Context, f LetterFilter) (Settled, error)

@@ -36,7 +36,7 @@ type Settled struct {
 const lettersAtOnce = 100
 
 // Settle implements Service. It settles letters of one partition only, so that its records are accepted all or none.
-func (b *Backend) Settle(ctx context.Context, kind drainmark.RecordKind, f LetterFilter, after string, limit int) (Settled, error) {
+func (b *Backend) Settle(ctx context.Context, kind drainmark.RecordKind, principal string, f LetterFilter, after string, limit int) (Settled, error) {
 	if !b.settling.TryLock() {
 		return Settled{}, drainmark.Errorf(drainmark.KindTooMany, "dead letters are being settled by another request; the limit is 1 at a time")
 	}
@@ -49,7 +49,7 @@ func (b *Backend) Settle(ctx context.Context, kind drainmark.RecordKind, f Lette
 		if l.missing >= 0 && p == l.partition {
 			continue // missing records are settled one by one: that declares them lost
 		}
-		settled, records, err := b.lettersToSettle(ctx, p, ordinal, kind, f, limit)
+		settled, records, err := b.lettersToSettle(ctx, p, ordinal, drainmark.Record{Kind: kind, Principal: principal}, f, limit)
 		if err != nil {
 			return Settled{}, err
 		}
@@ -65,9 +65,10 @@ func (b *Backend) Settle(ctx context.Context, kind drainmark.RecordKind, f Lette
 	return Settled{}, nil
 }
 
-// lettersToSettle finds up to limit letters of a partition, and makes the records that settle them.
+// lettersToSettle finds up to limit letters of a partition, and makes the records that settle them: each is like the one
+// given.
 func (b *Backend) lettersToSettle(
-	ctx context.Context, partition int, after uint64, kind drainmark.RecordKind, f LetterFilter, limit int,
+	ctx context.Context, partition int, after uint64, record drainmark.Record, f LetterFilter, limit int,
 ) (found Settled, records []drainmark.Record, err error) {
 	err = b.eachLetter(ctx, partition, after, func(l *drainmark.DeadLetter, ordinal uint64) (more bool) {
 		if !f.fits(l) {
@@ -80,7 +81,8 @@ func (b *Backend) lettersToSettle(
 		after = ordinal
 		found.Letters++
 		found.Records += l.Records()
-		records = append(records, drainmark.Record{Kind: kind, Target: l.ID})
+		record.Target = l.ID
+		records = append(records, record)
 		return true
 	})
 	return found, records, err

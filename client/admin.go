@@ -136,7 +136,8 @@ type DeadLetter struct {
 	Headers     map[string]string
 	AcceptedAt  time.Time
 	Key         string
-	Undecoded   bool // the broker's message could not be read
+	Principal   string // who sent it, "" if that is not known
+	Undecoded   bool   // the broker's message could not be read
 }
 
 type deadLetterJSON struct {
@@ -157,6 +158,7 @@ type deadLetterJSON struct {
 
 	AcceptedAt *time.Time `json:"accepted_at"`
 	Key        string     `json:"key"`
+	Principal  string     `json:"principal"`
 	Undecoded  bool       `json:"undecoded"`
 }
 
@@ -164,7 +166,7 @@ func (l *deadLetterJSON) letter() DeadLetter {
 	out := DeadLetter{
 		ID: l.ID, Partition: l.Partition, Log: l.Log, Reason: l.Reason, SetAsideAt: orZero(l.SetAsideAt), Attempts: l.Attempts,
 		Missing: Missing{orZero(l.Producer), orZero(l.First), orZero(l.Last)}, Body: l.BodyBase64, ContentType: l.ContentType,
-		Headers: l.Headers, AcceptedAt: orZero(l.AcceptedAt), Key: l.Key, Undecoded: l.Undecoded,
+		Headers: l.Headers, AcceptedAt: orZero(l.AcceptedAt), Key: l.Key, Principal: l.Principal, Undecoded: l.Undecoded,
 	}
 	if l.Body != nil {
 		out.Body = []byte(*l.Body)

@@ -9,7 +9,9 @@ import (
 
 	"github.com/drainmark/drainmark"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
+	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/store"
+	storememory "github.com/drainmark/drainmark/store/memory"
 )
 
 // accountsFor expects that the retry with a sequence is reported as rejected, because of a letter that has stayed for a
@@ -167,6 +169,39 @@ func TestRetryOfALetterWithoutItsPayload(t *testing.T) {
 		left := r.letters()
 		if len(left) != 1 || left[0].Attempts != 2 || !strings.Contains(left[0].Reason, "was not kept") {
 			t.Errorf("left are %+v", left)
+		}
+	})
+}
+
+// A letter says who has sent its record, and an effect is told of whoever sent what is retried.
+func TestALetterKeepsWhoSentIt(t *testing.T) {
+	t.Parallel()
+	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
+		var cured atomic.Bool
+		var seen []string
+		r.effects = effect.List{storememory.Effect("log", func(_ context.Context, _ *storememory.Tx, records []effect.Record) error {
+			for i := range records {
+				seen = append(seen, records[i].Principal)
+			}
+			return nil
+		}, effect.Options{})}
+		r.DB.Refuse = func(string, *drainmark.Message) (string, bool) { return "no", !cured.Load() }
+		sent := message("a")
+		sent.Principal = "shop"
+		r.begin()
+		r.publish(1, sent)
+		r.Wait(5 * time.Second)
+		letters := r.letters()
+		if record, ok := letters[0].Record(); !ok || record.Principal != "shop" {
+			t.Fatalf("the letter is of %+v", record)
+		}
+		cured.Store(true)
+		seen = nil
+		r.publish(2, drainmark.Record{Kind: drainmark.Retry, Target: letters[0].ID, Principal: "operator"})
+		r.Wait(5 * time.Second)
+		r.expect("a")
+		if len(seen) != 1 || seen[0] != "shop" {
+			t.Errorf("the effect was told of %q", seen)
 		}
 	})
 }

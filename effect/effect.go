@@ -25,6 +25,7 @@ type Record struct {
 	ContentType string
 	Headers     drainmark.Headers
 	Key         string    // the idempotency key that it was sent with, or ""
+	Principal   string    // who sent it, or "" if nobody is known
 	AcceptedAt  time.Time // by the backend's clock: the handler's own clock may not be used, since it may run again later
 }
 

@@ -25,7 +25,7 @@ type File struct {
 }
 
 // Statement is an effect that is one SQL statement. It is run once for the records of a log in a commit, which are the
-// relation records: log, id, position, body, json, content_type, headers, key and accepted_at.
+// relation records: log, id, position, body, json, content_type, headers, key, principal and accepted_at.
 type Statement struct {
 	Options
 	Logs string

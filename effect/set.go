@@ -194,7 +194,7 @@ func recordsOf(l *store.LogWrite) []Record {
 		m := &l.Messages[i]
 		records[i] = Record{
 			ID: m.Mark.String(), Log: l.Name, Position: m.Position, Body: m.Body, ContentType: m.ContentType, Headers: m.Headers,
-			Key: m.Key, AcceptedAt: m.AcceptedAt,
+			Key: m.Key, Principal: m.Principal, AcceptedAt: m.AcceptedAt,
 		}
 	}
 	return records

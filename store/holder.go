@@ -323,7 +323,7 @@ func (d *draft) append(i int, op *Operation) {
 		l.Messages = d.holder.room(l.appends)
 	}
 	l.LastPosition++
-	l.Messages = append(l.Messages, NewMessage{Operation: i, Key: r.Key, Message: drainmark.Message{
+	l.Messages = append(l.Messages, NewMessage{Operation: i, Key: r.Key, Principal: r.Principal, Message: drainmark.Message{
 		Position: l.LastPosition, Mark: op.Mark, Body: r.Body, ContentType: r.ContentType,
 		Headers: r.Headers, AcceptedAt: r.AcceptedAt, PersistedAt: d.commit.Now,
 	}})

@@ -280,6 +280,7 @@ type LogWrite struct {
 type NewMessage struct {
 	drainmark.Message
 	Key       string // the idempotency key that it was sent with, or ""
+	Principal string // who sent it, or "": for effects, no store keeps it
 	Operation int
 }
 

@@ -43,7 +43,7 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if len(types) == 1 && slices.ContainsFunc(manyTypes, func(many string) bool { return hasType(types[0], many) }) {
 		read = h.readMany
 	}
-	common := drainmark.Record{Kind: drainmark.Append, Log: log, Key: key}
+	common := drainmark.Record{Kind: drainmark.Append, Log: log, Key: key, Principal: principalOf(r)}
 	if common.Headers, err = drainmark.NewHeaders(r.trace()...); err != nil {
 		return err
 	}
@@ -122,6 +122,7 @@ func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Re
 	if record.Headers, err = drainmark.NewHeaders(r.trace()...); err != nil {
 		return err
 	}
+	record.Principal = principalOf(r)
 	ctx, cancel := h.publishing(r)
 	defer cancel()
 	receipt, err := h.service.Publish(ctx, record)

@@ -126,6 +126,9 @@ func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byt
 	if record.Key != "" {
 		dst = appendString(append(dst, `,"key":`...), record.Key)
 	}
+	if record.Principal != "" {
+		dst = appendString(append(dst, `,"principal":`...), record.Principal)
+	}
 	return append(strconv.AppendBool(append(dst, `,"undecoded":`...), undecoded), '}')
 }
 

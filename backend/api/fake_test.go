@@ -141,7 +141,7 @@ func (f *fake) Places(_ context.Context, log string, r drainmark.Receipt) ([]bac
 	return f.places(log, r)
 }
 
-func (f *fake) Settle(_ context.Context, kind drainmark.RecordKind, letters backend.LetterFilter, after string, limit int) (backend.Settled, error) {
+func (f *fake) Settle(_ context.Context, kind drainmark.RecordKind, _ string, letters backend.LetterFilter, after string, limit int) (backend.Settled, error) {
 	if f.settle == nil {
 		return backend.Settled{}, errNotScripted
 	}

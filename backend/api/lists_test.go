@@ -89,7 +89,7 @@ func letters() []drainmark.DeadLetter {
 		r.Log, r.AcceptedAt = "guestbook", at
 		return setAside(drainmark.DeadLetter{ID: id, Log: "guestbook", Reason: "refused", SetAsideAt: at}, r)
 	}
-	text := letter("text", drainmark.Record{Body: []byte("hello"), ContentType: "text/plain", Key: "k", Headers: madeHeaders("tenant", "7", "traceparent", "t")})
+	text := letter("text", drainmark.Record{Body: []byte("hello"), ContentType: "text/plain", Key: "k", Headers: madeHeaders("tenant", "7", "traceparent", "t"), Principal: "Zoë"})
 	text.Attempts = 2
 	return []drainmark.DeadLetter{
 		text, letter("bytes", drainmark.Record{Body: []byte{0, 255}}), letter("empty", drainmark.Record{}),
@@ -121,7 +121,7 @@ func TestDeadLetters(t *testing.T) {
 			return v
 		}
 		want := map[string]any{"dead_letters": []any{
-			common("text", map[string]any{"attempts": 2.0, "body": "hello", "content_type": "text/plain", "key": "k", "headers": map[string]any{"tenant": "7", "traceparent": "t"}}),
+			common("text", map[string]any{"attempts": 2.0, "body": "hello", "content_type": "text/plain", "key": "k", "principal": "Zoë", "headers": map[string]any{"tenant": "7", "traceparent": "t"}}),
 			common("bytes", map[string]any{"body_base64": "AP8="}),
 			common("empty", map[string]any{"body": ""}),
 			map[string]any{

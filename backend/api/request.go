@@ -17,6 +17,10 @@ func (r *request) logName() (string, error) {
 	return name, drainmark.CheckLogName(name)
 }
 
+// principalOf returns the name of the principal whose request it is, or "" if nobody is known. It goes into every record
+// that a request publishes.
+func principalOf(r *request) string { return r.who.Name }
+
 // oneType refuses a request with several Content-Type headers: which of them is meant nobody knows.
 func (r *request) oneType() error {
 	if n := len(r.Header["Content-Type"]); n > 1 {

@@ -101,7 +101,7 @@ func (h *handler) settleAll(w http.ResponseWriter, r *request, kind drainmark.Re
 	}
 	ctx, cancel := h.publishing(r)
 	defer cancel()
-	settled, err := h.service.Settle(ctx, kind, filter, after, limit)
+	settled, err := h.service.Settle(ctx, kind, principalOf(r), filter, after, limit)
 	if err != nil {
 		return afterPublish(settled.Receipt, err)
 	}

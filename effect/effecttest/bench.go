@@ -162,7 +162,7 @@ func (b *bench) entriesOf(log string, disordered bool) []entry {
 			mark: drainmark.Mark{Partition: partition, Producer: producer, Sequence: sequence},
 			record: drainmark.Record{
 				Kind: drainmark.Append, Log: log, ContentType: r.ContentType, Body: r.Body, Key: r.Key, Headers: r.Headers,
-				AcceptedAt: r.AcceptedAt,
+				Principal: r.Principal, AcceptedAt: r.AcceptedAt,
 			},
 		}
 	}

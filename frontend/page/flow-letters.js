@@ -37,6 +37,11 @@ function excerpt({ body }) {
   return body.split("\n", 1)[0].slice(0, 120) || "(empty)";
 }
 
+// whyText says in one line what a letter is of, by whom it was sent if that is known, and why it was set aside.
+function whyText({ log, principal, reason }) {
+  return `${log || "unknown log"}${principal ? ` by ${principal}` : ""}: ${reason}`;
+}
+
 const questions = {
   retry: "Have it tried again? It goes through the queue once more. If the database takes it now, it stands at the end of its log.",
   discard: "Give it up? Its content is deleted for good. Whoever holds its receipt is still told why it was rejected.",
@@ -133,7 +138,7 @@ export class Letters {
     const made = element("li", {},
       element("div", { className: "what" },
         element("p", { className: "excerpt", textContent: excerpt(letter) }),
-        element("p", { className: "why", textContent: `${letter.log || "unknown log"}: ${letter.reason}` })),
+        element("p", { className: "why", textContent: whyText(letter) })),
       look);
     [made.dataset.id, made.dataset.attempts] = [letter.id, letter.attempts];
     return made;
@@ -177,7 +182,7 @@ class LetterDialog {
       ["Log", letter.log || "unknown"], ["Reason", letter.reason], ["Accepted", timeText(letter.accepted_at)],
       ["Set aside", timeText(letter.set_aside_at)], ["Attempts", String(letter.attempts)],
       ["Content type", letter.content_type || "unknown"], ["Headers", headersText(letter)],
-      ["Idempotency key", letter.key || "none"],
+      ["Idempotency key", letter.key || "none"], ["Sent by", letter.principal || "unknown"],
       ["Partition", String(letter.partition)], ["Id", letter.id],
     ];
     byId("letter-facts").replaceChildren(...facts.flatMap(([name, fact]) => [element("dt", {}, name), element("dd", {}, fact)]));

@@ -40,10 +40,11 @@ func Effect(logs string, handler effect.Handler[Tx], o effect.Options) effect.Ef
 
 // Statement makes an effect of a statement, for a store in PostgreSQL. The records are the relation records:
 //
-//	log text, id text, position bigint, body bytea, json jsonb, content_type text, headers jsonb, key text, accepted_at timestamptz
+//	log text, id text, position bigint, body bytea, json jsonb, content_type text, headers jsonb, key text, principal text,
+//	accepted_at timestamptz
 //
-// json is the body if it is JSON, headers is an object of strings, and key is the idempotency key. They are NULL otherwise. A
-// key that is not text in UTF-8 is NULL too.
+// json is the body if it is JSON, headers is an object of strings, key is the idempotency key, and principal is who sent it.
+// They are NULL otherwise. A key that is not text in UTF-8 is NULL too.
 func Statement(s effect.Statement) effect.Effect {
 	query := withRecords(s.SQL)
 	return effect.New(kind, s.Logs, func(ctx context.Context, tx Tx, records []effect.Record) error {
@@ -62,9 +63,10 @@ func Statement(s effect.Statement) effect.Effect {
 const recordsRelation = `(
 SELECT $1::text AS log, r.id, $2::bigint + r.n - 1 AS position, r.body,
 	CASE WHEN coalesce(r.is_json, $3::boolean) THEN convert_from(r.body, 'UTF8')::jsonb END AS json,
-	coalesce(r.content_type, $4::text) AS content_type, r.headers::jsonb AS headers, r.key, r.accepted_at
-FROM unnest($5::text[], $6::bytea[], $7::timestamptz[], $8::boolean[], $9::text[], $10::text[], $11::text[])
-	WITH ORDINALITY AS r (id, body, accepted_at, is_json, content_type, headers, key, n))`
+	coalesce(r.content_type, $4::text) AS content_type, r.headers::jsonb AS headers, r.key,
+	nullif(coalesce(r.principal, $5::text), '') AS principal, r.accepted_at
+FROM unnest($6::text[], $7::bytea[], $8::timestamptz[], $9::boolean[], $10::text[], $11::text[], $12::text[], $13::text[])
+	WITH ORDINALITY AS r (id, body, accepted_at, is_json, content_type, headers, key, principal, n))`
 
 // withRecords puts the relation before a statement, which may have others of its own. One that looks at json several times
 // has the relation made once, or each look would read the text anew. Otherwise only what is used of it is made.
@@ -90,7 +92,7 @@ func arguments(records []effect.Record) []any {
 	ids, bodies, accepted := make([]string, n), make([][]byte, n), make([]time.Time, n)
 	firstIsJSON := json.Valid(first.Body)
 	var isJSON []pgtype.Bool
-	var types, headers, keys []pgtype.Text
+	var types, headers, keys, principals []pgtype.Text
 	for i := range records {
 		r := &records[i]
 		ids[i], bodies[i], accepted[i] = r.ID, notNull(r.Body), within(r.AcceptedAt)
@@ -103,11 +105,17 @@ func arguments(records []effect.Record) []any {
 		if r.Key != "" && storable(r.Key) {
 			keys = append(padded(keys, i), pgtype.Text{String: r.Key, Valid: true})
 		}
+		if r.Principal != first.Principal {
+			principals = append(padded(principals, i), pgtype.Text{String: r.Principal, Valid: true})
+		}
 		if !r.Headers.IsZero() {
 			headers = append(padded(headers, i), pgtype.Text{String: string(r.Headers.AppendJSON(nil)), Valid: true})
 		}
 	}
-	return []any{first.Log, int64(first.Position), firstIsJSON, first.ContentType, ids, bodies, accepted, isJSON, types, headers, keys}
+	return []any{
+		first.Log, int64(first.Position), firstIsJSON, first.ContentType, first.Principal,
+		ids, bodies, accepted, isJSON, types, headers, keys, principals,
+	}
 }
 
 // padded returns the values with NULL behind them, up to n.

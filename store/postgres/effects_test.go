@@ -235,7 +235,7 @@ effects:
     rejects: [orders_count_check, P0001]
     sql: |
       WITH made AS (
-        INSERT INTO SCHEMA.orders SELECT id, json->>'sku', (json->>'count')::int, headers->>'tenant', accepted_at FROM records ORDER BY position
+        INSERT INTO SCHEMA.orders SELECT id, json->>'sku', (json->>'count')::int, coalesce(principal || ':', '') || (headers->>'tenant'), accepted_at FROM records ORDER BY position
         RETURNING sku, count), sums AS (SELECT sku, sum(count) AS count FROM made GROUP BY sku)
       UPDATE SCHEMA.stock s SET remaining = remaining - sums.count FROM sums WHERE sums.sku = s.sku
 `
@@ -264,14 +264,14 @@ func statementOfRecords(t *testing.T, d effectSchema) {
 	order := func(bodies ...string) store.Commit {
 		c := f.next(len(bodies), 1)
 		for i, body := range bodies {
-			c.Operations[i].Record.Body, c.Operations[i].Record.Headers = []byte(body), tenant
+			c.Operations[i].Record.Body, c.Operations[i].Record.Headers, c.Operations[i].Record.Principal = []byte(body), tenant, "shop"
 		}
 		return c
 	}
 	c := order(`{"sku": "ball", "count": 2}`, `{"sku": "ball", "count": 3}`)
 	f.must(t, c)
 	at := c.Operations[0].Record.AcceptedAt.UTC().Format("2006-01-02 15:04:05.000000")
-	want := fmt.Sprintf("%s 5 7 %s 5", c.Operations[0].Mark, at)
+	want := fmt.Sprintf("%s 5 shop:7 %s 5", c.Operations[0].Mark, at)
 	got := d.primary.Do(fmt.Sprintf(`SELECT min(id) || ' ' || sum(count) || ' ' || min(tenant) || ' ' ||
 		to_char(min(at) AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS.US') || ' ' || (SELECT remaining FROM own_%[1]s.stock) FROM own_%[1]s.orders`, d.schema))
 	if got[0] != want {

@@ -51,7 +51,7 @@ effects:
     rejects: ["count > 0"]
     sql: |
       -- an order takes from the stock
-      INSERT INTO orders SELECT id, json->>'sku', json->>'count', headers->>'tenant', accepted_at FROM records ORDER BY position;
+      INSERT INTO orders SELECT id, json->>'sku', json->>'count', coalesce(principal || ':', '') || (headers->>'tenant'), accepted_at FROM records ORDER BY position;
 `
 
 // order returns a commit of one order each.
@@ -62,7 +62,7 @@ func (f *filler) orders(bodies ...string) store.Commit {
 		f.t.Fatal(err)
 	}
 	for i, body := range bodies {
-		c.Operations[i].Record.Body, c.Operations[i].Record.Headers = []byte(body), tenant
+		c.Operations[i].Record.Body, c.Operations[i].Record.Headers, c.Operations[i].Record.Principal = []byte(body), tenant, "shop"
 	}
 	return c
 }
@@ -86,7 +86,7 @@ func TestAStatementIsAppliedToTheRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	accepted := c.Operations[0].Record.AcceptedAt.UTC().Format("2006-01-02T15:04:05.000000Z")
-	if id != c.Operations[0].Mark.String() || sum != 5 || left != 5 || tenant != "7" || at != accepted {
+	if id != c.Operations[0].Mark.String() || sum != 5 || left != 5 || tenant != "shop:7" || at != accepted {
 		t.Errorf("the orders are %s, %d, tenant %s, accepted %s, and %d are left", id, sum, tenant, at, left)
 	}
 	var refused *store.EffectError

@@ -146,7 +146,7 @@ var aboutEffects = []effectCase{
 		headers, err := drainmark.NewHeaders(drainmark.Header{Name: "tenant", Value: "grüße"})
 		w.world.must("making headers", err)
 		first, second := w.keyed(w.log, "key", "\x00\xff {"), w.append(w.log, "b")
-		first.Record.Headers = headers
+		first.Record.Headers, first.Record.Principal = headers, "Zoë"
 		c := w.next(first, second)
 		w.put(c)
 		if len(w.calls) != 1 || len(w.calls[0]) != 2 {
@@ -157,7 +157,7 @@ var aboutEffects = []effectCase{
 		got.AcceptedAt = time.Time{}
 		want := effect.Record{
 			ID: c.Operations[0].Mark.String(), Log: w.log, Position: 1, Body: []byte("\x00\xff {"), ContentType: "text/plain",
-			Key: "key", Headers: headers,
+			Key: "key", Headers: headers, Principal: "Zoë",
 		}
 		w.equal("the first record", got, want)
 		w.equal("the position of the second", w.calls[0][1].Position, uint64(2))

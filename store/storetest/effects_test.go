@@ -98,6 +98,13 @@ var effectMistakes = map[string]struct {
 			return records
 		})
 	}},
+	"a record lacks its principal": {"an effect gets its records whole and in order", func(d *effectDatabase) {
+		d.apply = onRecords(func(records []effect.Record) []effect.Record {
+			records = slices.Clone(records)
+			records[0].Principal = ""
+			return records
+		})
+	}},
 	"an effect writes on another connection":            {"what an effect does before it fails is rolled back", inOwnTransaction},
 	"what is rejected is rolled back only by the fence": {"what an effect does before it rejects is rolled back", inOwnTransaction},
 	"an error of an effect is passed over":              {"what an effect does before it fails is rolled back", onError(func(error) error { return nil })},
