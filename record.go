@@ -205,6 +205,9 @@ func DecodeBatch(data []byte) (*Batch, error) {
 	if len(data) > MaxBatchBytes {
 		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: the limit is %d", len(data), MaxBatchBytes)
 	}
+	if strings.HasPrefix(string(data[:min(3, len(data))]), "DMS") {
+		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: it is signed, and this consumer has no batch keys", len(data))
+	}
 	if len(data) < minBatchLength || string(data[:3]) != batchMagic[:3] {
 		return nil, Errorf(KindInvalid, "decoding a batch of %d bytes: it does not begin as a batch does", len(data))
 	}

@@ -40,6 +40,8 @@ type upCommand struct {
 	admin     `embed:""`
 	draining  `embed:""`
 	applying  `embed:""`
+	signing   `embed:""`
+	checking  `embed:""`
 	pausing   `embed:""`
 	storage   `embed:""`
 	retention `embed:""`
@@ -53,6 +55,7 @@ type backendCommand struct {
 	Store     string        `help:"URL of the store, for when there is no replica." placeholder:"URL"`
 	Delay     time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
 	counting  `embed:""`
+	signing   `embed:""`
 	listening `embed:""`
 	admin     `embed:""`
 	storage   `embed:""`
@@ -70,6 +73,8 @@ type consumerCommand struct {
 	admin     `embed:""`
 	draining  `embed:""`
 	applying  `embed:""`
+	signing   `embed:""`
+	checking  `embed:""`
 	storage   `embed:""`
 	retention `embed:""`
 	logging   `embed:""`
@@ -243,11 +248,16 @@ func (c *upCommand) start(r *role) error {
 	if err != nil {
 		return opening("broker", err)
 	}
-	queue := plantBroker(embedded)
+	sealer, err := c.sealer(r, deployment, c.checking)
+	if err != nil {
+		return err
+	}
+	watchSignatures(r, sealer)
+	queue := signed(plantBroker(embedded), sealer)
 	defer queue.Close()
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
 	drain := func(b *backend.Backend) func(context.Context) {
-		return newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), b.Accounts, applied.list, r).Run
+		return newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), b.Accounts, applied.list, opener(sealer), r).Run
 	}
 	return runBackend(r, queue, reader, found{Deployment: deployment}, c.Delay, c.listening, c.retention, c.company(r, drain, counted))
 }
@@ -334,10 +344,14 @@ func (c *backendCommand) start(r *role) error {
 		return err
 	}
 	defer queue.Close()
+	sealer, err := c.sealer(r, found.Deployment, checking{})
+	if err != nil {
+		return err
+	}
 	if c.PublishAttempt == 0 {
 		c.PublishAttempt = publishAttempt(c.Broker)
 	}
-	return runBackend(r, queue, reader, found, c.Delay, c.listening, c.retention, company{})
+	return runBackend(r, signed(queue, sealer), reader, found, c.Delay, c.listening, c.retention, company{})
 }
 
 // registry opens the broker's record of the deployment.
@@ -386,7 +400,12 @@ func (c *consumerCommand) start(r *role) error {
 		return err
 	}
 	defer queue.Close()
-	drain := newConsumer(queue, master, c.Owner, deployment, c.draining.limits(c.retention), nil, applied.list, r)
+	sealer, err := c.sealer(r, deployment, c.checking)
+	if err != nil {
+		return err
+	}
+	watchSignatures(r, sealer)
+	drain := newConsumer(signed(queue, sealer), master, c.Owner, deployment, c.draining.limits(c.retention), nil, applied.list, opener(sealer), r)
 	r.health.set(func(ctx context.Context) error {
 		if err := queue.Ping(ctx); err != nil && !errors.Is(err, broker.ErrFull) { // it makes room in a full one
 			return err
@@ -452,11 +471,11 @@ func checkDelay(d time.Duration) error {
 
 func newConsumer(
 	queue broker.Broker, master store.Store, owner string, d drainmark.Deployment, l consumer.Limits,
-	accounts func(drainmark.Progress) bool, effects effect.List, r *role,
+	accounts func(drainmark.Progress) bool, effects effect.List, open func(int, []byte) ([]byte, error), r *role,
 ) *consumer.Consumer {
 	return consumer.New(consumer.Config{
 		Broker: queue, Store: master, Owner: owner, Partitions: d.Partitions, Limits: l,
-		Logger: r.logger.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts, Effects: effects,
+		Logger: r.logger.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts, Effects: effects, Open: open,
 	})
 }
 

@@ -120,6 +120,10 @@ type Delivery struct {
 	Cursor   drainmark.Cursor // resume behind what has been read with this delivery, empty from a broker that forgets
 	StoredAt time.Time        // when the broker stored it, or zero
 	Tag      uint64           // the adapter's own, for Ack
+	// Refused says why the payload is not a batch of ours, although it may look like one. It is then as it came, and the
+	// Header is zero. No adapter says it: seal does.
+	Refused string
+	Came    []byte // the whole message, if Payload is only what was in it
 	// Lost says, in place of a batch, why something that was stored here is gone before it was read: it was purged or
 	// deleted, or the partition is not the one that the cursor is of. The delivery then has only Cursor and Tag besides.
 	// A broker that forgets cannot tell.

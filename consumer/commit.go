@@ -350,12 +350,18 @@ func (d *drain) keptBatch(letter *drainmark.DeadLetter) (*drainmark.Batch, error
 	if len(letter.Payload) == 0 {
 		return nil, errors.New("what it was of was not kept, so that there is nothing to try again")
 	}
-	batch, err := drainmark.DecodeBatch(letter.Payload)
+	payload := letter.Payload
+	if _, own := letter.Record(); !own && d.openSealed != nil { // it is as it came from the broker
+		opened, err := d.openSealed(d.partition, payload)
+		if err != nil {
+			return nil, fmt.Errorf("checking the message: %w", err)
+		}
+		payload = opened
+	}
+	batch, err := d.decodeOwn(payload)
 	switch {
 	case err != nil:
 		return nil, err
-	case batch.Partition != d.partition:
-		return nil, fmt.Errorf("the batch belongs to partition %d", batch.Partition)
 	case letter.Span.First > 0 && batch.Span() != letter.Span:
 		return nil, fmt.Errorf("the batch is of the records %s, not of those that the letter accounts for", batch.Span())
 	}

@@ -85,6 +85,9 @@ type Config struct {
 	Accounts func(drainmark.Progress) bool
 	// Effects are those that the store was opened with.
 	Effects effect.List
+	// Open checks a message that a dead letter has kept as it came from the broker, and returns the batch in it: whatever
+	// the broker has checked of it before, it had refused it. nil if nothing is to be checked.
+	Open func(partition int, message []byte) (batch []byte, err error)
 }
 
 // Consumer drains its share of the partitions.
@@ -112,6 +115,7 @@ type common struct {
 	now         func() time.Time
 	accounts    func(drainmark.Progress) bool
 	effects     effect.List
+	openSealed  func(partition int, message []byte) (batch []byte, err error) // Config.Open
 	letters     *loglimit.Limiter
 	brokerFails *loglimit.Limiter
 	storeFails  *loglimit.Limiter // what passes by itself
@@ -146,6 +150,7 @@ func New(c Config) *Consumer {
 			broker: c.Broker, store: c.Store, owner: c.Owner, limits: limits, metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now,
 			accounts:    accounts,
 			effects:     c.Effects,
+			openSealed:  c.Open,
 			letters:     limiter(slog.LevelWarn, "records were set aside as dead letters, or discarded"),
 			brokerFails: limiter(slog.LevelWarn, "a partition could not be drained from the broker; it is tried again"),
 			storeFails:  limiter(slog.LevelWarn, "the store did not do what it was asked to; it is tried again"),

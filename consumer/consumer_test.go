@@ -34,6 +34,7 @@ type rig struct {
 	limits    Limits
 	accounts  func(drainmark.Progress) bool
 	effects   effect.List
+	open      func(int, []byte) ([]byte, error)
 
 	consumer *Consumer            // the one that was begun last
 	registry *prometheus.Registry // and its metrics
@@ -72,7 +73,7 @@ func (r *rig) begin() {
 		master = r.wrapStore(master)
 	}
 	r.registry = prometheus.NewRegistry()
-	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits, Accounts: r.accounts, Effects: r.effects,
+	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits, Accounts: r.accounts, Effects: r.effects, Open: r.open,
 		Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
 	run := r.consumer.Run
 	r.stop = r.Start(func(ctx context.Context) {

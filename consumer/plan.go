@@ -3,6 +3,7 @@ package consumer
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -43,10 +44,7 @@ func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 			d.addLost(p, delivery)
 			continue
 		}
-		batch, err := drainmark.DecodeBatch(delivery.Payload)
-		if err == nil && batch.Partition != d.partition {
-			err = fmt.Errorf("the batch belongs to partition %d", batch.Partition)
-		}
+		batch, err := d.decode(delivery)
 		if err != nil {
 			d.addUndecodable(p, done, delivery, err)
 			continue
@@ -59,6 +57,22 @@ func (d *drain) plan(deliveries []broker.Delivery) (*plan, error) {
 		done.add(span)
 	}
 	return p, nil
+}
+
+func (d *drain) decode(delivery *broker.Delivery) (*drainmark.Batch, error) {
+	if delivery.Refused != "" {
+		return nil, errors.New(delivery.Refused)
+	}
+	return d.decodeOwn(delivery.Payload)
+}
+
+// decodeOwn decodes a batch, which must be of this partition.
+func (d *drain) decodeOwn(payload []byte) (*drainmark.Batch, error) {
+	batch, err := drainmark.DecodeBatch(payload)
+	if err == nil && batch.Partition != d.partition {
+		err = fmt.Errorf("the batch belongs to partition %d", batch.Partition)
+	}
+	return batch, err
 }
 
 // doneMarks is which marks are done when a plan has come so far.
@@ -193,6 +207,9 @@ func (d *drain) addUndecodable(p *plan, done doneMarks, delivery *broker.Deliver
 // One that is larger than any batch is not kept, only what it was.
 func (d *drain) undecodable(delivery *broker.Delivery, span drainmark.Span, why error) entry {
 	id, reason, payload := span.String(), why.Error(), delivery.Payload
+	if delivery.Came != nil {
+		payload = delivery.Came
+	}
 	if span.First == 0 {
 		sum := sha256.Sum256(payload)
 		id = fmt.Sprintf("%d-undecoded-%s", d.partition, hex.EncodeToString(sum[:16]))
