@@ -2,23 +2,29 @@ package app
 
 import (
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/alecthomas/kong"
+	yaml "github.com/oasdiff/yaml3"
 
+	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/effect"
 )
 
-// chartsOwn are the flags that are no settings of the Helm chart: it sets them itself, from Secrets, from the value
-// effects, and from what it makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be
+// chartsOwn are the flags that are no settings of the Helm chart: it sets them itself, from Secrets, from the values
+// effects and access, and from what it makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be
 // refused.
 var chartsOwn = []string{
-	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "effects", "help", "version",
+	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "effects", "access", "insecure",
+	"help", "version",
 }
 
 // The schema of the Helm chart's values has each setting of each role, and no other. (The rest of the chart is tested in
@@ -117,6 +123,86 @@ func TestEffectsOfTheChart(t *testing.T) {
 	has := slices.Sorted(strings.SplitSeq(list, ", "))
 	if in := slices.Sorted(maps.Keys(schema.Properties.Effects.Then.Properties.Effects.Items.Properties)); !slices.Equal(in, has) {
 		t.Errorf("an effect has %q in the schema, and %q in a file", in, has)
+	}
+}
+
+// The schema of the chart's values has each member of the file of principals in docs/security.md, and no other, and that
+// file is one that the program reads.
+func TestPrincipalsOfTheChart(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile("../docs/security.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, example, _ := strings.Cut(string(text), "```yaml\n")
+	example, _, _ = strings.Cut(example, "```")
+	hashes := 0
+	example = regexp.MustCompile(`sha256: \w+…`).ReplaceAllStringFunc(example, func(string) string {
+		hashes++
+		return fmt.Sprintf("sha256: %064x", hashes)
+	})
+	path := filepath.Join(t.TempDir(), "access.yaml")
+	if err := os.WriteFile(path, []byte(example), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := auth.Load(path, slog.New(slog.DiscardHandler)); err != nil || hashes == 0 {
+		t.Fatalf("the example has %d hashes, and is read with %v", hashes, err)
+	}
+	var has any
+	if err := yaml.Unmarshal([]byte(example), &has); err != nil {
+		t.Fatal(err)
+	}
+	text, err = os.ReadFile("../deploy/helm/drainmark/values.schema.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var schema struct {
+		Properties struct {
+			Access struct {
+				Properties struct{ Rules struct{ Then memberSchema } }
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &schema); err != nil {
+		t.Fatal(err)
+	}
+	in, of := map[string]bool{}, map[string]bool{}
+	schema.Properties.Access.Properties.Rules.Then.members("", in)
+	membersOf("", has, of)
+	if !maps.Equal(in, of) {
+		t.Errorf("the file has %q in the schema, and %q in docs/security.md", slices.Sorted(maps.Keys(in)), slices.Sorted(maps.Keys(of)))
+	}
+}
+
+// memberSchema is a schema, as far as names of members are concerned.
+type memberSchema struct {
+	Properties map[string]memberSchema
+	Items      *memberSchema
+}
+
+// members adds the paths of all members.
+func (s memberSchema) members(under string, to map[string]bool) {
+	if s.Items != nil {
+		s.Items.members(under, to)
+	}
+	for name, of := range s.Properties {
+		to[under+"/"+name] = true
+		of.members(under+"/"+name, to)
+	}
+}
+
+// membersOf adds the paths of all members of a value.
+func membersOf(under string, value any, to map[string]bool) {
+	switch value := value.(type) {
+	case []any:
+		for _, v := range value {
+			membersOf(under, v, to)
+		}
+	case map[string]any:
+		for name, v := range value {
+			to[under+"/"+name] = true
+			membersOf(under+"/"+name, v, to)
+		}
 	}
 }
 

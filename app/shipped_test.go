@@ -83,6 +83,22 @@ func (s shipped) checkStop(t *testing.T) {
 	}
 }
 
+// checkServes fails if the process would refuse to serve, because others reach it and nobody has said who may do what.
+func (s shipped) checkServes(t *testing.T) {
+	t.Helper()
+	parsed, command := s.parse(t)
+	var err error
+	switch command {
+	case "up":
+		err = firstError(parsed.Up.access.check(), parsed.Up.mayServe(parsed.Up.Listen))
+	case "backend":
+		err = firstError(parsed.Backend.access.check(), parsed.Backend.mayServe(parsed.Backend.Listen))
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // composeFile is what the tests read of a compose.yaml.
 type composeFile struct {
 	Services map[string]struct {
@@ -128,7 +144,12 @@ func TestComposeFiles(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				shipped{service.Command, service.Environment, stop}.checkStop(t)
+				runs := shipped{service.Command, service.Environment, stop}
+				runs.checkStop(t)
+				if name == "up" || name == "backend" {
+					runs.environment["DRAINMARK_LISTEN"] = ":8080" // as the image has it
+				}
+				runs.checkServes(t)
 				if !service.ReadOnly || !slices.Equal(service.CapDrop, []string{"ALL"}) || service.Restart == "" {
 					t.Errorf("it may do more than it needs: %+v", service)
 				}
@@ -202,6 +223,7 @@ func TestSystemdUnits(t *testing.T) {
 				u.environment[setting[1]] = setting[2]
 			}
 			u.checkStop(t)
+			u.checkServes(t)
 			if !slices.Equal(u.arguments, []string{role}) || !slices.Contains(u.lines, "EnvironmentFile=-/etc/drainmark/"+role+".env") ||
 				!slices.Contains(u.lines, "RestartPreventExitStatus=2") {
 				t.Errorf("the unit of %s is\n%s", role, strings.Join(u.lines, "\n"))

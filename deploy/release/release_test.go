@@ -148,7 +148,7 @@ func TestDeb(t *testing.T) {
 		t.Fatal(err)
 	}
 	compare(t, got, "/usr/share/doc/drainmark/copyright 644", "/usr/share/zsh/vendor-completions/_drainmark 644")
-	if info, err := os.Stat(filepath.Join(dir, "etc/drainmark")); err != nil || info.Mode().Perm() != 0o750 {
+	if info, err := os.Stat(filepath.Join(dir, "etc/drainmark")); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the folder of the settings: %v, %v", info, err)
 	}
 	kept, err := os.ReadFile(filepath.Join(dir, "DEBIAN/conffiles"))

@@ -22,10 +22,16 @@ import (
 const chartDir = "../drainmark"
 
 // external are values of a release whose broker and store are somebody else's.
-const external = "broker: {secretName: urls}\nstore: {secretName: urls}\n"
+const external = everybody + "broker: {secretName: urls}\nstore: {secretName: urls}\n"
 
 // trial are values of a release that brings its own servers.
-const trial = "trial: {rabbitmq: {enabled: true}, redis: {enabled: true}}\n"
+const trial = everybody + "trial: {rabbitmq: {enabled: true}, redis: {enabled: true}}\n"
+
+// inOne are values of a release with everything in one process.
+const inOne = everybody + "mode: up\n"
+
+// everybody lets everybody do everything.
+const everybody = "access: {insecure: true}\n"
 
 // load loads the chart, which nobody changes.
 var load = sync.OnceValues(func() (*chart.Chart, error) { return loader.Load(chartDir) })

@@ -14,6 +14,7 @@ import (
 var (
 	yamlBlock = regexp.MustCompile("(?ms)^( *)```yaml\n(.*?)^ *```$")
 	setValue  = regexp.MustCompile(`--set ([^ ]+)`)
+	setFile   = regexp.MustCompile(`--set-file ([^ ]+)`)
 )
 
 // What the documents tell people to install is a release: the values in their blocks, and behind --set.
@@ -37,6 +38,12 @@ func TestDocumentedValues(t *testing.T) {
 			values := map[string]any{}
 			for _, m := range setValue.FindAllStringSubmatch(line, -1) {
 				if err := strvals.ParseInto(strings.TrimSpace(m[1]), values); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, m := range setFile.FindAllStringSubmatch(line, -1) {
+				file := func([]rune) (any, error) { return "anonymous: [status]", nil }
+				if err := strvals.ParseIntoFile(m[1], values, file); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -58,16 +58,16 @@ func TestEffects(t *testing.T) {
 	t.Parallel()
 	const made, own = "guestbook-drainmark-effects", "effectsConfigMap: own"
 	for values, want := range map[string]string{
-		external:                          "",
-		external + effects["effects"]:     made,
-		external + own:                    "own",
-		"mode: up":                        "",
-		"mode: up\n" + effects["effects"]: made,
-		"mode: up\n" + own:                "own",
-		"mode: up\nup: {persistence: {enabled: false}}\n" + own: "own",
+		external:                      "",
+		external + effects["effects"]: made,
+		external + own:                "own",
+		inOne:                         "",
+		inOne + effects["effects"]:    made,
+		inOne + own:                   "own",
+		inOne + "up: {persistence: {enabled: false}}\n" + own: "own",
 	} {
 		roles := map[string]string{"frontend": "", "backend": "", "init": "", "consumer": want, "verify": ""}
-		if strings.HasPrefix(values, "mode: up") {
+		if strings.HasPrefix(values, inOne) {
 			roles = map[string]string{"up": want, "verify": ""}
 		}
 		for role, want := range roles {
@@ -107,7 +107,7 @@ func TestFileOfEffects(t *testing.T) {
 	sums := map[string]bool{}
 	for _, values := range []string{string(quoted), object, strings.Replace(object, "attempts: 3", "attempts: 4", 1)} {
 		_, consumer := whereEffects(t, external+values, "consumer")
-		_, up := whereEffects(t, "mode: up\n"+values, "up")
+		_, up := whereEffects(t, inOne+values, "up")
 		if consumer != up {
 			t.Errorf("consumers have the checksum %s, and up %s", consumer, up)
 		}

@@ -124,7 +124,7 @@ func TestNetwork(t *testing.T) {
 			"prometheus frontend 9090, prometheus backend 9090, prometheus consumer 9090" + dns,
 		external + on + "frontend: {replicas: 0}": "a client backend 8080, verify backend 8080, " +
 			"prometheus frontend 9090, prometheus backend 9090, prometheus consumer 9090" + dns,
-		"mode: up\n" + on: "a client up 8080, verify up 8080, prometheus up 9090, verify dns 53",
+		inOne + on: "a client up 8080, verify up 8080, prometheus up 9090, verify dns 53",
 	} {
 		n, want := networkOf(t, mergedLines(t, values)), map[string]bool{}
 		for _, way := range strings.Split(allowed, ", ") {

@@ -35,9 +35,19 @@ type scaledObject struct {
 		Fallback        *struct{ FailureThreshold, Replicas int32 }
 		Advanced        map[string]any
 		Triggers        []struct {
-			Type, MetricType string
-			Metadata         map[string]string
+			Type, MetricType  string
+			Metadata          map[string]string
+			AuthenticationRef *struct{ Name string }
 		}
+	}
+}
+
+// triggerAuthentication is what the chart uses of KEDA's TriggerAuthentication.
+type triggerAuthentication struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata"`
+	Spec              struct {
+		SecretTargetRef []struct{ Parameter, Name, Key string }
 	}
 }
 
@@ -59,6 +69,7 @@ var kinds = map[string]func() any{
 	"monitoring.coreos.com/v1/ServiceMonitor": func() any { return &monitoring.ServiceMonitor{} },
 	"monitoring.coreos.com/v1/PrometheusRule": func() any { return &monitoring.PrometheusRule{} },
 	"keda.sh/v1alpha1/ScaledObject":           func() any { return &scaledObject{} },
+	"keda.sh/v1alpha1/TriggerAuthentication":  func() any { return &triggerAuthentication{} },
 }
 
 // decode returns an object as its type has it. A field that the type does not know is an error.
@@ -155,7 +166,7 @@ func TestOddNames(t *testing.T) {
 			"serviceAccount: {create: false, name: '"+name+"'}\npriorityClassName: '1'\ningress: {className: '1'}",
 			"image: {tag: '_"+strings.Repeat("a", 61)+"._.b'}")
 		t.Run(name, func(t *testing.T) { t.Parallel(); checkRelease(t, release{name: name, values: values}) })
-		of := "broker: {secretName: '" + name + "', secretKey: '1'}\nstore: {secretName: '" + name + "', replica: {secretName: '1', secretKey: 'y'}}"
+		of := everybody + "broker: {secretName: '" + name + "', secretKey: '1'}\nstore: {secretName: '" + name + "', replica: {secretName: '1', secretKey: 'y'}}"
 		t.Run("Secret "+name, func(t *testing.T) { t.Parallel(); checkRelease(t, release{values: of}) })
 	}
 }

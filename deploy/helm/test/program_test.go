@@ -221,7 +221,7 @@ func graceOf(t *testing.T, role string, settings map[string]string) *int64 {
 	t.Helper()
 	values := external
 	if role == "up" {
-		values = "mode: up\n"
+		values = inOne
 	}
 	values += role + ": {settings: {"
 	for name, value := range settings {

@@ -25,7 +25,7 @@ import (
 // Helm's linter has nothing to say, with the values as they are too.
 func TestLint(t *testing.T) {
 	t.Parallel()
-	for _, text := range []string{"", external, trial, "mode: up"} {
+	for _, text := range []string{"", external, trial, inOne} {
 		var values map[string]any
 		if err := yaml.Unmarshal([]byte(text), &values); err != nil {
 			t.Fatal(err)
@@ -41,7 +41,7 @@ func TestLint(t *testing.T) {
 // goldens are the releases whose objects are in testdata, for people to look at.
 var goldens = map[string]string{
 	"roles": external,
-	"up":    "mode: up\n" + effects["effects"],
+	"up":    inOne + effects["effects"],
 	"everything": trial + "keda: {enabled: true}\ningress: {enabled: true, hosts: [a.example]}\n" +
 		"httpRoute: {enabled: true, parentRefs: [{name: web}]}\nnetworkPolicy: {enabled: true}\nserviceMonitor: {enabled: true}\n" +
 		"frontend: {autoscaling: {enabled: true}}",
@@ -141,7 +141,7 @@ func TestTwoReleasesDoNotMeet(t *testing.T) {
 	for _, name := range names {
 		all[name] = release{name: name, values: everythingOn}
 	}
-	all["up-drainmark"] = release{name: "up-drainmark", values: "mode: up\nserviceMonitor: {enabled: true}\nnetworkPolicy: {enabled: true}"}
+	all["up-drainmark"] = release{name: "up-drainmark", values: inOne + "serviceMonitor: {enabled: true}\nnetworkPolicy: {enabled: true}"}
 	owner, podsOf, selectorsOf := map[string]string{}, map[string]map[string]klabels.Set{}, map[string]map[string]klabels.Selector{}
 	for name, r := range all {
 		for _, o := range r.objects(t) {
@@ -292,7 +292,7 @@ func show(n *int32) string {
 // Each role gets the URLs that it has a right to, from the Secrets that the values name.
 func TestURLs(t *testing.T) {
 	t.Parallel()
-	const users = "broker: {secretName: all, backend: {secretName: b, secretKey: url}, consumer: {secretName: c}}\n" +
+	const users = everybody + "broker: {secretName: all, backend: {secretName: b, secretKey: url}, consumer: {secretName: c}}\n" +
 		"store: {secretName: master, replica: {secretName: replicas}}"
 	for values, want := range map[string]map[string]string{
 		external: {
@@ -313,7 +313,7 @@ func TestURLs(t *testing.T) {
 			"init":     "DRAINMARK_BROKER=guestbook-drainmark-trial/broker-url DRAINMARK_STORE=guestbook-drainmark-trial/store-url",
 			"frontend": "", "verify": "",
 		},
-		"mode: up": {"up": "", "verify": ""},
+		inOne: {"up": "", "verify": ""},
 	} {
 		for role, urls := range want {
 			pods := podsOfRole(t, values, role)
@@ -338,7 +338,7 @@ func TestServicesLeadSomewhere(t *testing.T) {
 	t.Parallel()
 	for _, values := range []string{
 		everythingOn, external + "keda: {enabled: true}", external + "frontend: {replicas: 0}\ningress: {enabled: true}",
-		"mode: up\ningress: {enabled: true}",
+		inOne + "ingress: {enabled: true}",
 	} {
 		services, targets := map[string][]int32{}, map[string]int32{}
 		for _, o := range (release{values: values}).objects(t) {
@@ -413,12 +413,14 @@ func TestHeadlessServices(t *testing.T) {
 func TestNotes(t *testing.T) {
 	t.Parallel()
 	for values, says := range map[string][]string{
-		external:                             {"kubectl -n shop rollout status deployment/guestbook-drainmark-frontend", "helm test guestbook -n shop", "rollout restart", "no authentication"},
-		external + "effectsConfigMap: own":   {"After a change of the Secrets, or of the ConfigMap own:"},
-		trial:                                {"WARNING: trial.* servers"},
-		"mode: up":                           {"statefulset/guestbook-drainmark-up", "port-forward service/guestbook-drainmark-up 8080:8080"},
+		external:                           {"kubectl -n shop rollout status deployment/guestbook-drainmark-frontend", "helm test guestbook -n shop", "rollout restart", "WARNING: access.insecure is true", "-X POST -H 'Prefer"},
+		external + "effectsConfigMap: own": {"After a change of the Secrets, or of the ConfigMap own:"},
+		trial:                              {"WARNING: trial.* servers"},
+		merged(t, external, principals):    {"Who may do what is in the ConfigMap guestbook-drainmark-access, from access.rules.", "exec deployment/guestbook-drainmark-frontend -- /drainmark token new NAME", `-H "Authorization: Bearer $TOKEN"`},
+		merged(t, inOne, "access: {insecure: false, existingSecret: own}"): {"Who may do what is in the Secret own.", "exec statefulset/guestbook-drainmark-up -- /drainmark"},
+		inOne:                                {"statefulset/guestbook-drainmark-up", "port-forward service/guestbook-drainmark-up 8080:8080"},
 		external + "consumer: {replicas: 0}": {"nothing is persisted"},
-		"mode: up\nup: {persistence: {enabled: false}}":                                {"everything is gone with the pod"},
+		inOne + "up: {persistence: {enabled: false}}":                                  {"everything is gone with the pod"},
 		external + "ingress: {enabled: true, hosts: [a.example], tls: [{hosts: [a]}]}": {"https://a.example/"},
 	} {
 		files, err := release{values: values}.render(t)

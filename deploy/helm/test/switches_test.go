@@ -24,6 +24,8 @@ var switches = map[string]string{
 	"noAccount":      "serviceAccount: {create: false, name: existing}",
 	"labels":         "commonLabels: {team: shop}\npodLabels: {tier: data}\npodAnnotations: {a: b}",
 	"override":       "fullnameOverride: box",
+	"access":         principals,
+	"testToken":      "tests: {token: {secretName: verify}}",
 	"digest":         "image: {digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'}",
 	"placement": "nodeSelector: {disk: fast}\ntolerations: [{key: dedicated, operator: Exists}]\npriorityClassName: high\n" +
 		"affinity: {podAntiAffinity: {}}\nimagePullSecrets: [{name: registry}]",
@@ -37,6 +39,7 @@ var switches = map[string]string{
 var (
 	switchesOfRoles = map[string]string{
 		"keda":         "keda: {enabled: true}",
+		"kedaToken":    "keda: {token: {secretName: keda}}",
 		"autoscaling":  "frontend: {autoscaling: {enabled: true}}\nbackend: {autoscaling: {enabled: true}}",
 		"noFrontend":   "frontend: {replicas: 0}",
 		"noConsumer":   "consumer: {replicas: 0}",
@@ -57,11 +60,11 @@ var (
 	// servers are the ways in which a release of mode roles gets its broker and store.
 	servers = map[string]string{
 		"external":        external,
-		"users":           "broker: {backend: {secretName: b, secretKey: url}, consumer: {secretName: c}}\nstore: {secretName: urls, replica: {secretName: replicas}}",
+		"users":           everybody + "broker: {backend: {secretName: b, secretKey: url}, consumer: {secretName: c}}\nstore: {secretName: urls, replica: {secretName: replicas}}",
 		"trial":           trial,
-		"trialNATS":       "trial: {nats: {enabled: true}, redis: {enabled: true}, persistence: {enabled: false}}",
-		"trialBrokerOnly": "trial: {nats: {enabled: true}}\nstore: {secretName: urls}",
-		"trialStoreOnly":  "trial: {redis: {enabled: true}}\nbroker: {secretName: urls}",
+		"trialNATS":       everybody + "trial: {nats: {enabled: true}, redis: {enabled: true}, persistence: {enabled: false}}",
+		"trialBrokerOnly": everybody + "trial: {nats: {enabled: true}}\nstore: {secretName: urls}",
+		"trialStoreOnly":  everybody + "trial: {redis: {enabled: true}}\nbroker: {secretName: urls}",
 	}
 )
 
@@ -101,8 +104,8 @@ func combinations(t *testing.T) map[string]string {
 	}
 	alone("external", external, roles)
 	alone("external", external, effects)
-	add("up", "mode: up", up)
-	alone("up", "mode: up", up)
+	add("up", inOne, up)
+	alone("up", inOne, up)
 	return all
 }
 

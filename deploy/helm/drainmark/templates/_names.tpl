@@ -80,9 +80,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- if eq .Values.mode "up" }}up{{ else if or .Values.frontend.autoscaling.enabled (gt (int .Values.frontend.replicas) 0) }}frontend{{ else }}backend{{ end -}}
 {{- end -}}
 
-{{/* The text of the file of effects, if the values have one. */}}
-{{- define "drainmark.effects" -}}
-{{- with .Values.effects }}{{ kindIs "string" . | ternary . (toYaml . | printf "%s\n") }}{{ end -}}
+{{/* The text of a file that the values have as text or as YAML, if they have it. */}}
+{{- define "drainmark.text" -}}
+{{- with . }}{{ kindIs "string" . | ternary . (toYaml . | printf "%s\n") }}{{ end -}}
 {{- end -}}
 
 {{/* The ConfigMap with the effects of a role, if it applies some: (dict "root" $ "role" "consumer"). */}}
@@ -92,5 +92,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ .root.Values.effectsConfigMap }}
 {{- else if .root.Values.effects -}}
 {{ include "drainmark.name" (dict "root" .root "component" "effects") }}
+{{- end -}}
+{{- end -}}
+
+{{/* The volume with the file of principals as YAML, unless everybody may do everything. */}}
+{{- define "drainmark.accessVolume" -}}
+{{- $access := .Values.access -}}
+{{- if not $access.insecure -}}
+name: access
+{{- if $access.existingSecret }}
+secret:
+  secretName: {{ $access.existingSecret | quote }}
+{{- else }}
+configMap:
+  name: {{ $access.existingConfigMap | default (include "drainmark.name" (dict "root" . "component" "access")) | quote }}
+{{- end }}
+  items: [{key: access.yaml, path: access.yaml}]
 {{- end -}}
 {{- end -}}

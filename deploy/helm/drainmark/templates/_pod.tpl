@@ -6,7 +6,7 @@ What the pods of all roles have in common. Each takes (dict "root" $ "role" "bac
 {{- define "drainmark.settings" -}}
 {{- $all := .root.Values.settings | default dict -}}
 {{- if eq .role "frontend" }}{{ $all = omit $all "partitions" "backlog-bytes" "replay-window" "producer-retention" }}{{ end -}}
-{{- if eq .role "init" }}{{ $all = omit $all "profiles" }}{{ end -}}
+{{- if eq .role "init" }}{{ $all = omit $all "profiles" "audit-file" }}{{ end -}}
 {{- $own := (get .root.Values .role | default dict).settings | default dict -}}
 {{- $defaults := dict -}}
 {{- if and (has .role (list "backend" "consumer" "init")) (include "drainmark.trialBroker" .root) -}}
@@ -143,7 +143,7 @@ annotations:
   checksum/trial: {{ include (print .root.Template.BasePath "/trial-secret.yaml") .root | sha256sum }}
   {{- end }}
   {{- if and .root.Values.effects (include "drainmark.effectsConfigMap" .) }}
-  checksum/effects: {{ include "drainmark.effects" .root | sha256sum }}
+  checksum/effects: {{ include "drainmark.text" .root.Values.effects | sha256sum }}
   {{- end }}
   {{- with merge (dict) ($own.podAnnotations | default dict) (.root.Values.podAnnotations | default dict) }}
   {{- toYaml . | nindent 2 }}
@@ -157,6 +157,7 @@ annotations:
 {{- $v := $root.Values -}}
 {{- $own := index $v $role -}}
 {{- $effects := include "drainmark.effectsConfigMap" . -}}
+{{- $access := include "drainmark.accessVolume" $root -}}
 {{- include "drainmark.podBasics" (dict "root" $root "of" $own) }}
 terminationGracePeriodSeconds: {{ include "drainmark.grace" . }}
 {{- if ne $role "up" }}
@@ -197,6 +198,7 @@ containers:
     {{- $env := list }}
     {{- if has $role (list "backend" "consumer") }}{{ $env = append $env (include "drainmark.urls" .) }}{{ end }}
     {{- with include "drainmark.settings" . | trim }}{{ $env = append $env . }}{{ end }}
+    {{- $env = append $env (ternary "- name: DRAINMARK_ACCESS\n  value: /etc/drainmark/access/access.yaml" "- name: DRAINMARK_INSECURE\n  value: \"true\"" (ne $access "")) }}
     {{- if $effects }}{{ $env = append $env "- name: DRAINMARK_EFFECTS\n  value: /etc/drainmark/effects/effects.yaml" }}{{ end }}
     {{- with include "drainmark.memoryLimit" ($own.resources | default dict) }}{{ $env = append $env (printf "- name: GOMEMLIMIT\n  value: %s" (quote .)) }}{{ end }}
     {{- with concat ($v.extraEnv | default list) ($own.extraEnv | default list) }}{{ $env = append $env (tpl (toYaml .) $root) }}{{ end }}
@@ -236,7 +238,7 @@ containers:
     securityContext:
       {{- include "drainmark.containerSecurityContext" $root | nindent 6 }}
     {{- $mounts := concat ($v.extraVolumeMounts | default list) ($own.extraVolumeMounts | default list) }}
-    {{- if or $mounts $effects (eq $role "up") }}
+    {{- if or $mounts $effects $access (eq $role "up") }}
     volumeMounts:
       {{- if eq $role "up" }}
       - name: data
@@ -245,6 +247,12 @@ containers:
       {{- if $effects }}
       - name: effects
         mountPath: /etc/drainmark/effects
+        readOnly: true
+      {{- end }}
+      {{- /* The folder and not the file alone (subPath), which would not change with the ConfigMap. */}}
+      {{- if $access }}
+      - name: access
+        mountPath: /etc/drainmark/access
         readOnly: true
       {{- end }}
       {{- with $mounts }}
@@ -256,7 +264,7 @@ containers:
   {{- end }}
 {{- $volumes := concat ($v.extraVolumes | default list) ($own.extraVolumes | default list) }}
 {{- $emptyData := and (eq $role "up") (not $own.persistence.enabled) }}
-{{- if or $volumes $effects $emptyData }}
+{{- if or $volumes $effects $access $emptyData }}
 volumes:
   {{- if $emptyData }}
   - name: data
@@ -267,6 +275,9 @@ volumes:
     configMap:
       name: {{ $effects | quote }}
       items: [{key: effects.yaml, path: effects.yaml}]
+  {{- end }}
+  {{- with $access }}
+  - {{ nindent 4 . | trim }}
   {{- end }}
   {{- with $volumes }}
   {{- tpl (toYaml .) $root | nindent 2 }}

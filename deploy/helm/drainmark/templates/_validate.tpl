@@ -32,12 +32,13 @@
 {{- if and .Values.effects .Values.effectsConfigMap -}}
 {{- fail "effects and effectsConfigMap: the file of effects is one of the two" -}}
 {{- end -}}
-{{- with include "drainmark.effects" . -}}
+{{- with include "drainmark.text" .Values.effects -}}
 {{- $file := fromYaml . -}}
 {{- if not (kindIs "slice" $file.effects) -}}
 {{- fail (printf "effects must be the text of a file with a list of effects, as --set-file effects=FILE gives it: %s" ($file.Error | default "it has none")) -}}
 {{- end -}}
 {{- end -}}
+{{- include "drainmark.validateAccess" . -}}
 {{- range $role := list "frontend" "backend" "up" -}}
 {{- with (index $.Values $role).service -}}
 {{- if and .nodePort (eq .type "ClusterIP") -}}
@@ -82,5 +83,32 @@
 {{- end -}}
 {{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
 {{- fail "httpRoute.parentRefs must name the Gateway that the route is attached to" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Somebody has said who may do what, once, and KEDA may ask what it has to. */}}
+{{- define "drainmark.validateAccess" -}}
+{{- $chosen := list -}}
+{{- range $way := list "rules" "existingConfigMap" "existingSecret" "insecure" -}}
+{{- if index $.Values.access $way }}{{ $chosen = append $chosen (printf "access.%s" $way) }}{{ end -}}
+{{- end -}}
+{{- if not $chosen -}}
+{{- fail "access: nobody has said who may do what: --set-file access.rules=FILE gives a file of principals, for which \"drainmark token new\" makes tokens; access.existingConfigMap or access.existingSecret names one that has it as access.yaml; access.insecure=true lets everybody do everything who reaches the API" -}}
+{{- end -}}
+{{- if gt (len $chosen) 1 -}}
+{{- fail (printf "%s: who may do what is said in one place" (join " and " $chosen)) -}}
+{{- end -}}
+{{- with include "drainmark.text" .Values.access.rules -}}
+{{- if regexMatch "dmk_[-_A-Za-z0-9]{20}" . -}}
+{{- fail "access.rules has a token in it, which would be readable in a ConfigMap: it must have hashes of tokens alone, what \"drainmark token new\" prints from \"principals:\" on" -}}
+{{- end -}}
+{{- $file := fromYaml . -}}
+{{- if not (or (kindIs "slice" $file.principals) (kindIs "slice" $file.anonymous)) -}}
+{{- fail (printf "access.rules must be the text of a file with principals, as --set-file access.rules=FILE gives it: %s" ($file.Error | default "it has none")) -}}
+{{- end -}}
+{{- $anonymous := $file.anonymous | default list -}}
+{{- if and $.Values.keda.enabled (not $.Values.keda.token.secretName) (not (or (has "status" $anonymous) (has "admin" $anonymous))) -}}
+{{- fail "keda.enabled has KEDA ask the backends how many consumers are wanted: keda.token.secretName must name a Secret with a token of a principal that may \"status\", or access.rules let anonymous do that" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
