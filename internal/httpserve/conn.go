@@ -1,6 +1,7 @@
 package httpserve
 
 import (
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -30,6 +31,12 @@ type conn struct {
 	server  *server
 	reserve *reserve // is refilled when the connection is closed, nil for none
 
+	secure *secureConn          // nil without TLS, and with HTTP/2
+	begun  bool                 // the handshake was begun; only net/http's goroutine that reads has to do with it
+	state  *tls.ConnectionState // nil without TLS; set before the first request
+	shook  atomic.Bool          // the handshake is over, or will not be
+	moved  atomic.Bool          // HTTP/2 is spoken on it, and another conn has it
+
 	idle    atomic.Bool // there is no request
 	deaf    atomic.Bool // nothing more is read from the client by net/http
 	lingers atomic.Bool // the client may still be sending when the connection is closed
@@ -40,13 +47,16 @@ type conn struct {
 	inHeader bool // a request's header is read, or waited for
 	header   headerScan
 	held     int64 // bytes of header that are charged to the server
+
+	frames  *frameScan // nil for HTTP/1.1
+	inFrame bool       // a frame, or a request's header, is not complete
 }
 
 // endHeader notes that the header was read and the request has a handler now. It says whether the request's length was
 // told in two ways, or cannot be known: the header of a chunked request came together with the request before it, which
 // no client does that waits for answers.
 func (c *conn) endHeader(r *http.Request) (ambiguous bool) {
-	if c == nil {
+	if c == nil || c.frames != nil {
 		return false
 	}
 	c.mu.Lock()
@@ -101,7 +111,17 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.deaf.Load() {
 		return 0, net.ErrClosed // io.EOF, net/http would take for the end of the body
 	}
+	if c.secure != nil && c.begin() != nil {
+		return 0, io.EOF // to which net/http says nothing
+	}
 	n, err := c.Conn.Read(p)
+	if c.frames != nil {
+		if n > 0 && !c.readFrames(p[:n]) {
+			c.server.refused(forHeaders)
+			return 0, io.EOF
+		}
+		return n, err
+	}
 	if n > 0 && !c.readHeader(p[:n]) {
 		c.server.refused(forHeaders)
 		_, _ = c.Write(tooMany("the headers of requests under way hold their limit in bytes").raw())
@@ -131,6 +151,14 @@ func (c *conn) SetWriteDeadline(t time.Time) error {
 
 // SetReadDeadline gives a connection that waits for a request less time while there are many.
 func (c *conn) SetReadDeadline(t time.Time) error {
+	if c.frames != nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.inFrame && t.IsZero() { // by net/http, which sets none itself
+			return nil
+		}
+		return c.Conn.SetReadDeadline(t)
+	}
 	if c.idle.Load() && c.server.crowded() {
 		if soon := time.Now().Add(crowdedIdleTime); t.IsZero() || t.After(soon) {
 			t = soon
@@ -148,15 +176,22 @@ func (c *conn) CloseWrite() error {
 
 // Close closes the connection, after lingering if need be. When it is called again meanwhile, it does so at once.
 func (c *conn) Close() error {
+	if c.moved.Load() {
+		return nil
+	}
 	if c.closing.Swap(true) {
 		return c.Conn.Close()
 	}
+	c.shaken()
 	c.linger()
 	c.mu.Lock()
 	c.forgetHeader()
 	c.mu.Unlock()
 	c.server.closed()
 	err := c.Conn.Close()
+	if c.frames != nil {
+		c.server.streaming.Add(-1)
+	}
 	if c.reserve != nil {
 		c.reserve.refill()
 	}

@@ -22,7 +22,7 @@ func newErrorWriter(to *slog.Logger) *errorWriter {
 }
 
 func (w *errorWriter) Write(p []byte) (int, error) {
-	text := strings.TrimPrefix(string(bytes.TrimSpace(p)), "http: ")
+	text := strings.TrimPrefix(strings.TrimPrefix(string(bytes.TrimSpace(p)), "http: "), "http2: ")
 	switch {
 	case strings.HasPrefix(text, "Accept error"):
 		w.accepting.Log("error", text)

@@ -11,7 +11,12 @@ func Handler(next http.Handler, bodyTime time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := r.Context().Value(connKey{}).(*conn)
 		setDefaults(w.Header())
+		if c != nil && c.state != nil {
+			r.TLS = c.state // net/http does not know of it
+		}
 		switch {
+		case r.ProtoMajor == 2:
+			serveStream(next, w, r, c, bodyTime)
 		case c.endHeader(r):
 			refuseAmbiguous(w)
 		case r.Body == nil || r.Body == http.NoBody:

@@ -36,11 +36,24 @@ func (l *limitListener) Accept() (net.Conn, error) {
 		l.server.errors.accepting.End("connections are accepted again")
 		if l.server.admit() {
 			l.server.refusing.End("connections are taken again")
-			return &conn{Conn: nc, server: l.server, inHeader: true, reserve: l.reserve}, nil
+			c := &conn{Conn: nc, server: l.server, inHeader: true, reserve: l.reserve}
+			if c.secure = secureOf(nc); c.secure != nil {
+				l.server.shaking.Add(1)
+			}
+			return c, nil
 		}
 		l.server.refused(forConnections)
 		l.refuse(nc)
 	}
+}
+
+// secureOf returns what does the TLS of a connection that was accepted, nil if it has none.
+func secureOf(nc net.Conn) *secureConn {
+	if w, ok := nc.(*watched); ok {
+		nc = w.Conn
+	}
+	secure, _ := nc.(*secureConn)
+	return secure
 }
 
 // admit counts a connection in, unless there are too many.
@@ -70,6 +83,9 @@ func (l *limitListener) refuse(nc net.Conn) {
 	l.refusals.Go(func() {
 		defer func() { <-l.places }()
 		defer nc.Close()
+		if secure := secureOf(nc); secure != nil {
+			secure.onlyHTTP1()
+		}
 		_ = nc.SetDeadline(time.Now().Add(refusalTime))
 		if _, err := nc.Write(tooMany("all connections of this server are in use").raw()); err != nil {
 			return

@@ -2,12 +2,14 @@
 // share and what no handler can do for itself.
 //
 // listener.go bounds the connections, conn.go and handler.go the time and memory of requests whose header or body is
-// incomplete, and bodies that no handler reads. errors.go has net/http's errors in the log, and stop.go the end.
+// incomplete, and bodies that no handler reads. secure.go does TLS, and stream.go and frames.go do the same for HTTP/2,
+// which comes with it. errors.go has net/http's errors in the log, and stop.go the end.
 package httpserve
 
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"log"
 	"log/slog"
 	"net"
@@ -36,6 +38,9 @@ type Config struct {
 	Logger  *slog.Logger
 	// Metrics is where the metrics go, which have the server's name as a label, nil for nowhere.
 	Metrics prometheus.Registerer
+	// TLS returns the configuration for a connection that was accepted, with the protocols "h2" and "http/1.1" for both.
+	// nil for no TLS. Requests have what became of it in their TLS field.
+	TLS func() *tls.Config
 	// Connections is how many there may be at once. Further ones are refused. 0 for 10,000, or what the limit on file
 	// descriptors leaves.
 	Connections int
@@ -61,12 +66,19 @@ type server struct {
 	metrics     *metrics
 	errors      *errorWriter
 	refusing    *loglimit.Limiter
+	tls         func() *tls.Config // nil for none
+	handshakes  *loglimit.Limiter  // that have failed
 	counted     func(more int)
-	open        atomic.Int64 // connections now
+	open        atomic.Int64 // connections now, and requests over HTTP/2
+	streams     atomic.Int64 // requests over HTTP/2 now
+	streaming   atomic.Int64 // connections with HTTP/2 now
+	shaking     atomic.Int64 // connections whose handshake is not over
 	headers     atomic.Int64 // bytes of headers that are not complete
 	cut         atomic.Bool  // nobody is waited for now
 
 	http     *http.Server
+	http2    *http.Server // both nil without TLS
+	handed   *handed
 	ending   Stop
 	stopping atomic.Bool
 	served   chan struct{} // closed when nothing more is accepted
@@ -81,7 +93,7 @@ func Serve(ctx context.Context, listener net.Listener, c Config) error {
 		_ = listener.Close()
 		return err
 	}
-	l := &limitListener{Listener: watchedListener{listener}, server: s, places: make(chan struct{}, maxRefusals)}
+	l := &limitListener{Listener: watchedListener{s.secured(listener)}, server: s, places: make(chan struct{}, maxRefusals)}
 	if c.Reserve {
 		l.reserve = newReserve()
 		defer l.reserve.close()
@@ -91,6 +103,7 @@ func Serve(ctx context.Context, listener net.Listener, c Config) error {
 		ReadHeaderTimeout: headerTime, IdleTimeout: idleTime, MaxHeaderBytes: maxHeader,
 		ErrorLog: log.New(s.errors, "", 0), ConnContext: withConn, ConnState: s.changed,
 	}
+	defer s.serveStreams(listener)()
 	stopped := make(chan struct{})
 	unhook := context.AfterFunc(ctx, func() {
 		defer close(stopped)
@@ -101,7 +114,7 @@ func Serve(ctx context.Context, listener net.Listener, c Config) error {
 	defer l.refusals.Wait()
 	if unhook() {
 		s.cut.Store(true)
-		_ = s.http.Close()
+		s.close()
 		return err
 	}
 	<-stopped
@@ -112,16 +125,50 @@ func newServer(c Config) (*server, error) {
 	s := &server{
 		name: c.Name, logger: c.Logger.With("server", c.Name),
 		connections: int64(cmp.Or(c.Connections, FittingConnections(MostConnections, 1))), headerBytes: cmp.Or(c.HeaderBytes, allHeaders),
-		counted: c.Counted, ending: c.Stop, served: make(chan struct{}), watch: watch{all: map[*watched]struct{}{}},
+		tls: c.TLS, counted: c.Counted, ending: c.Stop, served: make(chan struct{}), watch: watch{all: map[*watched]struct{}{}},
 	}
 	if s.counted == nil {
 		s.counted = func(int) {}
 	}
 	s.errors = newErrorWriter(s.logger)
 	s.refusing = loglimit.New(s.logger, slog.LevelWarn, "connections are refused")
+	s.handshakes = loglimit.New(s.logger, slog.LevelWarn, "clients do not get through the TLS handshake")
 	var err error
 	s.metrics, err = newMetrics(c.Metrics, s)
 	return s, err
+}
+
+// secured puts TLS on a listener, if the server has it.
+func (s *server) secured(l net.Listener) net.Listener {
+	if s.tls == nil {
+		return l
+	}
+	return secureListener{l, s}
+}
+
+// serveStreams begins to serve connections with HTTP/2, if there is TLS, and returns what ends that.
+func (s *server) serveStreams(listener net.Listener) (end func()) {
+	if s.tls == nil {
+		return func() {}
+	}
+	s.handed, s.http2 = newHanded(listener), s.newStreamServer(s.http)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.http2.Serve(s.handed) // it fails when it is closed
+	}()
+	return func() {
+		_ = s.http2.Close()
+		<-ended
+	}
+}
+
+// close cuts all connections off.
+func (s *server) close() {
+	_ = s.http.Close()
+	if s.http2 != nil {
+		_ = s.http2.Close()
+	}
 }
 
 // refused notes that a connection was refused because a limit was reached.

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"net"
@@ -41,6 +42,9 @@ func startOn(t *testing.T, c Config, around func(net.Listener) net.Listener) *st
 	if c.Name == "" {
 		c.Name = "test"
 	}
+	if c.TLS == nil && overTLS(t) {
+		c.TLS = identity(t).server
+	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -51,7 +55,9 @@ func startOn(t *testing.T, c Config, around func(net.Listener) net.Listener) *st
 		defer close(ended)
 		result = Serve(ctx, around(listener), c)
 	}()
-	transport := &http.Transport{}
+	transport := &http.Transport{DialContext: func(ctx context.Context, _, address string) (net.Conn, error) {
+		return connect(t, address)
+	}}
 	s := &started{address: listener.Addr().String(), client: &http.Client{Transport: transport}}
 	s.stop = func() error {
 		cancel()
@@ -82,7 +88,7 @@ func TestAServerAnswersUntilItIsStopped(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	if conn, err := net.Dial("tcp", s.address); err == nil {
+	if conn, err := connect(t, s.address); err == nil {
 		_ = conn.Close()
 		t.Error("it is still listened on")
 	}
@@ -94,13 +100,22 @@ const patience = time.Minute
 // dial opens a connection, on which everything must happen within patience.
 func (s *started) dial(t *testing.T) net.Conn {
 	t.Helper()
-	c, err := net.Dial("tcp", s.address)
+	c, err := connect(t, s.address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(patience))
 	return c
+}
+
+// connect opens a connection as the test's servers take it.
+func connect(t *testing.T, address string) (net.Conn, error) {
+	c, err := net.Dial("tcp", address)
+	if err == nil && overTLS(t) {
+		c = tls.Client(c, identity(t).client())
+	}
+	return c, err
 }
 
 // send writes to a connection.

@@ -21,7 +21,8 @@ const StoppingHeader = "Drainmark-Stopping"
 //  1. It goes on serving for Delay. Its answers say that it is stopping, and that their connection is not used again.
 //  2. Leave is called.
 //  3. It takes no new connections, and accepts those that clients have already made.
-//  4. It closes what has been silent for Quiet, after a farewell, and waits for the rest, for at most Drain.
+//  4. It closes what has been silent for Quiet, after a farewell, and waits for the rest, for at most Drain. With HTTP/2
+//     the farewell is a GOAWAY, after which clients know what was not received.
 //  5. It cuts off what is left.
 //
 // http.Server.Shutdown does none of that: it drops a request whose header has just been read, and closes idle
@@ -64,10 +65,32 @@ func (s *server) stop(ctx context.Context, listener net.Listener) {
 	}
 	_ = listener.Close() // if it fails, what accepts has ended before
 	<-s.served
-	s.watch.drain(ctx, how.Drain, how.Quiet)
+	s.drain(ctx, how.Drain, how.Quiet)
 	s.cut.Store(true)
-	_ = s.http.Close()
-	s.watch.drain(ctx, cutTime, 0)
+	s.close()
+	s.drain(ctx, cutTime, 0)
+}
+
+// drain closes connections that have been quiet for so long, has those with HTTP/2 end after as long, and returns when
+// there are none left, or time is over.
+func (s *server) drain(ctx context.Context, limit, quiet time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	tick := time.NewTicker(drainTick)
+	defer tick.Stop()
+	for began := time.Now(); ; {
+		if time.Since(began) >= quiet {
+			s.leaveStreams()
+		}
+		if s.watch.retire(quiet) == 0 && s.streaming.Load() == 0 && s.streams.Load() == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // stoppable makes answers say that the server is stopping, if it is when they begin.
@@ -153,21 +176,6 @@ func (s *watch) changed(of net.Conn, state http.ConnState) {
 	}
 }
 
-// drain closes connections that have been quiet for so long, and returns when there are none left, or time is over.
-func (s *watch) drain(ctx context.Context, limit, quiet time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	tick := time.NewTicker(drainTick)
-	defer tick.Stop()
-	for s.retire(quiet) > 0 {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
 // retire has connections closed that have been quiet for so long, and returns how many there still are.
 func (s *watch) retire(quiet time.Duration) int {
 	s.mu.Lock()
@@ -197,6 +205,9 @@ func (c *watched) set(idle bool) {
 
 // retire ends the connection's next read, unless something comes or has come.
 func (c *watched) retire(quiet time.Duration) {
+	if secure, ok := c.Conn.(*secureConn); ok && secure.raw.shaking.Load() {
+		return // a request follows
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.idle && !c.heard && time.Since(c.since) >= quiet {
@@ -222,13 +233,21 @@ func (c *watched) read(n int, err error, p []byte) (_ int, _ error, ended bool) 
 	if c.retired {
 		_ = c.Conn.SetReadDeadline(time.Now().Add(headerTime)) // for the rest of the header, if it has begun
 		if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
-			n, err = readNow(c.Conn, p)
-			ended = n == 0
+			n, err = readArrived(c.Conn, p)
+			ended = err == io.EOF
 		}
 		c.retired = false
 	}
 	c.heard = c.heard || n > 0 || ended // it must not be retired twice
 	return n, err, ended
+}
+
+// readArrived reads what has arrived, and returns io.EOF if that is nothing.
+func readArrived(c net.Conn, p []byte) (int, error) {
+	if secure, ok := c.(*secureConn); ok {
+		return secure.readNow(p)
+	}
+	return readNow(c, p)
 }
 
 // farewellText is what a client reads whose request was sent when its connection was being closed. 408 is the status for

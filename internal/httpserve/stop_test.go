@@ -3,6 +3,7 @@ package httpserve
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"io"
@@ -22,12 +23,17 @@ type wire struct {
 
 func dial(t *testing.T, address string) *wire {
 	t.Helper()
-	c, err := net.Dial("tcp", address)
+	c, err := connect(t, address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	_ = c.SetDeadline(time.Now().Add(30 * time.Second))
+	if secure, ok := c.(*tls.Conn); ok {
+		if err := secure.HandshakeContext(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return &wire{c, t, bufio.NewReader(c)}
 }
 
