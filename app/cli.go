@@ -87,19 +87,20 @@ type admin struct {
 	Profiles    string   `help:"Whether the admin address has profiles (/debug/pprof/): on, off, or auto, which is on if it is a loopback address." default:"auto" placeholder:"auto|on|off"`
 	AllowedHost []string `help:"Host name by which clients may ask for an address that is a loopback one, besides localhost: for behind a proxy. Repeated, or several with commas between them; * for any." placeholder:"NAME,…"`
 	access      `embed:""`
+	securing    `embed:""`
 }
 
 func (a admin) check() error {
 	switch a.Profiles {
 	case "off":
 	case "auto", "on":
-		if a.Profiles == "on" && a.open(a.AdminListen) {
+		if a.Profiles == "on" && a.access.open(a.AdminListen) {
 			return badSetting("profiles", a.Profiles, fmt.Sprintf("everybody who reaches --admin-listen %q could take them: name a file of principals by --access, or set --insecure", a.AdminListen))
 		}
 	default:
 		return badSetting("profiles", a.Profiles, "it must be auto, on or off")
 	}
-	return firstError(checkAddress("admin-listen", a.AdminListen), a.access.check())
+	return firstError(checkAddress("admin-listen", a.AdminListen), a.access.check(), a.securing.check())
 }
 
 // profiles says whether those who can reach an address get profiles.

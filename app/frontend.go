@@ -13,7 +13,7 @@ import (
 
 // frontendCommand serves the web page, and forwards the API.
 type frontendCommand struct {
-	Backend       []string      `help:"URL of a backend's API: http://HOST:PORT, or dns+http://HOST:PORT for all addresses of a name. Repeated, or several with commas between them." required:"" placeholder:"URL,…"`
+	Backend       []string      `help:"URL of a backend's API: http://HOST:PORT, or dns+http://HOST:PORT for all addresses of a name; or https:// or dns+https://. Repeated, or several with commas between them." required:"" placeholder:"URL,…"`
 	Listen        string        `help:"Address of the web page and the API." default:"127.0.0.1:8000"`
 	PathPrefix    string        `help:"Path under which clients see the page, if it is not /." placeholder:"/PATH"`
 	AnswerTimeout time.Duration `help:"How long a backend may take to answer: more than its --max-wait and --request-timeout together." default:"2m" group:"Limits"`
@@ -21,6 +21,7 @@ type frontendCommand struct {
 	Delay         time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
 	browsing      `embed:""`
 	admin         `embed:""`
+	BackendTLS    calling `embed:"" prefix:"backend-"`
 	logging       `embed:""`
 }
 
@@ -63,9 +64,13 @@ func (c *frontendCommand) check() ([]*url.URL, error) {
 func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
+	secure, err := c.BackendTLS.open("backend-", "backend", r.logger, r.registry)
+	if err != nil {
+		return err
+	}
 	f, err := frontend.New(frontend.Config{
 		Backends: backends, PathPrefix: c.PathPrefix, Logger: r.logger.With("part", "frontend"), Metrics: r.registry,
-		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: leaving,
+		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: leaving, TLS: secure,
 	})
 	if err != nil {
 		return err
@@ -76,8 +81,8 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 		return err
 	}
 	r.health.set(f.Ready)
-	r.logger.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "backends", len(backends))
-	r.logger.Info("open the page in a browser", "url", pageURL(listener.Addr())+strings.TrimPrefix(c.PathPrefix, "/"))
+	r.logger.Info("serving the API", "url", r.tls.scheme()+"://"+listener.Addr().String()+"/v1", "backends", len(backends))
+	r.logger.Info("open the page in a browser", "url", r.pageURL(listener.Addr())+strings.TrimPrefix(c.PathPrefix, "/"))
 	return r.serve(listener, c.browsing, httpserve.Config{
 		Handler: f, Connections: c.connecting.limit(2, r.logger), BodyTime: c.AnswerTimeout,
 		Stop: httpserve.Stop{Delay: c.Delay, Drain: c.AnswerTimeout, Leave: leave},

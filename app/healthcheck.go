@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 // healthcheckCommand asks a running process how it is, for orchestrators that can only run a command.
 type healthcheckCommand struct {
 	AdminListen string        `help:"Admin address of the process, as it was given it." default:"127.0.0.1:9090"`
+	TLSCert     string        `name:"tls-cert" help:"The process's certificate, as it was given it: then it is asked over TLS. It is not verified." placeholder:"FILE"`
 	Live        bool          `env:"-" help:"Ask whether it is alive (/livez), not whether it is ready (/readyz)."`
 	Timeout     time.Duration `env:"-" help:"How long to wait for the answer. A process that is not ready may take 2s to say so." default:"5s"`
 }
@@ -37,7 +39,7 @@ func (c *healthcheckCommand) Run(a *invocation) error {
 	if c.Live {
 		path = "/livez"
 	}
-	status, said, err := askAdmin(ctx, targets, path)
+	status, said, err := c.ask(ctx, targets, path)
 	if err != nil {
 		return drainmark.Errorf(drainmark.KindUnavailable, "asking the admin address %s: %w", c.AdminListen, err)
 	}
@@ -77,16 +79,23 @@ func adminTargets(address string) ([]string, error) {
 // mostSaid is how much of an answer is read.
 const mostSaid = 64 << 10
 
-// askAdmin asks the first address that takes a connection, and returns the answer's status and what it says, in a line.
-func askAdmin(ctx context.Context, targets []string, path string) (status int, said string, err error) {
+// ask asks the first address that takes a connection, and returns the answer's status and what it says, in a line.
+func (c *healthcheckCommand) ask(ctx context.Context, targets []string, path string) (status int, said string, err error) {
+	scheme := "http"
+	// A certificate is seldom for a name of this machine. A kubelet verifies none either: that a certificate is wrong, or
+	// over, is no reason to end a process that still serves others.
+	secure := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: true}
+	if c.TLSCert != "" {
+		scheme = "https"
+	}
 	client := http.Client{
-		Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		Transport: &http.Transport{TLSClientConfig: secure, DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return dialFirst(ctx, targets)
 		}},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	// The name is allowed whatever --allowed-host says.
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost"+path, http.NoBody)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://localhost"+path, http.NoBody)
 	if err != nil {
 		return 0, "", err
 	}

@@ -90,6 +90,7 @@ type role struct {
 	hosts    []string // names under which the role is known, besides those of loopback
 	health   *health
 	registry *prometheus.Registry
+	tls      secured
 	effects  effect.List // that the program was built with
 	access   auth.Authenticator
 	insecure bool // everybody may do everything
@@ -113,6 +114,11 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	if err := adm.check(); err != nil {
 		return nil, err
 	}
+	registry := newRegistry()
+	source, err := adm.securing.open(logger, registry)
+	if err != nil {
+		return nil, err
+	}
 	who, err := adm.authenticator(logger)
 	if err != nil {
 		return nil, err
@@ -128,16 +134,20 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	}
 	context.AfterFunc(a.ctx, func() { logger.Info("stopping; a second signal ends the process at once") })
 	group, ctx := errgroup.WithContext(a.ctx)
-	r := &role{Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: newRegistry(), effects: a.effects, access: who, insecure: adm.Insecure, audit: audit}
+	r := &role{
+		Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: registry,
+		tls: secured{source, adm.securing.auth()}, effects: a.effects, access: who, insecure: adm.Insecure, audit: audit,
+	}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the role's end, to say that it is stopping
 	r.endAdmin = end
 	r.endAudit = endAudit
 	r.warnOpen("admin-listen", listener.Addr(), "anybody who reaches this address can read the metrics, and the profiles if they are on")
-	logger.Info("admin address", "url", "http://"+listener.Addr().String()+"/readyz")
+	logger.Info("admin address", "url", r.tls.scheme()+"://"+listener.Addr().String()+"/readyz")
+	handler := r.tls.needCertificate(adminHandler(r, adm.profiles(listener.Addr())))
 	r.Go(func() error {
 		return httpserve.Serve(serving, listener, httpserve.Config{
-			Name: "admin", Handler: newGuard(adminHandler(r, adm.profiles(listener.Addr())), listener.Addr(), r.hosts, nil, true), Logger: logger, Metrics: r.registry,
-			Connections: adminConnections, Reserve: true,
+			Name: "admin", Handler: newGuard(handler, listener.Addr(), r.hosts, nil, true), Logger: logger, Metrics: r.registry,
+			Connections: adminConnections, Reserve: true, TLS: r.tls.admin(),
 		})
 	})
 	return r, nil
@@ -159,24 +169,24 @@ func (r *role) serve(l net.Listener, b browsing, c httpserve.Config) error {
 		r.warnOpen("listen", l.Addr(), "anybody who reaches this address can read, write and clear everything")
 	}
 	c.Handler = newGuard(c.Handler, l.Addr(), r.hosts, b.AllowedOrigin, false)
-	c.Name, c.Logger, c.Metrics = "api", r.logger, r.registry
+	c.Name, c.Logger, c.Metrics, c.TLS = "api", r.logger, r.registry, r.tls.api()
 	c.Stop.Quiet = quietTime
 	c.Stop.Drain += writeTime
 	return httpserve.Serve(r.ctx, l, c)
 }
 
 // pageURL is where people open the page that is served at an address.
-func pageURL(at net.Addr) string {
+func (r *role) pageURL(at net.Addr) string {
 	host, port, err := net.SplitHostPort(at.String())
 	if ip := net.ParseIP(host); err == nil && ip != nil && (ip.IsUnspecified() || ip.IsLoopback()) {
 		host = "localhost"
 	}
-	return "http://" + net.JoinHostPort(host, port) + "/"
+	return r.tls.scheme() + "://" + net.JoinHostPort(host, port) + "/"
 }
 
-// warnOpen warns of an address that others than this machine can reach: there is no login.
+// warnOpen warns of an address that others than this machine can reach: there is no login but clients' certificates.
 func (r *role) warnOpen(setting string, at net.Addr, what string) {
-	if !isLoopback(at.String()) {
+	if !isLoopback(at.String()) && r.tls.auth != authRequire {
 		r.logger.Warn(what, "setting", "--"+setting, "address", at.String())
 	}
 }
@@ -527,9 +537,9 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	}
 	registerBacklog(r, b)
 	r.health.set(b.Ready)
-	r.logger.Info("serving the API", "url", "http://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
+	r.logger.Info("serving the API", "url", r.tls.scheme()+"://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
 	if with.page != nil {
-		r.logger.Info("open the page in a browser", "url", pageURL(listener.Addr()))
+		r.logger.Info("open the page in a browser", "url", r.pageURL(listener.Addr()))
 	}
 	err = r.serve(listener, l.browsing, httpserve.Config{
 		Handler: handler, Connections: l.connecting.limit(1, r.logger), BodyTime: l.RequestTimeout,

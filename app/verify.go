@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -51,6 +52,8 @@ type runCommand struct {
 	Progress    bool           `help:"Show progress, in a line every few seconds, also where there is no terminal."`
 	Canary      bool           `help:"Go on for ever, at a low rate: a run every minute, with its verdicts as metrics."`
 	AdminListen string         `help:"Address of the metrics of a canary." default:"127.0.0.1:9095"`
+	calling     `embed:""`
+	securing    `embed:""`
 	logging     `embed:""`
 }
 
@@ -65,6 +68,9 @@ func (c *runCommand) Run(a *invocation) error {
 	}
 	if c.Canary {
 		return c.canary(a, config)
+	}
+	if config.TLS, err = c.calling.open("", "client", slog.New(slog.NewTextHandler(a.stderr, nil)), nil); err != nil {
+		return err
 	}
 	signal.Ignore(syscall.SIGPIPE) // even if nobody reads its output, what it has broken must be healed
 	result, err := verify.Run(a.ctx, config)
@@ -198,9 +204,12 @@ func (c *runCommand) canary(a *invocation, config verify.Config) error {
 	if c.Report != "" {
 		return badSetting("report", c.Report, "a canary keeps no history")
 	}
-	r, err := newRole(a, c.logging, admin{AdminListen: c.AdminListen, Profiles: "auto"})
+	r, err := newRole(a, c.logging, admin{AdminListen: c.AdminListen, Profiles: "auto", securing: c.securing})
 	if err != nil {
 		return err
+	}
+	if config.TLS, err = c.calling.open("", "client", r.logger, r.registry); err != nil {
+		return r.end(err)
 	}
 	metrics := newCanaryMetrics(r.registry)
 	config.Out = nil

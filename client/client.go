@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -31,6 +32,9 @@ type Config struct {
 	// IdleConns is how many connections are kept open for the next call, 64 if 0. It should be as many as there are
 	// calls at the same time. It says nothing if HTTP is set.
 	IdleConns int
+	// TLS is for URLs with https: whose certificates are trusted, and which certificate is shown, nil for the system's
+	// authorities and none. For files that change, set its GetClientCertificate. It says nothing if HTTP is set.
+	TLS *tls.Config
 	// Timeout is how long one request may take, besides the wait that it asks for, 30 s if 0. Event streams may take as
 	// long as they like.
 	Timeout time.Duration
@@ -113,7 +117,7 @@ func (c *Client) setHTTP(config Config) {
 		dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 		c.own = &http.Transport{
 			Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, ForceAttemptHTTP2: true,
-			MaxIdleConnsPerHost: idle, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
+			TLSClientConfig: config.TLS.Clone(), MaxIdleConnsPerHost: idle, IdleConnTimeout: 90 * time.Second, TLSHandshakeTimeout: 10 * time.Second,
 			DisableCompression: true, // it would hold events back
 		}
 		own.Transport = c.own

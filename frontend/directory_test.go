@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,6 +22,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"golang.org/x/net/dns/dnsmessage"
+
+	"github.com/drainmark/drainmark/internal/certs"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func TestEachAddressOfANameIsABackend(t *testing.T) {
@@ -315,6 +319,39 @@ func TestANameWithTLS(t *testing.T) {
 	}
 	if got := <-asked; got != "backends.test" {
 		t.Errorf("asked for the certificate of %q", got)
+	}
+}
+
+// The certificate need not have the address that is asked, and both sides are verified.
+func TestANameIsVerifiedByItsName(t *testing.T) {
+	t.Parallel()
+	ca := servers.NewAuthority(t)
+	for name, want := range map[string]int{"backends.test": http.StatusAccepted, "other.test": http.StatusServiceUnavailable} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			certificate, key := ca.Issue(name)
+			source, err := certs.Open(certs.Config{Cert: certificate, Key: key, CA: ca.Path, Name: "test", Logger: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			port, listeners := listenAt(t, "127.0.0.2")
+			backend := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.TLS.PeerCertificates[0].Subject.CommonName != name {
+					t.Error("the backend is shown another certificate")
+				}
+				w.WriteHeader(http.StatusAccepted)
+			}), ErrorLog: log.New(io.Discard, "", 0)}
+			var serving sync.WaitGroup
+			serving.Go(func() {
+				_ = backend.Serve(tls.NewListener(listeners[0], source.Server(tls.RequireAndVerifyClientCert)()))
+			})
+			t.Cleanup(func() { _ = backend.Close(); serving.Wait() })
+			c := Config{Resolver: startNames(t, "127.0.0.2").resolver(), Limits: Limits{Lookup: time.Hour}, TLS: source.Client()}
+			s := startSite(t, c, "dns+https://backends.test.:"+port)
+			if got := do(t, "POST", s.URL+messages, "hello"); got.StatusCode != want {
+				t.Errorf("the status is %d: %s", got.StatusCode, got.body)
+			}
+		})
 	}
 }
 

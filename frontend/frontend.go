@@ -8,6 +8,7 @@ package frontend
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -30,6 +31,9 @@ type Config struct {
 	// the name is looked up again and again. There are at most 256 backends in all.
 	Backends []*url.URL
 	Resolver Resolver // for those names, nil for the system's
+	// TLS returns the configuration for a new connection to a backend with https, and is asked for each. The name that
+	// the backend's certificate must be of is added. nil for the system's authorities and no certificate of our own.
+	TLS func() *tls.Config
 	// PathPrefix is the path under which clients see the frontend, such as /drainmark, if it is not /. Requests are
 	// taken with and without it, so a proxy in front may strip it or not, and Link headers get it.
 	PathPrefix string

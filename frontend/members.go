@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"crypto/tls"
 	"log/slog"
 	"slices"
 	"time"
@@ -10,7 +11,10 @@ import (
 
 // newPool returns a pool without members: its directory brings them. The URLs have been checked.
 func newPool(c Config, l Limits, logger *slog.Logger, m *metrics) *pool {
-	p := &pool{limits: l, logger: logger, metrics: m, stopping: c.Stopping, known: map[string]*backend{}}
+	p := &pool{limits: l, logger: logger, metrics: m, stopping: c.Stopping, secure: c.TLS, known: map[string]*backend{}}
+	if p.secure == nil {
+		p.secure = func() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }
+	}
 	resolver := c.Resolver
 	if resolver == nil {
 		resolver = newResolver(nil)
@@ -64,7 +68,7 @@ func (p *pool) settle(places []place) {
 func (p *pool) newBackend(at place) *backend {
 	to := p.logger.With("backend", at.name)
 	b := &backend{
-		place: at, made: time.Now(), logger: to, transport: newTransport(p.limits, at), leaves: p.directory.want,
+		place: at, made: time.Now(), logger: to, transport: newTransport(p.limits, at, p.secure), leaves: p.directory.want,
 		trouble: loglimit.New(to, slog.LevelWarn, "the backend does not answer"),
 		losses:  loglimit.New(to, slog.LevelWarn, "an answer was lost: the request may have been done"),
 	}

@@ -55,6 +55,7 @@ type pool struct {
 	logger    *slog.Logger
 	metrics   *metrics
 	stopping  context.Context
+	secure    func() *tls.Config // for a new connection with TLS
 	turn      atomic.Uint32
 	members   atomic.Pointer[[]*backend] // those that get requests
 	directory *directory
@@ -87,11 +88,15 @@ type backend struct {
 // newTransport makes the connections to a backend. They are given back sooner than it closes them, which it does after
 // two minutes, so that requests seldom meet a connection that is being closed. A certificate must be one of the URL's
 // host, also where an address of that name is dialed.
-func newTransport(l Limits, to place) *http.Transport {
+func newTransport(l Limits, to place, secure func() *tls.Config) *http.Transport {
 	dialer := &net.Dialer{Timeout: l.Dial}
-	secure := &tls.Dialer{NetDialer: dialer, Config: &tls.Config{MinVersion: tls.VersionTLS12, ServerName: to.url.Hostname()}}
+	dialTLS := func(ctx context.Context, network, address string) (net.Conn, error) {
+		config := secure().Clone()
+		config.ServerName = to.url.Hostname()
+		return (&tls.Dialer{NetDialer: dialer, Config: config}).DialContext(ctx, network, address)
+	}
 	return &http.Transport{
-		DialContext: unconnected(to.at(dialer.DialContext)), DialTLSContext: unconnected(to.at(secure.DialContext)),
+		DialContext: unconnected(to.at(dialer.DialContext)), DialTLSContext: unconnected(to.at(dialTLS)),
 		MaxIdleConnsPerHost: l.Idle, IdleConnTimeout: time.Minute,
 		ResponseHeaderTimeout: l.Answer, ExpectContinueTimeout: time.Second, MaxResponseHeaderBytes: maxAnswerHeader,
 		WriteBufferSize:    2 * smallBody,
@@ -107,6 +112,13 @@ func (u unsentError) Unwrap() error { return u.error }
 // closedIdle is the text of net/http's error for a connection that the server had closed before anything of the request
 // was sent. The error itself is not exported.
 const closedIdle = "http: server closed idle connection"
+
+// refusesUs says whether a backend has refused our certificate. With TLS 1.3 it does so after our side of the handshake,
+// and reads nothing of the request. The TLS library has no type for what the other side says.
+func refusesUs(err error) bool {
+	var said *net.OpError
+	return errors.As(err, &said) && said.Op == "remote error" && strings.Contains(said.Err.Error(), "certificate")
+}
 
 type dial = func(ctx context.Context, network, address string) (net.Conn, error)
 
@@ -252,7 +264,7 @@ func (p *pool) send(r *http.Request, b *backend) (*http.Response, error) {
 func (b *backend) exchange(r *http.Request) (*http.Response, error) {
 	answer, err := b.transport.RoundTrip(r)
 	switch {
-	case err != nil && err.Error() == closedIdle:
+	case err != nil && (err.Error() == closedIdle || refusesUs(err)):
 		return nil, unsentError{err}
 	case err != nil:
 		return nil, err

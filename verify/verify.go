@@ -18,6 +18,7 @@ package verify
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -74,8 +75,10 @@ const (
 type Config struct {
 	// URLs are of frontends or backends: http://host:port, or https. Each call goes to one of them, and a retry to the
 	// next, so they must be of one deployment.
-	URLs        []string
-	TokenFile   string        // file with the token that calls show, "" for none. It is read again and again
+	URLs      []string
+	TokenFile string // file with the token that calls show, "" for none. It is read again and again
+	// TLS returns the configuration for URLs with https. It is asked once for each run. nil for the system's authorities.
+	TLS         func() *tls.Config
 	Log         string        // which log to use, and what the names of others begin with (they are cleared). DefaultLog
 	Logs        int           // logs to append to, besides those cleared and modelled (default 2, and 1 for Appends)
 	Workload    Workload      // Mixed
@@ -117,6 +120,9 @@ func (c Config) client(url string) client.Config {
 	of := client.Config{URL: url, HTTP: c.http}
 	if c.TokenFile != "" {
 		of.Token = client.TokenFile(c.TokenFile)
+	}
+	if c.TLS != nil {
+		of.TLS = c.TLS()
 	}
 	return of
 }
