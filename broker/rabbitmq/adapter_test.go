@@ -418,3 +418,28 @@ func (server secured) amqps(t *testing.T) {
 		}
 	}
 }
+
+// external: the client's certificate is the login, and there is no password.
+func (server secured) external(t *testing.T) {
+	for _, arguments := range [][]string{
+		{"add_user", "certified", "unused"}, {"clear_password", "certified"}, {"set_permissions", "certified", ".*", ".*", ".*"},
+	} {
+		server.Control(arguments...)
+	}
+	at := func(name string) string {
+		certificate, key := server.ca.Issue(name)
+		return fmt.Sprintf("amqps://%s:%d/?auth_mechanism=external&cacertfile=%s&certfile=%s&keyfile=%s",
+			servers.Host, server.TLSPort, server.ca.Path, certificate, key)
+	}
+	b := settings{URL: at("certified")}.open(t, server.RabbitMQ)
+	publish(t, b, 1, 1)
+	expect(t, subscribe(t, b), 1, 1)
+	nobody, err := Open(t.Context(), Config{URL: at("nobody"), Partitions: 1, Timeout: 4 * time.Second})
+	if err == nil {
+		err = nobody.Ping(t.Context())
+		_ = nobody.Close()
+	}
+	if !errors.Is(err, broker.ErrMisconfigured) {
+		t.Errorf("a certificate of no user: %v", err)
+	}
+}

@@ -22,6 +22,7 @@ func TestRabbitMQ(t *testing.T) {
 	t.Run("what a server suffers", func(t *testing.T) { t.Parallel(); maltreat(t) })
 	t.Run("registry", func(t *testing.T) { t.Parallel(); registers(t, server) })
 	t.Run("amqps", func(t *testing.T) { t.Parallel(); secured{server, ca}.amqps(t) })
+	t.Run("external", func(t *testing.T) { t.Parallel(); secured{server, ca}.external(t) })
 	for name, cases := range map[string][]serverCase{"facts": factCases, "adapter": adapterCases, "trouble": troubleCases, "flag": flagCases} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

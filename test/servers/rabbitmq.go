@@ -29,8 +29,8 @@ type RabbitMQ struct {
 type RabbitMQOptions struct {
 	Settings []string // further lines of rabbitmq.conf
 	Advanced string   // advanced.config
-	// CA, Certificate and Key are the paths of PEM files. With them, it also listens with TLS, and asks clients for
-	// certificates.
+	// CA, Certificate and Key are the paths of PEM files. With them, it also listens with TLS, and wants certificates of
+	// clients, which may log in by them (EXTERNAL), as the user of the common name.
 	CA, Certificate, Key string
 	Management           bool   // it has the management page, too
 	Dir                  string // of its files, empty for one that ends with the test
@@ -85,19 +85,21 @@ func startRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
 		"default_user = " + r.User, "default_pass = " + r.Password,
 		"disk_free_limit.absolute = 50MB", "vm_memory_high_watermark.absolute = 2GB", "log.console.level = warning",
 	}
+	var plugins []string
 	if o.CA != "" {
+		plugins = append(plugins, "rabbitmq_auth_mechanism_ssl")
 		r.TLSPort = Port(t)
 		conf = append(conf, fmt.Sprintf("listeners.ssl.1 = %s:%d", Host, r.TLSPort), "ssl_options.cacertfile = "+o.CA,
 			"ssl_options.certfile = "+o.Certificate, "ssl_options.keyfile = "+o.Key,
-			"ssl_options.verify = verify_peer", "ssl_options.fail_if_no_peer_cert = true")
+			"ssl_options.verify = verify_peer", "ssl_options.fail_if_no_peer_cert = true",
+			"auth_mechanisms.1 = PLAIN", "auth_mechanisms.2 = AMQPLAIN", "auth_mechanisms.3 = EXTERNAL", "ssl_cert_login_from = common_name")
 	}
-	plugins := ""
 	if o.Management {
 		r.HTTPPort = Port(t)
-		plugins = "rabbitmq_management"
+		plugins = append(plugins, "rabbitmq_management")
 		conf = append(conf, "management.tcp.ip = "+Host, fmt.Sprintf("management.tcp.port = %d", r.HTTPPort))
 	}
-	write(t, filepath.Join(dir, "enabled_plugins"), "["+plugins+"].\n")
+	write(t, filepath.Join(dir, "enabled_plugins"), "["+strings.Join(plugins, ",")+"].\n")
 	write(t, filepath.Join(dir, "rabbitmq.conf"), strings.Join(append(conf, o.Settings...), "\n")+"\n")
 	if o.Advanced == "" {
 		o.Advanced = "[]."
