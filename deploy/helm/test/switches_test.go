@@ -19,6 +19,7 @@ var switches = map[string]string{
 	"peers":          "networkPolicy: {clients: [{podSelector: {}}], metrics: [{podSelector: {}}], servers: [{podSelector: {}}], backendClients: [{podSelector: {}}]}",
 	"serviceMonitor": "serviceMonitor: {enabled: true, labels: {team: shop}}",
 	"prometheusRule": "prometheusRule: {enabled: true, alertLabels: {team: shop}, disabled: [DrainmarkDown]}",
+	"tls":            "tls: {secretName: certificates, clientAuth: require, frontend: {secretName: public, clientAuth: request}}",
 	"dashboard":      "dashboard: {enabled: true, annotations: {folder: shop}}",
 	"noTests":        "tests: {enabled: false}",
 	"noAccount":      "serviceAccount: {create: false, name: existing}",

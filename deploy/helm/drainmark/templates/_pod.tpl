@@ -20,6 +20,38 @@ What the pods of all roles have in common. Each takes (dict "root" $ "role" "bac
 {{- end }}
 {{- end -}}
 
+{{/* The Secret that a role serves with, if there is TLS. */}}
+{{- define "drainmark.tlsSecret" -}}
+{{- $tls := .root.Values.tls -}}
+{{- if $tls.secretName }}{{ ternary ($tls.frontend.secretName | default $tls.secretName) $tls.secretName (eq .role "frontend") }}{{ end -}}
+{{- end -}}
+
+{{/* "https" if there is TLS. */}}
+{{- define "drainmark.scheme" -}}
+http{{ if .Values.tls.secretName }}s{{ end }}
+{{- end -}}
+
+{{/* The variables of a role for TLS. */}}
+{{- define "drainmark.tlsEnv" -}}
+{{- $auth := ternary .root.Values.tls.frontend.clientAuth .root.Values.tls.clientAuth (eq .role "frontend") -}}
+- name: DRAINMARK_TLS_CERT
+  value: /etc/drainmark/tls/tls.crt
+- name: DRAINMARK_TLS_KEY
+  value: /etc/drainmark/tls/tls.key
+{{- if ne $auth "none" }}
+- name: DRAINMARK_TLS_CLIENT_CA
+  value: /etc/drainmark/tls/ca.crt
+- name: DRAINMARK_TLS_CLIENT_AUTH
+  value: {{ $auth }}
+{{- end }}
+{{- if eq .role "frontend" }}
+{{- range $name, $file := dict "CA" "ca.crt" "CERT" "tls.crt" "KEY" "tls.key" }}
+- name: DRAINMARK_BACKEND_{{ $name }}
+  value: /etc/drainmark/backend-tls/{{ $file }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
 {{/* A value as text: numbers without an exponent, lists with commas. */}}
 {{- define "drainmark.plain" -}}
 {{- if kindIs "float64" . }}{{ int64 . }}{{ else if kindIs "slice" . }}{{ join "," . }}{{ else }}{{ . }}{{ end -}}
@@ -158,6 +190,8 @@ annotations:
 {{- $own := index $v $role -}}
 {{- $effects := include "drainmark.effectsConfigMap" . -}}
 {{- $access := include "drainmark.accessVolume" $root -}}
+{{- $tls := include "drainmark.tlsSecret" . -}}
+{{- $admin := ternary "port: admin, scheme: HTTPS" "port: admin" (ne $tls "") -}}
 {{- include "drainmark.podBasics" (dict "root" $root "of" $own) }}
 terminationGracePeriodSeconds: {{ include "drainmark.grace" . }}
 {{- if ne $role "up" }}
@@ -190,7 +224,7 @@ containers:
       {{- end }}
       - --admin-listen=:9090
       {{- if eq $role "frontend" }}
-      - --backend=dns+http://{{ include "drainmark.name" (dict "root" $root "component" "backend-headless") }}:8080
+      - --backend=dns+{{ include "drainmark.scheme" $root }}://{{ include "drainmark.name" (dict "root" $root "component" "backend-headless") }}:8080
       {{- end }}
       {{- with $own.extraArgs }}
       {{- toYaml . | nindent 6 }}
@@ -199,6 +233,7 @@ containers:
     {{- if has $role (list "backend" "consumer") }}{{ $env = append $env (include "drainmark.urls" .) }}{{ end }}
     {{- with include "drainmark.settings" . | trim }}{{ $env = append $env . }}{{ end }}
     {{- $env = append $env (ternary "- name: DRAINMARK_ACCESS\n  value: /etc/drainmark/access/access.yaml" "- name: DRAINMARK_INSECURE\n  value: \"true\"" (ne $access "")) }}
+    {{- if $tls }}{{ $env = append $env (include "drainmark.tlsEnv" .) }}{{ end }}
     {{- if $effects }}{{ $env = append $env "- name: DRAINMARK_EFFECTS\n  value: /etc/drainmark/effects/effects.yaml" }}{{ end }}
     {{- with include "drainmark.memoryLimit" ($own.resources | default dict) }}{{ $env = append $env (printf "- name: GOMEMLIMIT\n  value: %s" (quote .)) }}{{ end }}
     {{- with concat ($v.extraEnv | default list) ($own.extraEnv | default list) }}{{ $env = append $env (tpl (toYaml .) $root) }}{{ end }}
@@ -220,16 +255,16 @@ containers:
     {{- /* The first two ask the process about itself alone. Neither broker nor store can have it restarted: it waits for
            them, and a restart would help nobody. */}}
     startupProbe:
-      httpGet: {path: /livez, port: admin}
+      httpGet: { {{- print "path: /livez, " $admin -}} }
       {{- toYaml $v.probes.startup | nindent 6 }}
     livenessProbe:
-      httpGet: {path: /livez, port: admin}
+      httpGet: { {{- print "path: /livez, " $admin -}} }
       {{- toYaml $v.probes.liveness | nindent 6 }}
     {{- /* A frontend is ready when a backend answers it, and a backend when the broker confirms: without the database it
            accepts, and is ready. No request goes to a consumer, so one that is not ready takes nothing out of service: it
            is told in "kubectl get pods", and holds a rolling update up. */}}
     readinessProbe:
-      httpGet: {path: /readyz, port: admin}
+      httpGet: { {{- print "path: /readyz, " $admin -}} }
       {{- toYaml $v.probes.readiness | nindent 6 }}
     {{- with $own.resources }}
     resources:
@@ -238,7 +273,7 @@ containers:
     securityContext:
       {{- include "drainmark.containerSecurityContext" $root | nindent 6 }}
     {{- $mounts := concat ($v.extraVolumeMounts | default list) ($own.extraVolumeMounts | default list) }}
-    {{- if or $mounts $effects $access (eq $role "up") }}
+    {{- if or $mounts $effects $access $tls (eq $role "up") }}
     volumeMounts:
       {{- if eq $role "up" }}
       - name: data
@@ -255,6 +290,16 @@ containers:
         mountPath: /etc/drainmark/access
         readOnly: true
       {{- end }}
+      {{- if $tls }}
+      - name: tls
+        mountPath: /etc/drainmark/tls
+        readOnly: true
+      {{- if eq $role "frontend" }}
+      - name: backend-tls
+        mountPath: /etc/drainmark/backend-tls
+        readOnly: true
+      {{- end }}
+      {{- end }}
       {{- with $mounts }}
       {{- tpl (toYaml .) $root | nindent 6 }}
       {{- end }}
@@ -264,7 +309,7 @@ containers:
   {{- end }}
 {{- $volumes := concat ($v.extraVolumes | default list) ($own.extraVolumes | default list) }}
 {{- $emptyData := and (eq $role "up") (not $own.persistence.enabled) }}
-{{- if or $volumes $effects $access $emptyData }}
+{{- if or $volumes $effects $access $tls $emptyData }}
 volumes:
   {{- if $emptyData }}
   - name: data
@@ -278,6 +323,16 @@ volumes:
   {{- end }}
   {{- with $access }}
   - {{ nindent 4 . | trim }}
+  {{- end }}
+  {{- if $tls }}
+  - name: tls
+    secret:
+      secretName: {{ $tls | quote }}
+  {{- if eq $role "frontend" }}
+  - name: backend-tls
+    secret:
+      secretName: {{ $v.tls.secretName | quote }}
+  {{- end }}
   {{- end }}
   {{- with $volumes }}
   {{- tpl (toYaml .) $root | nindent 2 }}

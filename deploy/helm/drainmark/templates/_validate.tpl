@@ -29,6 +29,12 @@
 {{- fail "effects and trial.redis.enabled: a store of Redis applies none, PostgreSQL does (and mode up)" -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.tls.frontend.secretName (not .Values.tls.secretName) -}}
+{{- fail "tls.frontend.secretName is besides tls.secretName, which the other roles serve with" -}}
+{{- end -}}
+{{- if and (or (ne .Values.tls.clientAuth "none") (ne .Values.tls.frontend.clientAuth "none")) (not .Values.tls.secretName) -}}
+{{- fail "tls.clientAuth and tls.frontend.clientAuth need tls.secretName: there is no TLS without it" -}}
+{{- end -}}
 {{- if and .Values.effects .Values.effectsConfigMap -}}
 {{- fail "effects and effectsConfigMap: the file of effects is one of the two" -}}
 {{- end -}}
