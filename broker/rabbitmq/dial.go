@@ -111,7 +111,7 @@ type conn struct {
 	first []byte        // what came first, up to firstBytes
 	wrote time.Time     // when something was written last
 	end   error         // why reading ended, or nil
-	after time.Duration // how long after the last write that was
+	after time.Duration // how long after a write the last thing came, or the end
 }
 
 // firstBytes is how much of what a peer sends first is remembered.
@@ -135,7 +135,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	if missing := firstBytes - len(c.first); missing > 0 {
 		c.first = append(c.first, b[:min(n, missing)]...)
 	}
-	if err != nil && c.end == nil {
+	if c.end == nil {
 		c.end, c.after = err, time.Since(c.wrote)
 	}
 	return n, err
@@ -154,9 +154,9 @@ func (c *conn) behaviour() behaviour {
 	return behaviour{string(c.first), c.end, c.after}
 }
 
-// hungUp says whether the peer closed the connection.
-func (b behaviour) hungUp() bool {
-	return errors.Is(b.end, io.EOF) || errors.Is(b.end, syscall.ECONNRESET)
+// hungUp says whether the peer closed the connection. With TLS it says so first, and nothing is read behind that.
+func (b behaviour) hungUp(secure bool) bool {
+	return secure && b.end == nil || errors.Is(b.end, io.EOF) || errors.Is(b.end, syscall.ECONNRESET)
 }
 
 // silentClose is how long RabbitMQ waits before it closes a connection whose password is wrong, without a word
@@ -182,7 +182,7 @@ func (b *Broker) explainDial(ctx context.Context, err error, raw *conn, secure b
 		return misconfigured("RabbitMQ refuses us: %s: check user, password, vhost and permissions", reason(err))
 	case errors.Is(err, amqp.ErrSASL):
 		return misconfigured("RabbitMQ takes no login of this kind: check auth_mechanism in the URL")
-	case errors.Is(err, amqp.ErrCredentials) && peer.hungUp() && peer.after >= silentClose:
+	case errors.Is(err, amqp.ErrCredentials) && peer.hungUp(secure) && peer.after >= silentClose:
 		return misconfigured("RabbitMQ refuses us: check user and password")
 	case errors.Is(peer.end, os.ErrDeadlineExceeded):
 		return fmt.Errorf("no answer within %v", b.config.Timeout)
