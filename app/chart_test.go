@@ -24,6 +24,7 @@ import (
 // refused.
 var chartsOwn = []string{
 	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "effects", "access", "insecure",
+	"tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "backend-ca", "backend-cert", "backend-key",
 	"help", "version",
 }
 

@@ -50,7 +50,7 @@ func TestTLSOfEachRole(t *testing.T) {
 		{external + own, "consumer", map[string]string{dir: "certificates"}, "require"},
 		{external + own, "frontend", map[string]string{dir: "certificates", "/etc/drainmark/backend-tls": "certificates"}, ""},
 		{external + public, "frontend", map[string]string{dir: "public", "/etc/drainmark/backend-tls": "certificates"}, ""},
-		{"mode: up\n" + own, "up", map[string]string{dir: "certificates"}, "require"},
+		{"mode: up\naccess: {insecure: true}\n" + own, "up", map[string]string{dir: "certificates"}, "require"},
 		{external, "backend", map[string]string{}, ""},
 	} {
 		pods := podsOfRole(t, c.values, c.role)
