@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/x509"
 	"fmt"
@@ -35,7 +36,7 @@ func Load(path string, logger *slog.Logger) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
-	a, err := parse(text)
+	a, err := parse(text, nil, logger)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", path, err)
 	}
@@ -67,7 +68,7 @@ func (f *File) reload() {
 	f.text = text
 	var a *access
 	if err == nil {
-		a, err = parse(text)
+		a, err = parse(text, f.access.Load(), f.logger)
 	}
 	if err != nil {
 		f.logger.Error("the file of principals cannot be used; the last good one stays in force", "part", "audit", "file", f.path, "error", err)
@@ -86,7 +87,7 @@ func (f *File) Authenticate(r *http.Request) (Principal, error) {
 	case len(given) > 1:
 		return Principal{}, &refusal{ErrUnknown, "there are several Authorization headers"}
 	case len(given) == 1:
-		return a.bearer(given[0], f.now())
+		return a.bearer(r.Context(), given[0], f.now())
 	}
 	if shown := certificateOf(r); shown != nil {
 		if p := a.ofCertificate(shown); p != nil {
@@ -99,12 +100,17 @@ func (f *File) Authenticate(r *http.Request) (Principal, error) {
 	return Principal{}, &refusal{ErrUnknown, "this needs a token: Authorization: Bearer TOKEN, or a client certificate that is known"}
 }
 
-func (a *access) bearer(header string, now time.Time) (Principal, error) {
+// bearer returns whose a token is: Drainmark's own are in the file, and all others are of its issuers.
+func (a *access) bearer(ctx context.Context, header string, now time.Time) (Principal, error) {
 	scheme, text, _ := strings.Cut(header, " ")
 	if !strings.EqualFold(scheme, "Bearer") {
 		return Principal{}, &refusal{ErrUnknown, "the Authorization header must be: Bearer TOKEN"}
 	}
-	t, ok := a.tokens[sha256.Sum256([]byte(strings.TrimSpace(text)))]
+	text = strings.TrimSpace(text)
+	if len(a.issuers) > 0 && !strings.HasPrefix(text, tokenPrefix) {
+		return a.signed(ctx, text, now)
+	}
+	t, ok := a.tokens[sha256.Sum256([]byte(text))]
 	if !ok || !t.expires.IsZero() && now.After(t.expires) {
 		return Principal{}, &refusal{ErrUnknown, "the token is not known, or has expired"}
 	}

@@ -1,5 +1,5 @@
-// Package auth says who makes a request, and what they may do. It knows HTTP headers, certificates and a file of
-// principals, and nothing of messages. backend/api asks it, for each route.
+// Package auth says who makes a request, and what they may do. It knows HTTP headers, certificates, signed
+// tokens and a file of principals, and nothing of messages. backend/api asks it, for each route.
 package auth
 
 import (
@@ -24,8 +24,8 @@ func (p *Principal) MaySome(v Verb) bool { return p.Grants.any(v) }
 func (p *Principal) MayAll(v Verb) bool { return p.Grants.allow(v, Every) }
 
 // Authenticator says who makes a request. It may be called concurrently. The error is ErrUnknown if nobody who is known
-// does, or ErrForbidden if the request may not be made from where it comes. Its text is for the client, and has nothing of
-// what the client has sent.
+// does, ErrForbidden if nothing is granted to whoever does or the request may not be made from where it comes, and
+// ErrUnavailable if that cannot be known now. Its text is for the client, and has nothing of what the client has sent.
 type Authenticator func(*http.Request) (Principal, error)
 
 var (
@@ -33,9 +33,11 @@ var (
 	ErrUnknown = errors.New("not authenticated")
 	// ErrForbidden is of a request that cannot be allowed, whoever makes it.
 	ErrForbidden = errors.New("forbidden")
+	// ErrUnavailable is of a request of which it cannot be known now who makes it. The same request may succeed later.
+	ErrUnavailable = errors.New("unavailable")
 )
 
-// refusal is ErrUnknown or ErrForbidden, with the reason.
+// refusal is one of these errors, with the reason.
 type refusal struct {
 	kind   error
 	reason string

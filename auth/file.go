@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"time"
 
@@ -31,6 +32,7 @@ const maxName = 128
 //	anonymous: ["status"]
 type fileText struct {
 	Principals []principalText `yaml:"principals"`
+	Issuers    []issuerText    `yaml:"issuers"`
 	Anonymous  []string        `yaml:"anonymous"` // what requests without credentials may do
 }
 
@@ -55,6 +57,9 @@ type access struct {
 	tokens       map[[sha256.Size]byte]token
 	certificates map[string]*Principal
 	anonymous    *Principal // nil if there are none
+	names        map[string]bool
+	issuers      map[string]*issuer // by their URLs
+	verified     verified
 }
 
 type token struct {
@@ -75,24 +80,28 @@ func readFile(path string) ([]byte, error) {
 	return text, err
 }
 
-// parse reads the text of a file of principals.
-func parse(text []byte) (*access, error) {
+// parse reads the text of a file of principals. before is what was in force, nil if nothing was.
+func parse(text []byte, before *access, logger *slog.Logger) (*access, error) {
 	var in fileText
 	decoder := yaml.NewDecoder(bytes.NewReader(text))
 	decoder.KnownFields(true)
 	if err := decoder.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
-	a := &access{tokens: map[[sha256.Size]byte]token{}, certificates: map[string]*Principal{}}
-	names := map[string]bool{}
+	a := &access{tokens: map[[sha256.Size]byte]token{}, certificates: map[string]*Principal{}, names: map[string]bool{}, issuers: map[string]*issuer{}}
 	for i := range in.Principals {
 		p := &in.Principals[i]
-		if names[p.Name] {
+		if a.names[p.Name] {
 			return nil, fmt.Errorf("there are two principals %q", p.Name)
 		}
-		names[p.Name] = true
+		a.names[p.Name] = true
 		if err := a.add(p); err != nil {
 			return nil, fmt.Errorf("the principal %.80q: %w", p.Name, err)
+		}
+	}
+	for i := range in.Issuers {
+		if err := a.addIssuer(&in.Issuers[i], before, logger); err != nil {
+			return nil, fmt.Errorf("the issuer %d of the list: %w", i+1, err) // its URL may have a password in it
 		}
 	}
 	if in.Anonymous != nil {

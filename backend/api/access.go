@@ -11,7 +11,8 @@ import (
 // Challenge is what a client is told that has to show who it is (WWW-Authenticate, RFC 6750).
 const Challenge = `Bearer realm="drainmark"`
 
-// Admit returns who makes a request that only those may make who may admin. KindUnauthenticated, KindForbidden.
+// Admit returns who makes a request that only those may make who may admin. KindUnauthenticated, KindForbidden,
+// KindUnavailable.
 func Admit(access auth.Authenticator, r *http.Request) (auth.Principal, error) {
 	who, err := identify(access, r)
 	if err != nil {
@@ -20,7 +21,7 @@ func Admit(access auth.Authenticator, r *http.Request) (auth.Principal, error) {
 	return who, (&request{Request: r, who: who}).allowed(auth.Admin, "")
 }
 
-// identify says who makes the request.
+// identify says who makes the request. KindUnauthenticated, KindForbidden, KindUnavailable.
 func identify(access auth.Authenticator, r *http.Request) (auth.Principal, error) {
 	who, err := access(r)
 	switch {
@@ -28,6 +29,8 @@ func identify(access auth.Authenticator, r *http.Request) (auth.Principal, error
 		return who, nil
 	case errors.Is(err, auth.ErrForbidden):
 		return who, drainmark.Errorf(drainmark.KindForbidden, "%w", err)
+	case errors.Is(err, auth.ErrUnavailable):
+		return who, drainmark.Errorf(drainmark.KindUnavailable, "%s", err.Error()) // without a cause: its text is for the client
 	}
 	return who, drainmark.Errorf(drainmark.KindUnauthenticated, "%w", err)
 }

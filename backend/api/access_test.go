@@ -281,3 +281,20 @@ func TestForbiddenFromWhereItComes(t *testing.T) {
 	}
 	s.do("GET", "/v1", "").want(t, 200)
 }
+
+// TestNotKnownNow: where it cannot be known who makes a request, it is not refused as wrong, so that its client tries again.
+func TestNotKnownNow(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &fake{}, func(c *Config) {
+		c.Access = func(*http.Request) (auth.Principal, error) {
+			return auth.Principal{}, fmt.Errorf("the issuer is away: %w", auth.ErrUnavailable)
+		}
+	})
+	for _, path := range []string{"/v1/status", "/v1/logs", "/v1/logs/mine/messages"} {
+		got := s.do("GET", path, "")
+		got.wantProblem(t, drainmark.KindUnavailable, "the issuer is away")
+		if got.Header.Get("Retry-After") == "" || got.Header.Get("WWW-Authenticate") != "" {
+			t.Errorf("%s: %v", path, got.Header)
+		}
+	}
+}
