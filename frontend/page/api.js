@@ -1,12 +1,15 @@
 // What all pages need: requests to the API with their errors, and a little help with elements. All URLs are relative to
 // the page, so it works behind any path.
 
+import { askWho, offer, signed } from "./sign-in.js";
+
 const defaultTimeout = 15_000; // ms until there must be an answer, besides the wait that was asked for
 
 // ApiError is an answer that is an error, or the lack of an answer.
 export class ApiError extends Error {
   constructor(status, problem, headers) {
-    super(problem.detail || problem.title || `status ${status}`);
+    const said = problem.detail || problem.title || `status ${status}`;
+    super(status === 403 ? `You may not do this: ${said}` : said);
     this.status = status; // 0: there was no answer, so it is not known what was done
     this.type = (problem.type ?? "").replace("urn:drainmark:problem:", ""); // such as "too-large"; "" if none was named
     this.detail = this.message; // for people
@@ -16,13 +19,13 @@ export class ApiError extends Error {
 
   // never says that the request cannot be taken, now or later, so nothing was done.
   get never() {
-    return this.status >= 400 && this.status < 500 && this.status !== 408 && this.status !== 429;
+    return this.status >= 400 && this.status < 500 && ![401, 408, 429].includes(this.status);
   }
 
   // refused says that nothing was done. Only the API itself knows that of a 503: one that does not name its problem is of
   // something in between, and like the lack of an answer it says nothing of what was done.
   get refused() {
-    return this.never || (this.status === 503 && this.type !== "");
+    return this.never || this.status === 401 || (this.status === 503 && this.type !== "");
   }
 
   // lost says of an error about a receipt that nobody will ever be able to answer it. No other error says so, whatever
@@ -37,11 +40,13 @@ export class ApiError extends Error {
 // wait: ask the server to wait, s; timeout: until the whole answer is there, besides the wait, ms.
 export async function request(path, { wait = 0, timeout = defaultTimeout, signal, headers, ...options } = {}) {
   const limit = AbortSignal.timeout(timeout + 1000 * wait);
-  const all = new Headers(headers);
+  const all = signed(headers);
   if (wait > 0) all.set("Prefer", `wait=${wait}`);
   try {
     const answer = await fetch(path, { ...options, headers: all, signal: signal ? AbortSignal.any([signal, limit]) : limit });
     if (answer.status === 304 || answer.status === 204) return { status: answer.status, headers: answer.headers, body: null };
+    if (answer.status === 401) askWho();
+    if (answer.status === 403) offer();
     const text = await answer.text();
     if (!answer.ok) throw new ApiError(answer.status, parse(text) ?? {}, answer.headers);
     const body = parse(text);

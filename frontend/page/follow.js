@@ -2,6 +2,7 @@
 // and again where it does not; and always from the last position on, so that nothing is missed and nothing is seen twice.
 
 import { ApiError, Bell, request } from "./api.js";
+import { signed } from "./sign-in.js";
 import { Share } from "./share.js";
 import { take } from "./turns.js";
 
@@ -283,7 +284,7 @@ export class Follower {
     const watch = setInterval(() => this.#watch(stream, control), 1000);
     try {
       const answer = await fetch(`${this.#log}/events?after=${this.position}`, {
-        headers: { Accept: "text/event-stream" }, cache: "no-store", signal: control.signal,
+        headers: signed({ Accept: "text/event-stream" }), cache: "no-store", signal: control.signal,
       });
       stream.retryAfter = 1000 * (parseInt(answer.headers.get("Retry-After") ?? "", 10) || 0);
       if (answer.ok && answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
