@@ -15,8 +15,8 @@ import (
 	"github.com/go-jose/go-jose/v4"
 )
 
-// signed makes a token by a key.
-func signed(t *testing.T, key ed25519.PrivateKey, issuer, audience string) string {
+// signedToken makes a token by a key.
+func signedToken(t *testing.T, key ed25519.PrivateKey, issuer, audience string) string {
 	t.Helper()
 	s, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.EdDSA, Key: key}, nil)
 	if err != nil {
@@ -47,7 +47,7 @@ func TestTokensOfAnIssuer(t *testing.T) {
 	if err := os.WriteFile(access, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	good, other := "Bearer "+signed(t, key, issuer.URL, "drainmark"), "Bearer "+signed(t, key, issuer.URL, "other")
+	good, other := "Bearer "+signedToken(t, key, issuer.URL, "drainmark"), "Bearer "+signedToken(t, key, issuer.URL, "other")
 	p := up(t, data, "--access", access)
 	for _, at := range []*program{p, startFrontend(t, p)} {
 		at.want(201, "POST", "/v1/logs/a/messages", "x", "Authorization", good, "Prefer", "wait=30")
