@@ -6,11 +6,12 @@ import (
 	"reflect"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/drainmark/drainmark/internal/bytesize"
 )
 
 // prefix is what the names of environment variables begin with that are settings.
@@ -59,22 +60,11 @@ func withoutURLs(text string) string { return secretURL.ReplaceAllString(text, "
 // size is a number of bytes, which may be given with a unit.
 type size int64
 
-// units are those of sizes, in small letters.
-var units = map[string]int64{
-	"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
-}
-
-// UnmarshalText reads bytes, or a number with kB, MB, GB or TB (powers of 1,000), or KiB, MiB, GiB or TiB (of 1,024).
+// UnmarshalText reads a number of bytes, with or without a unit.
 func (s *size) UnmarshalText(text []byte) error {
-	given := strings.TrimSpace(string(text))
-	end := strings.LastIndexAny(given, "0123456789") + 1
-	number, err := strconv.ParseInt(given[:end], 10, 64)
-	unit, known := units[strings.ToLower(strings.TrimSpace(given[end:]))]
-	if err != nil || !known || number > (1<<63-1)/unit || number < -(1<<63-1)/unit {
-		return fmt.Errorf("%.40q: it must be a number of bytes, such as 1048576, 1MiB or 10GB", given)
-	}
-	*s = size(number * unit)
-	return nil
+	n, err := bytesize.Parse(string(text))
+	*s = size(n)
+	return err
 }
 
 // durations reads settings of time. Its errors say how to correct them.

@@ -1,4 +1,4 @@
-// Package auth says who makes a request, and what they may do. It knows HTTP headers, certificates, signed
+// Package auth says who makes a request, what they may do, and how much of it. It knows HTTP headers, certificates, signed
 // tokens and a file of principals, and nothing of messages. backend/api asks it, for each route.
 package auth
 
@@ -12,6 +12,7 @@ type Principal struct {
 	Name   string // as the file of principals or the token's issuer names it, "" for somebody unknown
 	How    string // how they were recognized: token, certificate, jwt, anonymous or open
 	Grants Grants
+	Limits *Limits // how much they may take, nil for as much as there is
 }
 
 // May says whether the principal may do something with a log.

@@ -330,3 +330,32 @@ func BenchmarkToken(b *testing.B) {
 		}
 	}
 }
+
+// TestLimits has those of the file's beginning for whatever a principal leaves out.
+func TestLimits(t *testing.T) {
+	t.Parallel()
+	token, sum := NewToken()
+	o := open(t, "limits: {requests: 100, bytes: 10MiB, keys: 7}\nprincipals:\n  - {name: shop, tokens: [{sha256: "+sum+"}], limits: {requests: 500, bytes: 0, share: 50%, new_logs: 3, waits: 4, streams: 5, followed: 6}}\nanonymous: []\n")
+	for authorization, want := range map[string]Limits{
+		"Bearer " + token: {Requests: 500, Keys: 7, NewLogs: 3, Waits: 4, Streams: 5, Followed: 6, Share: 50},
+		"":                {Requests: 100, Bytes: 10 << 20, Keys: 7, Share: 25},
+	} {
+		if p, err := o.Authenticate(request(authorization)); err != nil || *p.Limits != want {
+			t.Errorf("%q: %+v, %v", authorization, p.Limits, err)
+		}
+	}
+	for text, says := range map[string]string{
+		"limits: {requests: -1}":          "whole number",
+		"limits: {requests: 1.5}":         "whole number",
+		"limits: {bytes: 10 miles}":       "number of bytes",
+		"limits: {bytes: -1}":             "0 or more",
+		"limits: {share: 0%}":             "1% to 100%",
+		"limits: {share: 25}":             "1% to 100%",
+		"limits: {connections: 5}":        "connections",
+		"principals: [{name: anonymous}]": "without credentials",
+	} {
+		if _, err := parse([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -22,6 +22,7 @@ const maxName = 128
 
 // fileText is a file of principals as YAML has it.
 //
+//	limits: {requests: 100, bytes: 10MiB}
 //	principals:
 //	  - name: shop
 //	    tokens:
@@ -29,8 +30,10 @@ const maxName = 128
 //	        expires: 2027-06-30T00:00:00Z
 //	    certificates: ["spiffe://example.org/shop"]
 //	    grants: ["append:orders.*", "read:orders.*"]
+//	    limits: {requests: 1000}
 //	anonymous: ["status"]
 type fileText struct {
+	Limits     limitsText      `yaml:"limits"` // of everybody who has none of their own
 	Principals []principalText `yaml:"principals"`
 	Issuers    []issuerText    `yaml:"issuers"`
 	Anonymous  []string        `yaml:"anonymous"` // what requests without credentials may do
@@ -41,6 +44,7 @@ type principalText struct {
 	Tokens       []tokenText `yaml:"tokens"`
 	Certificates []string    `yaml:"certificates"` // URIs of their subjectAltName, or common names
 	Grants       []string    `yaml:"grants"`
+	Limits       limitsText  `yaml:"limits"`
 }
 
 // tokenText is a token of which the file has only the hash. Its 32 random bytes need no slow one.
@@ -48,6 +52,9 @@ type tokenText struct {
 	SHA256  string    `yaml:"sha256"`
 	Expires time.Time `yaml:"expires"` // zero for never
 }
+
+// anonymous is how requests without credentials are known, and what they are called.
+const anonymous = "anonymous"
 
 // maxTokens is how many tokens a principal can have: two are needed to change one without a gap.
 const maxTokens = 2
@@ -89,18 +96,19 @@ func parse(text []byte, before *access, logger *slog.Logger) (*access, error) {
 		return nil, err
 	}
 	a := &access{tokens: map[[sha256.Size]byte]token{}, certificates: map[string]*Principal{}, names: map[string]bool{}, issuers: map[string]*issuer{}}
+	everybody := in.Limits.over(Limits{Share: defaultShare})
 	for i := range in.Principals {
 		p := &in.Principals[i]
 		if a.names[p.Name] {
 			return nil, fmt.Errorf("there are two principals %q", p.Name)
 		}
 		a.names[p.Name] = true
-		if err := a.add(p); err != nil {
+		if err := a.add(p, p.Limits.over(*everybody)); err != nil {
 			return nil, fmt.Errorf("the principal %.80q: %w", p.Name, err)
 		}
 	}
 	for i := range in.Issuers {
-		if err := a.addIssuer(&in.Issuers[i], before, logger); err != nil {
+		if err := a.addIssuer(&in.Issuers[i], everybody, before, logger); err != nil {
 			return nil, fmt.Errorf("the issuer %d of the list: %w", i+1, err) // its URL may have a password in it
 		}
 	}
@@ -109,12 +117,12 @@ func parse(text []byte, before *access, logger *slog.Logger) (*access, error) {
 		if err != nil {
 			return nil, fmt.Errorf("anonymous: %w", err)
 		}
-		a.anonymous = &Principal{How: "anonymous", Grants: grants}
+		a.anonymous = &Principal{How: anonymous, Grants: grants, Limits: everybody}
 	}
 	return a, nil
 }
 
-func (a *access) add(in *principalText) error {
+func (a *access) add(in *principalText, limits *Limits) error {
 	if err := CheckName(in.Name); err != nil {
 		return err
 	}
@@ -125,7 +133,7 @@ func (a *access) add(in *principalText) error {
 	if len(in.Tokens) > maxTokens {
 		return fmt.Errorf("it has %d tokens; the limit is %d", len(in.Tokens), maxTokens)
 	}
-	of := &Principal{Name: in.Name, How: "token", Grants: grants}
+	of := &Principal{Name: in.Name, How: "token", Grants: grants, Limits: limits}
 	for _, t := range in.Tokens {
 		var sum [sha256.Size]byte
 		if n, err := hex.Decode(sum[:], []byte(t.SHA256)); err != nil || n != len(sum) || len(t.SHA256) != 2*len(sum) {
@@ -151,6 +159,9 @@ func (a *access) add(in *principalText) error {
 func CheckName(name string) error {
 	if name == "" || len(name) > maxName {
 		return fmt.Errorf("a name of %d bytes: it must have 1 to %d", len(name), maxName)
+	}
+	if name == anonymous {
+		return fmt.Errorf("%s is what requests without credentials are called", anonymous)
 	}
 	for _, c := range []byte(name) {
 		if c <= ' ' || c > '~' {

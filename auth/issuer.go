@@ -49,6 +49,8 @@ type grantedText struct {
 	Group   string   `yaml:"group"`
 	Name    string   `yaml:"name"` // of a subject, "" for the subject itself
 	Grants  []string `yaml:"grants"`
+	// Limits are of a subject. Whoever is known by a group alone has those of everybody.
+	Limits limitsText `yaml:"limits"`
 }
 
 // issuer is one whose tokens are accepted.
@@ -57,13 +59,14 @@ type issuer struct {
 	grantsClaim, groupsClaim string
 	keys                     *keySet
 	subjects                 map[string]Principal
+	everybody                *Limits // of whoever has none of their own
 	groups                   map[string]Grants
 	names                    map[string]bool // of all principals of the file
 }
 
 // addIssuer takes an issuer in. It goes on with the keys that it had before, so that a change of the file while the issuer
 // does not answer changes nothing else.
-func (a *access) addIssuer(in *issuerText, before *access, logger *slog.Logger) error {
+func (a *access) addIssuer(in *issuerText, everybody *Limits, before *access, logger *slog.Logger) error {
 	if err := checkURL(in.URL); err != nil {
 		return err
 	}
@@ -84,7 +87,7 @@ func (a *access) addIssuer(in *issuerText, before *access, logger *slog.Logger) 
 	}
 	i := &issuer{
 		url: in.URL, audience: in.Audience, grantsClaim: in.GrantsClaim, groupsClaim: in.GroupsClaim,
-		subjects: map[string]Principal{}, groups: map[string]Grants{}, names: a.names,
+		everybody: everybody, subjects: map[string]Principal{}, groups: map[string]Grants{}, names: a.names,
 	}
 	if i.groupsClaim == "" {
 		i.groupsClaim = "groups"
@@ -133,7 +136,7 @@ func (i *issuer) add(in grantedText) error {
 		return fmt.Errorf("there are two principals %q", name)
 	}
 	i.names[name] = true
-	i.subjects[in.Subject] = Principal{Name: name, How: "jwt", Grants: grants}
+	i.subjects[in.Subject] = Principal{Name: name, How: "jwt", Grants: grants, Limits: in.Limits.over(*i.everybody)}
 	return nil
 }
 
@@ -212,7 +215,7 @@ func (i *issuer) principal(token *oidc.IDToken, now time.Time) (Principal, error
 	}
 	p, listed := i.subjects[token.Subject]
 	if !listed {
-		p = Principal{Name: token.Subject, How: "jwt"}
+		p = Principal{Name: token.Subject, How: "jwt", Limits: i.everybody}
 		if CheckName(p.Name) != nil || i.names[p.Name] {
 			return p, &refusal{ErrForbidden, "the token's subject cannot be a name here: that has 1 to 128 visible ASCII characters, and is no other principal's"}
 		}
