@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,8 @@ type connKey struct{}
 type conn struct {
 	net.Conn
 	server  *server
-	reserve *reserve // is refilled when the connection is closed, nil for none
+	home    netip.Addr // for which the connection is counted, if it is
+	reserve *reserve   // is refilled when the connection is closed, nil for none
 
 	secure *secureConn          // nil without TLS, and with HTTP/2
 	begun  bool                 // the handshake was begun; only net/http's goroutine that reads has to do with it
@@ -188,6 +190,7 @@ func (c *conn) Close() error {
 	c.forgetHeader()
 	c.mu.Unlock()
 	c.server.closed()
+	c.server.addresses.leave(c.home)
 	err := c.Conn.Close()
 	if c.frames != nil {
 		c.server.streaming.Add(-1)

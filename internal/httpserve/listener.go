@@ -3,9 +3,12 @@ package httpserve
 import (
 	"errors"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/drainmark/drainmark/internal/address"
 )
 
 // maxRefusals is how many connections are told at once that there are too many. Others are closed without a word.
@@ -34,16 +37,62 @@ func (l *limitListener) Accept() (net.Conn, error) {
 			return nil, err
 		}
 		l.server.errors.accepting.End("connections are accepted again")
+		home, room := l.server.addresses.enter(nc.RemoteAddr())
+		if !room {
+			l.server.refused(forAddress, "address", home, "address_most", l.server.addresses.most)
+			l.refuse(nc, "one address has as many connections as it may")
+			continue
+		}
 		if l.server.admit() {
 			l.server.refusing.End("connections are taken again")
-			c := &conn{Conn: nc, server: l.server, inHeader: true, reserve: l.reserve}
+			c := &conn{Conn: nc, server: l.server, home: home, inHeader: true, reserve: l.reserve}
 			if c.secure = secureOf(nc); c.secure != nil {
 				l.server.shaking.Add(1)
 			}
 			return c, nil
 		}
+		l.server.addresses.leave(home)
 		l.server.refused(forConnections)
-		l.refuse(nc)
+		l.refuse(nc, "all connections of this server are in use")
+	}
+}
+
+// addresses counts the connections of each address. Its methods may be called concurrently. nil counts nothing.
+type addresses struct {
+	most    int
+	proxies address.Proxies
+	mu      sync.Mutex
+	open    map[netip.Addr]int
+}
+
+// enter counts a connection in, unless its address has too many. What it returns is for leave.
+func (a *addresses) enter(remote net.Addr) (home netip.Addr, room bool) {
+	if a == nil {
+		return netip.Addr{}, true
+	}
+	from := address.Of(remote.String())
+	if !from.IsValid() || a.proxies.Trust(from) {
+		return netip.Addr{}, true
+	}
+	home = address.Home(from)
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open[home] == a.most {
+		return home, false
+	}
+	a.open[home]++
+	return home, true
+}
+
+// leave counts a connection out.
+func (a *addresses) leave(home netip.Addr) {
+	if !home.IsValid() {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.open[home]--; a.open[home] == 0 {
+		delete(a.open, home)
 	}
 }
 
@@ -73,7 +122,7 @@ func (s *server) closed() {
 }
 
 // refuse answers a connection for which there is no room, whatever it asks for, and closes it.
-func (l *limitListener) refuse(nc net.Conn) {
+func (l *limitListener) refuse(nc net.Conn, why string) {
 	select {
 	case l.places <- struct{}{}:
 	default:
@@ -87,7 +136,7 @@ func (l *limitListener) refuse(nc net.Conn) {
 			secure.onlyHTTP1()
 		}
 		_ = nc.SetDeadline(time.Now().Add(refusalTime))
-		if _, err := nc.Write(tooMany("all connections of this server are in use").raw()); err != nil {
+		if _, err := nc.Write(tooMany(why).raw()); err != nil {
 			return
 		}
 		if half, ok := nc.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {

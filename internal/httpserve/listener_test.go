@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+
+	"github.com/drainmark/drainmark/internal/address"
 )
 
 func TestConnectionsAboveTheLimitAreRefused(t *testing.T) {
@@ -39,8 +41,9 @@ func TestConnectionsAboveTheLimitAreRefused(t *testing.T) {
 		}
 		_ = conn.Close()
 	}
-	want := `# HELP drainmark_http_connections_refused_total Connections that were refused, by the limit that was reached: connections, or headers (bytes).
+	want := `# HELP drainmark_http_connections_refused_total Connections that were refused, by the limit that was reached: connections, address_connections, or headers (bytes).
 # TYPE drainmark_http_connections_refused_total counter
+drainmark_http_connections_refused_total{limit="address_connections",server="test"} 0
 drainmark_http_connections_refused_total{limit="connections",server="test"} 5
 drainmark_http_connections_refused_total{limit="headers",server="test"} 0
 `
@@ -57,6 +60,46 @@ drainmark_http_connections_refused_total{limit="headers",server="test"} 0
 		send(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 		answer, _ := receive(t, bufio.NewReader(conn))
 		return answer.StatusCode == 200
+	})
+}
+
+// TestConnectionsOfOneAddress are bounded, unless it is a proxy's, and given back.
+func TestConnectionsOfOneAddress(t *testing.T) {
+	t.Parallel()
+	proxies, err := address.Parse([]string{"127.0.0.0/8"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log logBuffer
+	s := start(t, Config{Handler: reads, AddressConnections: 2, Logger: log.logger()})
+	trusting := start(t, Config{Handler: reads, AddressConnections: 2, Proxies: proxies})
+	ask := func(s *started) (conn net.Conn, status int) {
+		conn = s.dial(t)
+		send(t, conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		answer, _ := receive(t, bufio.NewReader(conn))
+		return conn, answer.StatusCode
+	}
+	var first net.Conn
+	for i, want := range []int{200, 200, 503, 503} {
+		conn, status := ask(s)
+		if status != want {
+			t.Errorf("connection %d: %d", i, status)
+		}
+		if i == 0 {
+			first = conn
+		}
+		if _, status := ask(trusting); status != 200 {
+			t.Errorf("connection %d of a proxy: %d", i, status)
+		}
+	}
+	if n := log.lines("limit=address_connections"); n != 1 {
+		t.Errorf("%d lines in the log", n)
+	}
+	_ = first.Close()
+	await(t, "there is room again", func() bool {
+		conn, status := ask(s)
+		defer conn.Close()
+		return status == 200
 	})
 }
 

@@ -10,6 +10,7 @@ import (
 const (
 	forConnections = "connections"
 	forHeaders     = "headers"
+	forAddress     = "address_connections"
 )
 
 // metrics is what a server counts.
@@ -41,10 +42,10 @@ func newMetrics(to prometheus.Registerer, s *server) (*metrics, error) {
 		Help: "TLS handshakes of clients that failed.",
 	})
 	collectors = append(collectors, m.refusedStreams, m.unsecured)
-	for _, reason := range []string{forConnections, forHeaders} {
+	for _, reason := range []string{forConnections, forHeaders, forAddress} {
 		m.refused[reason] = prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "drainmark_http_connections_refused_total", ConstLabels: prometheus.Labels{"server": s.name, "limit": reason},
-			Help: "Connections that were refused, by the limit that was reached: connections, or headers (bytes).",
+			Help: "Connections that were refused, by the limit that was reached: connections, address_connections, or headers (bytes).",
 		})
 		collectors = append(collectors, m.refused[reason])
 	}

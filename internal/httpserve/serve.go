@@ -14,11 +14,13 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/drainmark/drainmark/internal/address"
 	"github.com/drainmark/drainmark/internal/loglimit"
 )
 
@@ -44,6 +46,9 @@ type Config struct {
 	// Connections is how many there may be at once. Further ones are refused. 0 for 10,000, or what the limit on file
 	// descriptors leaves.
 	Connections int
+	// AddressConnections is how many one address may have at once, 0 for no limit. Those of Proxies do not count.
+	AddressConnections int
+	Proxies            address.Proxies
 	// BodyTime is how long a request's body may take to arrive, however large it is, 0 for 10 s. Small ones have less:
 	// 2 s, and a second for each KiB that has arrived.
 	BodyTime time.Duration
@@ -69,6 +74,7 @@ type server struct {
 	tls         func() *tls.Config // nil for none
 	handshakes  *loglimit.Limiter  // that have failed
 	counted     func(more int)
+	addresses   *addresses   // nil if one address may have any number of connections
 	open        atomic.Int64 // connections now, and requests over HTTP/2
 	streams     atomic.Int64 // requests over HTTP/2 now
 	streaming   atomic.Int64 // connections with HTTP/2 now
@@ -127,6 +133,9 @@ func newServer(c Config) (*server, error) {
 		connections: int64(cmp.Or(c.Connections, FittingConnections(MostConnections, 1))), headerBytes: cmp.Or(c.HeaderBytes, allHeaders),
 		tls: c.TLS, counted: c.Counted, ending: c.Stop, served: make(chan struct{}), watch: watch{all: map[*watched]struct{}{}},
 	}
+	if c.AddressConnections > 0 {
+		s.addresses = &addresses{most: c.AddressConnections, proxies: c.Proxies, open: map[netip.Addr]int{}}
+	}
 	if s.counted == nil {
 		s.counted = func(int) {}
 	}
@@ -172,9 +181,9 @@ func (s *server) close() {
 }
 
 // refused notes that a connection was refused because a limit was reached.
-func (s *server) refused(limit string) {
+func (s *server) refused(limit string, more ...any) {
 	s.metrics.refused[limit].Inc()
-	s.refusing.Log("limit", limit, "open", s.open.Load(), "most", s.connections)
+	s.refusing.Log(append([]any{"limit", limit, "open", s.open.Load(), "most", s.connections}, more...)...)
 }
 
 func withConn(ctx context.Context, nc net.Conn) context.Context {
