@@ -25,6 +25,7 @@ const (
 	KindBacklogFull     Kind = "backlog-full"    // no more can be accepted until something has been persisted
 	KindDiskFull        Kind = "disk-full"       // no more can be accepted until somebody has made room on the broker's disk
 	KindTooMany         Kind = "too-many"        // a limit on concurrent waiters or subscribers is reached
+	KindRateLimited     Kind = "rate-limited"    // who makes the request would take more than their limits allow
 	KindUnavailable     Kind = "unavailable"     // the broker, the store or an issuer of tokens does not answer, and nothing was done
 	KindOutcomeUnknown  Kind = "outcome-unknown" // it may or may not have been done, and the receipt will tell
 	KindMisconfigured   Kind = "misconfigured"   // a setting is wrong, or does not fit the deployment

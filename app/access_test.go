@@ -11,7 +11,7 @@ import (
 )
 
 // newToken makes a token as a user does, and returns it and what the file of principals says of it.
-func newToken(t *testing.T, name string) (token, entry string) {
+func newToken(t testing.TB, name string) (token, entry string) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"token", "new", name}, &stdout, &stderr); code != exitOK {
@@ -25,14 +25,14 @@ func newToken(t *testing.T, name string) (token, entry string) {
 }
 
 // principal is an entry of a file of principals for a token.
-func principal(t *testing.T, name, grants string) (token, entry string) {
+func principal(t testing.TB, name, grants string) (token, entry string) {
 	t.Helper()
 	token, entry = newToken(t, name)
 	sum := regexp.MustCompile(`[0-9a-f]{64}`).FindString(entry)
 	return token, fmt.Sprintf("  - {name: %s, tokens: [{sha256: %s}], grants: [%s]}\n", name, sum, grants)
 }
 
-func writeAccess(t *testing.T, path string, entries ...string) {
+func writeAccess(t testing.TB, path string, entries ...string) {
 	t.Helper()
 	if err := os.WriteFile(path, []byte("principals:\n"+strings.Join(entries, "")), 0o600); err != nil {
 		t.Fatal(err)

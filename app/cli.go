@@ -10,9 +10,11 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/backend/api"
 	"github.com/drainmark/drainmark/consumer"
+	addresses "github.com/drainmark/drainmark/internal/address"
 	"github.com/drainmark/drainmark/internal/httpserve"
 	"github.com/drainmark/drainmark/internal/loglimit"
 )
@@ -113,12 +115,16 @@ const adminConnections = 64
 
 // connecting bounds the clients of the API and the page.
 type connecting struct {
-	Connections int `help:"Connections of clients at once; 0 for 10000. Fewer if the limit on open files leaves no more." default:"0" group:"Limits"`
+	Connections        int `help:"Connections of clients at once; 0 for 10000. Fewer if the limit on open files leaves no more." default:"0" group:"Limits"`
+	AddressConnections int `help:"Connections of one address at once; 0 for no limit. Proxies and frontends have many." default:"0" group:"Limits"`
 }
 
 func (c connecting) check() error {
 	if c.Connections < 0 {
 		return badSetting("connections", c.Connections, "it must be 0 or more")
+	}
+	if c.AddressConnections < 0 {
+		return badSetting("address-connections", c.AddressConnections, "it must be 0 or more")
 	}
 	return nil
 }
@@ -143,6 +149,8 @@ type listening struct {
 	Listen     string `help:"Address of the HTTP API." default:"127.0.0.1:8080"`
 	connecting `embed:""`
 	browsing   `embed:""`
+
+	TrustedProxy []string `help:"Network or address of proxies and frontends that say truly for whom they forward (X-Forwarded-For), such as 10.0.0.0/8. Repeated, or several with commas between them." placeholder:"CIDR,…"`
 
 	MessageBytes   size          `help:"Largest message." default:"262144" group:"Limits"`
 	RequestBytes   size          `help:"Largest request of many messages." default:"8388608" group:"Limits"`
@@ -184,7 +192,27 @@ func (l listening) check() error {
 	if l.PublishAttempt < 0 {
 		return badSetting("publish-attempt", l.PublishAttempt, "it must be above 0")
 	}
+	if _, err := addresses.Parse(l.TrustedProxy); err != nil {
+		return badSetting("trusted-proxy", strings.Join(l.TrustedProxy, ","), err.Error())
+	}
 	return firstError(l.connecting.check(), l.browsing.check(), checkAddress("listen", l.Listen))
+}
+
+// proxies are those that are trusted. check has been called.
+func (l listening) proxies() addresses.Proxies {
+	all, _ := addresses.Parse(l.TrustedProxy)
+	return all
+}
+
+// accounts bound what each principal and each address takes. Without a file of principals there are none.
+func (l listening) accounts(r *role) (*quota.Accounts, error) {
+	if !r.filed {
+		return nil, nil
+	}
+	var all quota.Budgets
+	all[quota.Bodies], all[quota.Answers], all[quota.Waiting] = int64(l.BodyBytes), int64(l.AnswerBytes), int64(l.WaitingBytes)
+	all[quota.Waits], all[quota.Streams] = int64(l.Waiters), int64(l.Subscribers)
+	return quota.New(quota.Config{Budgets: all, Request: int64(max(l.MessageBytes, l.RequestBytes)), Metrics: r.registry})
 }
 
 func checkAddress(name, value string) error {

@@ -84,7 +84,7 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 	r.logger.Info("serving the API", "url", r.tls.scheme()+"://"+listener.Addr().String()+"/v1", "backends", len(backends))
 	r.logger.Info("open the page in a browser", "url", r.pageURL(listener.Addr())+strings.TrimPrefix(c.PathPrefix, "/"))
 	return r.serve(listener, c.browsing, httpserve.Config{
-		Handler: f, Connections: c.connecting.limit(2, r.logger), BodyTime: c.AnswerTimeout,
+		Handler: f, Connections: c.connecting.limit(2, r.logger), BodyTime: c.AnswerTimeout, AddressConnections: c.AddressConnections,
 		Stop: httpserve.Stop{Delay: c.Delay, Drain: c.AnswerTimeout, Leave: leave},
 	})
 }

@@ -29,7 +29,7 @@ func (b browsing) check() error {
 const (
 	corsMethods = "GET, HEAD, POST, PUT, DELETE"
 	corsHeaders = "Content-Type, Idempotency-Key, Prefer, Drainmark-Receipt, If-None-Match, Last-Event-ID"
-	corsExposed = "Drainmark-Receipt, Drainmark-Backend, ETag, Link, Preference-Applied, Retry-After"
+	corsExposed = "Drainmark-Receipt, Drainmark-Backend, ETag, Link, Preference-Applied, Retry-After, RateLimit, RateLimit-Policy"
 	corsMaxAge  = "600" // seconds
 )
 

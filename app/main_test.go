@@ -23,7 +23,7 @@ var free = []string{"--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"}
 // soon is how long a process may take to stop that has next to nothing to do, on a machine that has much to do.
 const soon = 30 * time.Second
 
-func up(t *testing.T, data string, more ...string) *program {
+func up(t testing.TB, data string, more ...string) *program {
 	t.Helper()
 	p := start(t, append(append([]string{"up", "--data", data}, free...), more...)...)
 	p.admin = strings.TrimSuffix(p.find(`admin address" url=(\S+)`), "/readyz")

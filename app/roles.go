@@ -94,6 +94,7 @@ type role struct {
 	effects  effect.List // that the program was built with
 	access   auth.Authenticator
 	insecure bool // everybody may do everything
+	filed    bool // a file says who may do what
 	audit    *slog.Logger
 }
 
@@ -136,7 +137,7 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	group, ctx := errgroup.WithContext(a.ctx)
 	r := &role{
 		Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: registry,
-		tls: secured{source, adm.securing.auth()}, effects: a.effects, access: who, insecure: adm.Insecure, audit: audit,
+		tls: secured{source, adm.securing.auth()}, effects: a.effects, access: who, insecure: adm.Insecure, filed: adm.Access != "", audit: audit,
 	}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the role's end, to say that it is stopping
 	r.endAdmin = end
@@ -513,10 +514,14 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	if err != nil {
 		return err
 	}
+	accounts, err := l.accounts(r)
+	if err != nil {
+		return err
+	}
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
 	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.logger.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: leaving,
-		Access: r.access, Audit: r.audit, Backend: b.ID().String()})
+		Access: r.access, Audit: r.audit, Backend: b.ID().String(), Accounts: accounts, Proxies: l.proxies()})
 	if err != nil {
 		return err
 	}
@@ -543,6 +548,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	}
 	err = r.serve(listener, l.browsing, httpserve.Config{
 		Handler: handler, Connections: l.connecting.limit(1, r.logger), BodyTime: l.RequestTimeout,
+		AddressConnections: l.AddressConnections, Proxies: l.proxies(),
 		Counted: with.counted, Stop: httpserve.Stop{Delay: delay, Drain: l.RequestTimeout, Leave: leave},
 	})
 	stop()

@@ -354,7 +354,7 @@ func TestLimits(t *testing.T) {
 		"limits: {connections: 5}":        "connections",
 		"principals: [{name: anonymous}]": "without credentials",
 	} {
-		if _, err := parse([]byte(text)); err == nil || !strings.Contains(err.Error(), says) {
+		if _, err := parse([]byte(text), nil, slog.New(slog.DiscardHandler)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", text, err)
 		}
 	}

@@ -67,6 +67,14 @@ type hold struct {
 	over    atomic.Bool
 }
 
+// Bytes returns how much it is.
+func (h Held) Bytes() int64 {
+	if h.hold == nil {
+		return 0
+	}
+	return h.hold.bytes
+}
+
 // Release says that the answer is no longer needed. A second call does nothing.
 func (h Held) Release() {
 	if h.hold != nil && h.hold.over.CompareAndSwap(false, true) {

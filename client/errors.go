@@ -33,6 +33,7 @@ const (
 	BacklogFull     Kind = "backlog-full"    // no more is accepted until something has been persisted
 	DiskFull        Kind = "disk-full"       // no more is accepted until somebody has made room on the broker's disk
 	TooMany         Kind = "too-many"        // too many waiters, event streams or request bodies at once
+	RateLimited     Kind = "rate-limited"    // whoever asks takes more than their limits allow; Retry-After says until when
 	Unavailable     Kind = "unavailable"     // the broker or the store does not answer, and nothing was done
 	OutcomeUnknown  Kind = "outcome-unknown" // it may or may not have been done, and the receipt tells
 )

@@ -59,7 +59,7 @@ func guarded(t *testing.T, change ...func(*Config)) *server {
 	f.subscribe = func(context.Context, string, uint64) (backend.Subscription, error) {
 		return nil, drainmark.Errorf(drainmark.KindTooMany, "it was allowed")
 	}
-	return serve(t, f, append(change, func(c *Config) { c.Access = byName })...)
+	return serve(t, f, append([]func(*Config){func(c *Config) { c.Access = byName }}, change...)...)
 }
 
 // anyLetters suffices for lists, which have only what may be seen.

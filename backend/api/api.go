@@ -17,7 +17,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/internal/address"
 	"github.com/drainmark/drainmark/internal/budget"
 )
 
@@ -39,6 +41,10 @@ type Config struct {
 	Stopping context.Context
 	// Access says who makes a request. nil for auth.Open: everybody may do everything.
 	Access auth.Authenticator
+	// Accounts bound what each principal and each address takes. nil for no limits.
+	Accounts *quota.Accounts
+	// Proxies are those that say truly for whom they forward.
+	Proxies address.Proxies
 	// Backend is what every answer says has given it, so that a client behind a frontend can tell two backends apart:
 	// a barrier speaks for the one that answers it. Empty for nothing.
 	Backend string
@@ -61,6 +67,7 @@ func New(c Config) (http.Handler, error) {
 	h := &handler{
 		service: c.Service, limits: limits, metrics: metrics, mux: http.NewServeMux(),
 		logger: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, access: c.Access, backend: c.Backend,
+		accounts: c.Accounts, proxies: c.Proxies,
 		bodies: budget.New(limits.Bodies + 1), // with the byte by which a body is found to be too large
 	}
 	h.lines = newLines(h.logger)
@@ -75,7 +82,7 @@ func New(c Config) (http.Handler, error) {
 	return h, nil
 }
 
-// handler is the API. Only bodies and what metrics hold ever change.
+// handler is the API. Only bodies, the known logs, and what accounts and metrics hold ever change.
 type handler struct {
 	service  backend.Service
 	limits   Limits
@@ -85,6 +92,9 @@ type handler struct {
 	audit    audit
 	stopping context.Context
 	access   auth.Authenticator
+	accounts *quota.Accounts
+	proxies  address.Proxies
+	known    knownLogs
 	backend  string
 	mux      *http.ServeMux
 	bodies   *budget.Budget // bytes of request bodies in memory

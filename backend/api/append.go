@@ -52,6 +52,9 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if err != nil {
 		return err
 	}
+	if err := h.chargeAppend(r, log, records); err != nil {
+		return err
+	}
 	ctx, cancel := h.publishing(r)
 	defer cancel()
 	receipt, err := h.service.Append(ctx, log, records)

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend"
 )
 
@@ -41,6 +43,9 @@ func (h *handler) events(w http.ResponseWriter, r *request) error {
 	if r.Method == http.MethodHead {
 		beginEvents(w)
 		return nil
+	}
+	if err := cmp.Or(r.use.Hold(quota.Streams, 1), r.use.Follow(log)); err != nil {
+		return h.putOff(w, r, id, err)
 	}
 	subscription, err := h.service.Subscribe(ctx, log, after)
 	if err != nil {

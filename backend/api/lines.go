@@ -10,7 +10,7 @@ import (
 
 // lines are log lines that any request can cause. Their number is limited so that they cannot fill a disk.
 type lines struct {
-	failed, panicked, full, many, away, misfit, streams *loglimit.Limiter
+	failed, panicked, full, many, limited, away, misfit, streams *loglimit.Limiter
 }
 
 func newLines(to *slog.Logger) lines {
@@ -19,6 +19,7 @@ func newLines(to *slog.Logger) lines {
 		panicked: loglimit.New(to, slog.LevelError, "a request made its handler panic"),
 		full:     loglimit.New(to, slog.LevelWarn, "appends are refused"),
 		many:     loglimit.New(to, slog.LevelWarn, "requests are refused, because there are too many"),
+		limited:  loglimit.New(to, slog.LevelWarn, "requests are refused, because somebody would take more than their limits allow"),
 		away:     loglimit.New(to, slog.LevelWarn, "a client was told that broker or store do not answer"),
 		misfit:   loglimit.New(to, slog.LevelWarn, "a client was told that broker or store have to be repaired"),
 		streams:  loglimit.New(to, slog.LevelWarn, "an event stream ended"),
@@ -32,6 +33,8 @@ func (l *lines) refused(route string, status int, err error) {
 		l.full.Log("route", route, "error", err)
 	case kind == drainmark.KindTooMany:
 		l.many.Log("route", route, "error", err)
+	case kind == drainmark.KindRateLimited:
+		l.limited.Log("route", route, "error", err)
 	case kind == drainmark.KindUnavailable:
 		l.away.Log("route", route, "error", err)
 	case kind == drainmark.KindMisconfigured: // which its finder logs as an error

@@ -7,6 +7,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend"
 )
 
@@ -46,6 +47,7 @@ func (h *handler) logs(w http.ResponseWriter, r *request) error {
 // readableLogs lists up to limit logs behind a name that may be read. The caller calls release, also after an error.
 func (h *handler) readableLogs(r *request, after string, limit int) (readable []drainmark.LogInfo, release func(), err error) {
 	var held []backend.Logs
+	var bytes int64
 	release = func() {
 		for i := range held {
 			held[i].Release()
@@ -56,7 +58,10 @@ func (h *handler) readableLogs(r *request, after string, limit int) (readable []
 		if err != nil {
 			return nil, release, err
 		}
-		held = append(held, logs)
+		held, bytes = append(held, logs), bytes+logs.Held.Bytes()
+		if err := r.use.Hold(quota.Answers, bytes); err != nil {
+			return nil, release, err
+		}
 		more = len(logs.Infos) == limit-len(readable)
 		for _, log := range logs.Infos {
 			if after = log.Name; r.who.May(auth.Read, log.Name) {
@@ -105,6 +110,9 @@ func (h *handler) deadLetters(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer letters.Release()
+	if err := r.use.Hold(quota.Answers, letters.Held.Bytes()); err != nil {
+		return err
+	}
 	if letters.Next != "" {
 		next := url.Values{"after": {letters.Next}, "limit": {strconv.Itoa(limit)}}
 		for _, name := range []string{"log", "reason", "before", "body"} {

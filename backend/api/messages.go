@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/store"
 )
@@ -42,6 +43,9 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 		return err
 	}
 	defer page.Release()
+	if err := r.use.Hold(quota.Answers, page.Held.Bytes()); err != nil {
+		return err
+	}
 	tag := pageTag(log, after, limit, &page.Page)
 	w.Header().Set("ETag", tag)
 	w.Header().Set("Cache-Control", "no-cache")

@@ -11,6 +11,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/auth/quota"
 )
 
 // ProblemPrefix begins the type of every problem. The kind of the error ends it.
@@ -39,6 +40,7 @@ var problems = map[drainmark.Kind]struct {
 	drainmark.KindBacklogFull:     {http.StatusServiceUnavailable, "The backlog is full", 1},
 	drainmark.KindDiskFull:        {http.StatusServiceUnavailable, "The broker's disk is full", 10},
 	drainmark.KindTooMany:         {http.StatusServiceUnavailable, "Too much is going on at once", 1},
+	drainmark.KindRateLimited:     {http.StatusTooManyRequests, "Whoever asks takes more than their limits allow", 1},
 	drainmark.KindUnavailable:     {http.StatusServiceUnavailable, "It is not available now", 1},
 	drainmark.KindOutcomeUnknown:  {http.StatusGatewayTimeout, "It may or may not have been done", 0},
 	drainmark.KindMisconfigured:   {http.StatusInternalServerError, "The deployment is not set up right", 0},
@@ -167,8 +169,11 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	if p.Status == http.StatusUnauthorized {
 		w.Header().Set("WWW-Authenticate", Challenge)
 	}
-	if times := problems[drainmark.KindOf(err)].retry; times > 0 {
-		w.Header().Set("Retry-After", seconds(time.Duration(times)*h.limits.RetryAfter))
+	if after := h.retryAfter(err); after > 0 {
+		w.Header().Set("Retry-After", seconds(after))
+	}
+	if p.Status == http.StatusTooManyRequests && w.req != nil {
+		w.req.use.Tell(w.Header())
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	body, _ := json.Marshal(p) // strings and a number: it cannot fail
@@ -178,8 +183,22 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	}
 }
 
-// interpreted says what it means that a context ended, where nobody has.
+// retryAfter returns after what time the request that failed may succeed, 0 for never.
+func (h *handler) retryAfter(err error) time.Duration {
+	if after, ok := quota.RefusedAfter(err); ok {
+		return after
+	}
+	return time.Duration(problems[drainmark.KindOf(err)].retry) * h.limits.RetryAfter
+}
+
+// interpreted says what it means that a context ended, or that an account does not suffice, where nobody has.
 func (h *handler) interpreted(err error) error {
+	switch after, ok := quota.RefusedAfter(err); {
+	case ok && after > 0:
+		return drainmark.Errorf(drainmark.KindRateLimited, "%w", err)
+	case ok:
+		return drainmark.Errorf(drainmark.KindTooLarge, "%w, and so many at once never pass", err)
+	}
 	if isBareContextError(err) {
 		return drainmark.Errorf(drainmark.KindUnavailable, "no answer within the request's time (limit %v): %w", h.limits.Request, err)
 	}

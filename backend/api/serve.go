@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,13 +14,15 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/auth/quota"
 )
 
 // request is a request on its way through a handler. Its context ends when the answer is due.
 type request struct {
 	*http.Request
 	who   auth.Principal
-	did   []any // what the audit log says besides
+	use   *quota.Use // what it takes of the account of whoever makes it
+	did   []any      // what the audit log says besides
 	began time.Time
 	wait  time.Duration // what it may wait besides, by its Prefer header, 0 where the route knows no wait
 }
@@ -29,7 +32,7 @@ type recorder struct {
 	http.ResponseWriter
 	status int // 0 until the answer has begun
 	bytes  int64
-	req    *request // nil before it is known who makes it
+	req    *request // nil before it is known who makes it, or that nobody need be known
 	why    error    // why the request is refused, nil if it is not
 }
 
@@ -79,12 +82,15 @@ func (h *handler) run(rt route, w *recorder, r *http.Request, began time.Time) e
 	if rt.verb != auth.Public {
 		var err error
 		if who, err = identify(h.access, r); err != nil {
-			return err
+			return cmp.Or(h.failedLogin(r, err), err)
 		}
 	}
 	req := &request{Request: r, who: who, began: began}
 	w.req = req
 	if err := rt.authorize(req); err != nil {
+		return err
+	}
+	if err := h.charge(rt, w, req); err != nil {
 		return err
 	}
 	if rt.options&reads == 0 {
@@ -99,6 +105,11 @@ func (h *handler) run(rt route, w *recorder, r *http.Request, began time.Time) e
 		if wait, ok := preferredWait(r.Header["Prefer"]); ok {
 			req.wait = min(wait, h.limits.Wait)
 			w.Header().Set("Preference-Applied", "wait="+seconds(req.wait))
+		}
+	}
+	if req.wait > 0 || rt.verb == auth.Barrier {
+		if err := req.use.Hold(quota.Waits, 1); err != nil {
+			return err
 		}
 	}
 	ctx, cancel := context.WithDeadline(r.Context(), began.Add(h.limits.Request+req.wait))
@@ -128,6 +139,9 @@ func (h *handler) ended(rt route, w *recorder, r *http.Request, took time.Durati
 	status := w.status
 	if status == 0 {
 		status = http.StatusOK // what net/http sends for a handler that wrote nothing
+	}
+	if w.req != nil {
+		w.req.use.End()
 	}
 	h.metrics.answered(rt, r.Method, status, took)
 	h.audited(rt, w, r, status)
@@ -172,7 +186,12 @@ func (h *handler) readBody(r *request, limit int, what string) (body []byte, rel
 	case size > int64(limit):
 		return nil, func() {}, tooLarge("%s is over %d bytes, the limit", what, limit)
 	}
-	body, err = h.readAll(r.Body, int(size))
+	if r.ContentLength > 0 {
+		if err := r.use.Need(quota.Bytes, size); err != nil {
+			return nil, func() {}, err
+		}
+	}
+	body, err = h.readAll(r, int(size))
 	held := int64(cap(body))
 	release = func() { h.bodies.Give(held) }
 	switch {
@@ -194,14 +213,17 @@ const (
 // readAll reads up to size+1 bytes. It holds, and takes from the budget of all bodies, no more than a few times of what
 // has arrived, or firstBuffer: what a client only says that it will send costs others nothing. The buffer is returned with
 // an error too, because it is charged.
-func (h *handler) readAll(from io.Reader, size int) (body []byte, err error) {
+func (h *handler) readAll(r *request, size int) (body []byte, err error) {
 	for {
-		if body, err = h.grow(body, size+1); err != nil {
+		if body, err = h.grow(r, body, size+1); err != nil {
 			return body, err
 		}
 		for len(body) < cap(body) {
-			n, err := from.Read(body[len(body):cap(body)])
+			n, err := r.Body.Read(body[len(body):cap(body)])
 			body = body[:len(body)+n]
+			if failed := r.use.Spend(quota.Bytes, int64(n), int64(size)); failed != nil {
+				return body, failed
+			}
 			switch {
 			case err == io.EOF:
 				return body, nil
@@ -214,13 +236,17 @@ func (h *handler) readAll(from io.Reader, size int) (body []byte, err error) {
 	}
 }
 
-// grow returns a body's buffer with more room, up to most bytes, if the budget of all bodies has it.
-func (h *handler) grow(body []byte, most int) ([]byte, error) {
+// grow returns a body's buffer with more room, up to most bytes, if whoever sends it may hold that, and the budget of all
+// bodies has it.
+func (h *handler) grow(r *request, body []byte, most int) ([]byte, error) {
 	factor := 2
 	if cap(body) < fastGrowth {
 		factor = 4
 	}
 	size := min(max(factor*cap(body), firstBuffer), most)
+	if err := r.use.Hold(quota.Bodies, int64(size)); err != nil {
+		return body, err
+	}
 	if !h.bodies.Grow(int64(cap(body)), int64(size)) {
 		return body, h.bodiesFull()
 	}

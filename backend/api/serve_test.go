@@ -250,8 +250,13 @@ func gather(t *testing.T, registry *prometheus.Registry, name string) map[string
 			for _, label := range m.GetLabel() {
 				labels[label.GetName()] = label.GetValue()
 			}
-			text := strings.TrimSpace(labels["method"] + " " + labels["route"] + " " + labels["code"])
-			series[text] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			var text []string
+			for _, name := range []string{"method", "route", "code", "limit", "budget", "principal"} {
+				if labels[name] != "" {
+					text = append(text, labels[name])
+				}
+			}
+			series[strings.Join(text, " ")] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
 		}
 	}
 	return series
@@ -389,7 +394,7 @@ func TestProblemsAndBack(t *testing.T) {
 	t.Parallel()
 	statuses := map[drainmark.Kind]int{
 		"invalid": 400, "invalid-receipt": 400, "receipt-expired": 410, "unauthenticated": 401, "forbidden": 403, "not-found": 404, "method": 405, "media-type": 415, "too-large": 413,
-		"conflict": 409, "not-reached": 412, "backlog-full": 503, "disk-full": 503, "too-many": 503, "unavailable": 503, "outcome-unknown": 504,
+		"conflict": 409, "not-reached": 412, "backlog-full": 503, "disk-full": 503, "too-many": 503, "rate-limited": 429, "unavailable": 503, "outcome-unknown": 504,
 		"misconfigured": 500, "internal": 500,
 	}
 	if len(problems) != len(statuses) {
