@@ -15,7 +15,11 @@ type Config struct {
 	// URL is nats://[user:password@|token@]host[:port][,host…][/prefix][?option=value…], or tls:// for that over TLS.
 	// The options are prefix, domain, api_prefix, creds, ca, cert, key, handshake_first, replicas and max_bytes, for
 	// the fields of those names here. A field that is set goes before the URL's.
-	URL                       string
+	URL string
+	// Credentials is called for each connection, and says user and password in place of the URL's, or a token as the user,
+	// without a password. It must not block. Nil for the URL's.
+	Credentials func() (user, password string)
+
 	Domain                    string // the JetStream domain (default: the server's own)
 	APIPrefix                 string // of the subjects of JetStream's API (default "$JS.API", or the domain's)
 	CredsFile                 string // a NATS credentials file
@@ -40,6 +44,9 @@ func (c Config) resolved() (Config, error) {
 	for host := range strings.SplitSeq(hosts, ",") {
 		if i := strings.LastIndex(host, "@"); i >= 0 {
 			login, host = host[:i+1], host[i+1:]
+		}
+		if c.Credentials != nil {
+			login = "" // it would count for more
 		}
 		server := scheme + "://" + login + host
 		if u, err := url.Parse(server); err != nil || u.Hostname() == "" {
@@ -126,6 +133,9 @@ func (c *Config) set(name, value string) error {
 // natsOptions returns how to log in and how to encrypt.
 func (c Config) natsOptions() []nats.Option {
 	var options []nats.Option
+	if c.Credentials != nil {
+		options = append(options, login(c.Credentials))
+	}
 	if c.CredsFile != "" {
 		options = append(options, credentials(c.CredsFile))
 	}
@@ -139,6 +149,27 @@ func (c Config) natsOptions() []nats.Option {
 		options = append(options, nats.TLSHandshakeFirst())
 	}
 	return options
+}
+
+// login logs in with what is said for each connection.
+func login(credentials func() (user, password string)) nats.Option {
+	return func(o *nats.Options) error {
+		o.UserInfo = func() (string, string) {
+			user, password := credentials()
+			if password == "" {
+				return "", ""
+			}
+			return user, password
+		}
+		o.TokenHandler = func() string {
+			user, password := credentials()
+			if password != "" {
+				return ""
+			}
+			return user
+		}
+		return nil
+	}
 }
 
 // credentials logs in with a credentials file, which is read for each connection. One that is of no use is told as such.

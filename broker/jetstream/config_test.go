@@ -3,6 +3,7 @@ package jetstream
 import (
 	"cmp"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -31,7 +32,7 @@ func TestURLs(t *testing.T) {
 			want.Replicas = 1
 		}
 		got, err := Config{URL: url}.resolved()
-		if err != nil || got != want {
+		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Errorf("%s: %+v and the error %v, want %+v", url, got, err, want)
 		}
 	}

@@ -67,7 +67,7 @@ func (b *Broker) dial(ctx context.Context, to endpoint, purpose string) (*sessio
 		},
 	}
 	var err error
-	s.conn, err = amqp.DialConfig(to.url, config)
+	s.conn, err = amqp.DialConfig(to.dialURL(b.config.Credentials), config)
 	if !stop() {
 		err = ctx.Err()
 	}

@@ -36,7 +36,11 @@ type Config struct {
 	// of one cluster, and one is used at a time. The query may have heartbeat (seconds), and for amqps cacertfile,
 	// certfile and keyfile (paths of PEM files), server_name_indication and auth_mechanism
 	// (https://www.rabbitmq.com/docs/uri-query-parameters). User, password and vhost are percent-encoded.
-	URL        string
+	URL string
+	// Credentials is called for each connection, and says user and password in place of the URL's. It must not block.
+	// Nil for the URL's.
+	Credentials func() (user, password string)
+
 	Partitions int           // how many the deployment has: 1 to drainmark.MaxPartitions, required
 	Prefix     string        // what the queues' names begin with (default "drainmark")
 	MaxBytes   int64         // how much all partitions together may store (default 10 GiB)

@@ -13,6 +13,16 @@ var parameters = []string{
 	"heartbeat", "connection_timeout", "channel_max", "auth_mechanism", "cacertfile", "certfile", "keyfile", "server_name_indication",
 }
 
+// dialURL returns the URL to connect to now, with what the credentials say if there are some.
+func (e endpoint) dialURL(credentials func() (user, password string)) string {
+	u, err := url.Parse(e.url)
+	if credentials == nil || err != nil { // parseURL has parsed it
+		return e.url
+	}
+	u.User = url.UserPassword(credentials())
+	return u.String()
+}
+
 // parseURL splits a URL with several hosts into URLs with one. Its errors show only parts of the URL that cannot be a
 // password. net/url's own quote the whole URL.
 func parseURL(from string) ([]endpoint, error) {

@@ -49,6 +49,9 @@ type Options struct {
 	Connections int
 	// Timeout is how long the server may take to answer when the call's context ends later: 10 s unless it is set.
 	Timeout time.Duration
+	// Credentials is called for each connection, and says user and password in place of the URL's. It must not block. Nil
+	// for the URL's.
+	Credentials func() (user, password string)
 	// Setup is SQL that is run by a Store when it is opened, before the effects are checked: see effect.File.
 	Setup string
 	// Trial says that neither is done when the store is opened: both are for CheckEffects and TryEffects, which change
@@ -103,6 +106,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 		return nil, err
 	}
 	primary := t.primary()
+	logIn(primary, o.Credentials)
 	if s.commits, err = newClient(primary, o.Connections, o.Timeout); err != nil {
 		return nil, err
 	}

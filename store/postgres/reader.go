@@ -50,6 +50,7 @@ func OpenReader(ctx context.Context, url string, o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	logIn(config, o.Credentials)
 	r := &Reader{dialect: newDialect(t.schema)}
 	if r.client, err = newClient(config, o.Connections, o.Timeout); err != nil {
 		return nil, err

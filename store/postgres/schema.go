@@ -154,7 +154,9 @@ func Migrate(ctx context.Context, url string, o Options) (from, to int, err erro
 	}
 	o = o.withDefaults()
 	s := &Store{dialect: newDialect(t.schema), sync: t.sync}
-	if s.claims, err = newClient(t.primary(), 1, o.Timeout); err != nil {
+	primary := t.primary()
+	logIn(primary, o.Credentials)
+	if s.claims, err = newClient(primary, 1, o.Timeout); err != nil {
 		return 0, 0, err
 	}
 	defer s.claims.close()

@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -63,6 +64,40 @@ func TestPasswordsFromFiles(t *testing.T) {
 	}
 	f := newFiller(t, openStore(t, p.URL("guarded")+"&passfile="+file, Options{}))
 	f.must(t, f.next(1, 10))
+	without := func() (user, password string) { return "guarded", "" }
+	openStore(t, p.URL("guarded")+"&passfile="+file, Options{Credentials: without})
 	_, err := Open(t.Context(), p.URL("guarded")+"&passfile="+file+".none", Options{})
 	fails(t, err, store.ErrMisconfigured, "")
+}
+
+// A connection shows the certificate that the files have by then: it can be renewed without a restart.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	ca, stranger := servers.NewAuthority(t), servers.NewAuthority(t)
+	own, ownKey := ca.Issue("postgres.example")
+	p := servers.StartPostgres(t, servers.PostgresOptions{
+		Certificate: own, Key: ownKey, Authority: ca.Path, Access: []string{"hostssl all client all cert"},
+	})
+	p.Do("CREATE ROLE client LOGIN; GRANT CREATE ON DATABASE postgres TO client")
+	certificate, key := ca.Issue("client")
+	s := openStore(t, fmt.Sprintf("postgres://client@%s/postgres?sslmode=verify-full&sslrootcert=%s&sslcert=%s&sslkey=%s",
+		p.Address(), ca.Path, certificate, key), Options{})
+	renew := func(from *servers.Authority) {
+		t.Helper()
+		other, otherKey := from.Issue("client")
+		if err := errors.Join(os.Rename(other, certificate), os.Rename(otherKey, key)); err != nil {
+			t.Fatal(err)
+		}
+		p.Do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'client'")
+	}
+	renew(stranger)
+	eventually(t, "it is refused", func() bool {
+		_, err := s.Deployment(t.Context())
+		return errors.Is(err, store.ErrMisconfigured)
+	})
+	renew(ca)
+	eventually(t, "it is let in", func() bool {
+		_, err := s.Deployment(t.Context())
+		return err == nil || errors.Is(err, store.ErrNotFound)
+	})
 }

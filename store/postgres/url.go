@@ -2,6 +2,8 @@ package postgres
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"net"
 	"net/url"
 	"slices"
@@ -66,8 +68,53 @@ func parseURL(text string) (*target, error) {
 		config.ConnConfig.RuntimeParams["application_name"] = "drainmark"
 	}
 	config.ConnConfig.OnNotice = noteNotice
+	readCertificateAgain(&config.ConnConfig.Config, rest)
 	t.config = config
 	return t, nil
+}
+
+// logIn has each connection log in with what the credentials say then, if there are some.
+func logIn(config *pgxpool.Config, credentials func() (user, password string)) {
+	if credentials == nil {
+		return
+	}
+	prepare := config.BeforeConnect
+	config.BeforeConnect = func(ctx context.Context, c *pgx.ConnConfig) error {
+		user, password := credentials()
+		if c.User = user; password != "" { // otherwise it is in a file of passwords
+			c.Password = password
+		}
+		if prepare == nil {
+			return nil
+		}
+		return prepare(ctx, c)
+	}
+}
+
+// readCertificateAgain has each connection read our certificate anew: the driver has read it with the URL.
+func readCertificateAgain(config *pgconn.Config, url string) {
+	again := func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		if now, err := pgconn.ParseConfig(url); err == nil { // an error quotes the URL
+			if configs := tlsConfigs(now); len(configs) > 0 {
+				return &configs[0].Certificates[0], nil
+			}
+		}
+		return nil, errors.New("the files of sslcert and sslkey cannot be used")
+	}
+	for _, t := range tlsConfigs(config) {
+		t.GetClientCertificate = again
+	}
+}
+
+// tlsConfigs are those of all hosts that have a certificate of ours.
+func tlsConfigs(config *pgconn.Config) (configs []*tls.Config) {
+	hosts := append([]*pgconn.FallbackConfig{{TLSConfig: config.TLSConfig}}, config.Fallbacks...)
+	for _, host := range hosts {
+		if host.TLSConfig != nil && len(host.TLSConfig.Certificates) > 0 {
+			configs = append(configs, host.TLSConfig)
+		}
+	}
+	return configs
 }
 
 // takeOwn takes the parameters that are ours from a URL and returns what is left, and the mode of queries if one is

@@ -67,7 +67,7 @@ func (l *lifetime) end() {
 type endpoint struct {
 	find func(ctx context.Context) (address string, err error) // is asked for every connection
 	tls  *tls.Config                                           // nil for none
-	who  credentials
+	who  func() credentials                                    // is asked for every connection
 	db   int
 }
 
@@ -267,12 +267,12 @@ func (e *connectError) Unwrap() []error { return []error{e.err} }
 // connection of the library does not say where it leads. If a failover happens just then, it may name the new master.
 func (e endpoint) greet(ctx context.Context, c *goredis.Conn, at *atomic.Pointer[string]) error {
 	var err error
-	switch {
-	case e.who.password == "":
-	case e.who.user != "":
-		err = explainAuth(fromServer(c.AuthACL(ctx, e.who.user, e.who.password).Err()))
+	switch who := e.who(); {
+	case who.password == "":
+	case who.user != "":
+		err = explainAuth(fromServer(c.AuthACL(ctx, who.user, who.password).Err()))
 	default:
-		err = explainAuth(fromServer(c.Auth(ctx, e.who.password).Err()))
+		err = explainAuth(fromServer(c.Auth(ctx, who.password).Err()))
 	}
 	if err == nil && e.db > 0 {
 		err = explainSelect(e.db, fromServer(c.Select(ctx, e.db).Err()))

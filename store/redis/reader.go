@@ -52,6 +52,7 @@ func OpenReader(ctx context.Context, url string, o Options) (*Reader, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.credentials = o.Credentials
 	r := &Reader{target: t, options: o.withDefaults(), names: newNames(o.Prefix), address: o.Node}
 	if r.address == "" {
 		nodes, err := t.findNodes(ctx)

@@ -24,6 +24,9 @@ type Options struct {
 	Connections int
 	// Timeout is how long the server may take to answer when the call's context ends later: 10 s unless it is set.
 	Timeout time.Duration
+	// Credentials is called for each connection, and says user and password in place of the URL's. It must not block. Nil
+	// for the URL's. The Sentinels' are always the URL's.
+	Credentials func() (user, password string)
 	// Node is the address, as Replicas returns it, of the server that a Reader reads from. Without it a Reader takes the
 	// server of a redis:// URL, and the first of Replicas of a redis+sentinel:// URL.
 	Node string
@@ -64,6 +67,7 @@ func Open(ctx context.Context, url string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	t.credentials = o.Credentials
 	s := &Store{target: t, options: o.withDefaults(), names: newNames(o.Prefix)}
 	s.client = newClient(t.endpoint(s.findMaster), s.options)
 	if s.warnings, err = s.check(ctx); err != nil {

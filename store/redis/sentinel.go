@@ -24,7 +24,16 @@ const (
 
 // endpoint returns one of the data servers.
 func (t *target) endpoint(find func(context.Context) (string, error)) endpoint {
-	return endpoint{find: find, tls: t.tls, who: t.server, db: t.db}
+	return endpoint{find: find, tls: t.tls, who: t.login, db: t.db}
+}
+
+// login returns as whom to log in to a data server now.
+func (t *target) login() credentials {
+	if t.credentials == nil {
+		return t.server
+	}
+	user, password := t.credentials()
+	return credentials{user, password}
 }
 
 // findMaster returns the master's address.
@@ -109,7 +118,7 @@ func (f *failures) join() error {
 func (t *target) askSentinel(ctx context.Context, address string, replicas bool) (v view) {
 	life := newLifetime(ctx)
 	defer life.end()
-	sentinel := goredis.NewSentinelClient(endpoint{find: fixed(address), tls: t.tls, who: t.sentinel}.options(life, 1, sentinelTimeout))
+	sentinel := goredis.NewSentinelClient(endpoint{find: fixed(address), tls: t.tls, who: func() credentials { return t.sentinel }}.options(life, 1, sentinelTimeout))
 	defer func() { _ = sentinel.Close() }()
 	// The address from the first command is the new one as soon as there is one. Only the second has the epoch.
 	found, err := sentinel.GetMasterAddrByName(ctx, t.master).Result()

@@ -2,10 +2,12 @@ package redis
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/url"
+	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -112,4 +114,34 @@ func TestAServerThatHangsUpForWantOfACertificate(t *testing.T) {
 		_, err := Open(t.Context(), given, Options{})
 		fails(t, err, store.ErrMisconfigured, "the server refuses our TLS")
 	}
+}
+
+// A connection shows the certificate that the files have by then: it can be renewed without a restart.
+func TestCertificatesAreReadAgain(t *testing.T) {
+	t.Parallel()
+	ca, stranger := servers.NewAuthority(t), servers.NewAuthority(t)
+	own, ownKey := ca.Issue("redis.example")
+	port := servers.Port(t)
+	server := servers.StartRedis(t, servers.RedisOptions{Settings: []string{fmt.Sprint("tls-port ", port),
+		"tls-ca-cert-file " + ca.Path, "tls-cert-file " + own, "tls-key-file " + ownKey}})
+	certificate, key := ca.Issue("client")
+	s := openStore(t, fmt.Sprintf("rediss://%s:%d?ca=%s&cert=%s&key=%s", servers.Host, port, ca.Path, certificate, key), Options{})
+	renew := func(from *servers.Authority) {
+		t.Helper()
+		other, otherKey := from.Issue("renewed")
+		if err := errors.Join(os.Rename(other, certificate), os.Rename(otherKey, key)); err != nil {
+			t.Fatal(err)
+		}
+		server.Do("CLIENT", "KILL", "TYPE", "normal")
+	}
+	renew(stranger)
+	eventually(t, "it is refused", func() bool {
+		_, err := s.Deployment(t.Context())
+		return errors.Is(err, store.ErrMisconfigured)
+	})
+	renew(ca)
+	eventually(t, "it is let in", func() bool {
+		_, err := s.Deployment(t.Context())
+		return err == nil || errors.Is(err, store.ErrNotFound)
+	})
 }

@@ -21,6 +21,8 @@ type target struct {
 	server    credentials
 	sentinel  credentials
 	tls       *tls.Config // nil for none
+
+	credentials func() (user, password string) // go before the server's, nil for none
 }
 
 // Ports that are used where a URL has none.
@@ -196,6 +198,10 @@ func tlsConfig(files map[string]string) (*tls.Config, error) {
 			return nil, store.Misconfigured("reading the certificate of cert= and key=: %w", err)
 		}
 		c.Certificates = []tls.Certificate{pair}
+		c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) { // there may be another by now
+			pair, err := tls.LoadX509KeyPair(files["cert"], files["key"])
+			return &pair, err
+		}
 	}
 	return c, nil
 }
