@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -30,7 +31,8 @@ type NATS struct {
 	Port     int
 	StoreDir string // everything that it keeps: remove it while the server is down, and it has forgotten all
 
-	jetStream bool
+	options  NATSOptions
+	settings string // the path of its settings file
 }
 
 // StartNATS starts a NATS server and waits until JetStream answers. It ends with the test at the latest. The program is
@@ -43,12 +45,22 @@ func StartNATS(t T, o NATSOptions) *NATS {
 		return nil
 	}
 	dir := directory(t, o.Dir)
-	n := &NATS{Process: newProcess(t, "nats-server", path), Port: Port(t), StoreDir: filepath.Join(dir, "store"), jetStream: !o.NoJetStream}
-	settings := filepath.Join(dir, "nats.conf")
-	write(t, settings, o.settings(n.Port, n.StoreDir))
-	n.args, n.dir, n.ready = []string{"-c", settings}, dir, n.answers
+	n := &NATS{Process: newProcess(t, "nats-server", path), Port: Port(t), StoreDir: filepath.Join(dir, "store"), options: o, settings: filepath.Join(dir, "nats.conf")}
+	write(t, n.settings, o.settings(n.Port, n.StoreDir))
+	n.args, n.dir, n.ready = []string{"-c", n.settings}, dir, n.answers
 	n.Start()
 	return n
+}
+
+// Reload gives the server other further settings (NATSOptions.Settings), which it takes soon. It cuts those off who may no
+// longer be connected.
+func (n *NATS) Reload(settings ...string) {
+	n.t.Helper()
+	n.options.Settings = settings
+	write(n.t, n.settings, n.options.settings(n.Port, n.StoreDir))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.signal(syscall.SIGHUP)
 }
 
 // URL returns the URL for clients.
@@ -99,7 +111,7 @@ func (n *NATS) answers(ctx context.Context) error {
 		JetStream bool `json:"jetstream"`
 	}
 	text, ok := strings.CutPrefix(line, "INFO ")
-	if !ok || json.Unmarshal([]byte(text), &greeting) != nil || greeting.JetStream != n.jetStream {
+	if !ok || json.Unmarshal([]byte(text), &greeting) != nil || greeting.JetStream == n.options.NoJetStream {
 		return fmt.Errorf("the server's greeting says nothing of JetStream: %.200q", line)
 	}
 	return nil

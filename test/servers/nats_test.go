@@ -136,7 +136,7 @@ func TestNATSGreeting(t *testing.T) {
 			}
 			said <- err
 		}()
-		n := &NATS{jetStream: true, Port: listener.Addr().(*net.TCPAddr).Port}
+		n := &NATS{Port: listener.Addr().(*net.TCPAddr).Port}
 		if err := n.answers(natsContext(t)); (err == nil) != fine {
 			t.Errorf("%q: %v", greeting, err)
 		}
