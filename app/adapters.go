@@ -38,41 +38,50 @@ func (s brokerSettings) jetstream() jetstream.Options {
 	}
 }
 
-var brokers = map[string]func(ctx context.Context, url string, s brokerSettings) (broker.Broker, error){
+func (s brokerSettings) nats(at place) jetstream.Config {
+	return jetstream.Config{Options: s.jetstream(), URL: at.url, Credentials: at.credentials(s.logger)}
+}
+
+func (s brokerSettings) rabbitMQ(at place) rabbitmq.Config {
+	return rabbitmq.Config{
+		URL: at.url, Credentials: at.credentials(s.logger), Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes),
+		Logger: s.logger.With("part", "broker"),
+	}
+}
+
+var brokers = map[string]func(ctx context.Context, at place, s brokerSettings) (broker.Broker, error){
 	"nats":  openNATS,
 	"tls":   openNATS,
 	"amqp":  openRabbitMQ,
 	"amqps": openRabbitMQ,
 }
 
-var registries = map[string]func(ctx context.Context, url string, s brokerSettings) (broker.Registry, error){
+var registries = map[string]func(ctx context.Context, at place, s brokerSettings) (broker.Registry, error){
 	"nats":  natsRegistry,
 	"tls":   natsRegistry,
 	"amqp":  rabbitMQRegistry,
 	"amqps": rabbitMQRegistry,
 }
 
-func natsRegistry(ctx context.Context, url string, s brokerSettings) (broker.Registry, error) {
-	return jetstream.OpenRegistry(ctx, jetstream.Config{Options: s.jetstream(), URL: url})
+func natsRegistry(ctx context.Context, at place, s brokerSettings) (broker.Registry, error) {
+	return jetstream.OpenRegistry(ctx, s.nats(at))
 }
 
-func rabbitMQRegistry(ctx context.Context, url string, s brokerSettings) (broker.Registry, error) {
-	return rabbitmq.OpenRegistry(ctx, rabbitmq.Config{URL: url, Logger: s.logger.With("part", "broker")})
+func rabbitMQRegistry(ctx context.Context, at place, s brokerSettings) (broker.Registry, error) {
+	return rabbitmq.OpenRegistry(ctx, s.rabbitMQ(at))
 }
 
-func openNATS(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
-	return jetstream.Open(ctx, jetstream.Config{Options: s.jetstream(), URL: url})
+func openNATS(ctx context.Context, at place, s brokerSettings) (broker.Broker, error) {
+	return jetstream.Open(ctx, s.nats(at))
 }
 
-func openRabbitMQ(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
-	return rabbitmq.Open(ctx, rabbitmq.Config{
-		URL: url, Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes), Logger: s.logger.With("part", "broker"),
-	})
+func openRabbitMQ(ctx context.Context, at place, s brokerSettings) (broker.Broker, error) {
+	return rabbitmq.Open(ctx, s.rabbitMQ(at))
 }
 
 // publishAttempt is how long one attempt to publish should last with a broker, or 0 for the usual time.
-func publishAttempt(url string) time.Duration {
-	if scheme, _, _ := strings.Cut(url, ":"); scheme == "amqp" || scheme == "amqps" {
+func publishAttempt(scheme string) time.Duration {
+	if scheme == "amqp" || scheme == "amqps" {
 		return rabbitmq.PublishAttempt
 	}
 	return 0
@@ -85,7 +94,7 @@ type storeSettings struct {
 	logger       *slog.Logger
 }
 
-var stores = map[string]func(ctx context.Context, url string, s storeSettings) (store.Store, error){
+var stores = map[string]func(ctx context.Context, at place, s storeSettings) (store.Store, error){
 	"sqlite":          openSQLite,
 	"postgres":        openPostgres,
 	"postgresql":      openPostgres,
@@ -95,8 +104,8 @@ var stores = map[string]func(ctx context.Context, url string, s storeSettings) (
 	"rediss+sentinel": openRedis,
 }
 
-func openSQLite(ctx context.Context, url string, s storeSettings) (store.Store, error) {
-	return sqlite.Open(ctx, strings.TrimPrefix(url, "sqlite:"), sqlite.Options{
+func openSQLite(ctx context.Context, at place, s storeSettings) (store.Store, error) {
+	return sqlite.Open(ctx, strings.TrimPrefix(at.url, "sqlite:"), sqlite.Options{
 		Now: wallClock(), Logger: s.logger, Setup: s.effects.setup, Effects: s.effects.list, ObserveEffects: s.effects.observe,
 		Trial: s.effects.trial,
 	})
@@ -113,15 +122,15 @@ func checkSQLite(name, url string) error {
 	return nil
 }
 
-func openPostgres(ctx context.Context, url string, s storeSettings) (store.Store, error) {
-	return postgres.Open(ctx, url, postgres.Options{
-		Logger: s.logger, Setup: s.effects.setup, Effects: s.effects.list, ObserveEffects: s.effects.observe,
+func openPostgres(ctx context.Context, at place, s storeSettings) (store.Store, error) {
+	return postgres.Open(ctx, at.url, postgres.Options{
+		Credentials: at.credentials(s.logger), Logger: s.logger, Setup: s.effects.setup, Effects: s.effects.list, ObserveEffects: s.effects.observe,
 		Trial: s.effects.trial,
 	})
 }
 
-func openRedis(ctx context.Context, url string, s storeSettings) (store.Store, error) {
-	opened, err := redis.Open(ctx, url, redis.Options{WaitReplicas: s.waitReplicas})
+func openRedis(ctx context.Context, at place, s storeSettings) (store.Store, error) {
+	opened, err := redis.Open(ctx, at.url, redis.Options{Credentials: at.credentials(s.logger), WaitReplicas: s.waitReplicas})
 	if err != nil {
 		return nil, err
 	}
@@ -153,7 +162,7 @@ func migrateSQLite(ctx context.Context, url string) (string, error) {
 	if _, err := os.Stat(strings.TrimPrefix(url, "sqlite:")); errors.Is(err, fs.ErrNotExist) {
 		return "there is nothing to do: there is no such file yet, and a consumer makes it", nil
 	}
-	s, err := openSQLite(ctx, url, storeSettings{})
+	s, err := openSQLite(ctx, place{url: url}, storeSettings{})
 	if err != nil {
 		return "", err
 	}
@@ -178,7 +187,7 @@ func migrateRedis(context.Context, string) (string, error) {
 }
 
 // readers has what makes a reader of one or more URLs of a kind.
-var readers = map[string]func(ctx context.Context, urls []string, r *role) (store.Reader, error){
+var readers = map[string]func(ctx context.Context, at []place, r *role) (store.Reader, error){
 	"sqlite":          readSQLite,
 	"postgres":        readPostgres,
 	"postgresql":      readPostgres,
@@ -189,24 +198,25 @@ var readers = map[string]func(ctx context.Context, urls []string, r *role) (stor
 }
 
 // readSQLite reads from the file itself: it has no replicas.
-func readSQLite(ctx context.Context, urls []string, _ *role) (store.Reader, error) {
-	if len(urls) > 1 {
-		return nil, badSetting("replica", "sqlite:…", "SQLite has one file and no replicas")
+func readSQLite(ctx context.Context, at []place, _ *role) (store.Reader, error) {
+	if len(at) > 1 {
+		return nil, badSetting(at[0].setting, "sqlite:…", "SQLite has one file and no replicas")
 	}
-	return sqlite.OpenReader(ctx, strings.TrimPrefix(urls[0], "sqlite:"), sqlite.Options{Now: wallClock()})
+	return sqlite.OpenReader(ctx, strings.TrimPrefix(at[0].url, "sqlite:"), sqlite.Options{Now: wallClock()})
 }
 
 // readPostgres reads from one at a time of the hosts that the URLs have.
-func readPostgres(ctx context.Context, urls []string, r *role) (store.Reader, error) {
+func readPostgres(ctx context.Context, at []place, r *role) (store.Reader, error) {
 	config := r.replicas()
-	for _, url := range urls {
-		nodes, err := postgres.Nodes(url)
+	for _, one := range at {
+		nodes, err := postgres.Nodes(one.url)
 		if err != nil {
 			return nil, err
 		}
+		credentials := one.credentials(r.logger)
 		for _, node := range nodes {
 			config.Members = append(config.Members, replicas.Member{Name: node, Open: func(ctx context.Context) (store.Reader, error) {
-				return postgres.OpenReader(ctx, url, postgres.Options{Node: node})
+				return postgres.OpenReader(ctx, one.url, postgres.Options{Node: node, Credentials: credentials})
 			}})
 		}
 	}
@@ -214,36 +224,36 @@ func readPostgres(ctx context.Context, urls []string, r *role) (store.Reader, er
 }
 
 // readRedis reads from one of the servers at a time.
-func readRedis(ctx context.Context, urls []string, r *role) (store.Reader, error) {
+func readRedis(ctx context.Context, at []place, r *role) (store.Reader, error) {
 	config := r.replicas()
-	for _, url := range urls {
-		nodes, err := redis.Replicas(ctx, url, redis.Options{})
+	for _, one := range at {
+		nodes, err := redis.Replicas(ctx, one.url, redis.Options{})
 		if err != nil {
 			return nil, err
 		}
-		config.Members = append(config.Members, redisMembers(url, nodes)...)
+		config.Members = append(config.Members, redisMembers(one.url, one.credentials(r.logger), nodes)...)
 	}
 	return replicas.Open(ctx, config)
 }
 
 // readSentinel reads from one at a time of the servers that the Sentinels know.
-func readSentinel(ctx context.Context, urls []string, r *role) (store.Reader, error) {
-	if len(urls) > 1 {
-		return nil, badSetting("replica", "redis+sentinel://…", "one URL with Sentinels names all replicas")
+func readSentinel(ctx context.Context, at []place, r *role) (store.Reader, error) {
+	if len(at) > 1 {
+		return nil, badSetting(at[0].setting, "redis+sentinel://…", "one URL with Sentinels names all replicas")
 	}
-	config := r.replicas()
+	config, credentials := r.replicas(), at[0].credentials(r.logger)
 	config.Discover = func(ctx context.Context) ([]replicas.Member, error) {
-		nodes, err := redis.Replicas(ctx, urls[0], redis.Options{})
-		return redisMembers(urls[0], nodes), err
+		nodes, err := redis.Replicas(ctx, at[0].url, redis.Options{})
+		return redisMembers(at[0].url, credentials, nodes), err
 	}
 	return replicas.Open(ctx, config)
 }
 
-func redisMembers(url string, nodes []string) []replicas.Member {
+func redisMembers(url string, credentials func() (user, password string), nodes []string) []replicas.Member {
 	members := make([]replicas.Member, len(nodes))
 	for i, node := range nodes {
 		members[i] = replicas.Member{Name: node, Open: func(ctx context.Context) (store.Reader, error) {
-			return redis.OpenReader(ctx, url, redis.Options{Node: node})
+			return redis.OpenReader(ctx, url, redis.Options{Node: node, Credentials: credentials})
 		}}
 	}
 	return members
@@ -280,18 +290,16 @@ func checkURL[T any](name, url string, table map[string]T, schemes string) error
 	return checkSQLite(name, url)
 }
 
-func openBroker(ctx context.Context, url string, s brokerSettings) (broker.Broker, error) {
-	scheme, _, _ := strings.Cut(url, ":")
-	b, err := brokers[scheme](ctx, url, s)
+func openBroker(ctx context.Context, at place, s brokerSettings) (broker.Broker, error) {
+	b, err := brokers[at.scheme()](ctx, at, s)
 	if err != nil {
 		return nil, opening("broker", err)
 	}
 	return plantBroker(b), nil
 }
 
-func openStore(ctx context.Context, url string, settings storeSettings) (store.Store, error) {
-	scheme, _, _ := strings.Cut(url, ":")
-	s, err := stores[scheme](ctx, url, settings)
+func openStore(ctx context.Context, at place, settings storeSettings) (store.Store, error) {
+	s, err := stores[at.scheme()](ctx, at, settings)
 	if err != nil {
 		return nil, opening("store", err)
 	}
@@ -299,9 +307,8 @@ func openStore(ctx context.Context, url string, settings storeSettings) (store.S
 }
 
 // openReader opens a reader of replicas, whose URLs have been checked and are of one kind.
-func openReader(ctx context.Context, urls []string, r *role) (store.Reader, error) {
-	scheme, _, _ := strings.Cut(urls[0], ":")
-	reader, err := readers[scheme](ctx, urls, r)
+func openReader(ctx context.Context, at []place, r *role) (store.Reader, error) {
+	reader, err := readers[at[0].scheme()](ctx, at, r)
 	if err != nil {
 		return nil, opening("replica", err)
 	}

@@ -23,6 +23,7 @@ import (
 // effects and access, and from what it makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be
 // refused.
 var chartsOwn = []string{
+	"broker-file", "store-file", "replica-file",
 	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "effects", "access", "insecure",
 	"tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "backend-ca", "backend-cert", "backend-key",
 	"help", "version",

@@ -62,9 +62,8 @@ func (c counting) wanted() broker.Enrollment {
 // openRegistry opens the broker's record of the deployment.
 type openRegistry func(ctx context.Context) (broker.Registry, error)
 
-func registryAt(url string, s brokerSettings) openRegistry {
-	scheme, _, _ := strings.Cut(url, ":")
-	return func(ctx context.Context) (broker.Registry, error) { return registries[scheme](ctx, url, s) }
+func registryAt(at place, s brokerSettings) openRegistry {
+	return func(ctx context.Context) (broker.Registry, error) { return registries[at.scheme()](ctx, at, s) }
 }
 
 // enroll enrolls once.
@@ -283,7 +282,7 @@ func (c *backendCommand) find(r *role, open openRegistry) (store.Reader, found, 
 
 // awaitOpened opens the reader of the replicas, and waits until one of them answers.
 func (c *backendCommand) awaitOpened(r *role) (o opened) {
-	o.Reader, o.err = await(r, "store", func(ctx context.Context) (store.Reader, error) { return openReader(ctx, c.Replica, r) })
+	o.Reader, o.err = await(r, "store", func(ctx context.Context) (store.Reader, error) { return openReader(ctx, c.replicas, r) })
 	if o.err == nil {
 		o.shows, o.err = await(r, "store", func(ctx context.Context) (drainmark.Deployment, error) { return deploymentOf(ctx, o) })
 	}

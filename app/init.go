@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -14,8 +13,7 @@ import (
 
 // initCommand makes a deployment before any of its roles run: the record in the broker, the queues, and the store.
 type initCommand struct {
-	Broker    string        `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
-	Store     string        `help:"URL of the store's master: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
+	ends      `embed:""`
 	Timeout   time.Duration `help:"How long to wait for a broker or a store that does not answer yet." default:"1m"`
 	founding  `embed:""`
 	storage   `embed:""`
@@ -25,9 +23,7 @@ type initCommand struct {
 
 // Run is called by kong. It changes nothing where everything is there.
 func (c *initCommand) Run(a *invocation) error {
-	c.Broker, c.Store = strings.TrimSpace(c.Broker), strings.TrimSpace(c.Store) // see backendCommand
-	err := firstError(c.storage.check(), c.retention.check(), c.founding.check(),
-		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes))
+	err := firstError(c.storage.check(), c.retention.check(), c.founding.check(), c.locate())
 	if err == nil && c.Timeout <= 0 {
 		err = badSetting("timeout", c.Timeout, "it must be above 0")
 	}
@@ -39,6 +35,7 @@ func (c *initCommand) Run(a *invocation) error {
 		return err
 	}
 	takeLibraryLogs(logger)
+	a.warn(logger)
 	ctx, cancel := context.WithTimeout(a.ctx, c.Timeout)
 	defer cancel()
 	group, working := errgroup.WithContext(ctx)
@@ -61,11 +58,11 @@ func (c *initCommand) Run(a *invocation) error {
 // make makes what is missing, in the order in which a consumer would.
 func (c *initCommand) make(r *role) (d drainmark.Deployment, err error) {
 	settings := brokerSettings{storage: c.storage, retention: c.retention, logger: r.logger}
-	registry := registryAt(c.Broker, settings)
-	if err := c.mayMake(r, c.Store, registry); err != nil {
+	registry := registryAt(c.broker, settings)
+	if err := c.mayMake(r, c.store.url, registry); err != nil {
 		return d, err
 	}
-	master, err := awaitStore(r, c.Store, storeSettings{logger: r.logger})
+	master, err := awaitStore(r, c.store, storeSettings{logger: r.logger})
 	if err != nil {
 		return d, err
 	}
@@ -79,7 +76,7 @@ func (c *initCommand) make(r *role) (d drainmark.Deployment, err error) {
 
 // makeQueues opens the broker, which makes the queues, and waits until each of them answers.
 func (c *initCommand) makeQueues(r *role, settings brokerSettings) error {
-	queue, err := openBroker(r.ctx, c.Broker, settings)
+	queue, err := openBroker(r.ctx, c.broker, settings)
 	if err != nil {
 		return err
 	}

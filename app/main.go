@@ -51,6 +51,7 @@ type invocation struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
 	unknown        []string          // environment variables that look like settings, and are none
+	exposed        []string          // flags with a password, which others can read
 	model          *kong.Application // the command line
 	effects        effect.List       // that the program was built with
 }
@@ -81,7 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, effects .
 		return exitUsage
 	}
 	err = command.Run(&invocation{
-		ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ()), model: parser.Model, effects: effects,
+		ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ()), exposed: exposed(command.Path), model: parser.Model, effects: effects,
 	})
 	var exit exitError
 	switch {

@@ -50,7 +50,7 @@ func openPlantedStore(ctx context.Context) (store.Store, error) {
 		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "the fault that is planted needs the store's master in %s: %w", name, err)
 	}
 	scheme, _, _ := strings.Cut(url, ":")
-	return stores[scheme](ctx, url, storeSettings{logger: slog.Default()})
+	return stores[scheme](ctx, place{url: url}, storeSettings{logger: slog.Default()})
 }
 
 func planting() *planted.Process {

@@ -50,24 +50,29 @@ type upCommand struct {
 
 // backendCommand runs the HTTP API.
 type backendCommand struct {
-	Broker    string        `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
-	Replica   []string      `help:"URL of a replica of the store to read from: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." placeholder:"URL" sep:" "`
-	Store     string        `help:"URL of the store, for when there is no replica." placeholder:"URL"`
-	Delay     time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
-	counting  `embed:""`
-	signing   `embed:""`
-	listening `embed:""`
-	admin     `embed:""`
-	storage   `embed:""`
-	retention `embed:""`
-	logging   `embed:""`
+	Broker      string        `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" xor:"broker" placeholder:"URL"`
+	BrokerFile  string        `help:"File with the URL of the broker. User and password are read again for each connection." required:"" xor:"broker" placeholder:"FILE"`
+	Replica     []string      `help:"URL of a replica of the store to read from: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." xor:"replica" placeholder:"URL" sep:" "`
+	ReplicaFile string        `help:"File with the URLs of replicas, one a line. Users and passwords are read again for each connection." xor:"replica" placeholder:"FILE"`
+	Store       string        `help:"URL of the store, for when there is no replica." xor:"store" placeholder:"URL"`
+	StoreFile   string        `help:"File with the URL of the store, for when there is no replica." xor:"store" placeholder:"FILE"`
+	Delay       time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
+	counting    `embed:""`
+	signing     `embed:""`
+	listening   `embed:""`
+	admin       `embed:""`
+	storage     `embed:""`
+	retention   `embed:""`
+	logging     `embed:""`
+
+	broker   place
+	replicas []place
 }
 
 // consumerCommand drains partitions.
 type consumerCommand struct {
-	Broker    string `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" placeholder:"URL"`
-	Store     string `help:"URL of the store's master: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" placeholder:"URL"`
-	Wait      int    `name:"store-wait-replicas" help:"How many replicas of the store must have a commit before it counts (Redis: WAIT)." default:"0" placeholder:"N"`
+	ends      `embed:""`
+	Wait      int `name:"store-wait-replicas" help:"How many replicas of the store must have a commit before it counts (Redis: WAIT)." default:"0" placeholder:"N"`
 	founding  `embed:""`
 	Owner     string `help:"Name of this consumer in claims. No two may have the same. Clients see it. Made up at random if not set." placeholder:"NAME"`
 	admin     `embed:""`
@@ -106,9 +111,7 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	}
 	takeLibraryLogs(logger)
 	slog.SetDefault(logger) // for what libraries say
-	for _, name := range a.unknown {
-		logger.Warn("this environment variable is not a setting", "variable", name)
-	}
+	a.warn(logger)
 	if err := checkPlanted(logger); err != nil {
 		return nil, err
 	}
@@ -241,12 +244,12 @@ func (c *upCommand) start(r *role) error {
 	if err != nil {
 		return err
 	}
-	master, err := awaitStore(r, path, storeSettings{effects: applied, logger: r.logger})
+	master, err := awaitStore(r, place{url: path}, storeSettings{effects: applied, logger: r.logger})
 	if err != nil {
 		return err
 	}
 	defer master.Close()
-	reader, err := openReader(r.ctx, []string{path}, r)
+	reader, err := openReader(r.ctx, []place{{url: path}}, r)
 	if err != nil {
 		return err
 	}
@@ -307,19 +310,7 @@ type drains func(*backend.Backend) func(context.Context)
 
 // Run is called by kong.
 func (c *backendCommand) Run(a *invocation) error {
-	c.Broker, c.Store = strings.TrimSpace(c.Broker), strings.TrimSpace(c.Store) // secrets often end with a line break
-	name := "replica"
-	if len(c.Replica) == 0 {
-		c.Replica = []string{c.Store}
-		if c.Store != "" {
-			name = "store"
-		}
-	}
-	for i := range c.Replica {
-		c.Replica[i] = strings.TrimSpace(c.Replica[i])
-	}
-	err := firstError(c.counting.check(), c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.storage.check(), c.retention.check(),
-		checkURL("broker", c.Broker, brokers, brokerSchemes), checkReplicas(name, c.Replica))
+	err := firstError(c.counting.check(), c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.storage.check(), c.retention.check(), c.locate())
 	if err != nil {
 		return err
 	}
@@ -328,6 +319,24 @@ func (c *backendCommand) Run(a *invocation) error {
 		return err
 	}
 	return r.end(c.start(r))
+}
+
+// locate finds out where broker and replicas are, and checks it. If no replica is set, it is the store.
+func (c *backendCommand) locate() (err error) {
+	if c.broker, err = placeOf("broker", c.Broker, c.BrokerFile); err != nil {
+		return err
+	}
+	name, given, file := "replica", c.Replica, c.ReplicaFile
+	if len(given) == 0 && file == "" {
+		given, file = []string{c.Store}, c.StoreFile
+		if c.Store != "" || file != "" {
+			name = "store"
+		}
+	}
+	if c.replicas, err = placesOf(name, given, file); err != nil {
+		return err
+	}
+	return firstError(checkURL(c.broker.setting, c.broker.url, brokers, brokerSchemes), checkReplicas(c.replicas[0].setting, urlsOf(c.replicas)))
 }
 
 // checkReplicas checks that all replicas, which a setting names, are of one kind.
@@ -350,7 +359,7 @@ func (c *backendCommand) start(r *role) error {
 		return err
 	}
 	defer reader.Close()
-	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, found.Partitions, r.logger})
+	queue, err := openBroker(r.ctx, c.broker, brokerSettings{c.storage, c.retention, found.Partitions, r.logger})
 	if err != nil {
 		return err
 	}
@@ -360,21 +369,22 @@ func (c *backendCommand) start(r *role) error {
 		return err
 	}
 	if c.PublishAttempt == 0 {
-		c.PublishAttempt = publishAttempt(c.Broker)
+		c.PublishAttempt = publishAttempt(c.broker.scheme())
 	}
 	return runBackend(r, signed(queue, sealer), reader, found, c.Delay, c.listening, c.retention, company{})
 }
 
 // registry opens the broker's record of the deployment.
 func (c *backendCommand) registry(r *role) openRegistry {
-	return registryAt(c.Broker, brokerSettings{storage: c.storage, retention: c.retention, logger: r.logger})
+	return registryAt(c.broker, brokerSettings{storage: c.storage, retention: c.retention, logger: r.logger})
 }
 
 // Run is called by kong.
 func (c *consumerCommand) Run(a *invocation) error {
-	c.Broker, c.Store = strings.TrimSpace(c.Broker), strings.TrimSpace(c.Store) // see backendCommand
-	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(),
-		checkURL("broker", c.Broker, brokers, brokerSchemes), checkURL("store", c.Store, stores, storeSchemes), checkWait(c.Wait, c.Store))
+	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(), c.locate())
+	if err == nil {
+		err = checkWait(c.Wait, c.store.url)
+	}
 	if err != nil {
 		return err
 	}
@@ -389,15 +399,15 @@ func (c *consumerCommand) Run(a *invocation) error {
 }
 
 func (c *consumerCommand) start(r *role) error {
-	registry := registryAt(c.Broker, brokerSettings{storage: c.storage, retention: c.retention, logger: r.logger})
-	if err := c.mayMake(r, c.Store, registry); err != nil {
+	registry := registryAt(c.broker, brokerSettings{storage: c.storage, retention: c.retention, logger: r.logger})
+	if err := c.mayMake(r, c.store.url, registry); err != nil {
 		return err
 	}
-	applied, err := c.load(r.effects, c.Store, r.registry)
+	applied, err := c.load(r.effects, c.store.url, r.registry)
 	if err != nil {
 		return err
 	}
-	master, err := awaitStore(r, c.Store, storeSettings{waitReplicas: c.Wait, effects: applied, logger: r.logger})
+	master, err := awaitStore(r, c.store, storeSettings{waitReplicas: c.Wait, effects: applied, logger: r.logger})
 	if err != nil {
 		return err
 	}
@@ -406,7 +416,7 @@ func (c *consumerCommand) start(r *role) error {
 	if err != nil {
 		return err
 	}
-	queue, err := openBroker(r.ctx, c.Broker, brokerSettings{c.storage, c.retention, deployment.Partitions, r.logger})
+	queue, err := openBroker(r.ctx, c.broker, brokerSettings{c.storage, c.retention, deployment.Partitions, r.logger})
 	if err != nil {
 		return err
 	}
@@ -430,9 +440,9 @@ func (c *consumerCommand) start(r *role) error {
 }
 
 // awaitStore opens the store's master and waits until it answers.
-func awaitStore(r *role, url string, settings storeSettings) (store.Store, error) {
+func awaitStore(r *role, at place, settings storeSettings) (store.Store, error) {
 	return await(r, "store", func(ctx context.Context) (store.Store, error) {
-		return openStore(ctx, url, settings)
+		return openStore(ctx, at, settings)
 	})
 }
 

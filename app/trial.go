@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -30,13 +29,15 @@ type effectsFile struct {
 
 type checkEffectsCommand struct {
 	effectsFile `embed:""`
-	Store       string        `help:"URL of the store's master. Without it only the file is looked at." placeholder:"URL"`
+	Store       string        `help:"URL of the store's master. Without it only the file is looked at." xor:"store" placeholder:"URL"`
+	StoreFile   string        `help:"File with the URL of the store's master." xor:"store" placeholder:"FILE"`
 	Timeout     time.Duration `env:"-" help:"How long it may take." default:"1m"`
 }
 
 type tryEffectsCommand struct {
 	effectsFile `embed:""`
-	Store       string        `help:"URL of the store's master: postgres://… or sqlite:PATH" required:"" placeholder:"URL"`
+	Store       string        `help:"URL of the store's master: postgres://… or sqlite:PATH" required:"" xor:"store" placeholder:"URL"`
+	StoreFile   string        `help:"File with the URL of the store's master." required:"" xor:"store" placeholder:"FILE"`
 	Log         string        `env:"-" help:"Log that the records are of." required:"" placeholder:"NAME"`
 	JSON        bool          `name:"json" env:"-" help:"Print each change and each record that is set aside as a JSON object, one a line."`
 	Timeout     time.Duration `env:"-" help:"How long it may take." default:"1m"`
@@ -50,18 +51,17 @@ type trial interface {
 }
 
 // open opens the store for a trial.
-func (f effectsFile) open(ctx context.Context, a *invocation, url string, e effects) (trial, error) {
-	if err := checkURL("store", url, stores, storeSchemes); err != nil {
+func (f effectsFile) open(ctx context.Context, a *invocation, at place, e effects) (trial, error) {
+	if err := checkURL(at.setting, at.url, stores, storeSchemes); err != nil {
 		return nil, err
 	}
-	if path, ok := strings.CutPrefix(url, "sqlite:"); ok { // it would be made
+	if path, ok := strings.CutPrefix(at.url, "sqlite:"); ok { // it would be made
 		if _, err := os.Stat(path); err != nil {
-			return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--store: %w", err)
+			return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--%s: %w", at.setting, err)
 		}
 	}
 	e.trial = true
-	scheme, _, _ := strings.Cut(url, ":")
-	opened, err := stores[scheme](ctx, url, storeSettings{effects: e, logger: slog.New(slog.NewTextHandler(a.stderr, nil))})
+	opened, err := stores[at.scheme()](ctx, at, storeSettings{effects: e, logger: a.textLogger()})
 	if err != nil {
 		return nil, opening("store", err)
 	}
@@ -81,21 +81,25 @@ func (f effectsFile) load(a *invocation, url string) (effects, error) {
 
 // Run is called by kong.
 func (c *checkEffectsCommand) Run(a *invocation) error {
-	c.Store = strings.TrimSpace(c.Store)
-	loaded, err := c.load(a, c.Store)
+	a.warn(a.textLogger())
+	at, err := placeOf("store", c.Store, c.StoreFile)
+	if err != nil {
+		return err
+	}
+	loaded, err := c.load(a, at.url)
 	if err != nil {
 		return err
 	}
 	if err := explainEffects(a.stdout, loaded); err != nil {
 		return err
 	}
-	if c.Store == "" {
+	if at.url == "" {
 		_, err := fmt.Fprintln(a.stdout, "With --store, they are checked against the database as well.")
 		return err
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, c.Timeout)
 	defer cancel()
-	opened, err := c.open(ctx, a, c.Store, loaded)
+	opened, err := c.open(ctx, a, at, loaded)
 	if err != nil {
 		return err
 	}
@@ -140,8 +144,12 @@ func explainEffects(to io.Writer, e effects) error {
 
 // Run is called by kong. The exit code is 1 if records would be set aside.
 func (c *tryEffectsCommand) Run(a *invocation) error {
-	c.Store = strings.TrimSpace(c.Store)
-	loaded, err := c.load(a, c.Store)
+	a.warn(a.textLogger())
+	at, err := placeOf("store", c.Store, c.StoreFile)
+	if err != nil {
+		return err
+	}
+	loaded, err := c.load(a, at.url)
 	if err == nil {
 		err = loaded.list.Check()
 	}
@@ -164,7 +172,7 @@ func (c *tryEffectsCommand) Run(a *invocation) error {
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, c.Timeout)
 	defer cancel()
-	opened, err := c.open(ctx, a, c.Store, loaded)
+	opened, err := c.open(ctx, a, at, loaded)
 	if err != nil {
 		return err
 	}

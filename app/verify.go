@@ -41,7 +41,8 @@ type runCommand struct {
 	Seed        uint64         `help:"What the clients do follows from it, as far as they decide. Random if not set." placeholder:"N"`
 	Plan        []string       `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}. Repeated for several." placeholder:"FILE"`
 	Fault       []string       `help:"One fault more, such as 'name = \"kill-redis\", every = \"20s\", for = \"5s\", run = \"…\", heal = \"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
-	SQL         []string       `name:"sql" help:"Database with a table of your own, into which an effect writes the id of every message of the logs: postgres://… or sqlite:PATH. Repeated for its standbys." sep:"none" placeholder:"URL"`
+	SQL         []string       `name:"sql" help:"Database with a table of your own, into which an effect writes the id of every message of the logs: postgres://… or sqlite:PATH. Repeated for its standbys." sep:"none" xor:"sql" placeholder:"URL"`
+	SQLFile     string         `name:"sql-file" help:"File with the URLs of that database, one a line." xor:"sql" placeholder:"FILE"`
 	Select      string         `help:"Query of the ids in that table, such as 'SELECT drainmark_id FROM orders'. With an ORDER BY, their order is judged too." placeholder:"SELECT"`
 	Report      string         `help:"Folder for the history and the report. It must not have a history yet." placeholder:"DIR"`
 	Patience    time.Duration  `help:"How long to try for one append before its outcome is left open." default:"1m"`
@@ -61,6 +62,9 @@ type runCommand struct {
 func (c *runCommand) Run(a *invocation) error {
 	for _, name := range a.unknown {
 		fmt.Fprintf(a.stderr, "drainmark: the environment variable %s is not a setting\n", name)
+	}
+	for _, name := range a.exposed {
+		fmt.Fprintf(a.stderr, "drainmark: --%s has a password, which others on this machine can read: give it in a file, or in the environment\n", name)
 	}
 	config, err := c.config(a)
 	if err != nil {
@@ -92,7 +96,11 @@ func (c *runCommand) config(a *invocation) (verify.Config, error) {
 	if err := c.checkAbove0(); err != nil {
 		return verify.Config{}, err
 	}
-	if (len(c.SQL) == 0) != (c.Select == "") {
+	tables, err := placesOf("sql", c.SQL, c.SQLFile)
+	if err != nil {
+		return verify.Config{}, err
+	}
+	if (len(tables) == 0) != (c.Select == "") {
 		return verify.Config{}, drainmark.Errorf(drainmark.KindMisconfigured, "--sql and --select go together: a database, and what to read there")
 	}
 	plan, err := c.plan()
@@ -103,7 +111,7 @@ func (c *runCommand) config(a *invocation) (verify.Config, error) {
 		URLs: c.URL, TokenFile: c.TokenFile, Log: c.Log, Logs: given(c.Logs), Workload: verify.Workload(c.Workload), Messages: given(c.Messages), Duration: given(c.Duration),
 		Rate: c.Rate, Concurrency: given(c.Concurrency), Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Reap: alone && os.Getpid() == 1, Dir: c.Report,
 		Patience: c.Patience, Settle: c.Settle, Timeout: given(c.Timeout), Contact: c.Contact, Interactive: isTerminal(a.stderr),
-		SQL: c.SQL, Select: c.Select,
+		SQL: urlsOf(tables), Select: c.Select,
 	}
 	config.Out, config.Quiet = a.stderr, !c.Progress && !config.Interactive
 	return config, nil
