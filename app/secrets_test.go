@@ -11,11 +11,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark/broker/seal"
 	"github.com/drainmark/drainmark/test/servers"
 )
 
 // secretWord is in every password and token of these tests, and may be in nothing that comes out.
 const secretWord = "kanarienvogel7f3a"
+
+// batchKey is a key of 33 bytes, in base64.
+var batchKey = secretWord + strings.Repeat("A", 44-len(secretWord))
 
 // silent fails the test if something shows a secret.
 func silent(t *testing.T, what, text string) {
@@ -65,7 +69,7 @@ func TestNoSecretComesOut(t *testing.T) {
 	access := fileOf(t, fmt.Sprintf("principals: [{name: all, tokens: [{sha256: %x}], grants: [admin]}]", sha256.Sum256([]byte(token))))
 	store := fmt.Sprintf("redis://app:%s@%s", secretWord, redis.Address())
 	given := setting(fmt.Sprintf("DRAINMARK_BROKER=nats://app:%s@%s:%d", secretWord, servers.Host, nats.Port), "DRAINMARK_STORE="+store,
-		"DRAINMARK_REPLICA="+store, "DRAINMARK_LOG_LEVEL=debug", "DRAINMARK_ACCESS="+access, "DRAINMARK_SHUTDOWN_DELAY=100ms")
+		"DRAINMARK_BATCH_KEY_FILE="+fileOf(t, "first:"+batchKey), "DRAINMARK_REPLICA="+store, "DRAINMARK_LOG_LEVEL=debug", "DRAINMARK_ACCESS="+access, "DRAINMARK_SHUTDOWN_DELAY=100ms")
 	consumer := launchWith(t, given, "consumer", "--admin-listen", "127.0.0.1:0", "--partitions", "1")
 	consumer.find("(consumer is running)")
 	backend := startWith(t, given, append([]string{"backend"}, free...)...)
@@ -118,6 +122,18 @@ func silentReport(t *testing.T, url, token string) {
 			t.Fatal(err)
 		}
 		silent(t, "the report's "+file.Name(), string(text))
+	}
+}
+
+// What is wrong with a file of keys is said without them.
+func TestNoFileOfKeysIsShown(t *testing.T) {
+	t.Parallel()
+	for _, text := range []string{"first:" + secretWord, batchKey, "first " + batchKey, "first:" + batchKey + "\nfirst:" + batchKey, "first:%" + batchKey} {
+		_, err := seal.LoadKeys(fileOf(t, text), func(error) {})
+		if err == nil {
+			t.Errorf("%q is taken", text)
+		}
+		silent(t, "a file of keys", fmt.Sprint(err))
 	}
 }
 
