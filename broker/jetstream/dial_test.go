@@ -160,3 +160,26 @@ func TestAServerThatIsStartedAgainWithAnotherCertificateIsNamed(t *testing.T) {
 		return ""
 	})
 }
+
+// Credentials go before the URL's, and may be a token.
+func TestCredentialsOfEachConnection(t *testing.T) {
+	t.Parallel()
+	for settings, who := range map[string][2]string{
+		"authorization { users: [{ user: app, password: right }] }": {"app", "right"},
+		"authorization { token: right }":                            {"right", ""},
+	} {
+		server := servers.StartNATS(t, servers.NATSOptions{Settings: []string{settings}})
+		url := strings.Replace(server.URL(), "nats://", "nats://app:wrong@", 1)
+		b, err := Open(bounded(t), Config{Options: Options{Partitions: 1}, URL: url, Credentials: func() (user, password string) { return who[0], who[1] }})
+		if err != nil {
+			t.Errorf("%s: %v", settings, err)
+			continue
+		}
+		if err := errors.Join(b.Ping(bounded(t)), b.Close()); err != nil {
+			t.Errorf("%s: %v", settings, err)
+		}
+		if _, err := Open(bounded(t), Config{Options: Options{Partitions: 1}, URL: url}); !errors.Is(err, broker.ErrMisconfigured) {
+			t.Errorf("%s: a wrong password gives %v", settings, err)
+		}
+	}
+}

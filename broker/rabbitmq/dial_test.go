@@ -8,9 +8,12 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/test/servers"
@@ -131,5 +134,26 @@ func TestWhoAnswersInRabbitMQsPlace(t *testing.T) {
 				t.Errorf("%v, not %q", err, test.says)
 			}
 		})
+	}
+}
+
+// Whatever characters user and password have, they are the ones that are logged in with, and nothing else changes.
+func TestCredentialsGoIntoTheURL(t *testing.T) {
+	t.Parallel()
+	const user, password = "me@work", "a:b/c%d#e?f@"
+	endpoints, err := parseURL("amqps://old:older@one,two:5/v%2Fw?heartbeat=7&auth_mechanism=plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range endpoints {
+		was, err := amqp.ParseURI(e.dialURL(nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		was.Username, was.Password = user, password
+		is, err := amqp.ParseURI(e.dialURL(func() (string, string) { return user, password }))
+		if err != nil || !reflect.DeepEqual(is, was) {
+			t.Errorf("%s: %+v, %v; want %+v", e.host, is, err, was)
+		}
 	}
 }
