@@ -101,14 +101,16 @@ func (c *newTokenCommand) Run(a *invocation) error {
 		return drainmark.Errorf(drainmark.KindInvalid, "NAME: %w", err)
 	}
 	token, sum := auth.NewToken()
-	_, err := fmt.Fprintf(a.stdout, `# The token, for the client. It is shown only now:
-#   %s
-# For the file of principals (--access):
+	// Apart from what may be sent into a file of principals, which has no secrets.
+	if _, err := fmt.Fprintf(a.stderr, "The token, for the client. It is shown only now:\n%s\n", token); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(a.stdout, `# For the file of principals (--access):
 principals:
   - name: %s
     tokens:
       - sha256: %s
     grants: ["append:*", "read:*", "barrier:*"]
-`, token, c.Name, sum)
+`, c.Name, sum)
 	return err
 }

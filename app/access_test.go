@@ -17,9 +17,9 @@ func newToken(t testing.TB, name string) (token, entry string) {
 	if code := run(t.Context(), []string{"token", "new", name}, &stdout, &stderr); code != exitOK {
 		t.Fatalf("exit code %d: %s", code, stderr.String())
 	}
-	token = regexp.MustCompile(`dmk_\S+`).FindString(stdout.String())
-	if token == "" {
-		t.Fatalf("there is no token in %q", stdout.String())
+	token = regexp.MustCompile(`dmk_\S+`).FindString(stderr.String())
+	if token == "" || strings.Contains(stdout.String(), token) {
+		t.Fatalf("the token %q must be on standard error alone, apart from %q", token, stdout.String())
 	}
 	return token, stdout.String()
 }

@@ -32,7 +32,7 @@ func (s *sessions) look(ctx context.Context, c *pgx.Conn) error {
 		return nil
 	}
 	var process uint32
-	if err := c.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeSimpleProtocol).Scan(&process); err != nil {
+	if err := c.QueryRow(ctx, "SELECT pg_backend_pid()", pgx.QueryExecModeExec).Scan(&process); err != nil {
 		return err
 	}
 	if process != c.PgConn().PID() {
