@@ -61,7 +61,7 @@ func TestCompletionInBash(t *testing.T) {
 func TestHowACommandLineMayGoOn(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]string{
-		"":                               "backend completion consumer effects frontend healthcheck init man migrate up verify version",
+		"":                               "backend completion consumer effects frontend healthcheck init man migrate token up verify version",
 		"v":                              "verify version",
 		"comp":                           "completion", // and not what the scripts call
 		"verify re":                      "recheck",
