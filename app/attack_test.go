@@ -84,7 +84,7 @@ func (a *attack) many(ctx context.Context, n int, do func(i int)) {
 			for ctx.Err() == nil {
 				do(i)
 				select {
-				case <-time.After(50 * time.Millisecond):
+				case <-time.After(200 * time.Millisecond):
 				case <-ctx.Done():
 				}
 			}

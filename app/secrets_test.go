@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -187,11 +188,29 @@ func silentCommand(t *testing.T, line string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
-	var stdout, stderr bytes.Buffer
-	run(ctx, strings.Fields(line), &stdout, &stderr)
-	said := stdout.String() + stderr.String()
-	silent(t, line, said)
-	if said == "" {
+	var said sharedText
+	run(ctx, strings.Fields(line), &said, &said)
+	text := said.String()
+	silent(t, line, text)
+	if text == "" {
 		t.Errorf("%s says nothing", line)
 	}
+}
+
+// sharedText is what a command says, from several goroutines.
+type sharedText struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *sharedText) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *sharedText) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }

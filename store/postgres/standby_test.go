@@ -29,7 +29,15 @@ func TestConflictsWithRecovery(t *testing.T) {
 		},
 		"a lock": func() { primary.Do("ALTER TABLE conflict.keys ADD COLUMN IF NOT EXISTS x int") },
 		"an administrator's command": func() {
-			standby.Do("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND pid <> pg_backend_pid()")
+			standby.Do(`DO $$ BEGIN
+				FOR i IN 1..1000 LOOP -- until it sleeps
+					IF (SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+						WHERE query LIKE '%pg_sleep(600)%' AND state = 'active' AND pid <> pg_backend_pid()) > 0 THEN
+						RETURN;
+					END IF;
+					PERFORM pg_sleep(0.02), pg_stat_clear_snapshot();
+				END LOOP;
+			END $$`)
 		},
 	} {
 		var attempts atomic.Int64
