@@ -73,7 +73,7 @@ func (o *topology) startBroker(name, dir string) (url string) {
 		o.addServer("broker", server.Process)
 		return server.URL()
 	case "nats":
-		server := servers.StartNATS(o.t, servers.NATSOptions{Dir: dir, MaxFileStore: 1 << 30})
+		server := servers.StartNATS(o.t, servers.NATSOptions{Dir: dir, MaxFileStore: 20 << 30})
 		o.addServer("broker", server.Process)
 		return server.URL()
 	}
