@@ -221,6 +221,9 @@ func commitApart(s store.Store) store.Store {
 	return &apart{Store: s, parts: map[int]*inTwo{}}
 }
 
+// apartTime is between the two transactions.
+const apartTime = 50 * time.Millisecond
+
 type apart struct {
 	store.Store
 	mu    sync.Mutex
@@ -267,6 +270,11 @@ func (s *apart) Write(ctx context.Context, w store.Write) error {
 		}
 		p.ahead++
 		w.Revision++
+		select { // as long as a cursor that is kept elsewhere takes
+		case <-time.After(apartTime):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		w.Logs, w.Keys, w.Letters, w.SetAside = nil, nil, nil, 0
 	}
 	err := s.Store.Write(ctx, w)
