@@ -108,10 +108,13 @@ var plantedInTables = map[string]struct {
 	flags   []string
 }{
 	"": {"", quickly}, "effect-twice": {"P2", quickly}, "effect-rolled-back": {"P1", quickly}, "effect-backwards": {"P3", quickly},
-	"cursor-apart": {"P6", append([]string{"--rate", "200"}, quickly...)},
+	"cursor-apart": {"P6", append([]string{"--messages", "400", "--rate", "200"}, forTables...)},
 }
 
-var quickly = []string{"--messages", "400", "--workload", "appends", "--settle", "3s", "--select", selectWritten}
+var (
+	forTables = []string{"--workload", "appends", "--settle", "3s", "--select", selectWritten}
+	quickly   = append([]string{"--messages", "1500"}, forTables...)
+)
 
 func TestVerifyFindsPlantedEffects(t *testing.T) {
 	for fault, c := range plantedInTables {
