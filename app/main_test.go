@@ -355,7 +355,7 @@ func TestSeparateProcesses(t *testing.T) {
 }
 
 // startNATS starts a NATS server with JetStream, which fsyncs always, on a free port.
-func startNATS(t *testing.T, dir string) (url string) {
+func startNATS(t testing.TB, dir string) (url string) {
 	t.Helper()
 	s, err := natsserver.NewServer(&natsserver.Options{
 		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, JetStream: true, StoreDir: dir, SyncAlways: true, NoLog: true, NoSigs: true,

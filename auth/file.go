@@ -26,7 +26,7 @@ const maxName = 128
 //	principals:
 //	  - name: shop
 //	    tokens:
-//	      - sha256: 9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08
+//	      - sha256: 5b0c… # what "drainmark token new" prints
 //	        expires: 2027-06-30T00:00:00Z
 //	    certificates: ["spiffe://example.org/shop"]
 //	    grants: ["append:orders.*", "read:orders.*"]
