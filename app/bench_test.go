@@ -133,9 +133,8 @@ func BenchmarkManyToVisible(b *testing.B) {
 	}
 }
 
-// posts sends single messages over so many connections for a while, and returns the rate.
-func posts(b *testing.B, url string, connections int, d time.Duration) float64 {
-	c := benchClient(connections)
+// posts sends single messages by a client over so many connections for a while, and returns the rate.
+func posts(b *testing.B, c *http.Client, url string, connections int, d time.Duration) float64 {
 	body := benchBody()
 	var total atomic.Int64
 	var running sync.WaitGroup
@@ -161,11 +160,11 @@ func BenchmarkSinglePosts(b *testing.B) {
 	for b.Loop() {
 		empty := emptyServer(b)
 		p := upBench(b, b.TempDir())
-		url := p.api + "/v1/logs/bench/messages"
-		posts(b, url, 64, time.Second) // warm
-		posts(b, empty.api, 64, time.Second)
-		nothing := posts(b, empty.api, 64, 4*time.Second)
-		appends := posts(b, url, 64, 4*time.Second)
+		url, c := p.api+"/v1/logs/bench/messages", benchClient(64)
+		posts(b, c, url, 64, time.Second) // warm
+		posts(b, c, empty.api, 64, time.Second)
+		nothing := posts(b, c, empty.api, 64, 4*time.Second)
+		appends := posts(b, c, url, 64, 4*time.Second)
 		b.ReportMetric(appends, "appends/s")
 		b.ReportMetric(nothing, "empty/s")
 		b.ReportMetric(appends/nothing, "ratio")

@@ -155,7 +155,13 @@ func (p *program) findAdmin() {
 // await polls until a condition holds, at most for 30 seconds.
 func (p *program) await(what string, holds func() bool) {
 	p.t.Helper()
-	deadline := time.After(30 * time.Second)
+	p.awaitFor(30*time.Second, what, holds)
+}
+
+// awaitFor is await with a deadline, for what needs many steps: on a machine that is busy with other tests each takes long.
+func (p *program) awaitFor(limit time.Duration, what string, holds func() bool) {
+	p.t.Helper()
+	deadline := time.After(limit)
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	for !holds() {
@@ -167,7 +173,7 @@ func (p *program) await(what string, holds func() bool) {
 			}
 			return
 		case <-deadline:
-			p.t.Fatalf("after 30 seconds the process has not: %s:\n%s", what, p.said())
+			p.t.Fatalf("after %v the process has not: %s:\n%s", limit, what, p.said())
 		}
 	}
 }
