@@ -19,7 +19,7 @@ type place struct {
 	setting string // that says it
 	url     string
 	file    string   // that has the URL, empty for none
-	line    int      // of the file
+	index   int      // of the URL in the file, from 0
 	rest    []string // what the file says besides users and passwords
 }
 
@@ -36,7 +36,7 @@ func placeOf(name, given, file string) (place, error) {
 	}
 	places, err := placesOf(name, nil, file)
 	if err == nil && len(places) > 1 {
-		err = badSetting(name+"-file", file, fmt.Sprintf("it has %d lines, and must have one URL", len(places)))
+		err = badSetting(name+"-file", file, fmt.Sprintf("it has %d URLs, and must have one", len(places)))
 	}
 	if err != nil {
 		return place{}, err
@@ -58,8 +58,8 @@ func placesOf(name string, given []string, file string) (places []place, err err
 		return nil, badSetting(setting, file, err.Error())
 	}
 	rest := withoutLogins(urls)
-	for line, one := range urls {
-		places = append(places, place{setting, one, file, line, rest})
+	for index, one := range urls {
+		places = append(places, place{setting, one, file, index, rest})
 	}
 	return places, nil
 }
@@ -75,7 +75,7 @@ func urlsOf(places []place) (urls []string) {
 // maxURLs is how large a file with URLs can be, in bytes.
 const maxURLs = 64 << 10
 
-// readURLs reads a file that has a URL on each line. Its errors show nothing of them.
+// readURLs reads a file of URLs with white space between them. Its errors show nothing of them.
 func readURLs(file string) (urls []string, err error) {
 	info, err := os.Stat(file)
 	if err == nil && info.Size() > maxURLs {
@@ -88,14 +88,11 @@ func readURLs(file string) (urls []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for line := range strings.Lines(string(text)) {
-		if line = strings.TrimSpace(line); line == "" {
-			continue
-		}
-		if _, _, err := splitLogin(line); err != nil {
+	urls = strings.Fields(string(text))
+	for _, one := range urls {
+		if _, _, err := splitLogin(one); err != nil {
 			return nil, err
 		}
-		urls = append(urls, line)
 	}
 	if len(urls) == 0 {
 		return nil, errors.New("it is empty, and must have a URL")
@@ -159,8 +156,8 @@ func (r *rereading) now() (user, password string) {
 		r.logger.Warn(problem, "setting", "--"+r.setting, "file", r.file)
 	}
 	r.warned = problem
-	if r.line < len(urls) {
-		if login, _, _ := splitLogin(urls[r.line]); login != nil {
+	if r.index < len(urls) {
+		if login, _, _ := splitLogin(urls[r.index]); login != nil {
 			r.login = login
 		}
 	}

@@ -296,41 +296,72 @@ func TestURLs(t *testing.T) {
 		"store: {secretName: master, replica: {secretName: replicas}}"
 	for values, want := range map[string]map[string]string{
 		external: {
-			"backend":  "DRAINMARK_BROKER=urls/broker DRAINMARK_STORE=urls/store",
-			"consumer": "DRAINMARK_BROKER=urls/broker DRAINMARK_STORE=urls/store",
-			"init":     "DRAINMARK_BROKER=urls/broker DRAINMARK_STORE=urls/store",
+			"backend":  "broker=urls/broker store=urls/store",
+			"consumer": "broker=urls/broker store=urls/store",
+			"init":     "broker=urls/broker store=urls/store",
 			"frontend": "", "verify": "",
 		},
 		users: {
-			"backend":  "DRAINMARK_BROKER=b/url DRAINMARK_REPLICA=replicas/replica",
-			"consumer": "DRAINMARK_BROKER=c/broker DRAINMARK_STORE=master/store",
-			"init":     "DRAINMARK_BROKER=c/broker DRAINMARK_STORE=master/store",
+			"backend":  "broker=b/url replica=replicas/replica",
+			"consumer": "broker=c/broker store=master/store",
+			"init":     "broker=c/broker store=master/store",
 			"frontend": "", "verify": "",
 		},
 		trial: {
-			"backend":  "DRAINMARK_BROKER=guestbook-drainmark-trial/broker-url DRAINMARK_STORE=guestbook-drainmark-trial/store-url",
-			"consumer": "DRAINMARK_BROKER=guestbook-drainmark-trial/broker-url DRAINMARK_STORE=guestbook-drainmark-trial/store-url",
-			"init":     "DRAINMARK_BROKER=guestbook-drainmark-trial/broker-url DRAINMARK_STORE=guestbook-drainmark-trial/store-url",
+			"backend":  "broker=guestbook-drainmark-trial/broker-url store=guestbook-drainmark-trial/store-url",
+			"consumer": "broker=guestbook-drainmark-trial/broker-url store=guestbook-drainmark-trial/store-url",
+			"init":     "broker=guestbook-drainmark-trial/broker-url store=guestbook-drainmark-trial/store-url",
 			"frontend": "", "verify": "",
 		},
 		inOne: {"up": "", "verify": ""},
+		external + "batchKey: {secretName: keys}": {
+			"backend":  "batch-key=keys/batch-key broker=urls/broker store=urls/store",
+			"consumer": "batch-key=keys/batch-key broker=urls/broker store=urls/store",
+			"init":     "broker=urls/broker store=urls/store",
+			"frontend": "", "verify": "",
+		},
+		inOne + "batchKey: {secretName: keys, secretKey: now}": {"up": "batch-key=keys/now", "verify": ""},
 	} {
 		for role, urls := range want {
 			pods := podsOfRole(t, values, role)
 			if len(pods) != 1 {
 				t.Fatalf("with %q there are %d kinds of pods of %s", values, len(pods), role)
 			}
-			var from []string
-			for _, e := range pods[0].spec.Containers[0].Env {
-				if e.ValueFrom != nil {
-					from = append(from, e.Name+"="+e.ValueFrom.SecretKeyRef.Name+"/"+e.ValueFrom.SecretKeyRef.Key)
-				}
-			}
-			if got := strings.Join(from, " "); got != urls {
+			if got := strings.Join(urlsOf(t, pods[0].spec), " "); got != urls {
 				t.Errorf("with %q %s has %q", values, role, got)
 			}
 		}
 	}
+}
+
+// urlsOf says which settings of a pod are files that come from which Secret and key.
+func urlsOf(t *testing.T, spec corev1.PodSpec) (from []string) {
+	t.Helper()
+	files := map[string]string{}
+	for _, v := range spec.Volumes {
+		if v.Projected == nil {
+			continue
+		}
+		for _, source := range v.Projected.Sources {
+			for _, item := range source.Secret.Items {
+				files["/etc/drainmark/"+v.Name+"/"+item.Path] = source.Secret.Name + "/" + item.Key
+			}
+		}
+		if !slices.ContainsFunc(spec.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool {
+			return m.Name == v.Name && m.MountPath == "/etc/drainmark/"+v.Name && m.SubPath == ""
+		}) {
+			t.Errorf("the volume %s is not mounted", v.Name)
+		}
+	}
+	for _, e := range spec.Containers[0].Env {
+		if name, ok := strings.CutSuffix(e.Name, "_FILE"); ok {
+			from = append(from, strings.ReplaceAll(strings.ToLower(strings.TrimPrefix(name, "DRAINMARK_")), "_", "-")+"="+files[e.Value])
+		}
+		if e.ValueFrom != nil {
+			t.Errorf("%s is a variable from %v", e.Name, e.ValueFrom)
+		}
+	}
+	return from
 }
 
 // Each Service leads to ports that its pods have, and what routes lead to Services that there are.

@@ -57,15 +57,6 @@ http{{ if .Values.tls.secretName }}s{{ end }}
 {{- if kindIs "float64" . }}{{ int64 . }}{{ else if kindIs "slice" . }}{{ join "," . }}{{ else }}{{ . }}{{ end -}}
 {{- end -}}
 
-{{/* A variable that is a key of a Secret: (dict "name" NAME "from" (dict "secretName" … "secretKey" …)). */}}
-{{- define "drainmark.secretEnv" -}}
-- name: {{ .name }}
-  valueFrom:
-    secretKeyRef:
-      name: {{ .from.secretName | quote }}
-      key: {{ .from.secretKey | quote }}
-{{- end -}}
-
 {{/* Where the broker's URL is: that of a trial server, the role's own, or that of all. As YAML. */}}
 {{- define "drainmark.brokerSecret" -}}
 {{- $broker := .root.Values.broker -}}
@@ -90,15 +81,49 @@ secretKey: {{ .root.Values.store.secretKey | quote }}
 {{- end -}}
 {{- end -}}
 
-{{/* The variables with the URLs of broker and store. */}}
-{{- define "drainmark.urls" -}}
+{{/*
+The settings of a role that are secrets, and the Secret and key that each comes from, as YAML. They are files: the program
+reads those again for each connection, so that a changed Secret needs no new pod.
+*/}}
+{{- define "drainmark.secrets" -}}
 {{- $replica := .root.Values.store.replica -}}
-{{ include "drainmark.secretEnv" (dict "name" "DRAINMARK_BROKER" "from" (include "drainmark.brokerSecret" . | fromYaml)) }}
-{{ if and (eq .role "backend") $replica.secretName (not .root.Values.trial.redis.enabled) -}}
-{{ include "drainmark.secretEnv" (dict "name" "DRAINMARK_REPLICA" "from" $replica) }}
-{{- else -}}
-{{ include "drainmark.secretEnv" (dict "name" "DRAINMARK_STORE" "from" (include "drainmark.storeSecret" . | fromYaml)) }}
+{{- if has .role (list "backend" "consumer" "init") }}
+broker: {{- include "drainmark.brokerSecret" . | nindent 2 }}
+{{- if and (eq .role "backend") $replica.secretName (not .root.Values.trial.redis.enabled) }}
+replica: {{- toYaml $replica | nindent 2 }}
+{{- else }}
+store: {{- include "drainmark.storeSecret" . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- if and (has .role (list "backend" "consumer" "up")) .root.Values.batchKey.secretName }}
+batch-key: {{- toYaml .root.Values.batchKey | nindent 2 }}
+{{- end }}
 {{- end -}}
+
+{{/* The variables that name those files. */}}
+{{- define "drainmark.secretsEnv" -}}
+{{- range $name, $_ := include "drainmark.secrets" . | fromYaml }}
+- name: DRAINMARK_{{ $name | upper | replace "-" "_" }}_FILE
+  value: /etc/drainmark/secrets/{{ $name }}
+{{- end }}
+{{- end -}}
+
+{{/* The volume with them. */}}
+{{- define "drainmark.secretsVolume" -}}
+name: secrets
+projected:
+  sources:
+    {{- range $name, $from := include "drainmark.secrets" . | fromYaml }}
+    - secret:
+        name: {{ $from.secretName | quote }}
+        items: [{key: {{ $from.secretKey | quote }}, path: {{ $name }}}]
+    {{- end }}
+{{- end -}}
+
+{{- define "drainmark.secretsMount" -}}
+name: secrets
+mountPath: /etc/drainmark/secrets
+readOnly: true
 {{- end -}}
 
 {{/* "amqp" or "nats" if there is a broker for trying it out, otherwise nothing. */}}
@@ -115,13 +140,14 @@ secretKey: {{ .root.Values.store.secretKey | quote }}
 
 {{/*
 Variables as YAML, each once: later ones go before, so extraEnv goes before what the chart sets. Kubernetes would take a
-variable that is there twice, but an upgrade that takes one of the two away takes both.
+variable that is there twice, but an upgrade that takes one of the two away takes both. NAME and NAME_FILE are one: the
+program refuses to have both.
 */}}
 {{- define "drainmark.once" -}}
 {{- $names := list -}}
 {{- $last := dict -}}
 {{- range fromYamlArray . -}}
-{{- $names = append (without $names .name) .name -}}
+{{- $names = append (without $names .name (trimSuffix "_FILE" .name) (printf "%s_FILE" .name)) .name -}}
 {{- $_ := set $last .name . -}}
 {{- end -}}
 {{- $all := list -}}
@@ -191,6 +217,7 @@ annotations:
 {{- $effects := include "drainmark.effectsConfigMap" . -}}
 {{- $access := include "drainmark.accessVolume" $root -}}
 {{- $tls := include "drainmark.tlsSecret" . -}}
+{{- $secrets := include "drainmark.secretsEnv" . | trim -}}
 {{- $admin := ternary "port: admin, scheme: HTTPS" "port: admin" (ne $tls "") -}}
 {{- include "drainmark.podBasics" (dict "root" $root "of" $own) }}
 terminationGracePeriodSeconds: {{ include "drainmark.grace" . }}
@@ -230,7 +257,7 @@ containers:
       {{- toYaml . | nindent 6 }}
       {{- end }}
     {{- $env := list }}
-    {{- if has $role (list "backend" "consumer") }}{{ $env = append $env (include "drainmark.urls" .) }}{{ end }}
+    {{- if $secrets }}{{ $env = append $env $secrets }}{{ end }}
     {{- with include "drainmark.settings" . | trim }}{{ $env = append $env . }}{{ end }}
     {{- $env = append $env (ternary "- name: DRAINMARK_ACCESS\n  value: /etc/drainmark/access/access.yaml" "- name: DRAINMARK_INSECURE\n  value: \"true\"" (ne $access "")) }}
     {{- if $tls }}{{ $env = append $env (include "drainmark.tlsEnv" .) }}{{ end }}
@@ -273,11 +300,14 @@ containers:
     securityContext:
       {{- include "drainmark.containerSecurityContext" $root | nindent 6 }}
     {{- $mounts := concat ($v.extraVolumeMounts | default list) ($own.extraVolumeMounts | default list) }}
-    {{- if or $mounts $effects $access $tls (eq $role "up") }}
+    {{- if or $mounts $effects $access $tls $secrets (eq $role "up") }}
     volumeMounts:
       {{- if eq $role "up" }}
       - name: data
         mountPath: /data
+      {{- end }}
+      {{- if $secrets }}
+      - {{ include "drainmark.secretsMount" . | nindent 8 | trim }}
       {{- end }}
       {{- if $effects }}
       - name: effects
@@ -309,11 +339,14 @@ containers:
   {{- end }}
 {{- $volumes := concat ($v.extraVolumes | default list) ($own.extraVolumes | default list) }}
 {{- $emptyData := and (eq $role "up") (not $own.persistence.enabled) }}
-{{- if or $volumes $effects $access $tls $emptyData }}
+{{- if or $volumes $effects $access $tls $secrets $emptyData }}
 volumes:
   {{- if $emptyData }}
   - name: data
     emptyDir: {}
+  {{- end }}
+  {{- if $secrets }}
+  - {{ include "drainmark.secretsVolume" . | nindent 4 | trim }}
   {{- end }}
   {{- if $effects }}
   - name: effects
