@@ -13,6 +13,7 @@ BROKER     ?= rabbitmq
 STORE      ?= redis
 PLANS      ?= local,harsh
 DISKS      ?= yes
+SECURE     ?= yes
 RATE       ?= 200
 
 # The image's name, its tag (the version if empty) and its platforms.
@@ -116,11 +117,13 @@ rabbitcluster: ## run the tests on a RabbitMQ cluster of three: some minutes, an
 	$(GO) test -tags cluster -run TestCluster -timeout 30m -v ./broker/rabbitmq
 
 # LASTS, BROKER (rabbitmq or nats), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
-# takes root) and REPORT (a folder that does not exist yet) can be set.
+# takes root), SECURE (no: without TLS, and everybody may do everything) and REPORT (a folder that does not exist yet) can be
+# set.
 campaign: needs ## break a whole deployment on plans for LASTS (30m) while verify checks it
 	$(GO) test -tags campaign -run '^TestCampaign$$' -count=1 -timeout 0 -v ./test/e2e -campaign $(LASTS) \
 		-campaign-broker $(BROKER) -campaign-store $(STORE) -campaign-rate $(RATE) -campaign-dir "$(REPORT)" \
-		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true)
+		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true) \
+		-campaign-secure=$(if $(filter no,$(SECURE)),false,true)
 
 rolling: ## restart each role in turn, eight times, under 100 clients, and count what they do not like
 	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -crowd 100 -count=1 -timeout 30m -v ./app

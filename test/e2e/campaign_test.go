@@ -24,6 +24,7 @@ var (
 	campaignDir    = flag.String("campaign-dir", "", "where the campaign's report is left; a folder that goes away if not set")
 	campaignRate   = flag.Float64("campaign-rate", 200, "messages a second")
 	campaignPlans  = flag.String("campaign-plans", "local,harsh", "ready plans of what is broken, separated by commas")
+	campaignSecure = flag.Bool("campaign-secure", true, "whether everything is over TLS, and verify may do what it needs and no more")
 	campaignDisks  = flag.Bool("campaign-disks", true, "whether disks fill up, for which the campaign mounts some, as root")
 )
 
@@ -42,8 +43,12 @@ func TestCampaign(t *testing.T) {
 	if dir == "" {
 		dir = filepath.Join(t.TempDir(), "report")
 	}
+	plan := campaignPlan(t)
+	if o.secured != nil {
+		plan.Faults = append(plan.Faults, o.secured.faults(80*time.Second)...)
+	}
 	held(t, o.verify(verify.Config{
-		Duration: *campaign, Rate: *campaignRate, Faults: campaignPlan(t), Dir: dir, Out: os.Stderr,
+		Duration: *campaign, Rate: *campaignRate, Faults: plan, Dir: dir, Out: os.Stderr,
 	}), 1)
 }
 
@@ -95,6 +100,9 @@ func startTopology(t testing.TB, broker, store, planted string) *topology {
 		t.Fatalf("there is no store %q: it must be redis or postgres", store)
 	}
 	s.replicas = [][]string{{s.store}}
+	if *campaignSecure {
+		s.secured, s.frontend = newSecured(t), true
+	}
 	o.deploy(s)
 	return o
 }

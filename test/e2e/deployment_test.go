@@ -21,8 +21,9 @@ type setup struct {
 	frontend      bool
 	backendFlags  []string
 	consumerFlags []string
-	planted       string // the promise that all programs break on purpose, empty for none
-	clocks        bool   // the clocks of the programs can be set wrong, which only some builds can do
+	planted       string   // the promise that all programs break on purpose, empty for none
+	clocks        bool     // the clocks of the programs can be set wrong, which only some builds can do
+	secured       *secured // nil for a deployment in which everybody may do everything
 	// brokerOf returns where a program, such as consumer-0, finds the broker, nil for where all find it.
 	brokerOf func(program string) (url string)
 }
@@ -36,24 +37,31 @@ type deployment struct {
 	urls      []string // of the backends
 	url       string   // of the frontend, or of the first backend
 	http      *http.Client
+	secured   *secured // nil if everybody may do everything
 }
 
 // deploy starts a deployment, and waits until it answers. Everything ends with the test.
 func deploy(t testing.TB, s setup) *deployment {
 	t.Helper()
-	d := &deployment{t: t, http: newHTTPClient(t)}
+	d := &deployment{t: t, http: newHTTPClient(t), secured: s.secured}
+	scheme, secure := "http", func(string) []string { return nil }
+	if s.secured != nil {
+		scheme, secure = "https", s.secured.flags
+		d.http.Transport = s.secured
+	}
 	if s.brokerOf == nil {
 		s.brokerOf = func(string) string { return s.broker }
 	}
 	for i := range s.consumers {
 		d.consumers = append(d.consumers, newProgram(t, fmt.Sprint("consumer ", i), append([]string{
 			"consumer", "--broker", s.brokerOf(fmt.Sprint("consumer-", i)), "--store", s.store, "--admin-listen", servers.Host + ":0",
-		}, s.consumerFlags...)...))
+		}, slices.Concat(s.consumerFlags, secure("consumer"))...)...))
 	}
 	for i := range s.backends {
 		listen := fmt.Sprintf("%s:%d", servers.Host, servers.Port(t))
 		broker := s.brokerOf(fmt.Sprint("backend-", i))
-		arguments := append([]string{"backend", "--broker", broker, "--listen", listen, "--admin-listen", servers.Host + ":0"}, s.backendFlags...)
+		arguments := append([]string{"backend", "--broker", broker, "--listen", listen, "--admin-listen", servers.Host + ":0"},
+			slices.Concat(s.backendFlags, secure("backend"))...)
 		if len(s.replicas) == 0 {
 			arguments = append(arguments, "--store", s.store)
 		} else {
@@ -62,14 +70,14 @@ func deploy(t testing.TB, s setup) *deployment {
 			}
 		}
 		d.backends = append(d.backends, newProgram(t, fmt.Sprint("backend ", i), arguments...))
-		d.urls = append(d.urls, "http://"+listen)
+		d.urls = append(d.urls, scheme+"://"+listen)
 	}
 	d.url = d.urls[0]
 	if s.frontend {
 		listen := fmt.Sprintf("%s:%d", servers.Host, servers.Port(t))
-		d.frontend = newProgram(t, "frontend", "frontend", "--listen", listen, "--admin-listen", servers.Host+":0",
-			"--backend", strings.Join(d.urls, ","))
-		d.url = "http://" + listen
+		d.frontend = newProgram(t, "frontend", append([]string{"frontend", "--listen", listen, "--admin-listen", servers.Host + ":0",
+			"--backend", strings.Join(d.urls, ",")}, secure("frontend")...)...)
+		d.url = scheme + "://" + listen
 	}
 	for _, p := range d.programs() {
 		p.planted, p.store, p.clocks = s.planted, s.store, s.clocks

@@ -53,19 +53,21 @@ func (o *topology) weather(plan fault.Plan, lasts time.Duration, messages int) {
 }
 
 // TestEverythingAtOnce kills and pauses processes of every role, the broker, the master and the replicas, again and
-// again, while clients write and read.
+// again, while clients write and read. They may do what verify has to do, and nothing else, and show certificates and
+// tokens that are replaced meanwhile.
 func TestEverythingAtOnce(t *testing.T) {
 	s := startStack(t, 2)
 	o := newTopology(t)
 	o.addStack(s)
 	d := s.setup(3, 3)
-	d.frontend = true
+	d.frontend, d.secured = true, newSecured(t)
 	d.consumerFlags = []string{"--lease", "2s"}
 	o.deploy(d)
 	storm := o.storm(33,
 		strike{"backend", 9 * time.Second, time.Second}, strike{"consumer", 9 * time.Second, 1500 * time.Millisecond},
 		strike{"frontend", 25 * time.Second, time.Second}, strike{"broker", 40 * time.Second, 3 * time.Second},
 		strike{"redis-master", 20 * time.Second, 3 * time.Second}, strike{"redis-replica", 15 * time.Second, 2 * time.Second})
+	storm.Faults = append(storm.Faults, d.secured.faults(20*time.Second)...)
 	o.weather(storm, 90*time.Second, 1500)
 }
 

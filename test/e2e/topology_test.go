@@ -136,6 +136,7 @@ func (o *topology) serve() {
 	}
 	for name, arguments := range map[string]string{
 		"start": `start "$@"`, "launch": `launch "$1"`, "master": "master", "failover": "failover", "clock": `clock "$1"`, "wire": `wire "$@"`,
+		"rotate": `rotate "$1"`,
 	} {
 		script := fmt.Sprintf("#!/bin/sh\nexec '%s' -control '%s' %s\n", self, socket, arguments)
 		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(script), 0o755); err != nil {
@@ -216,6 +217,8 @@ func (o *topology) answer(line string) string {
 		return "ok"
 	case command == "clock" && known && p.program != nil:
 		return "ok " + p.program.clockNow()
+	case command == "rotate" && o.secured != nil:
+		return o.secured.rotate(name, o.addresses())
 	case command == "wire" && wired:
 		return w.do(change)
 	}

@@ -23,6 +23,9 @@ func (d *deployment) startVerify(c verify.Config) *verification {
 	d.t.Helper()
 	v := &verification{t: d.t, enough: make(chan struct{}), ended: make(chan struct{})}
 	c.URLs, c.Enough = d.addresses(), v.enough
+	if d.secured != nil {
+		d.secured.configure(&c)
+	}
 	ctx := d.t.Context()
 	go func() {
 		defer close(v.ended)
