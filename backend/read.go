@@ -210,7 +210,7 @@ func (b *Backend) checkLetter(ctx context.Context, r drainmark.Record) (partitio
 	letter, err := b.reader.DeadLetter(ctx, partition, r.Target)
 	switch {
 	case err == nil && letter.Discarded:
-		return 0, "", drainmark.Errorf(drainmark.KindConflict, "dead letter %q was discarded before", r.Target)
+		return 0, letter.Log, drainmark.Errorf(drainmark.KindConflict, "dead letter %q was discarded before", r.Target)
 	case err == nil:
 		return partition, letter.Log, nil
 	case !errors.Is(err, store.ErrNotFound):

@@ -145,7 +145,8 @@ type Service interface {
 	// records are large (store.PageBytes).
 	DeadLetters(ctx context.Context, f LetterFilter, after string, limit int) (DeadLetters, error)
 
-	// LetterLog returns the log of an open dead letter, "" for one that is of none. KindNotFound, KindConflict.
+	// LetterLog returns the log of a dead letter, "" for one that is of none. KindNotFound. KindConflict for one that is not
+	// open, whose log is returned too.
 	LetterLog(ctx context.Context, id string) (string, error)
 
 	// Settle publishes a Retry or a Discard, in the name of the principal, for up to limit of the dead letters that f means, behind the place after, all

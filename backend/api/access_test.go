@@ -191,7 +191,17 @@ func TestOthersLettersAreNotThere(t *testing.T) {
 	s := guarded(t, func(c *Config) {
 		f := c.Service.(*fake)
 		f.letterLog = func(id string) (string, error) {
-			return map[string]string{"1-mine": "mine", "1-other": "other"}[id], nil // missing records are of no log
+			var err error
+			if strings.HasSuffix(id, "-discarded") {
+				err = drainmark.Errorf(drainmark.KindConflict, "it was discarded")
+			} else if id == "1-nosuch" {
+				err = drainmark.Errorf(drainmark.KindNotFound, "there is none, and nothing is missing")
+			}
+			_, log, _ := strings.Cut(strings.TrimSuffix(id, "-discarded"), "-")
+			if log != "mine" && log != "other" { // missing records are of no log
+				log = ""
+			}
+			return log, err
 		}
 		f.deadLetters = func(_ context.Context, filter backend.LetterFilter, _ string, _ int) (backend.DeadLetters, error) {
 			if filter.May == nil || !filter.May("mine") || filter.May("other") || filter.May("") {
@@ -200,8 +210,9 @@ func TestOthersLettersAreNotThere(t *testing.T) {
 			return backend.DeadLetters{}, nil
 		}
 	})
-	for id, want := range map[string]int{"1-mine": 202, "1-other": 404, "1-missing": 404} {
-		if got := s.do("DELETE", "/v1/dead-letters/"+id, "", "Grants: letters:mine"); got.StatusCode != want {
+	for id, want := range map[string]int{"1-mine": 202, "1-mine-discarded": 409, "1-other": 404, "1-other-discarded": 404, "1-missing": 404, "1-nosuch": 404} {
+		got := s.do("DELETE", "/v1/dead-letters/"+id, "", "Grants: letters:mine")
+		if text := fmt.Sprintf("there is no dead letter \\\"%s\\\"\"}", id); got.StatusCode != want || want == 404 && !strings.Contains(string(got.body), text) {
 			t.Errorf("%s: %d %s", id, got.StatusCode, got.body)
 		}
 	}

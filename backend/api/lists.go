@@ -148,14 +148,18 @@ func (h *handler) settle(w http.ResponseWriter, r *request, kind drainmark.Recor
 	return h.publish(w, r, drainmark.Record{Kind: kind, Target: id})
 }
 
-// maySettle says whether the dead letter may be settled. One of a log that is not granted is not there.
+// maySettle says whether the dead letter may be settled. One of a log that is not granted is not there, and neither was one
+// that has been discarded.
 func (h *handler) maySettle(r *request, id string) error {
 	if r.who.May(auth.Admin, "") {
 		return nil
 	}
 	log, err := h.service.LetterLog(r.Context(), id)
-	if err == nil && !r.who.May(auth.Letters, log) {
-		err = notFound("there is no dead letter %q", id)
+	switch drainmark.KindOf(err) {
+	case drainmark.KindNotFound, drainmark.KindConflict, "":
+		if !r.who.May(auth.Letters, log) {
+			return notFound("there is no dead letter %q", id) // in the same words, whatever is the case
+		}
 	}
 	return err
 }
