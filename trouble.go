@@ -9,10 +9,11 @@ import (
 // Trouble is why a partition does not go on: an effect does not let a record pass. A commit that persists nothing else
 // writes it down, so that readers can tell, and so that a consumer which takes over goes on counting.
 type Trouble struct {
-	Effect   string    `json:"effect"` // its name
-	Reason   string    `json:"reason"` // for people
-	Since    time.Time `json:"since"`  // by the consumer's clock
-	Span     Span      `json:"-"`      // the record that does not pass, the zero Span if that is not known
+	Effect   string    `json:"effect"`        // its name
+	Reason   string    `json:"reason"`        // for people; it may quote the record
+	Log      string    `json:"log,omitempty"` // of the record, empty if it is not known
+	Since    time.Time `json:"since"`         // by the consumer's clock
+	Span     Span      `json:"-"`             // the record that does not pass, the zero Span if that is not known
 	Attempts int       `json:"attempts,omitempty"`
 	// Stopped says that so many records were set aside because the effect failed that no more are: the effect itself is
 	// taken to be broken.

@@ -8,7 +8,9 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend/api"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // access says who may do what.
@@ -54,6 +56,14 @@ func (a access) authenticator(logger *slog.Logger) (auth.Authenticator, error) {
 	return file.Authenticate, nil
 }
 
+// accounts bound what each principal and each address takes. Without a file of principals there are none.
+func (a access) accounts(registry prometheus.Registerer) (*quota.Accounts, error) {
+	if a.Access == "" {
+		return nil, nil
+	}
+	return quota.New(quota.Config{Metrics: registry})
+}
+
 // audit returns where the audit log goes, and what closes it.
 func (a access) audit(logger *slog.Logger) (to *slog.Logger, end func(), err error) {
 	if a.AuditFile == "" {
@@ -67,23 +77,14 @@ func (a access) audit(logger *slog.Logger) (to *slog.Logger, end func(), err err
 }
 
 // forAdmins serves those who may admin, and refuses everybody else.
-func forAdmins(next http.Handler, who auth.Authenticator) http.Handler {
+func forAdmins(next http.Handler, gate *api.Gate) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if _, err := api.Admit(who, r); err != nil {
-			writeRefusal(w, err)
+		if _, refusal := gate.Admit(w.Header(), r); refusal != nil {
+			writeProblem(w, *refusal)
 			return
 		}
 		next.ServeHTTP(w, r)
 	})
-}
-
-// writeRefusal answers a request that may not be made, by whom it is made.
-func writeRefusal(w http.ResponseWriter, err error) {
-	p := api.ProblemOf(err)
-	if p.Status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", api.Challenge)
-	}
-	writeProblem(w, p)
 }
 
 // tokenCommand makes tokens.

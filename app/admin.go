@@ -75,10 +75,10 @@ func adminHandler(r *role, profiles bool) http.Handler {
 	})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{}))
 	if profiles {
-		mux.Handle("/debug/pprof/", forAdmins(briefly(pprof.Index), r.access)) // not the command line, in which there may be passwords
-		mux.Handle("/debug/pprof/profile", forAdmins(briefly(pprof.Profile), r.access))
-		mux.Handle("/debug/pprof/symbol", forAdmins(briefly(pprof.Symbol), r.access))
-		mux.Handle("/debug/pprof/trace", forAdmins(briefly(pprof.Trace), r.access))
+		mux.Handle("/debug/pprof/", forAdmins(briefly(pprof.Index), r.gate)) // not the command line, in which there may be passwords
+		mux.Handle("/debug/pprof/profile", forAdmins(briefly(pprof.Profile), r.gate))
+		mux.Handle("/debug/pprof/symbol", forAdmins(briefly(pprof.Symbol), r.gate))
+		mux.Handle("/debug/pprof/trace", forAdmins(briefly(pprof.Trace), r.gate))
 	}
 	return mux
 }

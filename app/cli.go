@@ -204,15 +204,12 @@ func (l listening) proxies() addresses.Proxies {
 	return all
 }
 
-// accounts bound what each principal and each address takes. Without a file of principals there are none.
-func (l listening) accounts(r *role) (*quota.Accounts, error) {
-	if !r.filed {
-		return nil, nil
-	}
+// bound says to accounts how much there is for all. nil will do.
+func (l listening) bound(accounts *quota.Accounts) {
 	var all quota.Budgets
 	all[quota.Bodies], all[quota.Answers], all[quota.Waiting] = int64(l.BodyBytes), int64(l.AnswerBytes), int64(l.WaitingBytes)
 	all[quota.Waits], all[quota.Streams] = int64(l.Waiters), int64(l.Subscribers)
-	return quota.New(quota.Config{Budgets: all, Request: int64(max(l.MessageBytes, l.RequestBytes)), Metrics: r.registry})
+	accounts.Bound(all, int64(max(l.MessageBytes, l.RequestBytes)))
 }
 
 func checkAddress(name, value string) error {

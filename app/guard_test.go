@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/backend/api"
 )
 
 // asked is a request as a browser, or something else, makes it.
@@ -228,7 +229,7 @@ func TestAdminAddress(t *testing.T) {
 	} {
 		for _, profiles := range []bool{true, false} {
 			w := httptest.NewRecorder()
-			r := &role{health: &health{stopping: t.Context()}, registry: newRegistry(), access: auth.Open}
+			r := &role{health: &health{stopping: t.Context()}, registry: newRegistry(), gate: api.NewGate(api.Config{Access: auth.Open})}
 			adminHandler(r, profiles).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", path, nil))
 			status := want
 			if !profiles && strings.HasPrefix(path, "/debug") {

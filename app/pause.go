@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/backend/api"
 )
 
@@ -57,7 +56,7 @@ func isLoopback(address string) bool {
 // restart. Its methods may be called concurrently.
 type pauseSwitch struct {
 	logger *slog.Logger
-	access auth.Authenticator // who may use it: those who may admin
+	gate   *api.Gate // lets those use it who may admin
 
 	mu      sync.Mutex
 	paused  bool
@@ -65,8 +64,8 @@ type pauseSwitch struct {
 	changed chan struct{} // closed when paused changes
 }
 
-func newPauseSwitch(logger *slog.Logger, access auth.Authenticator) *pauseSwitch {
-	return &pauseSwitch{logger: logger, access: access, changed: make(chan struct{})}
+func newPauseSwitch(logger *slog.Logger, gate *api.Gate) *pauseSwitch {
+	return &pauseSwitch{logger: logger, gate: gate, changed: make(chan struct{})}
 }
 
 // run calls consume again and again while the switch is not paused, until ctx ends. The context of a call ends when the
@@ -140,9 +139,9 @@ func (s *pauseSwitch) state() pauseJSON {
 
 // ServeHTTP answers GET with the switch's state, and sets it with PUT.
 func (s *pauseSwitch) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	who, err := api.Admit(s.access, r)
-	if err != nil {
-		writeRefusal(w, err)
+	who, refusal := s.gate.Admit(w.Header(), r)
+	if refusal != nil {
+		writeProblem(w, *refusal)
 		return
 	}
 	switch r.Method {

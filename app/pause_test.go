@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/backend/api"
 )
 
 // stage is a consumer that notes when it runs, behind a pause switch.
@@ -40,7 +41,7 @@ func (s *stage) consume(ctx context.Context) {
 
 // start runs the stage in a bubble, and returns what ends it and waits.
 func (s *stage) start(t *testing.T) (end func()) {
-	s.pauseSwitch = newPauseSwitch(slog.New(slog.DiscardHandler), auth.Open)
+	s.pauseSwitch = newPauseSwitch(slog.New(slog.DiscardHandler), api.NewGate(api.Config{Access: auth.Open}))
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); s.run(ctx, s.consume) }()
@@ -187,7 +188,7 @@ func TestPauseSwitchOverHTTP(t *testing.T) {
 				}
 				return v
 			}
-			s := newPauseSwitch(slog.New(slog.DiscardHandler), auth.Open)
+			s := newPauseSwitch(slog.New(slog.DiscardHandler), api.NewGate(api.Config{Access: auth.Open}))
 			r := httptest.NewRequestWithContext(t.Context(), value(test.method, "GET"), value(test.path, pausePath), strings.NewReader(test.body))
 			r.Host = value(test.host, "localhost:8080")
 			r.Header.Set("Content-Type", jsonType)

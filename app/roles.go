@@ -15,6 +15,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/auth"
+	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/backend/api"
 	"github.com/drainmark/drainmark/broker"
@@ -98,8 +99,9 @@ type role struct {
 	tls      secured
 	effects  effect.List // that the program was built with
 	access   auth.Authenticator
-	insecure bool // everybody may do everything
-	filed    bool // a file says who may do what
+	accounts *quota.Accounts // nil if no file says who may do what
+	gate     *api.Gate       // before the admin address
+	insecure bool            // everybody may do everything
 	audit    *slog.Logger
 }
 
@@ -131,6 +133,11 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	if err != nil {
 		return nil, err
 	}
+	accounts, err := adm.accounts(registry)
+	if err != nil {
+		endAudit()
+		return nil, err
+	}
 	listener, err := listen("admin-listen", adm.AdminListen)
 	if err != nil {
 		endAudit()
@@ -140,14 +147,15 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	group, ctx := errgroup.WithContext(a.ctx)
 	r := &role{
 		Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: registry,
-		tls: secured{source, adm.securing.auth()}, effects: a.effects, access: who, insecure: adm.Insecure, filed: adm.Access != "", audit: audit,
+		tls: secured{source, adm.securing.auth()}, effects: a.effects, access: who, insecure: adm.Insecure, audit: audit,
+		accounts: accounts, gate: api.NewGate(api.Config{Access: who, Audit: audit, Accounts: accounts}),
 	}
 	serving, end := context.WithCancel(context.WithoutCancel(ctx)) // to the role's end, to say that it is stopping
 	r.endAdmin = end
 	r.endAudit = endAudit
 	r.warnOpen("admin-listen", listener.Addr(), "anybody who reaches this address can read the metrics, and the profiles if they are on")
 	logger.Info("admin address", "url", r.tls.scheme()+"://"+listener.Addr().String()+"/readyz")
-	handler := r.tls.needCertificate(adminHandler(r, adm.profiles(listener.Addr())))
+	handler := r.tls.needCertificate(adminHandler(r, adm.profiles(listener.Addr())), r.gate)
 	r.Go(func() error {
 		return httpserve.Serve(serving, listener, httpserve.Config{
 			Name: "admin", Handler: newGuard(handler, listener.Addr(), r.hosts, nil, true), Logger: logger, Metrics: r.registry,
@@ -293,7 +301,7 @@ func (c *upCommand) company(r *role, drain drains, counted func(int)) company {
 	if !c.pausing.enabled(c.Listen) {
 		return company{drain, frontend.WithPage, counted, ledger}
 	}
-	pause := newPauseSwitch(r.audit.With("part", "audit"), r.access)
+	pause := newPauseSwitch(r.audit.With("part", "audit"), api.NewGate(api.Config{Access: r.access, Audit: r.audit, Accounts: r.accounts, Proxies: c.proxies()}))
 	return company{
 		ledger: ledger,
 		consumer: func(b *backend.Backend) func(context.Context) {
@@ -524,14 +532,11 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	if err != nil {
 		return err
 	}
-	accounts, err := l.accounts(r)
-	if err != nil {
-		return err
-	}
+	l.bound(r.accounts)
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
 	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.logger.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: leaving,
-		Access: r.access, Audit: r.audit, Backend: b.ID().String(), Accounts: accounts, Proxies: l.proxies()})
+		Access: r.access, Audit: r.audit, Backend: b.ID().String(), Accounts: r.accounts, Proxies: l.proxies()})
 	if err != nil {
 		return err
 	}

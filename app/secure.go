@@ -101,16 +101,13 @@ func (s secured) admin() func() *tls.Config {
 }
 
 // needCertificate refuses requests of clients that have shown no certificate, where that is required. Health is for all.
-func (s secured) needCertificate(next http.Handler) http.Handler {
+func (s secured) needCertificate(next http.Handler, gate *api.Gate) http.Handler {
 	if s.source == nil || s.auth != authRequire {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if healthy := r.URL.Path == "/livez" || r.URL.Path == "/readyz"; !healthy && len(r.TLS.VerifiedChains) == 0 {
-			writeProblem(w, api.Problem{
-				Type: "urn:drainmark:problem:forbidden", Title: "The request is not allowed", Status: http.StatusForbidden,
-				Detail: "it needs a client's certificate: only /livez and /readyz are answered without one",
-			})
+			writeProblem(w, *gate.Refuse(w.Header(), r, "it needs a client's certificate: only /livez and /readyz are answered without one"))
 			return
 		}
 		next.ServeHTTP(w, r)

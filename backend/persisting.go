@@ -34,10 +34,15 @@ func (b *Backend) waitsFor(partition int, age time.Duration) time.Duration {
 
 // stalled says why a partition does not move although something, or a record of this backend, has waited there for as
 // long as age. It returns "" if the partition moves, or nothing has waited for long.
-func (b *Backend) stalled(ctx context.Context, partition int, age time.Duration) string {
-	if why := b.stops(partition); why != "" {
-		return why
+func (b *Backend) stalled(ctx context.Context, partition int, age time.Duration) (reason string, cause Cause) {
+	if why, cause := b.stops(partition); why != "" {
+		return why, cause
 	}
+	return b.stands(ctx, partition, age), Cause{}
+}
+
+// stands is stalled of a partition that no effect stops.
+func (b *Backend) stands(ctx context.Context, partition int, age time.Duration) string {
 	waits := b.waitsFor(partition, age)
 	if waits <= b.limits.StallAfter {
 		return ""
@@ -182,13 +187,13 @@ func (b *Backend) warn() {
 
 // persisting says why accepted records are not being persisted, or that this is not known. It returns nil if they are,
 // as far as this backend knows.
-func (b *Backend) persisting(ctx context.Context) (reason error, known bool) {
+func (b *Backend) persisting(ctx context.Context) (reason error, cause Cause, known bool) {
 	if err := b.lookAtClaims(ctx); err != nil {
-		return unavailable("reading the claims", err), false
+		return unavailable("reading the claims", err), Cause{}, false
 	}
 	for p := range b.publishers {
-		if reason := b.stalled(ctx, p, 0); reason != "" {
-			return drainmark.Errorf(drainmark.KindUnavailable, "%s", reason), true
+		if reason, cause := b.stalled(ctx, p, 0); reason != "" {
+			return drainmark.Errorf(drainmark.KindUnavailable, "%s", reason), cause, true
 		}
 	}
 	b.watch.mu.Lock()
@@ -200,9 +205,9 @@ func (b *Backend) persisting(ctx context.Context) (reason error, known bool) {
 		}
 		reason := drainmark.Errorf(drainmark.KindUnavailable, "partition %d: %s", p, b.unheld(p))
 		if time.Since(since) > b.limits.StallAfter {
-			return reason, true
+			return reason, Cause{}, true
 		}
-		return reason, false // it may be on its way from one to another
+		return reason, Cause{}, false // it may be on its way from one to another
 	}
-	return nil, true
+	return nil, Cause{}, true
 }

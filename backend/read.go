@@ -183,7 +183,7 @@ func (b *Backend) readBacklog(ctx context.Context) ([]PartitionBacklog, error) {
 		if i := slices.IndexFunc(claims, func(c store.Claim) bool { return c.Partition == p }); i >= 0 {
 			backlogs[p].Claim = &claims[i]
 		}
-		backlogs[p].Stalled = b.stalled(ctx, p, waits)
+		backlogs[p].Stalled, backlogs[p].Cause = b.stalled(ctx, p, waits)
 	}
 	return backlogs, nil
 }

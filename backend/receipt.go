@@ -228,13 +228,13 @@ func (b *Backend) statusOf(ctx context.Context, r drainmark.Receipt, err error) 
 		return Status{}, err
 	}
 	for _, span := range b.notHeld(r) {
-		if reason := b.stalled(ctx, span.Partition, time.Since(b.asked.since(span))); reason != "" {
-			return Status{Receipt: r, State: Stalled, Reason: reason}, nil
+		if reason, cause := b.stalled(ctx, span.Partition, time.Since(b.asked.since(span))); reason != "" {
+			return Status{Receipt: r, State: Stalled, Reason: reason, Cause: cause}, nil
 		}
 	}
 	for _, span := range b.notHeld(r) {
-		if reason := b.retried(span); reason != "" {
-			return Status{Receipt: r, State: Pending, Reason: reason}, nil
+		if reason, cause := b.retried(span); reason != "" {
+			return Status{Receipt: r, State: Pending, Reason: reason, Cause: cause}, nil
 		}
 	}
 	return Status{Receipt: r, State: Pending, Reason: b.unmade.reason()}, nil

@@ -27,6 +27,7 @@ type Status struct {
 	Receipt drainmark.Receipt // to ask again with (a barrier's may be a new one)
 	State   State
 	Reason  string // why it is rejected or stalled, or what is set aside, in words for people
+	Cause   Cause  // what goes behind the reason, for those whom it concerns
 	Records uint64 // how many records it stands for, if all of them are accounted for
 
 	// Missing is how many accepted records the broker did not deliver, if that alone keeps a barrier from being reached:
@@ -38,6 +39,13 @@ type Status struct {
 	SetAside uint64
 	// Rejected is of a receipt that is Rejected: what of its records.
 	Rejected Rejections
+}
+
+// Cause is what an effect says of a record that it fails for. It may quote the record, so it is apart from the reason that
+// everybody is told.
+type Cause struct {
+	Text string // empty if there is none
+	Log  string // of which log the record is, empty if it is not known
 }
 
 // Rejections says which of some records are set aside.
@@ -58,6 +66,7 @@ type PartitionBacklog struct {
 	Progress drainmark.Progress
 	Missing  []drainmark.Span     // accepted records that the broker did not deliver
 	Stalled  string               // why nothing moves, empty if it does
+	Cause    Cause                // what goes behind that, for those whom it concerns
 	Backend  drainmark.ProducerID // who says so (a pending number that is not exact counts this backend's own appends)
 }
 
@@ -88,6 +97,7 @@ type Working struct {
 	// Persisting is why what is accepted is not being persisted, in at least one partition: a record of this backend has
 	// waited for Limits.StallAfter while nothing was persisted, or no claim on the partition is in force.
 	Persisting error
+	Cause      Cause // what goes behind the reason of Persisting, for those whom it concerns
 	// PersistingUnknown says that the store could not be asked, or that a partition has only just lost its holder.
 	PersistingUnknown bool
 }

@@ -63,7 +63,7 @@ func (d *drain) heed(ctx context.Context, entries []entry, failed *store.EffectE
 	judgeKeysAnew(entries)
 	if failed.Fault != store.FaultContent {
 		d.attempt.another(drainmark.Span{}, failed, d.now())
-		return entries, d.hold(ctx, failed, false)
+		return entries, d.hold(ctx, failed, "", false)
 	}
 	if len(entries) > 1 {
 		return d.halve(ctx, entries)
@@ -77,7 +77,7 @@ func (d *drain) heed(ctx context.Context, entries []entry, failed *store.EffectE
 	case d.breaker.open == failed.Effect:
 		return entries, errStopped
 	case d.attempt.made < failed.Attempts:
-		return entries, d.hold(ctx, failed, false)
+		return entries, d.hold(ctx, failed, entries[0].log(), false)
 	case d.breaker.fail(failed.Effect):
 		d.logger.Error("an effect is taken to be broken: it has failed for so many records that no more are set aside",
 			"effect", failed.Effect, "reason", failed.Reason)
@@ -95,10 +95,10 @@ func (d *drain) setAsideAfter(e entry, reason string) entry {
 	return e
 }
 
-// hold writes down why the partition does not go on, and waits until the next attempt.
-func (d *drain) hold(ctx context.Context, failed *store.EffectError, stopped bool) error {
+// hold writes down why the partition does not go on, for a record of a log or for none, and waits until the next attempt.
+func (d *drain) hold(ctx context.Context, failed *store.EffectError, log string, stopped bool) error {
 	trouble := &drainmark.Trouble{
-		Effect: failed.Effect, Reason: failed.Reason, Since: d.attempt.since, Span: d.attempt.span, Stopped: stopped,
+		Effect: failed.Effect, Reason: failed.Reason, Log: log, Since: d.attempt.since, Span: d.attempt.span, Stopped: stopped,
 	}
 	if failed.Fault == store.FaultContent && !stopped {
 		trouble.Attempts = d.attempt.made
@@ -168,7 +168,7 @@ func (d *drain) probe(ctx context.Context) state {
 		return d.trouble(ctx, "committing", false, err)
 	}
 	d.attempt.another(entries[0].span, failed, d.now())
-	if err := d.hold(ctx, failed, true); err != nil {
+	if err := d.hold(ctx, failed, entries[0].log(), true); err != nil {
 		return d.trouble(ctx, "committing", false, err)
 	}
 	return d.probe
@@ -187,6 +187,14 @@ func (d *drain) withNext(entries []entry, failed *store.EffectError) []entry {
 		}
 	}
 	return nil
+}
+
+// log returns of which log the entry's record is, "" if it is of none.
+func (e *entry) log() string {
+	if e.record == nil {
+		return ""
+	}
+	return e.record.Log
 }
 
 // effectOf returns the name of the effect that the entry is applied by, "" if by none.

@@ -143,7 +143,7 @@ func TestARecordThatAnEffectFailsForIsFound(t *testing.T) {
 		r.applied("a", "b")
 		trouble := r.progress().Trouble
 		if trouble == nil || trouble.Effect != "log" || trouble.Reason != `"poison" cannot be applied` || trouble.Attempts < 1 ||
-			trouble.Span.First != 3 || trouble.Span.Last != 3 || trouble.Stopped {
+			trouble.Span.First != 3 || trouble.Span.Last != 3 || trouble.Log != "log" || trouble.Stopped {
 			t.Errorf("the trouble is %+v", trouble)
 		}
 		r.Wait(10 * time.Second)
@@ -293,7 +293,7 @@ func TestTheBreakerStopsABrokenEffect(t *testing.T) {
 		if n := r.progress().SetAside; n != breakerRow {
 			t.Errorf("%d records are set aside, not %d", n, breakerRow)
 		}
-		if trouble := r.progress().Trouble; trouble == nil || !trouble.Stopped {
+		if trouble := r.progress().Trouble; trouble == nil || !trouble.Stopped || trouble.Log != "log" {
 			t.Errorf("the trouble is %+v", trouble)
 		}
 		r.stop() // who takes over sets nothing aside either

@@ -33,6 +33,13 @@ type Accounts struct {
 	idle list.List // the accounts that no request uses, the one used last in front
 }
 
+// Bound says how much there is for all, and how many bytes the largest request has. It is called before the first Begin.
+func (a *Accounts) Bound(budgets Budgets, request int64) {
+	if a != nil {
+		a.config.Budgets, a.config.Request = budgets, request
+	}
+}
+
 // key tells accounts apart: a principal has its name, an address itself, and all without credentials have neither.
 type key struct {
 	name string

@@ -11,16 +11,6 @@ import (
 // Challenge is what a client is told that has to show who it is (WWW-Authenticate, RFC 6750).
 const Challenge = `Bearer realm="drainmark"`
 
-// Admit returns who makes a request that only those may make who may admin. KindUnauthenticated, KindForbidden,
-// KindUnavailable.
-func Admit(access auth.Authenticator, r *http.Request) (auth.Principal, error) {
-	who, err := identify(access, r)
-	if err != nil {
-		return who, err
-	}
-	return who, (&request{Request: r, who: who}).allowed(auth.Admin, "")
-}
-
 // identify says who makes the request. KindUnauthenticated, KindForbidden, KindUnavailable.
 func identify(access auth.Authenticator, r *http.Request) (auth.Principal, error) {
 	who, err := access(r)

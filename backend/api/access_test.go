@@ -241,6 +241,44 @@ func TestReasonsAreForThoseWhomTheyConcern(t *testing.T) {
 	}
 }
 
+// TestCausesAreForThoseWhomTheyConcern: why an effect does not let a record pass may quote it.
+func TestCausesAreForThoseWhomTheyConcern(t *testing.T) {
+	t.Parallel()
+	cause := backend.Cause{Text: "secret", Log: "mine"}
+	state := backend.Pending
+	s := guarded(t, func(c *Config) {
+		f := c.Service.(*fake)
+		f.status = func(_ context.Context, r drainmark.Receipt, _ time.Duration) (backend.Status, error) {
+			return backend.Status{Receipt: r, State: state, Reason: "an effect fails", Cause: cause}, nil
+		}
+		f.working = func(context.Context) backend.Working {
+			return backend.Working{Persisting: drainmark.Errorf(drainmark.KindUnavailable, "an effect fails"), Cause: cause}
+		}
+	})
+	receipt := "GET /v1/receipts/" + receiptOne.String()
+	for _, c := range []struct {
+		state        backend.State
+		call, grants string
+		told         bool
+	}{
+		{backend.Pending, receipt, "letters:mine", true}, {backend.Pending, receipt, "letters:*", true}, {backend.Pending, receipt, "append:mine", true},
+		{backend.Pending, receipt, "append:other read:mine status barrier:*", false}, {backend.Pending, receipt, "letters:other", false},
+		{backend.Stalled, receipt, "letters:mine", true}, {backend.Stalled, receipt, "append:mine read:mine", false},
+		{backend.Stalled, "POST /v1/barriers", "barrier:*", false}, {backend.Stalled, "POST /v1/barriers", "barrier:* letters:mine", true},
+		{backend.Stalled, "GET /v1/status", "status", false}, {backend.Stalled, "GET /v1/status", "admin", true},
+	} {
+		state = c.state
+		method, path, _ := strings.Cut(c.call, " ")
+		got := s.do(method, path, "", "Grants: "+c.grants)
+		if text := string(got.body); !strings.Contains(text, "an effect fails") || strings.Contains(text, "an effect fails: secret") != c.told {
+			t.Errorf("%s, %s by %q: %d %s", c.state, c.call, c.grants, got.StatusCode, got.body)
+		}
+	}
+	if cause.Log = ""; bytes.Contains(s.do("GET", receipt[4:], "", "Grants: letters:mine append:*").body, []byte("secret")) {
+		t.Error("a cause of which the log is not known is for those who may see all letters")
+	}
+}
+
 // TestTheBacklogKeepsCausesBack: they may quote a record, and owners name machines.
 func TestTheBacklogKeepsCausesBack(t *testing.T) {
 	t.Parallel()

@@ -59,6 +59,7 @@ func (h *handler) backlog(w http.ResponseWriter, r *request) error {
 	answer := backlogJSON{Partitions: make([]partitionJSON, len(partitions))}
 	var answers drainmark.ProducerID
 	for i := range partitions {
+		partitions[i].Stalled = r.because(partitions[i].Stalled, partitions[i].Cause, false)
 		answer.Partitions[i] = newPartition(&partitions[i])
 		if !r.who.May(auth.Admin, "") {
 			answer.Partitions[i].withhold()

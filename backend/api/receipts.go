@@ -44,8 +44,9 @@ type rejectedJSON struct {
 // withheld is what is said in place of a reason that is not for whoever asks: it may quote the record.
 const withheld = "the reason is for those who may see the dead letters of the log, or append to it"
 
-// told returns the status with the reasons for rejections that are for whoever asks.
+// told returns the status with the reasons that are for whoever asks.
 func (r *request) told(now backend.Status) backend.Status {
+	now.Reason = r.because(now.Reason, now.Cause, now.State == backend.Pending)
 	if now.State != backend.Rejected || r.who.MayAll(auth.Letters) {
 		return now
 	}
@@ -61,6 +62,18 @@ func (r *request) told(now backend.Status) backend.Status {
 	}
 	now.Rejected = told
 	return now
+}
+
+// because returns a reason with its cause, if that is for whoever asks: those who may see the dead letters of the record's
+// log, or, if only its own receipt is told, append to it.
+func (r *request) because(reason string, cause backend.Cause, own bool) string {
+	if cause.Text == "" {
+		return reason
+	}
+	if r.who.MayAll(auth.Letters) || r.who.May(auth.Letters, cause.Log) || own && cause.Log != "" && r.who.May(auth.Append, cause.Log) {
+		return reason + ": " + cause.Text
+	}
+	return reason
 }
 
 func newRejected(now backend.Status) *rejectedJSON {

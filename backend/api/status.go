@@ -37,6 +37,10 @@ func (h *handler) working(w http.ResponseWriter, r *request) error {
 		}
 	}
 	persists := newWorking(now.Persisting)
+	if persists.Reason != nil {
+		reason := cut(r.because(*persists.Reason, now.Cause, false))
+		persists.Reason = &reason
+	}
 	persisting := persistingJSON{&persists.Working, persists.Reason}
 	if now.PersistingUnknown {
 		persisting.Working = nil

@@ -59,7 +59,7 @@ var aboutProgress = []promise{
 		w.equal("what a commit dropped", first.KeyDuplicates, 0)
 		c := s.next()
 		c.Trouble = &drainmark.Trouble{
-			Effect: "orders", Reason: "no such table: \"grüße\"", Since: w.now.UTC(), Attempts: 3, Stopped: true,
+			Effect: "orders", Reason: "no such table: \"grüße\"", Since: w.now.UTC(), Log: "orders", Attempts: 3, Stopped: true,
 			Span: drainmark.Span{Partition: 0, Producer: s.producer, First: 7, Last: 7},
 		}
 		s.put(c)
