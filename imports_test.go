@@ -27,7 +27,7 @@ func TestImportRule(t *testing.T) {
 		{"test/planted/", "/ /backend /broker /effect /store"},
 		{"test/naive/", "/test/naive"},
 		{"test/testbed/", "/ /store /broker/memory /store/memory"},
-		{"internal/httpserve/", "/internal/loglimit /internal/address"},
+		{"internal/httpserve/", "/internal/loglimit /internal/address /internal/redact"},
 		{"internal/", ""},
 		{"auth/", "/auth /internal"},
 		{"backend/", "/ /auth /backend /broker /store /internal"},

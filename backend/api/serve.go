@@ -15,6 +15,7 @@ import (
 
 	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/auth/quota"
+	"github.com/drainmark/drainmark/internal/redact"
 )
 
 // request is a request on its way through a handler. Its context ends when the answer is due.
@@ -127,11 +128,12 @@ func (h *handler) recovered(rt route, w *recorder, r *http.Request) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(http.ErrAbortHandler)
 	}
-	h.lines.panicked.Log("route", rt.path, "panic", p, "stack", string(debug.Stack()))
+	text := redact.Secrets(fmt.Sprint(p)) // it may be anything, also a request
+	h.lines.panicked.Log("route", rt.path, "panic", text, "stack", string(debug.Stack()))
 	if w.status != 0 {
 		panic(http.ErrAbortHandler) // so that the client sees that its answer is cut off
 	}
-	h.fail(w, r, rt.path, fmt.Errorf("panic: %v", p))
+	h.fail(w, r, rt.path, fmt.Errorf("panic: %s", text))
 }
 
 // ended counts and logs a request that is over.

@@ -111,6 +111,17 @@ func TestPanics(t *testing.T) {
 			t.Errorf("the detail is %q, and the log %q", p.Detail, log.String())
 		}
 	})
+	t.Run("what it panics with is in the log without secrets", func(t *testing.T) {
+		t.Parallel()
+		var log lockedBuffer
+		shown := http.Header{"Authorization": {"Bearer canary-of-an-issuer"}, "X": {"dmk_canary", "nats://me:canary@host"}}
+		s := serve(t, &fake{backlog: func(context.Context) ([]backend.PartitionBacklog, error) { panic(shown) }},
+			func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		got := s.do("GET", "/v1/backlog", "")
+		if strings.Contains(log.String()+string(got.body), "canary") || strings.Count(log.String(), "Authorization:[[redacted]]") != 2 {
+			t.Errorf("%s, and the log %q", got.body, log.String())
+		}
+	})
 	t.Run("a handler that aborts is left to", func(t *testing.T) {
 		t.Parallel()
 		h := mustNew(t, Config{Service: &fake{backlog: func(context.Context) ([]backend.PartitionBacklog, error) { panic(http.ErrAbortHandler) }}})

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/drainmark/drainmark/internal/loglimit"
+	"github.com/drainmark/drainmark/internal/redact"
 )
 
 // errorWriter is what http.Server reports to, by a log.Logger: each line is one report. It has no other way to say that
@@ -28,7 +29,7 @@ func (w *errorWriter) Write(p []byte) (int, error) {
 		w.accepting.Log("error", text)
 	case strings.HasPrefix(text, "panic serving"):
 		first, stack, _ := strings.Cut(text, "\n")
-		w.panics.Log("panic", first, "stack", stack)
+		w.panics.Log("panic", redact.Secrets(first), "stack", redact.Secrets(stack)) // a panic may say several lines
 	default:
 		w.others.Log("report", text)
 	}
