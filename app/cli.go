@@ -208,7 +208,7 @@ func (l listening) proxies() addresses.Proxies {
 func (l listening) bound(accounts *quota.Accounts) {
 	var all quota.Budgets
 	all[quota.Bodies], all[quota.Answers], all[quota.Waiting] = int64(l.BodyBytes), int64(l.AnswerBytes), int64(l.WaitingBytes)
-	all[quota.Waits], all[quota.Streams] = int64(l.Waiters), int64(l.Subscribers)
+	all[quota.Waits], all[quota.Streams], all[quota.StreamBytes] = int64(l.Waiters), int64(l.Subscribers), int64(l.StreamBytes)
 	accounts.Bound(all, int64(max(l.MessageBytes, l.RequestBytes)))
 }
 

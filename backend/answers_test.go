@@ -165,3 +165,61 @@ func TestLimitsThatCannotBe(t *testing.T) {
 		}
 	}
 }
+
+// Subscribers whose owner holds as much as it may wait, hold nothing of the room of all, and keep nobody waiting.
+func TestSubscribersHaveAShare(t *testing.T) {
+	t.Parallel()
+	running(t, Limits{}, 1, func(s *system) {
+		s.drain()
+		s.state(s.append("log", "x"), time.Minute)
+		turns := make(chan struct{}, 1) // one of them at a time
+		share := func() func(context.Context, int64) error {
+			has := false
+			return func(ctx context.Context, bytes int64) error {
+				switch {
+				case bytes == 0 && has:
+					<-turns
+					has = false
+				case bytes > 0 && !has:
+					select {
+					case turns <- struct{}{}:
+						has = true
+					case <-ctx.Done():
+						return ctx.Err()
+					}
+				}
+				return nil
+			}
+		}
+		follow := func(hold func(context.Context, int64) error) (Subscription, error) {
+			sub, err := s.Subscribe(s.Context(), "log", 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if hold != nil {
+				sub.Share(hold)
+			}
+			ctx, cancel := context.WithTimeout(s.Context(), time.Second)
+			defer cancel()
+			_, err = sub.Next(ctx)
+			return sub, err
+		}
+		first, err := follow(share())
+		second, late := follow(share())
+		other, others := follow(nil)
+		if err != nil || !errors.Is(late, context.DeadlineExceeded) || others != nil {
+			t.Errorf("the first of one owner: %v, its second: %v, another's: %v", err, late, others)
+		}
+		first.Close()
+		ctx, cancel := context.WithTimeout(s.Context(), time.Second)
+		defer cancel()
+		if _, err := second.Next(ctx); err != nil {
+			t.Errorf("when the first has left: %v", err)
+		}
+		second.Close()
+		other.Close()
+		if len(turns) > 0 || !s.answers.streams.TryAcquire(s.answers.room) {
+			t.Error("all have left, and something is held")
+		}
+	})
+}

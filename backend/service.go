@@ -178,6 +178,9 @@ type Subscription interface {
 	// much as they may (Limits.StreamBytes). A call that ended with its context may be repeated. ErrTooSlow when the
 	// subscriber has fallen so far behind the others that it must begin again where it is.
 	Next(ctx context.Context) ([]drainmark.Message, error)
+	// Share has Next wait too while the subscriber's owner holds as much as it may: hold waits until there is room for so
+	// many bytes in place of what the subscription has held, 0 for nothing. It is called before the first Next.
+	Share(hold func(ctx context.Context, bytes int64) error)
 	// Close ends the subscription.
 	Close()
 }

@@ -21,10 +21,11 @@ type subscription struct {
 	backend  *Backend
 	feed     *feed
 	position uint64
-	live     bool  // it has once caught up
-	average  int   // bytes of a message that was read from the store, 0 before the first
-	largest  int   // bytes that were more than it had room for
-	held     int64 // of the room that all subscribers have
+	live     bool                               // it has once caught up
+	average  int                                // bytes of a message that was read from the store, 0 before the first
+	largest  int                                // bytes that were more than it had room for
+	held     int64                              // of the room that all subscribers have
+	share    func(context.Context, int64) error // of its owner, nil if there is none
 	left     sync.Once
 }
 
@@ -67,10 +68,9 @@ func (s *subscription) counted(ctx context.Context, last uint64, kept []drainmar
 	a := s.backend.answers
 	for {
 		room := min(int64(max(s.largest, subscriptionBytes)+answerBuffer), a.room)
-		if err := a.streams.Acquire(ctx, room); err != nil {
+		if err := s.acquire(ctx, room); err != nil {
 			return nil, err
 		}
-		s.held = room
 		position := s.position
 		messages, err := s.behind(ctx, last, kept)
 		size := 0
@@ -88,10 +88,31 @@ func (s *subscription) counted(ctx context.Context, last uint64, kept []drainmar
 	}
 }
 
+// Share implements Subscription.
+func (s *subscription) Share(hold func(context.Context, int64) error) { s.share = hold }
+
+// acquire waits for room: in the owner's share first, so that who has too much keeps nobody else waiting.
+func (s *subscription) acquire(ctx context.Context, room int64) error {
+	if s.share != nil {
+		if err := s.share(ctx, room); err != nil {
+			return err
+		}
+	}
+	if err := s.backend.answers.streams.Acquire(ctx, room); err != nil {
+		s.release()
+		return err
+	}
+	s.held = room
+	return nil
+}
+
 // release gives back the room of what was returned last.
 func (s *subscription) release() {
 	s.backend.answers.streams.Release(s.held)
 	s.held = 0
+	if s.share != nil {
+		_ = s.share(context.Background(), 0) // which waits for nothing
+	}
 }
 
 // behind returns messages for a subscriber that lacks some: from memory, or from the store if they are older. It

@@ -83,6 +83,13 @@ func TestBehindAPath(t *testing.T) {
 	if a := do(t, "GET", s.URL+"/drain/mark?a=b", ""); a.StatusCode != http.StatusPermanentRedirect || a.Header.Get("Location") != "/drain/mark/?a=b" {
 		t.Errorf("%d to %q", a.StatusCode, a.Header.Get("Location"))
 	}
+	for _, path := range []string{"//evil.example/drain/mark", "/drain/mark//evil.example", "/%2f%2fevil.example/drain/mark", "/drain/mark%2f..%2f..%2f%2fevil.example",
+		"/drain/mark/..//evil.example", `/\evil.example`, "/drain/mark?/@evil.example", "/drain/mark;@evil.example"} {
+		a := do(t, "GET", s.URL+path, "")
+		if to := a.Header.Get("Location"); to != "" && !strings.HasPrefix(to, "/drain/mark/") {
+			t.Errorf("%s leads to %q", path, to)
+		}
+	}
 	if a := do(t, "GET", s.URL+"/drain/market", ""); a.StatusCode != http.StatusNotFound {
 		t.Errorf("a path that only begins so: %d", a.StatusCode)
 	}

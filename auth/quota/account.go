@@ -27,6 +27,7 @@ type account struct {
 	allowed  [numRates]int64   // as the file has them, 0 for no limit
 	most     [numBudgets]most  // that may be held at once
 	held     [numBudgets]int64 // that is held now
+	given    chan struct{}     // closed when something is given back, nil if nobody waits for that
 	follows  map[string]int    // how many event streams follow each log
 	followed int64             // different ones that may be followed, 0 for no limit
 	logins   *rate.Limiter     // nil before the first that failed
@@ -137,11 +138,30 @@ func (a *account) failed(now time.Time) time.Duration {
 func (a *account) hold(b Budget, has, wants int64) (refusal most, held int64, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if others := a.held[b] - has; others > 0 && others+wants > a.most[b].number {
+	if others := a.held[b] - has; wants > has && others > 0 && others+wants > a.most[b].number {
 		return a.most[b], a.held[b], false
 	}
-	a.held[b] += wants - has
+	a.add(b, wants-has)
 	return most{}, 0, true
+}
+
+// add takes something of a budget, or gives it back. Called with mu held.
+func (a *account) add(b Budget, n int64) {
+	a.held[b] += n
+	if n < 0 && a.given != nil {
+		close(a.given)
+		a.given = nil
+	}
+}
+
+// givenBack returns what is closed when something is given back next.
+func (a *account) givenBack() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.given == nil {
+		a.given = make(chan struct{})
+	}
+	return a.given
 }
 
 // follow counts an event stream of a log. It returns false, and the limit, if too many different logs are followed.

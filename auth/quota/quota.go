@@ -38,11 +38,12 @@ type Budget int
 
 // The budgets.
 const (
-	Bodies  Budget = iota // bytes of request bodies in memory
-	Answers               // bytes of pages and lists that are being answered with
-	Waiting               // bytes of records that wait to be published
-	Waits                 // requests that wait, and barriers
-	Streams               // event streams
+	Bodies      Budget = iota // bytes of request bodies in memory
+	Answers                   // bytes of pages and lists that are being answered with
+	Waiting                   // bytes of records that wait to be published
+	Waits                     // requests that wait, and barriers
+	Streams                   // event streams
+	StreamBytes               // bytes that event streams hold to be sent
 	numBudgets
 )
 
@@ -54,6 +55,7 @@ var budgets = [numBudgets]struct{ setting, own, said string }{
 	{"waiting-bytes", "", "bytes that wait to be published"},
 	{"waiters", "waits", "requests that wait"},
 	{"subscribers", "streams", "event streams"},
+	{"stream-bytes", "", "bytes of event streams to be sent"},
 }
 
 // Budgets is how much there is of each budget for all. 0 is no limit.

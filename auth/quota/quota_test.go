@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -417,4 +418,42 @@ func BenchmarkAppend(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestWhoWaitsForRoomGetsIt: an event stream waits while others of its owner hold their share, and nobody else does.
+func TestWhoWaitsForRoomGetsIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		a, _ := accounts(t, Budgets{StreamBytes: 1000})
+		who := named("a", auth.Limits{})
+		first, second, other := a.Begin(who, here), a.Begin(who, here), a.Begin(named("b", auth.Limits{}), here)
+		for _, u := range []*Use{first, other} {
+			if err := u.Await(t.Context(), StreamBytes, 900); err != nil { // more than the share: who holds nothing may
+				t.Fatal(err)
+			}
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := second.Await(short, StreamBytes, 100); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("beyond the share: %v", err)
+		}
+		waited := make(chan error, 1)
+		go func() { waited <- second.Await(t.Context(), StreamBytes, 100) }()
+		synctest.Wait()
+		if err := first.Await(t.Context(), StreamBytes, 200); err != nil { // which is less than it held
+			t.Error(err)
+		}
+		synctest.Wait()
+		select {
+		case err := <-waited:
+			t.Fatalf("it went on beyond the share: %v", err)
+		default:
+		}
+		first.End()
+		if err := <-waited; err != nil {
+			t.Error(err)
+		}
+		second.End()
+		other.End()
+	})
 }

@@ -1,6 +1,7 @@
 package quota
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"time"
@@ -82,6 +83,20 @@ func (u *Use) Hold(b Budget, wants int64) error {
 	if u == nil {
 		return nil
 	}
+	one, refusal, held := u.try(b, wants)
+	if one == nil {
+		return nil
+	}
+	u.accounts.metrics.refuse(refusal.limit, u.label)
+	of := ""
+	if refusal.share {
+		of = "its share of "
+	}
+	return refused(atOnce, "%s has %d %s already; the limit (%s%s) is %d", one.who(), held, budgets[b].said, of, refusal.limit, refusal.number)
+}
+
+// try is Hold. It returns the account that refuses, which limit that is, and how much it has, nil if none does.
+func (u *Use) try(b Budget, wants int64) (refusing *account, refusal most, held int64) {
 	has := u.held[b]
 	for i, one := range u.of[:u.n] {
 		refusal, held, ok := one.hold(b, has, wants)
@@ -91,21 +106,38 @@ func (u *Use) Hold(b Budget, wants int64) error {
 		for _, before := range u.of[:i] {
 			before.give(b, wants-has)
 		}
-		u.accounts.metrics.refuse(refusal.limit, u.label)
-		of := ""
-		if refusal.share {
-			of = "its share of "
-		}
-		return refused(atOnce, "%s has %d %s already; the limit (%s%s) is %d", one.who(), held, budgets[b].said, of, refusal.limit, refusal.number)
+		return one, refusal, held
 	}
 	u.held[b] = wants
-	return nil
+	return nil, most{}, 0
+}
+
+// Await is Hold, but waits until there is so much, or ctx ends.
+func (u *Use) Await(ctx context.Context, b Budget, wants int64) error {
+	if u == nil {
+		return nil
+	}
+	for {
+		var given [len(u.of)]<-chan struct{}
+		for i, one := range u.of[:u.n] {
+			given[i] = one.givenBack() // before it is tried, or what is given back meanwhile would be missed
+		}
+		if refusing, _, _ := u.try(b, wants); refusing == nil {
+			return nil
+		}
+		select {
+		case <-given[0]:
+		case <-given[1]:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
 }
 
 func (a *account) give(b Budget, n int64) {
 	a.mu.Lock()
-	a.held[b] -= n
-	a.mu.Unlock()
+	defer a.mu.Unlock()
+	a.add(b, -n)
 }
 
 // Follow counts an event stream of a log until the request's end.

@@ -29,7 +29,7 @@ func limited(t *testing.T, l auth.Limits, change ...func(*Config)) (*server, *pr
 		l.Share = 25
 	}
 	registry := prometheus.NewRegistry()
-	accounts, err := quota.New(quota.Config{Budgets: quota.Budgets{8000, 8000, 8000, 8, 8}, Request: 4000, Metrics: registry})
+	accounts, err := quota.New(quota.Config{Budgets: quota.Budgets{8000, 8000, 8000, 8, 8, 8000}, Request: 4000, Metrics: registry})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -200,12 +200,13 @@ func TestWhatIsHeldIsGivenBack(t *testing.T) {
 	eventually(t, "the waiters are given back", func() bool { return held("waiters") == 0 })
 	one := s.listen("/v1/logs/a/events?after=0", "Who: shop")
 	<-entered
+	eventually(t, "what it has to send is counted", func() bool { return held("stream-bytes") == 1000 })
 	s.do("GET", "/v1/logs/b/events?after=0", "", "Who: shop").wantProblem(t, drainmark.KindRateLimited, "(followed)")
 	if got := s.do("GET", "/v1/logs/b/events?after=0", "", "Who: shop", "Accept: text/event-stream"); got.StatusCode != 200 || !strings.Contains(string(got.body), "retry: ") {
 		t.Errorf("an EventSource is answered with %d %s", got.StatusCode, got.body)
 	}
 	_ = one.response.Body.Close()
-	eventually(t, "the stream is given back", func() bool { return held("subscribers") == 0 })
+	eventually(t, "the stream is given back", func() bool { return held("subscribers") == 0 && held("stream-bytes") == 0 })
 	close(over)
 }
 

@@ -52,6 +52,7 @@ func (h *handler) events(w http.ResponseWriter, r *request) error {
 		return h.putOff(w, r, id, err)
 	}
 	defer subscription.Close()
+	subscription.Share(func(ctx context.Context, bytes int64) error { return r.use.Await(ctx, quota.StreamBytes, bytes) })
 	beginEvents(w)
 	h.metrics.subscribers.Inc()
 	defer h.metrics.subscribers.Dec()

@@ -55,6 +55,9 @@ func (f *feed) Next(ctx context.Context) ([]drainmark.Message, error) {
 	}
 }
 
+// Share holds 1,000 bytes until the stream ends.
+func (f *feed) Share(hold func(context.Context, int64) error) { _ = hold(context.Background(), 1000) }
+
 func (f *feed) Close() { close(f.closed) }
 
 // service is a fake whose only log's feed is f.

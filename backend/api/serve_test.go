@@ -144,6 +144,7 @@ func TestPanics(t *testing.T) {
 type panicking struct{}
 
 func (panicking) Next(context.Context) ([]drainmark.Message, error) { panic("ouch") }
+func (panicking) Share(func(context.Context, int64) error)          {}
 func (panicking) Close()                                            {}
 
 func panicOf(h http.Handler, path string, w http.ResponseWriter) (p any) {

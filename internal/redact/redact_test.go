@@ -5,8 +5,8 @@ import "testing"
 func TestSecrets(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{
-		"":                                         "",
-		"index out of range [5] with length 3":     "index out of range [5] with length 3",
+		"":                                     "",
+		"index out of range [5] with length 3": "index out of range [5] with length 3",
 		"map[Authorization:[Bearer x.y-z] A:[b]]":  "map[Authorization:[[redacted]] A:[b]]",
 		`{"authorization": "bearer  abc", "a": 1}`: `{"authorization": "[redacted]", "a": 1}`,
 		"token dmk_AbC-_9.":                        "token [redacted].",
