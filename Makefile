@@ -7,6 +7,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # A number of inputs, not a time: a fuzz run that ends by time can fail by itself ("context deadline exceeded",
 # https://go.dev/issue/75804).
 FUZZTIME   ?= 3000x
+FUZZAPITIME ?= 10m
 SCHEDULES  ?= 2000
 LASTS      ?= 30m
 BROKER     ?= rabbitmq
@@ -27,7 +28,7 @@ VERSION    ?=
 # It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test compose-test release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean
+.PHONY: help run build image image-test compose-test release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz fuzz-api cluster rabbitcluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -106,6 +107,9 @@ lint:
 
 fuzz: ## run each fuzz target for FUZZTIME (3000x: so many inputs; 10m for a time)
 	@GO='$(GO)' scripts/fuzz $(FUZZTIME)
+
+fuzz-api: ## send requests of every kind, by principals with any grants, for FUZZAPITIME (10m), of the seed SEED
+	$(GO) test -run '^TestAPIFuzz$$' -count=1 -timeout 0 -v ./app -api-fuzz $(FUZZAPITIME) -api-seed $${SEED:-$$(date +%s)}
 
 simulate: ## play SCHEDULES schedules of the simulation (2000), and look for all planted faults
 	$(GO) test ./test/simulation -run 'TestSchedules|TestFindsBugs' -rare -timeout 0 -schedules $(SCHEDULES) -seed $${SEED:-1}

@@ -83,7 +83,7 @@ func launch(t testing.TB, arguments ...string) *program {
 
 func launchWith(t testing.TB, change func(*exec.Cmd), arguments ...string) *program {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), programTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), programTimeout+*apiFuzzLasts)
 	p := &program{t: t, cmd: exec.CommandContext(ctx, os.Args[0], arguments...), exited: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), "TEST_PROCESS_OF_DRAINMARK=1")
 	if role := arguments[0]; role == "backend" || role == "frontend" { // or each stop would take five seconds more
