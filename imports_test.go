@@ -26,6 +26,7 @@ func TestImportRule(t *testing.T) {
 		{"test/simulation/", "*"},
 		{"test/planted/", "/ /backend /broker /effect /store"},
 		{"test/naive/", "/test/naive"},
+		{"test/servers/", "/deploy/permissions"},
 		{"test/testbed/", "/ /store /broker/memory /store/memory"},
 		{"internal/httpserve/", "/internal/loglimit /internal/address /internal/redact"},
 		{"internal/", ""},
@@ -43,6 +44,7 @@ func TestImportRule(t *testing.T) {
 		{"verify/report/", "/verify/history /verify/check /verify/internal /internal/uplot"},
 		{"verify/", "/client /verify"},
 		{"broker/", "/ /broker /internal"},
+		{"store/postgres/", "/ /deploy/permissions /effect /store /internal"},
 		{"store/", "/ /effect /store /internal"},
 		{"", ""},
 	}

@@ -166,7 +166,7 @@ func (r refusing) storeRefusals() map[string]refusal {
 		"redis, no such database": {store: at("redis", ":secret", plain) + "/99", says: says(to(plain),
 			"the URL names database 99: the server says: ERR DB index is out of range")},
 		"redis, who may do nothing": {store: at("redis", nobody+":secret", plain), says: "opening the store: reading the deployment: " +
-			"the user may not do this: give it the permissions in the package's documentation: " +
+			"the user may not do this: give it the permissions in deploy/permissions/redis.acl: " +
 			"the server says: NOPERM this user has no permissions to run the 'get' command"},
 	}
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// Those who log in, and are members of nothing but what Script makes for them. The owner of the tables is another one.
+// Those who log in, and have the rights of deploy/permissions/postgres.sql. The owner of the tables is another one.
 const (
 	appConsumer = "app_consumer"
 	appBackend  = "app_backend"
@@ -21,10 +21,21 @@ const (
 
 // makeUsers makes those who log in.
 func makeUsers(p *servers.Postgres) {
-	p.Do(roleScript())
-	for user, role := range map[string]string{appConsumer: roleConsumer, appBackend: roleBackend, appOther: roleReader} {
-		p.Do(fmt.Sprintf("CREATE ROLE %s LOGIN; GRANT %s TO %[1]s", user, role))
+	for _, user := range []string{appConsumer, appBackend, appOther} {
+		p.Do(fmt.Sprintf("CREATE ROLE %s LOGIN", user))
 	}
+}
+
+// makeTables makes the tables in a schema, and grants their rights to those who log in, if nobody else is named.
+func makeTables(t servers.T, p *servers.Postgres, schema string, roles ...string) {
+	t.Helper()
+	script, err := Script(urlIn(p, schema), false)
+	if err != nil {
+		t.Fatalf("%v", err)
+	}
+	p.Do(script)
+	variables := append([]string{"schema=" + schema, "consumer=" + appConsumer, "backend=" + appBackend, "reader=" + appOther}, roles...)
+	p.Script(servers.Permissions(t, "postgres.sql"), variables...)
 }
 
 // database is a schema of a primary, whose hot standby the readers read. Stores and readers have the least rights.
@@ -65,11 +76,8 @@ func (d database) SetBack(_ storetest.T, by time.Duration) {
 
 func newDatabase(t servers.T, primary, standby *servers.Postgres, schema string) database {
 	t.Helper()
-	script, err := Script(urlIn(primary, schema), false)
-	if err != nil {
-		t.Fatalf("%v", err)
-	}
-	primary.Do(script)
+	makeTables(t, primary, schema)
+	standby.CaughtUp() // tables and grants are two transactions
 	return database{primary, standby, schema}
 }
 

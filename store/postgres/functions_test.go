@@ -15,6 +15,7 @@ import (
 func TestFunctions(t *testing.T) {
 	t.Parallel()
 	primary, standby := startPair(t)
+	makeTables(t, primary, "asked")
 	f := newFiller(t, openStore(t, urlIn(primary, "asked"), Options{}))
 	c := f.next(9, 10)
 	letter := func(first, last uint64, reason string, discarded bool) {
@@ -113,6 +114,7 @@ func connectAs(t testing.TB, p *servers.Postgres, user string) *pgx.Conn {
 // not blurred as much by a busy machine.
 func BenchmarkHolds(b *testing.B) {
 	primary, _ := startPair(b)
+	makeTables(b, primary, "timed")
 	f := newFiller(b, openStore(b, urlIn(primary, "timed"), Options{}))
 	f.must(b, f.next(9, 10))
 	db := connectAs(b, primary, appOther)

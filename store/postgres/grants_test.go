@@ -7,48 +7,88 @@ import (
 	"regexp"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/drainmark/drainmark"
-	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/store/storetest"
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// TestEachGrantIsNeeded: without any one of the rights that the script gives, something that the role does is refused. With all
-// of them nothing is.
+// TestEachGrantIsNeeded: without any one of the rights that deploy/permissions/postgres.sql gives, something that the role does
+// is refused. With all of them nothing is.
 func TestEachGrantIsNeeded(t *testing.T) {
 	t.Parallel()
 	p := servers.StartPostgres(t, servers.PostgresOptions{})
 	// As where an administrator lets nobody call functions unless told.
 	p.Do("ALTER DEFAULT PRIVILEGES REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC")
-	script, err := Script(urlIn(p, "granted"), true)
-	if err != nil {
-		t.Fatal(err)
-	}
-	p.Do(script)
+	makeUsers(p)
+	makeTables(t, p, "granted")
+	d := newDialect("granted")
 	for i, role := range roles {
-		login := fmt.Sprint("member_", i)
-		p.Do(fmt.Sprintf("CREATE ROLE %s LOGIN IN ROLE %s", login, role))
+		user := []string{appConsumer, appBackend, appOther}[i]
 		work := []func(context.Context, string) error{consume, show, ask}[i]
-		url := p.URL(login) + "&schema=granted"
+		url := p.URL(user) + "&schema=granted"
 		if err := work(t.Context(), url); err != nil {
 			t.Fatalf("%s with all of its rights: %v", role, err)
 		}
-		for _, r := range rights {
-			for _, right := range single([]string{r.consumer, r.backend, r.reader}[i]) {
-				on := fmt.Sprintf(r.on, "granted")
-				p.Do(fmt.Sprintf("REVOKE %s ON %s FROM %s", right, on, role))
+		grants := d.grantsTo(role)
+		if len(grants) < 4 {
+			t.Fatalf("%s has only %q", role, grants)
+		}
+		for _, grant := range grants {
+			list, on, _ := strings.Cut(strings.TrimPrefix(grant, "GRANT "), " ON ")
+			on, _, _ = strings.Cut(on, " TO ")
+			for _, right := range single(list) {
+				p.Do(fmt.Sprintf("REVOKE %s ON %s FROM %s", right, on, user))
 				if err := work(t.Context(), url); !refused(err) {
 					t.Errorf("%s does not need %s ON %s: without it there is %v", role, right, on, err)
 				}
-				p.Do(fmt.Sprintf("GRANT %s ON %s TO %s", right, on, role))
+				p.Do(fmt.Sprintf("GRANT %s ON %s TO %s", right, on, user))
 			}
 		}
 		if err := work(t.Context(), url); err != nil {
 			t.Fatalf("%s with all of its rights again: %v", role, err)
 		}
+	}
+}
+
+// TestABackendWritesNothing: its user may change no table, and make none.
+func TestABackendWritesNothing(t *testing.T) {
+	t.Parallel()
+	p := servers.StartPostgres(t, servers.PostgresOptions{})
+	makeUsers(p)
+	makeTables(t, p, "granted")
+	may := p.Do(`SELECT relname || ' ' || verb FROM pg_class, unnest(ARRAY['INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) AS verb
+		WHERE relnamespace = 'granted'::regnamespace AND relkind = 'r' AND has_table_privilege('` + appBackend + `', oid, verb)`)
+	if len(may) > 0 {
+		t.Errorf("a backend may %q", may)
+	}
+	if p.Do("SELECT has_schema_privilege('" + appBackend + "', 'granted', 'CREATE')")[0] != "f" {
+		t.Error("a backend may make tables")
+	}
+}
+
+// TestScriptGrantsTheSame: who has Migrate's script make the roles gets what postgres.sql gives.
+func TestScriptGrantsTheSame(t *testing.T) {
+	t.Parallel()
+	p := servers.StartPostgres(t, servers.PostgresOptions{})
+	grantedTo := func(schema string) string {
+		return strings.Join(p.Do(fmt.Sprintf(`SELECT acl FROM (
+			SELECT nspacl::text AS acl FROM pg_namespace WHERE nspname = '%[1]s'
+			UNION ALL SELECT relname || relacl::text FROM pg_class WHERE relnamespace = '%[1]s'::regnamespace
+			UNION ALL SELECT attname || attacl::text FROM pg_attribute JOIN pg_class c ON c.oid = attrelid WHERE relnamespace = '%[1]s'::regnamespace
+			UNION ALL SELECT proname || proacl::text FROM pg_proc WHERE pronamespace = '%[1]s'::regnamespace
+		) AS all_of_them WHERE acl IS NOT NULL ORDER BY acl`, schema)), "\n")
+	}
+	makeTables(t, p, "by_hand", "consumer="+roleConsumer, "backend="+roleBackend, "reader="+roleReader)
+	script, err := Script(urlIn(p, "printed"), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Do(script)
+	if a, b := grantedTo("by_hand"), grantedTo("printed"); a != b || !strings.Contains(a, roleReader) {
+		t.Errorf("postgres.sql grants\n%s\nand the script\n%s", a, b)
 	}
 }
 
@@ -71,51 +111,13 @@ func refused(err error) bool {
 	return err != nil && (codeOf(err) == "42501" || strings.Contains(err.Error(), "permission denied"))
 }
 
-// consume does all that a consumer does, each time with the logs, keys and letters of another one.
+// consume does all that a consumer does.
 func consume(ctx context.Context, url string) (err error) {
 	s, err := Open(ctx, url, Options{})
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, s.Close()) }()
-	d, err := s.Init(ctx, deployment)
-	if err != nil {
-		return err
-	}
-	_, asked := s.Deployment(ctx)
-	_, beaten := s.Heartbeat(ctx, "consumer", time.Hour)
-	progress, claimed := s.Claim(ctx, store.Claim{Owner: "consumer", Token: uint64(time.Now().UnixNano())}, time.Hour)
-	if err := errors.Join(asked, beaten, claimed); err != nil {
-		return err
-	}
-	f := &filler{holder: store.NewHolder(s, d.Partitions), store: s, progress: progress, producer: drainmark.NewProducerID()}
-	f.log = "log-" + f.producer.String()
-	if err := f.commitOfEachKind(ctx); err != nil {
-		return err
-	}
-	_, silent := s.Silent(ctx, 0, time.Nanosecond)
-	_, swept := s.Sweep(ctx, store.Sweep{Keys: 1, Producers: 1, Forget: []drainmark.ProducerID{f.producer}})
-	return errors.Join(silent, swept, s.Release(ctx, "consumer", 0), s.Leave(ctx, "consumer"))
-}
-
-// commitOfEachKind appends with a key, sets a record aside, says so again, and clears.
-func (f *filler) commitOfEachKind(ctx context.Context) error {
-	c := f.next(2, 10)
-	c.Operations[0].Record.Key = "key"
-	letter := &drainmark.DeadLetter{Span: drainmark.Span{Producer: f.producer, First: 2, Last: 2}, Reason: "refused"}
-	letter.ID = letter.Span.String()
-	c.Operations[1] = store.Operation{Kind: store.SetAside, Letter: letter}
-	if err := f.commit(ctx, c); err != nil {
-		return err
-	}
-	c = f.next(1, 10)
-	c.Operations[0].Record.Kind = drainmark.Clear
-	c.Operations[0].Kind = store.Clear
-	if err := f.commit(ctx, c); err != nil {
-		return err
-	}
-	write := store.Write{Token: f.progress.Token, Revision: f.progress.Revision, Letters: []store.LetterWrite{{Old: letter}}}
-	return f.store.Write(ctx, write)
+	return errors.Join(storetest.AsConsumer(ctx, s), s.Close())
 }
 
 // show does all that a backend does.
@@ -124,20 +126,7 @@ func show(ctx context.Context, url string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	_, deployment := r.Deployment(ctx)
-	_, progress := r.Progress(ctx, 0)
-	_, claims := r.Claims(ctx)
-	logs, listed := r.Logs(ctx, "", 10)
-	_, written := r.Written(ctx, 0, 0, 10)
-	_, rejected := r.Rejected(ctx, 0, []drainmark.Span{{First: 1, Last: 1}}, 1)
-	_, letters := r.DeadLetters(ctx, 0, 0, 10)
-	all := errors.Join(deployment, progress, claims, listed, written, rejected, letters, r.Ping(ctx))
-	for _, l := range logs[:min(len(logs), 1)] {
-		_, page := r.Messages(ctx, l.Name, 0, 10)
-		all = errors.Join(all, page)
-	}
-	return all
+	return errors.Join(storetest.AsBackend(ctx, r), r.Close())
 }
 
 // ask does all that an application does.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/drainmark/drainmark/deploy/permissions"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -75,7 +76,7 @@ CREATE TABLE IF NOT EXISTS %[2]s.migrations (version integer PRIMARY KEY, applie
 	return b.String()
 }
 
-// The roles that the grants are for.
+// The roles that the grants are for: those that deploy/permissions/postgres.sql names if nobody names others.
 const (
 	roleConsumer = "drainmark_consumer" // claims and commits
 	roleBackend  = "drainmark_backend"  // reads
@@ -84,37 +85,31 @@ const (
 
 var roles = []string{roleConsumer, roleBackend, roleReader}
 
-// rights are what the roles need, and no more, of each table: none if empty.
-var rights = []struct{ on, consumer, backend, reader string }{
-	{"SCHEMA %s", "USAGE", "USAGE", "USAGE"},
-	{"ALL FUNCTIONS IN SCHEMA %s", "", "", "EXECUTE"},
-	{"%s.migrations", "SELECT", "SELECT", ""},
-	{"%s.deployment", "SELECT, INSERT", "SELECT", ""},
-	{"%s.partitions", "SELECT, INSERT, UPDATE", "SELECT", ""},
-	{"%s.claims", "SELECT, INSERT, UPDATE", "SELECT", ""},
-	{"%s.owners", "SELECT, INSERT, UPDATE, DELETE", "", ""},
-	{"%s.progress", "SELECT, INSERT, UPDATE, DELETE", "SELECT", "SELECT"},
-	{"%s.logs", "SELECT, INSERT, UPDATE", "SELECT", ""},
-	{"SEQUENCE %s.logs_id_seq", "USAGE", "", ""},
-	{"%s.recent", "SELECT, INSERT, UPDATE", "SELECT", ""},
-	{"%s.messages", "SELECT, INSERT, DELETE", "SELECT", ""},
-	{"%s.keys", "SELECT, INSERT, DELETE", "", ""},
-	{"%s.dead_letters", "SELECT, INSERT, UPDATE, DELETE", "SELECT", "SELECT (partition, producer, first, last, reason)"},
+// grantsTo returns the statements of deploy/permissions/postgres.sql that give a role its rights. There they are for psql:
+// schema and roles are its variables.
+func (d *dialect) grantsTo(role string) (statements []string) {
+	script, err := permissions.Files.ReadFile("postgres.sql")
+	if err != nil {
+		panic(err) // it is embedded: a test reads all
+	}
+	to := ` TO :"` + strings.TrimPrefix(role, "drainmark_") + `";`
+	for line := range strings.Lines(string(script)) {
+		statement, found := strings.CutSuffix(strings.TrimSpace(line), to)
+		if found {
+			statements = append(statements, strings.ReplaceAll(statement, `:"schema"`, d.quoted)+" TO "+role+";")
+		}
+	}
+	return statements
 }
 
 // grants returns what gives the roles their rights, those of them that there are.
 func (d *dialect) grants() string {
 	var b strings.Builder
 	b.WriteString("-- What the roles may do, of those that exist. Everybody may call the functions who may read what they read.\n")
-	for i, role := range roles {
+	for _, role := range roles {
 		fmt.Fprintf(&b, "DO $grants$ BEGIN\n"+
-			"IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '%s') THEN RETURN; END IF;\n", role)
-		for _, r := range rights {
-			if may := []string{r.consumer, r.backend, r.reader}[i]; may != "" {
-				fmt.Fprintf(&b, "GRANT %s ON %s TO %s;\n", may, fmt.Sprintf(r.on, d.quoted), role)
-			}
-		}
-		b.WriteString("END $grants$;\n")
+			"IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = '%s') THEN RETURN; END IF;\n"+
+			"%s\nEND $grants$;\n", role, strings.Join(d.grantsTo(role), "\n"))
 	}
 	return b.String()
 }

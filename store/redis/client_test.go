@@ -41,8 +41,8 @@ func holding(t *testing.T, c *client, do func()) {
 // When one connection turns out to lead nowhere, the others that were idle are not tried one by one.
 func TestDeadConnections(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	s := openStore(t, urlOf(server), Options{})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	s := openStore(t, adminURL(server), Options{})
 	f := newFiller(t, s)
 	holding(t, s.client, func() { f.must(t, f.next(1, 1)) })
 	if idle := s.client.current.PoolStats().IdleConns; idle != 2 {
@@ -65,8 +65,8 @@ func TestDeadConnections(t *testing.T) {
 // A call that still runs when the connections are replaced comes to its end.
 func TestReplacedUnderCall(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	s := openStore(t, urlOf(server), Options{})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	s := openStore(t, adminURL(server), Options{})
 	_, err := use(t.Context(), s.client, "pinging twice", func(ctx context.Context, c conn) (reply, error) {
 		if r, err := ping(ctx, c); err != nil {
 			return r, err
@@ -81,8 +81,8 @@ func TestReplacedUnderCall(t *testing.T) {
 
 func TestBusyConnections(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	s := openStore(t, urlOf(server), Options{Connections: 1, Timeout: 200 * time.Millisecond})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	s := openStore(t, adminURL(server), Options{Connections: 1, Timeout: 200 * time.Millisecond})
 	holding(t, s.client, func() {
 		_, err := use(t.Context(), s.client, "pinging", ping)
 		fails(t, err, goredis.ErrPoolTimeout, "Options.Connections")
@@ -97,8 +97,8 @@ func TestBusyConnections(t *testing.T) {
 // However often nobody was there: when the server is back, the first call finds it.
 func TestServerComesBack(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	s := openStore(t, urlOf(server), Options{Connections: 4})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	s := openStore(t, adminURL(server), Options{Connections: 4})
 	server.Kill()
 	var calls sync.WaitGroup
 	for range 20 {
@@ -117,7 +117,7 @@ func TestServerComesBack(t *testing.T) {
 
 // After Close nothing is left running, whatever was under way, and however it ended. Not in parallel with other tests.
 func TestCloseLeavesNothing(t *testing.T) {
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	settled := goleak.IgnoreCurrent()
 	s, err := Open(t.Context(), urlOf(server), Options{Connections: 2})
 	if err != nil {
@@ -128,7 +128,7 @@ func TestCloseLeavesNothing(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	_, err = use(canceled, s.client, "pinging", ping) // goes on in the background
 	fails(t, err, context.Canceled, "")
-	r, err := OpenReader(within(t, 20*time.Millisecond), urlOf(server), Options{}) // its listener waits to be greeted
+	r, err := OpenReader(within(t, 20*time.Millisecond), backendURL(server), Options{}) // its listener waits to be greeted
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,18 +149,18 @@ func TestCloseLeavesNothing(t *testing.T) {
 // A transaction that is refused at its beginning leaves no answers behind for the next call.
 func TestRefusedTransaction(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	f.must(t, f.next(10, 10))
-	r := openReader(t, urlOf(server), Options{Connections: 1})
+	r := openReader(t, backendURL(server), Options{Connections: 1})
 	for _, command := range []string{"multi", "xrange"} {
-		server.Do("ACL", "SETUSER", appUser, "-"+command)
+		server.Do("ACL", "SETUSER", servers.BackendUser, "-"+command)
 		_, err := r.Messages(t.Context(), f.log, 0, 10)
 		fails(t, err, store.ErrMisconfigured, "give it the permissions")
 		if d, err := r.Deployment(t.Context()); err != nil || d.Partitions != 1 {
 			t.Errorf("without %s the deployment is %+v, %v", command, d, err)
 		}
-		server.Do("ACL", "SETUSER", appUser, "+"+command)
+		server.Do("ACL", "SETUSER", servers.BackendUser, "+"+command)
 		if page, err := r.Messages(t.Context(), f.log, 0, 100); err != nil || len(page.Messages) != 10 {
 			t.Errorf("with %s again the page has %d messages, %v", command, len(page.Messages), err)
 		}

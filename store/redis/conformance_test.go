@@ -2,7 +2,6 @@ package redis
 
 import (
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -14,24 +13,14 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// appUser and readUser are who the tests are: users with just the permissions that the package's documentation asks for.
-const (
-	appUser     = "app"
-	readUser    = "reader"
-	appPassword = "p@ss/w:rd"
-)
+// urlOf is where the consumers' user finds a server. The tests' users may do no more than the files in deploy/permissions say.
+func urlOf(r *servers.Redis) string { return servers.As(servers.ConsumerUser, r.URL()) }
 
-// access are the lines of redis.conf that make the users.
-var access = []string{
-	"user " + appUser + " on >" + appPassword + " " + strings.Join(strings.Fields(Permissions), " "),
-	"user " + readUser + " on >" + appPassword + " " + strings.Join(strings.Fields(readerPermissions), " "),
-}
+// adminURL is where somebody does who may do everything.
+func adminURL(r *servers.Redis) string { return servers.As("default", r.URL()) }
 
-func urlOf(r *servers.Redis) string { return urlOfUser(r, appUser) }
-
-func urlOfUser(r *servers.Redis, user string) string {
-	return fmt.Sprintf("redis://%s:%s@%s", user, url.QueryEscape(appPassword), r.Address())
-}
+// backendURL is where the backends' user does.
+func backendURL(r *servers.Redis) string { return servers.As(servers.BackendUser, r.URL()) }
 
 // database is a part of a master with two replicas. The readers read one of them.
 type database struct {
@@ -49,7 +38,7 @@ func (d database) Store(t storetest.T) store.Store {
 }
 
 func (d database) Reader(t storetest.T) store.Reader {
-	r, err := OpenReader(t.Context(), urlOfUser(d.replica, readUser), d.options)
+	r, err := OpenReader(t.Context(), backendURL(d.replica), d.options)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}
@@ -85,9 +74,9 @@ func (d database) SetBack(t storetest.T, by time.Duration) {
 }
 
 func startTrio(t servers.T) (master *servers.Redis, replicas []*servers.Redis) {
-	master = servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	master = servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	for range 2 {
-		replicas = append(replicas, servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Settings: access}))
+		replicas = append(replicas, servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Roles: true}))
 	}
 	return master, replicas
 }

@@ -65,17 +65,7 @@
 //	XRANGE drainmark:{p0}:log:guestbook 17-0 17-0
 //
 // The sorted sets hold numbers with 53 bits, so times are exact until the year 2255.
+//
+// What the users of a Store, of a Reader and of the Sentinels may do is in deploy/permissions. INFO and CONFIG GET only
+// check the server's settings: a server that denies them gives a warning.
 package redis
-
-// Permissions is the least that the user of a Store must be allowed, as rules of an ACL, with the default prefix. It
-// suffices for a Reader too, for which readerPermissions is less. INFO and CONFIG GET are only used to check the server's
-// settings, and a server that denies them gives a warning. The user of the Sentinels needs
-// sentinel|get-master-addr-by-name, sentinel|master and sentinel|replicas.
-const Permissions = "~drainmark:* &drainmark:* -@all +ping +select +info +config|get +evalsha +eval +multi +exec +wait +subscribe " +
-	"+publish +time +get +setnx +hget +hmget +hset +hsetnx +hdel +hlen +hgetall +sadd +srem +scard +srandmember " +
-	"+xadd +xtrim +xrange +xrevrange +zadd +zrem +zcard +zscore +zrange +zremrangebyscore"
-
-// readerPermissions is the least that the user of a Reader must be allowed, which is nothing that writes. Servers do not
-// replicate their users: each replica needs them.
-const readerPermissions = "~drainmark:* &drainmark:* -@all +ping +select +info +config|get +evalsha +eval +multi +exec +subscribe " +
-	"+time +get +hget +hmget +hlen +hgetall +scard +srandmember +xrange +xrevrange +zcard +zscore +zrange"

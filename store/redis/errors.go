@@ -78,7 +78,7 @@ var advice = map[string]struct {
 	"BUSY":        {errBusy, "wait; it must not take long"},
 	"NOAUTH":      {store.ErrMisconfigured, "the server wants a password: give user and password in the URL"},
 	"WRONGPASS":   {store.ErrMisconfigured, "user or password is wrong, or the user is off"},
-	"NOPERM":      {store.ErrMisconfigured, "the user may not do this: give it the permissions in the package's documentation"},
+	"NOPERM":      {store.ErrMisconfigured, "the user may not do this: give it the permissions in deploy/permissions/redis.acl"},
 	"NOPROTO":     {store.ErrMisconfigured, "the server does not speak version 2 of the Redis protocol"},
 	"WRONGTYPE":   {store.ErrMisconfigured, "a key is not what Drainmark made it: use another prefix, database or server"},
 	"MOVED":       {store.ErrMisconfigured, "Redis Cluster is not supported"},

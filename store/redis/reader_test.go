@@ -13,9 +13,9 @@ import (
 
 func TestPagesOfClearedMessages(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "no", Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "no", Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
-	r := openReader(t, urlOf(server), Options{})
+	r := openReader(t, backendURL(server), Options{})
 	f.must(t, f.next(1000, 10))
 	f.must(t, f.clearing())
 	f.must(t, f.next(300, 10))
@@ -53,7 +53,7 @@ func TestPagesOfClearedMessages(t *testing.T) {
 func TestLargeClear(t *testing.T) {
 	t.Parallel()
 	const total = 100_000
-	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "no", Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "no", Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	for range total / 2000 {
 		f.must(t, f.next(2000, 100))
@@ -81,9 +81,9 @@ func TestLargeClear(t *testing.T) {
 
 func TestReaderComesBack(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
-	r := openReader(t, urlOf(server), Options{})
+	r := openReader(t, backendURL(server), Options{})
 	signals, err := r.Changes(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -107,8 +107,8 @@ func TestReaderComesBack(t *testing.T) {
 
 func TestEmptyServer(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	r := openReader(t, urlOf(server), Options{})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	r := openReader(t, backendURL(server), Options{})
 	_, err := r.Deployment(t.Context())
 	fails(t, err, store.ErrNotFound, "")
 	_, err = r.Messages(t.Context(), "guestbook", 0, 1)
@@ -126,7 +126,7 @@ func TestEmptyServer(t *testing.T) {
 // Deployments that share a server do not see each other, in databases of their own and under prefixes of their own.
 func TestSharedServer(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	for i, c := range []struct {
 		url    string
 		prefix string
@@ -135,7 +135,7 @@ func TestSharedServer(t *testing.T) {
 		f := newFiller(t, openStore(t, c.url, o))
 		f.log = fmt.Sprint("log-", i)
 		f.must(t, f.next(i+1, 1))
-		logs, err := openReader(t, c.url, o).Logs(t.Context(), "", 10)
+		logs, err := openReader(t, servers.As(servers.BackendUser, c.url), o).Logs(t.Context(), "", 10)
 		if err != nil || len(logs) != 1 || logs[0].Name != f.log || logs[0].LastPosition != uint64(i+1) {
 			t.Errorf("the logs are %v, %v", logs, err)
 		}
@@ -145,7 +145,7 @@ func TestSharedServer(t *testing.T) {
 // The dead letters of producers that live on do not keep the sweep from its end, nor from what stands behind them.
 func TestSweepOfManyLetters(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "no", Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "no", Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	now := time.Now()
 	c := f.next(1, 1)

@@ -16,9 +16,10 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// sentinelURL returns the URL with which the tests' user goes through the Sentinels.
-func sentinelURL(s *servers.Sentinels) string {
-	return strings.Replace(s.URL(), "://", "://"+appUser+":"+url.QueryEscape(appPassword)+"@", 1)
+// sentinelURL returns the URL with which a user goes through the Sentinels.
+func sentinelURL(user string, s *servers.Sentinels) string {
+	login := url.Values{"sentinel-user": {user}, "sentinel-password": {servers.RolePassword}}
+	return servers.As(user, s.URL()) + "?" + login.Encode()
 }
 
 // byPort returns the server on a port.
@@ -38,12 +39,12 @@ func TestFailover(t *testing.T) {
 	master, replicas := startTrio(t)
 	all := append(replicas, master)
 	sentinels := servers.StartSentinels(t, 3, "the-master", master)
-	target := sentinelURL(sentinels)
+	target := sentinelURL(servers.ConsumerUser, sentinels)
 	s := openStore(t, target, Options{WaitReplicas: 1})
 	if w := s.Warnings(); len(w) != 1 || !strings.Contains(w[0], "min-replicas-to-write") {
 		t.Errorf("the warnings are %q", w)
 	}
-	nodes, err := Replicas(t.Context(), target, Options{})
+	nodes, err := Replicas(t.Context(), sentinelURL(servers.BackendUser, sentinels), Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,7 +53,7 @@ func TestFailover(t *testing.T) {
 	if want = append(want, master.Address()); !slices.Equal(nodes, want) {
 		t.Errorf("the nodes are %q and must be %q", nodes, want)
 	}
-	r := openReader(t, target, Options{Node: nodes[0]})
+	r := openReader(t, sentinelURL(servers.BackendUser, sentinels), Options{Node: nodes[0]})
 	if r.Address() != nodes[0] {
 		t.Errorf("the reader reads from %s", r.Address())
 	}
@@ -95,7 +96,7 @@ func TestFailover(t *testing.T) {
 		server.Kill()
 	}
 	eventually(t, "dead replicas are not listed", func() bool {
-		nodes, err := Replicas(t.Context(), target, Options{})
+		nodes, err := Replicas(t.Context(), sentinelURL(servers.BackendUser, sentinels), Options{})
 		return err == nil && len(nodes) == 1
 	})
 }
@@ -103,12 +104,12 @@ func TestFailover(t *testing.T) {
 // A master takes commits that reach no replica, and dies. Its successor does not have them.
 func TestLostTail(t *testing.T) {
 	t.Parallel()
-	master := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Settings: access})
+	master := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Roles: true})
 	sentinels := servers.StartSentinels(t, 3, "the-master", master)
-	f := newFiller(t, openStore(t, sentinelURL(sentinels), Options{}))
+	f := newFiller(t, openStore(t, sentinelURL(servers.ConsumerUser, sentinels), Options{}))
 	f.must(t, f.next(10, 10))
-	r := openReader(t, urlOf(replica), Options{})
+	r := openReader(t, backendURL(replica), Options{})
 	eventually(t, "the replica shows the first commit", func() bool {
 		p, err := r.Progress(t.Context(), 0)
 		return err == nil && p.Includes(f.progress.Version)
@@ -142,15 +143,15 @@ func TestLostTail(t *testing.T) {
 // Heartbeats come several times a second, and do not ask the Sentinels each time.
 func TestHeartbeatsAskSeldom(t *testing.T) {
 	t.Parallel()
-	master := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	master := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	sentinels := servers.StartSentinels(t, 1, "the-master", master)
-	s := openStore(t, sentinelURL(sentinels), Options{})
+	s := openStore(t, sentinelURL(servers.ConsumerUser, sentinels), Options{})
 	newFiller(t, s)
 	parsed, err := url.Parse(sentinels.URL())
 	if err != nil {
 		t.Fatal(err)
 	}
-	sentinel := goredis.NewClient(&goredis.Options{Addr: parsed.Host})
+	sentinel := goredis.NewClient(&goredis.Options{Addr: parsed.Host, Password: servers.RolePassword})
 	defer sentinel.Close()
 	connections := func() (n int) {
 		text := sentinel.Info(t.Context(), "stats").Val()
@@ -211,12 +212,12 @@ func TestSilentSentinel(t *testing.T) {
 // The old master of a failover still answers, and knows nothing.
 func TestMasterThatWasReplaced(t *testing.T) {
 	t.Parallel()
-	old := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	other := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	old := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	other := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	sentinels := servers.StartSentinels(t, 1, "the-master", old)
-	f := newFiller(t, openStore(t, sentinelURL(sentinels), Options{}))
+	f := newFiller(t, openStore(t, sentinelURL(servers.ConsumerUser, sentinels), Options{}))
 	f.must(t, f.next(1, 1))
-	sentinel := goredis.NewSentinelClient(&goredis.Options{Addr: fmt.Sprintf("%s:%d", servers.Host, sentinels.Ports[0]), Protocol: 2})
+	sentinel := goredis.NewSentinelClient(&goredis.Options{Addr: fmt.Sprintf("%s:%d", servers.Host, sentinels.Ports[0]), Password: servers.RolePassword, Protocol: 2})
 	defer sentinel.Close()
 	if err := sentinel.Remove(t.Context(), "the-master").Err(); err != nil {
 		t.Fatal(err)

@@ -15,14 +15,14 @@ import (
 
 func TestFullMemory(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: append(access, "maxmemory 30mb")})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true, Settings: []string{"maxmemory 30mb"}})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	var err error
 	for err == nil {
 		err = f.commit(t.Context(), f.next(500, 2000))
 	}
 	fails(t, err, ErrFull, "raise maxmemory")
-	r := openReader(t, urlOf(server), Options{})
+	r := openReader(t, backendURL(server), Options{})
 	p, err := r.Progress(t.Context(), 0)
 	if err != nil || p.Version != f.progress.Version {
 		t.Errorf("after the refusal the progress is %v, %v; it must be %v", p.Version, err, f.progress.Version)
@@ -46,8 +46,8 @@ func TestFullMemory(t *testing.T) {
 
 func TestBecomesReplica(t *testing.T) {
 	t.Parallel()
-	other := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	other := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	f.must(t, f.next(10, 10))
 	server.Do("REPLICAOF", servers.Host, other.Port)
@@ -71,9 +71,9 @@ func TestBecomesReplica(t *testing.T) {
 
 func TestTooFewReplicas(t *testing.T) {
 	t.Parallel()
-	settings := append(access, "min-replicas-to-write 1", "min-replicas-max-lag 2")
-	master := servers.StartRedis(t, servers.RedisOptions{Settings: settings})
-	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Settings: settings})
+	settings := []string{"min-replicas-to-write 1", "min-replicas-max-lag 2"}
+	master := servers.StartRedis(t, servers.RedisOptions{Roles: true, Settings: settings})
+	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Roles: true, Settings: settings})
 	var f *filler
 	eventually(t, "the master counts its replica", func() bool {
 		return strings.Contains(fmt.Sprint(master.Do("INFO", "replication")), "min_slaves_good_slaves:1")
@@ -95,8 +95,8 @@ func TestTooFewReplicas(t *testing.T) {
 
 func TestWaitForReplicas(t *testing.T) {
 	t.Parallel()
-	master := servers.StartRedis(t, servers.RedisOptions{Settings: access})
-	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Settings: access})
+	master := servers.StartRedis(t, servers.RedisOptions{Roles: true})
+	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: master, Roles: true})
 	f := newFiller(t, openStore(t, urlOf(master), Options{WaitReplicas: 1}))
 	f.must(t, f.next(10, 10))
 	replica.Pause()
@@ -118,8 +118,8 @@ func TestWaitForReplicas(t *testing.T) {
 
 func TestLoading(t *testing.T) {
 	t.Parallel()
-	settings := append(access, "key-load-delay 2000", "loading-process-events-interval-bytes 1024")
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: settings})
+	settings := []string{"key-load-delay 2000", "loading-process-events-interval-bytes 1024"}
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true, Settings: settings})
 	s := openStore(t, urlOf(server), Options{})
 	f := newFiller(t, s)
 	for range 4 {
@@ -148,7 +148,7 @@ func TestLoading(t *testing.T) {
 
 func TestEmptied(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	f.must(t, f.next(1, 1))
 	server.Do("FLUSHALL")
@@ -167,23 +167,23 @@ func TestEmptied(t *testing.T) {
 // If any permission is taken away, the error says what is wrong, and nothing has been changed.
 func TestPermissions(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	for _, command := range []string{"evalsha", "hmget", "xrevrange", "zcard", "xadd", "hset", "zadd", "sadd", "publish"} {
-		server.Do("ACL", "SETUSER", appUser, "-"+command)
+		server.Do("ACL", "SETUSER", servers.ConsumerUser, "-"+command)
 		fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "give it the permissions")
-		server.Do("ACL", "SETUSER", appUser, "+"+command)
+		server.Do("ACL", "SETUSER", servers.ConsumerUser, "+"+command)
 	}
 	f.must(t, f.next(5, 5)) // nothing had been changed
-	server.Do("ACL", "SETUSER", appUser, "resetchannels")
+	server.Do("ACL", "SETUSER", servers.ConsumerUser, "resetchannels")
 	fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "PUBLISH")
-	server.Do("ACL", "SETUSER", appUser, "resetkeys", "~else")
+	server.Do("ACL", "SETUSER", servers.ConsumerUser, "resetkeys", "~else")
 	fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "give it the permissions")
 }
 
 func TestForeignKeys(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	for i, key := range []string{"producers", "producers:ages", "logs", "logs:names", "logs:cleared", "log:guestbook"} {
 		o := Options{Prefix: fmt.Sprint("drainmark:", i)}
 		f := newFiller(t, openStore(t, urlOf(server), o))
@@ -206,13 +206,13 @@ func TestUnfitServers(t *testing.T) {
 	t.Parallel()
 	t.Run("a server that evicts keys is refused", func(t *testing.T) {
 		t.Parallel()
-		server := servers.StartRedis(t, servers.RedisOptions{Settings: append(access, "maxmemory 50mb", "maxmemory-policy allkeys-lru")})
+		server := servers.StartRedis(t, servers.RedisOptions{Roles: true, Settings: []string{"maxmemory 50mb", "maxmemory-policy allkeys-lru"}})
 		_, err := Open(t.Context(), urlOf(server), Options{})
 		fails(t, err, store.ErrMisconfigured, "noeviction")
 	})
 	t.Run("a server that is set to evict keys later is refused until it is set right", func(t *testing.T) {
 		t.Parallel()
-		server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+		server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 		s := openStore(t, urlOf(server), Options{})
 		beat := func() error {
 			s.checked.Store(&time.Time{}) // a minute is over
@@ -245,13 +245,13 @@ func TestUnfitServers(t *testing.T) {
 	})
 	t.Run("a server in cluster mode is refused", func(t *testing.T) {
 		t.Parallel()
-		server := servers.StartRedis(t, servers.RedisOptions{Settings: append(access, "cluster-enabled yes", fmt.Sprint("cluster-port ", servers.Port(t)))})
+		server := servers.StartRedis(t, servers.RedisOptions{Roles: true, Settings: []string{"cluster-enabled yes", fmt.Sprint("cluster-port ", servers.Port(t))}})
 		_, err := Open(t.Context(), urlOf(server), Options{})
 		fails(t, err, store.ErrMisconfigured, "cluster mode")
 	})
 	t.Run("settings that can lose commits are warned of", func(t *testing.T) {
 		t.Parallel()
-		server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec", Settings: access})
+		server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec", Roles: true})
 		if w := openStore(t, urlOf(server), Options{}).Warnings(); len(w) != 1 || !strings.Contains(w[0], "everysec") {
 			t.Errorf("the warnings are %q", w)
 		}
@@ -259,7 +259,7 @@ func TestUnfitServers(t *testing.T) {
 		if w := openStore(t, urlOf(server), Options{}).Warnings(); len(w) != 1 || !strings.Contains(w[0], "appendonly is off") {
 			t.Errorf("the warnings are %q", w)
 		}
-		server.Do("ACL", "SETUSER", appUser, "-info", "-config|get")
+		server.Do("ACL", "SETUSER", servers.ConsumerUser, "-info", "-config|get")
 		if w := openStore(t, urlOf(server), Options{}).Warnings(); len(w) != 2 || !strings.Contains(w[0], "INFO") || !strings.Contains(w[1], "CONFIG GET") {
 			t.Errorf("the warnings are %q", w)
 		}
@@ -284,7 +284,7 @@ func TestUnfitServers(t *testing.T) {
 
 func TestSilentServer(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	other := newFiller(t, openStore(t, urlOf(server), Options{}))
 	server.Pause()
@@ -312,7 +312,7 @@ func TestSilentServer(t *testing.T) {
 // A consumer of the version before may take a partition over: it reads three numbers of each log, and 16 bytes of digests.
 func TestTheDataAreWhatTheVersionBeforeReads(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	c := f.next(3, 1)
 	c.Operations[1].Record.Key = "key"
@@ -329,7 +329,7 @@ func TestTheDataAreWhatTheVersionBeforeReads(t *testing.T) {
 // Somebody may remove by hand what a sweep is about to look at.
 func TestASweepGoesOnWithoutAnEntryThatIsGone(t *testing.T) {
 	t.Parallel()
-	server := servers.StartRedis(t, servers.RedisOptions{Settings: access})
+	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	f := newFiller(t, openStore(t, urlOf(server), Options{}))
 	c := f.next(2, 1)
 	c.Operations[1].Kind = store.Clear

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/url"
 	"os"
 	"slices"
 	"sync"
@@ -43,15 +42,15 @@ func TestTLS(t *testing.T) {
 	certificate, key := ca.Issue("redis.example")
 	clientCertificate, clientKey := ca.Issue("client")
 	port := servers.Port(t)
-	servers.StartRedis(t, servers.RedisOptions{Settings: append(access, fmt.Sprint("tls-port ", port), "tls-auth-clients yes",
-		"tls-ca-cert-file "+ca.Path, "tls-cert-file "+certificate, "tls-key-file "+key)})
-	base := fmt.Sprintf("rediss://%s:%s@%s:%d?", appUser, url.QueryEscape(appPassword), servers.Host, port)
+	servers.StartRedis(t, servers.RedisOptions{Roles: true, Settings: []string{fmt.Sprint("tls-port ", port), "tls-auth-clients yes",
+		"tls-ca-cert-file " + ca.Path, "tls-cert-file " + certificate, "tls-key-file " + key}})
+	base := servers.As(servers.ConsumerUser, fmt.Sprintf("rediss://%s:%d?", servers.Host, port))
 	with := "&cert=" + clientCertificate + "&key=" + clientKey
 
 	good := base + "ca=" + ca.Path + with
 	f := newFiller(t, openStore(t, good, Options{}))
 	f.must(t, f.next(500, 1000))
-	page, err := openReader(t, good+"&servername=redis.example", Options{}).Messages(t.Context(), f.log, 490, 100)
+	page, err := openReader(t, servers.As(servers.BackendUser, good)+"&servername=redis.example", Options{}).Messages(t.Context(), f.log, 490, 100)
 	if err != nil || len(page.Messages) != 10 {
 		t.Errorf("the page has %d messages, %v", len(page.Messages), err)
 	}

@@ -25,6 +25,8 @@ type RedisOptions struct {
 	AppendFsync string
 	// User and Password are wanted from clients: none if both are empty, the default user's if User is empty.
 	User, Password string
+	// Roles gives it the users of deploy/permissions, and so does a replica's master. RolePassword is everybody's password.
+	Roles bool
 	// Dir is the directory of its files, empty for one that ends with the test.
 	Dir string
 	// Through starts a proxy to the server's address and returns the proxy's port, as which the server makes itself
@@ -49,7 +51,10 @@ func StartRedis(t T, o RedisOptions) *Redis {
 	t.Helper()
 	r := &Redis{Port: Port(t), options: o}
 	if master := o.ReplicaOf; master != nil {
-		r.options.User, r.options.Password = master.options.User, master.options.Password
+		r.options.User, r.options.Password, r.options.Roles = master.options.User, master.options.Password, master.options.Roles
+	}
+	if r.options.Roles {
+		r.options.User, r.options.Password = "", RolePassword
 	}
 	r.Process = newProcess(t, fmt.Sprintf("redis-server on port %d", r.Port), program(t, "redis-server", "redis-server"))
 	r.Public = r.Port
@@ -57,6 +62,9 @@ func StartRedis(t T, o RedisOptions) *Redis {
 		r.Public = o.Through(address(r.Port))
 	}
 	r.dir = directory(t, o.Dir)
+	if r.options.Roles {
+		write(t, filepath.Join(r.dir, aclFile), Permissions(t, "redis.acl"))
+	}
 	config := filepath.Join(r.dir, "redis.conf")
 	write(t, config, strings.Join(r.config(), "\n")+"\n")
 	r.args = []string{config}
@@ -64,6 +72,9 @@ func StartRedis(t T, o RedisOptions) *Redis {
 	r.Start()
 	return r
 }
+
+// aclFile is where a server has its users.
+const aclFile = "users.acl"
 
 // directory returns a server's directory: the one that it was given, or one that ends with the test.
 func directory(t T, given string) string {
@@ -87,6 +98,8 @@ func (r *Redis) config() []string {
 		"repl-diskless-sync yes", "repl-diskless-sync-delay 0", "repl-timeout 10", "repl-ping-replica-period 1",
 	}
 	switch {
+	case o.Roles:
+		lines = append(lines, "aclfile "+filepath.Join(r.dir, aclFile), "masterauth "+o.Password)
 	case o.User != "":
 		lines = append(lines, "user default off", fmt.Sprintf("user %s on >%s ~* &* +@all", o.User, o.Password),
 			"masteruser "+o.User, "masterauth "+o.Password)

@@ -16,6 +16,7 @@ type Sentinels struct {
 	Name      string     // of the master
 	Ports     []int      // of the Sentinels
 	Processes []*Process // the Sentinels, in the order of Ports
+	password  string     // theirs, empty if they want none
 	t         T
 }
 
@@ -25,15 +26,23 @@ type Sentinels struct {
 func StartSentinels(t T, n int, name string, master *Redis) *Sentinels {
 	t.Helper()
 	s := &Sentinels{Name: name, t: t}
+	if master.options.Roles {
+		s.password = RolePassword
+	}
 	replicas := connectedReplicas(master)
 	for range n {
 		port := Port(t)
 		p := newProcess(t, fmt.Sprintf("redis-sentinel on port %d", port), program(t, "redis-sentinel", "redis-sentinel"))
 		p.dir = t.TempDir()
 		config := filepath.Join(p.dir, "sentinel.conf")
-		write(t, config, strings.Join(sentinelConfig(port, p.dir, name, n/2+1, master), "\n")+"\n")
+		lines := sentinelConfig(port, p.dir, name, n/2+1, master)
+		if s.password != "" {
+			write(t, filepath.Join(p.dir, aclFile), Permissions(t, "redis-sentinel.acl"))
+			lines = append(lines, "aclfile "+filepath.Join(p.dir, aclFile), "sentinel sentinel-pass "+s.password)
+		}
+		write(t, config, strings.Join(lines, "\n")+"\n")
 		p.args = []string{config}
-		p.ready = func(ctx context.Context) error { return sentinelKnows(ctx, port, name, n-1, replicas) }
+		p.ready = func(ctx context.Context) error { return s.known(ctx, port, n-1, replicas) }
 		s.Ports, s.Processes = append(s.Ports, port), append(s.Processes, p)
 	}
 	s.Start()
@@ -70,11 +79,11 @@ func connectedReplicas(master *Redis) int {
 	return 0
 }
 
-// sentinelKnows returns nil when a Sentinel knows so many other Sentinels, and so many replicas.
-func sentinelKnows(ctx context.Context, port int, name string, others, replicas int) error {
-	client := newSentinelClient(port)
+// known returns nil when a Sentinel knows so many other Sentinels, and so many replicas.
+func (s *Sentinels) known(ctx context.Context, port, others, replicas int) error {
+	client := s.client(port)
 	defer client.Close()
-	master, err := client.Master(ctx, name).Result()
+	master, err := client.Master(ctx, s.Name).Result()
 	if err != nil {
 		return err
 	}
@@ -86,9 +95,9 @@ func sentinelKnows(ctx context.Context, port int, name string, others, replicas 
 	return nil
 }
 
-func newSentinelClient(port int) *redis.SentinelClient {
+func (s *Sentinels) client(port int) *redis.SentinelClient {
 	return redis.NewSentinelClient(&redis.Options{
-		Addr: address(port), Protocol: 2, MaxRetries: -1, DialerRetries: 1, DisableIdentity: true,
+		Addr: address(port), Password: s.password, Protocol: 2, MaxRetries: -1, DialerRetries: 1, DisableIdentity: true,
 		ContextTimeoutEnabled: true, DialTimeout: time.Second,
 	})
 }
@@ -109,7 +118,7 @@ func (s *Sentinels) Master() (port int) {
 	defer cancel()
 	var failure error
 	for _, sentinel := range s.Ports {
-		client := newSentinelClient(sentinel)
+		client := s.client(sentinel)
 		found, err := client.GetMasterAddrByName(ctx, s.Name).Result()
 		_ = client.Close()
 		if err == nil && len(found) == 2 {
