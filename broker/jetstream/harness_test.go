@@ -21,6 +21,7 @@ import (
 
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func TestEmbeddedConformance(t *testing.T) {
@@ -34,8 +35,8 @@ func TestEmbeddedConformance(t *testing.T) {
 
 func TestExternalConformance(t *testing.T) {
 	brokertest.Run(t, brokertest.Harness{
-		Start:      func(t brokertest.T) *brokertest.Server { return startExternal(t, Options{}).describe() },
-		StartSmall: func(t brokertest.T) *brokertest.Server { return startExternal(t, small).describe() },
+		Start:      func(t brokertest.T) *brokertest.Server { return startPermitted(t, Options{}).describe() },
+		StartSmall: func(t brokertest.T) *brokertest.Server { return startPermitted(t, small).describe() },
 	})
 }
 
@@ -139,7 +140,13 @@ func purgeAll(b *Broker, partition int) error {
 	return stream.Purge(ctx)
 }
 
-func drop(_ brokertest.T, b broker.Broker) { b.(*Broker).conn.Conn.Close() }
+func drop(_ brokertest.T, b broker.Broker) {
+	if roles, ok := b.(brokertest.Roles); ok {
+		roles.Backend.(*Broker).conn.Conn.Close()
+		b = roles.Consumer
+	}
+	b.(*Broker).conn.Conn.Close()
+}
 
 func publishForeign(t brokertest.T, nc *nats.Conn, partition int, payload []byte) {
 	if _, err := nc.Request(fmt.Sprintf("drainmark.p%d.somebody", partition), payload, 5*time.Second); err != nil {
@@ -153,11 +160,22 @@ type external struct {
 	options  Options
 	command  *exec.Cmd
 	url      string
+	// permitted says that its users are those of deploy/permissions, and admin.
+	permitted bool
 }
 
 func startExternal(t brokertest.T, o Options) *external {
 	o.Partitions = 2
 	return startNATS(t, natsSettings{}, o)
+}
+
+// startPermitted starts a server with the users of deploy/permissions.
+func startPermitted(t brokertest.T, o Options) *external {
+	o.Partitions = 2
+	admin := fmt.Sprintf("users: [{ user: admin, password: %q }", servers.RolePassword) // who purges, and puts foreign messages in
+	e := startNATS(t, natsSettings{More: strings.Replace(servers.Permissions(t, "nats.conf"), "users: [", admin, 1)}, o)
+	e.permitted = true
+	return e
 }
 
 func startNATS(t brokertest.T, s natsSettings, o Options) *external {
@@ -193,8 +211,26 @@ func (e *external) kill(brokertest.T) {
 	e.command = nil
 }
 
-func (e *external) open(t brokertest.T) *Broker {
-	b, err := Open(context.Background(), Config{Options: e.options, URL: e.url})
+func (e *external) open(t brokertest.T) *Broker { return e.openAs(t, "admin") }
+
+// as returns the URL of a user, if there are users.
+func (e *external) as(user string) string {
+	if e.permitted {
+		return servers.As(user, e.url)
+	}
+	return e.url
+}
+
+// connect makes a connection, or one of each role if the roles have users.
+func (e *external) connect(t brokertest.T) broker.Broker {
+	if e.permitted {
+		return brokertest.Roles{Backend: e.openAs(t, servers.BackendUser), Consumer: e.openAs(t, servers.ConsumerUser)}
+	}
+	return e.open(t)
+}
+
+func (e *external) openAs(t brokertest.T, user string) *Broker {
+	b, err := Open(context.Background(), Config{Options: e.options, URL: e.as(user)})
 	if err != nil {
 		t.Fatalf("connecting: %v", err)
 	}
@@ -204,13 +240,13 @@ func (e *external) open(t brokertest.T) *Broker {
 
 func (e *external) describe() *brokertest.Server {
 	return &brokertest.Server{
-		Connect:    func(t brokertest.T) broker.Broker { return e.open(t) },
+		Connect:    e.connect,
 		Drop:       drop,
 		Kill:       e.kill,
 		Revive:     e.start,
 		Reconnects: true,
 		Foreign: func(t brokertest.T, partition int, payload []byte) {
-			nc, err := nats.Connect(e.url)
+			nc, err := nats.Connect(e.as("admin"))
 			if err != nil {
 				t.Fatalf("connecting: %v", err)
 			}

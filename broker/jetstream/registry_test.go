@@ -3,11 +3,13 @@ package jetstream
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func TestEmbeddedRegistry(t *testing.T) {
@@ -28,16 +30,18 @@ func TestEmbeddedRegistry(t *testing.T) {
 
 func TestExternalRegistry(t *testing.T) {
 	brokertest.RunRegistry(t, brokertest.RegistryHarness{Start: func(t brokertest.T) *brokertest.RegistryServer {
-		e := startExternal(t, Options{})
+		e := startPermitted(t, Options{})
+		users := []string{servers.BackendUser, servers.ConsumerUser}
+		var connections atomic.Int64
 		return &brokertest.RegistryServer{
-			Connect: func(t brokertest.T) broker.Registry { return openRegistry(t, e) },
+			Connect: func(t brokertest.T) broker.Registry { return openRegistry(t, e.as(users[connections.Add(1)%2])) },
 			Kill:    func(t brokertest.T) { e.kill(t); e.start(t) },
 		}
 	}})
 }
 
-func openRegistry(t brokertest.T, e *external) broker.Registry {
-	r, err := OpenRegistry(context.Background(), Config{URL: e.url})
+func openRegistry(t brokertest.T, url string) broker.Registry {
+	r, err := OpenRegistry(context.Background(), Config{URL: url})
 	if err != nil {
 		t.Fatalf("connecting: %v", err)
 	}
@@ -48,7 +52,7 @@ func openRegistry(t brokertest.T, e *external) broker.Registry {
 func TestARegistryThatIsDownSaysSo(t *testing.T) {
 	t.Parallel()
 	e := startExternal(t, Options{})
-	r := openRegistry(t, e)
+	r := openRegistry(t, e.url)
 	e.kill(t)
 	enrollment := broker.Enrollment{Deployment: drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 4}}
 	if _, err := r.Enroll(t.Context(), enrollment); err == nil || errors.Is(err, broker.ErrMisconfigured) {

@@ -4,15 +4,34 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats-server/v2/server"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/test/servers"
 )
+
+// permitted returns what a file of deploy/permissions lets the backends' and the consumers' user do.
+func permitted(t *testing.T) (backend, consumer rights) {
+	t.Helper()
+	var o server.Options
+	if err := o.ProcessConfigString(servers.Permissions(t, "nats.conf")); err != nil {
+		t.Fatal(err)
+	}
+	of := map[string]rights{}
+	for _, u := range o.Users {
+		of[u.Username] = rights{u.Permissions.Publish.Allow, u.Permissions.Subscribe.Allow}
+	}
+	if len(of) != 2 || len(of[servers.BackendUser].publish) < 5 || len(of[servers.ConsumerUser].publish) < 5 {
+		t.Fatalf("the file has too little: %v", of)
+	}
+	return of[servers.BackendUser], of[servers.ConsumerUser]
+}
 
 // rights are what a NATS user may do.
 type rights struct{ publish, subscribe []string }
@@ -32,40 +51,6 @@ func (r rights) user(name string) string {
 		name, list(r.publish), list(r.subscribe))
 }
 
-// documented returns the rights in the table for those who deploy.
-func documented(t *testing.T) (backend, consumer rights) {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/deploying.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, _ := strings.Cut(string(text), "<!-- nats rights -->")
-	table, _, found := strings.Cut(table, "<!-- /nats rights -->")
-	if !found {
-		t.Fatal("the table is not there")
-	}
-	for line := range strings.Lines(table) {
-		cells := strings.Split(line, " | ")
-		if len(cells) < 4 {
-			continue
-		}
-		for column, of := range map[int]*rights{1: &backend, 2: &consumer} {
-			subject := strings.Trim(cells[column], "` ")
-			switch {
-			case subject == "–":
-			case strings.Contains(cells[0], "publish"):
-				of.publish = append(of.publish, subject)
-			case strings.Contains(cells[0], "subscribe"):
-				of.subscribe = append(of.subscribe, subject)
-			}
-		}
-	}
-	if len(backend.publish) < 5 || len(consumer.publish) < 5 {
-		t.Fatalf("the table has too little: %v, %v", backend, consumer)
-	}
-	return backend, consumer
-}
-
 // rightsCase is an account of a NATS server, with a user of each kind.
 type rightsCase struct {
 	name              string
@@ -75,7 +60,7 @@ type rightsCase struct {
 }
 
 func rightsCases(t *testing.T) []rightsCase {
-	backend, consumer := documented(t)
+	backend, consumer := permitted(t)
 	cases := []rightsCase{{name: "all", backend: backend, consumer: consumer}}
 	for i, subject := range backend.publish {
 		cases = append(cases, rightsCase{fmt.Sprint("backend", i), backend.without(i), consumer, subject, "backend"})
@@ -83,13 +68,22 @@ func rightsCases(t *testing.T) []rightsCase {
 	for i, subject := range consumer.publish {
 		cases = append(cases, rightsCase{fmt.Sprint("consumer", i), backend, consumer.without(i), subject, "consumer"})
 	}
-	deaf := rights{publish: backend.publish, subscribe: []string{"nothing"}}
-	return append(cases, rightsCase{"deaf", deaf, consumer, "_INBOX.", "backend"})
+	for whose, deaf := range map[string]rights{"backend": backend, "consumer": consumer} {
+		deaf.subscribe = []string{"nothing"}
+		c := rightsCase{whose + "deaf", backend, consumer, "_INBOX.", whose}
+		if whose == "backend" {
+			c.backend = deaf
+		} else {
+			c.consumer = deaf
+		}
+		cases = append(cases, c)
+	}
+	return cases
 }
 
-// With exactly the documented rights, a deployment does everything that backends and consumers do, and NATS refuses
+// With exactly the rights in deploy/permissions, a deployment does everything that backends and consumers do, and NATS refuses
 // nothing. With one right less it names that.
-func TestTheDocumentedRightsSufficeAndAreNeeded(t *testing.T) {
+func TestThePermissionsSufficeAndAreNeeded(t *testing.T) {
 	t.Parallel()
 	cases := rightsCases(t)
 	var accounts strings.Builder
@@ -192,10 +186,8 @@ func play(t *testing.T, backend, consumer *Broker, logged func() string) error {
 	if err != nil {
 		return err
 	}
-	for _, b := range []*Broker{backend, consumer} {
-		if err := askAll(ctx, b, cursor); err != nil {
-			return err
-		}
+	if err := asked(ctx, backend, consumer, cursor); err != nil {
+		return err
 	}
 	return purged(ctx, consumer, logged)
 }
@@ -228,16 +220,16 @@ func consume(ctx context.Context, b *Broker) (behind drainmark.Cursor, err error
 	return behind, nil
 }
 
-// askAll asks what both roles ask.
-func askAll(ctx context.Context, b *Broker, cursor drainmark.Cursor) error {
+// asked asks what each role asks. Init asks for the backlog as a consumer.
+func asked(ctx context.Context, backend, consumer *Broker, cursor drainmark.Cursor) error {
 	progress := persisted(cursor, map[byte]uint64{1: 2})
-	_, err := b.Backlog(ctx, 0, progress)
-	if err == nil {
-		_, err = b.Keeps(ctx, 0, []drainmark.ProducerID{producer(1)})
+	for _, b := range []*Broker{backend, consumer} {
+		_, err := b.Backlog(ctx, 0, progress)
+		if err = errors.Join(err, b.Ping(ctx)); err != nil {
+			return err
+		}
 	}
-	if err == nil {
-		err = b.Ping(ctx)
-	}
+	_, err := consumer.Keeps(ctx, 0, []drainmark.ProducerID{producer(1)})
 	return err
 }
 
