@@ -28,7 +28,9 @@ var adapterCases = []serverCase{
 	{"what a second holder held stands before everything else, also after a second death", secondDeath},
 	{"a person sees queues, headers and connections by understandable names", understandable},
 	{"a wrong password is refused, and never shown", wrongPassword},
-	{"the rights in the documentation suffice, and each is needed", documentedRights},
+	{"the rights in deploy/permissions suffice, and each is needed", rightsAreNeeded},
+	{"permissions of users who are not there are refused", usersComeFirst},
+	{"a backend's user takes nothing from the queues, and a consumer's puts nothing in", rolesAreApart},
 	{"of several hosts one that lives is used", severalHosts},
 }
 

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -19,8 +20,8 @@ import (
 // conform runs the suite but for the cases that kill the server. Each case has queues of its own.
 func conform(t *testing.T, server *servers.RabbitMQ) {
 	start := func(c Config) func(brokertest.T) *brokertest.Server {
-		return func(brokertest.T) *brokertest.Server {
-			s := describe(server, c)
+		return func(t brokertest.T) *brokertest.Server {
+			s := describePermitted(t, server, c)
 			s.Kill, s.Revive = nil, nil
 			return s
 		}
@@ -34,21 +35,44 @@ func conform(t *testing.T, server *servers.RabbitMQ) {
 // conformWhenKilled runs the cases that kill the server. The queues are new, so they must rest before.
 func conformWhenKilled(t *testing.T, server *servers.RabbitMQ) {
 	brokertest.Run(t, brokertest.Harness{
-		Start:  func(brokertest.T) *brokertest.Server { return describe(server, Config{Settle: defaultSettle}) },
+		Start: func(t brokertest.T) *brokertest.Server {
+			return describePermitted(t, server, Config{Settle: defaultSettle})
+		},
 		Shared: true, KillsOnly: true, Kills: 1, Patience: time.Minute, Quiet: 150 * time.Millisecond,
 	})
 }
 
 var prefixes atomic.Int64
 
-// describe makes queues for one case.
-func describe(server *servers.RabbitMQ, c Config) *brokertest.Server {
-	c.URL, c.Partitions, c.Prefix = server.URL(), 2, fmt.Sprintf("case%d", prefixes.Add(1))
+// userOf is the name that a user of deploy/permissions has where queues have another prefix.
+func userOf(user, prefix string) string { return strings.ReplaceAll(user, "drainmark", prefix) }
+
+// permit makes the users of deploy/permissions for queues of their own, and returns what these begin with.
+func permit(t servers.T, server *servers.RabbitMQ) (prefix string) {
+	prefix = fmt.Sprintf("case%d", prefixes.Add(1))
+	file := strings.ReplaceAll(servers.Permissions(t, "rabbitmq.json"), "drainmark", prefix)
+	server.Import(strings.NewReplacer(`"vhost": "`+prefix+`"`, `"vhost": "/"`, `"name": "`+prefix+`"`, `"name": "/"`).Replace(file))
+	return prefix
+}
+
+// describePermitted makes queues, and users with just the rights of the roles, for one case.
+func describePermitted(t brokertest.T, server *servers.RabbitMQ, c Config) *brokertest.Server {
+	c.Partitions, c.Prefix = 2, permit(t, server)
+	as := func(t brokertest.T, user string) *Broker {
+		c := c
+		c.URL = servers.As(userOf(user, c.Prefix), server.URL())
+		return open(t, c)
+	}
 	return &brokertest.Server{
-		Connect: func(t brokertest.T) broker.Broker { return open(t, c) },
-		Drop:    func(_ brokertest.T, b broker.Broker) { b.(*Broker).drop() },
-		Kill:    func(brokertest.T) { server.Kill() },
-		Revive:  func(brokertest.T) { server.Start() },
+		Connect: func(t brokertest.T) broker.Broker {
+			return brokertest.Roles{Backend: as(t, servers.BackendUser), Consumer: as(t, servers.ConsumerUser)}
+		},
+		Drop: func(_ brokertest.T, b broker.Broker) {
+			b.(brokertest.Roles).Backend.(*Broker).drop()
+			b.(brokertest.Roles).Consumer.(*Broker).drop()
+		},
+		Kill:   func(brokertest.T) { server.Kill() },
+		Revive: func(brokertest.T) { server.Start() },
 		Foreign: func(t brokertest.T, partition int, payload []byte) {
 			publishForeign(t, server, fmt.Sprintf("%s.p%d", c.Prefix, partition), payload)
 		},

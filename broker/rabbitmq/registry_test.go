@@ -2,7 +2,7 @@ package rabbitmq
 
 import (
 	"context"
-	"fmt"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -11,11 +11,14 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// connectTo opens registries as processes do.
-func connectTo(server *servers.RabbitMQ, settle time.Duration) func(t brokertest.T) broker.Registry {
-	prefix := fmt.Sprintf("case%d", prefixes.Add(1))
+// connectTo opens registries as processes do, backends and consumers in turn.
+func connectTo(t brokertest.T, server *servers.RabbitMQ, settle time.Duration) func(t brokertest.T) broker.Registry {
+	prefix := permit(t, server)
+	users := []string{servers.BackendUser, servers.ConsumerUser}
+	var connections atomic.Int64
 	return func(t brokertest.T) broker.Registry {
-		r, err := OpenRegistry(context.Background(), Config{URL: server.URL(), Prefix: prefix, Settle: settle})
+		url := servers.As(userOf(users[connections.Add(1)%2], prefix), server.URL())
+		r, err := OpenRegistry(context.Background(), Config{URL: url, Prefix: prefix, Settle: settle})
 		if err != nil {
 			t.Fatalf("opening: %v", err)
 		}
@@ -27,8 +30,8 @@ func connectTo(server *servers.RabbitMQ, settle time.Duration) func(t brokertest
 func registers(t *testing.T, server *servers.RabbitMQ) {
 	brokertest.RunRegistry(t, brokertest.RegistryHarness{
 		Patience: time.Minute,
-		Start: func(brokertest.T) *brokertest.RegistryServer {
-			return &brokertest.RegistryServer{Connect: connectTo(server, time.Millisecond)}
+		Start: func(t brokertest.T) *brokertest.RegistryServer {
+			return &brokertest.RegistryServer{Connect: connectTo(t, server, time.Millisecond)}
 		},
 	})
 }
@@ -55,8 +58,8 @@ func registersWhenKilled(t *testing.T, server *servers.RabbitMQ) {
 	}
 	brokertest.RunRegistry(t, brokertest.RegistryHarness{
 		Patience: time.Minute, KillsOnly: true,
-		Start: func(brokertest.T) *brokertest.RegistryServer {
-			return &brokertest.RegistryServer{Connect: connectTo(server, defaultSettle), Kill: kill}
+		Start: func(t brokertest.T) *brokertest.RegistryServer {
+			return &brokertest.RegistryServer{Connect: connectTo(t, server, defaultSettle), Kill: kill}
 		},
 	})
 }

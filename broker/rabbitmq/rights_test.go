@@ -2,46 +2,37 @@ package rabbitmq
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	amqp "github.com/rabbitmq/amqp091-go"
+
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/broker/brokertest"
 	"github.com/drainmark/drainmark/test/servers"
 )
 
 // right lets somebody configure, write or read what a pattern matches.
 type right struct{ verb, pattern string }
 
-// documented returns the rights in the table for those who deploy.
-func documented(t *testing.T) (backend, consumer []right) {
-	t.Helper()
-	text, err := os.ReadFile("../../docs/deploying.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, table, _ := strings.Cut(string(text), "<!-- rabbitmq rights -->")
-	table, _, found := strings.Cut(table, "<!-- /rabbitmq rights -->")
-	if !found {
-		t.Fatal("the table is not there")
-	}
-	for line := range strings.Lines(table) {
-		cells := strings.Split(strings.TrimPrefix(line, "| "), " | ")
-		for column, of := range map[int]*[]right{1: &backend, 2: &consumer} {
-			if len(cells) == 4 && strings.HasPrefix(cells[column], "`") {
-				*of = append(*of, right{cells[0], strings.Trim(cells[column], "`")})
-			}
+// permission is what a user may do, as definitions have it.
+type permission struct{ User, Vhost, Configure, Write, Read string }
+
+// rights returns the rights of a user one by one: each pattern is a list of alternatives.
+func (p permission) rights() (all []right) {
+	for verb, pattern := range map[string]string{"configure": p.Configure, "write": p.Write, "read": p.Read} {
+		list := strings.TrimSuffix(strings.TrimPrefix(pattern, "^("), ")$")
+		for one := range strings.SplitSeq(list, "|") {
+			all = append(all, right{verb, one})
 		}
 	}
-	if len(backend) < 3 || len(consumer) < 3 {
-		t.Fatalf("the table has too little: %v, %v", backend, consumer)
-	}
-	return backend, consumer
+	return all
 }
 
 // pattern joins what a user may do of a kind.
@@ -55,15 +46,23 @@ func pattern(all []right, verb, prefix string) string {
 	return "^(" + strings.Join(of, "|") + ")$"
 }
 
-// With exactly the documented rights both roles do all that they do. With one right less, the error says so.
-func documentedRights(t *testing.T, server *servers.RabbitMQ) {
-	backend, consumer := documented(t)
-	t.Run("all", func(t *testing.T) {
-		t.Parallel()
-		if err := (rightsCase{server, backend, consumer, false}).pass(t); err != nil {
-			t.Error(err)
-		}
-	})
+// permitted returns what deploy/permissions lets backends and consumers do.
+func permitted(t *testing.T) (backend, consumer []right) {
+	t.Helper()
+	var file struct{ Permissions []permission }
+	if err := json.Unmarshal([]byte(servers.Permissions(t, "rabbitmq.json")), &file); err != nil {
+		t.Fatal(err)
+	}
+	all := file.Permissions
+	if len(all) != 2 || all[0].User != servers.BackendUser || all[1].User != servers.ConsumerUser {
+		t.Fatalf("the file has %+v", all)
+	}
+	return all[0].rights(), all[1].rights()
+}
+
+// With exactly the rights in deploy/permissions both roles do all that they do. With one right less, the error says so.
+func rightsAreNeeded(t *testing.T, server *servers.RabbitMQ) {
+	backend, consumer := permitted(t)
 	for i, r := range backend {
 		lacking := rightsCase{server, slices.Delete(slices.Clone(backend), i, i+1), consumer, false}
 		t.Run(fmt.Sprintf("a backend that may not %s %s", r.verb, r.pattern), func(t *testing.T) {
@@ -71,18 +70,72 @@ func documentedRights(t *testing.T, server *servers.RabbitMQ) {
 			lacking.fails(t)
 		})
 	}
-	t.Run("a consumer that may read the record alone", func(t *testing.T) {
-		t.Parallel()
-		reading := slices.IndexFunc(consumer, func(r right) bool { return r.verb == "read" })
-		least := slices.Replace(slices.Clone(consumer), reading, reading+1, right{"read", `drainmark\.deployment`})
-		rightsCase{server, backend, least, false}.fails(t)
-	})
 	for i, r := range consumer {
 		lacking := rightsCase{server, backend, slices.Delete(slices.Clone(consumer), i, i+1), true}
 		t.Run(fmt.Sprintf("a consumer that may not %s %s", r.verb, r.pattern), func(t *testing.T) {
 			t.Parallel()
 			lacking.fails(t)
 		})
+	}
+	t.Run("all", func(t *testing.T) {
+		t.Parallel()
+		for _, consumerFirst := range []bool{false, true} {
+			if err := (rightsCase{server, backend, consumer, consumerFirst}).pass(t); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// A backend's user can take nothing from the queues, and a consumer's can put nothing into them.
+func rolesAreApart(t *testing.T, server *servers.RabbitMQ) {
+	s := describePermitted(t, server, Config{})
+	b := s.Connect(t).(brokertest.Roles)
+	defer b.Close()
+	prefix := b.Backend.(*Broker).config.Prefix
+	for what, try := range map[string]func(ch *amqp.Channel) error{
+		servers.BackendUser + " gets": func(ch *amqp.Channel) error { _, _, err := ch.Get(prefix+".p0", false); return err },
+		servers.BackendUser + " consumes": func(ch *amqp.Channel) error {
+			_, err := ch.Consume(prefix+".p0", "", false, false, false, false, nil)
+			return err
+		},
+		servers.BackendUser + " purges":     func(ch *amqp.Channel) error { _, err := ch.QueuePurge(prefix+".p0", false); return err },
+		servers.ConsumerUser + " publishes": func(ch *amqp.Channel) error { return publishAndWait(t, ch, prefix+".p0") },
+	} {
+		user, _, _ := strings.Cut(what, " ")
+		conn, err := amqp.Dial(servers.As(userOf(user, prefix), server.URL()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ch, err := conn.Channel()
+		if err == nil {
+			err = try(ch)
+		}
+		if !hasCode(err, amqp.AccessRefused) {
+			t.Errorf("%s: %v", what, err)
+		}
+		_ = conn.Close()
+	}
+}
+
+// publishAndWait returns why a message was not taken.
+func publishAndWait(t *testing.T, ch *amqp.Channel, queue string) error {
+	closed := ch.NotifyClose(make(chan *amqp.Error, 1))
+	err := ch.Confirm(false)
+	if err != nil {
+		return err
+	}
+	confirmation, err := ch.PublishWithDeferredConfirm("", queue, true, false, amqp.Publishing{Body: []byte("x")})
+	if err != nil {
+		return err
+	}
+	select {
+	case err := <-closed:
+		return err
+	case <-confirmation.Done():
+		return nil
+	case <-t.Context().Done():
+		return t.Context().Err()
 	}
 }
 
@@ -179,4 +232,13 @@ func playRoles(t *testing.T, as, whom Config) error {
 		return err
 	}
 	return errors.Join(r.Ack(ctx, got[0]), r.Close())
+}
+
+// Definitions that give rights to users who are not there are refused: nobody gets an account without a password by them.
+func usersComeFirst(t *testing.T, server *servers.RabbitMQ) {
+	file := strings.ReplaceAll(servers.Permissions(t, "rabbitmq.json"), "drainmark", fmt.Sprintf("nobody%d", prefixes.Add(1)))
+	said := server.Eval(fmt.Sprintf(`rabbit_definitions:import_raw(<<%q>>)`, file))
+	if !strings.Contains(said, "error") || !strings.Contains(said, "nobody") {
+		t.Errorf("importing gives %s", said)
+	}
 }
