@@ -54,11 +54,34 @@ func TestConfiguration(t *testing.T) {
 		t.Errorf("the signature is %+v", s)
 	}
 	makeReleaseFiles(t)
+	var packed []string
 	for _, file := range p.Archives[0].Files {
-		if matches, err := filepath.Glob(file.Source); err != nil || len(matches) == 0 {
+		matches, err := filepath.Glob(file.Source)
+		if err != nil || len(matches) == 0 {
 			t.Errorf("there is no %s for the archive, %v", file.Source, err)
 		}
+		packed = append(packed, matches...)
 	}
+	for _, name := range permissions(t) {
+		if !slices.Contains(packed, filepath.Join("deploy/permissions", name)) {
+			t.Errorf("the archive lacks the permissions of %s", name)
+		}
+	}
+}
+
+// permissions are what the archive and both packages have of deploy/permissions: everything but its Go file.
+func permissions(t *testing.T) (names []string) {
+	t.Helper()
+	all, err := filepath.Glob("deploy/permissions/*") // the working directory is the root
+	if err != nil || len(all) < 6 {
+		t.Fatalf("there are %q, %v", all, err)
+	}
+	for _, path := range all {
+		if filepath.Ext(path) != ".go" {
+			names = append(names, filepath.Base(path))
+		}
+	}
+	return names
 }
 
 // makeReleaseFiles does what goreleaser does before anything else.
@@ -121,6 +144,9 @@ var common = []string{
 
 func compare(t *testing.T, got []string, more ...string) {
 	t.Helper()
+	for _, name := range permissions(t) {
+		more = append(more, "/usr/share/doc/drainmark/permissions/"+name+" 644")
+	}
 	want := slices.Sorted(slices.Values(append(slices.Clone(common), more...)))
 	slices.Sort(got)
 	if !slices.Equal(got, want) {

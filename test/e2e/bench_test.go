@@ -33,7 +33,7 @@ var body = strings.Repeat("x", 200)
 
 func benchmarkDrainmark(b *testing.B, s *stack, backends, consumers int) {
 	const lines, requests, clients = 10_000, 20, 8
-	d := deploy(b, setup{broker: s.broker.URL(), store: s.master.URL(), backends: backends, consumers: consumers})
+	d := deploy(b, setup{broker: s.broker.URL(), store: s.master.URL(), backends: backends, consumers: consumers, roles: true})
 	// A consumer that joins takes its share from the others. That must be over.
 	await(b, "the partitions are shared", patience, func() bool { return evenlyHeld(b, d, consumers) })
 	payload := bytes.Repeat([]byte(`{"body":"`+body+`"}`+"\n"), lines)

@@ -24,6 +24,7 @@ type setup struct {
 	planted       string   // the promise that all programs break on purpose, empty for none
 	clocks        bool     // the clocks of the programs can be set wrong, which only some builds can do
 	secured       *secured // nil for a deployment in which everybody may do everything
+	roles         bool     // each role logs in as its user in deploy/permissions
 	// brokerOf returns where a program, such as consumer-0, finds the broker, nil for where all find it.
 	brokerOf func(program string) (url string)
 }
@@ -40,6 +41,14 @@ type deployment struct {
 	secured   *secured // nil if everybody may do everything
 }
 
+// as returns a URL with a user's login, if roles have users.
+func (s setup) as(user, url string) string {
+	if s.roles {
+		return servers.As(user, url)
+	}
+	return url
+}
+
 // deploy starts a deployment, and waits until it answers. Everything ends with the test.
 func deploy(t testing.TB, s setup) *deployment {
 	t.Helper()
@@ -54,19 +63,20 @@ func deploy(t testing.TB, s setup) *deployment {
 	}
 	for i := range s.consumers {
 		d.consumers = append(d.consumers, newProgram(t, fmt.Sprint("consumer ", i), append([]string{
-			"consumer", "--broker", s.brokerOf(fmt.Sprint("consumer-", i)), "--store", s.store, "--admin-listen", servers.Host + ":0",
+			"consumer", "--broker", s.as(servers.ConsumerUser, s.brokerOf(fmt.Sprint("consumer-", i))),
+			"--store", s.as(servers.ConsumerUser, s.store), "--admin-listen", servers.Host + ":0",
 		}, slices.Concat(s.consumerFlags, secure("consumer"))...)...))
 	}
 	for i := range s.backends {
 		listen := fmt.Sprintf("%s:%d", servers.Host, servers.Port(t))
-		broker := s.brokerOf(fmt.Sprint("backend-", i))
+		broker := s.as(servers.BackendUser, s.brokerOf(fmt.Sprint("backend-", i)))
 		arguments := append([]string{"backend", "--broker", broker, "--listen", listen, "--admin-listen", servers.Host + ":0"},
 			slices.Concat(s.backendFlags, secure("backend"))...)
 		if len(s.replicas) == 0 {
-			arguments = append(arguments, "--store", s.store)
+			arguments = append(arguments, "--store", s.as(servers.BackendUser, s.store))
 		} else {
 			for _, url := range s.replicas[i%len(s.replicas)] {
-				arguments = append(arguments, "--replica", url)
+				arguments = append(arguments, "--replica", s.as(servers.BackendUser, url))
 			}
 		}
 		d.backends = append(d.backends, newProgram(t, fmt.Sprint("backend ", i), arguments...))
