@@ -8,12 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"slices"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/drainmark/drainmark/internal/issuers"
 )
 
 const (
@@ -67,7 +68,7 @@ type issuer struct {
 // addIssuer takes an issuer in. It goes on with the keys that it had before, so that a change of the file while the issuer
 // does not answer changes nothing else.
 func (a *access) addIssuer(in *issuerText, everybody *Limits, before *access, logger *slog.Logger) error {
-	if err := checkURL(in.URL); err != nil {
+	if err := issuers.CheckURL(in.URL); err != nil {
 		return err
 	}
 	if a.issuers[in.URL] != nil {
@@ -78,11 +79,11 @@ func (a *access) addIssuer(in *issuerText, everybody *Limits, before *access, lo
 	}
 	source := keySource{in.URL, in.JWKS, in.CA, in.TokenFile}
 	if in.JWKS != "" {
-		if err := checkURL(in.JWKS); err != nil {
+		if err := issuers.CheckURL(in.JWKS); err != nil {
 			return fmt.Errorf("jwks: %w", err)
 		}
 	}
-	if _, err := source.client(); err != nil {
+	if _, err := issuers.Client(source.ca, source.tokenFile); err != nil {
 		return fmt.Errorf("ca and token_file: %w", err)
 	}
 	i := &issuer{
@@ -137,18 +138,6 @@ func (i *issuer) add(in grantedText) error {
 	}
 	i.names[name] = true
 	i.subjects[in.Subject] = Principal{Name: name, How: "jwt", Grants: grants, Limits: in.Limits.over(*i.everybody)}
-	return nil
-}
-
-// checkURL says why a URL cannot be an issuer's or that of its keys.
-func checkURL(text string) error {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return errors.New("the URL must be one such as https://accounts.example.org, without a password, a query and a fragment")
-	}
-	if u.Scheme != "https" && (u.Scheme != "http" || u.Hostname() != "localhost" && !isLoopback(u.Hostname())) {
-		return errors.New("the URL must begin with https: over http anybody on the way could give out other keys")
-	}
 	return nil
 }
 

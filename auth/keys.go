@@ -7,29 +7,25 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
-	"os"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/drainmark/drainmark/internal/issuers"
 )
 
 const (
 	fetchEvery   = 10 * time.Second // keys are fetched no more often, whatever tokens say
 	refreshEvery = 10 * time.Minute // keys are looked at again, so that one that was taken back is not good for longer
 	fetchWithin  = 5 * time.Second  // a fetch, with discovery
-	maxKeysBody  = 1 << 20          // bytes of an issuer's answer
 	maxKeys      = 100              // of an issuer
 	minRSABits   = 2048
 )
@@ -132,7 +128,7 @@ func (k *someKeys) find(of jose.Header) crypto.PublicKey {
 
 // fetch fetches the keys from the issuer.
 func (s keySource) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
-	client, err := s.client()
+	client, err := issuers.Client(s.ca, s.tokenFile)
 	if err != nil {
 		return nil, err
 	}
@@ -141,7 +137,7 @@ func (s keySource) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 	defer cancel()
 	at := s.jwks
 	if at == "" {
-		if at, err = s.discover(oidc.ClientContext(ctx, client)); err != nil {
+		if at, err = s.discover(ctx, client); err != nil {
 			return nil, fmt.Errorf("discovering where they are: %w", err)
 		}
 	}
@@ -161,18 +157,14 @@ func (s keySource) fetch(ctx context.Context) ([]jose.JSONWebKey, error) {
 }
 
 // discover asks the issuer where its keys are.
-func (s keySource) discover(ctx context.Context) (string, error) {
-	provider, err := oidc.NewProvider(ctx, s.issuer)
-	if err != nil {
-		return "", err
-	}
+func (s keySource) discover(ctx context.Context, client *http.Client) (string, error) {
 	var said struct {
 		JWKS string `json:"jwks_uri"`
 	}
-	if err := provider.Claims(&said); err != nil {
+	if err := issuers.Discover(ctx, client, s.issuer, &said); err != nil {
 		return "", err
 	}
-	return said.JWKS, checkURL(said.JWKS)
+	return said.JWKS, issuers.CheckURL(said.JWKS)
 }
 
 // readKeys reads a set of keys. Those that are of no use here are left out.
@@ -210,59 +202,4 @@ func usable(key jose.JSONWebKey) bool {
 		return true
 	}
 	return false
-}
-
-// client returns what asks the issuer. It reads the files again, which change.
-func (s keySource) client() (*http.Client, error) {
-	transport := http.DefaultTransport.(*http.Transport).Clone()
-	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
-	if s.ca != "" {
-		text, err := readFile(s.ca)
-		if err != nil {
-			return nil, err
-		}
-		pool := x509.NewCertPool()
-		if !pool.AppendCertsFromPEM(text) {
-			return nil, fmt.Errorf("%s has no certificate in PEM", s.ca)
-		}
-		transport.TLSClientConfig.RootCAs = pool
-	}
-	asking := &asking{transport: transport}
-	if s.tokenFile != "" {
-		text, err := os.ReadFile(s.tokenFile)
-		if err != nil {
-			return nil, err
-		}
-		asking.token = strings.TrimSpace(string(text))
-	}
-	// The token must not go where the issuer did not say, nor anything to where it is not expected.
-	stay := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &http.Client{Transport: asking, CheckRedirect: stay}, nil
-}
-
-// asking asks an issuer, with a token if it wants one, and bounds its answers.
-type asking struct {
-	transport *http.Transport
-	token     string
-}
-
-func (a *asking) RoundTrip(r *http.Request) (*http.Response, error) {
-	if a.token != "" {
-		r = r.Clone(r.Context())
-		r.Header.Set("Authorization", "Bearer "+a.token)
-	}
-	answer, err := a.transport.RoundTrip(r)
-	if err != nil {
-		return nil, err
-	}
-	answer.Body = bounded{io.LimitReader(answer.Body, maxKeysBody), answer.Body}
-	return answer, nil
-}
-
-// CloseIdleConnections is for http.Client.
-func (a *asking) CloseIdleConnections() { a.transport.CloseIdleConnections() }
-
-type bounded struct {
-	io.Reader
-	io.Closer
 }

@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/drainmark/drainmark/internal/issuers"
 )
 
 // kind returns which error it is that a token gets, nil if it is good.
@@ -167,7 +169,7 @@ func TestAStartWithoutTheIssuer(t *testing.T) {
 			}
 			writeKeys(w, "")
 		},
-		"it never ends": func(w http.ResponseWriter, _ *http.Request) { writeKeys(w, strings.Repeat("x", maxKeysBody)) },
+		"it never ends": func(w http.ResponseWriter, _ *http.Request) { writeKeys(w, strings.Repeat("x", issuers.MaxBody)) },
 	} {
 		o := open(t, i.file(alice))
 		i.answers(answer)
