@@ -34,7 +34,7 @@ type Count struct {
 type PartitionBacklog struct {
 	Partition int `json:"partition"`
 	Counts
-	Owner     *string   `json:"owner"` // the consumer that holds it, nil if none does
+	Owner     *string   `json:"owner"` // the consumer that holds it, nil if none does, empty for those who may not know which
 	Epoch     string    `json:"epoch"`
 	Revision  uint64    `json:"revision"`
 	Cursor    string    `json:"cursor"`

@@ -41,7 +41,7 @@ func guarded(t *testing.T, change ...func(*Config)) *server {
 	f.status = says(backend.Persisted, "")
 	f.barrier = func(context.Context, []string) (drainmark.Receipt, error) { return receiptOne, nil }
 	f.backlog = func(context.Context) ([]backend.PartitionBacklog, error) {
-		return []backend.PartitionBacklog{{Stalled: "secret"}}, nil
+		return []backend.PartitionBacklog{{Stalled: "secret", Claim: &store.Claim{Owner: "secret host"}}}, nil
 	}
 	f.messages = func(context.Context, string, uint64, int, *drainmark.Receipt, time.Duration) (store.Page, error) {
 		return store.Page{Log: drainmark.LogInfo{Name: "mine"}}, nil
@@ -283,10 +283,10 @@ func TestCausesAreForThoseWhomTheyConcern(t *testing.T) {
 func TestTheBacklogKeepsCausesBack(t *testing.T) {
 	t.Parallel()
 	s := guarded(t)
-	if got := s.do("GET", "/v1/backlog", "", "Grants: status"); bytes.Contains(got.body, []byte("secret")) {
+	if got := s.do("GET", "/v1/backlog", "", "Grants: status"); bytes.Contains(got.body, []byte("secret")) || !bytes.Contains(got.body, []byte(`"owner":""`)) {
 		t.Errorf("%s", got.body)
 	}
-	if got := s.do("GET", "/v1/backlog", "", "Grants: admin"); !bytes.Contains(got.body, []byte("secret")) {
+	if got := s.do("GET", "/v1/backlog", "", "Grants: admin"); !bytes.Contains(got.body, []byte(`"stalled":"secret"`)) || !bytes.Contains(got.body, []byte("secret host")) {
 		t.Errorf("%s", got.body)
 	}
 }

@@ -34,7 +34,7 @@ type countJSON struct {
 type partitionJSON struct {
 	Partition int `json:"partition"`
 	countsJSON
-	Owner     *string       `json:"owner"` // null if nobody holds it
+	Owner     *string       `json:"owner"` // null if nobody holds it, "" if who does is not for who asks
 	Token     string        `json:"epoch"`
 	Revision  uint64        `json:"revision"`
 	Cursor    string        `json:"cursor"`
@@ -75,7 +75,9 @@ func (h *handler) backlog(w http.ResponseWriter, r *request) error {
 // withhold leaves out what is only for those who run the deployment: who its consumers are, and causes, which may quote a
 // record.
 func (p *partitionJSON) withhold() {
-	p.Owner = nil
+	if p.Owner != nil {
+		p.Owner = new(string)
+	}
 	if p.Stalled != nil {
 		stalled := "it does not go on; the backlog tells those who may admin why"
 		p.Stalled = &stalled

@@ -78,6 +78,7 @@ func TestRequestsAreLimited(t *testing.T) {
 			continue
 		}
 		second.wantProblem(t, drainmark.KindRateLimited, "1 requests a second", "(requests)")
+		second.wantHeader(t, "WWW-Authenticate", "")
 		second.wantHeader(t, "RateLimit-Policy", `"requests";q=1;w=1, "bytes";q=1099511627776;qu="content-bytes";w=1`)
 		if first.StatusCode == 429 || second.after(t) != time.Second || !strings.Contains(second.Header.Get("RateLimit"), `"requests";r=0;t=1`) {
 			t.Errorf("%s: %d, then %v", call, first.StatusCode, second.Header)
@@ -151,6 +152,7 @@ func TestFailedLoginsAreLimited(t *testing.T) {
 	}
 	got := s.do("GET", "/v1/status", "", "X-Forwarded-For: 192.0.2.1")
 	got.wantProblem(t, drainmark.KindRateLimited, "10 requests in a minute")
+	got.wantHeader(t, "WWW-Authenticate", Challenge)
 	if after := got.after(t); after < time.Second || after > 6*time.Second {
 		t.Errorf("after %v", after)
 	}

@@ -166,7 +166,8 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 		p.Receipt = unknown.receipt
 		w.Header().Set(receiptHeader, p.Receipt)
 	}
-	if p.Status == http.StatusUnauthorized {
+	tooManyLogins := p.Status == http.StatusTooManyRequests && w.req == nil // who is known is not asked who they are
+	if p.Status == http.StatusUnauthorized || tooManyLogins {
 		w.Header().Set("WWW-Authenticate", Challenge)
 	}
 	if after := h.retryAfter(err); after > 0 {

@@ -82,6 +82,7 @@ export class PauseSwitch {
   #source;
   #button = byId("pause-switch");
   #setting = false;
+  #lacking = ""; // why there is no switch
   resumedAt = -Infinity; // ms of performance.now()
 
   constructor(source) {
@@ -89,13 +90,14 @@ export class PauseSwitch {
     this.#button.addEventListener("click", () => this.#toggle());
   }
 
-  // ask returns the switch's state, or null if there is none.
-  static async ask() {
+  // ask returns the switch's state, or null if there is none, or none for who asks.
+  async ask() {
     try {
       return (await request("admin/consumer", { timeout: 3000 })).body;
     } catch (error) {
-      if (error.status === 404 || error.status === 403) return null;
-      throw error;
+      if (error.status !== 404 && error.status !== 403) throw error;
+      this.#lacking = error.status === 403 ? `${error.message}.` : "There is no switch here: it belongs to “drainmark up”, on this machine only.";
+      return null;
     }
   }
 
@@ -131,7 +133,7 @@ export class PauseSwitch {
   #text(there, value, at, error, now) {
     if (error) return `The switch does not answer: ${error.message}.${there ? " What it shows may be old." : ""}`;
     if (at === 0) return "Asking whether the consumer can be paused from here …";
-    if (!there) return "There is no switch here: it belongs to “drainmark up”, on this machine only.";
+    if (!there) return this.#lacking;
     if (!value.paused) return "The consumer runs.";
     if (value.running) return "The consumer is pausing: it commits what it has in hand.";
     return "The consumer is paused. Writes wait in the queue.";

@@ -159,6 +159,8 @@ function backendOf(status, backlog, now) {
   if (status.fresh(now) || backlog.fresh(now)) return is("good", "answers");
   if (status.error === null && status.at === 0) return is("unknown", "asking …");
   const { error } = status;
+  if (error?.status === 401) return is("unknown", "not told", "nobody is signed in");
+  if (error?.status === 403) return is("unknown", "not told", error.detail);
   if (error?.status > 0 && !noBackend.includes(error.type)) return is("bad", "does not work", `${error.detail}; ${since(status)}`);
   return is("bad", "no answer", since(status));
 }
@@ -177,6 +179,7 @@ function consumerOf(backlog, pause, resumedAt, now) {
   if (stalled) return is("bad", "stalled", stalled.stalled);
   const some = `${held.length} of ${partitions.length} partitions are held`;
   if (held.length < partitions.length) return is("waiting", "incomplete", some);
+  if (held.some((p) => p.owner === "")) return is("good", "works", "all partitions are held"); // by whom is not told
   const owners = new Set(held.map((p) => p.owner)).size;
   return is("good", "works", owners === 1 ? "one holds all partitions" : `${owners} share the partitions`);
 }
@@ -216,6 +219,7 @@ export function sentenceOf(stations, { status, backlog }, now) {
   const { backend, broker, consumer, store, replica } = stations;
   const reason = (station) => (station.detail ? `: ${station.detail}.` : ".");
   if (backend.word === "asking …") return "Asking the backend how it is …";
+  if (backend.word === "not told") return `How it is is not told: ${backend.detail}.`;
   if (backend.state === "bad") {
     const old = backlog.clock ? " The numbers are from then, and marked as old." : "";
     if (backend.word === "no answer") return `The backend gives no answer, ${backend.detail}.${old}`;

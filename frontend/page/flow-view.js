@@ -138,7 +138,7 @@ function newRow() {
 
 function showPartition(cells, p, rate, fresh) {
   setText(cells[0], String(p.partition));
-  setText(cells[1], p.owner ?? "nobody");
+  setText(cells[1], p.owner === "" ? "somebody" : p.owner ?? "nobody");
   setText(cells[2], countText(p.pending));
   setText(cells[3], oldestText(p, "none"));
   setText(cells[4], `${p.persisted.toLocaleString("en")}${rate > 0 ? ` (+${rateText(rate)})` : ""}`);

@@ -67,7 +67,7 @@ every(period, () => keep(sources.backlog, ask("v1/backlog"), (backlog, at) => {
 }));
 every(period, async () => {
   if (sources.pause.at > 0 && sources.pause.value === null) return; // there is none, as long as this process runs
-  await keep(sources.pause, PauseSwitch.ask);
+  await keep(sources.pause, () => pauseSwitch.ask());
 });
 every(lettersPeriod, () => letters.check());
 every(period, () => { // also while nothing answers: ages grow, and so does the gap in the chart

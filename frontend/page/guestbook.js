@@ -99,7 +99,7 @@ function connection() {
     case "asking":
       return ["Refreshing every 2 s", fresh];
     case "offline":
-      return follower.problem ? ["Cannot read right now", `${checked} Trying again.`] : ["No connection", `${checked} Trying again.`];
+      return follower.problem ? ["Cannot read right now", `${follower.problem}. ${checked} Trying again.`] : ["No connection", `${checked} Trying again.`];
     default:
       return ["Connecting", fresh];
   }
