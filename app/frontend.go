@@ -20,6 +20,7 @@ type frontendCommand struct {
 	connecting    `embed:""`
 	Delay         time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`
 	browsing      `embed:""`
+	entering      `embed:""`
 	admin         `embed:""`
 	BackendTLS    calling `embed:"" prefix:"backend-"`
 	logging       `embed:""`
@@ -58,7 +59,7 @@ func (c *frontendCommand) check() ([]*url.URL, error) {
 	if c.AnswerTimeout <= 0 {
 		return nil, badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
 	}
-	return backends, firstError(c.connecting.check(), c.browsing.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen))
+	return backends, firstError(c.connecting.check(), c.browsing.check(), c.entering.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen))
 }
 
 func (c *frontendCommand) start(r *role, backends []*url.URL) error {
@@ -69,7 +70,7 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 		return err
 	}
 	f, err := frontend.New(frontend.Config{
-		Backends: backends, PathPrefix: c.PathPrefix, Logger: r.logger.With("part", "frontend"), Metrics: r.registry,
+		Backends: backends, PathPrefix: c.PathPrefix, Login: c.login(), Logger: r.logger.With("part", "frontend"), Metrics: r.registry,
 		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: leaving, TLS: secure,
 	})
 	if err != nil {

@@ -44,6 +44,7 @@ type upCommand struct {
 	signing   `embed:""`
 	checking  `embed:""`
 	pausing   `embed:""`
+	entering  `embed:""`
 	storage   `embed:""`
 	retention `embed:""`
 	logging   `embed:""`
@@ -217,7 +218,7 @@ func (r *role) end(err error) error {
 
 // Run is called by kong.
 func (c *upCommand) Run(a *invocation) error {
-	err := firstError(c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.storage.check(), c.retention.check(), c.founding.check())
+	err := firstError(c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.entering.check(), c.storage.check(), c.retention.check(), c.founding.check())
 	if err != nil {
 		return err
 	}
@@ -298,8 +299,11 @@ func brokenServer(ctx context.Context, broken <-chan error, logger *slog.Logger)
 // company is the consumer and the page, with a pause switch between them if it is enabled.
 func (c *upCommand) company(r *role, drain drains, counted func(int)) company {
 	ledger := filepath.Join(c.Data, "ledger")
+	page := func(api http.Handler) http.Handler {
+		return frontend.WithPage(api, c.login(), r.logger.With("part", "frontend"))
+	}
 	if !c.pausing.enabled(c.Listen) {
-		return company{drain, frontend.WithPage, counted, ledger}
+		return company{drain, page, counted, ledger}
 	}
 	pause := newPauseSwitch(r.audit.With("part", "audit"), api.NewGate(api.Config{Access: r.access, Audit: r.audit, Accounts: r.accounts, Proxies: c.proxies()}))
 	return company{
@@ -308,7 +312,7 @@ func (c *upCommand) company(r *role, drain drains, counted func(int)) company {
 			run := drain(b)
 			return func(ctx context.Context) { pause.run(ctx, run) }
 		},
-		page:    func(api http.Handler) http.Handler { return pause.beside(frontend.WithPage(api)) },
+		page:    func(api http.Handler) http.Handler { return pause.beside(page(api)) },
 		counted: counted,
 	}
 }

@@ -37,6 +37,7 @@ type Config struct {
 	// PathPrefix is the path under which clients see the frontend, such as /drainmark, if it is not /. Requests are
 	// taken with and without it, so a proxy in front may strip it or not, and Link headers get it.
 	PathPrefix string
+	Login      Login                 // where people sign in on the pages
 	Logger     *slog.Logger          // nil for slog.Default()
 	Metrics    prometheus.Registerer // where the metrics go, nil for nowhere
 	Limits     Limits                // zero fields are defaults
@@ -106,7 +107,7 @@ func New(c Config) (*Frontend, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(CheckBackends(c.Backends), CheckPathPrefix(c.PathPrefix)); err != nil {
+	if err := errors.Join(CheckBackends(c.Backends), CheckPathPrefix(c.PathPrefix), c.Login.Check()); err != nil {
 		return nil, err
 	}
 	f := &Frontend{logger: cmp.Or(c.Logger, slog.Default()), limits: limits, prefix: strings.TrimRight(c.PathPrefix, "/")}
@@ -120,20 +121,25 @@ func New(c Config) (*Frontend, error) {
 	}
 	f.bodies = budget.New(limits.Bodies)
 	f.proxy = f.newProxy()
-	f.handler = WithPage(http.HandlerFunc(f.forward))
+	f.handler = WithPage(http.HandlerFunc(f.forward), c.Login, f.logger)
 	f.pool.directory.begin()
 	return f, nil
 }
 
-// WithPage serves the API with a handler of its own, under /v1, and the page with the rest.
-func WithPage(api http.Handler) http.Handler {
-	site := newPage()
+// WithPage serves the API with a handler of its own, under /v1, and the pages with the rest. People sign in on these as
+// at says.
+func WithPage(api http.Handler, at Login, logger *slog.Logger) http.Handler {
+	site, signIn := newPage(), &login{Login: at, logger: logger}
+	others := map[string]http.Handler{"/v1": api, "/login": signIn, "/signed-in": signIn.arrivals(site)}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v1" || strings.HasPrefix(r.URL.Path, "/v1/") {
-			api.ServeHTTP(w, r)
-			return
+		handler := others[r.URL.Path]
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/v1/"):
+			handler = api
+		case handler == nil:
+			handler = site
 		}
-		site.ServeHTTP(w, r)
+		handler.ServeHTTP(w, r)
 	})
 }
 

@@ -95,18 +95,22 @@ func acceptsGzip(header string) bool {
 	return false
 }
 
-func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) { p.serve(w, r, policy) }
+
+// pageTime is how long a client may take to accept an answer.
+const pageTime = 10 * time.Second
+
+// serve answers with a file that has a policy.
+func (p page) serve(w http.ResponseWriter, r *http.Request, policy string) {
 	header := w.Header()
 	header.Set("X-Content-Type-Options", "nosniff")
 	header.Set("Referrer-Policy", "no-referrer")
 	file, ok := p[r.URL.Path]
-	switch {
-	case !ok:
+	if !ok {
 		http.Error(w, "there is no such page", http.StatusNotFound)
 		return
-	case r.Method != http.MethodGet && r.Method != http.MethodHead:
-		header.Set("Allow", "GET, HEAD")
-		http.Error(w, "the page can only be read", http.StatusMethodNotAllowed)
+	}
+	if !onlyRead(w, r) {
 		return
 	}
 	header.Set("Content-Type", file.contentType)
@@ -118,7 +122,17 @@ func (p page) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	header.Set("ETag", `"`+tag+`"`)
 	header.Set("Cache-Control", "no-cache")
-	header.Set("Content-Security-Policy", policy)                                        // an image that is opened by itself is a document too
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(10 * time.Second)) // net/http takes it back
+	header.Set("Content-Security-Policy", policy)                                // an image that is opened by itself is a document too
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(pageTime)) // net/http takes it back
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+}
+
+// onlyRead says whether a request only reads. It answers any other.
+func onlyRead(w http.ResponseWriter, r *http.Request) bool {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
+		return true
+	}
+	w.Header().Set("Allow", "GET, HEAD")
+	http.Error(w, "the page can only be read", http.StatusMethodNotAllowed)
+	return false
 }

@@ -54,7 +54,7 @@ type failure struct {
 func (f *failure) Error() string { return f.detail + ": " + f.cause.Error() }
 func (f *failure) Unwrap() error { return f.cause }
 
-// fail answers with a problem (RFC 9457), or not at all if the client is gone.
+// fail answers with a problem, or not at all if the client is gone.
 func (f *Frontend) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var why *failure
 	switch {
@@ -70,20 +70,25 @@ func (f *Frontend) fail(w http.ResponseWriter, r *http.Request, err error) {
 		putOff(w, why.detail)
 		return
 	}
+	why.kind.write(w, why.detail)
+}
+
+// write answers with a problem of this kind (RFC 9457).
+func (k *kind) write(w http.ResponseWriter, detail string) {
 	body, _ := json.Marshal(struct {
 		Type   string `json:"type"`
 		Title  string `json:"title"`
 		Status int    `json:"status"`
 		Detail string `json:"detail"`
-	}{"urn:drainmark:problem:" + why.kind.name, why.kind.title, why.kind.status, why.detail}) // it cannot fail
+	}{"urn:drainmark:problem:" + k.name, k.title, k.status, detail}) // it cannot fail
 	header := w.Header()
-	if why.kind.retry {
+	if k.retry {
 		header.Set("Retry-After", retryAfter)
 	}
 	header.Set("Content-Type", "application/problem+json")
 	header.Set("Content-Length", strconv.Itoa(len(body)+1))
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
-	w.WriteHeader(why.kind.status)
+	w.WriteHeader(k.status)
 	_, _ = w.Write(append(body, '\n')) // if it fails there is nobody to tell
 }

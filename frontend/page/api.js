@@ -1,7 +1,8 @@
 // What all pages need: requests to the API with their errors, and a little help with elements. All URLs are relative to
 // the page, so it works behind any path.
 
-import { askWho, offer, signed } from "./sign-in.js";
+import { answered, askWho, offer } from "./sign-in.js";
+import { signed } from "./token.js";
 
 const defaultTimeout = 15_000; // ms until there must be an answer, besides the wait that was asked for
 
@@ -39,13 +40,14 @@ export class ApiError extends Error {
 // It fails with an ApiError, and with an AbortError if options.signal ended it. Options are those of fetch, and:
 // wait: ask the server to wait, s; timeout: until the whole answer is there, besides the wait, ms.
 export async function request(path, { wait = 0, timeout = defaultTimeout, signal, headers, ...options } = {}) {
+  await answered();
   const limit = AbortSignal.timeout(timeout + 1000 * wait);
   const all = signed(headers);
   if (wait > 0) all.set("Prefer", `wait=${wait}`);
   try {
     const answer = await fetch(path, { ...options, headers: all, signal: signal ? AbortSignal.any([signal, limit]) : limit });
     if (answer.status === 304 || answer.status === 204) return { status: answer.status, headers: answer.headers, body: null };
-    if (answer.status === 401) askWho();
+    if (answer.headers.has("WWW-Authenticate")) askWho();
     if (answer.status === 403) offer();
     const text = await answer.text();
     if (!answer.ok) throw new ApiError(answer.status, parse(text) ?? {}, answer.headers);

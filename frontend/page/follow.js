@@ -2,8 +2,8 @@
 // and again where it does not; and always from the last position on, so that nothing is missed and nothing is seen twice.
 
 import { ApiError, Bell, request } from "./api.js";
-import { signed } from "./sign-in.js";
 import { Share } from "./share.js";
+import { signed } from "./token.js";
 import { take } from "./turns.js";
 
 const endOfLog = Number.MAX_SAFE_INTEGER; // the API's highest position

@@ -3,6 +3,7 @@ package e2e
 import (
 	"crypto/sha256"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,20 +14,14 @@ import (
 func (p *person) signIn(token string) {
 	p.t.Helper()
 	p.until("the page asks who they are", `document.querySelector(".sign-in[open] #token") !== null`)
-	evaluate[bool](p, fmt.Sprintf(`(window.before = true, document.getElementById("token").value = %q, document.querySelector(".sign-in .button").click(), true)`, token))
+	evaluate[bool](p, fmt.Sprintf(`(window.before = true, document.getElementById("token").value = %q, document.querySelector(".sign-in form .button").click(), true)`, token))
 	p.until("the page has begun anew", `window.before === undefined && document.readyState === "complete"`)
 }
 
 // A page asks for a token where the API wants one. Nothing but the tab has it, and the page says what one may not do.
 func TestSigningIn(t *testing.T) {
 	t.Parallel()
-	access := filepath.Join(t.TempDir(), "access.yaml")
-	text := fmt.Sprintf("principals:\n  - {name: writer, tokens: [{sha256: %x}], grants: [\"append:guestbook\", \"read:guestbook\"]}\n"+
-		"  - {name: reader, tokens: [{sha256: %x}], grants: [\"read:guestbook\"]}\n", sha256.Sum256([]byte("dmk_writer")), sha256.Sum256([]byte("dmk_reader")))
-	if err := os.WriteFile(access, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	_, url := startUp(t, "--access", access)
+	_, url := startUp(t, "--access", accessFile(t, "principals:\n"+principal("writer", "append:guestbook", "read:guestbook")+principal("reader", "read:guestbook")))
 	_, open := startUp(t, "--access", anybodyMay(t, "read:guestbook"))
 	b := startBrowser(t)
 	write := `(document.getElementById("text").value = "hello", document.getElementById("text").dispatchEvent(new Event("input", { bubbles: true })), document.getElementById("send").click(), true)`
@@ -58,12 +53,61 @@ func TestSigningIn(t *testing.T) {
 	guest.until("the page asks", `document.querySelector(".sign-in[open]") !== null`)
 }
 
+// requestsOf counts the requests that the page's own function makes, and whatever else the page does meanwhile.
+const requestsOf = `import("./api.js").then(async ({ request }) => {
+	const [real, sent] = [fetch, []];
+	window.fetch = (...question) => (sent.push(question), real(...question));
+	request("v1/status").catch(() => {});
+	await new Promise((resolve) => setTimeout(resolve));
+	window.fetch = real;
+	return sent.length;
+})`
+
+// A page also asks where the API has had too many requests without a good token from its address. It sends none while it asks.
+func TestAskingWhoSendsNothing(t *testing.T) {
+	t.Parallel()
+	_, up := startUp(t, "--access", accessFile(t, "principals:\n"+principal("operator", "admin")))
+	d := startDoor(t, up)
+	d.set(func(w http.ResponseWriter, r *http.Request, _ http.Handler) bool {
+		refused := strings.HasPrefix(r.URL.Path, "/v1/") && r.Header.Get("Authorization") == ""
+		if refused {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			problem(w, http.StatusTooManyRequests, "rate-limited", "more than 10 requests in a minute without a good token, from one address")
+		}
+		return refused
+	})
+	p := startBrowser(t).person("Ann")
+	for _, page := range []string{"/", "/flow"} {
+		p.visit(d.url + page)
+		p.until("the page asks", `document.querySelector(".sign-in[open]") !== null`)
+		if n := evaluate[int](p, requestsOf); n != 0 {
+			t.Errorf("%s sends %d requests while it asks", page, n)
+		}
+	}
+	p.signIn("dmk_operator")
+	p.shows("#health-live", "live")
+	if n := evaluate[int](p, requestsOf); n == 0 {
+		t.Error("signed in it sends none")
+	}
+}
+
 // anybodyMay makes a file of principals in which something is granted to those without credentials.
 func anybodyMay(t *testing.T, grant string) string {
 	t.Helper()
+	return accessFile(t, "anonymous: ["+grant+"]\n")
+}
+
+// accessFile makes a file of principals.
+func accessFile(t *testing.T, text string) string {
+	t.Helper()
 	path := filepath.Join(t.TempDir(), "access.yaml")
-	if err := os.WriteFile(path, []byte("anonymous: ["+grant+"]\n"), 0o600); err != nil {
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// principal is one in such a file, whose token is their name behind dmk_.
+func principal(name string, grants ...string) string {
+	return fmt.Sprintf("  - {name: %s, tokens: [{sha256: %x}], grants: [%s]}\n", name, sha256.Sum256([]byte("dmk_"+name)), `"`+strings.Join(grants, `", "`)+`"`)
 }

@@ -172,3 +172,25 @@ func TestServersAreReachedAtTheirPorts(t *testing.T) {
 		}
 	}
 }
+
+// Issuers of tokens are reached by those alone that ask them, and only where somebody has said where they are.
+func TestIssuersAreReached(t *testing.T) {
+	t.Parallel()
+	issuer := party{klabels.Set{"app": "keycloak"}, klabels.Set{"kubernetes.io/metadata.name": "identity"}}
+	another := party{klabels.Set{"app": "keycloak"}, klabels.Set{"kubernetes.io/metadata.name": "elsewhere"}}
+	const where = ", issuers: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: identity}}}]}"
+	for start, asks := range map[string]map[string]bool{
+		external: {"frontend": true, "backend": true, "consumer": false, "init": false},
+		inOne:    {"up": true},
+	} {
+		without, with := networkOf(t, start+"networkPolicy: {enabled: true}"), networkOf(t, start+"networkPolicy: {enabled: true"+where)
+		for role, want := range asks {
+			pod := party{labels: klabels.Set{
+				"app.kubernetes.io/name": "drainmark", "app.kubernetes.io/instance": "guestbook", "app.kubernetes.io/component": role,
+			}}
+			if with.allows(t, pod, issuer, 443) != want || with.allows(t, pod, another, 443) || without.allows(t, pod, issuer, 443) {
+				t.Errorf("%s reaches other than those issuers that it should: %v", role, want)
+			}
+		}
+	}
+}
