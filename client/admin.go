@@ -202,12 +202,13 @@ func (f DeadLetterFilter) query() url.Values {
 	return q
 }
 
-// DeadLetters gives the open dead letters. An error is the last thing that it gives.
+// DeadLetters gives the open dead letters. Errors are as with DeadLettersOf.
 func (c *Client) DeadLetters(ctx context.Context) iter.Seq2[DeadLetter, error] {
 	return c.DeadLettersOf(ctx, DeadLetterFilter{})
 }
 
-// DeadLettersOf gives those of the open dead letters that are meant. An error is the last thing that it gives.
+// DeadLettersOf gives those of the open dead letters that are meant. An error is the last thing that it gives, unless it
+// is a *DecodeError, which comes with the letter whose body it is about.
 func (c *Client) DeadLettersOf(ctx context.Context, f DeadLetterFilter) iter.Seq2[DeadLetter, error] {
 	return func(yield func(DeadLetter, error) bool) {
 		q := f.query()
@@ -221,7 +222,8 @@ func (c *Client) DeadLettersOf(ctx context.Context, f DeadLetterFilter) iter.Seq
 				return
 			}
 			for i := range list.DeadLetters {
-				if !yield(list.DeadLetters[i].letter(), nil) {
+				letter := list.DeadLetters[i].letter()
+				if !yield(letter, c.decodeLetter(ctx, &letter)) {
 					return
 				}
 			}

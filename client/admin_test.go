@@ -1,6 +1,10 @@
 package client
 
-import "testing"
+import (
+	"context"
+	"errors"
+	"testing"
+)
 
 func TestWorking(t *testing.T) {
 	t.Parallel()
@@ -45,5 +49,32 @@ func TestConsumers(t *testing.T) {
 	}
 	if w, err := c.Consumers(t.Context()); err == nil {
 		t.Errorf("an answer without a number is taken for %+v", w)
+	}
+}
+
+// nothing is a codec that decodes nothing.
+type nothing struct{}
+
+func (nothing) Encode(context.Context, string, *Message) ([]byte, error) {
+	return nil, errors.New("no")
+}
+func (nothing) Decode(context.Context, string, *Message) ([]byte, error) {
+	return nil, errors.New("no")
+}
+
+// What was not appended has no body of a client's: a clear, records that are missing, a batch that cannot be read.
+func TestOnlyBodiesOfAppendsAreDecoded(t *testing.T) {
+	t.Parallel()
+	s := startScript(t, says(200, `{"dead_letters":[{"id":"clear","log":"log","body":"","undecoded":false},{"id":"missing","undecoded":false},`+
+		`{"id":"batch","body":"xy","content_type":"a/b","undecoded":true},{"id":"append","log":"log","body":"x","content_type":"a/b","undecoded":false}]}`))
+	c := newClient(t, Config{URL: s.URL, Codec: nothing{}})
+	for letter, err := range c.DeadLetters(t.Context()) {
+		var undecodable *DecodeError
+		if letter.ID != "append" && err != nil || letter.ID == "append" && !errors.As(err, &undecodable) {
+			t.Errorf("%+v: %v", letter, err)
+		}
+		if letter.ID == "batch" && string(letter.Body) != "xy" {
+			t.Errorf("the batch is %q", letter.Body)
+		}
 	}
 }

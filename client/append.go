@@ -32,11 +32,13 @@ func (c *Client) Append(ctx context.Context, log string, m Message, wait time.Du
 		// Alone, its body would be taken for many messages, or HTTP could not carry its headers.
 		return c.AppendMany(ctx, log, []Message{m}, wait)
 	}
-	what := call{
-		method: http.MethodPost, path: messagesPath(log), contentType: m.ContentType, wait: wait,
-		body:    bytes.Clone(m.Body), // net/http may still read it when the call has returned
-		headers: m.Headers,
+	what := call{method: http.MethodPost, path: messagesPath(log), wait: wait, headers: m.Headers}
+	m, err := c.encode(ctx, log, m)
+	if err != nil {
+		return Status{}, what.unsent("", err)
 	}
+	what.contentType = m.ContentType
+	what.body = bytes.Clone(m.Body) // net/http may still read it when the call has returned
 	key := m.Key
 	if key == "" && c.retry.on() {
 		key = rand.Text()
@@ -54,6 +56,10 @@ func (c *Client) AppendMany(ctx context.Context, log string, messages []Message,
 	if len(messages) == 0 {
 		return Status{}, what.unsent(Invalid, errors.New("no messages to append"))
 	}
+	messages, err := c.encodeAll(ctx, log, messages)
+	if err != nil {
+		return Status{}, what.unsent("", err)
+	}
 	size, keyed := 0, true
 	for i := range messages {
 		size += len(messages[i].Body) + len(messages[i].ContentType) + len(messages[i].Key) + 64
@@ -64,7 +70,6 @@ func (c *Client) AppendMany(ctx context.Context, log string, messages []Message,
 	}
 	what.body = make([]byte, 0, size)
 	for i := range messages {
-		var err error
 		if what.body, err = appendLine(what.body, &messages[i]); err != nil {
 			return Status{}, what.unsent(Invalid, fmt.Errorf("message %d of %d: %w", i+1, len(messages), err))
 		}

@@ -38,6 +38,9 @@ type Config struct {
 	// Timeout is how long one request may take, besides the wait that it asks for, 30 s if 0. Event streams may take as
 	// long as they like.
 	Timeout time.Duration
+	// Codec, if it is set, encodes the bodies of what is appended and decodes those of what is read: for bodies that only
+	// clients can read. The package aesgcm has one.
+	Codec Codec
 	// Retry says how calls that failed are made again. The zero Retry is not at all.
 	Retry Retry
 	// Observe, if it is set, is called after each request that was made, before the call goes on. It may be called by
@@ -67,6 +70,7 @@ type Client struct {
 	retry   Retry
 	token   func() (string, error)
 	observe func(Attempt)
+	codec   Codec // nil for none
 }
 
 // New makes a Client. It connects to nothing yet. It fails on a configuration that cannot be.
@@ -87,6 +91,7 @@ func New(config Config) (*Client, error) {
 	}
 	c := &Client{
 		base: base, timeout: config.Timeout, silence: defaultSilence, limit: maxAnswer, retry: retry, token: config.Token, observe: config.Observe,
+		codec: config.Codec,
 	}
 	c.setHTTP(config)
 	return c, nil

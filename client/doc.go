@@ -23,5 +23,10 @@
 // was certainly not done. The error of a failed call is an [Error], and [NothingDone] says whether the call certainly
 // did nothing. Otherwise a failed append may be in the log, or get there later.
 //
+// # Bodies that only clients read
+//
+// With a [Config.Codec] bodies are encoded before they are sent, and decoded when they are read. The package aesgcm
+// encrypts them. A body that cannot be decoded is a [DecodeError], and the messages behind it are read.
+//
 // docs/http-api.md describes what is behind each method.
 package client

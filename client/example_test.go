@@ -2,11 +2,16 @@ package client_test
 
 import (
 	"context"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"log"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/drainmark/drainmark/client"
+	"github.com/drainmark/drainmark/client/aesgcm"
 )
 
 func Example() {
@@ -114,4 +119,74 @@ func ExampleClient_WaitBarrier() {
 	// reached
 	// guestbook 1
 	// visits 1
+}
+
+// Bodies are encrypted before they are sent. Whoever reads them without the key gets them as they are stored.
+func ExampleCodec() {
+	d, err := startDeployment()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer d.Stop()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	os.Setenv("ORDERS_KEY", base64.StdEncoding.EncodeToString([]byte(strings.Repeat("a", 32)))) // yours has 32 random bytes
+	if err := placeOrder(ctx, d.urls[0]); err != nil {
+		log.Fatal(err)
+	}
+	if err := readOrders(ctx, d.urls[1]); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// 1 a book, to Ada
+}
+
+// ordersClient makes a client that encrypts.
+func ordersClient(url string) (*client.Client, error) {
+	secret, err := base64.StdEncoding.DecodeString(os.Getenv("ORDERS_KEY"))
+	if err != nil {
+		return nil, err
+	}
+	codec, err := aesgcm.New(aesgcm.Key{ID: "2027-01", Secret: secret}) // older keys are further parameters
+	if err != nil {
+		return nil, err
+	}
+	return client.New(client.Config{URL: url, Retry: client.DefaultRetry, Codec: codec})
+}
+
+func placeOrder(ctx context.Context, url string) error {
+	c, err := ordersClient(url)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	order := client.Message{Body: []byte("a book, to Ada"), ContentType: "text/plain", Key: "order-17"}
+	if _, err := c.Append(ctx, "orders", order, 0); err != nil {
+		return err
+	}
+	_, err = c.WaitBarrier(ctx)
+	return err
+}
+
+func readOrders(ctx context.Context, url string) error {
+	c, err := ordersClient(url)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, err := c.WaitBarrier(ctx); err != nil {
+		return err
+	}
+	for m, err := range c.All(ctx, "orders", client.ReadOptions{}) {
+		var undecodable *client.DecodeError
+		if errors.As(err, &undecodable) {
+			log.Print(undecodable) // it is this message's alone
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		fmt.Printf("%d %s\n", m.Position, m.Body)
+	}
+	return nil
 }

@@ -28,6 +28,8 @@ type Message struct {
 	ID          string    // names it in the deployment
 	AcceptedAt  time.Time // in UTC, in microseconds
 	PersistedAt time.Time
+	// Err is why the Codec could not decode the body, a *DecodeError, and nil if it could. Then Body is nil.
+	Err error
 }
 
 // appendLine appends a message as a line of a request of many.
@@ -40,7 +42,7 @@ func appendLine(dst []byte, m *Message) ([]byte, error) {
 	}
 	contentType := m.ContentType
 	if contentType == "" {
-		contentType = "application/octet-stream" // also for what is text: as if it came alone
+		contentType = defaultType // also for what is text: as if it came alone
 	}
 	if !isPrintable(contentType) || !isPrintable(m.Key) {
 		return dst, fmt.Errorf("content type %.40q and key %.40q: they must be printable ASCII", contentType, m.Key)

@@ -59,6 +59,9 @@ func (c *Client) Messages(ctx context.Context, log string, options ReadOptions) 
 	if of != log || page.Count > page.LastPosition {
 		return Page{}, what.misunderstood(&a, "a page of the log %.40q, %d messages up to %d", of, page.Count, page.LastPosition)
 	}
+	for i := range page.Messages {
+		page.Messages[i] = c.decode(ctx, log, page.Messages[i])
+	}
 	page.ETag, page.Backend = a.header.Get("ETag"), a.header.Get(backendHeader)
 	return page, nil
 }
@@ -85,9 +88,10 @@ const stalePatience = 30 * time.Second
 
 var errStale = errors.New("the pages are from a state that is older than one that was read before")
 
-// All reads a log page by page, from options.After to what is its end then. An error is the last thing that it gives.
-// That can be one with ErrPositions: a message is missing that was not cleared. If a replica answers that is older than
-// the one before, it asks again.
+// All reads a log page by page, from options.After to what is its end then. An error is the last thing that it gives,
+// unless it is a *DecodeError, which is that message's alone: the next one follows if the loop goes on. It can be one
+// with ErrPositions: a message is missing that was not cleared. If a replica answers that is older than the one before,
+// it asks again.
 func (c *Client) All(ctx context.Context, log string, options ReadOptions) iter.Seq2[Message, error] {
 	return func(yield func(Message, error) bool) {
 		options := options
@@ -107,7 +111,7 @@ func (c *Client) All(ctx context.Context, log string, options ReadOptions) iter.
 				return
 			}
 			for _, m := range page.Messages {
-				if !yield(m, nil) {
+				if !yield(m, m.Err) {
 					return
 				}
 				options.After = m.Position

@@ -20,7 +20,7 @@ import (
 // says, and waits longer each time that brings nothing. So it gives each message once and in order. If positions are
 // left out it asks whether they were cleared. If not, or if they go back, it ends with an error that has ErrPositions.
 // Other errors that end it are those of ctx, and answers that will stay the same. An error is the last thing that it
-// gives.
+// gives, unless it is a *DecodeError, as with All.
 //
 // Messages come only as fast as they are taken: the next one is read when the loop's body has returned.
 func (c *Client) Tail(ctx context.Context, log string, after uint64) iter.Seq2[Message, error] {
@@ -141,7 +141,8 @@ func (t *tail) events(ctx context.Context, from *eventReader) error {
 			}
 		}
 		t.last = m.Position
-		if !t.yield(m, nil) {
+		m = t.client.decode(ctx, t.log, m)
+		if !t.yield(m, m.Err) {
 			t.stopped = true
 			return nil
 		}
