@@ -99,13 +99,24 @@ func timeZones(ctx context.Context) ([]file, error) {
 	return files, err
 }
 
-// programLayer is the program.
-func programLayer(binary string, at time.Time) (v1.Layer, error) {
+// documents is the folder of the licenses.
+const documents = "usr/share/doc/drainmark/"
+
+// programLayer is the program, and the licenses of what is in it.
+func programLayer(source, binary string, at time.Time) (v1.Layer, error) {
 	content, err := os.ReadFile(binary)
 	if err != nil {
 		return nil, err
 	}
-	return layer(at, []file{{name: "drainmark", mode: 0o755, content: content}})
+	files := []file{{name: "drainmark", mode: 0o755, content: content}, {name: "usr/share/doc/", mode: 0o755}, {name: documents, mode: 0o755}}
+	for _, name := range []string{"LICENSE", "THIRD_PARTY_NOTICES"} {
+		text, err := os.ReadFile(filepath.Join(source, name))
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, file{name: documents + name, mode: 0o644, content: text})
+	}
+	return layer(at, files)
 }
 
 // certificates are the roots that Mozilla trusts, as PEM. A root that is trusted for certificates of some dates only is

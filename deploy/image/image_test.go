@@ -117,7 +117,8 @@ func TestFilesOfTheImage(t *testing.T) {
 		slices.Sort(listed)
 		want := []string{
 			"drainmark 755 0:0", "etc/ 755 0:0", "etc/group 644 0:0", "etc/passwd 644 0:0", "etc/ssl/ 755 0:0", "etc/ssl/certs/ 755 0:0",
-			"etc/ssl/certs/ca-certificates.crt 644 0:0", "tmp/ 1777 0:0", "usr/ 755 0:0", "usr/share/ 755 0:0", "var/ 755 0:0", "var/lib/ 755 0:0", "var/lib/drainmark/ 770 65532:0",
+			"etc/ssl/certs/ca-certificates.crt 644 0:0", "tmp/ 1777 0:0", "usr/ 755 0:0", "usr/share/ 755 0:0", "usr/share/doc/ 755 0:0", "usr/share/doc/drainmark/ 755 0:0",
+			"usr/share/doc/drainmark/LICENSE 644 0:0", "usr/share/doc/drainmark/THIRD_PARTY_NOTICES 644 0:0", "var/ 755 0:0", "var/lib/ 755 0:0", "var/lib/drainmark/ 770 65532:0",
 		}
 		if !slices.Equal(listed, want) {
 			t.Errorf("%s has %q, not %q", platform, listed, want)

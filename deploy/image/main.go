@@ -106,7 +106,7 @@ func build(ctx context.Context, o options) (*image, error) {
 		if made.commit, err = compile(ctx, o.source, p, binary); err != nil {
 			return nil, fmt.Errorf("building the program for %s: %w", platform, err)
 		}
-		if made.images[platform], err = pack(p, base, binary, made.commit); err != nil {
+		if made.images[platform], err = pack(p, base, o.source, binary, made.commit); err != nil {
 			return nil, fmt.Errorf("packing the image for %s: %w", platform, err)
 		}
 	}

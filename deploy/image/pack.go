@@ -35,8 +35,8 @@ func labels(c commit) map[string]string {
 }
 
 // pack makes the image of one platform.
-func pack(p *v1.Platform, base v1.Layer, binary string, c commit) (v1.Image, error) {
-	program, err := programLayer(binary, c.time)
+func pack(p *v1.Platform, base v1.Layer, source, binary string, c commit) (v1.Image, error) {
+	program, err := programLayer(source, binary, c.time)
 	if err != nil {
 		return nil, err
 	}

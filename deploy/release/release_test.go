@@ -55,6 +55,11 @@ func TestConfiguration(t *testing.T) {
 	}
 	makeReleaseFiles(t)
 	var packed []string
+	for _, name := range []string{"LICENSE", "THIRD_PARTY_NOTICES"} {
+		if !slices.ContainsFunc(p.Archives[0].Files, func(f config.File) bool { return f.Source == name }) {
+			t.Errorf("the archive has no %s", name)
+		}
+	}
 	for _, file := range p.Archives[0].Files {
 		matches, err := filepath.Glob(file.Source)
 		if err != nil || len(matches) == 0 {
@@ -173,7 +178,7 @@ func TestDeb(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	compare(t, got, "/usr/share/doc/drainmark/copyright 644", "/usr/share/zsh/vendor-completions/_drainmark 644")
+	compare(t, got, "/usr/share/doc/drainmark/THIRD_PARTY_NOTICES 644", "/usr/share/doc/drainmark/copyright 644", "/usr/share/zsh/vendor-completions/_drainmark 644")
 	if info, err := os.Stat(filepath.Join(dir, "etc/drainmark")); err != nil || info.Mode().Perm() != 0o755 {
 		t.Errorf("the folder of the settings: %v, %v", info, err)
 	}
@@ -212,7 +217,7 @@ func TestRPM(t *testing.T) {
 			t.Errorf("an upgrade replaces %s", f.Name())
 		}
 	}
-	compare(t, got, "/usr/share/licenses/drainmark/LICENSE 644", "/usr/share/zsh/site-functions/_drainmark 644")
+	compare(t, got, "/usr/share/licenses/drainmark/LICENSE 644", "/usr/share/licenses/drainmark/THIRD_PARTY_NOTICES 644", "/usr/share/zsh/site-functions/_drainmark 644")
 	if payload, err := rpm.PayloadReaderExtended(); err != nil {
 		t.Error(err)
 	} else if _, err := payload.Next(); err != nil && err != io.EOF {
