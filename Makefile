@@ -28,7 +28,7 @@ VERSION    ?=
 # It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test compose-test notices release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean fuzz-api
+.PHONY: help run build image image-test compose-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean fuzz-api
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -53,6 +53,10 @@ compose-test: ## check the Compose files by the specification of Compose
 # The modules that are linked, on all platforms of a release. A test of that package fails if it has not been run.
 notices: ## write THIRD_PARTY_NOTICES, the licenses of everything in the program
 	$(GO) run ./internal/notices
+
+# The tool's version is in the script, which says at length what it could not reach.
+vulnerabilities: ## look for known vulnerabilities in what the program calls (GOVULNDB)
+	@GO='$(GO)' scripts/vulnerabilities
 
 release-files:
 	@GO='$(GO)' scripts/release-files '$(VERSION)'
