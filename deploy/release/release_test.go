@@ -3,6 +3,7 @@ package release_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -35,11 +36,11 @@ func configuration(t *testing.T) config.Project {
 	return project
 }
 
-// A release has static programs for these systems, which know their version, archives, checksums that are signed
-// without a key, and what is in the archives.
+// A release has static programs for these systems, which know their version, archives with an SBOM each, checksums, and
+// what is in the archives.
 func TestConfiguration(t *testing.T) {
 	p := configuration(t)
-	if len(p.Builds) != 1 || len(p.Archives) != 1 || len(p.NFPMs) != 1 || len(p.SBOMs) != 1 || len(p.Signs) != 1 {
+	if len(p.Builds) != 1 || len(p.Archives) != 1 || len(p.NFPMs) != 1 || len(p.SBOMs) != 1 || len(p.Signs) != 2 {
 		t.Fatalf("the configuration is %+v", p)
 	}
 	b := p.Builds[0]
@@ -49,9 +50,6 @@ func TestConfiguration(t *testing.T) {
 	}
 	if p.SBOMs[0].Artifacts != "archive" || p.Checksum.Algorithm != "sha256" {
 		t.Errorf("the SBOM is %+v, the checksums are %+v", p.SBOMs[0], p.Checksum)
-	}
-	if s := p.Signs[0]; s.Cmd != "cosign" || s.Artifacts != "checksum" || slices.ContainsFunc(s.Args, func(a string) bool { return strings.Contains(a, "key") }) {
-		t.Errorf("the signature is %+v", s)
 	}
 	makeReleaseFiles(t)
 	var packed []string
@@ -87,6 +85,69 @@ func permissions(t *testing.T) (names []string) {
 		}
 	}
 	return names
+}
+
+// The checksums, which name every other file, are signed and attested without a key. Each has a file of its own.
+func TestSignatures(t *testing.T) {
+	p := configuration(t)
+	names := map[string]bool{}
+	for n, command := range []string{"sign-blob", "attest-blob"} {
+		s := p.Signs[n]
+		if s.Cmd != "cosign" || s.Artifacts != "checksum" || len(s.Args) == 0 || s.Args[0] != command || !slices.Contains(s.Args, "--bundle=${signature}") ||
+			slices.ContainsFunc(s.Args, func(a string) bool { return strings.Contains(a, "key") }) || names[s.ID] || names[s.Signature] {
+			t.Errorf("%s is configured as %+v", command, s)
+		}
+		names[s.ID], names[s.Signature] = true, true
+	}
+	how, err := os.ReadFile("SECURITY.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, verify := range []string{"cosign verify-blob --bundle ", "cosign verify-blob-attestation --bundle "} {
+		if made := strings.ReplaceAll(p.Signs[n].Signature, "${artifact}", p.Checksum.NameTemplate); !strings.Contains(string(how), verify+made+" ") {
+			t.Errorf("SECURITY.md does not say %s%s", verify, made)
+		}
+	}
+	if attest := p.Signs[1].Args; !slices.Contains(attest, "--predicate=bin/provenance.json") || !slices.Contains(attest, "--type=slsaprovenance1") {
+		t.Errorf("what is attested: %q", attest)
+	}
+}
+
+// The provenance says from which commit and tag, and by which Go.
+func TestProvenance(t *testing.T) {
+	configuration(t)
+	makeReleaseFiles(t)
+	text, err := os.ReadFile("bin/provenance.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	type dependency struct {
+		URI    string
+		Digest struct{ GitCommit string }
+	}
+	var said struct {
+		BuildDefinition struct {
+			BuildType            string
+			ExternalParameters   struct{ Source, Ref string }
+			InternalParameters   struct{ Go string }
+			ResolvedDependencies []dependency
+		}
+		RunDetails struct{ Builder struct{ ID string } }
+	}
+	if err := json.Unmarshal(text, &said); err != nil {
+		t.Fatalf("%v: %s", err, text)
+	}
+	commit, err := exec.CommandContext(t.Context(), "git", "rev-parse", "HEAD").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	from := dependency{URI: "git+https://github.com/drainmark/drainmark@refs/tags/v9.8.7"}
+	from.Digest.GitCommit = strings.TrimSpace(string(commit))
+	d := said.BuildDefinition
+	if d.BuildType == "" || said.RunDetails.Builder.ID == "" || d.ExternalParameters.Ref != "refs/tags/v9.8.7" || d.ExternalParameters.Source == "" ||
+		!strings.HasPrefix(d.InternalParameters.Go, "go1.") || !slices.Equal(d.ResolvedDependencies, []dependency{from}) {
+		t.Errorf("it says %s", text)
+	}
 }
 
 // makeReleaseFiles does what goreleaser does before anything else.
