@@ -36,9 +36,11 @@ var shownPaths = []string{
 	"/v1/status", "/v1/backlog", "/v1/logs", "/v1/consumers", "/v1/dead-letters", "/v1/logs/x/messages", "/v1/receipts/" + secretWord[:4], "/v1/openapi.json",
 }
 
-// looksAt fails the test if something that processes say or show has a secret.
+// looksAt fails the test if something that processes say or show has a secret. It asks for everything at once, because
+// some answers are waited for while servers are dead.
 func looksAt(t *testing.T, when, token string, processes ...*program) {
 	t.Helper()
+	var asking sync.WaitGroup
 	for _, p := range processes {
 		silent(t, when+": the log of "+p.cmd.Args[1], p.said())
 		for _, path := range shownPaths {
@@ -46,15 +48,18 @@ func looksAt(t *testing.T, when, token string, processes ...*program) {
 				continue
 			}
 			for _, authorization := range []string{"Bearer " + token, "Bearer dmk_wrong" + secretWord, secretWord} {
-				a, err := p.call("GET", path, "", "Authorization", authorization)
-				if err != nil {
-					t.Errorf("%s: %s: %v", when, path, err)
-					continue
-				}
-				silent(t, when+": "+path+" of "+p.cmd.Args[1], fmt.Sprint(a.header, string(a.body)))
+				asking.Go(func() {
+					a, err := p.call("GET", path, "", "Authorization", authorization)
+					if err != nil {
+						t.Errorf("%s: %s: %v", when, path, err)
+						return
+					}
+					silent(t, when+": "+path+" of "+p.cmd.Args[1], fmt.Sprint(a.header, string(a.body)))
+				})
 			}
 		}
 	}
+	asking.Wait()
 }
 
 // No secret is in what processes log and show, while all is well and while it is not, nor in the report of verify.
