@@ -82,6 +82,41 @@ func TestAccess(t *testing.T) {
 	}
 }
 
+// Pods can check tokens of the cluster's service accounts if they have been told to, and have no token otherwise.
+func TestTheClusterAsAnIssuer(t *testing.T) {
+	t.Parallel()
+	for values, want := range map[string]bool{
+		principals: false,
+		strings.Replace(principals, "access: {", "access: {clusterIssuer: true, ", 1): true,
+		"access: {clusterIssuer: true}":                                               false, // where nobody is asked who they are
+	} {
+		roles := merged(t, external, values)
+		for _, role := range []string{"frontend", "backend", "consumer"} {
+			spec := podsOfRole(t, roles, role)[0].spec
+			files := map[string]bool{}
+			for _, v := range spec.Volumes {
+				for _, source := range projected(v) {
+					files["token"] = files["token"] || source.ServiceAccountToken != nil && source.ServiceAccountToken.Path == "token"
+					files["ca.crt"] = files["ca.crt"] || source.ConfigMap != nil && source.ConfigMap.Name == "kube-root-ca.crt" && source.ConfigMap.Items[0].Path == "ca.crt"
+				}
+			}
+			mounted := slices.ContainsFunc(spec.Containers[0].VolumeMounts, func(m corev1.VolumeMount) bool {
+				return m.MountPath == "/var/run/secrets/kubernetes.io/serviceaccount" && m.ReadOnly
+			})
+			if files["token"] != want || files["ca.crt"] != want || mounted != want {
+				t.Errorf("with %q %s has %v, mounted %v", values, role, files, mounted)
+			}
+		}
+	}
+}
+
+func projected(v corev1.Volume) []corev1.VolumeProjection {
+	if v.Projected == nil {
+		return nil
+	}
+	return v.Projected.Sources
+}
+
 // accessFile returns the file of principals that a release makes, if it does.
 func accessFile(t *testing.T, values string) string {
 	t.Helper()

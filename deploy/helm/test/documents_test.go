@@ -20,7 +20,7 @@ var (
 // What the documents tell people to install is a release: the values in their blocks, and behind --set.
 func TestDocumentedValues(t *testing.T) {
 	t.Parallel()
-	for path, want := range map[string]int{"docs/kubernetes.md": 4, "deploy/helm/drainmark/README.md": 2} {
+	for path, want := range map[string]int{"docs/kubernetes.md": 5, "deploy/helm/drainmark/README.md": 2} {
 		text, err := os.ReadFile(filepath.Join(root, path))
 		if err != nil {
 			t.Fatal(err)
@@ -55,6 +55,39 @@ func TestDocumentedValues(t *testing.T) {
 		}
 		if found != want {
 			t.Errorf("%s has %d releases, and should have %d", path, found, want)
+		}
+	}
+}
+
+// A file of principals as docs/security.md shows it can stand in the values as YAML, whole.
+func TestDocumentedPrincipals(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join(root, "docs/security.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	has := map[string]bool{}
+	cut := regexp.MustCompile(`([0-9a-f]{4})…`) // hashes
+	for _, m := range yamlBlock.FindAllStringSubmatch(string(text), -1) {
+		rules := map[string]any{}
+		if err := yaml.Unmarshal([]byte(cut.ReplaceAllString(m[2], strings.Repeat("$1", 16))), &rules); err != nil {
+			t.Fatal(err)
+		}
+		for key := range rules {
+			has[key] = true
+		}
+		if rules["principals"] == nil && rules["issuers"] == nil {
+			rules["anonymous"] = []any{"status"}
+		}
+		values, err := yaml.Marshal(map[string]any{"access": map[string]any{"rules": rules, "insecure": false}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkRelease(t, release{values: merged(t, external, string(values))})
+	}
+	for _, key := range []string{"principals", "issuers", "limits", "anonymous"} {
+		if !has[key] {
+			t.Errorf("no block has %s", key)
 		}
 	}
 }

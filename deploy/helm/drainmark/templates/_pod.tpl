@@ -126,6 +126,20 @@ mountPath: /etc/drainmark/secrets
 readOnly: true
 {{- end -}}
 
+{{/*
+The volume with what it takes to fetch the cluster's keys, where Kubernetes would have it: a token, and the authority. The
+token is of a ServiceAccount to which this chart grants nothing.
+*/}}
+{{- define "drainmark.clusterVolume" -}}
+name: cluster
+projected:
+  sources:
+    - serviceAccountToken: {path: token}
+    - configMap:
+        name: kube-root-ca.crt
+        items: [{key: ca.crt, path: ca.crt}]
+{{- end -}}
+
 {{/* "amqp" or "nats" if there is a broker for trying it out, otherwise nothing. */}}
 {{- define "drainmark.trialBroker" -}}
 {{- if ne .Values.mode "roles" }}{{ else if .Values.trial.rabbitmq.enabled }}amqp{{ else if .Values.trial.nats.enabled }}nats{{ end -}}
@@ -218,6 +232,7 @@ annotations:
 {{- $access := include "drainmark.accessVolume" $root -}}
 {{- $tls := include "drainmark.tlsSecret" . -}}
 {{- $secrets := include "drainmark.secretsEnv" . | trim -}}
+{{- $cluster := and $access $v.access.clusterIssuer -}}
 {{- $admin := ternary "port: admin, scheme: HTTPS" "port: admin" (ne $tls "") -}}
 {{- include "drainmark.podBasics" (dict "root" $root "of" $own) }}
 terminationGracePeriodSeconds: {{ include "drainmark.grace" . }}
@@ -300,7 +315,7 @@ containers:
     securityContext:
       {{- include "drainmark.containerSecurityContext" $root | nindent 6 }}
     {{- $mounts := concat ($v.extraVolumeMounts | default list) ($own.extraVolumeMounts | default list) }}
-    {{- if or $mounts $effects $access $tls $secrets (eq $role "up") }}
+    {{- if or $mounts $effects $access $tls $secrets $cluster (eq $role "up") }}
     volumeMounts:
       {{- if eq $role "up" }}
       - name: data
@@ -318,6 +333,11 @@ containers:
       {{- if $access }}
       - name: access
         mountPath: /etc/drainmark/access
+        readOnly: true
+      {{- end }}
+      {{- if $cluster }}
+      - name: cluster
+        mountPath: /var/run/secrets/kubernetes.io/serviceaccount
         readOnly: true
       {{- end }}
       {{- if $tls }}
@@ -339,7 +359,7 @@ containers:
   {{- end }}
 {{- $volumes := concat ($v.extraVolumes | default list) ($own.extraVolumes | default list) }}
 {{- $emptyData := and (eq $role "up") (not $own.persistence.enabled) }}
-{{- if or $volumes $effects $access $tls $secrets $emptyData }}
+{{- if or $volumes $effects $access $tls $secrets $cluster $emptyData }}
 volumes:
   {{- if $emptyData }}
   - name: data
@@ -356,6 +376,9 @@ volumes:
   {{- end }}
   {{- with $access }}
   - {{ nindent 4 . | trim }}
+  {{- end }}
+  {{- if $cluster }}
+  - {{ include "drainmark.clusterVolume" . | nindent 4 | trim }}
   {{- end }}
   {{- if $tls }}
   - name: tls

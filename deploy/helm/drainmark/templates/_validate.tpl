@@ -109,7 +109,7 @@
 {{- fail "access.rules has a token in it, which would be readable in a ConfigMap: it must have hashes of tokens alone, what \"drainmark token new\" prints from \"principals:\" on" -}}
 {{- end -}}
 {{- $file := fromYaml . -}}
-{{- if not (or (kindIs "slice" $file.principals) (kindIs "slice" $file.anonymous)) -}}
+{{- if not (or (kindIs "slice" $file.principals) (kindIs "slice" $file.issuers) (kindIs "slice" $file.anonymous)) -}}
 {{- fail (printf "access.rules must be the text of a file with principals, as --set-file access.rules=FILE gives it: %s" ($file.Error | default "it has none")) -}}
 {{- end -}}
 {{- $anonymous := $file.anonymous | default list -}}
