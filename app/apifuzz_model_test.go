@@ -242,7 +242,7 @@ func (m *model) status(v judgment, _ *http.Request, _ []byte, _ []string) judgme
 		return refused(v.who, v.route, http.StatusForbidden)
 	}
 	if v.shows = func(string) bool { return true }; !v.who.may("admin", "") {
-		v.shows, v.hides = nothing, []string{`"owner":"`}
+		v.shows, v.hides = nothing, []string{`"owner":"up`}
 	}
 	return v
 }

@@ -128,18 +128,17 @@ func TestEffectsOfTheChart(t *testing.T) {
 	}
 }
 
-// The schema of the chart's values has each member of the file of principals in docs/security.md, and no other, and that
-// file is one that the program reads.
+// The schema of the chart's values has each member of the files of principals in docs/security.md, and no other, and the
+// first of them is one that the program reads.
 func TestPrincipalsOfTheChart(t *testing.T) {
 	t.Parallel()
 	text, err := os.ReadFile("../docs/security.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, example, _ := strings.Cut(string(text), "```yaml\n")
-	example, _, _ = strings.Cut(example, "```")
+	examples := regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1)
 	hashes := 0
-	example = regexp.MustCompile(`sha256: \w+…`).ReplaceAllStringFunc(example, func(string) string {
+	example := regexp.MustCompile(`sha256: \w+…`).ReplaceAllStringFunc(examples[0][1], func(string) string {
 		hashes++
 		return fmt.Sprintf("sha256: %064x", hashes)
 	})
@@ -150,16 +149,27 @@ func TestPrincipalsOfTheChart(t *testing.T) {
 	if _, err := auth.Load(path, slog.New(slog.DiscardHandler)); err != nil || hashes == 0 {
 		t.Fatalf("the example has %d hashes, and is read with %v", hashes, err)
 	}
-	var has any
-	if err := yaml.Unmarshal([]byte(example), &has); err != nil {
-		t.Fatal(err)
+	in, of := map[string]bool{}, map[string]bool{}
+	for _, example := range examples {
+		var has any
+		if err := yaml.Unmarshal([]byte(example[1]), &has); err != nil {
+			t.Fatal(err)
+		}
+		membersOf("", has, of)
+	}
+	maps.DeleteFunc(of, func(path string, _ bool) bool { return strings.Contains(path, "/limits/") })
+	_, table, _ := strings.Cut(string(text), "\n| limit | of what |")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_]+)` \\|").FindAllStringSubmatch(table, -1) {
+		of["limits/"+m[1]] = true
 	}
 	text, err = os.ReadFile("../deploy/helm/drainmark/values.schema.json")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var schema struct {
-		Properties struct {
+		Definitions map[string]memberSchema
+		Properties  struct {
 			Access struct {
 				Properties struct{ Rules struct{ Then memberSchema } }
 			}
@@ -168,9 +178,8 @@ func TestPrincipalsOfTheChart(t *testing.T) {
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
-	in, of := map[string]bool{}, map[string]bool{}
-	schema.Properties.Access.Properties.Rules.Then.members("", in)
-	membersOf("", has, of)
+	schema.Properties.Access.Properties.Rules.Then.members("", in, schema.Definitions)
+	schema.Definitions["limits"].members("limits", in, nil)
 	if !maps.Equal(in, of) {
 		t.Errorf("the file has %q in the schema, and %q in docs/security.md", slices.Sorted(maps.Keys(in)), slices.Sorted(maps.Keys(of)))
 	}
@@ -178,18 +187,24 @@ func TestPrincipalsOfTheChart(t *testing.T) {
 
 // memberSchema is a schema, as far as names of members are concerned.
 type memberSchema struct {
+	Ref        string `json:"$ref"`
 	Properties map[string]memberSchema
 	Items      *memberSchema
 }
 
 // members adds the paths of all members.
-func (s memberSchema) members(under string, to map[string]bool) {
+func (s memberSchema) members(under string, to map[string]bool, definitions map[string]memberSchema) {
+	if name, ok := strings.CutPrefix(s.Ref, "#/definitions/"); ok {
+		definitions[name].members(under, to, definitions)
+	}
 	if s.Items != nil {
-		s.Items.members(under, to)
+		s.Items.members(under, to, definitions)
 	}
 	for name, of := range s.Properties {
 		to[under+"/"+name] = true
-		of.members(under+"/"+name, to)
+		if name != "limits" { // those are the same everywhere
+			of.members(under+"/"+name, to, definitions)
+		}
 	}
 }
 

@@ -31,16 +31,16 @@ func urlFile(t *testing.T, text string) (path string, write func(text string)) {
 
 func TestURLsFromFiles(t *testing.T) {
 	t.Parallel()
-	path, write := urlFile(t, "\n redis://a:b@h1\t\r\nredis://h2\n\n")
+	path, write := urlFile(t, "\n redis://a:b@h1\t\r\nredis://h2 redis://h3\n\n")
 	places, err := placesOf("replica", nil, path)
-	if err != nil || !slices.Equal(urlsOf(places), []string{"redis://a:b@h1", "redis://h2"}) || places[1].setting != "replica-file" {
+	if err != nil || !slices.Equal(urlsOf(places), []string{"redis://a:b@h1", "redis://h2", "redis://h3"}) || places[1].setting != "replica-file" {
 		t.Errorf("the places are %+v, %v", places, err)
 	}
 	if places[1].credentials(slog.Default()) != nil {
 		t.Error("a URL without a user has credentials")
 	}
-	if _, err := placeOf("store", "", path); err == nil || !strings.Contains(err.Error(), "--store-file (DRAINMARK_STORE_FILE)") || !strings.Contains(err.Error(), "2 lines") {
-		t.Errorf("two URLs of one store: %v", err)
+	if _, err := placeOf("store", "", path); err == nil || !strings.Contains(err.Error(), "--store-file (DRAINMARK_STORE_FILE)") || !strings.Contains(err.Error(), "3 URLs") {
+		t.Errorf("three URLs of one store: %v", err)
 	}
 	for text, want := range map[string]string{
 		"\n \n":                    "must have a URL",
