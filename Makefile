@@ -71,7 +71,7 @@ release-check: ## have goreleaser check its configuration, and make a release th
 # What needs no server, no browser and no C compiler. The rest is in "make test".
 quick: fmt ## run vet and the tests that run anywhere, in two minutes or so
 	$(GO) vet ./...
-	$(GO) test $$($(GO) list ./... | grep -Ev '/(app|rabbitmq|redis|postgres|servers|e2e|naive|planted|simulation|effecttest|shop)$$|/cmd/')
+	$(GO) test $$($(GO) list ./... | grep -Ev '/(app|rabbitmq|kafka|redis|postgres|servers|e2e|naive|planted|simulation|effecttest|shop)$$|/cmd/')
 
 # The race detector makes a schedule of the simulation some five times as slow: it sees the first 250 of 1,000.
 # "make check" vets everything with more checks, and without the race detector's packages being made for it.

@@ -1,0 +1,193 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+)
+
+// kafkaVersion is the one that scripts/kafka/pom.xml has fetched.
+const kafkaVersion = "4.4.0"
+
+// Kafka is one node of Apache Kafka, which is broker and controller (KRaft).
+type Kafka struct {
+	*Process
+	Port     int    // without encryption and login
+	SASLPort int    // with a login and without encryption, 0 without KafkaOptions.CA
+	TLSPort  int    // with TLS and a client's certificate, 0 without KafkaOptions.CA
+	StoreDir string // everything that it keeps
+
+	controllerPort int
+}
+
+// KafkaOptions are for tests that need something special. The zero value is a node as it comes, but for one thing: it
+// knows within a second that a node has died.
+type KafkaOptions struct {
+	Settings []string // further lines of server.properties
+	// CA, Certificate and Key are the paths of PEM files. With them it also listens with TLS, and wants certificates of
+	// clients, and with a login: PLAIN and SCRAM as KafkaUser with KafkaPassword, and OAUTHBEARER with any unsigned token.
+	CA, Certificate, Key string
+	Dir                  string // of its files, empty for one that ends with the test
+}
+
+// Who may log in to a Kafka with KafkaOptions.CA.
+const (
+	KafkaUser     = "guestbook"
+	KafkaPassword = "s3cret-of-the-broker"
+)
+
+// StartKafka starts a node that ends with the test.
+func StartKafka(t T, o KafkaOptions) *Kafka {
+	t.Helper()
+	return startKafka(t, 1, o)[0]
+}
+
+// StartKafkaCluster starts so many nodes of one cluster, at the same time, that end with the test. The options hold for
+// each, without Dir.
+func StartKafkaCluster(t T, size int, o KafkaOptions) []*Kafka {
+	t.Helper()
+	o.Dir = ""
+	return startKafka(t, size, o)
+}
+
+func startKafka(t T, size int, o KafkaOptions) []*Kafka {
+	t.Helper()
+	var nodes []*Kafka
+	var voters []string
+	for id := range size {
+		n := &Kafka{Process: newProcess(t, fmt.Sprintf("kafka %d", id), program(t, "java", "openjdk-17-jre-headless"))}
+		n.Port, n.controllerPort = Port(t), Port(t)
+		voters = append(voters, fmt.Sprintf("%d@%s:%d", id, Host, n.controllerPort))
+		nodes = append(nodes, n)
+	}
+	var starting sync.WaitGroup
+	for id, n := range nodes {
+		n.setUp(id, strings.Join(voters, ","), o)
+		starting.Go(n.format)
+	}
+	starting.Wait()
+	for _, n := range nodes {
+		n.Launch()
+	}
+	for _, n := range nodes {
+		n.Await()
+	}
+	return nodes
+}
+
+// setUp writes the settings.
+func (n *Kafka) setUp(id int, voters string, o KafkaOptions) {
+	n.t.Helper()
+	n.dir = directory(n.t, o.Dir)
+	n.StoreDir = filepath.Join(n.dir, "data")
+	listeners := []string{fmt.Sprintf("PLAINTEXT://%s:%d", Host, n.Port)}
+	lines := []string{
+		"process.roles=broker,controller", fmt.Sprintf("node.id=%d", id), "controller.quorum.voters=" + voters,
+		"controller.listener.names=CONTROLLER", "log.dirs=" + n.StoreDir,
+		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL",
+		// A node that was killed is let in again when its session has ended.
+		"broker.session.timeout.ms=1000", "broker.heartbeat.interval.ms=100",
+		// It is small, and need not wait for others before it does anything.
+		"num.network.threads=1", "num.io.threads=2", "num.replica.fetchers=1", "background.threads=1",
+		"offsets.topic.num.partitions=1", "offsets.topic.replication.factor=1", "group.initial.rebalance.delay.ms=0",
+		"log.cleaner.dedupe.buffer.size=1100000",
+	}
+	if o.CA != "" {
+		n.SASLPort, n.TLSPort = Port(n.t), Port(n.t)
+		listeners = append(listeners, fmt.Sprintf("LOGIN://%s:%d", Host, n.SASLPort), fmt.Sprintf("TLS://%s:%d", Host, n.TLSPort))
+		lines = append(lines, n.secure(o)...)
+	}
+	lines = append(lines, "advertised.listeners="+strings.Join(listeners, ","),
+		"listeners="+strings.Join(append(listeners, fmt.Sprintf("CONTROLLER://%s:%d", Host, n.controllerPort)), ","))
+	write(n.t, n.settings(), strings.Join(append(lines, o.Settings...), "\n")+"\n")
+	n.args = n.java("kafka.Kafka", n.settings())
+	n.ready = n.answers
+}
+
+// secure returns the settings of the listeners with TLS and with a login.
+func (n *Kafka) secure(o KafkaOptions) []string {
+	n.t.Helper()
+	var both []byte
+	for _, path := range []string{o.Key, o.Certificate} {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			n.t.Fatalf("reading a certificate: %v", err)
+		}
+		both = append(both, text...)
+	}
+	store := filepath.Join(n.dir, "server.pem")
+	write(n.t, store, string(both))
+	const security = "org.apache.kafka.common.security."
+	return []string{
+		"ssl.keystore.type=PEM", "ssl.keystore.location=" + store, "ssl.truststore.type=PEM", "ssl.truststore.location=" + o.CA,
+		"listener.name.tls.ssl.client.auth=required",
+		"sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+		fmt.Sprintf("listener.name.login.plain.sasl.jaas.config=%splain.PlainLoginModule required user_%s=%q;", security, KafkaUser, KafkaPassword),
+		"listener.name.login.scram-sha-256.sasl.jaas.config=" + security + "scram.ScramLoginModule required;",
+		"listener.name.login.scram-sha-512.sasl.jaas.config=" + security + "scram.ScramLoginModule required;",
+		"listener.name.login.oauthbearer.sasl.jaas.config=" + security + "oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"kafka\";",
+		"listener.name.login.oauthbearer.sasl.server.callback.handler.class=" + security +
+			"oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler",
+	}
+}
+
+func (n *Kafka) settings() string { return filepath.Join(n.dir, "server.properties") }
+
+// java returns the arguments with which Java runs one of Kafka's programs: small, and quick to start.
+func (n *Kafka) java(program string, args ...string) []string {
+	n.t.Helper()
+	cache, err := os.UserCacheDir()
+	jars := filepath.Join(cache, "drainmark", "kafka-"+kafkaVersion)
+	if _, missing := os.Stat(filepath.Join(jars, "kafka_2.13-"+kafkaVersion+".jar")); err != nil || missing != nil {
+		n.t.Fatalf("Kafka's jars are not in %s: run scripts/install-servers (%v)", jars, errors.Join(err, missing))
+	}
+	return append([]string{
+		"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+		"-cp", filepath.Join(jars, "*"), program,
+	}, args...)
+}
+
+// format makes the directory of what it stores, as every KRaft node needs it before its first start.
+func (n *Kafka) format() {
+	n.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	args := []string{"format", "--cluster-id", "ZHJhaW5tYXJrLXRlc3RzCg", "--config", n.settings()}
+	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
+		args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, KafkaUser, KafkaPassword))
+	}
+	if out, err := exec.CommandContext(ctx, n.program, n.java("kafka.tools.StorageTool", args...)...).CombinedOutput(); err != nil {
+		n.t.Errorf("formatting Kafka's storage: %v: %s", err, out)
+	}
+}
+
+// Address is where clients connect to without encryption and login.
+func (n *Kafka) Address() string { return fmt.Sprintf("%s:%d", Host, n.Port) }
+
+// answers says whether the node tells of a cluster that it is a member of. One that was killed is let in again when its
+// session from before has ended.
+func (n *Kafka) answers(ctx context.Context) error {
+	client, err := kgo.NewClient(kgo.SeedBrokers(n.Address()), kgo.RequestRetries(0))
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	response, err := client.SeedBrokers()[0].Request(ctx, kmsg.NewPtrMetadataRequest())
+	if err != nil {
+		return err
+	}
+	for _, b := range response.(*kmsg.MetadataResponse).Brokers {
+		if int(b.Port) == n.Port {
+			return nil
+		}
+	}
+	return errNotYet
+}
