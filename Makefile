@@ -28,7 +28,7 @@ VERSION    ?=
 # It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test compose-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean fuzz-api
+.PHONY: help run build image image-test compose-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster kafkacluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean fuzz-api
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -103,7 +103,7 @@ fmt:
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq
+	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq ./broker/kafka
 	$(GO) vet -tags campaign,screenshots ./test/e2e
 	$(GO) vet -tags planted ./app ./cmd/drainmark
 	$(GO) mod verify
@@ -127,6 +127,9 @@ cluster: ## run the tests on a NATS cluster of three: some minutes, and more tha
 
 rabbitcluster: ## run the tests on a RabbitMQ cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run TestCluster -timeout 30m -v ./broker/rabbitmq
+
+kafkacluster: ## run the tests on a Kafka cluster of three: some minutes, and more than two cores can do at once
+	$(GO) test -tags cluster -run TestCluster -timeout 30m -v ./broker/kafka
 
 # LASTS, BROKER (rabbitmq or nats), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
 # takes root), SECURE (no: without TLS, and everybody may do everything) and REPORT (a folder that does not exist yet) can be

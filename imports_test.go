@@ -49,7 +49,7 @@ func TestImportRule(t *testing.T) {
 		{"store/", "/ /effect /store /internal"},
 		{"", ""},
 	}
-	adapters := []string{"/memory", "/jetstream", "/rabbitmq", "/sqlite", "/redis", "/postgres"}
+	adapters := []string{"/memory", "/jetstream", "/rabbitmq", "/kafka", "/sqlite", "/redis", "/postgres"}
 	files := 0
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

@@ -14,6 +14,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/jetstream"
+	"github.com/drainmark/drainmark/broker/kafka"
 	"github.com/drainmark/drainmark/broker/rabbitmq"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/store/postgres"
@@ -49,18 +50,29 @@ func (s brokerSettings) rabbitMQ(at place) rabbitmq.Config {
 	}
 }
 
+func (s brokerSettings) kafka(at place) kafka.Config {
+	return kafka.Config{
+		URL: at.url, Credentials: at.credentials(s.logger), Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes),
+		ReplayWindow: s.ReplayWindow, Logger: s.logger.With("part", "broker"),
+	}
+}
+
 var brokers = map[string]func(ctx context.Context, at place, s brokerSettings) (broker.Broker, error){
-	"nats":  openNATS,
-	"tls":   openNATS,
-	"amqp":  openRabbitMQ,
-	"amqps": openRabbitMQ,
+	"nats":      openNATS,
+	"tls":       openNATS,
+	"amqp":      openRabbitMQ,
+	"amqps":     openRabbitMQ,
+	"kafka":     openKafka,
+	"kafka+tls": openKafka,
 }
 
 var registries = map[string]func(ctx context.Context, at place, s brokerSettings) (broker.Registry, error){
-	"nats":  natsRegistry,
-	"tls":   natsRegistry,
-	"amqp":  rabbitMQRegistry,
-	"amqps": rabbitMQRegistry,
+	"nats":      natsRegistry,
+	"tls":       natsRegistry,
+	"amqp":      rabbitMQRegistry,
+	"amqps":     rabbitMQRegistry,
+	"kafka":     kafkaRegistry,
+	"kafka+tls": kafkaRegistry,
 }
 
 func natsRegistry(ctx context.Context, at place, s brokerSettings) (broker.Registry, error) {
@@ -71,6 +83,10 @@ func rabbitMQRegistry(ctx context.Context, at place, s brokerSettings) (broker.R
 	return rabbitmq.OpenRegistry(ctx, s.rabbitMQ(at))
 }
 
+func kafkaRegistry(ctx context.Context, at place, s brokerSettings) (broker.Registry, error) {
+	return kafka.OpenRegistry(ctx, s.kafka(at))
+}
+
 func openNATS(ctx context.Context, at place, s brokerSettings) (broker.Broker, error) {
 	return jetstream.Open(ctx, s.nats(at))
 }
@@ -79,10 +95,17 @@ func openRabbitMQ(ctx context.Context, at place, s brokerSettings) (broker.Broke
 	return rabbitmq.Open(ctx, s.rabbitMQ(at))
 }
 
+func openKafka(ctx context.Context, at place, s brokerSettings) (broker.Broker, error) {
+	return kafka.Open(ctx, s.kafka(at))
+}
+
 // publishAttempt is how long one attempt to publish should last with a broker, or 0 for the usual time.
 func publishAttempt(scheme string) time.Duration {
-	if scheme == "amqp" || scheme == "amqps" {
+	switch scheme {
+	case "amqp", "amqps":
 		return rabbitmq.PublishAttempt
+	case "kafka", "kafka+tls":
+		return kafka.PublishAttempt
 	}
 	return 0
 }
@@ -266,7 +289,7 @@ func (r *role) replicas() replicas.Config {
 
 // schemes is what the URLs of a kind can begin with, for people.
 const (
-	brokerSchemes = "amqp://, amqps://, nats:// or tls://"
+	brokerSchemes = "amqp://, amqps://, kafka://, kafka+tls://, nats:// or tls://"
 	storeSchemes  = "postgres://, redis://, rediss://, redis+sentinel://, rediss+sentinel:// or sqlite:PATH"
 )
 

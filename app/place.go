@@ -175,7 +175,7 @@ func withoutLogins(urls []string) (rest []string) {
 
 // ends are what a consumer connects: the broker, and the store's master.
 type ends struct {
-	Broker     string `help:"URL of the broker: amqp://…, amqps://…, nats://… or tls://…" required:"" xor:"broker" placeholder:"URL"`
+	Broker     string `help:"URL of the broker: amqp://…, amqps://…, kafka://…, kafka+tls://…, nats://… or tls://…" required:"" xor:"broker" placeholder:"URL"`
 	BrokerFile string `help:"File with the URL of the broker. User and password are read again for each connection." required:"" xor:"broker" placeholder:"FILE"`
 	Store      string `help:"URL of the store's master: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" xor:"store" placeholder:"URL"`
 	StoreFile  string `help:"File with the URL of the store's master. User and password are read again for each connection." required:"" xor:"store" placeholder:"FILE"`
@@ -194,9 +194,9 @@ func (e *ends) locate() (err error) {
 	return firstError(checkURL(e.broker.setting, e.broker.url, brokers, brokerSchemes), checkURL(e.store.setting, e.store.url, stores, storeSchemes))
 }
 
-// passwordURL is a URL with a password: before the host, or in a parameter. With NATS, what stands alone before the host is
-// a token. Redis takes any character in a password.
-var passwordURL = regexp.MustCompile(`://[^/?#\s]*:[^/?#\s]*@|(nats|tls)://[^/?#\s]+@|redis[a-z+]*://[^?\s]*:[^?\s]*@|://\S*[?&][a-z-]*password=`)
+// passwordURL is a URL with a password: before the host, or in a parameter. With NATS and Kafka, what stands alone before
+// the host may be a token. Redis takes any character in a password.
+var passwordURL = regexp.MustCompile(`://[^/?#\s]*:[^/?#\s]*@|(nats|tls|kafka|kafka\+tls)://[^/?#\s]+@|redis[a-z+]*://[^?\s]*:[^?\s]*@|://\S*[?&][a-z-]*password=`)
 
 // exposed returns the flags of a command line whose URLs have a password.
 func exposed(command []*kong.Path) (flags []string) {

@@ -128,7 +128,7 @@ func TestASettingOrItsFile(t *testing.T) {
 func TestPasswordsOnTheCommandLine(t *testing.T) {
 	t.Parallel()
 	const warning = "there is a password on the command line"
-	for _, url := range []string{"amqp://u:s3cret@127.0.0.1:1", "nats://s3cret@127.0.0.1:1"} {
+	for _, url := range []string{"amqp://u:s3cret@127.0.0.1:1", "nats://s3cret@127.0.0.1:1", "kafka://s3cret@127.0.0.1:1?sasl=oauthbearer"} {
 		p := launch(t, "init", "--broker", url, "--store", "sqlite:"+filepath.Join(t.TempDir(), "x"), "--timeout", "100ms")
 		<-p.exited
 		if said := p.said(); strings.Count(said, warning) != 1 || !strings.Contains(said, "setting=--broker\n") || strings.Contains(said, "s3cret") {
@@ -143,6 +143,7 @@ func TestPasswordsOnTheCommandLine(t *testing.T) {
 	for url, has := range map[string]bool{
 		"postgres://h/d?password=x": true, "postgres://u@h/d": false, "redis://h/?sentinel-password=x": true, "redis://:p@h": true, "rediss://u:p/q@h": true,
 		"nats://h": false, "amqp://h:5672/v@w": false, "http://u:p@h": true, "sqlite:/a:b@c": false, "postgres://[::1]:5432/d": false,
+		"kafka://token@h": true, "kafka+tls://u:p@h": true, "kafka://h:9092": false,
 	} {
 		if passwordURL.MatchString(fmt.Sprint([]string{"redis://h", url})) != has {
 			t.Errorf("%s has a password: it must be %t", url, has)

@@ -162,8 +162,8 @@ func TestNoCommandShowsASecret(t *testing.T) {
 		stores = append(stores, more+secretWord)
 	}
 	for command, urls := range map[string][]string{
-		"init --timeout 200ms --store sqlite:DIR/x --broker":                                  wrongURLs("amqp", "amqps", "nats", "tls", "ftp"),
-		"consumer --admin-listen 127.0.0.1:0 --store sqlite:DIR/x --log-level debug --broker": wrongURLs("amqp", "nats"),
+		"init --timeout 200ms --store sqlite:DIR/x --broker":                                  wrongURLs("amqp", "amqps", "nats", "tls", "kafka", "kafka+tls", "ftp"),
+		"consumer --admin-listen 127.0.0.1:0 --store sqlite:DIR/x --log-level debug --broker": wrongURLs("amqp", "nats", "kafka"),
 		"consumer": wrongURLs("amqp"),
 		"init --timeout 200ms --broker nats://127.0.0.1:1 --store":                                                        stores,
 		"backend --listen 127.0.0.1:0 --admin-listen 127.0.0.1:0 --broker nats://127.0.0.1:1 --log-level debug --replica": stores,

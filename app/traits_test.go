@@ -9,6 +9,7 @@ import (
 
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/jetstream"
+	"github.com/drainmark/drainmark/broker/kafka"
 	"github.com/drainmark/drainmark/broker/rabbitmq"
 )
 
@@ -25,7 +26,12 @@ func TestTraitsInTheDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer rabbit.Close()
-	columns := []broker.Traits{nats.Traits(), rabbit.Traits()}
+	apache, err := kafka.Open(t.Context(), kafka.Config{URL: "kafka://127.0.0.1:1", Partitions: 1, Timeout: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer apache.Close()
+	columns := []broker.Traits{nats.Traits(), rabbit.Traits(), apache.Traits()}
 
 	text, err := os.ReadFile("../docs/deploying.md")
 	if err != nil {

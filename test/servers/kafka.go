@@ -29,7 +29,7 @@ type Kafka struct {
 }
 
 // KafkaOptions are for tests that need something special. The zero value is a node as it comes, but for one thing: it
-// knows within a second that a node has died.
+// knows within three seconds that a node has died.
 type KafkaOptions struct {
 	Settings []string // further lines of server.properties
 	// CA, Certificate and Key are the paths of PEM files. With them it also listens with TLS, and wants certificates of
@@ -94,7 +94,7 @@ func (n *Kafka) setUp(id int, voters string, o KafkaOptions) {
 		"controller.listener.names=CONTROLLER", "log.dirs=" + n.StoreDir,
 		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL",
 		// A node that was killed is let in again when its session has ended.
-		"broker.session.timeout.ms=1000", "broker.heartbeat.interval.ms=100",
+		"broker.session.timeout.ms=3000", "broker.heartbeat.interval.ms=200",
 		// It is small, and need not wait for others before it does anything.
 		"num.network.threads=1", "num.io.threads=2", "num.replica.fetchers=1", "background.threads=1",
 		"offsets.topic.num.partitions=1", "offsets.topic.replication.factor=1", "group.initial.rebalance.delay.ms=0",
