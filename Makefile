@@ -131,7 +131,7 @@ rabbitcluster: ## run the tests on a RabbitMQ cluster of three: some minutes, an
 kafkacluster: ## run the tests on a Kafka cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run TestCluster -timeout 30m -v ./broker/kafka
 
-# LASTS, BROKER (rabbitmq or nats), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
+# LASTS, BROKER (rabbitmq, nats or kafka), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
 # takes root), SECURE (no: without TLS, and everybody may do everything) and REPORT (a folder that does not exist yet) can be
 # set.
 campaign: needs ## break a whole deployment on plans for LASTS (30m) while verify checks it

@@ -26,6 +26,7 @@ type topology struct {
 	listener net.Listener
 	parts    map[string]part
 	wires    map[string]wire
+	doors    map[string]string // by the program's name: a broker's URL that leads through the program's wire
 	disks    map[string]string // by the server's name: where its limited disk is
 	master   func() string     // the name of the server that is the master now
 	failOver func() string     // makes another one the master, if somebody has to, and returns the answer
@@ -60,7 +61,7 @@ func startSmallTopology(t testing.TB, broker, planted string) *topology {
 
 func newTopology(t testing.TB) *topology {
 	return &topology{
-		t: t, dir: t.TempDir(), parts: map[string]part{}, wires: map[string]wire{}, disks: map[string]string{}, asked: make(chan question),
+		t: t, dir: t.TempDir(), parts: map[string]part{}, wires: map[string]wire{}, doors: map[string]string{}, disks: map[string]string{}, asked: make(chan question),
 	}
 }
 
@@ -76,8 +77,12 @@ func (o *topology) startBroker(name, dir string) (url string) {
 		server := servers.StartNATS(o.t, servers.NATSOptions{Dir: dir, MaxFileStore: 20 << 30})
 		o.addServer("broker", server.Process)
 		return server.URL()
+	case "kafka":
+		server := servers.StartKafka(o.t, servers.KafkaOptions{Dir: dir, Through: o.kafkaDoors()})
+		o.addServer("broker", server.Process)
+		return kafkaURL(server.Port)
 	}
-	o.t.Fatalf("there is no broker %q: it must be rabbitmq or nats", name)
+	o.t.Fatalf("there is no broker %q: it must be rabbitmq, nats or kafka", name)
 	return ""
 }
 

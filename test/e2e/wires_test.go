@@ -17,7 +17,8 @@ type wire struct {
 }
 
 // Requests that have a server say something. NATS does so by itself.
-var hellos = map[string]string{"nats": "", "amqp": "AMQP\x00\x00\x09\x01", "redis": "PING\r\n", "postgres": "\x00\x00\x00\x08\x04\xd2\x16\x2f"}
+var hellos = map[string]string{"nats": "", "amqp": "AMQP\x00\x00\x09\x01", "redis": "PING\r\n", "postgres": "\x00\x00\x00\x08\x04\xd2\x16\x2f",
+	"kafka": "\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff"}
 
 // answerWithin is how long a server may take to say something to somebody who asks on a wire.
 const answerWithin = 2 * time.Second
@@ -57,9 +58,31 @@ func (w wire) ask() string {
 	return "ok"
 }
 
+func kafkaURL(port int) string { return fmt.Sprintf("kafka://%s:%d?replicas=1", servers.Host, port) }
+
+// kafkaDoors returns what starts a wire before a listener of Kafka's for each program. Kafka tells its clients where to
+// connect to, so each wire needs a listener of its own, which says the wire's port.
+func (o *topology) kafkaDoors() (doors []func(address string) (port int)) {
+	for i := range 3 {
+		for _, role := range []string{"backend", "consumer"} {
+			program := fmt.Sprintf("%s-%d", role, i)
+			through := o.wireBefore("broker-of-"+program, "kafka")
+			doors = append(doors, func(address string) int {
+				port := through(address)
+				o.doors[program] = kafkaURL(port)
+				return port
+			})
+		}
+	}
+	return doors
+}
+
 // wireTo puts a wire before a broker's URL for one program, and returns the URL that leads through it.
 func (o *topology) wireTo(broker, program string) string {
 	o.t.Helper()
+	if door, ok := o.doors[program]; ok {
+		return door
+	}
 	u, err := url.Parse(broker)
 	if err != nil {
 		o.t.Fatal(err)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 
@@ -36,6 +37,9 @@ type KafkaOptions struct {
 	// clients, and with a login: PLAIN and SCRAM as KafkaUser with KafkaPassword, and OAUTHBEARER with any unsigned token.
 	CA, Certificate, Key string
 	Dir                  string // of its files, empty for one that ends with the test
+	// Through puts something before a listener, for each of these: it gets the listener's address and returns the port of
+	// what leads there. Kafka tells who connects there to come back there. Only for a single node.
+	Through []func(address string) (port int)
 }
 
 // Who may log in to a Kafka with KafkaOptions.CA.
@@ -92,7 +96,6 @@ func (n *Kafka) setUp(id int, voters string, o KafkaOptions) {
 	lines := []string{
 		"process.roles=broker,controller", fmt.Sprintf("node.id=%d", id), "controller.quorum.voters=" + voters,
 		"controller.listener.names=CONTROLLER", "log.dirs=" + n.StoreDir,
-		"listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL",
 		// A node that was killed is let in again when its session has ended.
 		"broker.session.timeout.ms=3000", "broker.heartbeat.interval.ms=200",
 		// It is small, and need not wait for others before it does anything.
@@ -105,7 +108,14 @@ func (n *Kafka) setUp(id int, voters string, o KafkaOptions) {
 		listeners = append(listeners, fmt.Sprintf("LOGIN://%s:%d", Host, n.SASLPort), fmt.Sprintf("TLS://%s:%d", Host, n.TLSPort))
 		lines = append(lines, n.secure(o)...)
 	}
-	lines = append(lines, "advertised.listeners="+strings.Join(listeners, ","),
+	advertised, protocols := slices.Clone(listeners), "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL"
+	for i, through := range o.Through {
+		address := fmt.Sprintf("%s:%d", Host, Port(n.t))
+		listeners = append(listeners, fmt.Sprintf("DOOR%d://%s", i, address))
+		advertised = append(advertised, fmt.Sprintf("DOOR%d://%s:%d", i, Host, through(address)))
+		protocols += fmt.Sprintf(",DOOR%d:PLAINTEXT", i)
+	}
+	lines = append(lines, "advertised.listeners="+strings.Join(advertised, ","), "listener.security.protocol.map="+protocols,
 		"listeners="+strings.Join(append(listeners, fmt.Sprintf("CONTROLLER://%s:%d", Host, n.controllerPort)), ","))
 	write(n.t, n.settings(), strings.Join(append(lines, o.Settings...), "\n")+"\n")
 	n.args = n.java("kafka.Kafka", n.settings())
