@@ -5,12 +5,14 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
 	"os/exec"
 	"regexp"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -39,7 +41,19 @@ func TestMain(m *testing.M) {
 		return
 	}
 	servers.ForgetSettings()
+	waitTogether()
 	os.Exit(m.Run())
+}
+
+// waitTogether runs more tests at a time than there are processors, unless somebody has said how many: most of them wait
+// for processes most of the time.
+func waitTogether() {
+	flag.Parse()
+	chosen := false
+	flag.Visit(func(f *flag.Flag) { chosen = chosen || f.Name == "test.parallel" })
+	if !chosen {
+		_ = flag.Set("test.parallel", fmt.Sprint(2*runtime.GOMAXPROCS(0))) // it is there, and takes a number
+	}
 }
 
 // program is a running process of drainmark.
