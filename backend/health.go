@@ -64,7 +64,7 @@ func (b *Backend) Working(ctx context.Context) (now Working) {
 	asking.Go(func() { now.Reads = b.readable(ctx) })
 	asking.Go(func() {
 		var known bool
-		now.Persisting, now.Cause, known = b.persisting(ctx)
+		now.Cause, known, now.Persisting = b.persisting(ctx)
 		now.PersistingUnknown = !known
 	})
 	now.Appends = b.takesAppends(ctx)

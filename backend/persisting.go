@@ -187,13 +187,13 @@ func (b *Backend) warn() {
 
 // persisting says why accepted records are not being persisted, or that this is not known. It returns nil if they are,
 // as far as this backend knows.
-func (b *Backend) persisting(ctx context.Context) (reason error, cause Cause, known bool) {
+func (b *Backend) persisting(ctx context.Context) (cause Cause, known bool, reason error) {
 	if err := b.lookAtClaims(ctx); err != nil {
-		return unavailable("reading the claims", err), Cause{}, false
+		return Cause{}, false, unavailable("reading the claims", err)
 	}
 	for p := range b.publishers {
 		if reason, cause := b.stalled(ctx, p, 0); reason != "" {
-			return drainmark.Errorf(drainmark.KindUnavailable, "%s", reason), cause, true
+			return cause, true, drainmark.Errorf(drainmark.KindUnavailable, "%s", reason)
 		}
 	}
 	b.watch.mu.Lock()
@@ -205,9 +205,9 @@ func (b *Backend) persisting(ctx context.Context) (reason error, cause Cause, kn
 		}
 		reason := drainmark.Errorf(drainmark.KindUnavailable, "partition %d: %s", p, b.unheld(p))
 		if time.Since(since) > b.limits.StallAfter {
-			return reason, Cause{}, true
+			return Cause{}, true, reason
 		}
-		return reason, Cause{}, false // it may be on its way from one to another
+		return Cause{}, false, reason // it may be on its way from one to another
 	}
-	return nil, Cause{}, true
+	return Cause{}, true, nil
 }

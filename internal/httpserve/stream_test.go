@@ -245,7 +245,11 @@ func tryStreams(t *testing.T, s *started) (*rawStreams, error) {
 	if err == nil {
 		err = c.WriteSettings()
 	}
-	return c, err
+	if err != nil {
+		_ = c.Close()
+		return nil, err
+	}
+	return c, nil
 }
 
 // request returns the encoded header of a request, with a field of so many bytes.
@@ -288,14 +292,15 @@ func TestHeadersOfStreamsThatDoNotEndAreBounded(t *testing.T) {
 	}
 	await(t, "what was held is given back", func() bool {
 		c, err := tryStreams(t, s)
-		defer c.Close()
-		if err == nil {
-			err = c.part(15_000)
+		if err != nil { // it is cut off while there is no room
+			return false
 		}
+		defer c.Close()
+		err = c.part(15_000)
 		if err == nil {
 			err = c.WriteContinuation(1, true, c.request(15_000)[15_000:])
 		}
-		if err != nil { // it is cut off while there is no room
+		if err != nil {
 			return false
 		}
 		for {
