@@ -37,6 +37,7 @@ type DeadLetter struct {
 	ID         string // of one record: its mark's text
 	Span       Span   // the marks it accounts for, the zero Run when not even that could be read
 	Log        string // empty when it could not be read
+	Principal  string // who sent it, or "" if nobody is known
 	Reason     string
 	SetAsideAt time.Time
 	Attempts   int       // how often it has been tried

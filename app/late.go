@@ -117,6 +117,11 @@ func (l *lateReader) DeadLetters(ctx context.Context, partition int, after uint6
 	return reading(l, func(r store.Reader) ([]store.DeadLetter, error) { return r.DeadLetters(ctx, partition, after, limit) })
 }
 
+// CountDeadLetters implements store.Reader.
+func (l *lateReader) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	return reading(l, func(r store.Reader) (int, error) { return r.CountDeadLetters(ctx, principal, most) })
+}
+
 // Ping implements store.Reader.
 func (l *lateReader) Ping(ctx context.Context) error {
 	reader, err := l.there()

@@ -163,3 +163,10 @@ func (w *watched) DeadLetters(ctx context.Context, partition int, after uint64, 
 		return w.Reader.DeadLetters(ctx, partition, after, limit)
 	})
 }
+
+// CountDeadLetters implements store.Reader.
+func (w *watched) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	return watching(ctx, w, func(ctx context.Context) (int, error) {
+		return w.Reader.CountDeadLetters(ctx, principal, most)
+	})
+}

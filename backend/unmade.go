@@ -102,3 +102,8 @@ func (u *unmade) Rejected(ctx context.Context, partition int, spans []drainmark.
 func (u *unmade) DeadLetters(ctx context.Context, partition int, after uint64, limit int) ([]store.DeadLetter, error) {
 	return ifMade(ctx, u, nil, func() ([]store.DeadLetter, error) { return u.Reader.DeadLetters(ctx, partition, after, limit) })
 }
+
+// CountDeadLetters implements store.Reader.
+func (u *unmade) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	return ifMade(ctx, u, 0, func() (int, error) { return u.Reader.CountDeadLetters(ctx, principal, most) })
+}

@@ -409,14 +409,14 @@ func TestReusedKeyIsSetAside(t *testing.T) {
 	bubble(t, brokermemory.Options{Ordered: true}, func(r *rig) {
 		keyed := func(text string) drainmark.Record {
 			m := message(text)
-			m.Key = "key"
+			m.Key, m.Principal = "key", "shop"
 			return m
 		}
 		r.begin()
 		r.publish(1, keyed("a"), keyed("a"), keyed("b"), message("c"))
 		r.Wait(time.Second)
 		r.expect("a", "c")
-		if letters := r.letters(); len(letters) != 1 || letters[0].Reason != store.ReasonKeyReused {
+		if letters := r.letters(); len(letters) != 1 || letters[0].Reason != store.ReasonKeyReused || letters[0].Principal != "shop" {
 			t.Errorf("the dead letters are %+v", letters)
 		}
 	})

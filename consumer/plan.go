@@ -240,7 +240,7 @@ func (d *drain) setAside(e entry, reason string) entry {
 		letter = &again
 	default:
 		letter.ID = drainmark.Mark{Partition: e.span.Partition, Producer: e.span.Producer, Sequence: e.span.First}.String()
-		letter.Log, letter.AcceptedAt = e.record.Log, e.record.AcceptedAt
+		letter.Log, letter.Principal, letter.AcceptedAt = e.record.Log, e.record.Principal, e.record.AcceptedAt
 		letter.Payload = drainmark.EncodeBatch(nil, &drainmark.Batch{
 			Partition: e.span.Partition, Producer: e.span.Producer, First: e.span.First, Records: []drainmark.Record{*e.record},
 		})

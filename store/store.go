@@ -180,6 +180,11 @@ type Reader interface {
 	// records exceed PageBytes.
 	DeadLetters(ctx context.Context, partition int, after uint64, limit int) ([]DeadLetter, error)
 
+	// CountDeadLetters returns how many dead letters that are not discarded are of the principal, in all partitions, or
+	// most if there are more. It never looks at more than that, however many there are in all. Principal "" is of those of
+	// whom nobody is known.
+	CountDeadLetters(ctx context.Context, principal string, most int) (int, error)
+
 	// Changes returns a channel that has something in it whenever a commit or a claim may have become visible since it
 	// was last emptied. Signals are merged, and may be spurious or, rarely, lost: poll slowly besides. The channel is
 	// closed when ctx ends or the reader is closed.

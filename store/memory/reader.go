@@ -158,6 +158,22 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 	return letters, nil
 }
 
+// CountDeadLetters implements store.Reader. It looks at every letter.
+func (r *Reader) CountDeadLetters(ctx context.Context, principal string, most int) (n int, err error) {
+	s, err := r.state(ctx, "counting dead letters")
+	if err != nil {
+		return 0, err
+	}
+	for _, p := range s.partitions.all() {
+		for _, letter := range p.letters.all() {
+			if !letter.Discarded && letter.Principal == principal {
+				n++
+			}
+		}
+	}
+	return min(n, max(most, 0)), nil
+}
+
 // Changes implements store.Reader.
 func (r *Reader) Changes(ctx context.Context) (<-chan struct{}, error) {
 	changes, err := r.watchers.Watch(ctx)

@@ -18,7 +18,7 @@ import (
 // headColumns are the columns that scanHead reads, and letterColumns those that scanLetter reads.
 const (
 	headColumns = `d.id, d.span_partition, d.producer, d.first, d.last, d.log, d.reason, d.set_aside_at, d.attempts, d.discarded,
-	d.accepted_at`
+	d.accepted_at, d.principal`
 
 	letterColumns = headColumns + ", d.payload, d.ordinal"
 )
@@ -35,7 +35,7 @@ func (h *head) columns() []any {
 	l := &h.letter
 	return []any{
 		&l.ID, &l.Span.Partition, &h.producer, &h.first, &h.last, &l.Log, &l.Reason, &l.SetAsideAt, &l.Attempts, &l.Discarded,
-		&l.AcceptedAt,
+		&l.AcceptedAt, &l.Principal,
 	}
 }
 
@@ -63,12 +63,13 @@ func scanLetter(row pgx.CollectableRow) (store.DeadLetter, error) {
 }
 
 const upsertLetter = `INSERT INTO drainmark.dead_letters AS d (partition, ordinal, id, span_partition, producer, first, last,
-	log, reason, set_aside_at, attempts, discarded, accepted_at, payload, aged_from)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+	log, reason, set_aside_at, attempts, discarded, accepted_at, payload, aged_from, principal)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (partition, id) DO UPDATE SET span_partition = excluded.span_partition, producer = excluded.producer,
 	first = excluded.first, last = excluded.last, log = excluded.log, reason = excluded.reason,
 	set_aside_at = excluded.set_aside_at, attempts = excluded.attempts, discarded = excluded.discarded,
-	accepted_at = excluded.accepted_at, payload = excluded.payload, aged_from = excluded.aged_from`
+	accepted_at = excluded.accepted_at, payload = excluded.payload, aged_from = excluded.aged_from,
+	principal = excluded.principal`
 
 // writeLetters queues the dead letters. A letter is never refused: what is set aside must not be set aside again for
 // that.
@@ -82,7 +83,7 @@ func (t *writing) writeLetters(batch *pgx.Batch) {
 		t.ordinal++
 		batch.Queue(t.sql(upsertLetter), t.w.Partition, t.ordinal, l.ID, l.Span.Partition, uuid(l.Span.Producer),
 			int64(l.Span.First), int64(l.Span.Last), clean(l.Log), clean(l.Reason), within(l.SetAsideAt), l.Attempts, l.Discarded,
-			within(l.AcceptedAt), l.Payload, t.w.Clock.Microseconds())
+			within(l.AcceptedAt), l.Payload, t.w.Clock.Microseconds(), clean(l.Principal))
 	}
 }
 
@@ -137,6 +138,14 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 			return nil, err
 		}
 		return pgx.CollectRows(rows, scanLetter)
+	})
+}
+
+// CountDeadLetters implements store.Reader.
+func (r *Reader) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	const count = "SELECT count(*) FROM (SELECT FROM drainmark.dead_letters WHERE principal = $1 AND NOT discarded LIMIT $2) n"
+	return readFrom(ctx, r, "counting dead letters", func(ctx context.Context, c *pgx.Conn) (n int, err error) {
+		return n, c.QueryRow(ctx, r.sql(count), clean(principal), max(most, 0)).Scan(&n)
 	})
 }
 

@@ -54,8 +54,9 @@
 //	letters:open                    sorted set  id, by ordinal, of those not discarded
 //	letters:discarded               sorted set  id, by the clock when it was set aside
 //	letters:heads                   hash        id: "<member of marks or spans>\n<partition> <producer> <first> <last>
-//	                                            <set aside at> <attempts> <discarded> 0 <log> <reason>"
+//	                                            <set aside at> <attempts> <discarded> 0 <log> <reason> <principal>"
 //	letters:records                 hash        id: "p <accepted at>\n<payload>"
+//	letters:principals              hash        principal: how many letters in letters:open are of it
 //	letters:marks, letters:spans    sorted set  "<producer>-<last>-<first>-<id>": letters of one mark, and of several
 //
 // Every commit, claim and release is announced on the channel drainmark:changes.

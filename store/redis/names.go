@@ -25,6 +25,7 @@ type partitionNames struct {
 	keys, keyAges                            string
 	letters, openLetters, discardedLetters   string
 	letterHeads, letterRecords, marks, spans string
+	letterPrincipals                         string
 }
 
 func newNames(prefix string) *names {
@@ -42,6 +43,7 @@ func newNames(prefix string) *names {
 			keys: p + "keys", keyAges: p + "keys:ages",
 			letters: p + "letters", openLetters: p + "letters:open", discardedLetters: p + "letters:discarded",
 			letterHeads: p + "letters:heads", letterRecords: p + "letters:records", marks: p + "letters:marks", spans: p + "letters:spans",
+			letterPrincipals: p + "letters:principals",
 		}
 	}
 	return n

@@ -322,6 +322,32 @@ func readLetters(found reply) (letters []store.DeadLetter, err error) {
 	return letters, nil
 }
 
+// CountDeadLetters implements store.Reader.
+func (r *Reader) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	return use(ctx, r.client, "counting dead letters", func(ctx context.Context, c conn) (int, error) {
+		counts, err := r.snapshot(ctx, c, func(d *deployment) (commands [][]any) {
+			for i := range d.Partitions {
+				commands = append(commands, command("HGET", r.names.partitions[i].letterPrincipals, principal))
+			}
+			return commands
+		})
+		if errors.Is(err, store.ErrNotFound) {
+			return 0, nil // an empty store has no dead letters
+		}
+		sum := uint64(0)
+		for _, count := range counts {
+			if !count.isNil() {
+				n, err := count.number()
+				if err != nil {
+					return 0, err
+				}
+				sum += n
+			}
+		}
+		return int(min(sum, uint64(max(most, 0)))), err
+	})
+}
+
 // Rejected implements store.Reader.
 func (r *Reader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) (rejected []drainmark.DeadLetter, err error) {
 	at := r.names.of(partition)

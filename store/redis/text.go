@@ -181,8 +181,8 @@ func formatMark(l *drainmark.DeadLetter) string {
 
 // appendHead writes a letter without its payload. Older versions have kept in the eighth place whether it was decoded.
 func appendHead(dst []byte, l *drainmark.DeadLetter) []byte {
-	return fmt.Appendf(dst, "%d %s %d %d %d %d %s 0 %s %s", l.Span.Partition, l.Span.Producer, l.Span.First, l.Span.Last, l.SetAsideAt.UnixMicro(),
-		l.Attempts, truthText(l.Discarded), strconv.Quote(l.Log), strconv.Quote(l.Reason))
+	return fmt.Appendf(dst, "%d %s %d %d %d %d %s 0 %s %s %s", l.Span.Partition, l.Span.Producer, l.Span.First, l.Span.Last, l.SetAsideAt.UnixMicro(),
+		l.Attempts, truthText(l.Discarded), strconv.Quote(l.Log), strconv.Quote(l.Reason), strconv.Quote(l.Principal))
 }
 
 // parseHead reads a letter without its payload: the mark that it is found by on a line of its own, and what appendHead
@@ -200,6 +200,9 @@ func parseHead(id string, text reply) (l drainmark.DeadLetter, undecoded bool, e
 	l.SetAsideAt, l.Attempts = s.moment(), int(s.signed())
 	l.Discarded, undecoded = s.truth(), s.truth()
 	l.Log, l.Reason = s.quoted(), s.quoted()
+	if s.rest != "" { // older versions have not kept it
+		l.Principal = s.quoted()
+	}
 	if s.bad {
 		return drainmark.DeadLetter{}, false, fmt.Errorf("dead letter %q: %w", id, errForeign)
 	}

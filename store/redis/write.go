@@ -140,7 +140,7 @@ func (e *encoder) release() {
 func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 	e.call = call{script: scriptWrite, keys: e.keys[:0], args: e.args[:0], memory: e.memory[:0]}
 	e.keys = append(e.keys, at.state, at.producers, at.producerAges, at.logs, at.logNames, at.cleared, at.keys, at.keyAges, at.letters,
-		at.openLetters, at.discardedLetters, at.letterHeads, at.letterRecords, at.marks, at.spans, at.written)
+		at.openLetters, at.discardedLetters, at.letterHeads, at.letterRecords, at.marks, at.spans, at.written, at.letterPrincipals)
 	for i := range w.Logs {
 		e.keys = append(e.keys, at.stream+w.Logs[i].Name)
 	}
@@ -165,6 +165,7 @@ func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 	for _, l := range w.Letters {
 		e.letter(l)
 	}
+	e.principals(w.Letters)
 }
 
 func (e *encoder) log(l *store.LogWrite) {
@@ -201,4 +202,21 @@ func (e *encoder) letter(w store.LetterWrite) {
 	e.scratch = appendPayloadHead(e.scratch[:0], l)
 	e.argBytes(e.scratch, l.Payload)
 	e.arg(formatMark(l), truthText(l.Span.First < l.Span.Last))
+}
+
+// principals says how many more open letters each principal has.
+func (e *encoder) principals(letters []store.LetterWrite) {
+	more := map[string]int64{}
+	for _, l := range letters {
+		if l.New != nil && !l.New.Discarded {
+			more[l.New.Principal]++
+		}
+		if l.Old != nil && !l.Old.Discarded {
+			more[l.Old.Principal]--
+		}
+	}
+	e.argInt(int64(len(more)))
+	for principal, n := range more {
+		e.arg(principal).argInt(n)
+	}
 }

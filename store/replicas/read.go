@@ -219,6 +219,13 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 	})
 }
 
+// CountDeadLetters implements store.Reader.
+func (r *Reader) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	return aboutAll(ctx, r, "counting dead letters", func(ctx context.Context, m store.Reader) (int, error) {
+		return m.CountDeadLetters(ctx, principal, most)
+	})
+}
+
 // Changes implements store.Reader. There is a signal at each change of the active member too.
 func (r *Reader) Changes(ctx context.Context) (<-chan struct{}, error) {
 	changes, err := r.watchers.Watch(ctx)

@@ -180,6 +180,10 @@ func (c *client) DeadLetters(ctx context.Context, p int, after uint64, limit int
 	return ask(ctx, c, "DeadLetters", func(r store.Reader) ([]store.DeadLetter, error) { return r.DeadLetters(ctx, p, after, limit) })
 }
 
+func (c *client) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	return ask(ctx, c, "CountDeadLetters", func(r store.Reader) (int, error) { return r.CountDeadLetters(ctx, principal, most) })
+}
+
 func (c *client) Ping(ctx context.Context) error {
 	_, err := ask(ctx, c, "Ping", func(r store.Reader) (struct{}, error) { return struct{}{}, r.Ping(ctx) })
 	return err

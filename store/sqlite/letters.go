@@ -12,7 +12,7 @@ import (
 
 // headColumns are the columns that scanHead reads, and letterColumns those that scanLetter reads.
 const (
-	headColumns = "id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, accepted_at"
+	headColumns = "id, run_partition, producer, first, last, log, reason, set_aside_at, attempts, discarded, accepted_at, principal"
 
 	letterColumns = headColumns + ", payload, ordinal"
 )
@@ -22,24 +22,24 @@ func scanHead(row []driver.Value) drainmark.DeadLetter {
 	letter := drainmark.DeadLetter{
 		ID: text(row[0]), Span: drainmark.Span{Partition: int(integer(row[1])), First: number(row[3]), Last: number(row[4])},
 		Log: text(row[5]), Reason: text(row[6]), SetAsideAt: moment(row[7]), Attempts: int(integer(row[8])),
-		Discarded: truth(row[9]), AcceptedAt: moment(row[10]),
+		Discarded: truth(row[9]), AcceptedAt: moment(row[10]), Principal: text(row[11]),
 	}
 	copy(letter.Span.Producer[:], blob(row[2]))
 	return letter
 }
 
 func scanLetter(row []driver.Value) store.DeadLetter {
-	letter := store.DeadLetter{DeadLetter: scanHead(row), Ordinal: number(row[12])}
-	letter.Payload = blob(row[11])
+	letter := store.DeadLetter{DeadLetter: scanHead(row), Ordinal: number(row[13])}
+	letter.Payload = blob(row[12])
 	return letter
 }
 
 const upsertLetter = "INSERT INTO dead_letters (" + headColumns + `, payload, partition, aged_from)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (partition, id) DO UPDATE SET run_partition = excluded.run_partition, producer = excluded.producer, first = excluded.first,
 	last = excluded.last, log = excluded.log, reason = excluded.reason, set_aside_at = excluded.set_aside_at,
-	attempts = excluded.attempts, discarded = excluded.discarded, accepted_at = excluded.accepted_at, payload = excluded.payload,
-	aged_from = excluded.aged_from`
+	attempts = excluded.attempts, discarded = excluded.discarded, accepted_at = excluded.accepted_at, principal = excluded.principal,
+	payload = excluded.payload, aged_from = excluded.aged_from`
 
 func (t *writing) writeLetter(w store.LetterWrite) error {
 	defer t.conn.forget()
@@ -50,7 +50,7 @@ func (t *writing) writeLetter(w store.LetterWrite) error {
 		return err
 	}
 	_, err := t.conn.exec(ctx, upsertLetter, l.ID, l.Span.Partition, l.Span.Producer[:], l.Span.First, l.Span.Last, l.Log, l.Reason,
-		l.SetAsideAt, l.Attempts, l.Discarded, l.AcceptedAt, l.Payload, partition, t.w.Clock)
+		l.SetAsideAt, l.Attempts, l.Discarded, l.AcceptedAt, l.Principal, l.Payload, partition, t.w.Clock)
 	return err
 }
 
@@ -87,6 +87,18 @@ func (r *Reader) DeadLetters(ctx context.Context, partition int, after uint64, l
 			return nil
 		})
 		return letters, err
+	})
+}
+
+// CountDeadLetters implements store.Reader.
+func (r *Reader) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	const count = "SELECT count(*) FROM (SELECT 1 FROM dead_letters WHERE principal = ? AND NOT discarded LIMIT ?)"
+	return read(ctx, r, "counting dead letters", func(c *conn) (int, error) {
+		row, err := c.one(ctx, count, principal, max(most, 0))
+		if err != nil {
+			return 0, err
+		}
+		return int(integer(row[0])), nil
 	})
 }
 

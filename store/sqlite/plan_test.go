@@ -136,6 +136,8 @@ func useEverything(t *testing.T, s *Store, r *Reader) {
 	must(err)
 	_, err = r.DeadLetters(ctx, 0, 0, 1)
 	must(err)
+	_, err = r.CountDeadLetters(ctx, "", 1)
+	must(err)
 	_, err = r.Rejected(ctx, 0, []drainmark.Span{{First: 1, Last: 2}}, 1)
 	must(err)
 	_, err = r.Deployment(ctx)

@@ -12,7 +12,7 @@ import (
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 7          // PRAGMA user_version
+	schemaVersion = 8          // PRAGMA user_version
 )
 
 // upgrades makes a file of each schema version, from 1 on, one of the next.
@@ -32,6 +32,7 @@ var upgrades = []func(context.Context, *conn) error{
 	packLetters,
 	statements("ALTER TABLE messages ADD COLUMN headers TEXT; DROP VIEW IF EXISTS log_messages; " + messagesView),
 	statements("ALTER TABLE partitions ADD COLUMN trouble TEXT NOT NULL DEFAULT '';"),
+	nameLetters,
 }
 
 // statements makes an upgrade of SQL alone.
@@ -48,27 +49,35 @@ func packLetters(ctx context.Context, c *conn) error {
 	if err != nil {
 		return err
 	}
-	var ordinals []int64
-	err = c.each(ctx, "SELECT ordinal FROM dead_letters WHERE NOT discarded", nil, func(row []driver.Value) error {
-		ordinals = append(ordinals, integer(row[0]))
-		return nil
+	err = eachOpenLetter(ctx, c, func(ordinal int64) error {
+		row, err := c.one(ctx, unpacked, ordinal)
+		if err == nil {
+			_, err = c.exec(ctx, "UPDATE dead_letters SET payload = ? WHERE ordinal = ?", packed(row), ordinal)
+		}
+		return err
 	})
 	if err != nil {
 		return err
-	}
-	for _, ordinal := range ordinals {
-		row, err := c.one(ctx, unpacked, ordinal)
-		if err != nil {
-			return err
-		}
-		if _, err := c.exec(ctx, "UPDATE dead_letters SET payload = ? WHERE ordinal = ?", packed(row), ordinal); err != nil {
-			return err
-		}
 	}
 	return c.script(ctx, "ALTER TABLE dead_letters DROP COLUMN undecoded; ALTER TABLE dead_letters DROP COLUMN kind; "+
 		"ALTER TABLE dead_letters DROP COLUMN record_log; ALTER TABLE dead_letters DROP COLUMN content_type; "+
 		"ALTER TABLE dead_letters DROP COLUMN body; ALTER TABLE dead_letters DROP COLUMN key; "+
 		"ALTER TABLE dead_letters DROP COLUMN target; ALTER TABLE dead_letters DROP COLUMN trace;")
+}
+
+// eachOpenLetter calls f with the ordinal of each dead letter that is not discarded.
+func eachOpenLetter(ctx context.Context, c *conn, f func(ordinal int64) error) error {
+	var ordinals []int64
+	err := c.each(ctx, "SELECT ordinal FROM dead_letters WHERE NOT discarded", nil, func(row []driver.Value) error {
+		ordinals = append(ordinals, integer(row[0]))
+		return nil
+	})
+	for _, ordinal := range ordinals {
+		if err == nil {
+			err = f(ordinal)
+		}
+	}
+	return err
 }
 
 // packed is the payload of a letter of schema version 4.
@@ -84,6 +93,25 @@ func packed(row []driver.Value) []byte {
 	batch.Records[0].Headers, _ = drainmark.TraceHeaders(text(row[10]))
 	copy(batch.Producer[:], blob(row[2]))
 	return drainmark.EncodeBatch(nil, &batch)
+}
+
+// nameLetters notes beside each open dead letter who sent it, which only its payload said.
+func nameLetters(ctx context.Context, c *conn) error {
+	err := c.script(ctx, "ALTER TABLE dead_letters ADD COLUMN principal TEXT NOT NULL DEFAULT ''; "+lettersByPrincipal)
+	if err != nil {
+		return err
+	}
+	return eachOpenLetter(ctx, c, func(ordinal int64) error {
+		row, err := c.one(ctx, "SELECT "+letterColumns+" FROM dead_letters WHERE ordinal = ?", ordinal)
+		if err != nil {
+			return err
+		}
+		letter := scanLetter(row)
+		if record, ok := letter.Record(); ok {
+			_, err = c.exec(ctx, "UPDATE dead_letters SET principal = ? WHERE ordinal = ?", record.Principal, ordinal)
+		}
+		return err
+	})
 }
 
 // The limits that the messages' key sets.
@@ -190,14 +218,17 @@ CREATE TABLE dead_letters (
 	accepted_at   INTEGER NOT NULL,
 	payload       BLOB NOT NULL,    -- drainmark.DeadLetter.Payload
 	aged_from     INTEGER NOT NULL, -- clock when it was set aside last
+	principal     TEXT NOT NULL DEFAULT '', -- who sent it, empty if nobody is known
 	UNIQUE (partition, id)
 ) STRICT;
 CREATE INDEX open_letters ON dead_letters (partition, ordinal) WHERE NOT discarded;
 CREATE INDEX discarded_letters ON dead_letters (partition) WHERE discarded;
 CREATE INDEX letters_by_mark ON dead_letters (partition, producer, last);
 CREATE INDEX letters_of_many_marks ON dead_letters (partition, producer, first) WHERE first < last;
+` + lettersByPrincipal + messagesView
 
-` + messagesView
+const lettersByPrincipal = `CREATE INDEX letters_by_principal ON dead_letters (principal) WHERE NOT discarded;
+`
 
 // messagesView is for people.
 const messagesView = `

@@ -38,6 +38,8 @@ func schemaOne(t *testing.T) string {
 		{",\n\theaders      TEXT -- a JSON object of strings, NULL if there are none\n", "\n"},
 		{"\tm.headers,\n", ""},
 		{"\taged_from     INTEGER NOT NULL, -- clock when it was set aside last\n", ""},
+		{"\tprincipal     TEXT NOT NULL DEFAULT '', -- who sent it, empty if nobody is known\n", ""},
+		{lettersByPrincipal, ""},
 	} {
 		if !strings.Contains(one, change[0]) {
 			t.Fatalf("the schema does not have %q any more", change[0])
@@ -115,6 +117,52 @@ func TestAFileOfTheFirstSchemaIsUpgraded(t *testing.T) {
 	}
 	checkUpgradedLetters(t, r)
 	checkUpgradedMessages(t, r, tenant)
+}
+
+// TestLettersOfAnOlderFileAreOfWhoSentThem: which only their payloads say.
+func TestLettersOfAnOlderFileAreOfWhoSentThem(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	path := filepath.Join(t.TempDir(), "store.db")
+	c, err := connect(ctx, path, "rwc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seven := strings.Replace(schema, lettersByPrincipal, "", 1)
+	seven = strings.Replace(seven, "\tprincipal     TEXT NOT NULL DEFAULT '', -- who sent it, empty if nobody is known\n", "", 1)
+	for _, script := range []string{
+		fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = 7; PRAGMA journal_mode = WAL", seven, applicationID),
+		`INSERT INTO deployment VALUES (1, x'00000000000000000000000000000007', 1)`,
+	} {
+		if err := c.script(ctx, script); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, sender := range []string{"shop", "shop", "other", "shop", ""} {
+		b := drainmark.Batch{Producer: drainmark.ProducerID{1}, First: uint64(i + 1), Records: []drainmark.Record{{Kind: drainmark.Append, Log: "log", Principal: sender}}}
+		const letter = "INSERT INTO dead_letters VALUES (?1, 0, ?1, 0, ?2, ?1, ?1, 'log', '', 0, 1, ?3, 0, ?4, 0)"
+		if _, err := c.exec(ctx, letter, i+1, b.Producer[:], i == 3, drainmark.EncodeBatch(nil, &b)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.close(); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(ctx, path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	r, err := OpenReader(ctx, path, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	for principal, want := range map[string]int{"shop": 2, "other": 1, "": 1} {
+		if n, err := r.CountDeadLetters(ctx, principal, 10); n != want || err != nil {
+			t.Errorf("%d dead letters are of %q, not %d (%v)", n, principal, want, err)
+		}
+	}
 }
 
 func checkUpgradedMessages(t *testing.T, r *Reader, tenant drainmark.Headers) {

@@ -51,6 +51,8 @@ var aboutClosing = []promise{
 		w.fails("asking what is rejected", err, store.ErrClosed)
 		_, err = closed.DeadLetters(w.ctx, 0, 0, 1)
 		w.fails("listing the dead letters", err, store.ErrClosed)
+		_, err = closed.CountDeadLetters(w.ctx, "", 1)
+		w.fails("counting the dead letters", err, store.ErrClosed)
 		_, err = closed.DeadLetter(w.ctx, 0, "id")
 		w.fails("looking for a dead letter", err, store.ErrClosed)
 		_, err = closed.Changes(w.ctx)

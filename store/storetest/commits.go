@@ -93,6 +93,7 @@ var aboutCommits = []promise{
 		w.unknown(fresh)
 		w.equal("the dead letters", w.letterIDs(0), []string{"old"})
 		w.noLetter(0, "new")
+		w.counts("", sender, 1)
 		s.commit(w.keyed(log, "new", "the first with this key"))
 		w.holds(log, 0, "one", "the first with this key")
 	}},
@@ -130,6 +131,7 @@ var aboutCommits = []promise{
 		w.sameProgress(w.progressOf(1), s.progress)
 		w.holds(log, 1, "one", "two")
 		w.equal("the dead letters", w.letterIDs(1), []string{"letter"})
+		w.counts("", sender, 1)
 		d, err := w.reader.Deployment(w.ctx)
 		w.must("reading the deployment", err)
 		w.equal("the deployment", d, w.deployment)

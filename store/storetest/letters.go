@@ -2,6 +2,7 @@ package storetest
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -140,6 +141,49 @@ var aboutLetters = []promise{
 		w.equal("the records set aside in another partition", w.progressOf(1).SetAside, uint64(0))
 	}},
 
+	{"the dead letters of a principal that are there and not discarded are counted", func(w *world) {
+		s := w.hold(0)
+		for i, step := range []struct {
+			operations  []store.Operation
+			own, others int
+		}{
+			{nil, 0, 0},
+			{[]store.Operation{setAside(0, "a", 1), setAside(0, "b", 2), setAside(0, "many", 10, 19), sentBy("", setAside(0, "c", 3))}, 3, 1},
+			{[]store.Operation{setAside(0, "b", 2)}, 3, 1}, // again, after a retry
+			{[]store.Operation{restore("a"), restore("no letter")}, 2, 1},
+			{[]store.Operation{discard(0, "b", 2)}, 1, 1},
+			{[]store.Operation{discard(0, "b", 2), restore("many")}, 0, 1},
+			{[]store.Operation{restore("b"), discard(0, "lost", 30), sentBy("", setAside(0, "d", 31)), sentBy("", discard(0, "c", 3))}, 0, 1},
+			{[]store.Operation{setAside(0, "lost", 30), restore("d")}, 1, 0},
+			{[]store.Operation{sentBy("", setAside(0, "lost", 30))}, 0, 1},
+		} {
+			s.commit(step.operations...)
+			w.counts(fmt.Sprint("after commit ", i), sender, step.own)
+			w.counts(fmt.Sprint("after commit ", i), "", step.others)
+		}
+	}},
+
+	{"the dead letters of a principal are counted in all partitions, up to a limit", func(w *world) {
+		s, other := w.hold(0), w.hold(1)
+		s.commit(setAside(0, "a", 1), setAside(0, "b", 2))
+		other.commit(setAside(1, "c", 1), setAside(1, "d", 2), setAside(1, "e", 3))
+		for most, want := range map[int]int{-1: 0, 0: 0, 1: 1, 4: 4, 5: 5, 6: 5, math.MaxInt: 5} {
+			n, err := w.reader.CountDeadLetters(w.ctx, sender, most)
+			w.must("counting the dead letters", err)
+			w.equal(fmt.Sprintf("how many there are up to %d", most), n, want)
+		}
+	}},
+
+	{"principals are compared byte by byte when dead letters are counted", func(w *world) {
+		s := w.hold(0)
+		s.commit(setAside(0, "a", 1), sentBy("Shöp 1", setAside(0, "b", 2)), sentBy("shöp 1 ", setAside(0, "c", 3)), sentBy("shöp %", setAside(0, "d", 4)))
+		for _, principal := range []string{sender, "Shöp 1", "shöp 1 ", "shöp %"} {
+			w.counts("", principal, 1)
+		}
+		w.counts("", "sho\u0308p 1", 0)
+		w.counts("", "nobody", 0)
+	}},
+
 	{"an ordinal is never given twice", func(w *world) {
 		s := w.hold(0)
 		s.commit(setAside(0, "a", 1), setAside(0, "b", 2))
@@ -216,6 +260,9 @@ var aboutLetters = []promise{
 	}},
 }
 
+// sender is whose records the suite sets aside, unless it says another.
+const sender = "shöp 1"
+
 // letterProducer is whose records the suite sets aside.
 var letterProducer = drainmark.ProducerID{0xab, 15: 0xcd}
 
@@ -228,9 +275,23 @@ func setAside(partition int, id string, first uint64, last ...uint64) store.Oper
 	r := span(partition, first, slices.Max(append(last, first)))
 	at := time.Date(2020, 3, 4, 5, 6, 7, 891011000, time.UTC)
 	return store.Operation{Kind: store.SetAside, Letter: &drainmark.DeadLetter{
-		ID: id, Span: r, Log: "some-log", Reason: "reason of " + id, SetAsideAt: at, Attempts: 3,
+		ID: id, Span: r, Log: "some-log", Principal: sender, Reason: "reason of " + id, SetAsideAt: at, Attempts: 3,
 		AcceptedAt: at.Add(-time.Minute), Payload: []byte("payload of " + id),
 	}}
+}
+
+// sentBy has the letter be of another principal.
+func sentBy(principal string, op store.Operation) store.Operation {
+	op.Letter.Principal = principal
+	return op
+}
+
+// counts fails the case unless so many open dead letters are of the principal.
+func (w *world) counts(when, principal string, want int) {
+	w.Helper()
+	n, err := w.reader.CountDeadLetters(w.ctx, principal, 1000)
+	w.must("counting the dead letters", err)
+	w.equal(fmt.Sprintf("how many dead letters are of %q %s", principal, when), n, want)
 }
 
 // discard keeps only the reason of a dead letter.

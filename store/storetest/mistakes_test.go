@@ -171,6 +171,49 @@ var wrongLetters = []mistake{
 		}
 	}), []string{"the progress counts the records of the dead letters that are there, and not of those discarded"}},
 
+	{"a dead letter loses who sent it", onLetters(func(l *drainmark.DeadLetter) {
+		l.Principal = ""
+	}), []string{"a dead letter is found whole", "the dead letters of a principal that are there and not discarded are counted"}},
+
+	{"a dead letter counts for who sent it first", onWrite(func(d *database, w *store.Write) {
+		for i, l := range w.Letters {
+			if l.Old != nil && l.New != nil {
+				again := *l.New
+				again.Principal = l.Old.Principal
+				w.Letters[i].New = &again
+			}
+		}
+	}), []string{"the dead letters of a principal that are there and not discarded are counted"}},
+
+	{"a principal's dead letters are counted whatever their number", onReader(func(d *database, b *brokenReader) {
+		b.count = func(ctx context.Context, principal string, most int) (int, error) {
+			return b.Reader.CountDeadLetters(ctx, principal, 1000)
+		}
+	}), []string{"the dead letters of a principal are counted in all partitions, up to a limit"}},
+
+	{"a principal's dead letters are counted in one partition", onReader(func(d *database, b *brokenReader) {
+		b.count = func(ctx context.Context, principal string, most int) (n int, err error) {
+			letters, err := b.Reader.DeadLetters(ctx, 0, 0, 1000)
+			for _, l := range letters {
+				if l.Principal == principal {
+					n++
+				}
+			}
+			return min(n, max(most, 0)), err
+		}
+	}), []string{"the dead letters of a principal are counted in all partitions, up to a limit"}},
+
+	{"principals differ in more than case", onReader(func(d *database, b *brokenReader) {
+		b.count = func(ctx context.Context, principal string, most int) (int, error) {
+			n, err := b.Reader.CountDeadLetters(ctx, principal, most)
+			if title := strings.Replace(principal, "s", "S", 1); title != principal {
+				more, _ := b.Reader.CountDeadLetters(ctx, title, most)
+				n += more
+			}
+			return n, err
+		}
+	}), []string{"principals are compared byte by byte when dead letters are counted"}},
+
 	{"ordinals are counted in the list", onReader(func(d *database, b *brokenReader) {
 		b.letters = func(ctx context.Context, p int, after uint64, limit int) ([]store.DeadLetter, error) {
 			letters, err := b.Reader.DeadLetters(ctx, p, 0, 1000)

@@ -49,7 +49,7 @@ type committer struct {
 
 // commitOfEachKind appends with a key, sets a record aside, says so again, and clears.
 func (c *committer) commitOfEachKind(ctx context.Context) error {
-	letter := &drainmark.DeadLetter{Span: drainmark.Span{Producer: c.producer, First: 2, Last: 2}, Reason: "refused"}
+	letter := &drainmark.DeadLetter{Span: drainmark.Span{Producer: c.producer, First: 2, Last: 2}, Reason: "refused", Principal: "shop"}
 	letter.ID = letter.Span.String()
 	record := func(kind drainmark.RecordKind, key string) *drainmark.Record {
 		return &drainmark.Record{Kind: kind, Log: "log-" + c.producer.String(), Key: key, Body: []byte("body"), AcceptedAt: time.Now()}
@@ -94,7 +94,8 @@ func AsBackend(ctx context.Context, r store.Reader) error {
 	_, written := r.Written(ctx, 0, 0, 10)
 	_, rejected := r.Rejected(ctx, 0, []drainmark.Span{{First: 1, Last: 1}}, 1)
 	letters, letterList := r.DeadLetters(ctx, 0, 0, 10)
-	all := errors.Join(deployment, progress, claims, listed, written, rejected, letterList, r.Ping(ctx))
+	_, counted := r.CountDeadLetters(ctx, "shop", 10)
+	all := errors.Join(deployment, progress, claims, listed, written, rejected, letterList, counted, r.Ping(ctx))
 	for _, l := range logs[:min(len(logs), 1)] {
 		_, page := r.Messages(ctx, l.Name, 0, 10)
 		all = errors.Join(all, page)

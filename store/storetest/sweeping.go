@@ -129,6 +129,7 @@ var aboutSweeping = []promise{
 		})
 		w.sameProgress(w.progressOf(0), s.progress)
 		w.equal("the open dead letters", w.letterIDs(0), []string{"silent, open"})
+		w.counts("", sender, 1)
 		w.noLetter(0, "silent, discarded")
 		w.find(0, "living, discarded")
 		s.commit()

@@ -129,6 +129,7 @@ type brokenReader struct {
 	written  func(context.Context, int, uint64, int) (store.Written, error)
 	rejected func(context.Context, int, []drainmark.Span, int) ([]drainmark.DeadLetter, error)
 	letters  func(context.Context, int, uint64, int) ([]store.DeadLetter, error)
+	count    func(context.Context, string, int) (int, error)
 	changes  func(context.Context) (<-chan struct{}, error)
 	close    func() error
 }
@@ -161,6 +162,10 @@ func (b *brokenReader) DeadLetters(ctx context.Context, p int, after uint64, lim
 	return b.letters(ctx, p, after, limit)
 }
 
+func (b *brokenReader) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	return b.count(ctx, principal, most)
+}
+
 func (b *brokenReader) Changes(ctx context.Context) (<-chan struct{}, error) {
 	return b.changes(ctx)
 }
@@ -187,7 +192,7 @@ func onReader(breakIt func(d *database, b *brokenReader)) func(*database) {
 		d.reader = func(d *database, r store.Reader) store.Reader {
 			b := &brokenReader{
 				Reader: r, progress: r.Progress, claims: r.Claims, messages: r.Messages, logs: r.Logs,
-				written: r.Written, rejected: r.Rejected, letters: r.DeadLetters, changes: r.Changes, close: r.Close,
+				written: r.Written, rejected: r.Rejected, letters: r.DeadLetters, count: r.CountDeadLetters, changes: r.Changes, close: r.Close,
 			}
 			breakIt(d, b)
 			return b

@@ -104,6 +104,7 @@ CREATE TABLE drainmark.dead_letters (
 	accepted_at    timestamptz NOT NULL,
 	payload        bytea,           -- the batch that a retry applies
 	aged_from      bigint NOT NULL, -- clock when it was set aside last
+	principal      text COLLATE "C" NOT NULL, -- who sent it, empty if nobody is known
 	PRIMARY KEY (partition, ordinal),
 	UNIQUE (partition, id)
 );
@@ -111,6 +112,7 @@ CREATE INDEX open_letters ON drainmark.dead_letters (partition, ordinal) WHERE N
 CREATE INDEX discarded_letters ON drainmark.dead_letters (partition) WHERE discarded;
 CREATE INDEX letters_by_mark ON drainmark.dead_letters (partition, producer, last);
 CREATE INDEX letters_of_many_marks ON drainmark.dead_letters (partition, producer, first) WHERE first < last;
+CREATE INDEX letters_by_principal ON drainmark.dead_letters (principal) WHERE NOT discarded;
 
 CREATE VIEW drainmark.log_messages AS
 SELECT l.name AS log, m.position, m.body, m.content_type, m.headers, m.accepted_at, m.persisted_at,

@@ -4,7 +4,7 @@
 --
 -- KEYS: 1 state, 2 producers, 3 producers:ages, 4 logs, 5 logs:names, 6 logs:cleared, 7 keys, 8 keys:ages, 9 letters,
 --       10 letters:open, 11 letters:discarded, 12 letters:heads, 13 letters:records, 14 letters:marks,
---       15 letters:spans, 16 logs:written, then the streams of the logs.
+--       15 letters:spans, 16 logs:written, 17 letters:principals, then the streams of the logs.
 -- ARGV: 1 epoch, 2 revision, 3 next revision, 4 cursor, 5 rejected, 6 channel, 7 partition, 8 the partition's clock in
 --       microseconds, 9 how many more records are set aside, 10 how many logs logs:written names,
 --       11 the progress's trouble;
@@ -15,6 +15,7 @@
 --         keys       key, digest
 --         letters    id, mark of the one before, then '' to delete it, or 1 for open and 0 for discarded, head, record,
 --                    mark, 1 if it has several marks
+--         principals principal, how many more open letters are of it
 -- Returns 'ok' or 'fenced'.
 local call, K, A = redis.call, KEYS, ARGV
 local CHUNK = 500 -- how many arguments are given to one command
@@ -26,7 +27,7 @@ local producers = 12
 local logs = producers + 1 + 3 * A[producers]
 local keys = logs + 1
 for i = 1, A[logs] do
-	local stream, first, count = K[16 + i], A[keys + 4], tonumber(A[keys + 5])
+	local stream, first, count = K[17 + i], A[keys + 4], tonumber(A[keys + 5])
 	-- A stream that has more than it should would not take what follows.
 	if #call('XREVRANGE', stream, '+', first .. '-0', 'COUNT', 1) > 0 then
 		error({err = 'WRONGTYPE ' .. stream .. ' has entries that Drainmark did not write'})
@@ -42,14 +43,13 @@ for _, sorted in ipairs({3, 5, 8, 16}) do call('ZCARD', K[sorted]) end
 call('SCARD', K[6])
 if has_letters then
 	for _, sorted in ipairs({9, 10, 11, 14, 15}) do call('ZCARD', K[sorted]) end
-	call('HLEN', K[12])
-	call('HLEN', K[13])
+	for _, hash in ipairs({12, 13, 17}) do call('HLEN', K[hash]) end
 end
 -- And the permissions.
 local commands = {{'XADD', K[1], '1-0', 'm', ''}, {'HSET', K[1], '', ''}, {'ZADD', K[1], '0', ''}, {'SADD', K[1], ''}, {'PUBLISH', A[6], ''},
 	{'ZRANGE', K[1], '0', '0'}, {'ZREMRANGEBYSCORE', K[1], '0', '0'}}
 if has_letters then
-	for _, command in ipairs({{'ZSCORE', K[1], ''}, {'ZREM', K[1], ''}, {'HDEL', K[1], ''}}) do
+	for _, command in ipairs({{'ZSCORE', K[1], ''}, {'ZREM', K[1], ''}, {'HGET', K[1], ''}, {'HDEL', K[1], ''}}) do
 		commands[#commands + 1] = command
 	end
 end
@@ -68,7 +68,7 @@ end
 
 local infos, written, at = {}, {}, logs + 1
 for i = 1, A[logs] do
-	local name, stream, position, messages = A[at], K[16 + i], tonumber(A[at + 4]), at + 6
+	local name, stream, position, messages = A[at], K[17 + i], tonumber(A[at + 4]), at + 6
 	infos[#infos + 1], infos[#infos + 2] = name, A[at + 1]
 	written[#written + 1], written[#written + 2] = A[3], name
 	if A[at + 2] == '1' then call('ZADD', K[5], 0, name) end
@@ -123,6 +123,14 @@ at = letters + 1
 for _ = 1, A[letters] do
 	write_letter(unpack(A, at, at + 6))
 	at = at + (A[at + 2] == '' and 3 or 7)
+end
+for i = at + 1, at + 2 * A[at], 2 do
+	local open = (call('HGET', K[17], A[i]) or 0) + A[i + 1]
+	if open > 0 then
+		call('HSET', K[17], A[i], string.format('%.0f', open))
+	else
+		call('HDEL', K[17], A[i])
+	end
 end
 
 -- logs:written has every log that the commits behind one revision, up to another, have written to. If the last commit
