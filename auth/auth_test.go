@@ -335,9 +335,9 @@ func BenchmarkToken(b *testing.B) {
 func TestLimits(t *testing.T) {
 	t.Parallel()
 	token, sum := NewToken()
-	o := open(t, "limits: {requests: 100, bytes: 10MiB, keys: 7}\nprincipals:\n  - {name: shop, tokens: [{sha256: "+sum+"}], limits: {requests: 500, bytes: 0, share: 50%, new_logs: 3, waits: 4, streams: 5, followed: 6}}\nanonymous: []\n")
+	o := open(t, "limits: {requests: 100, bytes: 10MiB, keys: 7}\nprincipals:\n  - {name: shop, tokens: [{sha256: "+sum+"}], limits: {requests: 500, bytes: 0, share: 50%, new_logs: 3, waits: 4, streams: 5, followed: 6, letters: 8}}\nanonymous: []\n")
 	for authorization, want := range map[string]Limits{
-		"Bearer " + token: {Requests: 500, Keys: 7, NewLogs: 3, Waits: 4, Streams: 5, Followed: 6, Share: 50},
+		"Bearer " + token: {Requests: 500, Keys: 7, NewLogs: 3, Waits: 4, Streams: 5, Followed: 6, Letters: 8, Share: 50},
 		"":                {Requests: 100, Bytes: 10 << 20, Keys: 7, Share: 25},
 	} {
 		if p, err := o.Authenticate(request(authorization)); err != nil || *p.Limits != want {

@@ -17,6 +17,7 @@ type Limits struct {
 	Waits    int64 // requests that wait, and barriers, at once
 	Streams  int64 // event streams at once
 	Followed int64 // different logs that these follow at once
+	Letters  int64 // open dead letters of what it has appended
 	Share    int   // percent of each budget that all share: bodies, answers, and the like
 }
 
@@ -32,6 +33,7 @@ type limitsText struct {
 	Waits    *count   `yaml:"waits"`
 	Streams  *count   `yaml:"streams"`
 	Followed *count   `yaml:"followed"`
+	Letters  *count   `yaml:"letters"`
 	Share    *percent `yaml:"share"`
 }
 
@@ -45,6 +47,7 @@ func (in *limitsText) over(everybody Limits) *Limits {
 	set(&l.Waits, in.Waits)
 	set(&l.Streams, in.Streams)
 	set(&l.Followed, in.Followed)
+	set(&l.Letters, in.Letters)
 	set(&l.Share, in.Share)
 	return &l
 }

@@ -56,6 +56,7 @@ type Backend struct {
 	settling   sync.Mutex // while dead letters are settled in bulk
 	answers    *answers
 	backlogs   shared[[]PartitionBacklog]
+	counts     *letterCounts
 }
 
 var _ Service = (*Backend)(nil)
@@ -87,6 +88,7 @@ func New(c Config) (*Backend, error) {
 	b.reads = &watched{Reader: b.reader, metrics: b.metrics,
 		lines: loglimit.New(b.logger, slog.LevelError, "the store cannot be read: somebody has to repair what the error names")}
 	b.reader = b.reads
+	b.counts = newLetterCounts(b.reader)
 	b.budget.limit = b.limits.WaitingBytes
 	producer := drainmark.NewProducerID()
 	b.accounting = openLedger(c.Ledger, c.Deployment, producer, b.logger)
@@ -119,6 +121,7 @@ func (b *Backend) Run(ctx context.Context) {
 	running.Go(func() { b.feeds.loop(work) })
 	running.Go(func() { b.watchPersisting(work) })
 	running.Go(func() { b.reads.loop(work) })
+	running.Go(func() { b.counts.loop(work) })
 	running.Go(func() { b.accounting.own.Run(work) })
 	running.Go(func() { b.accountForEarlier(work) })
 	if b.flag != nil {

@@ -13,6 +13,8 @@ import (
 type countingReader struct {
 	store.Reader
 	progress, messages, rejected, written atomic.Int64
+	counts                                atomic.Int64
+	silent                                atomic.Bool // it does not say how many dead letters there are
 	incomplete                            atomic.Bool // it cannot tell which logs were written to
 	failing                               atomic.Bool // neither that nor messages can be read
 	claimless                             atomic.Bool // nobody can say who holds the partitions
@@ -50,6 +52,15 @@ func (r *countingReader) Written(ctx context.Context, partition int, since uint6
 		written.Logs, written.Incomplete = nil, true
 	}
 	return written, err
+}
+
+func (r *countingReader) CountDeadLetters(ctx context.Context, principal string, most int) (int, error) {
+	r.counts.Add(1)
+	if r.silent.Load() {
+		<-ctx.Done()
+		return 0, ctx.Err()
+	}
+	return r.Reader.CountDeadLetters(ctx, principal, most)
 }
 
 func (r *countingReader) Rejected(ctx context.Context, partition int, spans []drainmark.Span, each int) ([]drainmark.DeadLetter, error) {

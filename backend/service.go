@@ -167,6 +167,12 @@ type Service interface {
 	// CountLetters counts all dead letters that Settle would find.
 	CountLetters(ctx context.Context, f LetterFilter) (Settled, error)
 
+	// OpenLetters returns how many open dead letters are of the principal's records, most at most, and after what time the
+	// store is asked again. That happens in the background, every five seconds at most for one principal, so the number is
+	// as old, and up to a minute old while the store does not answer. Then it is 0. The call waits for the store, for a
+	// second at most, only if the number is not known, is older than a minute, or is most and five seconds old.
+	OpenLetters(ctx context.Context, principal string, most int64) (n int64, again time.Duration)
+
 	// Subscribe follows a log behind a position, which may lie in the future and need not exist yet. KindTooMany.
 	Subscribe(ctx context.Context, log string, after uint64) (Subscription, error)
 }

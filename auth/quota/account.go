@@ -73,6 +73,13 @@ func (a *account) limit(l *auth.Limits, c *Config) {
 	a.setPolicy()
 }
 
+// letters is how many open dead letters there may be, 0 for no limit.
+func (a *account) letters() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.limits.Letters
+}
+
 // divided is a part of a limit: at least 1, because 0 is none.
 func divided(n, part int64) int64 { return (n + part - 1) / part }
 

@@ -64,6 +64,7 @@ type Budgets [numBudgets]int64
 // The limits that are neither of a rate nor of a budget.
 const (
 	followed = "followed" // different logs
+	letters  = "letters"  // open dead letters
 	logins   = "logins"   // requests without good credentials
 )
 

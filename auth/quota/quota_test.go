@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -382,6 +383,50 @@ func TestManyAtOnce(t *testing.T) {
 	}
 }
 
+// TestOpenDeadLettersAreLimited: as many as there may be are too many. Addresses have no part of their own, because nobody knows
+// from where a dead letter came.
+func TestOpenDeadLettersAreLimited(t *testing.T) {
+	t.Parallel()
+	a, _ := accounts(t, Budgets{})
+	open, asked := int64(0), []int64{}
+	count := func(most int64) (int64, time.Duration) {
+		asked = append(asked, most)
+		return min(open, most), 3 * time.Second
+	}
+	for i, c := range []struct {
+		who  string
+		most int64
+		open int64
+		says string
+	}{
+		{"shop", 8, 0, ""}, {"shop", 8, 7, ""}, {"shop", 8, 8, "shop has 8 open dead letters or more, the limit (letters)"}, {"shop", 8, 9, "retry or discard"},
+		{"shop", 0, 9, ""}, {"", 8, 7, ""}, {"", 8, 8, "without credentials"},
+	} {
+		open = c.open
+		u := a.Begin(named(c.who, auth.Limits{Letters: c.most}), here)
+		err := u.Letters(count)
+		u.End()
+		after, refused := RefusedAfter(err)
+		if refused != (c.says != "") || refused && (after != 3*time.Second || !strings.Contains(err.Error(), c.says)) {
+			t.Errorf("%d: %v, after %v", i, err, after)
+		}
+	}
+	if !slices.Equal(asked, []int64{8, 8, 8, 8, 8, 8}) {
+		t.Errorf("asked for %d", asked)
+	}
+	u := a.Begin(named("", auth.Limits{Letters: 1}), here)
+	defer u.End()
+	err := u.Letters(func(int64) (int64, time.Duration) { return 1, -time.Second })
+	if after, _ := RefusedAfter(err); after != atOnce {
+		t.Errorf("who is asked about now has to wait for %v", after)
+	}
+	for _, who := range []string{"shop", "anonymous"} {
+		if n := testutil.ToFloat64(a.metrics.refused.WithLabelValues("letters", who)); n != 2 {
+			t.Errorf("%v refusals of %s are counted", n, who)
+		}
+	}
+}
+
 // TestNobodyIsLimitedWithoutLimits: nil suffices.
 func TestNobodyIsLimitedWithoutLimits(t *testing.T) {
 	t.Parallel()
@@ -390,7 +435,7 @@ func TestNobodyIsLimitedWithoutLimits(t *testing.T) {
 	for _, u := range []*Use{none.Begin(named("shop", auth.Limits{Requests: 1}), here), a.Begin(auth.Principal{How: "open"}, here)} {
 		h := http.Header{}
 		u.Tell(h)
-		if err := errors.Join(u.Spend(Requests, 9, 9), u.Need(Bytes, 9), u.Hold(Bodies, 9), u.Follow("a"), none.Failed(here)); err != nil || len(h) > 0 || u.Limited(NewLogs) {
+		if err := errors.Join(u.Spend(Requests, 9, 9), u.Need(Bytes, 9), u.Hold(Bodies, 9), u.Follow("a"), u.Letters(nil), none.Failed(here)); err != nil || len(h) > 0 || u.Limited(NewLogs) {
 			t.Errorf("%v, %v", err, h)
 		}
 		u.End()

@@ -160,6 +160,26 @@ func (u *Use) Follow(log string) error {
 	return nil
 }
 
+// Letters returns an error if the principal has as many open dead letters as it may have. count says how many there are, most
+// at most, and after what time it may say something else. It is called only if there is a limit.
+func (u *Use) Letters(count func(most int64) (n int64, again time.Duration)) error {
+	if u == nil {
+		return nil
+	}
+	one := u.of[u.n-1] // records do not say from which address they came
+	most := one.letters()
+	if most == 0 {
+		return nil
+	}
+	n, again := count(most)
+	if n < most {
+		return nil
+	}
+	u.accounts.metrics.refuse(letters, u.label)
+	return refused(max(again, atOnce), "%s has %d open dead letters or more, the limit (%s): retry or discard some of them, then append again",
+		one.who(), most, letters)
+}
+
 // Tell sets the fields by which a client can keep within its rates, for somebody who has any.
 func (u *Use) Tell(h http.Header) {
 	if u == nil || u.n == 0 {

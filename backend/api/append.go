@@ -47,6 +47,9 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if common.Headers, err = drainmark.NewHeaders(r.trace()...); err != nil {
 		return err
 	}
+	if err := h.chargeLetters(r); err != nil {
+		return err
+	}
 	records, release, err := read(r, common)
 	defer release()
 	if err != nil {

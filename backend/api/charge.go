@@ -56,6 +56,13 @@ func (h *handler) chargeAppend(r *request, log string, records []drainmark.Recor
 	return r.use.Hold(quota.Waiting, int64(bytes))
 }
 
+// chargeLetters refuses an append of somebody who has as many open dead letters as they may have.
+func (h *handler) chargeLetters(r *request) error {
+	return r.use.Letters(func(most int64) (n int64, again time.Duration) {
+		return h.service.OpenLetters(r.Context(), principalOf(r), most)
+	})
+}
+
 // existsTime is how long an append waits to be told whether its log exists.
 const existsTime = time.Second
 

@@ -138,6 +138,34 @@ func TestNewLogsAndKeysAreLimited(t *testing.T) {
 	appendTo("old").want(t, 202)
 }
 
+// TestOpenDeadLettersAreLimited: appends of whoever has so many are refused, and nothing else.
+func TestOpenDeadLettersAreLimited(t *testing.T) {
+	t.Parallel()
+	s, registry := limited(t, auth.Limits{Letters: 3}, func(c *Config) {
+		c.Service.(*fake).openLetters = func(principal string, most int64) (int64, time.Duration) {
+			if most != 3 {
+				t.Errorf("asked for %d of %s", most, principal)
+			}
+			return map[string]int64{"shop": 3, "other": 2}[principal], 1500 * time.Millisecond
+		}
+	})
+	s.do("POST", "/v1/logs/a/messages", "x", "Who: other").want(t, 202)
+	for _, contentType := range []string{"text/plain", manyType} {
+		got := s.do("POST", "/v1/logs/a/messages", `{"body":"x"}`, "Who: shop", "Content-Type: "+contentType)
+		got.wantProblem(t, drainmark.KindRateLimited, "shop has 3 open dead letters or more", "(letters)", "retry or discard")
+		if after := got.after(t); after != 2*time.Second {
+			t.Errorf("after %v", after)
+		}
+	}
+	s.do("DELETE", "/v1/logs/a/messages", "", "Who: shop").want(t, 202)
+	s.do("DELETE", "/v1/dead-letters/x", "", "Who: shop").want(t, 202)
+	if n := gather(t, registry, "drainmark_http_rate_limited_total")["letters shop"]; n != 2 {
+		t.Errorf("%v refusals are counted", n)
+	}
+	unlimited, _ := limited(t, auth.Limits{})
+	unlimited.do("POST", "/v1/logs/a/messages", "x", "Who: shop").want(t, 202)
+}
+
 // TestFailedLoginsAreLimited for an address, which a proxy tells, and not for whoever has a good token.
 func TestFailedLoginsAreLimited(t *testing.T) {
 	t.Parallel()

@@ -35,6 +35,7 @@ type fake struct {
 	letterLog   func(id string) (string, error)
 	settle      func(kind drainmark.RecordKind, f backend.LetterFilter, after string, limit int) (backend.Settled, error)
 	count       func(f backend.LetterFilter) (backend.Settled, error)
+	openLetters func(principal string, most int64) (int64, time.Duration)
 	subscribe   func(ctx context.Context, log string, after uint64) (backend.Subscription, error)
 }
 
@@ -125,6 +126,13 @@ func (f *fake) DeadLetters(ctx context.Context, letters backend.LetterFilter, af
 		return backend.DeadLetters{}, errNotScripted
 	}
 	return f.deadLetters(ctx, letters, after, limit)
+}
+
+func (f *fake) OpenLetters(_ context.Context, principal string, most int64) (int64, time.Duration) {
+	if f.openLetters == nil {
+		panic("the test has not said how many dead letters there are")
+	}
+	return f.openLetters(principal, most)
 }
 
 func (f *fake) LetterLog(_ context.Context, id string) (string, error) {
