@@ -1,6 +1,7 @@
 package backend
 
 import (
+	"context"
 	"fmt"
 	"sync"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	storememory "github.com/drainmark/drainmark/store/memory"
 )
 
 // lettered is a system in which shop has so many open dead letters: records whose key is taken.
@@ -122,10 +124,49 @@ func TestAStoreThatDoesNotAnswerHasNoDeadLetters(t *testing.T) {
 	})
 }
 
+// Where the store is slow, a question that waits for its turn is not asked a second time.
+func TestQuestionsWaitForTheirTurn(t *testing.T) {
+	t.Parallel()
+	lettered(t, 9, func(s *system) {
+		s.reader.silent.Store(true)
+		const principals = 10
+		for range 6 {
+			for i := range principals {
+				s.OpenLetters(s.Context(), fmt.Sprint("principal ", i), 3)
+			}
+			s.Wait(countEvery)
+		}
+		if n := len(s.counts.wanted); n >= principals {
+			s.Errorf("%d questions about %d principals wait", n, principals)
+		}
+		s.reader.silent.Store(false)
+		s.Wait(countEvery)
+		s.open("when the store answers again", "shop", 3, 0)
+	})
+}
+
+// BenchmarkOpenLetters is what a limit of dead letters costs an append.
+func BenchmarkOpenLetters(b *testing.B) {
+	reader := &countingReader{Reader: storememory.NewDB().Reader()}
+	c := newLetterCounts(reader)
+	ctx, stop := context.WithCancel(b.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); c.loop(ctx) }()
+	defer func() { stop(); <-ended }()
+	c.of(ctx, "shop", 100)
+	b.ReportAllocs()
+	for b.Loop() {
+		c.of(ctx, "shop", 100)
+	}
+	b.ReportMetric(float64(reader.counts.Load()), "reads")
+}
+
 // However many principals append, a bounded number of them is remembered, and those who append most.
 func TestManyPrincipalsAreForgotten(t *testing.T) {
 	t.Parallel()
 	lettered(t, 9, func(s *system) {
+		s.open("while the store answers", "shop", 3, 0)
+		s.reader.silent.Store(true)
 		for i := range 5 * maxCounted {
 			if i%(maxCounted/2) == 0 {
 				s.open("of one who appends often", "shop", 3, 0)

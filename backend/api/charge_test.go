@@ -250,17 +250,19 @@ func eventually(t *testing.T, what string, is func() bool) {
 	}
 }
 
-// BenchmarkAppendOfAPrincipal is an append within the API, with and without accounts.
+// BenchmarkAppendOfAPrincipal is an append within the API, with and without accounts, and with a limit of dead letters.
 func BenchmarkAppendOfAPrincipal(b *testing.B) {
-	for _, counted := range []bool{false, true} {
-		b.Run(fmt.Sprint("accounts=", counted), func(b *testing.B) {
-			c := Config{Service: accepts(func(string, []drainmark.Record) {}), Logger: slog.New(slog.DiscardHandler)}
+	for name, limits := range map[string]*auth.Limits{"accounts=false": nil, "accounts=true": everybody, "letters": {Share: 25, Letters: 100}} {
+		b.Run(name, func(b *testing.B) {
+			service := accepts(func(string, []drainmark.Record) {})
+			service.openLetters = func(string, int64) (int64, time.Duration) { return 0, 0 }
+			c := Config{Service: service, Logger: slog.New(slog.DiscardHandler)}
 			c.Access = func(r *http.Request) (auth.Principal, error) {
 				p, err := auth.Open(r)
-				p.Name, p.Limits = "shop", everybody
+				p.Name, p.Limits = "shop", limits
 				return p, err
 			}
-			if counted {
+			if limits != nil {
 				var err error
 				if c.Accounts, err = quota.New(quota.Config{Budgets: quota.Budgets{1 << 28, 1 << 28, 1 << 26, 10_000, 10_000}, Request: 8 << 20}); err != nil {
 					b.Fatal(err)

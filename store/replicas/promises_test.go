@@ -90,6 +90,14 @@ var promises = []promise{
 		})
 	}},
 
+	{"what a count of dead letters has shown is not taken back by another replica", 2, func(w *world) error {
+		w.open().replicas[1].Pause()
+		return w.notTakenBack(func() error {
+			_, err := w.reader.CountDeadLetters(w.in(time.Second), "", 10)
+			return err
+		})
+	}},
+
 	{"what one of two partitions has shown is not taken back", 2, func(w *world) error {
 		w.open().replicas[1].Pause()
 		w.writers[1].commit(1)
