@@ -181,8 +181,8 @@ type Reader interface {
 	DeadLetters(ctx context.Context, partition int, after uint64, limit int) ([]DeadLetter, error)
 
 	// CountDeadLetters returns how many dead letters that are not discarded are of the principal, in all partitions, or
-	// most if there are more. It never looks at more than that, however many there are in all. Principal "" is of those of
-	// whom nobody is known.
+	// most if there are more. That bounds what it costs, however many there are in all. Principal "" is of those of whom
+	// nobody is known.
 	CountDeadLetters(ctx context.Context, principal string, most int) (int, error)
 
 	// Changes returns a channel that has something in it whenever a commit or a claim may have become visible since it

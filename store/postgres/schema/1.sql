@@ -112,7 +112,7 @@ CREATE INDEX open_letters ON drainmark.dead_letters (partition, ordinal) WHERE N
 CREATE INDEX discarded_letters ON drainmark.dead_letters (partition) WHERE discarded;
 CREATE INDEX letters_by_mark ON drainmark.dead_letters (partition, producer, last);
 CREATE INDEX letters_of_many_marks ON drainmark.dead_letters (partition, producer, first) WHERE first < last;
-CREATE INDEX letters_by_principal ON drainmark.dead_letters (principal) WHERE NOT discarded;
+CREATE INDEX letters_by_principal ON drainmark.dead_letters (principal, ordinal) WHERE NOT discarded;
 
 CREATE VIEW drainmark.log_messages AS
 SELECT l.name AS log, m.position, m.body, m.content_type, m.headers, m.accepted_at, m.persisted_at,
