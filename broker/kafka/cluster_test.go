@@ -41,7 +41,7 @@ func clusterConforms(t *testing.T, nodes []*servers.Kafka) {
 	brokertest.Run(t, brokertest.Harness{
 		Shared: true, Patience: time.Minute, Quiet: 150 * time.Millisecond,
 		Start: func(brokertest.T) *brokertest.Server {
-			s, c := serverOf(nodes[0], Config{}), clusterOf(nodes)
+			s, c := serverOf(nodes[0], configOf(nodes[0], Config{})), clusterOf(nodes)
 			s.Kill, s.Revive, s.Foreign, s.Purge = nil, nil, nil, nil
 			s.Connect = func(t brokertest.T) broker.Broker { return open(t, c) }
 			return s

@@ -13,10 +13,10 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-// conform runs the suite. Each case has topics of its own.
+// conform runs the suite, with the rights of deploy/permissions. Each case has topics of its own.
 func conform(t *testing.T, server *servers.Kafka) {
 	start := func(c Config) func(brokertest.T) *brokertest.Server {
-		return func(brokertest.T) *brokertest.Server { return serverOf(server, c) }
+		return func(t brokertest.T) *brokertest.Server { return permittedServer(t, server, c) }
 	}
 	brokertest.Run(t, brokertest.Harness{
 		Start: start(Config{}), StartSmall: start(Config{MaxBytes: 4 * minPartitionBytes, PurgeInterval: 20 * time.Millisecond}),
@@ -34,9 +34,8 @@ func configOf(server *servers.Kafka, c Config) Config {
 	return c
 }
 
-// serverOf makes topics for one case.
+// serverOf is a case's view of topics of its own.
 func serverOf(server *servers.Kafka, c Config) *brokertest.Server {
-	c = configOf(server, c)
 	return &brokertest.Server{
 		Connect: func(t brokertest.T) broker.Broker { return open(t, c) },
 		Drop:    func(_ brokertest.T, b broker.Broker) { b.(*Broker).drop() },
@@ -58,6 +57,21 @@ func serverOf(server *servers.Kafka, c Config) *brokertest.Server {
 		},
 		Reconnects: true,
 	}
+}
+
+// permittedServer is serverOf for users who have just the rights of the roles.
+func permittedServer(t brokertest.T, server *servers.Kafka, c Config) *brokertest.Server {
+	c = configOf(server, c)
+	s := serverOf(server, c)
+	server.Permit(rightsOf(servers.KafkaRights(servers.Permissions(t, "kafka.sh")), c.Prefix))
+	s.Connect = func(t brokertest.T) broker.Broker {
+		return brokertest.Roles{Backend: open(t, as(server, servers.BackendUser, c)), Consumer: open(t, as(server, servers.ConsumerUser, c))}
+	}
+	s.Drop = func(_ brokertest.T, b broker.Broker) {
+		b.(brokertest.Roles).Backend.(*Broker).drop()
+		b.(brokertest.Roles).Consumer.(*Broker).drop()
+	}
+	return s
 }
 
 // fataler is what helpers use of a test's T, or of the suite's.

@@ -21,6 +21,8 @@ func TestKafka(t *testing.T) {
 	t.Run("conformance", func(t *testing.T) { conform(t, server) })
 	t.Run("at work", func(t *testing.T) {
 		t.Run("registry", func(t *testing.T) { t.Parallel(); registers(t, server) })
+		t.Run("rights are needed", func(t *testing.T) { t.Parallel(); rightsAreNeeded(t, server) })
+		t.Run("roles are apart", func(t *testing.T) { t.Parallel(); rolesAreApart(t, server) })
 		t.Run("logins", func(t *testing.T) { t.Parallel(); secured{server, ca}.logins(t) })
 		for _, cases := range [][]serverCase{topicCases, publishCases, purgeCases, remadeCases} {
 			for _, c := range cases {

@@ -6,5 +6,5 @@ import "embed"
 
 // Files are the files.
 //
-//go:embed nats.conf postgres.sql rabbitmq.json redis.acl redis-sentinel.acl
+//go:embed kafka.sh nats.conf postgres.sql rabbitmq.json redis.acl redis-sentinel.acl
 var Files embed.FS

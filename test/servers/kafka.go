@@ -35,6 +35,7 @@ type KafkaOptions struct {
 	Settings []string // further lines of server.properties
 	// CA, Certificate and Key are the paths of PEM files. With them it also listens with TLS, and wants certificates of
 	// clients, and with a login: PLAIN and SCRAM as KafkaUser with KafkaPassword, and OAUTHBEARER with any unsigned token.
+	// By PLAIN the users of deploy/permissions log in too, who may do nothing until Permit. All others may do everything.
 	CA, Certificate, Key string
 	Dir                  string // of its files, empty for one that ends with the test
 	// Through puts something before a listener, for each of these: it gets the listener's address and returns the port of
@@ -140,7 +141,10 @@ func (n *Kafka) secure(o KafkaOptions) []string {
 		"ssl.keystore.type=PEM", "ssl.keystore.location=" + store, "ssl.truststore.type=PEM", "ssl.truststore.location=" + o.CA,
 		"listener.name.tls.ssl.client.auth=required",
 		"sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
-		fmt.Sprintf("listener.name.login.plain.sasl.jaas.config=%splain.PlainLoginModule required user_%s=%q;", security, KafkaUser, KafkaPassword),
+		fmt.Sprintf("listener.name.login.plain.sasl.jaas.config=%splain.PlainLoginModule required user_%s=%q user_%s=%q user_%s=%q;", security,
+			KafkaUser, KafkaPassword, BackendUser, RolePassword, ConsumerUser, RolePassword),
+		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"super.users=User:ANONYMOUS;User:CN=client;User:" + KafkaUser,
 		"listener.name.login.scram-sha-256.sasl.jaas.config=" + security + "scram.ScramLoginModule required;",
 		"listener.name.login.scram-sha-512.sasl.jaas.config=" + security + "scram.ScramLoginModule required;",
 		"listener.name.login.oauthbearer.sasl.jaas.config=" + security + "oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"kafka\";",
