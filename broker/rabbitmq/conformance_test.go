@@ -44,23 +44,19 @@ func conformWhenKilled(t *testing.T, server *servers.RabbitMQ) {
 
 var prefixes atomic.Int64
 
-// userOf is the name that a user of deploy/permissions has where queues have another prefix.
-func userOf(user, prefix string) string { return strings.ReplaceAll(user, "drainmark", prefix) }
-
-// permit makes the users of deploy/permissions for queues of their own, and returns what these begin with.
-func permit(t servers.T, server *servers.RabbitMQ) (prefix string) {
-	prefix = fmt.Sprintf("case%d", prefixes.Add(1))
-	file := strings.ReplaceAll(servers.Permissions(t, "rabbitmq.json"), "drainmark", prefix)
-	server.Import(strings.NewReplacer(`"vhost": "`+prefix+`"`, `"vhost": "/"`, `"name": "`+prefix+`"`, `"name": "/"`).Replace(file))
-	return prefix
+// permit makes the users of deploy/permissions, whose rights are on the queues of all cases. It is done once for a server:
+// each command to it is a process that keeps both cores busy for a second.
+func permit(t servers.T, server *servers.RabbitMQ) {
+	file := servers.Permissions(t, "rabbitmq.json")
+	server.Import(strings.NewReplacer(`drainmark\\.`, `case[0-9]+\\.`, `"vhost": "drainmark"`, `"vhost": "/"`, `"name": "drainmark"`, `"name": "/"`).Replace(file))
 }
 
-// describePermitted makes queues, and users with just the rights of the roles, for one case.
+// describePermitted makes queues for one case, in which the users of permit have just the rights of the roles.
 func describePermitted(t brokertest.T, server *servers.RabbitMQ, c Config) *brokertest.Server {
-	c.Partitions, c.Prefix = 2, permit(t, server)
+	c.Partitions, c.Prefix = 2, fmt.Sprintf("case%d", prefixes.Add(1))
 	as := func(t brokertest.T, user string) *Broker {
 		c := c
-		c.URL = servers.As(userOf(user, c.Prefix), server.URL())
+		c.URL = servers.As(user, server.URL())
 		return open(t, c)
 	}
 	return &brokertest.Server{

@@ -18,6 +18,7 @@ func TestRabbitMQ(t *testing.T) {
 	ca := servers.NewAuthority(t)
 	certificate, key := ca.Issue("server")
 	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{CA: ca.Path, Certificate: certificate, Key: key})
+	permit(t, server)
 	t.Run("conformance", func(t *testing.T) { conform(t, server) }) // first: one of its cases needs quiet
 	t.Run("what a server suffers", func(t *testing.T) { t.Parallel(); maltreat(t) })
 	t.Run("registry", func(t *testing.T) { t.Parallel(); registers(t, server) })
@@ -38,6 +39,7 @@ func maltreat(t *testing.T) {
 	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{
 		Advanced: "[{rabbit, [{channel_tick_interval, 500}]}].", // how often consumer_timeout is looked at
 	})
+	permit(t, server)
 	for _, c := range []serverCase{
 		{"conformance", conformWhenKilled},
 		{"registry", registersWhenKilled},

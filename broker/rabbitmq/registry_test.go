@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,11 +14,11 @@ import (
 
 // connectTo opens registries as processes do, backends and consumers in turn.
 func connectTo(t brokertest.T, server *servers.RabbitMQ, settle time.Duration) func(t brokertest.T) broker.Registry {
-	prefix := permit(t, server)
+	prefix := fmt.Sprintf("case%d", prefixes.Add(1))
 	users := []string{servers.BackendUser, servers.ConsumerUser}
 	var connections atomic.Int64
 	return func(t brokertest.T) broker.Registry {
-		url := servers.As(userOf(users[connections.Add(1)%2], prefix), server.URL())
+		url := servers.As(users[connections.Add(1)%2], server.URL())
 		r, err := OpenRegistry(context.Background(), Config{URL: url, Prefix: prefix, Settle: settle})
 		if err != nil {
 			t.Fatalf("opening: %v", err)

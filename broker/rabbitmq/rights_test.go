@@ -103,7 +103,7 @@ func rolesAreApart(t *testing.T, server *servers.RabbitMQ) {
 		servers.ConsumerUser + " publishes": func(ch *amqp.Channel) error { return publishAndWait(t, ch, prefix+".p0") },
 	} {
 		user, _, _ := strings.Cut(what, " ")
-		conn, err := amqp.Dial(servers.As(userOf(user, prefix), server.URL()))
+		conn, err := amqp.Dial(servers.As(user, server.URL()))
 		if err != nil {
 			t.Fatal(err)
 		}
