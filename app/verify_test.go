@@ -25,7 +25,7 @@ func TestVerifyLeavesAReport(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), []string{
 		"verify", "--url", p.api, "--duration", "5s", "--rate", "200", "--report", dir, "--json",
-		"--fault", `name = "nothing", at = "200ms", for = "500ms", writes = true, run = "true", heal = "true"`,
+		"--fault", `name = "nothing", at = "200ms", for = "3s", writes = true, run = "true", heal = "true"`,
 	}, &stdout, &stderr)
 	if code != exitOK {
 		t.Fatalf("exit code %d: %s%s", code, stdout.String(), stderr.String())
