@@ -13,6 +13,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/broker/brokertest"
 	"github.com/drainmark/drainmark/test/servers"
 )
 
@@ -157,14 +158,7 @@ func begin(t *testing.T, c Config) (*Broker, error) {
 		return nil, err
 	}
 	defer registry.Close()
-	d := drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 1}
-	if _, err := registry.Enroll(bounded(t), broker.Enrollment{Deployment: d}); err != nil {
-		return nil, err
-	}
-	if _, err := registry.Enroll(bounded(t), broker.Enrollment{Deployment: d, Stored: true}); err != nil {
-		return nil, err
-	}
-	if _, err := registry.Recorded(bounded(t)); err != nil {
+	if err := brokertest.Enroll(bounded(t), registry, 1); err != nil {
 		return nil, err
 	}
 	return Open(bounded(t), c)

@@ -2,6 +2,7 @@ package kafka
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -124,9 +125,14 @@ func set(t *testing.T, b *Broker, name, value string) {
 	})
 }
 
-// deleteTopic deletes the broker's topic as a person with Kafka's tools does.
+// deleteTopic deletes the broker's topic as a person with Kafka's tools does. Kafka may have answered before the node knows:
+// until then it confirms what is published to the topic, which is gone with it.
 func deleteTopic(t *testing.T, b *Broker) {
 	t.Helper()
+	old, err := b.partitions[0].asked.now(t.Context())
+	if err != nil {
+		t.Fatalf("looking for the topic: %v", err)
+	}
 	topic := kmsg.NewDeleteTopicsRequestTopic()
 	topic.Topic = kmsg.StringPtr(b.topic.spec.name)
 	req := kmsg.NewPtrDeleteTopicsRequest()
@@ -138,4 +144,14 @@ func deleteTopic(t *testing.T, b *Broker) {
 	if err != nil {
 		t.Fatalf("deleting the topic: %v", err)
 	}
+	eventually(t, "the topic's end", func() error {
+		now, err := metadata(t.Context(), b.asking, b.topic.spec.name)
+		switch {
+		case errors.Is(err, errNoTopic):
+			return nil
+		case err == nil && topicID(now.TopicID) == old.topic:
+			return errors.New("the node still has it")
+		}
+		return err
+	})
 }

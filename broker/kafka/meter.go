@@ -13,7 +13,7 @@ type meter struct {
 	mu     sync.Mutex
 	points []point // rising, the first one is where the partition begins
 	added  int64   // bytes that this process has published since the last point
-	size   int64   // of the files at the last point, -1 if Kafka does not say it
+	size   int64   // of the files when the last point was made, -1 if Kafka did not say it
 
 	bytes, batches int64 // that this process has seen: they tell the mean where Kafka says nothing
 }
@@ -52,27 +52,39 @@ func (m *meter) begin() int64 {
 	return m.added
 }
 
-// measured takes where the partition begins and ends, and how large its files are, or -1. What this process has published
-// while Kafka was asked may be in these and in what was added: until the next look it may count twice.
+// measured takes where the partition begins and ends, and how large its files were after that, or -1. What has come in
+// between is in the size, and what this process has published of it may also be in what it adds: until the next look that
+// counts twice.
 func (m *meter) measured(start, end, size, added int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.added -= added
 	n := len(m.points)
-	if n == 0 || start < m.points[0].offset || end < m.points[n-1].offset { // the first look, or another topic
+	switch {
+	case n == 0 || start < m.points[0].offset || end < m.points[n-1].offset: // the first look, or another topic
 		m.points = []point{{start, 0}}
 		if end > start {
 			m.points = append(m.points, point{end, m.first(end-start, size)})
 		}
-	} else if last := m.points[n-1]; end > last.offset {
-		grown := size - m.size
-		if size < 0 || m.size < 0 || grown < 0 { // a file has been deleted
-			grown = (end - last.offset) * m.mean()
+		if m.size = size; end == 0 { // what the files have has come since
+			m.size = 0
 		}
-		m.points = append(m.points, point{end, last.bytes + grown})
+	case end > m.points[n-1].offset:
+		last := m.points[n-1]
+		m.points = append(m.points, point{end, last.bytes + m.grown(end-last.offset, size)})
+		m.size = size
+	case m.size < 0 || size >= 0 && size < m.size: // it is known now, or a file has been deleted
+		m.size = size
 	}
-	m.size = size
 	m.trim(start)
+}
+
+// grown returns by how much so many batches, and what has come with them, have made the partition grow.
+func (m *meter) grown(batches, size int64) int64 {
+	if size < 0 || m.size < 0 || size < m.size { // Kafka does not say it, or has deleted a file
+		return batches * m.mean()
+	}
+	return size - m.size
 }
 
 // first returns how much so many batches take that nobody has watched come: all that the files have, at most.

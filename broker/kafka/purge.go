@@ -117,17 +117,10 @@ func (b *Broker) look(ctx context.Context) error {
 	}
 	b.looking.Lock()
 	defer b.looking.Unlock()
-	var sizes map[int32]int64
+	if err := b.measure(ctx); err != nil {
+		return err
+	}
 	for _, p := range b.partitions {
-		if p.active.Swap(false) {
-			if sizes == nil {
-				sizes = b.sizes(ctx)
-			}
-			if err := p.measure(ctx, sizes); err != nil {
-				p.active.Store(true)
-				return err
-			}
-		}
 		if err := p.purge(ctx); err != nil {
 			return err
 		}
@@ -166,22 +159,49 @@ func (b *Broker) sizes(ctx context.Context) map[int32]int64 {
 	return sizes
 }
 
-func (p *partition) measure(ctx context.Context, sizes map[int32]int64) error {
-	added := p.meter.begin()
-	start, err := p.asked.offset(ctx, atStart)
-	if err != nil {
-		return err
+// extent is where a partition begins and ends, and what its meter had added when that was asked.
+type extent struct {
+	of                *partition
+	start, end, added int64
+}
+
+// measure measures the partitions that have changed. How large files are is asked last: what has come since the ends were
+// asked counts too, but nothing before them is left out.
+func (b *Broker) measure(ctx context.Context) error {
+	var all []extent
+	for _, p := range b.partitions {
+		if !p.active.Swap(false) {
+			continue
+		}
+		e, err := p.extent(ctx)
+		all = append(all, e)
+		if err != nil {
+			for _, e := range all {
+				e.of.active.Store(true)
+			}
+			return err
+		}
 	}
-	end, err := p.end(ctx)
-	if err != nil {
-		return err
+	if all == nil {
+		return nil
 	}
-	size, ok := sizes[int32(p.number)]
-	if !ok {
-		size = -1
+	sizes := b.sizes(ctx)
+	for _, e := range all {
+		size, ok := sizes[int32(e.of.number)]
+		if !ok {
+			size = -1
+		}
+		e.of.meter.measured(e.start, e.end, size, e.added)
 	}
-	p.meter.measured(start, end, size, added)
 	return nil
+}
+
+func (p *partition) extent(ctx context.Context) (e extent, err error) {
+	e = extent{of: p, added: p.meter.begin()}
+	if e.start, err = p.asked.offset(ctx, atStart); err == nil {
+		e.end, err = p.end(ctx)
+	}
+	return e, err
 }
 
 // purge deletes what was acknowledged before the replay window, and more of what is acknowledged, oldest first, while the

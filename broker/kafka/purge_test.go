@@ -162,7 +162,7 @@ func TestMeter(t *testing.T) {
 			t.Errorf("%s: %d bytes, want %d", what, got, want)
 		}
 	}
-	m.measured(0, 0, 0, 0)
+	m.measured(0, 0, 100, 0) // which comes while it is asked
 	m.add(100)
 	m.add(100)
 	check("two batches of its own", 200)
@@ -183,6 +183,9 @@ func TestMeter(t *testing.T) {
 	check("everything is purged, and the files are still there", 0)
 	m.measured(0, 2, 500, 0)
 	check("another topic", 500)
+	m.measured(0, 2, 700, 0)
+	m.measured(0, 3, 700, 0)
+	check("what had come between two questions is in the files before it is in the offsets", 700)
 	var silent meter
 	silent.saw(10)
 	silent.saw(30)

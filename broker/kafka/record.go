@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/drainmark/drainmark/broker"
 )
@@ -43,50 +44,33 @@ func valueOf(r *kgo.Record, name string) string {
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
+// In a record batch, its length is of what stands behind the length, and its checksum of what stands behind that.
 const (
-	// batchHeader is how many bytes stand before the records of a record batch.
-	batchHeader = 61
-	// fromCRC is where in it the checksum begins, which is of all that follows it.
-	fromCRC = 17
+	behindLength = 12
+	fromCRC      = 17
+	behindCRC    = 21
 )
 
 // encode returns a record batch of one record, which it copies, in Kafka's message format 2
 // (https://kafka.apache.org/documentation/#recordbatch). It is not compressed, so that its size is known before, and is of
 // no idempotent producer (docs/adr/0053-kafka.md). A nil key is none.
 func encode(key, value []byte, headers []header) []byte {
-	before := append(make([]byte, 0, 64), 0, 0, 0) // attributes, and the differences to the batch's time and offset
-	before = appendBytes(before, key)
-	before = binary.AppendVarint(before, int64(len(value)))
-	after := binary.AppendVarint(make([]byte, 0, 256), int64(len(headers)))
+	record := kmsg.Record{Key: key, Value: value}
 	for _, h := range headers {
-		after = appendBytes(after, []byte(h.name))
-		after = appendBytes(after, []byte(h.value))
+		record.Headers = append(record.Headers, kmsg.Header{Key: h.name, Value: []byte(h.value)})
 	}
-	length := len(before) + len(value) + len(after)
-	b := make([]byte, batchHeader, batchHeader+binary.MaxVarintLen64+length)
-	b = binary.AppendVarint(b, int64(length))
-	b = append(append(append(b, before...), value...), after...)
-
-	now := uint64(time.Now().UnixMilli())
-	binary.BigEndian.PutUint32(b[8:], uint32(len(b)-12)) // what follows
-	binary.BigEndian.PutUint32(b[12:], 0xffffffff)       // the leader's epoch, which the leader fills in
-	b[16] = 2                                            // the format
-	binary.BigEndian.PutUint64(b[27:], now)
-	binary.BigEndian.PutUint64(b[35:], now)
-	for i := 43; i < 57; i++ {
-		b[i] = 0xff // producer id, its epoch and its sequence: none
+	const noLength = 1 // bytes of the record's length while that is 0
+	encoded := record.AppendTo(make([]byte, 0, len(key)+len(value)+overhead))
+	now := time.Now().UnixMilli()
+	batch := kmsg.RecordBatch{
+		PartitionLeaderEpoch: -1, Magic: 2, FirstTimestamp: now, MaxTimestamp: now,
+		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: 1,
 	}
-	binary.BigEndian.PutUint32(b[57:], 1) // how many records
-	binary.BigEndian.PutUint32(b[fromCRC:], crc32.Checksum(b[fromCRC+4:], castagnoli))
+	b := batch.AppendTo(make([]byte, 0, len(encoded)+overhead))
+	b = append(binary.AppendVarint(b, int64(len(encoded)-noLength)), encoded[noLength:]...)
+	binary.BigEndian.PutUint32(b[behindLength-4:], uint32(len(b)-behindLength))
+	binary.BigEndian.PutUint32(b[fromCRC:], crc32.Checksum(b[behindCRC:], castagnoli))
 	return b
-}
-
-// appendBytes appends bytes with their length before them, which is -1 for nil.
-func appendBytes(to, b []byte) []byte {
-	if b == nil {
-		return binary.AppendVarint(to, -1)
-	}
-	return append(binary.AppendVarint(to, int64(len(b))), b...)
 }
 
 // remaining returns how many milliseconds a context leaves, at least one.

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/broker/brokertest"
 	"github.com/drainmark/drainmark/test/servers"
 )
 
@@ -79,10 +79,10 @@ func playRoles(t *testing.T, server *servers.Kafka, rights []servers.KafkaRight,
 		defer b.Close()
 		opened[user] = b
 	}
-	if err := actAsBackend(ctx, opened[servers.BackendUser]); err != nil {
-		return err
-	}
-	return actAsConsumer(ctx, opened[servers.ConsumerUser])
+	consumer := opened[servers.ConsumerUser]
+	return brokertest.Roles{Backend: opened[servers.BackendUser], Consumer: consumer}.Act(ctx, batchOf(1, 10), func() error {
+		return errors.Join(refusal(consumer.look(ctx)), refusal(consumer.tell(ctx)))
+	})
 }
 
 func enrollAs(ctx context.Context, c Config) error {
@@ -91,50 +91,7 @@ func enrollAs(ctx context.Context, c Config) error {
 		return err
 	}
 	defer r.Close()
-	d := drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: c.Partitions}
-	for _, stored := range []bool{false, true} {
-		if _, err := r.Enroll(ctx, broker.Enrollment{Deployment: d, Stored: stored}); err != nil {
-			return err
-		}
-	}
-	_, err = r.Recorded(ctx)
-	return err
-}
-
-// actAsBackend publishes, asks, and raises and lowers the flag.
-func actAsBackend(ctx context.Context, b *Broker) error {
-	if err := b.Publish(ctx, 0, batchOf(1, 10)); err != nil {
-		return err
-	}
-	flag := b.Flag()
-	if err := flag.Raise(ctx, "a"); err != nil {
-		return err
-	}
-	text, err := flag.Read(ctx)
-	if err = errors.Join(err, flag.Lower(ctx, text)); err != nil {
-		return err
-	}
-	_, err = b.Backlog(ctx, 0, drainmark.Progress{})
-	return errors.Join(err, b.Ping(ctx))
-}
-
-// actAsConsumer receives, acknowledges, asks, purges, and tells people's tools how far it is.
-func actAsConsumer(ctx context.Context, b *Broker) error {
-	r, err := b.Open(ctx, 0, "", false)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	got, err := r.Receive(ctx, 1)
-	if err == nil {
-		err = r.Ack(ctx, got[0])
-	}
-	if err != nil {
-		return err
-	}
-	_, asked := b.Backlog(ctx, 0, drainmark.Progress{})
-	_, kept := b.Keeps(ctx, 0, []drainmark.ProducerID{{7}})
-	return errors.Join(asked, kept, b.Ping(ctx), refusal(b.look(ctx)), refusal(b.tell(ctx)))
+	return brokertest.Enroll(ctx, r, c.Partitions)
 }
 
 // A backend's user reads no records and purges nothing, and a consumer's publishes none.

@@ -12,7 +12,6 @@ import (
 
 	amqp "github.com/rabbitmq/amqp091-go"
 
-	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
 	"github.com/drainmark/drainmark/test/servers"
@@ -182,17 +181,10 @@ func enrollAs(t *testing.T, c Config) error {
 		return err
 	}
 	defer r.Close()
-	d := drainmark.Deployment{ID: drainmark.DeploymentID{1}, Partitions: 1}
-	for _, stored := range []bool{false, true} {
-		if _, err := r.Enroll(t.Context(), broker.Enrollment{Deployment: d, Stored: stored}); err != nil {
-			return err
-		}
-	}
-	_, err = r.Recorded(t.Context())
-	return err
+	return brokertest.Enroll(t.Context(), r, c.Partitions)
 }
 
-// playRoles publishes, raises and lowers the flag, asks, receives and acknowledges.
+// playRoles does what both roles do.
 func playRoles(t *testing.T, as, whom Config) error {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -206,32 +198,8 @@ func playRoles(t *testing.T, as, whom Config) error {
 		return err
 	}
 	defer backend.Close()
-	if err := backend.Publish(ctx, 0, batchOf(self, 0, 1, 1)); err != nil {
-		return err
-	}
-	flag := backend.Flag()
-	if err := flag.Raise(ctx, "a"); err != nil {
-		return err
-	}
-	text, err := flag.Read(ctx)
-	if err = errors.Join(err, flag.Lower(ctx, text)); err != nil {
-		return err
-	}
-	for _, b := range []*Broker{backend, consumer} {
-		_, err := b.Backlog(ctx, 0, drainmark.Progress{})
-		if err = errors.Join(err, b.Ping(ctx)); err != nil {
-			return err
-		}
-	}
-	r, err := consumer.Open(ctx, 0, "", false)
-	if err != nil {
-		return err
-	}
-	got, err := r.Receive(ctx, 1)
-	if err != nil {
-		return err
-	}
-	return errors.Join(r.Ack(ctx, got[0]), r.Close())
+	nothing := func() error { return nil }
+	return brokertest.Roles{Backend: backend, Consumer: consumer}.Act(ctx, batchOf(self, 0, 1, 1), nothing)
 }
 
 // Definitions that give rights to users who are not there are refused: nobody gets an account without a password by them.
