@@ -227,6 +227,7 @@ type consumer struct {
 	holder    *store.Holder
 	partition int
 	progress  drainmark.Progress
+	turn      func() (ended func()) // waits before a commit, and is told when it has ended. nil: there is nobody else
 }
 
 // consume begins another consumer, which takes the partition of the log over.
@@ -301,6 +302,9 @@ func (c *consumer) try(ctx context.Context, entries []entry) error {
 
 // commit makes one commit of entries. Those that are rejected are set aside in it.
 func (c *consumer) commit(ctx context.Context, entries []entry, rejected map[int]string) error {
+	if c.turn != nil {
+		defer c.turn()()
+	}
 	now := time.Now()
 	operations := make([]store.Operation, len(entries))
 	producers := map[drainmark.ProducerID]drainmark.ProducerProgress{}

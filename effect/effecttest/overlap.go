@@ -3,6 +3,7 @@ package effecttest
 import (
 	"context"
 	"errors"
+	"sync"
 	"time"
 
 	"github.com/drainmark/drainmark/effect"
@@ -16,9 +17,10 @@ func (b *bench) twoPartitions(t tb) {
 	if waiting := b.waiting(); waiting != nil {
 		overlap(&first.hook, &second.hook, func(ctx context.Context) (bool, error) { return waiting(ctx, w.at) })
 	}
+	turns := turnsOf(2)
 	other := make(chan error, 1)
-	go func() { other <- second.try(t.Context(), two) }()
-	err := first.try(t.Context(), one)
+	go func() { other <- turns.try(t.Context(), second, two) }()
+	err := turns.try(t.Context(), first, one)
 	if err = errors.Join(err, <-other); err != nil {
 		t.Fatalf("two partitions at the same time: %v", err)
 	}
@@ -40,6 +42,39 @@ func (b *bench) sequence(t tb, parts ...[]entry) state {
 		w.consume(part[0].record.Log).apply(part)
 	}
 	return w.state()
+}
+
+// turns lets the first commits of consumers happen at the same time, and what comes after them in turn: whoever needs
+// further commits, because the first one failed, makes all of them before another one goes on. Otherwise the commits of
+// right effects too could mix in more orders than the ones that are looked for.
+type turns struct {
+	first sync.WaitGroup // those first commits that have not ended
+	rest  sync.Mutex     // held by the one that makes its further commits
+}
+
+func turnsOf(consumers int) *turns {
+	var all turns
+	all.first.Add(consumers)
+	return &all
+}
+
+// try is c.try in its turn. Each of the consumers has to call it, at the same time.
+func (all *turns) try(ctx context.Context, c *consumer, entries []entry) error {
+	ended := sync.OnceFunc(all.first.Done)
+	defer ended()
+	commits := 0
+	c.turn = func() func() {
+		if commits++; commits == 2 {
+			all.first.Wait()
+			all.rest.Lock()
+		}
+		return ended
+	}
+	err := c.try(ctx, entries)
+	if commits > 1 {
+		all.rest.Unlock()
+	}
+	return err
 }
 
 // overlap has two calls happen at the same time: both begin before either goes on, and neither is committed before the
