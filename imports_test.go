@@ -11,6 +11,39 @@ import (
 	"testing"
 )
 
+// mayImport says what each folder may import of this module. The first folder that is a prefix counts, and imports are
+// prefixes too.
+var mayImport = []struct{ folder, imports string }{
+	{"app/", "*"},
+	{"cmd/", "/app"},
+	{"examples/", "*"},
+	{"test/simulation/", "*"},
+	{"test/planted/", "/ /backend /broker /effect /store"},
+	{"test/naive/", "/test/naive"},
+	{"test/servers/", "/deploy/permissions"},
+	{"test/testbed/", "/ /store /broker/memory /store/memory"},
+	{"internal/httpserve/", "/internal/loglimit /internal/address /internal/redact"},
+	{"internal/", ""},
+	{"auth/", "/auth /internal"},
+	{"backend/", "/ /auth /backend /broker /store /internal"},
+	{"consumer/", "/ /broker /effect /store /internal"},
+	{"effect/effecttest/", "/ /effect /store /store/sqlite /store/postgres /internal"},
+	{"effect/", "/ /store /internal"},
+	{"frontend/", "/internal"},
+	{"client/aesgcm/", "/client"},
+	{"client/", ""},
+	{"verify/history/", ""},
+	{"verify/internal/", ""},
+	{"verify/check/", "/verify/history /verify/internal"},
+	{"verify/fault/", "/verify/history"},
+	{"verify/report/", "/verify/history /verify/check /verify/internal /internal/uplot"},
+	{"verify/", "/client /verify"},
+	{"broker/", "/ /broker /internal"},
+	{"store/postgres/", "/ /deploy/permissions /effect /store /internal"},
+	{"store/", "/ /effect /store /internal"},
+	{"", ""},
+}
+
 // The import rule: the root imports nothing of ours. backend and consumer import the seams, never an adapter. An
 // adapter imports the root and its seam. The client imports nothing of ours (its codecs import the client), and verify only that. Only app/ (and the
 // simulation, which plays with the memory adapters) puts them together. effecttest, which users' tests import, takes the
@@ -19,36 +52,6 @@ import (
 func TestImportRule(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/drainmark/drainmark"
-	allowed := []struct{ folder, imports string }{ // the first folder that is a prefix counts, and imports are prefixes
-		{"app/", "*"},
-		{"cmd/", "/app"},
-		{"examples/", "*"},
-		{"test/simulation/", "*"},
-		{"test/planted/", "/ /backend /broker /effect /store"},
-		{"test/naive/", "/test/naive"},
-		{"test/servers/", "/deploy/permissions"},
-		{"test/testbed/", "/ /store /broker/memory /store/memory"},
-		{"internal/httpserve/", "/internal/loglimit /internal/address /internal/redact"},
-		{"internal/", ""},
-		{"auth/", "/auth /internal"},
-		{"backend/", "/ /auth /backend /broker /store /internal"},
-		{"consumer/", "/ /broker /effect /store /internal"},
-		{"effect/effecttest/", "/ /effect /store /store/sqlite /store/postgres /internal"},
-		{"effect/", "/ /store /internal"},
-		{"frontend/", "/internal"},
-		{"client/aesgcm/", "/client"},
-		{"client/", ""},
-		{"verify/history/", ""},
-		{"verify/internal/", ""},
-		{"verify/check/", "/verify/history /verify/internal"},
-		{"verify/fault/", "/verify/history"},
-		{"verify/report/", "/verify/history /verify/check /verify/internal /internal/uplot"},
-		{"verify/", "/client /verify"},
-		{"broker/", "/ /broker /internal"},
-		{"store/postgres/", "/ /deploy/permissions /effect /store /internal"},
-		{"store/", "/ /effect /store /internal"},
-		{"", ""},
-	}
 	adapters := []string{"/memory", "/jetstream", "/rabbitmq", "/kafka", "/sqlite", "/redis", "/postgres"}
 	files := 0
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
@@ -60,8 +63,8 @@ func TestImportRule(t *testing.T) {
 		if err != nil {
 			return err
 		}
-		rule := allowed[len(allowed)-1]
-		for _, a := range allowed {
+		rule := mayImport[len(mayImport)-1]
+		for _, a := range mayImport {
 			if strings.HasPrefix(filepath.ToSlash(path), a.folder) {
 				rule = a
 				break

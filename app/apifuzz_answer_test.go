@@ -212,7 +212,7 @@ var (
 	tokenPattern = regexp.MustCompile(`dmk_[A-Za-z0-9_-]{43}`)
 )
 
-// shown says what an answer shows that is not for whoever asks. What they have sent themselves is.
+// shown says what an answer shows that is not for those who ask. They may see what they have sent themselves.
 func (f *apiFuzz) shown(v judgment, got answer) (why []string) {
 	said := legible(fmt.Appendf(nil, "%v\n%s", got.header, got.body))
 	own := string(v.own)

@@ -158,8 +158,8 @@ func (m *model) known(v judgment) judgment {
 // logName is what a log's name must match.
 var logName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
 
-// ofLog allows those to whom a verb is granted for the log of the path. What is shown of it is for those who have one of
-// some verbs.
+// ofLog allows those to whom a verb is granted for the log of the path. The answer shows the log only to those who have one
+// of some verbs.
 func ofLog(verb string, shown ...string) func(*model, judgment, *http.Request, []byte, []string) judgment {
 	return func(m *model, v judgment, _ *http.Request, _ []byte, args []string) judgment {
 		if v = m.known(v); v.refusals != nil {
@@ -200,7 +200,7 @@ func (m *model) receipt(v judgment, r *http.Request, _ []byte, _ []string) judgm
 	return v
 }
 
-// barrier needs the verb for each log that is named, or for all if none is. Who has an earlier one's receipt may ask again.
+// barrier needs the verb for each log that is named, or for all if none is. With an earlier one's receipt, anybody may ask again.
 func (m *model) barrier(v judgment, r *http.Request, body []byte, _ []string) judgment {
 	if v = m.known(v); v.refusals != nil {
 		return v

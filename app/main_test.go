@@ -30,6 +30,51 @@ func up(t testing.TB, data string, more ...string) *program {
 	return p
 }
 
+// badSettings are command lines that are refused, with what the error says. TAKEN is an address in use, and EMPTY a directory.
+var badSettings = []struct {
+	arguments string
+	want      []string
+}{
+	{"up --partitions 65", []string{"--partitions", "65", "1 and 64", "DRAINMARK_PARTITIONS"}},
+	{"up --partitions=-1", []string{"--partitions", "-1"}},
+	{"up --partitions many", []string{"--partitions", "many"}},
+	{"up --listen nowhere", []string{"--listen", "nowhere", "HOST:PORT"}},
+	{"up --listen TAKEN", []string{"--listen", "address already in use"}},
+	{"up --admin-listen 1:2:3", []string{"--admin-listen", "1:2:3"}},
+	{"up --log-level loud", []string{"--log-level", "loud", "debug, info, warn or error"}},
+	{"up --log-format xml", []string{"--log-format", "xml"}},
+	{"up --lease 1ms", []string{"--lease", "1ms"}},
+	{"up --lease soon", []string{"--lease", "soon"}},
+	{"up --commit-records 0", []string{"--commit-records", "0"}},
+	{"up --batch-records=-5", []string{"--batch-records", "-5"}},
+	{"up --message-bytes 0", []string{"--message-bytes", "0"}},
+	{"up --message-bytes 9000000 --request-bytes 9000000", []string{"--message-bytes", "9000000"}},
+	{"up --backlog-bytes 5", []string{"--backlog-bytes", "5"}},
+	{"up --replay-window=-1h", []string{"--replay-window", "-1h"}},
+	{"up --producer-retention 1m", []string{"--producer-retention", "1m"}},
+	{"up --what", []string{"--what"}},
+	{"backend --broker nats://x", []string{"--replica", "(empty)", "sqlite:PATH"}},
+	{"backend --store sqlite:/x", []string{"--broker"}},
+	{"consumer --broker ftp://me:secret@host --store sqlite:/x", []string{"--broker", "ftp:", "nats://"}},
+	{"consumer --broker nats://h --store oracle:secret", []string{"--store", "oracle:", "sqlite:PATH"}},
+	{"backend --broker nats://h --replica sqlite:/x --replica redis://secret@h", []string{"--replica", "sqlite:… and redis:…", "one kind"}},
+	{"backend --broker nats://h --replica sqlite:/x --replica sqlite:/y", []string{"--replica", "no replicas"}},
+	{"backend --broker nats://h --replica redis+sentinel://secret@a/m --replica redis+sentinel://secret@b/m", []string{"--replica", "names all replicas"}},
+	{"backend --broker nats://h --replica redis://me:secret@h:port", []string{"replica", "URL"}},
+	{"consumer --admin-listen 127.0.0.1:0 --broker amqp://me:secret@h:port --store sqlite:EMPTY/x", []string{"broker", "port"}},
+	{"consumer --broker nats://h --store sqlite:/x --store-wait-replicas 1", []string{"--store-wait-replicas", "no replicas"}},
+	{"consumer --broker nats://h --store postgres://h/d --store-wait-replicas 1", []string{"--store-wait-replicas", "synchronous_standby_names"}},
+	{"consumer --broker nats://h --store redis://h --store-wait-replicas=-1", []string{"--store-wait-replicas", "-1"}},
+	{"verify --log Bad", []string{"--log", "Bad"}},
+	{"verify --url nothing", []string{"http://host:port"}},
+	{"verify --workload slow", []string{"--workload", "slow"}},
+	{"verify --rate=-1", []string{"rate", "-1"}},
+	{"verify --plan nowhere", []string{"--plan", "nowhere", "no file"}},
+	{"verify --fault name='x'", []string{"--fault", "fault x", "every"}},
+	{"verify --canary --report x", []string{"--report", "canary"}},
+	{"what", []string{"what"}},
+}
+
 // Every bad setting is an error that names the setting and the value, and exit code 2. Nothing is left running.
 func TestBadSettings(t *testing.T) {
 	t.Parallel()
@@ -39,52 +84,11 @@ func TestBadSettings(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = taken.Close() }) // the subtests run after this function has returned
 	data := filepath.Join(t.TempDir(), "data")
-	for _, test := range []struct {
-		arguments string
-		want      []string
-	}{
-		{"up --partitions 65", []string{"--partitions", "65", "1 and 64", "DRAINMARK_PARTITIONS"}},
-		{"up --partitions=-1", []string{"--partitions", "-1"}},
-		{"up --partitions many", []string{"--partitions", "many"}},
-		{"up --listen nowhere", []string{"--listen", "nowhere", "HOST:PORT"}},
-		{"up --listen " + taken.Addr().String(), []string{"--listen", "address already in use"}},
-		{"up --admin-listen 1:2:3", []string{"--admin-listen", "1:2:3"}},
-		{"up --log-level loud", []string{"--log-level", "loud", "debug, info, warn or error"}},
-		{"up --log-format xml", []string{"--log-format", "xml"}},
-		{"up --lease 1ms", []string{"--lease", "1ms"}},
-		{"up --lease soon", []string{"--lease", "soon"}},
-		{"up --commit-records 0", []string{"--commit-records", "0"}},
-		{"up --batch-records=-5", []string{"--batch-records", "-5"}},
-		{"up --message-bytes 0", []string{"--message-bytes", "0"}},
-		{"up --message-bytes 9000000 --request-bytes 9000000", []string{"--message-bytes", "9000000"}},
-		{"up --backlog-bytes 5", []string{"--backlog-bytes", "5"}},
-		{"up --replay-window=-1h", []string{"--replay-window", "-1h"}},
-		{"up --producer-retention 1m", []string{"--producer-retention", "1m"}},
-		{"up --what", []string{"--what"}},
-		{"backend --broker nats://x", []string{"--replica", "(empty)", "sqlite:PATH"}},
-		{"backend --store sqlite:/x", []string{"--broker"}},
-		{"consumer --broker ftp://me:secret@host --store sqlite:/x", []string{"--broker", "ftp:", "nats://"}},
-		{"consumer --broker nats://h --store oracle:secret", []string{"--store", "oracle:", "sqlite:PATH"}},
-		{"backend --broker nats://h --replica sqlite:/x --replica redis://secret@h", []string{"--replica", "sqlite:… and redis:…", "one kind"}},
-		{"backend --broker nats://h --replica sqlite:/x --replica sqlite:/y", []string{"--replica", "no replicas"}},
-		{"backend --broker nats://h --replica redis+sentinel://secret@a/m --replica redis+sentinel://secret@b/m", []string{"--replica", "names all replicas"}},
-		{"backend --broker nats://h --replica redis://me:secret@h:port", []string{"replica", "URL"}},
-		{"consumer --admin-listen 127.0.0.1:0 --broker amqp://me:secret@h:port --store sqlite:" + filepath.Join(t.TempDir(), "x"), []string{"broker", "port"}},
-		{"consumer --broker nats://h --store sqlite:/x --store-wait-replicas 1", []string{"--store-wait-replicas", "no replicas"}},
-		{"consumer --broker nats://h --store postgres://h/d --store-wait-replicas 1", []string{"--store-wait-replicas", "synchronous_standby_names"}},
-		{"consumer --broker nats://h --store redis://h --store-wait-replicas=-1", []string{"--store-wait-replicas", "-1"}},
-		{"verify --log Bad", []string{"--log", "Bad"}},
-		{"verify --url nothing", []string{"http://host:port"}},
-		{"verify --workload slow", []string{"--workload", "slow"}},
-		{"verify --rate=-1", []string{"rate", "-1"}},
-		{"verify --plan nowhere", []string{"--plan", "nowhere", "no file"}},
-		{"verify --fault name='x'", []string{"--fault", "fault x", "every"}},
-		{"verify --canary --report x", []string{"--report", "canary"}},
-		{"what", []string{"what"}},
-	} {
+	places := strings.NewReplacer("TAKEN", taken.Addr().String(), "EMPTY", t.TempDir())
+	for _, test := range badSettings {
 		t.Run(test.arguments, func(t *testing.T) {
 			t.Parallel()
-			arguments := strings.Fields(test.arguments)
+			arguments := strings.Fields(places.Replace(test.arguments))
 			switch arguments[0] {
 			case "up":
 				arguments = append(append([]string{"up", "--data", filepath.Join(data, strings.Join(arguments[1:], ""))}, free...), arguments[1:]...)

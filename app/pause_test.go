@@ -58,72 +58,74 @@ func (s *stage) expect(t *testing.T, runs, now int64, want pauseJSON) {
 	}
 }
 
-func TestPauseSwitch(t *testing.T) {
-	t.Parallel()
-	for name, test := range map[string]func(*testing.T, *stage){
-		"it is not paused at first, and ends with its context": func(t *testing.T, s *stage) {
-			end := s.start(t)
-			s.expect(t, 1, 1, pauseJSON{Running: true})
-			end()
-			s.expect(t, 1, 0, pauseJSON{})
-		},
-		"it can be paused and resumed any number of times": func(t *testing.T, s *stage) {
-			end := s.start(t)
-			defer end()
-			for i := range int64(5) {
-				s.set(true, "")
-				s.expect(t, i+1, 0, pauseJSON{Paused: true})
-				s.set(true, "")
-				s.set(false, "")
-				s.expect(t, i+2, 1, pauseJSON{Running: true})
-				s.set(false, "")
-			}
-		},
-		"a consumer that is paused and has not ended yet is said to run": func(t *testing.T, s *stage) {
-			s.leaving = time.Second
-			end := s.start(t)
-			defer end()
+var pauseCases = map[string]func(*testing.T, *stage){
+	"it is not paused at first, and ends with its context": func(t *testing.T, s *stage) {
+		end := s.start(t)
+		s.expect(t, 1, 1, pauseJSON{Running: true})
+		end()
+		s.expect(t, 1, 0, pauseJSON{})
+	},
+	"it can be paused and resumed any number of times": func(t *testing.T, s *stage) {
+		end := s.start(t)
+		defer end()
+		for i := range int64(5) {
 			s.set(true, "")
-			s.expect(t, 1, 1, pauseJSON{Paused: true, Running: true})
-			time.Sleep(s.leaving)
-			s.expect(t, 1, 0, pauseJSON{Paused: true})
-		},
-		"one that is resumed before it has ended begins again, and never runs twice at once": func(t *testing.T, s *stage) {
-			s.leaving = time.Second
-			end := s.start(t)
-			defer end()
+			s.expect(t, i+1, 0, pauseJSON{Paused: true})
 			s.set(true, "")
 			s.set(false, "")
-			s.expect(t, 1, 1, pauseJSON{Running: true})
-			time.Sleep(s.leaving)
-			s.expect(t, 2, 1, pauseJSON{Running: true})
-		},
-		"it ends while it is paused": func(t *testing.T, s *stage) {
-			end := s.start(t)
-			s.set(true, "")
-			s.expect(t, 1, 0, pauseJSON{Paused: true})
-			end()
-		},
-		"it ends while it is being switched, by many at once": func(t *testing.T, s *stage) {
-			s.leaving = time.Millisecond
-			end := s.start(t)
-			var switching sync.WaitGroup
-			for i := range 8 {
-				switching.Go(func() {
-					for n := range 100 {
-						s.set((i+n)%2 == 0, "")
-						time.Sleep(time.Duration(i) * time.Microsecond)
-					}
-				})
-			}
-			time.Sleep(time.Millisecond)
-			end()
-			switching.Wait()
-			if s.now.Load() != 0 || s.state().Running || s.runs.Load() == 0 {
-				t.Errorf("at the end %d run, after %d runs, and it says %+v", s.now.Load(), s.runs.Load(), s.state())
-			}
-		},
-	} {
+			s.expect(t, i+2, 1, pauseJSON{Running: true})
+			s.set(false, "")
+		}
+	},
+	"a consumer that is paused and has not ended yet is said to run": func(t *testing.T, s *stage) {
+		s.leaving = time.Second
+		end := s.start(t)
+		defer end()
+		s.set(true, "")
+		s.expect(t, 1, 1, pauseJSON{Paused: true, Running: true})
+		time.Sleep(s.leaving)
+		s.expect(t, 1, 0, pauseJSON{Paused: true})
+	},
+	"one that is resumed before it has ended begins again, and never runs twice at once": func(t *testing.T, s *stage) {
+		s.leaving = time.Second
+		end := s.start(t)
+		defer end()
+		s.set(true, "")
+		s.set(false, "")
+		s.expect(t, 1, 1, pauseJSON{Running: true})
+		time.Sleep(s.leaving)
+		s.expect(t, 2, 1, pauseJSON{Running: true})
+	},
+	"it ends while it is paused": func(t *testing.T, s *stage) {
+		end := s.start(t)
+		s.set(true, "")
+		s.expect(t, 1, 0, pauseJSON{Paused: true})
+		end()
+	},
+	"it ends while it is being switched, by many at once": func(t *testing.T, s *stage) {
+		s.leaving = time.Millisecond
+		end := s.start(t)
+		var switching sync.WaitGroup
+		for i := range 8 {
+			switching.Go(func() {
+				for n := range 100 {
+					s.set((i+n)%2 == 0, "")
+					time.Sleep(time.Duration(i) * time.Microsecond)
+				}
+			})
+		}
+		time.Sleep(time.Millisecond)
+		end()
+		switching.Wait()
+		if s.now.Load() != 0 || s.state().Running || s.runs.Load() == 0 {
+			t.Errorf("at the end %d run, after %d runs, and it says %+v", s.now.Load(), s.runs.Load(), s.state())
+		}
+	},
+}
+
+func TestPauseSwitch(t *testing.T) {
+	t.Parallel()
+	for name, test := range pauseCases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			synctest.Test(t, func(t *testing.T) { test(t, &stage{}) })
@@ -147,39 +149,45 @@ func TestWhenThereIsAPauseSwitch(t *testing.T) {
 	}
 }
 
+const pause, jsonType = `{"paused":true}`, "application/json"
+
+// pauseRequest is a request to the pause switch, and what it is answered.
+type pauseRequest struct {
+	method, path, host, body string
+	header                   []string // names and values
+	listen                   string   // 127.0.0.1:8080 if empty
+	status                   int
+	says                     string // in the answer
+	paused                   bool   // afterwards
+}
+
+var pauseRequests = map[string]pauseRequest{
+	"it says what it is":                       {status: 200, says: `{"paused":false,"running":false}`},
+	"it is paused":                             {method: "PUT", body: pause, status: 200, says: `"paused":true`, paused: true},
+	"a page of the same origin may":            {method: "PUT", body: pause, header: []string{"Sec-Fetch-Site", "same-origin", "Origin", "http://localhost:8080"}, status: 200, paused: true},
+	"another path is not its business":         {path: "/admin", status: 418},
+	"a page of another site may not":           {method: "PUT", body: pause, header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403, says: "another site"},
+	"another origin may not":                   {method: "PUT", body: pause, header: []string{"Origin", "http://localhost:9999"}, status: 403, says: "another site"},
+	"a name that somebody else owns may not":   {method: "PUT", body: pause, host: "evil.example:8080", header: []string{"Origin", "http://evil.example:8080", "Sec-Fetch-Site", "same-origin"}, status: 403, says: "another host"},
+	"such a name may not read either":          {host: "evil.example", status: 403, says: "another host"},
+	"loopback addresses may":                   {method: "PUT", body: pause, host: "[::1]:8080", status: 200, paused: true},
+	"listening on more, any name may":          {method: "PUT", body: pause, host: "drainmark.example", listen: ":8080", status: 200, paused: true},
+	"a form's content type is not taken":       {method: "PUT", body: pause, header: []string{"Content-Type", "text/plain"}, status: 415, says: "text/plain"},
+	"no content type is not taken":             {method: "PUT", body: pause, header: []string{"Content-Type", ""}, status: 415, says: "media-type"},
+	"two content types are not taken":          {method: "PUT", body: pause, header: []string{"Content-Type", jsonType, "Content-Type", "text/plain"}, status: 400, says: "2 Content-Type headers"},
+	"a charset is taken":                       {method: "PUT", body: pause, header: []string{"Content-Type", "application/json; charset=utf-8"}, status: 200, paused: true},
+	"a body that says nothing is not taken":    {method: "PUT", body: `{}`, status: 400, says: "the body must be"},
+	"a body that says more is not taken":       {method: "PUT", body: `{"paused":true,"for":1}`, status: 400},
+	"a second body is not taken":               {method: "PUT", body: pause + pause, status: 400},
+	"a body that is too large is not taken":    {method: "PUT", body: strings.Repeat(" ", maxPauseBody+1), status: 413, says: "1024 bytes"},
+	"another method is not taken":              {method: "POST", body: pause, status: 405, says: "GET, HEAD, PUT"},
+	"a preflight of another site is not taken": {method: "OPTIONS", header: []string{"Origin", "http://evil.example", "Access-Control-Request-Method", "PUT"}, status: 405},
+}
+
 func TestPauseSwitchOverHTTP(t *testing.T) {
 	t.Parallel()
-	const pause, jsonType = `{"paused":true}`, "application/json"
 	other := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
-	for name, test := range map[string]struct {
-		method, path, host, body string
-		header                   []string // names and values
-		listen                   string   // 127.0.0.1:8080 if empty
-		status                   int
-		says                     string // in the answer
-		paused                   bool   // afterwards
-	}{
-		"it says what it is":                       {status: 200, says: `{"paused":false,"running":false}`},
-		"it is paused":                             {method: "PUT", body: pause, status: 200, says: `"paused":true`, paused: true},
-		"a page of the same origin may":            {method: "PUT", body: pause, header: []string{"Sec-Fetch-Site", "same-origin", "Origin", "http://localhost:8080"}, status: 200, paused: true},
-		"another path is not its business":         {path: "/admin", status: 418},
-		"a page of another site may not":           {method: "PUT", body: pause, header: []string{"Sec-Fetch-Site", "cross-site"}, status: 403, says: "another site"},
-		"another origin may not":                   {method: "PUT", body: pause, header: []string{"Origin", "http://localhost:9999"}, status: 403, says: "another site"},
-		"a name that somebody else owns may not":   {method: "PUT", body: pause, host: "evil.example:8080", header: []string{"Origin", "http://evil.example:8080", "Sec-Fetch-Site", "same-origin"}, status: 403, says: "another host"},
-		"such a name may not read either":          {host: "evil.example", status: 403, says: "another host"},
-		"loopback addresses may":                   {method: "PUT", body: pause, host: "[::1]:8080", status: 200, paused: true},
-		"listening on more, any name may":          {method: "PUT", body: pause, host: "drainmark.example", listen: ":8080", status: 200, paused: true},
-		"a form's content type is not taken":       {method: "PUT", body: pause, header: []string{"Content-Type", "text/plain"}, status: 415, says: "text/plain"},
-		"no content type is not taken":             {method: "PUT", body: pause, header: []string{"Content-Type", ""}, status: 415, says: "media-type"},
-		"two content types are not taken":          {method: "PUT", body: pause, header: []string{"Content-Type", jsonType, "Content-Type", "text/plain"}, status: 400, says: "2 Content-Type headers"},
-		"a charset is taken":                       {method: "PUT", body: pause, header: []string{"Content-Type", "application/json; charset=utf-8"}, status: 200, paused: true},
-		"a body that says nothing is not taken":    {method: "PUT", body: `{}`, status: 400, says: "the body must be"},
-		"a body that says more is not taken":       {method: "PUT", body: `{"paused":true,"for":1}`, status: 400},
-		"a second body is not taken":               {method: "PUT", body: pause + pause, status: 400},
-		"a body that is too large is not taken":    {method: "PUT", body: strings.Repeat(" ", maxPauseBody+1), status: 413, says: "1024 bytes"},
-		"another method is not taken":              {method: "POST", body: pause, status: 405, says: "GET, HEAD, PUT"},
-		"a preflight of another site is not taken": {method: "OPTIONS", header: []string{"Origin", "http://evil.example", "Access-Control-Request-Method", "PUT"}, status: 405},
-	} {
+	for name, test := range pauseRequests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			value := func(v, otherwise string) string {

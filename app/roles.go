@@ -55,7 +55,7 @@ type backendCommand struct {
 	Broker      string        `help:"URL of the broker: amqp://…, amqps://…, kafka://…, kafka+tls://…, nats://… or tls://…" required:"" xor:"broker" placeholder:"URL"`
 	BrokerFile  string        `help:"File with the URL of the broker. User and password are read again for each connection." required:"" xor:"broker" placeholder:"FILE"`
 	Replica     []string      `help:"URL of a replica of the store to read from: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." xor:"replica" placeholder:"URL" sep:" "`
-	ReplicaFile string        `help:"File with the URLs of replicas, one a line. Users and passwords are read again for each connection." xor:"replica" placeholder:"FILE"`
+	ReplicaFile string        `help:"File with the URLs of replicas, separated by spaces or line breaks. Users and passwords are read again for each connection." xor:"replica" placeholder:"FILE"`
 	Store       string        `help:"URL of the store, for when there is no replica." xor:"store" placeholder:"URL"`
 	StoreFile   string        `help:"File with the URL of the store, for when there is no replica." xor:"store" placeholder:"FILE"`
 	Delay       time.Duration `name:"shutdown-delay" help:"${shutdown_delay}" default:"5s"`

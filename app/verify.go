@@ -42,7 +42,7 @@ type runCommand struct {
 	Plan        []string       `help:"What to break meanwhile: a file, or one of the plans that come with the program: ${plans}. Repeated for several." placeholder:"FILE"`
 	Fault       []string       `help:"One fault more, such as 'name = \"kill-redis\", every = \"20s\", for = \"5s\", run = \"…\", heal = \"…\"'. Repeated for several." sep:"none" placeholder:"FAULT"`
 	SQL         []string       `name:"sql" help:"Database with a table of your own, into which an effect writes the id of every message of the logs: postgres://… or sqlite:PATH. Repeated for its standbys." sep:"none" xor:"sql" placeholder:"URL"`
-	SQLFile     string         `name:"sql-file" help:"File with the URLs of that database, one a line." xor:"sql" placeholder:"FILE"`
+	SQLFile     string         `name:"sql-file" help:"File with the URLs of that database, separated by spaces or line breaks." xor:"sql" placeholder:"FILE"`
 	Select      string         `help:"Query of the ids in that table, such as 'SELECT drainmark_id FROM orders'. With an ORDER BY, their order is judged too." placeholder:"SELECT"`
 	Report      string         `help:"Folder for the history and the report. It must not have a history yet." placeholder:"DIR"`
 	Patience    time.Duration  `help:"How long to try for one append before its outcome is left open." default:"1m"`

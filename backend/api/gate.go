@@ -1,10 +1,8 @@
 package api
 
 import (
-	"errors"
 	"log/slog"
 	"net/http"
-	"strconv"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/auth"
@@ -54,12 +52,9 @@ func (g *Gate) Refuse(header http.Header, r *http.Request, why string) *Problem 
 
 func (g *Gate) refuse(header http.Header, r *http.Request, who auth.Principal, err error) *Problem {
 	p := ProblemOf(err)
-	if p.Status == http.StatusUnauthorized {
-		header.Set("WWW-Authenticate", Challenge)
-	}
-	var many *quota.Refused
-	if errors.As(err, &many) {
-		header.Set("Retry-After", strconv.FormatInt(int64(many.After.Seconds())+1, 10))
+	challenge(header, p.Status, who.Name != "")
+	if after, ok := quota.RefusedAfter(err); ok {
+		header.Set("Retry-After", seconds(after))
 	}
 	if p.Status < http.StatusInternalServerError {
 		g.audit.refused.Log("principal", who.Name, "how", who.How, "from", from(r), "method", r.Method, "route", cut(r.URL.Path),

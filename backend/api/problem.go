@@ -166,10 +166,7 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 		p.Receipt = unknown.receipt
 		w.Header().Set(receiptHeader, p.Receipt)
 	}
-	tooManyLogins := p.Status == http.StatusTooManyRequests && w.req == nil // who is known is not asked who they are
-	if p.Status == http.StatusUnauthorized || tooManyLogins {
-		w.Header().Set("WWW-Authenticate", Challenge)
-	}
+	challenge(w.Header(), p.Status, w.req != nil)
 	if after := h.retryAfter(err); after > 0 {
 		w.Header().Set("Retry-After", seconds(after))
 	}
@@ -181,6 +178,13 @@ func (h *handler) fail(w *recorder, r *http.Request, route string, err error) {
 	h.respond(w, p.Status, "application/problem+json", append(body, '\n'))
 	if gone {
 		w.status = statusClientClosed
+	}
+}
+
+// challenge asks who it is, if a request was refused for want of that: also if too many have failed to say it.
+func challenge(header http.Header, status int, known bool) {
+	if status == http.StatusUnauthorized || status == http.StatusTooManyRequests && !known {
+		header.Set("WWW-Authenticate", Challenge)
 	}
 }
 

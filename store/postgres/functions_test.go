@@ -31,63 +31,77 @@ func TestFunctions(t *testing.T) {
 	letter(9, 9, "nobody wants it", true)
 	f.must(t, c)
 	later := f.progress.Producers[f.producer] // a gap: 10 and 11 are missing
-	run := func(first, last uint64) string {
-		return drainmark.Span{Producer: f.producer, First: first, Last: last}.String()
-	}
 	later.Done = later.Done.Add(12, 1<<63-1)
 	c = f.next(0, 0)
 	c.Producers[f.producer] = later
 	f.must(t, c)
 	standby.CaughtUp()
 
-	mark := func(sequence uint64) string {
-		return drainmark.Mark{Producer: f.producer, Sequence: sequence}.String()
-	}
-	stranger := drainmark.Mark{Producer: drainmark.ProducerID{1}, Sequence: 1}.String()
-	elsewhere := drainmark.Mark{Partition: 1, Producer: f.producer, Sequence: 1}.String()
 	for _, server := range []*servers.Postgres{primary, standby} {
 		db := connectAs(t, server, appOther)
-		for _, c := range []struct {
-			id       any
-			holds    any
-			rejected any
-		}{
-			{mark(1), true, nil}, {mark(2), true, nil}, {mark(3), true, "no such sku"}, {mark(4), true, nil},
-			{mark(5), true, "a damaged batch"}, {mark(6), true, "a damaged batch"}, {mark(7), true, "a damaged batch"}, {mark(8), true, nil},
-			{mark(9), true, "nobody wants it"}, {mark(10), false, nil}, {mark(11), false, nil}, {mark(12), true, nil},
-			{mark(1<<63 - 1), true, nil}, {stranger, false, nil}, {elsewhere, false, nil}, {nil, nil, nil},
-			{run(1, 2), true, nil}, {run(1, 1), true, nil}, {run(3, 3), true, "no such sku"}, {run(1, 9), true, "no such sku"},
-			{run(4, 5), true, "a damaged batch"}, {run(4, 9), true, "a damaged batch"}, {run(6, 6), true, "a damaged batch"},
-			{run(7, 9), true, "a damaged batch"}, {run(8, 8), true, nil}, {run(8, 9), true, "nobody wants it"},
-			{run(8, 10), false, "nobody wants it"}, {run(9, 12), false, "nobody wants it"},
-			{run(10, 11), false, nil}, {run(11, 12), false, nil},
-			{run(12, 1<<62), true, nil}, {run(12, 1<<63-1), true, nil}, {run(10, 1<<63-1), false, nil},
-		} {
-			var holds *bool
-			var rejected *string
-			err := db.QueryRow(t.Context(), "SELECT asked.holds($1), asked.rejected($1)", c.id).Scan(&holds, &rejected)
-			if err != nil || value(holds) != c.holds || value(rejected) != c.rejected {
-				t.Errorf("%v: holds %v, rejected %v, %v", c.id, value(holds), value(rejected), err)
-			}
-		}
-		for _, id := range []string{
-			"", "x", mark(1) + " ", "0-" + f.producer.String() + "-0", "00-" + f.producer.String() + "-1", "0-" + f.producer.String() + "-01",
-			"0-" + f.producer.String()[1:] + "-1", mark(1) + "-1", mark(1) + "..", mark(1) + "..0", mark(2) + "..1", mark(1) + "...2", mark(1) + "..02", "-1-" + f.producer.String() + "-1",
-		} {
-			for _, function := range []string{"holds", "rejected"} {
-				var answer *string
-				err := db.QueryRow(t.Context(), "SELECT asked."+function+"($1)::text", id).Scan(&answer)
-				if codeOf(err) != "22023" {
-					t.Errorf("%s(%q) is %v, %v", function, id, value(answer), err)
-				}
-			}
-		}
+		areAnswered(t, db, f.producer)
+		areRefused(t, db, f.producer)
 		if _, err := db.Exec(t.Context(), "SELECT payload FROM asked.dead_letters"); codeOf(err) != "42501" {
 			t.Errorf("an application can read dead letters: %v", err)
 		}
 	}
 	if kinds := primary.Do("SELECT provolatile::text || proparallel::text FROM pg_proc WHERE pronamespace = 'asked'::regnamespace"); fmt.Sprint(kinds) != "[ss ss]" {
 		t.Errorf("the functions are %v, not stable and parallel safe", kinds)
+	}
+}
+
+// areAnswered asks for marks and runs of a producer, and of others.
+func areAnswered(t *testing.T, db *pgx.Conn, producer drainmark.ProducerID) {
+	t.Helper()
+	mark := func(sequence uint64) string {
+		return drainmark.Mark{Producer: producer, Sequence: sequence}.String()
+	}
+	stranger := drainmark.Mark{Producer: drainmark.ProducerID{1}, Sequence: 1}.String()
+	elsewhere := drainmark.Mark{Partition: 1, Producer: producer, Sequence: 1}.String()
+	run := func(first, last uint64) string {
+		return drainmark.Span{Producer: producer, First: first, Last: last}.String()
+	}
+	for _, c := range []struct {
+		id       any
+		holds    any
+		rejected any
+	}{
+		{mark(1), true, nil}, {mark(2), true, nil}, {mark(3), true, "no such sku"}, {mark(4), true, nil},
+		{mark(5), true, "a damaged batch"}, {mark(6), true, "a damaged batch"}, {mark(7), true, "a damaged batch"}, {mark(8), true, nil},
+		{mark(9), true, "nobody wants it"}, {mark(10), false, nil}, {mark(11), false, nil}, {mark(12), true, nil},
+		{mark(1<<63 - 1), true, nil}, {stranger, false, nil}, {elsewhere, false, nil}, {nil, nil, nil},
+		{run(1, 2), true, nil}, {run(1, 1), true, nil}, {run(3, 3), true, "no such sku"}, {run(1, 9), true, "no such sku"},
+		{run(4, 5), true, "a damaged batch"}, {run(4, 9), true, "a damaged batch"}, {run(6, 6), true, "a damaged batch"},
+		{run(7, 9), true, "a damaged batch"}, {run(8, 8), true, nil}, {run(8, 9), true, "nobody wants it"},
+		{run(8, 10), false, "nobody wants it"}, {run(9, 12), false, "nobody wants it"},
+		{run(10, 11), false, nil}, {run(11, 12), false, nil},
+		{run(12, 1<<62), true, nil}, {run(12, 1<<63-1), true, nil}, {run(10, 1<<63-1), false, nil},
+	} {
+		var holds *bool
+		var rejected *string
+		err := db.QueryRow(t.Context(), "SELECT asked.holds($1), asked.rejected($1)", c.id).Scan(&holds, &rejected)
+		if err != nil || value(holds) != c.holds || value(rejected) != c.rejected {
+			t.Errorf("%v: holds %v, rejected %v, %v", c.id, value(holds), value(rejected), err)
+		}
+	}
+}
+
+// areRefused asks for what is neither a mark nor a run.
+func areRefused(t *testing.T, db *pgx.Conn, producer drainmark.ProducerID) {
+	t.Helper()
+	id := producer.String()
+	mark := func(sequence int) string { return fmt.Sprintf("0-%s-%d", id, sequence) }
+	for _, wrong := range []string{
+		"", "x", mark(1) + " ", "0-" + id + "-0", "00-" + id + "-1", "0-" + id + "-01",
+		"0-" + id[1:] + "-1", mark(1) + "-1", mark(1) + "..", mark(1) + "..0", mark(2) + "..1", mark(1) + "...2", mark(1) + "..02", "-1-" + id + "-1",
+	} {
+		for _, function := range []string{"holds", "rejected"} {
+			var answer *string
+			err := db.QueryRow(t.Context(), "SELECT asked."+function+"($1)::text", wrong).Scan(&answer)
+			if codeOf(err) != "22023" {
+				t.Errorf("%s(%q) is %v, %v", function, wrong, value(answer), err)
+			}
+		}
 	}
 }
 

@@ -202,16 +202,13 @@ func TestForeignKeys(t *testing.T) {
 	fails(t, f.commit(t.Context(), f.next(5, 5)), store.ErrMisconfigured, "entries that Drainmark did not write")
 }
 
-func TestUnfitServers(t *testing.T) {
-	t.Parallel()
-	t.Run("a server that evicts keys is refused", func(t *testing.T) {
-		t.Parallel()
+var unfitServers = map[string]func(*testing.T){
+	"a server that evicts keys is refused": func(t *testing.T) {
 		server := servers.StartRedis(t, servers.RedisOptions{Roles: true, Settings: []string{"maxmemory 50mb", "maxmemory-policy allkeys-lru"}})
 		_, err := Open(t.Context(), urlOf(server), Options{})
 		fails(t, err, store.ErrMisconfigured, "noeviction")
-	})
-	t.Run("a server that is set to evict keys later is refused until it is set right", func(t *testing.T) {
-		t.Parallel()
+	},
+	"a server that is set to evict keys later is refused until it is set right": func(t *testing.T) {
 		server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 		s := openStore(t, urlOf(server), Options{})
 		beat := func() error {
@@ -231,9 +228,8 @@ func TestUnfitServers(t *testing.T) {
 		if err := beat(); err != nil {
 			t.Error(err)
 		}
-	})
-	t.Run("a server that is no Sentinel is refused", func(t *testing.T) {
-		t.Parallel()
+	},
+	"a server that is no Sentinel is refused": func(t *testing.T) {
 		server := servers.StartRedis(t, servers.RedisOptions{})
 		_, err := Open(t.Context(), "redis+sentinel://"+server.Address()+"/mymaster", Options{})
 		fails(t, err, store.ErrMisconfigured, "is no Sentinel")
@@ -242,15 +238,13 @@ func TestUnfitServers(t *testing.T) {
 		if errors.Is(err, store.ErrMisconfigured) || !strings.Contains(fmt.Sprint(err), "is no Sentinel") {
 			t.Errorf("beside one that does not answer: %v", err)
 		}
-	})
-	t.Run("a server in cluster mode is refused", func(t *testing.T) {
-		t.Parallel()
+	},
+	"a server in cluster mode is refused": func(t *testing.T) {
 		server := servers.StartRedis(t, servers.RedisOptions{Roles: true, Settings: []string{"cluster-enabled yes", fmt.Sprint("cluster-port ", servers.Port(t))}})
 		_, err := Open(t.Context(), urlOf(server), Options{})
 		fails(t, err, store.ErrMisconfigured, "cluster mode")
-	})
-	t.Run("settings that can lose commits are warned of", func(t *testing.T) {
-		t.Parallel()
+	},
+	"settings that can lose commits are warned of": func(t *testing.T) {
 		server := servers.StartRedis(t, servers.RedisOptions{AppendFsync: "everysec", Roles: true})
 		if w := openStore(t, urlOf(server), Options{}).Warnings(); len(w) != 1 || !strings.Contains(w[0], "everysec") {
 			t.Errorf("the warnings are %q", w)
@@ -263,9 +257,8 @@ func TestUnfitServers(t *testing.T) {
 		if w := openStore(t, urlOf(server), Options{}).Warnings(); len(w) != 2 || !strings.Contains(w[0], "INFO") || !strings.Contains(w[1], "CONFIG GET") {
 			t.Errorf("the warnings are %q", w)
 		}
-	})
-	t.Run("a server from before 7.0 is refused, and Valkey is not", func(t *testing.T) {
-		t.Parallel()
+	},
+	"a server from before 7.0 is refused, and Valkey is not": func(t *testing.T) {
 		fails(t, checkInfo(map[string]string{"redis_version": "6.2.14"}, false), store.ErrMisconfigured, "7.0 or later")
 		fails(t, checkInfo(map[string]string{}, false), store.ErrMisconfigured, "7.0 or later")
 		fails(t, checkInfo(map[string]string{"redis_version": "7.2.4", "server_mode": "cluster"}, false), store.ErrMisconfigured, "cluster mode")
@@ -279,7 +272,14 @@ func TestUnfitServers(t *testing.T) {
 				t.Error(err)
 			}
 		}
-	})
+	},
+}
+
+func TestUnfitServers(t *testing.T) {
+	t.Parallel()
+	for name, test := range unfitServers {
+		t.Run(name, func(t *testing.T) { t.Parallel(); test(t) })
+	}
 }
 
 func TestSilentServer(t *testing.T) {

@@ -355,100 +355,103 @@ func TestPromises(t *testing.T) {
 	}
 }
 
+// wrongRules are the rules that are wrong on purpose.
+var wrongRules = []struct {
+	name   string
+	change func(*rules)
+	breaks []string
+}{
+	{"pages are not compared", func(r *rules) {
+		r.judge = func(*floor, drainmark.Version) judgement { return notOlder }
+	}, []string{
+		"a page of a replica that restarts with old data is not shown before it has caught up",
+		"what was written to, by a replica that restarts with old data, is not shown before it has caught up",
+	}},
+
+	{"progress is not compared", func(r *rules) {
+		r.admits = func(*floor, drainmark.Progress) bool { return true }
+	}, []string{
+		"the progress of a replica that restarts with old data is not shown before it has caught up",
+		"a replica with old data does not deny a log that was shown",
+		"what one of two partitions has shown is not taken back",
+	}},
+
+	{"revisions alone are compared", func(r *rules) {
+		r.admits = func(f *floor, p drainmark.Progress) bool { return p.Revision >= f.version.Revision }
+	}, []string{
+		"a store that has lost shown records and goes on is not shown before GiveUp",
+		"a repaired store is shown at once, whatever its revision",
+	}},
+
+	{"what only a page has shown is forgotten", func(r *rules) {
+		r.admits = func(f *floor, p drainmark.Progress) bool {
+			return f.admits(p) || p.Token != f.version.Token && holds(p, f.progress, true)
+		}
+	}, []string{"a store that has lost what only a page has shown is not shown before GiveUp"}},
+
+	{"the time without any replica counts", func(r *rules) {
+		r.lost = func(_ *member, unfitSince time.Time, patience time.Duration) bool {
+			return time.Since(unfitSince) >= patience
+		}
+	}, []string{"a replica that comes up with old data is given time to catch up"}},
+
+	{"whoever is not known was swept", func(r *rules) {
+		r.admits = func(f *floor, p drainmark.Progress) bool {
+			known := drainmark.Progress{Version: f.progress.Version, Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{}}
+			for id := range p.Producers {
+				known.Producers[id] = f.progress.Producers[id]
+			}
+			return (&floor{version: f.version, progress: known}).admits(p)
+		}
+	}, []string{"a store that has lost a producer's only record is not shown before GiveUp"}},
+
+	{"nobody was swept", func(r *rules) {
+		r.admits = func(f *floor, p drainmark.Progress) bool {
+			return f.admits(p) && (p.Token == f.version.Token || holds(p, f.progress, false))
+		}
+	}, []string{"a producer that was swept is not missed"}},
+
+	{"pages are not remembered", func(r *rules) {
+		r.raisedPage = func(f *floor, _ drainmark.Version) *floor { return f }
+	}, []string{
+		"what a page has shown is not taken back by another replica",
+		"what was shown with what was written to is not taken back by another replica",
+	}},
+
+	{"progress is not remembered", func(r *rules) {
+		r.raised = func(f *floor, _ drainmark.Progress) *floor { return f }
+	}, []string{"what a progress has shown is not taken back by another replica"}},
+
+	{"lists are not remembered", func(r *rules) { r.raiseAfter = false },
+		[]string{"what a list has shown is not taken back by another replica"}},
+
+	{"lists are compared afterwards only", func(r *rules) { r.checkBefore = false },
+		[]string{"a list that a replica gave before it has caught up is not shown"}},
+
+	{"a replica that lags is kept", func(r *rules) {
+		r.lags = func(_, _ *member, _ time.Duration) bool { return false }
+	}, []string{"a replica that is cut off is left within three probes"}},
+
+	{"nobody gives up", func(r *rules) {
+		r.lost = func(*member, time.Time, time.Duration) bool { return false }
+	}, []string{"a store that lost its tail is read again after GiveUp"}},
+
+	{"giving up takes no time", func(r *rules) {
+		r.lost = func(*member, time.Time, time.Duration) bool { return true }
+	}, []string{"a store that lost its tail is read again after GiveUp"}},
+
+	{"a replica that still shows a lost tail is kept", func(r *rules) {
+		r.forked = func(_, _ *member, _ time.Duration) bool { return false }
+	}, []string{"a replica that is left behind by the store without its tail is left after GiveUp"}},
+
+	{"a replica that stands still is left for any other", func(r *rules) {
+		r.forked = func(_, _ *member, _ time.Duration) bool { return true }
+	}, []string{"a replica that is ahead of what was shown is not given up for one that is behind"}},
+}
+
 // TestWrongRules proves that the promises can be broken: each wrong rule breaks one by name.
 func TestWrongRules(t *testing.T) {
-	for _, wrong := range []struct {
-		name   string
-		change func(*rules)
-		breaks []string
-	}{
-		{"pages are not compared", func(r *rules) {
-			r.judge = func(*floor, drainmark.Version) judgement { return notOlder }
-		}, []string{
-			"a page of a replica that restarts with old data is not shown before it has caught up",
-			"what was written to, by a replica that restarts with old data, is not shown before it has caught up",
-		}},
-
-		{"progress is not compared", func(r *rules) {
-			r.admits = func(*floor, drainmark.Progress) bool { return true }
-		}, []string{
-			"the progress of a replica that restarts with old data is not shown before it has caught up",
-			"a replica with old data does not deny a log that was shown",
-			"what one of two partitions has shown is not taken back",
-		}},
-
-		{"revisions alone are compared", func(r *rules) {
-			r.admits = func(f *floor, p drainmark.Progress) bool { return p.Revision >= f.version.Revision }
-		}, []string{
-			"a store that has lost shown records and goes on is not shown before GiveUp",
-			"a repaired store is shown at once, whatever its revision",
-		}},
-
-		{"what only a page has shown is forgotten", func(r *rules) {
-			r.admits = func(f *floor, p drainmark.Progress) bool {
-				return f.admits(p) || p.Token != f.version.Token && holds(p, f.progress, true)
-			}
-		}, []string{"a store that has lost what only a page has shown is not shown before GiveUp"}},
-
-		{"the time without any replica counts", func(r *rules) {
-			r.lost = func(_ *member, unfitSince time.Time, patience time.Duration) bool {
-				return time.Since(unfitSince) >= patience
-			}
-		}, []string{"a replica that comes up with old data is given time to catch up"}},
-
-		{"whoever is not known was swept", func(r *rules) {
-			r.admits = func(f *floor, p drainmark.Progress) bool {
-				known := drainmark.Progress{Version: f.progress.Version, Producers: map[drainmark.ProducerID]drainmark.ProducerProgress{}}
-				for id := range p.Producers {
-					known.Producers[id] = f.progress.Producers[id]
-				}
-				return (&floor{version: f.version, progress: known}).admits(p)
-			}
-		}, []string{"a store that has lost a producer's only record is not shown before GiveUp"}},
-
-		{"nobody was swept", func(r *rules) {
-			r.admits = func(f *floor, p drainmark.Progress) bool {
-				return f.admits(p) && (p.Token == f.version.Token || holds(p, f.progress, false))
-			}
-		}, []string{"a producer that was swept is not missed"}},
-
-		{"pages are not remembered", func(r *rules) {
-			r.raisedPage = func(f *floor, _ drainmark.Version) *floor { return f }
-		}, []string{
-			"what a page has shown is not taken back by another replica",
-			"what was shown with what was written to is not taken back by another replica",
-		}},
-
-		{"progress is not remembered", func(r *rules) {
-			r.raised = func(f *floor, _ drainmark.Progress) *floor { return f }
-		}, []string{"what a progress has shown is not taken back by another replica"}},
-
-		{"lists are not remembered", func(r *rules) { r.raiseAfter = false },
-			[]string{"what a list has shown is not taken back by another replica"}},
-
-		{"lists are compared afterwards only", func(r *rules) { r.checkBefore = false },
-			[]string{"a list that a replica gave before it has caught up is not shown"}},
-
-		{"a replica that lags is kept", func(r *rules) {
-			r.lags = func(_, _ *member, _ time.Duration) bool { return false }
-		}, []string{"a replica that is cut off is left within three probes"}},
-
-		{"nobody gives up", func(r *rules) {
-			r.lost = func(*member, time.Time, time.Duration) bool { return false }
-		}, []string{"a store that lost its tail is read again after GiveUp"}},
-
-		{"giving up takes no time", func(r *rules) {
-			r.lost = func(*member, time.Time, time.Duration) bool { return true }
-		}, []string{"a store that lost its tail is read again after GiveUp"}},
-
-		{"a replica that still shows a lost tail is kept", func(r *rules) {
-			r.forked = func(_, _ *member, _ time.Duration) bool { return false }
-		}, []string{"a replica that is left behind by the store without its tail is left after GiveUp"}},
-
-		{"a replica that stands still is left for any other", func(r *rules) {
-			r.forked = func(_, _ *member, _ time.Duration) bool { return true }
-		}, []string{"a replica that is ahead of what was shown is not given up for one that is behind"}},
-	} {
+	for _, wrong := range wrongRules {
 		t.Run(wrong.name, func(t *testing.T) {
 			t.Parallel()
 			decide := defaultRules
