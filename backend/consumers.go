@@ -2,6 +2,7 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -52,11 +53,25 @@ func (b *Backend) wanted(ctx context.Context) Wanted {
 	case text == "" && err != nil:
 		return Wanted{Consumers: 1, Unknown: unavailable("reading the progress", err)}
 	case text == "" && own == 0:
-		return Wanted{Pending: broker.Count{Exact: true}}
+		return b.wantedAgain(ctx)
 	}
 	w := b.wantedByBacklog(ctx)
 	if w.Reason == "" { // what is not known is only how much there is
 		w.Reason, w.Unknown = "something was accepted, and it is not proved yet that all is persisted", nil
+	}
+	return w
+}
+
+// wantedAgain says whether any consumer is wanted although all has been persisted once: a store that has lost its tail since
+// is supplied again by a broker that keeps its log. Of any other nothing would come.
+func (b *Backend) wantedAgain(ctx context.Context) Wanted {
+	none := Wanted{Pending: broker.Count{Exact: true}}
+	if !b.broker.Traits().Replays {
+		return none
+	}
+	w := b.wantedByBacklog(ctx)
+	if errors.Is(w.Unknown, errUncounted) { // it counts none, and the flag says that this is all
+		return none
 	}
 	return w
 }

@@ -374,12 +374,42 @@ func TestASilentMarkerThatIsSharedIsNotSilent(t *testing.T) {
 	})
 }
 
+// A broker that keeps its log supplies a store again that has lost its tail, for which a consumer is wanted although the
+// flag is down.
+func TestALostTailWantsAConsumer(t *testing.T) {
+	t.Parallel()
+	runningOn(t, brokermemory.Options{Replays: true, Uncounted: true}, Limits{}, func(s *system) {
+		s.drain()
+		s.append("log", "a")
+		s.Wait(time.Minute)
+		s.append("log", "b")
+		s.Wait(time.Minute)
+		s.undrain()
+		s.wants(0, "")
+		other := s.another(nil) // it has accepted nothing of what is lost
+		if err := s.DB.Rollback(3); err != nil {
+			s.Fatal(err)
+		}
+		s.Wait(time.Second)
+		if w := other.Consumers(s.Context()); w.Consumers != 1 {
+			s.Errorf("a backend that has accepted nothing wants %+v", w)
+		}
+		s.drain()
+		s.Wait(time.Minute)
+		s.undrain()
+		s.wants(0, "")
+		if w := other.Consumers(s.Context()); w.Consumers != 0 {
+			s.Errorf("when the store has everything again, a backend wants %+v", w)
+		}
+	})
+}
+
 // A quiet producer wakes nobody: it says that it lives while somebody holds the partition, and only then can anything
 // there grow old.
 func TestAQuietProducerWakesNobody(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]brokermemory.Options{
-		"by the flag": {Ordered: true, Uncounted: true}, "by the count": {Replays: true},
+		"by the flag": {Ordered: true, Uncounted: true}, "by the count": {Replays: true}, "by both": {Replays: true, Uncounted: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

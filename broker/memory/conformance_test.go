@@ -13,7 +13,7 @@ import (
 
 func TestConformance(t *testing.T) {
 	for _, options := range []memory.Options{
-		{Replays: true}, {Ordered: true}, {}, {Ordered: true, Uncounted: true}, {Uncounted: true},
+		{Replays: true}, {Ordered: true}, {}, {Ordered: true, Uncounted: true}, {Uncounted: true}, {Replays: true, Uncounted: true},
 	} {
 		t.Run(fmt.Sprintf("replays %v, ordered %v, counts %v", options.Replays, options.Ordered, !options.Uncounted), func(t *testing.T) {
 			brokertest.Run(t, harness(options))

@@ -31,14 +31,20 @@ func (l *log) unacknowledged() int { return len(l.entries) - int(l.acked) }
 
 // open begins behind the cursor's index, or at the beginning if there is no such index or it is read again.
 func (l *log) open(r *receiver, from drainmark.Cursor, again bool) {
-	index, err := strconv.ParseUint(string(from), 10, 64)
-	if err != nil || index > uint64(len(l.entries)) {
-		index = 0
-	}
+	index := l.index(from)
 	r.read, r.next = index, index+1
 	if again {
 		r.next = 1
 	}
+}
+
+// index returns the cursor's, 0 if it is not known here.
+func (l *log) index(from drainmark.Cursor) uint64 {
+	index, err := strconv.ParseUint(string(from), 10, 64)
+	if err != nil || index > uint64(len(l.entries)) {
+		return 0
+	}
+	return index
 }
 
 func (l *log) take(r *receiver, most int) []broker.Delivery {
@@ -77,7 +83,11 @@ func (l *log) trim() {
 	}
 }
 
-func (l *log) ready() uint64 { return 0 }
+// uncounted knows how many batches are behind the cursor, and so only of none how many records they have.
+func (l *log) uncounted(p drainmark.Progress) broker.Backlog {
+	behind := uint64(len(l.entries)) - max(l.index(p.Cursor), l.purged)
+	return broker.Backlog{Pending: broker.Count{Exact: behind == 0}, Ready: &broker.Count{Records: behind}}
+}
 
 func (l *log) keeps(producer drainmark.ProducerID) bool {
 	return slices.ContainsFunc(l.entries[l.purged:], func(e *entry) bool { return e.First > 0 && e.Producer == producer })

@@ -25,7 +25,7 @@ type Options struct {
 	// Ordered puts what a receiver gives back in front of everything else, otherwise behind everything that is ready. A
 	// broker that replays is always ordered.
 	Ordered    bool
-	Uncounted  bool             // only how many batches are ready is known of a backlog, and there is a flag instead
+	Uncounted  bool             // only how many batches there are is known of a backlog, and there is a flag instead
 	MaxPayload int              // in bytes, 0 means 8 MiB
 	MaxBatches int              // how many unacknowledged batches a partition holds, 0 means no limit
 	Reserve    int              // how many urgent ones it holds besides
@@ -60,7 +60,7 @@ type keeper interface {
 	ack(r *receiver, through broker.Delivery)
 	release(r *receiver) // the receiver has ended: its batches are given back
 	backlog(drainmark.Progress) broker.Backlog
-	ready() uint64 // batches that nobody holds, if the broker forgets what is acknowledged
+	uncounted(drainmark.Progress) broker.Backlog // what is known of it by who counts batches and not records
 	keeps(drainmark.ProducerID) bool
 	purge() // batches not delivered yet are lost
 	trim()  // acknowledged batches are not delivered again
@@ -229,10 +229,10 @@ func (c *Client) Backlog(ctx context.Context, number int, progress drainmark.Pro
 	if err != nil {
 		return broker.Backlog{}, fmt.Errorf("counting partition %d's backlog: %w", number, err)
 	}
-	backlog := p.backlog(progress)
 	if c.server.options.Uncounted {
-		return broker.Backlog{Ready: &broker.Count{Records: p.ready()}}, nil
+		return p.uncounted(progress), nil
 	}
+	backlog := p.backlog(progress)
 	if !backlog.OldestAt.IsZero() {
 		backlog.AsOf = c.server.options.Now()
 	}

@@ -75,7 +75,10 @@ func (q *queue) purge() { q.waiting = nil }
 
 func (q *queue) trim() {}
 
-func (q *queue) ready() uint64 { return uint64(len(q.waiting)) }
+// uncounted knows how many batches nobody holds.
+func (q *queue) uncounted(drainmark.Progress) broker.Backlog {
+	return broker.Backlog{Ready: &broker.Count{Records: uint64(len(q.waiting))}}
+}
 
 func (q *queue) keeps(drainmark.ProducerID) bool { return false }
 

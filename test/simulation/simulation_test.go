@@ -14,7 +14,7 @@ import (
 var (
 	schedules = flag.Int("schedules", 250, "how many schedules to play")
 	firstSeed = flag.Uint64("seed", 1, "the first schedule's seed")
-	kind      = flag.String("kind", "", "the kind of broker: replaying, ordered or unordered; all of them if empty")
+	kind      = flag.String("kind", "", "the kind of broker: replaying, uncounted, ordered or unordered; all of them if empty")
 	rare      = flag.Bool("rare", false, "look for the planted fault too that shows in one schedule of a thousand")
 	logged    = flag.Bool("logged", false, "print what the system logs")
 )
@@ -31,8 +31,8 @@ func play(t *testing.T, seed uint64, kind Kind, bug Bug) (violations []string) {
 
 func TestSchedules(t *testing.T) {
 	const workers = 4
-	if !slices.Contains([]Kind{AnyKind, Replaying, Ordered, Unordered}, Kind(*kind)) {
-		t.Fatalf("-kind %q: it is replaying, ordered or unordered", *kind)
+	if !slices.Contains([]Kind{AnyKind, Replaying, Uncounted, Ordered, Unordered}, Kind(*kind)) {
+		t.Fatalf("-kind %q: it is replaying, uncounted, ordered or unordered", *kind)
 	}
 	for n := range uint64(workers) {
 		t.Run(fmt.Sprint("worker ", n), func(t *testing.T) {

@@ -77,7 +77,8 @@ type Kind string
 // The kinds. AnyKind is as the seed decides.
 const (
 	AnyKind   Kind = ""
-	Replaying Kind = "replaying" // keeps its log
+	Replaying Kind = "replaying" // keeps its log, and counts what is in it
+	Uncounted Kind = "uncounted" // keeps its log, and knows only whether anything is behind a cursor
 	Ordered   Kind = "ordered"   // forgets what is acknowledged, and delivers again in order
 	Unordered Kind = "unordered" // forgets what is acknowledged, and delivers again behind the rest
 )
@@ -90,9 +91,9 @@ func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
 		w.logger = slog.New(slog.NewTextHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
 	if kind == AnyKind {
-		kind = []Kind{Replaying, Replaying, Replaying, Ordered, Unordered}[w.dice.intn("kind", 5)]
+		kind = []Kind{Replaying, Replaying, Uncounted, Ordered, Unordered}[w.dice.intn("kind", 5)]
 	}
-	w.replays = kind == Replaying
+	w.replays = kind == Replaying || kind == Uncounted
 	w.ordered = kind != Unordered
 	w.rollbacks = w.replays && w.dice.chance("rollbacks", 50)
 	w.handOver = time.Hour // with fewer heartbeats, a schedule is played several times as fast
@@ -111,7 +112,7 @@ func newWorld(seed uint64, kind Kind, bug Bug, logs io.Writer) *World {
 	w.clocks = append(w.clocks, server, db)
 	w.server = brokermemory.NewServer(brokermemory.Options{
 		Partitions: partitions, Replays: w.replays, Ordered: w.ordered, Now: server.Now,
-		Uncounted: !w.replays && w.dice.chance("cannot count", 70),
+		Uncounted: kind == Uncounted || !w.replays && w.dice.chance("cannot count", 70),
 	})
 	w.db = storememory.NewDB()
 	w.db.Now = db.Now
