@@ -112,6 +112,14 @@ func markOf(r drainmark.Receipt, index uint64) string {
 	return drainmark.Mark{Partition: span.Partition, Producer: span.Producer, Sequence: span.First + index}.String()
 }
 
+// hasLetters fails the test unless so many dead letters fit a filter.
+func (s *system) hasLetters(f LetterFilter, want int) {
+	s.Helper()
+	if counted, err := s.CountLetters(s.Context(), f); err != nil || counted.Letters != want || counted.Records != uint64(want) {
+		s.Errorf("of %+v there are %+v (%v), not %d", f, counted, err, want)
+	}
+}
+
 func TestDeadLettersAreSettledInBulk(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{}, 4, func(s *system) {
@@ -119,83 +127,93 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 			return "too bad", strings.HasPrefix(string(m.Body), "bad")
 		}
 		s.drain()
-		logs := map[string]int{}
 		for i := range 8 {
-			name := fmt.Sprint("log-", i)
-			logs[name] = 30
-			s.append(name, slices.Repeat([]string{"bad"}, 30)...)
+			s.append(fmt.Sprint("log-", i), slices.Repeat([]string{"bad"}, 30)...)
 		}
 		s.keyed("key", "one", "two")
 		s.barrier()
-		count := func(f LetterFilter, want int) {
-			s.Helper()
-			if counted, err := s.CountLetters(s.Context(), f); err != nil || counted.Letters != want || counted.Records != uint64(want) {
-				s.Errorf("of %+v there are %+v (%v), not %d", f, counted, err, want)
-			}
-		}
-		count(LetterFilter{}, 241)
-		count(LetterFilter{Log: "log-3"}, 30)
-		count(LetterFilter{Reason: "idempotency-key-reused"}, 1)
-		count(LetterFilter{Before: time.Now().Add(-time.Hour)}, 0)
-		count(LetterFilter{Log: "log", Reason: "too bad"}, 0)
+		s.hasLetters(LetterFilter{}, 241)
+		s.hasLetters(LetterFilter{Log: "log-3"}, 30)
+		s.hasLetters(LetterFilter{Reason: "idempotency-key-reused"}, 1)
+		s.hasLetters(LetterFilter{Before: time.Now().Add(-time.Hour)}, 0)
+		s.hasLetters(LetterFilter{Log: "log", Reason: "too bad"}, 0)
 
-		one, err := s.Settle(s.Context(), drainmark.Discard, "operator", LetterFilter{Log: "log-3"}, "", 20)
-		if err != nil || one.Letters != 20 || one.Next == "" {
-			s.Fatalf("the first 20 of a log: %+v, %v", one, err)
-		}
-		two, err := s.Settle(s.Context(), drainmark.Discard, "operator", LetterFilter{Log: "log-3"}, one.Next, 20)
-		if err != nil || two.Letters != 10 {
-			s.Fatalf("the rest of it: %+v, %v", two, err)
-		}
-		s.barrier()
-		count(LetterFilter{Log: "log-3"}, 0)
-		count(LetterFilter{}, 211)
+		s.discardsInPages()
+		s.hasLetters(LetterFilter{Log: "log-3"}, 0)
+		s.hasLetters(LetterFilter{}, 211)
 
-		again, err := s.Settle(s.Context(), drainmark.Retry, "operator", LetterFilter{Reason: "too bad"}, "", 20)
-		if err != nil || again.Letters != 20 {
-			s.Fatalf("20 tried again: %+v, %v", again, err)
-		}
-		for _, how := range []string{"woken", "asked again"} {
-			now, err := s.Status(s.Context(), again.Receipt, 10*time.Second)
-			if err != nil || now.State != Rejected || now.Reason != "too bad" || now.Records != 20 || now.Rejected.Records != 20 || !now.Rejected.Exact {
-				s.Fatalf("%s, the receipt of 20 that were refused again: %+v, %v", how, now, err)
-			}
-			for _, id := range now.Rejected.Letters {
-				if letter, err := s.reader.DeadLetter(s.Context(), now.Receipt.Spans[0].Partition, id); err != nil || letter.Discarded || letter.Attempts != 2 {
-					s.Errorf("%s, it names letter %s: %+v, %v", how, id, letter, err)
-				}
-			}
-		}
-		count(LetterFilter{}, 211)
+		s.retriesWhatIsRefusedAgain()
+		s.hasLetters(LetterFilter{}, 211)
+
 		s.DB.Refuse = nil
-		found, calls := 0, 0
-		for after := ""; ; calls++ {
-			settled, err := s.Settle(s.Context(), drainmark.Retry, "operator", LetterFilter{Reason: "too bad"}, after, 1000)
-			if err != nil {
-				s.Fatal(err)
-			}
-			found += settled.Letters
-			if after = settled.Next; after == "" {
-				break
-			}
-		}
-		if b := s.barrier(); found != 210 || calls > 4 || b.SetAside != 1 {
-			s.Errorf("%d were tried again in %d calls, and %d records are left", found, calls, b.SetAside)
-		}
-		page, err := s.Messages(s.Context(), "log-5", 0, 100, nil, 0)
-		if err != nil || len(page.Messages) != 30 {
-			s.Errorf("%d messages stand in the log (%v)", len(page.Messages), err)
-		}
-		page.Release()
-		list, err := s.DeadLetters(s.Context(), LetterFilter{Reason: "too"}, "", 10)
-		if err != nil || len(list.Letters) != 0 {
-			s.Errorf("left of those: %+v, %v", list, err)
-		}
-		list.Release()
+		s.retriesTheRest()
 		if _, err := s.Settle(s.Context(), drainmark.Retry, "operator", LetterFilter{}, "9.9", 1); drainmark.KindOf(err) != drainmark.KindInvalid {
 			s.Errorf("a place that is none: %v", err)
 		}
 	})
+}
+
+// discardsInPages discards the 30 letters of a log in two calls.
+func (s *system) discardsInPages() {
+	s.Helper()
+	one, err := s.Settle(s.Context(), drainmark.Discard, "operator", LetterFilter{Log: "log-3"}, "", 20)
+	if err != nil || one.Letters != 20 || one.Next == "" {
+		s.Fatalf("the first 20 of a log: %+v, %v", one, err)
+	}
+	two, err := s.Settle(s.Context(), drainmark.Discard, "operator", LetterFilter{Log: "log-3"}, one.Next, 20)
+	if err != nil || two.Letters != 10 {
+		s.Fatalf("the rest of it: %+v, %v", two, err)
+	}
+	s.barrier()
+}
+
+// retriesWhatIsRefusedAgain retries 20 letters, and looks at what their receipt says when all of them are refused again.
+func (s *system) retriesWhatIsRefusedAgain() {
+	s.Helper()
+	again, err := s.Settle(s.Context(), drainmark.Retry, "operator", LetterFilter{Reason: "too bad"}, "", 20)
+	if err != nil || again.Letters != 20 {
+		s.Fatalf("20 tried again: %+v, %v", again, err)
+	}
+	for _, how := range []string{"woken", "asked again"} {
+		now, err := s.Status(s.Context(), again.Receipt, 10*time.Second)
+		if err != nil || now.State != Rejected || now.Reason != "too bad" || now.Records != 20 || now.Rejected.Records != 20 || !now.Rejected.Exact {
+			s.Fatalf("%s, the receipt of 20 that were refused again: %+v, %v", how, now, err)
+		}
+		for _, id := range now.Rejected.Letters {
+			if letter, err := s.reader.DeadLetter(s.Context(), now.Receipt.Spans[0].Partition, id); err != nil || letter.Discarded || letter.Attempts != 2 {
+				s.Errorf("%s, it names letter %s: %+v, %v", how, id, letter, err)
+			}
+		}
+	}
+}
+
+// retriesTheRest retries the 210 letters that nothing is wrong with any more, in as many calls as it takes.
+func (s *system) retriesTheRest() {
+	s.Helper()
+	found, calls := 0, 0
+	for after := ""; ; calls++ {
+		settled, err := s.Settle(s.Context(), drainmark.Retry, "operator", LetterFilter{Reason: "too bad"}, after, 1000)
+		if err != nil {
+			s.Fatal(err)
+		}
+		found += settled.Letters
+		if after = settled.Next; after == "" {
+			break
+		}
+	}
+	if b := s.barrier(); found != 210 || calls > 4 || b.SetAside != 1 {
+		s.Errorf("%d were tried again in %d calls, and %d records are left", found, calls, b.SetAside)
+	}
+	page, err := s.Messages(s.Context(), "log-5", 0, 100, nil, 0)
+	if err != nil || len(page.Messages) != 30 {
+		s.Errorf("%d messages stand in the log (%v)", len(page.Messages), err)
+	}
+	page.Release()
+	list, err := s.DeadLetters(s.Context(), LetterFilter{Reason: "too"}, "", 10)
+	if err != nil || len(list.Letters) != 0 {
+		s.Errorf("left of those: %+v, %v", list, err)
+	}
+	list.Release()
 }
 
 func TestPlacesOfAReceiptsMessages(t *testing.T) {

@@ -384,37 +384,47 @@ func TestBarrierIsNotReachedOverAHole(t *testing.T) {
 	})
 }
 
+// counting follows a log whose messages say their positions.
+type counting struct {
+	Subscription
+	s    *system
+	last uint64 // position of the message that was read last
+}
+
+func (s *system) counting(after uint64) *counting {
+	s.Helper()
+	sub, err := s.Subscribe(s.Context(), "log", after)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.AtEnd(sub.Close)
+	return &counting{sub, s, after}
+}
+
+// read takes what comes until a position, without gaps.
+func (c *counting) read(until uint64) {
+	c.s.Helper()
+	for c.last < until {
+		messages, err := c.Next(c.s.Context())
+		if err != nil {
+			c.s.Fatal(err)
+		}
+		for _, m := range messages {
+			if c.last++; m.Position != c.last || string(m.Body) != fmt.Sprint(m.Position) {
+				c.s.Fatalf("position %d has %q where %d is due", m.Position, m.Body, c.last)
+			}
+		}
+	}
+}
+
 func TestFollowingALog(t *testing.T) {
 	t.Parallel()
 	running(t, Limits{FeedMessages: 10, SubscriberLag: 2000}, 1, func(s *system) {
 		s.drain()
-		follow := func(after uint64) Subscription {
-			sub, err := s.Subscribe(s.Context(), "log", after)
-			if err != nil {
-				s.Fatal(err)
-			}
-			return sub
-		}
-		early := follow(0) // the log does not exist yet
-		defer early.Close()
-		slow := follow(0)
-		defer slow.Close()
+		early := s.counting(0) // the log does not exist yet
+		slow := s.counting(0)
 		synctest.Wait()
-		position := uint64(0)
-		read := func(sub Subscription, from *uint64, until uint64) {
-			for *from < until {
-				messages, err := sub.Next(s.Context())
-				if err != nil {
-					s.Fatal(err)
-				}
-				for _, m := range messages {
-					if *from++; m.Position != *from || string(m.Body) != fmt.Sprint(m.Position) {
-						s.Fatalf("position %d has %q where %d is due", m.Position, m.Body, *from)
-					}
-				}
-			}
-		}
-		sent := 0
+		sent := uint64(0)
 		send := func(n int) {
 			var texts []string
 			for range n {
@@ -424,35 +434,31 @@ func TestFollowingALog(t *testing.T) {
 			s.state(s.append("log", texts...), time.Minute)
 		}
 		send(3)
-		read(early, &position, 3)
-		slowPosition := uint64(0)
-		read(slow, &slowPosition, 3)
+		early.read(3)
+		slow.read(3)
 		send(50)
-		read(early, &position, 53)
-		late, latePosition := follow(5), uint64(5) // older than what is in memory
-		defer late.Close()
-		read(late, &latePosition, 53)
+		early.read(53)
+		late := s.counting(5) // older than what is in memory
+		late.read(53)
 		for range 5 {
 			send(900)
-			read(early, &position, uint64(sent))
+			early.read(sent)
 		}
 		if _, err := slow.Next(s.Context()); !errors.Is(err, ErrTooSlow) {
 			s.Errorf("a subscriber that is 4,550 messages behind gets %v", err)
 		}
-		resumed := follow(slowPosition)
-		defer resumed.Close()
-		read(resumed, &slowPosition, uint64(sent))
+		resumed := s.counting(slow.last)
+		resumed.read(sent)
 		clearing, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Clear, Log: "log", AcceptedAt: time.Now()})
 		if err != nil {
 			s.Fatal(err)
 		}
 		s.state(clearing, time.Minute)
-		cleared := follow(0)
-		defer cleared.Close()
-		clearedPosition := uint64(sent)
+		cleared := s.counting(0)
+		cleared.last = sent
 		send(2)
-		read(cleared, &clearedPosition, uint64(sent))
-		read(early, &position, uint64(sent))
+		cleared.read(sent)
+		early.read(sent)
 	})
 }
 

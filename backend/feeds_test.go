@@ -89,71 +89,74 @@ func TestOtherFollowedLogsCostNoReads(t *testing.T) {
 	})
 }
 
+// feedTroubles keep messages from being seen at once. What was written meanwhile is wanted.
+var feedTroubles = []struct {
+	name    string
+	trouble func(s *system, write func(log, text string))
+	want    map[string][]string
+}{
+	{"while the replica lags", func(s *system, write func(log, text string)) {
+		s.replica.Pause()
+		write("a", "a1")
+		write("b", "b1")
+		s.replica.CatchUp()
+		write("c", "c1")
+		time.Sleep(time.Minute)
+		s.replica.Resume()
+	}, map[string][]string{"a": {"a1"}, "b": {"b1"}, "c": {"c1"}}},
+
+	{"while what was written to cannot be told", func(s *system, write func(log, text string)) {
+		s.reader.incomplete.Store(true)
+		write("a", "a1")
+		write("a", "a2")
+		time.Sleep(time.Minute)
+		write("d", "d1")
+	}, map[string][]string{"a": {"a1", "a2"}, "d": {"d1"}}},
+
+	{"while the reader fails", func(s *system, write func(log, text string)) {
+		s.reader.failing.Store(true)
+		write("a", "a1")
+		write("b", "b1")
+		time.Sleep(time.Minute)
+		s.reader.failing.Store(false)
+	}, map[string][]string{"a": {"a1"}, "b": {"b1"}}},
+
+	// The commits that are lost are supplied again by the broker in fewer commits than before. So their revisions are
+	// lower now than what the feeds had seen, and those of the commits behind them are not.
+	{"while the store loses its tail", func(s *system, write func(log, text string)) {
+		for range 4 {
+			write("e", "e")
+		}
+		write("a", "a1")
+		write("b", "b1")
+		time.Sleep(time.Minute)
+		s.replica.Pause()
+		if err := s.DB.Rollback(6); err != nil {
+			s.Fatal(err)
+		}
+		write("c", "c1")
+		write("d", "d1")
+		time.Sleep(time.Minute)
+		s.replica.Resume()
+	}, map[string][]string{"a": {"a1"}, "b": {"b1"}, "c": {"c1"}, "d": {"d1"}, "e": {"e", "e", "e", "e"}}},
+
+	{"while a log is cleared", func(s *system, write func(log, text string)) {
+		write("a", "a1")
+		time.Sleep(time.Second)
+		clearing, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Clear, Log: "a", AcceptedAt: time.Now()})
+		if err != nil {
+			s.Fatal(err)
+		}
+		s.state(clearing, time.Minute)
+		write("a", "a2")
+	}, map[string][]string{"a": {"a1", "a2"}}},
+}
+
 // Every message is seen once, even if something keeps it from being seen at once.
 func TestFollowersMissNothing(t *testing.T) {
 	t.Parallel()
 	logs := []string{"a", "b", "c", "d", "e"}
-	for _, c := range []struct {
-		name    string
-		trouble func(s *system, write func(log, text string))
-		want    map[string][]string
-	}{
-		{"while the replica lags", func(s *system, write func(log, text string)) {
-			s.replica.Pause()
-			write("a", "a1")
-			write("b", "b1")
-			s.replica.CatchUp()
-			write("c", "c1")
-			time.Sleep(time.Minute)
-			s.replica.Resume()
-		}, map[string][]string{"a": {"a1"}, "b": {"b1"}, "c": {"c1"}}},
-
-		{"while what was written to cannot be told", func(s *system, write func(log, text string)) {
-			s.reader.incomplete.Store(true)
-			write("a", "a1")
-			write("a", "a2")
-			time.Sleep(time.Minute)
-			write("d", "d1")
-		}, map[string][]string{"a": {"a1", "a2"}, "d": {"d1"}}},
-
-		{"while the reader fails", func(s *system, write func(log, text string)) {
-			s.reader.failing.Store(true)
-			write("a", "a1")
-			write("b", "b1")
-			time.Sleep(time.Minute)
-			s.reader.failing.Store(false)
-		}, map[string][]string{"a": {"a1"}, "b": {"b1"}}},
-
-		// The commits that are lost are supplied again by the broker in fewer commits than before. So their revisions are
-		// lower now than what the feeds had seen, and those of the commits behind them are not.
-		{"while the store loses its tail", func(s *system, write func(log, text string)) {
-			for range 4 {
-				write("e", "e")
-			}
-			write("a", "a1")
-			write("b", "b1")
-			time.Sleep(time.Minute)
-			s.replica.Pause()
-			if err := s.DB.Rollback(6); err != nil {
-				s.Fatal(err)
-			}
-			write("c", "c1")
-			write("d", "d1")
-			time.Sleep(time.Minute)
-			s.replica.Resume()
-		}, map[string][]string{"a": {"a1"}, "b": {"b1"}, "c": {"c1"}, "d": {"d1"}, "e": {"e", "e", "e", "e"}}},
-
-		{"while a log is cleared", func(s *system, write func(log, text string)) {
-			write("a", "a1")
-			time.Sleep(time.Second)
-			clearing, err := s.Publish(s.Context(), drainmark.Record{Kind: drainmark.Clear, Log: "a", AcceptedAt: time.Now()})
-			if err != nil {
-				s.Fatal(err)
-			}
-			s.state(clearing, time.Minute)
-			write("a", "a2")
-		}, map[string][]string{"a": {"a1", "a2"}}},
-	} {
+	for _, c := range feedTroubles {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			replaying(t, Limits{}, func(s *system) {

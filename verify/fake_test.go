@@ -267,39 +267,11 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 	case <-r.Context().Done():
 		return
 	}
-	var lines []operation
 	at := time.Now().UTC().Format(time.RFC3339Nano)
-	body := bufio.NewReader(r.Body)
-	if r.Header.Get("Content-Type") != "application/x-ndjson" {
-		var all strings.Builder
-		_, _ = body.WriteTo(&all)
-		key := strings.Trim(r.Header.Get("Idempotency-Key"), `"`)
-		m := stored{body: all.String(), ContentType: r.Header.Get("Content-Type"), Headers: map[string]string{}}
-		for field, values := range r.Header {
-			if name, ok := strings.CutPrefix(field, "Drainmark-Header-"); ok {
-				m.Headers[strings.ToLower(name)] = values[0]
-			}
-		}
-		lines = append(lines, operation{key: key, line: m})
-	} else {
-		for decoder := json.NewDecoder(body); decoder.More(); {
-			var l struct {
-				Body        string `json:"body"`
-				BodyBase64  []byte `json:"body_base64"`
-				ContentType string `json:"content_type"`
-				Key         string `json:"key"`
-				Headers     map[string]string
-			}
-			if err := decoder.Decode(&l); err != nil {
-				refuse(w, http.StatusBadRequest, "invalid")
-				return
-			}
-			op := operation{key: l.Key, line: stored{body: l.Body, ContentType: l.ContentType, Headers: l.Headers}}
-			if l.BodyBase64 != nil {
-				op.line.body = string(l.BodyBase64)
-			}
-			lines = append(lines, op)
-		}
+	lines, err := operationsIn(r)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, "invalid")
+		return
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -319,14 +291,7 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 	if f.posts == f.faults.lateClear {
 		f.unstick()
 	}
-	for i := range lines {
-		op := lines[i]
-		if f.faults.reverseLines {
-			op = lines[len(lines)-1-i]
-		}
-		op.log, op.line.name, op.line.AcceptedAt = r.PathValue("log"), nameOf(op.key), at
-		f.queue = append(f.queue, op)
-	}
+	f.enqueue(r.PathValue("log"), at, lines)
 	if doubtful {
 		refuse(w, http.StatusGatewayTimeout, "outcome-unknown")
 		return
@@ -338,6 +303,57 @@ func (f *fake) post(w http.ResponseWriter, r *http.Request) {
 	token := receiptFor(len(f.queue))
 	w.Header().Set("Drainmark-Receipt", token)
 	answer(w, http.StatusAccepted, map[string]any{"receipt": token, "count": len(lines), "state": "accepted"})
+}
+
+// operationsIn reads the appends of a request.
+func operationsIn(r *http.Request) ([]operation, error) {
+	if r.Header.Get("Content-Type") != "application/x-ndjson" {
+		return []operation{wholeBody(r)}, nil
+	}
+	var lines []operation
+	for decoder := json.NewDecoder(bufio.NewReader(r.Body)); decoder.More(); {
+		var l struct {
+			Body        string `json:"body"`
+			BodyBase64  []byte `json:"body_base64"`
+			ContentType string `json:"content_type"`
+			Key         string `json:"key"`
+			Headers     map[string]string
+		}
+		if err := decoder.Decode(&l); err != nil {
+			return nil, err
+		}
+		op := operation{key: l.Key, line: stored{body: l.Body, ContentType: l.ContentType, Headers: l.Headers}}
+		if l.BodyBase64 != nil {
+			op.line.body = string(l.BodyBase64)
+		}
+		lines = append(lines, op)
+	}
+	return lines, nil
+}
+
+// wholeBody is the append of a request with one message.
+func wholeBody(r *http.Request) operation {
+	var all strings.Builder
+	_, _ = bufio.NewReader(r.Body).WriteTo(&all)
+	m := stored{body: all.String(), ContentType: r.Header.Get("Content-Type"), Headers: map[string]string{}}
+	for field, values := range r.Header {
+		if name, ok := strings.CutPrefix(field, "Drainmark-Header-"); ok {
+			m.Headers[strings.ToLower(name)] = values[0]
+		}
+	}
+	return operation{key: strings.Trim(r.Header.Get("Idempotency-Key"), `"`), line: m}
+}
+
+// enqueue takes the appends of a request.
+func (f *fake) enqueue(log, at string, lines []operation) {
+	for i := range lines {
+		op := lines[i]
+		if f.faults.reverseLines {
+			op = lines[len(lines)-1-i]
+		}
+		op.log, op.line.name, op.line.AcceptedAt = log, nameOf(op.key), at
+		f.queue = append(f.queue, op)
+	}
 }
 
 // unstick lets a clear that comes late come.

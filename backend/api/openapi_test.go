@@ -150,133 +150,148 @@ func pathValues(pattern, path string) map[string]string {
 
 func TestOpenAPIDocument(t *testing.T) {
 	t.Parallel()
-	t.Run("the document is valid OpenAPI 3.1", func(t *testing.T) {
-		t.Parallel()
-		if !document().IsOpenAPI31OrLater() {
-			t.Errorf("it is version %s", document().OpenAPI)
+	for name, check := range map[string]func(*testing.T){
+		"the document is valid OpenAPI 3.1": documentIsValid,
+		"no two components have the same name, of whatever kind, which generators of code do not take":    documentHasUniqueComponents,
+		"every operation has a name of its own":                                                           documentNamesEveryOperation,
+		"it has a licence, says that there may be authentication, and has examples that its schemas take": documentHasGoodExamples,
+		"every route is documented, and every documented operation is a route":                            documentHasEveryRoute,
+		"every kind of error has its problem type documented with its status":                             documentHasEveryProblem,
+		"an answer that is not as documented is noticed":                                                  documentIsEnforced,
+		"routes that honour Prefer say so, and only those":                                                documentSaysWhatHonoursPrefer,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			check(t)
+		})
+	}
+}
+
+func documentIsValid(t *testing.T) {
+	if !document().IsOpenAPI31OrLater() {
+		t.Errorf("it is version %s", document().OpenAPI)
+	}
+	if err := document().Validate(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+func documentHasUniqueComponents(t *testing.T) {
+	var document struct{ Components map[string]map[string]any }
+	if err := json.Unmarshal(openAPIDocument, &document); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]string{}
+	for kind, all := range document.Components {
+		for name := range all {
+			if other, ok := seen[strings.ToLower(name)]; ok {
+				t.Errorf("%s: one is in %s, another in %s", name, kind, other)
+			}
+			seen[strings.ToLower(name)] = kind
+			if kind == "securitySchemes" {
+				continue // named, not referred to
+			}
+			if !bytes.Contains(openAPIDocument, []byte(`"#/components/`+kind+"/"+name+`"`)) {
+				t.Errorf("%s/%s is used nowhere", kind, name)
+			}
 		}
-		if err := document().Validate(t.Context()); err != nil {
-			t.Error(err)
+	}
+}
+
+func documentNamesEveryOperation(t *testing.T) {
+	names := map[string]bool{}
+	for path, item := range document().Paths.Map() {
+		for method, operation := range item.Operations() {
+			if operation.OperationID == "" || names[operation.OperationID] {
+				t.Errorf("%s %s: operation id %q", method, path, operation.OperationID)
+			}
+			names[operation.OperationID] = true
 		}
-	})
-	t.Run("no two components have the same name, of whatever kind, which generators of code do not take", func(t *testing.T) {
-		t.Parallel()
-		var document struct{ Components map[string]map[string]any }
-		if err := json.Unmarshal(openAPIDocument, &document); err != nil {
-			t.Fatal(err)
-		}
-		seen := map[string]string{}
-		for kind, all := range document.Components {
-			for name := range all {
-				if other, ok := seen[strings.ToLower(name)]; ok {
-					t.Errorf("%s: one is in %s, another in %s", name, kind, other)
+	}
+}
+
+func documentHasGoodExamples(t *testing.T) {
+	if document().Info.License == nil || len(document().Security) != 3 || len(document().Security[0]) != 0 {
+		t.Errorf("licence %+v, security %v", document().Info.License, document().Security)
+	}
+	examples := 0
+	for path, item := range document().Paths.Map() {
+		for method, operation := range item.Operations() {
+			for status, response := range operation.Responses.Map() {
+				content := response.Value.Content["application/json"]
+				if content == nil || content.Example == nil {
+					continue
 				}
-				seen[strings.ToLower(name)] = kind
-				if kind == "securitySchemes" {
-					continue // named, not referred to
+				examples++
+				if err := content.Schema.Value.VisitJSON(content.Example, openapi3.EnableJSONSchema2020()); err != nil {
+					t.Errorf("%s %s %s: %v", method, path, status, err)
 				}
-				if !bytes.Contains(openAPIDocument, []byte(`"#/components/`+kind+"/"+name+`"`)) {
-					t.Errorf("%s/%s is used nowhere", kind, name)
-				}
-			}
-		}
-	})
-	t.Run("every operation has a name of its own", func(t *testing.T) {
-		t.Parallel()
-		names := map[string]bool{}
-		for path, item := range document().Paths.Map() {
-			for method, operation := range item.Operations() {
-				if operation.OperationID == "" || names[operation.OperationID] {
-					t.Errorf("%s %s: operation id %q", method, path, operation.OperationID)
-				}
-				names[operation.OperationID] = true
-			}
-		}
-	})
-	t.Run("it has a licence, says that there may be authentication, and has examples that its schemas take", func(t *testing.T) {
-		t.Parallel()
-		if document().Info.License == nil || len(document().Security) != 3 || len(document().Security[0]) != 0 {
-			t.Errorf("licence %+v, security %v", document().Info.License, document().Security)
-		}
-		examples := 0
-		for path, item := range document().Paths.Map() {
-			for method, operation := range item.Operations() {
-				for status, response := range operation.Responses.Map() {
-					content := response.Value.Content["application/json"]
-					if content == nil || content.Example == nil {
-						continue
-					}
-					examples++
-					if err := content.Schema.Value.VisitJSON(content.Example, openapi3.EnableJSONSchema2020()); err != nil {
-						t.Errorf("%s %s %s: %v", method, path, status, err)
-					}
-					if err := checkExample(path, content.Example); err != nil {
-						t.Errorf("%s %s %s: %v", method, path, status, err)
-					}
+				if err := checkExample(path, content.Example); err != nil {
+					t.Errorf("%s %s %s: %v", method, path, status, err)
 				}
 			}
 		}
-		if examples < 10 {
-			t.Errorf("there are %d examples", examples)
+	}
+	if examples < 10 {
+		t.Errorf("there are %d examples", examples)
+	}
+}
+
+func documentHasEveryRoute(t *testing.T) {
+	var have, documented []string
+	for _, rt := range routes() {
+		have = append(have, rt.method+" "+rt.path)
+	}
+	for path, item := range document().Paths.Map() {
+		for method := range item.Operations() {
+			documented = append(documented, method+" "+path)
 		}
-	})
-	t.Run("every route is documented, and every documented operation is a route", func(t *testing.T) {
-		t.Parallel()
-		var have, documented []string
-		for _, rt := range routes() {
-			have = append(have, rt.method+" "+rt.path)
+	}
+	slices.Sort(have)
+	slices.Sort(documented)
+	if !slices.Equal(have, documented) {
+		t.Errorf("routes:     %q\ndocumented: %q", have, documented)
+	}
+}
+
+func documentHasEveryProblem(t *testing.T) {
+	for kind, known := range problems {
+		if kind == "not-found" || kind == "method" {
+			continue // of no operation: in the description of the whole
 		}
-		for path, item := range document().Paths.Map() {
-			for method := range item.Operations() {
-				documented = append(documented, method+" "+path)
-			}
+		if !bytes.Contains(openAPIDocument, []byte(`"`+ProblemPrefix+string(kind)+`"`)) {
+			t.Errorf("%s (%d) is not documented", kind, known.status)
 		}
-		slices.Sort(have)
-		slices.Sort(documented)
-		if !slices.Equal(have, documented) {
-			t.Errorf("routes:     %q\ndocumented: %q", have, documented)
+	}
+}
+
+func documentIsEnforced(t *testing.T) {
+	good := `{"log":"a","messages":[{"position":1,"id":"0-4bf90000000000000000000000000036-1","body":"b","content_type":"c",` +
+		`"accepted_at":"2026-03-01T10:00:00.000000Z","persisted_at":"2026-03-01T10:00:00.000000Z"}],"last_position":1,"count":1}`
+	if err := compareBody(t, 200, good); err != nil {
+		t.Fatalf("a good answer: %v", err)
+	}
+	for _, change := range [][2]string{
+		{`"position":1,`, ``}, {`"position":1`, `"position":0`}, {`"position":1`, `"position":"1"`}, {`.000000Z`, `Z`},
+		{`"body":"b",`, ``}, {`"body":"b"`, `"body":"b","body_base64":"Yg=="`}, {`"count":1`, `"count":1,"more":true`},
+	} {
+		if compareBody(t, 200, strings.Replace(good, change[0], change[1], 1)) == nil {
+			t.Errorf("%s in place of %s is not noticed", change[1], change[0])
 		}
-	})
-	t.Run("every kind of error has its problem type documented with its status", func(t *testing.T) {
-		t.Parallel()
-		for kind, known := range problems {
-			if kind == "not-found" || kind == "method" {
-				continue // of no operation: in the description of the whole
-			}
-			if !bytes.Contains(openAPIDocument, []byte(`"`+ProblemPrefix+string(kind)+`"`)) {
-				t.Errorf("%s (%d) is not documented", kind, known.status)
-			}
+	}
+	if compareBody(t, 299, good) == nil {
+		t.Error("a status that is not documented is not noticed")
+	}
+}
+
+func documentSaysWhatHonoursPrefer(t *testing.T) {
+	for _, rt := range routes() {
+		operation := document().Paths.Value(rt.path).GetOperation(rt.method)
+		documented := operation.Parameters.GetByInAndName("header", "Prefer") != nil
+		if documented != (rt.options&waits != 0) {
+			t.Errorf("%s %s: Prefer documented %v", rt.method, rt.path, documented)
 		}
-	})
-	t.Run("an answer that is not as documented is noticed", func(t *testing.T) {
-		t.Parallel()
-		good := `{"log":"a","messages":[{"position":1,"id":"0-4bf90000000000000000000000000036-1","body":"b","content_type":"c",` +
-			`"accepted_at":"2026-03-01T10:00:00.000000Z","persisted_at":"2026-03-01T10:00:00.000000Z"}],"last_position":1,"count":1}`
-		if err := compareBody(t, 200, good); err != nil {
-			t.Fatalf("a good answer: %v", err)
-		}
-		for _, change := range [][2]string{
-			{`"position":1,`, ``}, {`"position":1`, `"position":0`}, {`"position":1`, `"position":"1"`}, {`.000000Z`, `Z`},
-			{`"body":"b",`, ``}, {`"body":"b"`, `"body":"b","body_base64":"Yg=="`}, {`"count":1`, `"count":1,"more":true`},
-		} {
-			if compareBody(t, 200, strings.Replace(good, change[0], change[1], 1)) == nil {
-				t.Errorf("%s in place of %s is not noticed", change[1], change[0])
-			}
-		}
-		if compareBody(t, 299, good) == nil {
-			t.Error("a status that is not documented is not noticed")
-		}
-	})
-	t.Run("routes that honour Prefer say so, and only those", func(t *testing.T) {
-		t.Parallel()
-		for _, rt := range routes() {
-			operation := document().Paths.Value(rt.path).GetOperation(rt.method)
-			documented := operation.Parameters.GetByInAndName("header", "Prefer") != nil
-			if documented != (rt.options&waits != 0) {
-				t.Errorf("%s %s: Prefer documented %v", rt.method, rt.path, documented)
-			}
-		}
-	})
+	}
 }
 
 func compareBody(t *testing.T, status int, body string) error {

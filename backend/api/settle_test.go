@@ -32,10 +32,13 @@ func settles(t *testing.T, kind drainmark.RecordKind, want backend.LetterFilter,
 	}
 }
 
+// settledFilter is what settledQuery says.
+var settledFilter = backend.LetterFilter{Log: "guestbook", Reason: "idempotency", Before: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)}
+
+const settledQuery = "?log=guestbook&reason=idempotency&before=2026-03-01T10:00:00Z"
+
 func TestDeadLettersAreSettledInBulk(t *testing.T) {
 	t.Parallel()
-	filter := backend.LetterFilter{Log: "guestbook", Reason: "idempotency", Before: time.Date(2026, 3, 1, 10, 0, 0, 0, time.UTC)}
-	const query = "?log=guestbook&reason=idempotency&before=2026-03-01T10:00:00Z"
 	for call, kind := range map[string]drainmark.RecordKind{
 		"DELETE /v1/dead-letters": drainmark.Discard, "POST /v1/dead-letters": drainmark.Retry,
 	} {
@@ -43,8 +46,8 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()
 			var out bytes.Buffer
-			s := serve(t, settles(t, kind, filter, "1.2", 7), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
-			a := s.do(method, path+query+"&after=1.2&limit=7", "", "X-Forwarded-For: 192.0.2.7")
+			s := serve(t, settles(t, kind, settledFilter, "1.2", 7), func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) })
+			a := s.do(method, path+settledQuery+"&after=1.2&limit=7", "", "X-Forwarded-For: 192.0.2.7")
 			want := map[string]any{"dead_letters": 2.0, "records": 3.0, "state": "accepted", "receipt": receiptOne.String(), "next": "1.7"}
 			if got := a.want(t, 202); !reflect.DeepEqual(got, want) {
 				t.Errorf("the answer is %v", got)
@@ -53,57 +56,66 @@ func TestDeadLettersAreSettledInBulk(t *testing.T) {
 			if line := out.String(); !strings.Contains(line, "from=\"127.0.0.1:") || !strings.Contains(line, ", for 192.0.2.7\"") || !strings.Contains(line, "dead_letters=2") {
 				t.Errorf("the log says %q", line)
 			}
-			if v := s.do(method, path+query+"&after=1.2&limit=7", "", "Prefer: wait=1").want(t, 200); v["state"] != "persisted" {
+			if v := s.do(method, path+settledQuery+"&after=1.2&limit=7", "", "Prefer: wait=1").want(t, 200); v["state"] != "persisted" {
 				t.Errorf("after a wait the answer is %v", v)
 			}
 			want = map[string]any{"dead_letters": 20.0, "records": 21.0, "state": "counted", "receipt": nil, "next": nil}
-			if got := s.do(method, path+query+"&dry_run=true", "").want(t, 200); !reflect.DeepEqual(got, want) {
+			if got := s.do(method, path+settledQuery+"&dry_run=true", "").want(t, 200); !reflect.DeepEqual(got, want) {
 				t.Errorf("counted: %v", got)
 			}
-			for what, query := range map[string]string{
-				"nothing is named": "", "a log that cannot be": "?log=A", "a time that is none": "?before=yesterday", "a flag that is none": "?log=a&dry_run=1",
-				"a long reason": "?reason=" + strings.Repeat("x", 256), "a long place": "?log=a&after=" + strings.Repeat("x", 256), "a limit over it": "?log=a&limit=1001",
-			} {
-				if p := s.do(method, path+query, "").wantProblem(t, drainmark.KindInvalid); what == "nothing is named" && !strings.Contains(p.Detail, "log, reason or before") {
-					t.Errorf("%s: %q", what, p.Detail)
-				}
-			}
+			refusesToSettle(t, s, method, path)
 		})
 	}
-	t.Run("retries that are refused again are told", func(t *testing.T) {
-		t.Parallel()
-		service := settles(t, drainmark.Retry, filter, "1.2", 7)
-		service.status = func(_ context.Context, r drainmark.Receipt, _ time.Duration) (backend.Status, error) {
-			rejected := backend.Rejections{Records: 1, Exact: true, Letters: []string{"1-ab-3"}, Reasons: []string{"no"}, Reason: "no"}
-			return backend.Status{Receipt: r, State: backend.Rejected, Reason: "no", Records: 2, Rejected: rejected}, nil
+}
+
+// refusesToSettle fails the test unless what cannot be settled is refused.
+func refusesToSettle(t *testing.T, s *server, method, path string) {
+	t.Helper()
+	for what, query := range map[string]string{
+		"nothing is named": "", "a log that cannot be": "?log=A", "a time that is none": "?before=yesterday", "a flag that is none": "?log=a&dry_run=1",
+		"a long reason": "?reason=" + strings.Repeat("x", 256), "a long place": "?log=a&after=" + strings.Repeat("x", 256), "a limit over it": "?log=a&limit=1001",
+	} {
+		if p := s.do(method, path+query, "").wantProblem(t, drainmark.KindInvalid); what == "nothing is named" && !strings.Contains(p.Detail, "log, reason or before") {
+			t.Errorf("%s: %q", what, p.Detail)
 		}
-		got := serve(t, service).do("POST", "/v1/dead-letters"+query+"&after=1.2&limit=7", "", "Prefer: wait=1").want(t, 202)
-		want := map[string]any{
-			"dead_letters": 2.0, "records": 3.0, "state": "rejected", "reason": "no", "receipt": receiptOne.String(), "next": "1.7",
-			"rejected": map[string]any{"count": 1.0, "exact": true, "dead_letters": []any{"1-ab-3"}, "reasons": []any{"no"}},
-		}
-		if !reflect.DeepEqual(got, want) {
-			t.Errorf("the answer is %v", got)
-		}
-	})
-	t.Run("no time is logged that nobody has named", func(t *testing.T) {
-		t.Parallel()
-		var out bytes.Buffer
-		all := settles(t, drainmark.Discard, backend.LetterFilter{Log: "a"}, "", 100)
-		serve(t, all, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) }).do("DELETE", "/v1/dead-letters?log=a", "").want(t, 202)
-		if line := out.String(); !strings.Contains(line, "log=a") || strings.Contains(line, "before=") {
-			t.Errorf("the log says %q", line)
-		}
-	})
-	t.Run("where there is nothing to settle nothing is published", func(t *testing.T) {
-		t.Parallel()
-		s := serve(t, &fake{settle: func(drainmark.RecordKind, backend.LetterFilter, string, int) (backend.Settled, error) {
-			return backend.Settled{}, nil
-		}})
-		if v := s.do("DELETE", "/v1/dead-letters?log=a", "").want(t, 200); v["state"] != "nothing" || v["receipt"] != nil || v["next"] != nil {
-			t.Errorf("the answer is %v", v)
-		}
-	})
+	}
+}
+
+func TestRetriesThatAreRefusedAgainAreTold(t *testing.T) {
+	t.Parallel()
+	service := settles(t, drainmark.Retry, settledFilter, "1.2", 7)
+	service.status = func(_ context.Context, r drainmark.Receipt, _ time.Duration) (backend.Status, error) {
+		rejected := backend.Rejections{Records: 1, Exact: true, Letters: []string{"1-ab-3"}, Reasons: []string{"no"}, Reason: "no"}
+		return backend.Status{Receipt: r, State: backend.Rejected, Reason: "no", Records: 2, Rejected: rejected}, nil
+	}
+	got := serve(t, service).do("POST", "/v1/dead-letters"+settledQuery+"&after=1.2&limit=7", "", "Prefer: wait=1").want(t, 202)
+	want := map[string]any{
+		"dead_letters": 2.0, "records": 3.0, "state": "rejected", "reason": "no", "receipt": receiptOne.String(), "next": "1.7",
+		"rejected": map[string]any{"count": 1.0, "exact": true, "dead_letters": []any{"1-ab-3"}, "reasons": []any{"no"}},
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("the answer is %v", got)
+	}
+}
+
+func TestNoTimeIsLoggedThatNobodyHasNamed(t *testing.T) {
+	t.Parallel()
+	var out bytes.Buffer
+	all := settles(t, drainmark.Discard, backend.LetterFilter{Log: "a"}, "", 100)
+	serve(t, all, func(c *Config) { c.Logger = slog.New(slog.NewTextHandler(&out, nil)) }).do("DELETE", "/v1/dead-letters?log=a", "").want(t, 202)
+	if line := out.String(); !strings.Contains(line, "log=a") || strings.Contains(line, "before=") {
+		t.Errorf("the log says %q", line)
+	}
+}
+
+func TestWhereThereIsNothingToSettleNothingIsPublished(t *testing.T) {
+	t.Parallel()
+	s := serve(t, &fake{settle: func(drainmark.RecordKind, backend.LetterFilter, string, int) (backend.Settled, error) {
+		return backend.Settled{}, nil
+	}})
+	if v := s.do("DELETE", "/v1/dead-letters?log=a", "").want(t, 200); v["state"] != "nothing" || v["receipt"] != nil || v["next"] != nil {
+		t.Errorf("the answer is %v", v)
+	}
 }
 
 func TestTheListOfDeadLettersIsFiltered(t *testing.T) {

@@ -113,111 +113,123 @@ const long = time.Hour
 func TestStop(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]func(*testing.T){
-		"during the delay it serves old and new connections, and says that it stops": func(t *testing.T) {
-			s := startStopping(t, Stop{Delay: 3 * time.Second, Drain: long}, here)
-			old := dial(t, s.address)
-			old.ask()
-			if old.answer() {
-				t.Error("it says that it stops too early")
-			}
-			s.begin()
-			for said := false; !said; { // as soon as it knows
-				w := dial(t, s.address)
-				w.ask()
-				said = w.answer()
-			}
-			old.ask()
-			if !old.answer() {
-				t.Error("an old connection is not told")
-			}
-			old.ended()
-			if err := <-s.ended; err != nil {
-				t.Error(err)
-			}
-		},
-		"a connection that is idle when nothing new is taken any more is still answered": func(t *testing.T) {
-			s := startStopping(t, Stop{Quiet: long, Drain: long}, here)
-			idle, fresh := dial(t, s.address), dial(t, s.address)
-			idle.ask()
-			idle.answer()
-			s.begin()
-			<-s.left
-			for _, w := range []*wire{idle, fresh} {
-				w.ask()
-				if !w.answer() {
-					t.Error("an answer does not say that the server stops")
-				}
-				w.ended()
-			}
-			if err := <-s.ended; err != nil {
-				t.Error(err)
-			}
-		},
-		"silent connections are closed": func(t *testing.T) {
-			s := startStopping(t, Stop{Quiet: time.Millisecond, Drain: long}, here)
-			idle, fresh := dial(t, s.address), dial(t, s.address)
-			idle.ask()
-			idle.answer()
-			s.begin()
-			<-s.left
-			for _, w := range []*wire{idle, fresh} {
-				w.farewell()
-			}
-			if err := <-s.ended; err != nil {
-				t.Error(err)
-			}
-		},
-		"a request under way is answered to its end, and the answer says that the server stops": func(t *testing.T) {
-			reached := make(chan struct{})
-			var s *stopping
-			s = startStopping(t, Stop{Drain: long}, func(w http.ResponseWriter, r *http.Request) {
-				close(reached)
-				<-s.left
-				here(w, r)
-			})
-			w := dial(t, s.address)
-			w.ask()
-			<-reached
-			s.begin()
-			if !w.answer() {
-				t.Error("the answer does not say that the server stops")
-			}
-			w.ended()
-			<-s.ended
-		},
-		"an answer without a body says that the server stops": func(t *testing.T) {
-			s := startStopping(t, Stop{Quiet: long, Drain: long}, func(http.ResponseWriter, *http.Request) {})
-			w := dial(t, s.address)
-			s.begin()
-			<-s.left
-			w.ask()
-			if !w.answer() {
-				t.Error("it does not")
-			}
-			<-s.ended
-		},
-		"what takes too long is cut off, and its handler has ended with the server": func(t *testing.T) {
-			reached, handled := make(chan struct{}), make(chan struct{})
-			s := startStopping(t, Stop{Drain: 50 * time.Millisecond}, func(_ http.ResponseWriter, r *http.Request) {
-				defer close(handled)
-				close(reached)
-				<-r.Context().Done()
-			})
-			w := dial(t, s.address)
-			w.ask()
-			<-reached
-			s.begin()
-			<-s.ended
-			<-handled
-			if _, err := http.ReadResponse(w.from, nil); err == nil {
-				t.Error("it was answered")
-			}
-		},
+		"during the delay it serves old and new connections, and says that it stops":     servesDuringTheDelay,
+		"a connection that is idle when nothing new is taken any more is still answered": answersIdleConnections,
+		"silent connections are closed": closesSilentConnections,
+		"a request under way is answered to its end, and the answer says that the server stops": answersRequestsUnderWay,
+		"an answer without a body says that the server stops":                                   tellsWithoutABody,
+		"what takes too long is cut off, and its handler has ended with the server":             cutsOffWhatTakesTooLong,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			test(t)
 		})
+	}
+}
+
+func servesDuringTheDelay(t *testing.T) {
+	s := startStopping(t, Stop{Delay: 3 * time.Second, Drain: long}, here)
+	old := dial(t, s.address)
+	old.ask()
+	if old.answer() {
+		t.Error("it says that it stops too early")
+	}
+	s.begin()
+	for said := false; !said; { // as soon as it knows
+		w := dial(t, s.address)
+		w.ask()
+		said = w.answer()
+	}
+	old.ask()
+	if !old.answer() {
+		t.Error("an old connection is not told")
+	}
+	old.ended()
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func answersIdleConnections(t *testing.T) {
+	s := startStopping(t, Stop{Quiet: long, Drain: long}, here)
+	idle, fresh := dial(t, s.address), dial(t, s.address)
+	idle.ask()
+	idle.answer()
+	s.begin()
+	<-s.left
+	for _, w := range []*wire{idle, fresh} {
+		w.ask()
+		if !w.answer() {
+			t.Error("an answer does not say that the server stops")
+		}
+		w.ended()
+	}
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func closesSilentConnections(t *testing.T) {
+	s := startStopping(t, Stop{Quiet: time.Millisecond, Drain: long}, here)
+	idle, fresh := dial(t, s.address), dial(t, s.address)
+	idle.ask()
+	idle.answer()
+	s.begin()
+	<-s.left
+	for _, w := range []*wire{idle, fresh} {
+		w.farewell()
+	}
+	if err := <-s.ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func answersRequestsUnderWay(t *testing.T) {
+	reached := make(chan struct{})
+	var s *stopping
+	s = startStopping(t, Stop{Drain: long}, func(w http.ResponseWriter, r *http.Request) {
+		close(reached)
+		<-s.left
+		here(w, r)
+	})
+	w := dial(t, s.address)
+	w.ask()
+	<-reached
+	s.begin()
+	if !w.answer() {
+		t.Error("the answer does not say that the server stops")
+	}
+	w.ended()
+	<-s.ended
+}
+
+func tellsWithoutABody(t *testing.T) {
+	s := startStopping(t, Stop{Quiet: long, Drain: long}, func(http.ResponseWriter, *http.Request) {})
+	w := dial(t, s.address)
+	s.begin()
+	<-s.left
+	w.ask()
+	if !w.answer() {
+		t.Error("it does not")
+	}
+	<-s.ended
+}
+
+func cutsOffWhatTakesTooLong(t *testing.T) {
+	reached, handled := make(chan struct{}), make(chan struct{})
+	s := startStopping(t, Stop{Drain: 50 * time.Millisecond}, func(_ http.ResponseWriter, r *http.Request) {
+		defer close(handled)
+		close(reached)
+		<-r.Context().Done()
+	})
+	w := dial(t, s.address)
+	w.ask()
+	<-reached
+	s.begin()
+	<-s.ended
+	<-handled
+	if _, err := http.ReadResponse(w.from, nil); err == nil {
+		t.Error("it was answered")
 	}
 }
 

@@ -18,29 +18,33 @@ var timeZero time.Time
 
 func isErr(err, target error) bool { return errors.Is(err, target) }
 
+// undoing opens a store in a schema of its own, with a trigger that looks at a commit when it is about to be in force.
+func undoing(t *testing.T, p *servers.Postgres, schema, raise string) (*filler, *Reader) {
+	t.Helper()
+	f := newFiller(t, openStore(t, urlIn(p, schema), Options{}))
+	p.Do(fmt.Sprintf(`CREATE SEQUENCE %[1]s.tries; CREATE FUNCTION %[1]s.trouble() RETURNS trigger LANGUAGE plpgsql AS $$
+		BEGIN IF NEW.revision > OLD.revision THEN %[2]s END IF; RETURN NULL; END $$;
+		CREATE CONSTRAINT TRIGGER trouble AFTER UPDATE ON %[1]s.partitions DEFERRABLE INITIALLY DEFERRED
+		FOR EACH ROW EXECUTE FUNCTION %[1]s.trouble()`, schema, raise))
+	return f, openReader(t, urlIn(p, schema), Options{})
+}
+
+// hasNothing fails the test if there is a message, or a commit.
+func (f *filler) hasNothing(t *testing.T, r *Reader) {
+	t.Helper()
+	if n, revision := f.count(t, r); n != 0 || revision != 0 {
+		t.Errorf("there are %d messages and revision %d", n, revision)
+	}
+}
+
 // TestCommitsThatAreUndone: what the server undoes at the last moment is never taken for a commit, and what it says
 // decides whether it is tried again, set aside, or told.
 func TestCommitsThatAreUndone(t *testing.T) {
 	t.Parallel()
 	p := servers.StartPostgres(t, servers.PostgresOptions{})
-	// Each schema has a trigger that looks at a commit when it is about to be in force.
-	prepare := func(schema, raise string) (*filler, *Reader) {
-		f := newFiller(t, openStore(t, urlIn(p, schema), Options{}))
-		p.Do(fmt.Sprintf(`CREATE SEQUENCE %[1]s.tries; CREATE FUNCTION %[1]s.trouble() RETURNS trigger LANGUAGE plpgsql AS $$
-			BEGIN IF NEW.revision > OLD.revision THEN %[2]s END IF; RETURN NULL; END $$;
-			CREATE CONSTRAINT TRIGGER trouble AFTER UPDATE ON %[1]s.partitions DEFERRABLE INITIALLY DEFERRED
-			FOR EACH ROW EXECUTE FUNCTION %[1]s.trouble()`, schema, raise))
-		return f, openReader(t, urlIn(p, schema), Options{})
-	}
-	nothing := func(t *testing.T, f *filler, r *Reader) {
-		t.Helper()
-		if n, revision := f.count(t, r); n != 0 || revision != 0 {
-			t.Errorf("there are %d messages and revision %d", n, revision)
-		}
-	}
 	for _, code := range []string{"40001", "40P01", "55P03"} {
 		t.Run(code+" is tried again", func(t *testing.T) {
-			f, r := prepare("again_"+strings.ToLower(code), fmt.Sprintf("IF nextval('again_%s.tries') < 3 THEN RAISE 'trouble' USING ERRCODE = '%s'; END IF;",
+			f, r := undoing(t, p, "again_"+strings.ToLower(code), fmt.Sprintf("IF nextval('again_%s.tries') < 3 THEN RAISE 'trouble' USING ERRCODE = '%s'; END IF;",
 				strings.ToLower(code), code))
 			f.must(t, f.next(3, 10))
 			if n, revision := f.count(t, r); n != 3 || revision != 1 {
@@ -48,57 +52,65 @@ func TestCommitsThatAreUndone(t *testing.T) {
 			}
 		})
 	}
-	t.Run("what is always in the way is told in the end", func(t *testing.T) {
-		f, r := prepare("always", "PERFORM nextval('always.tries'); RAISE serialization_failure;")
-		err := f.commit(t.Context(), f.next(3, 10))
-		if codeOf(err) != "40001" || isErr(err, store.ErrMisconfigured) {
-			t.Errorf("the error is %v", err)
-		}
-		if n := p.Do("SELECT last_value FROM always.tries")[0]; n != fmt.Sprint(tries) {
-			t.Errorf("it was tried %s times", n)
-		}
-		nothing(t, f, r)
-	})
 	for _, raise := range []string{"RAISE 'not this';", "RAISE check_violation;", "RAISE data_exception;"} {
 		t.Run("content is refused: "+raise, func(t *testing.T) {
-			f, r := prepare("content"+fmt.Sprint(len(raise)), raise)
+			f, r := undoing(t, p, "content"+fmt.Sprint(len(raise)), raise)
 			var refused *store.Refused
 			if err := f.commit(t.Context(), f.next(3, 10)); !errors.As(err, &refused) || refused.Reason == "" || len(refused.Reasons) > 0 {
 				t.Errorf("the error is %v", err)
 			}
-			nothing(t, f, r)
+			f.hasNothing(t, r)
 		})
 	}
-	t.Run("text that cannot be held is refused by its operation", func(t *testing.T) {
-		f := newFiller(t, openStore(t, urlIn(p, "texts"), Options{}))
-		c := f.next(4, 10)
-		c.Operations[1].Record.ContentType, c.Operations[3].Record.ContentType = "a\x00b", "\xff"
-		var refused *store.Refused
-		if err := f.commit(t.Context(), c); !errors.As(err, &refused) || len(refused.Reasons) != 2 || refused.Reasons[1] == "" || refused.Reasons[3] == "" {
-			t.Errorf("the error is %v", err)
+	t.Run("what is always in the way is told in the end", func(t *testing.T) { whatIsAlwaysInTheWayIsTold(t, p) })
+	t.Run("text that cannot be held is refused by its operation", func(t *testing.T) { textIsRefusedByItsOperation(t, p) })
+	t.Run("rows that contradict the tables are not content", func(t *testing.T) { tornRowsAreNotContent(t, p) })
+	t.Run("COMMIT that is answered by ROLLBACK", func(t *testing.T) { commitAnsweredByRollback(t, p) })
+}
+
+func whatIsAlwaysInTheWayIsTold(t *testing.T, p *servers.Postgres) {
+	f, r := undoing(t, p, "always", "PERFORM nextval('always.tries'); RAISE serialization_failure;")
+	err := f.commit(t.Context(), f.next(3, 10))
+	if codeOf(err) != "40001" || isErr(err, store.ErrMisconfigured) {
+		t.Errorf("the error is %v", err)
+	}
+	if n := p.Do("SELECT last_value FROM always.tries")[0]; n != fmt.Sprint(tries) {
+		t.Errorf("it was tried %s times", n)
+	}
+	f.hasNothing(t, r)
+}
+
+func textIsRefusedByItsOperation(t *testing.T, p *servers.Postgres) {
+	f := newFiller(t, openStore(t, urlIn(p, "texts"), Options{}))
+	c := f.next(4, 10)
+	c.Operations[1].Record.ContentType, c.Operations[3].Record.ContentType = "a\x00b", "\xff"
+	var refused *store.Refused
+	if err := f.commit(t.Context(), c); !errors.As(err, &refused) || len(refused.Reasons) != 2 || refused.Reasons[1] == "" || refused.Reasons[3] == "" {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+func tornRowsAreNotContent(t *testing.T, p *servers.Postgres) {
+	f := newFiller(t, openStore(t, urlIn(p, "torn"), Options{}))
+	f.must(t, f.next(2, 10))
+	p.Do("UPDATE torn.logs SET last_position = 1")
+	f.holder = store.NewHolder(f.store, 1)
+	fails(t, f.commit(t.Context(), f.next(1, 10)), store.ErrMisconfigured, "contradict themselves")
+}
+
+func commitAnsweredByRollback(t *testing.T, p *servers.Postgres) {
+	f := newFiller(t, openStore(t, urlIn(p, "rollback"), Options{}))
+	err := f.store.transact(t.Context(), f.store.commits, "testing", func(ctx context.Context, tx *transaction) error {
+		batch := tx.begin("on")
+		batch.Queue("UPDATE rollback.partitions SET revision = 99")
+		if err := tx.SendBatch(ctx, batch).Close(); err != nil {
+			return err
 		}
+		_, _ = tx.Exec(ctx, "SELECT 1/0") // as somebody who does not look at errors
+		return tx.commit(ctx, &pgx.Batch{})
 	})
-	t.Run("rows that contradict the tables are not content", func(t *testing.T) {
-		f := newFiller(t, openStore(t, urlIn(p, "torn"), Options{}))
-		f.must(t, f.next(2, 10))
-		p.Do("UPDATE torn.logs SET last_position = 1")
-		f.holder = store.NewHolder(f.store, 1)
-		fails(t, f.commit(t.Context(), f.next(1, 10)), store.ErrMisconfigured, "contradict themselves")
-	})
-	t.Run("COMMIT that is answered by ROLLBACK", func(t *testing.T) {
-		f := newFiller(t, openStore(t, urlIn(p, "rollback"), Options{}))
-		err := f.store.transact(t.Context(), f.store.commits, "testing", func(ctx context.Context, tx *transaction) error {
-			batch := tx.begin("on")
-			batch.Queue("UPDATE rollback.partitions SET revision = 99")
-			if err := tx.SendBatch(ctx, batch).Close(); err != nil {
-				return err
-			}
-			_, _ = tx.Exec(ctx, "SELECT 1/0") // as somebody who does not look at errors
-			return tx.commit(ctx, &pgx.Batch{})
-		})
-		fails(t, err, pgx.ErrTxCommitRollback, "ROLLBACK")
-		f.must(t, f.next(1, 10))
-	})
+	fails(t, err, pgx.ErrTxCommitRollback, "ROLLBACK")
+	f.must(t, f.next(1, 10))
 }
 
 // TestAnUnconfirmedCommit: a server that gives up waiting for its synchronous standby commits for itself alone. That is

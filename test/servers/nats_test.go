@@ -40,82 +40,93 @@ func natsContext(t *testing.T) context.Context {
 func TestNATS(t *testing.T) {
 	t.Parallel()
 	t.Cleanup(Cleanup) // after all of its parts, because nothing else here needs the program
-	t.Run("a killed server has what it confirmed, at the same place", func(t *testing.T) {
-		t.Parallel()
-		n := StartNATS(t, NATSOptions{})
-		_, js := natsClient(t, n)
-		stream, err := js.CreateStream(natsContext(t), jetstream.StreamConfig{Name: "s", Subjects: []string{"s"}})
-		if err != nil {
+	for name, test := range map[string]func(*testing.T){
+		"a killed server has what it confirmed, at the same place":                  natsKeepsWhatItConfirmed,
+		"every message is synced, in a directory of the server's own":               natsSyncsEveryMessage,
+		"the limits are the server's":                                               natsHasTheLimits,
+		"a paused server answers when it goes on, and a stopped one ends by itself": natsPausesAndStops,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			test(t)
+		})
+	}
+}
+
+func natsKeepsWhatItConfirmed(t *testing.T) {
+	n := StartNATS(t, NATSOptions{})
+	_, js := natsClient(t, n)
+	stream, err := js.CreateStream(natsContext(t), jetstream.StreamConfig{Name: "s", Subjects: []string{"s"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		if _, err := js.Publish(natsContext(t), "s", []byte("hello")); err != nil {
 			t.Fatal(err)
 		}
-		for range 10 {
-			if _, err := js.Publish(natsContext(t), "s", []byte("hello")); err != nil {
-				t.Fatal(err)
-			}
+	}
+	n.Kill()
+	if n.Running() {
+		t.Error("the killed server runs")
+	}
+	n.Start()
+	info, err := stream.Info(natsContext(t))
+	for errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrDisconnected) {
+		info, err = stream.Info(natsContext(t))
+	}
+	if err != nil || info.State.Msgs != 10 {
+		t.Errorf("after the kill: %+v, %v", info, err)
+	}
+}
+
+func natsSyncsEveryMessage(t *testing.T) {
+	n := StartNATS(t, NATSOptions{})
+	settings, err := os.ReadFile(filepath.Join(n.dir, "nats.conf"))
+	if err != nil || !strings.Contains(string(settings), "sync_interval: always") {
+		t.Errorf("%s, %v", settings, err)
+	}
+	if _, err := os.Stat(filepath.Join(n.StoreDir, "jetstream")); err != nil {
+		t.Error(err)
+	}
+	if !strings.Contains(n.Output(), "Server is ready") {
+		t.Errorf("the output is not captured: %q", n.Output())
+	}
+}
+
+func natsHasTheLimits(t *testing.T) {
+	n := StartNATS(t, NATSOptions{MaxPayload: 2 << 20, MaxFileStore: 8 << 20})
+	conn, js := natsClient(t, n)
+	account, err := js.AccountInfo(natsContext(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := conn.MaxPayload(); got != 2<<20 {
+		t.Errorf("the largest message is %d bytes", got)
+	}
+	c := jetstream.StreamConfig{Name: "s", Subjects: []string{"s"}, MaxBytes: 9 << 20}
+	if _, err := js.CreateStream(natsContext(t), c); err == nil {
+		t.Errorf("a stream of %d bytes fits into the store: %+v", c.MaxBytes, account)
+	}
+}
+
+func natsPausesAndStops(t *testing.T) {
+	n := StartNATS(t, NATSOptions{})
+	n.Pause()
+	// The signal may take a moment to reach the server.
+	for answers, deadline := true, time.Now().Add(10*time.Second); answers; {
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		answers = n.answers(ctx) == nil
+		cancel()
+		if answers && time.Now().After(deadline) {
+			t.Fatal("a paused server answers")
 		}
-		n.Kill()
-		if n.Running() {
-			t.Error("the killed server runs")
-		}
-		n.Start()
-		info, err := stream.Info(natsContext(t))
-		for errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrDisconnected) {
-			info, err = stream.Info(natsContext(t))
-		}
-		if err != nil || info.State.Msgs != 10 {
-			t.Errorf("after the kill: %+v, %v", info, err)
-		}
-	})
-	t.Run("every message is synced, in a directory of the server's own", func(t *testing.T) {
-		t.Parallel()
-		n := StartNATS(t, NATSOptions{})
-		settings, err := os.ReadFile(filepath.Join(n.dir, "nats.conf"))
-		if err != nil || !strings.Contains(string(settings), "sync_interval: always") {
-			t.Errorf("%s, %v", settings, err)
-		}
-		if _, err := os.Stat(filepath.Join(n.StoreDir, "jetstream")); err != nil {
-			t.Error(err)
-		}
-		if !strings.Contains(n.Output(), "Server is ready") {
-			t.Errorf("the output is not captured: %q", n.Output())
-		}
-	})
-	t.Run("the limits are the server's", func(t *testing.T) {
-		t.Parallel()
-		n := StartNATS(t, NATSOptions{MaxPayload: 2 << 20, MaxFileStore: 8 << 20})
-		conn, js := natsClient(t, n)
-		account, err := js.AccountInfo(natsContext(t))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := conn.MaxPayload(); got != 2<<20 {
-			t.Errorf("the largest message is %d bytes", got)
-		}
-		c := jetstream.StreamConfig{Name: "s", Subjects: []string{"s"}, MaxBytes: 9 << 20}
-		if _, err := js.CreateStream(natsContext(t), c); err == nil {
-			t.Errorf("a stream of %d bytes fits into the store: %+v", c.MaxBytes, account)
-		}
-	})
-	t.Run("a paused server answers when it goes on, and a stopped one ends by itself", func(t *testing.T) {
-		t.Parallel()
-		n := StartNATS(t, NATSOptions{})
-		n.Pause()
-		// The signal may take a moment to reach the server.
-		for answers, deadline := true, time.Now().Add(10*time.Second); answers; {
-			ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-			answers = n.answers(ctx) == nil
-			cancel()
-			if answers && time.Now().After(deadline) {
-				t.Fatal("a paused server answers")
-			}
-		}
-		n.Continue()
-		n.Await()
-		n.Stop()
-		if n.Running() || !strings.Contains(n.Output(), "Server Exiting") {
-			t.Errorf("after Stop: %s", n.Output())
-		}
-	})
+	}
+	n.Continue()
+	n.Await()
+	n.Stop()
+	if n.Running() || !strings.Contains(n.Output(), "Server Exiting") {
+		t.Errorf("after Stop: %s", n.Output())
+	}
 }
 
 func TestNATSGreeting(t *testing.T) {

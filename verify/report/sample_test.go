@@ -53,88 +53,124 @@ func sampleRun(clients int) history.Run {
 // database is down, in the others appends are refused or not answered. A tail follows both logs.
 func sample(t testing.TB, appends, faults int, length time.Duration) (*history.History, check.Result) {
 	t.Helper()
-	const clients = 64
-	random := rand.New(rand.NewPCG(1, 2))
-	s := newStory(sampleRun(clients))
-	names := []string{"kill master", "cut broker off", "kill backend"}
-	var windows []check.Window
-	for i := range faults {
-		from := length / time.Duration(faults) * time.Duration(i) * 9 / 10
-		from += length / time.Duration(faults) / 4
-		until := from + min(10*time.Second, length/time.Duration(2*faults))
-		name := names[i%len(names)]
-		s.write(history.Line{Fault: &history.Fault{Name: name, Phase: "run", Start: from, End: from + 50*time.Millisecond, OK: true,
-			Output: "stopped process 4711"}})
-		s.write(history.Line{Fault: &history.Fault{Name: name, Phase: "heal", Start: until - 50*time.Millisecond, End: until, OK: true}})
-		windows = append(windows, check.Window{Name: name, Writes: i%3 == 0, From: from.Seconds(), Until: until.Seconds(), Healed: true,
-			Appends: check.Traffic{Sent: 1200, Done: 1200, LongestGapMs: 18.25}, Reads: check.Traffic{Sent: 420, Done: 420, LongestGapMs: 71}})
-	}
-	fault := func(at time.Duration) (kind int, left time.Duration) {
-		for i, w := range windows {
-			if from, until := windowTimes(&w); at >= from && at < until {
-				return i % 3, until - at
-			}
-		}
-		return -1, 0
-	}
-	var tails [2]history.Read
-	var numbers [clients]uint64
-	var persisted, pending uint64
-	sampled := time.Duration(0)
-	done, refused, unknown := 0, 0, 0
+	s := &longRun{story: newStory(sampleRun(sampleClients)), random: rand.New(rand.NewPCG(1, 2)), length: length}
+	s.writeFaults(faults)
 	for i := range appends {
 		at := time.Duration(float64(length) * (float64(i) + .5) / float64(appends) * .97)
-		kind, left := fault(at)
-		client, log := i%clients, i%2
-		numbers[client]++
-		took := time.Duration(float64(time.Millisecond) * (1 + random.ExpFloat64()*2))
-		a := history.Append{Call: history.Call{Client: client, Start: at, End: at + took, Target: i % 2, Outcome: history.Done, Status: 202},
-			Log: log, First: numbers[client], Count: 1}
-		seen := at + took + time.Duration(float64(time.Millisecond)*(2+random.ExpFloat64()*6))
-		switch {
-		case kind == 0:
-			seen = at + left + time.Duration(random.Float64()*float64(800*time.Millisecond))
-		case kind == 1 && random.IntN(3) == 0:
-			a.Outcome, a.Status, a.End = history.Refused, 503, at+2*time.Second
-		case kind == 1:
-			a.End = at + left + 20*time.Millisecond
-			seen = a.End + 8*time.Millisecond
-		case kind == 2 && random.IntN(5) == 0:
-			a.Outcome, a.Status, a.End, a.Error = history.Unknown, 0, at+3*time.Second, "connection reset"
-		}
-		s.write(history.Line{Append: &a})
-		switch a.Outcome {
-		case history.Refused:
-			refused++
-		case history.Unknown:
-			unknown++
-		default:
-			done++
-			tail := &tails[log]
-			tail.Call = history.Call{Client: clients - 1, Start: tail.End, End: max(tail.End, seen), Outcome: history.Done}
-			tail.Log, tail.Tail, tail.After, tail.From = log, true, tail.From, tail.From+1
-			tail.Seen = []string{history.Seen{Message: history.Message{Client: client, Number: numbers[client]}, Digest: 7}.String()}
-			s.write(history.Line{Read: tail})
-			pending++
-		}
-		if at-sampled > length/600 {
-			if kind != 0 {
-				persisted, pending = persisted+pending, uint64(random.IntN(4))
-			}
-			s.write(history.Line{Sample: &history.Sample{At: at, Target: 0, Pending: pending, Exact: kind != 1, Persisted: persisted, Failed: kind == 2}})
-			sampled = at
+		kind, left := s.fault(at)
+		s.writeAppend(i, at, kind, left)
+		if at-s.counted > length/600 {
+			s.writeCount(at, kind)
 		}
 	}
 	s.write(history.Line{Health: &history.Health{At: time.Millisecond, When: "before", OK: true}})
 	s.write(history.Line{Health: &history.Health{At: length - time.Second, When: "after", OK: true}})
 	s.write(history.Line{End: &history.End{At: length, Complete: true}})
-	whole := check.Window{Until: length.Seconds(), Healed: true, Appends: check.Traffic{Sent: appends, Done: done, Refused: refused, Unknown: unknown,
-		LongestGapMs: 3120}, Reads: check.Traffic{Sent: 20_400, Done: 20_391, Refused: 9, LongestGapMs: 411}}
+	return s.load(t), s.result(appends)
+}
+
+const sampleClients = 64
+
+// longRun is a long made-up run as far as it is written.
+type longRun struct {
+	*story
+	random  *rand.Rand
+	length  time.Duration
+	windows []check.Window
+
+	tails   [2]history.Read // the last read of each log
+	numbers [sampleClients]uint64
+
+	persisted, pending uint64
+	counted            time.Duration // when those were written last
+
+	done, refused, unknown int
+}
+
+func (s *longRun) writeFaults(faults int) {
+	names := []string{"kill master", "cut broker off", "kill backend"}
+	for i := range faults {
+		from := s.length / time.Duration(faults) * time.Duration(i) * 9 / 10
+		from += s.length / time.Duration(faults) / 4
+		until := from + min(10*time.Second, s.length/time.Duration(2*faults))
+		name := names[i%len(names)]
+		s.write(history.Line{Fault: &history.Fault{Name: name, Phase: "run", Start: from, End: from + 50*time.Millisecond, OK: true,
+			Output: "stopped process 4711"}})
+		s.write(history.Line{Fault: &history.Fault{Name: name, Phase: "heal", Start: until - 50*time.Millisecond, End: until, OK: true}})
+		s.windows = append(s.windows, check.Window{Name: name, Writes: i%3 == 0, From: from.Seconds(), Until: until.Seconds(), Healed: true,
+			Appends: check.Traffic{Sent: 1200, Done: 1200, LongestGapMs: 18.25}, Reads: check.Traffic{Sent: 420, Done: 420, LongestGapMs: 71}})
+	}
+}
+
+// fault returns which of the three faults there is at a time, -1 for none, and how long it is still to last.
+func (s *longRun) fault(at time.Duration) (kind int, left time.Duration) {
+	for i, w := range s.windows {
+		if from, until := windowTimes(&w); at >= from && at < until {
+			return i % 3, until - at
+		}
+	}
+	return -1, 0
+}
+
+// writeAppend writes what becomes of an append.
+func (s *longRun) writeAppend(i int, at time.Duration, kind int, left time.Duration) {
+	client, log := i%sampleClients, i%2
+	s.numbers[client]++
+	took := time.Duration(float64(time.Millisecond) * (1 + s.random.ExpFloat64()*2))
+	a := history.Append{Call: history.Call{Client: client, Start: at, End: at + took, Target: i % 2, Outcome: history.Done, Status: 202},
+		Log: log, First: s.numbers[client], Count: 1}
+	seen := at + took + time.Duration(float64(time.Millisecond)*(2+s.random.ExpFloat64()*6))
+	switch {
+	case kind == 0:
+		seen = at + left + time.Duration(s.random.Float64()*float64(800*time.Millisecond))
+	case kind == 1 && s.random.IntN(3) == 0:
+		a.Outcome, a.Status, a.End = history.Refused, 503, at+2*time.Second
+	case kind == 1:
+		a.End = at + left + 20*time.Millisecond
+		seen = a.End + 8*time.Millisecond
+	case kind == 2 && s.random.IntN(5) == 0:
+		a.Outcome, a.Status, a.End, a.Error = history.Unknown, 0, at+3*time.Second, "connection reset"
+	}
+	s.write(history.Line{Append: &a})
+	switch a.Outcome {
+	case history.Refused:
+		s.refused++
+	case history.Unknown:
+		s.unknown++
+	default:
+		s.done++
+		s.pending++
+		s.writeTail(log, seen, history.Message{Client: client, Number: s.numbers[client]})
+	}
+}
+
+// writeTail writes that the tail of a log has seen a message.
+func (s *longRun) writeTail(log int, seen time.Duration, m history.Message) {
+	tail := &s.tails[log]
+	tail.Call = history.Call{Client: sampleClients - 1, Start: tail.End, End: max(tail.End, seen), Outcome: history.Done}
+	tail.Log, tail.Tail, tail.After, tail.From = log, true, tail.From, tail.From+1
+	tail.Seen = []string{history.Seen{Message: m, Digest: 7}.String()}
+	s.write(history.Line{Read: tail})
+}
+
+// writeCount writes how much is persisted, which is nearly everything unless the database is down.
+func (s *longRun) writeCount(at time.Duration, kind int) {
+	if kind != 0 {
+		s.persisted, s.pending = s.persisted+s.pending, uint64(s.random.IntN(4))
+	}
+	s.write(history.Line{Sample: &history.Sample{At: at, Target: 0, Pending: s.pending, Exact: kind != 1, Persisted: s.persisted, Failed: kind == 2}})
+	s.counted = at
+}
+
+// result is how the run is judged.
+func (s *longRun) result(appends int) check.Result {
+	whole := check.Window{Until: s.length.Seconds(), Healed: true, Appends: check.Traffic{Sent: appends, Done: s.done, Refused: s.refused,
+		Unknown: s.unknown, LongestGapMs: 3120}, Reads: check.Traffic{Sent: 20_400, Done: 20_391, Refused: 9, LongestGapMs: 411}}
 	r := sampleResult()
-	r.Appends = check.Appends{Messages: appends, Clients: clients, Requests: appends, Done: done, Refused: refused, Unknown: unknown}
-	r.Windows = append([]check.Window{whole}, windows...)
-	r.Seconds, r.Figures.AppendsPerSecond = length.Seconds(), float64(done)/length.Seconds()
-	return s.load(t), r
+	r.Appends = check.Appends{Messages: appends, Clients: sampleClients, Requests: appends, Done: s.done, Refused: s.refused, Unknown: s.unknown}
+	r.Windows = append([]check.Window{whole}, s.windows...)
+	r.Seconds, r.Figures.AppendsPerSecond = s.length.Seconds(), float64(s.done)/s.length.Seconds()
+	return r
 }
 
 // sampleResult has a broken promise, one that was not checked, and the others held.
