@@ -69,7 +69,7 @@ func leaderOf(t *testing.T, queue string, members []*servers.RabbitMQ) (leader *
 // RabbitMQ less time than one attempt lasts. A publisher that gave up sooner would begin with the old leader, again and
 // again.
 func TestClusterWhoseLeaderHangs(t *testing.T) {
-	members := servers.StartRabbitMQCluster(t, 3)
+	members := servers.StartRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
 	first := settings{URL: hosts(members...)}.open(t, members[0])
 	publish(t, first, 1, 1)
 	leader, others := leaderOf(t, first.queue(0), members)
@@ -99,7 +99,7 @@ func connectedTo(t *testing.T, one *servers.RabbitMQ, members []*servers.RabbitM
 // TestClusterWithAMinority: a process that is connected to a node in the minority goes to another host when nothing is
 // confirmed, though the node answers otherwise, and does so before the node comes back.
 func TestClusterWithAMinority(t *testing.T) {
-	members := servers.StartRabbitMQCluster(t, 3)
+	members := servers.StartRabbitMQCluster(t, 3, servers.RabbitMQOptions{})
 	lonely, others := members[0], members[1:]
 	b := connectedTo(t, lonely, members)
 	publish(t, b, 1, 1)

@@ -1,12 +1,15 @@
 package servers
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -22,11 +25,12 @@ type RabbitMQ struct {
 	User     string
 	Password string
 	Node     string // its Erlang name
-	ctl      string
+	programs rabbitPrograms
 }
 
 // RabbitMQOptions are for tests that need something special. The zero value is a broker as it comes.
 type RabbitMQOptions struct {
+	Version  int      // 4 for the RabbitMQ 4 that scripts/install-servers unpacks, 0 for the machine's
 	Settings []string // further lines of rabbitmq.conf
 	Advanced string   // advanced.config
 	// CA, Certificate and Key are the paths of PEM files. With them, it also listens with TLS, and wants certificates of
@@ -46,22 +50,66 @@ type rabbitCluster struct {
 	nodes  []string // the members' names
 }
 
-// StartRabbitMQCluster starts a cluster of so many brokers, one after the other, that ends with the test.
-func StartRabbitMQCluster(t T, size int) []*RabbitMQ {
+// rabbitPrograms is the directory into which RabbitMQ and its Erlang are unpacked, empty for the machine's.
+type rabbitPrograms string
+
+// programsOf returns the programs of a version. RABBITMQ4_SUITE is the release of Debian whose RabbitMQ is taken for 4.
+func programsOf(t T, version int) rabbitPrograms {
 	t.Helper()
-	c := &rabbitCluster{mapper: startPortMapper(t), cookie: fmt.Sprintf("drainmark%d", Port(t))}
+	if version == 0 {
+		return ""
+	}
+	cache, err := os.UserCacheDir()
+	root := filepath.Join(cache, "drainmark", "rabbitmq-"+cmp.Or(os.Getenv("RABBITMQ4_SUITE"), "trixie"))
+	if _, missing := os.Stat(root); version != 4 || err != nil || missing != nil {
+		t.Fatalf("RabbitMQ %d is not in %s: run scripts/install-servers (%v)", version, root, errors.Join(err, missing))
+	}
+	return rabbitPrograms(root)
+}
+
+// path returns where a program is, of RabbitMQ or of its Erlang.
+func (p rabbitPrograms) path(t T, name, debianPackage string) string {
+	t.Helper()
+	for _, dir := range []string{"usr/lib/rabbitmq/bin", erlangPrograms} { // those in /usr/sbin change the user
+		if path, err := exec.LookPath(filepath.Join("/", string(p), dir, name)); err == nil {
+			return path
+		}
+	}
+	if p == "" {
+		return program(t, name, debianPackage)
+	}
+	t.Fatalf("%s is not in %s: remove that, and run scripts/install-servers", name, p)
+	return ""
+}
+
+const erlangPrograms = "usr/lib/erlang/bin"
+
+// env has RabbitMQ's scripts find their own Erlang.
+func (p rabbitPrograms) env() []string {
+	if p == "" {
+		return nil
+	}
+	return []string{"PATH=" + filepath.Join(string(p), erlangPrograms) + ":" + os.Getenv("PATH")}
+}
+
+// StartRabbitMQCluster starts a cluster of so many brokers, one after the other, that ends with the test. The options hold
+// for each, without Dir.
+func StartRabbitMQCluster(t T, size int, o RabbitMQOptions) []*RabbitMQ {
+	t.Helper()
+	c := &rabbitCluster{mapper: startPortMapper(t, programsOf(t, o.Version)), cookie: fmt.Sprintf("drainmark%d", Port(t))}
 	for range size {
 		port := Port(t)
 		c.ports = append(c.ports, port)
 		c.nodes = append(c.nodes, nodeName(port))
 	}
-	settings := []string{"cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config"}
+	o.Dir, o.cluster = "", c
+	o.Settings = append(slices.Clone(o.Settings), "cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config")
 	for i, node := range c.nodes {
-		settings = append(settings, fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s", i+1, node))
+		o.Settings = append(o.Settings, fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s", i+1, node))
 	}
 	var members []*RabbitMQ
 	for i := range size {
-		members = append(members, startRabbitMQ(t, RabbitMQOptions{Settings: settings, cluster: c}, c.ports[i]))
+		members = append(members, startRabbitMQ(t, o, c.ports[i]))
 	}
 	return members
 }
@@ -77,9 +125,8 @@ func StartRabbitMQ(t T, o RabbitMQOptions) *RabbitMQ {
 func startRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
 	t.Helper()
 	dir := directory(t, o.Dir)
-	r := &RabbitMQ{Port: port, User: "guestbook", Password: "s3cret-of-the-broker", Node: nodeName(port)}
-	r.Process = newProcess(t, "rabbitmq-server", program(t, "/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"))
-	r.ctl = program(t, "/usr/lib/rabbitmq/bin/rabbitmqctl", "rabbitmq-server")
+	r := &RabbitMQ{Port: port, User: "guestbook", Password: "s3cret-of-the-broker", Node: nodeName(port), programs: programsOf(t, o.Version)}
+	r.Process = newProcess(t, "rabbitmq-server", r.programs.path(t, "rabbitmq-server", "rabbitmq-server"))
 	conf := []string{
 		fmt.Sprintf("listeners.tcp.1 = %s:%d", Host, r.Port),
 		"default_user = " + r.User, "default_pass = " + r.Password,
@@ -108,27 +155,27 @@ func startRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
 	write(t, filepath.Join(dir, "rabbitmq-env.conf"), "")
 	var mapper int
 	if o.cluster == nil {
-		mapper = startPortMapper(t)
+		mapper = startPortMapper(t, r.programs)
 	} else {
 		mapper = o.cluster.mapper
 		write(t, filepath.Join(dir, ".erlang.cookie"), o.cluster.cookie)
 	}
 	r.dir = dir
-	r.env = []string{
-		"HOME=" + dir, fmt.Sprintf("ERL_EPMD_PORT=%d", mapper), "ERL_EPMD_ADDRESS=" + Host,
-		"RABBITMQ_NODENAME=" + r.Node, fmt.Sprintf("RABBITMQ_DIST_PORT=%d", Port(t)),
-		"RABBITMQ_CONF_ENV_FILE=" + filepath.Join(dir, "rabbitmq-env.conf"),
-		"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq.conf"),
-		"RABBITMQ_ADVANCED_CONFIG_FILE=" + filepath.Join(dir, "advanced.config"),
-		"RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"),
-		"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "data"), "RABBITMQ_LOGS=-",
-		"RABBITMQ_PID_FILE=" + filepath.Join(dir, "pid"),
+	r.env = append(r.programs.env(),
+		"HOME="+dir, fmt.Sprintf("ERL_EPMD_PORT=%d", mapper), "ERL_EPMD_ADDRESS="+Host,
+		"RABBITMQ_NODENAME="+r.Node, fmt.Sprintf("RABBITMQ_DIST_PORT=%d", Port(t)),
+		"RABBITMQ_CONF_ENV_FILE="+filepath.Join(dir, "rabbitmq-env.conf"),
+		"RABBITMQ_CONFIG_FILE="+filepath.Join(dir, "rabbitmq.conf"),
+		"RABBITMQ_ADVANCED_CONFIG_FILE="+filepath.Join(dir, "advanced.config"),
+		"RABBITMQ_ENABLED_PLUGINS_FILE="+filepath.Join(dir, "enabled_plugins"),
+		"RABBITMQ_MNESIA_BASE="+filepath.Join(dir, "data"), "RABBITMQ_LOGS=-",
+		"RABBITMQ_PID_FILE="+filepath.Join(dir, "pid"),
 		// Its script then becomes the Erlang machine instead of waiting for it, so that signals arrive.
 		"RUNNING_UNDER_SYSTEMD=true",
 		// No spinning while idle, and bound to loopback. A killed node must not find its port taken.
 		"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=+sbwt none +sbwtdcpu none +sbwtdio none +S 2:2 -kernel inet_dist_use_interface {127,0,0,1}",
 		"RABBITMQ_CTL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}",
-	}
+	)
 	r.group = true
 	r.ready = r.answers
 	r.Start()
@@ -137,10 +184,10 @@ func startRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
 
 // startPortMapper starts an Erlang port mapper for one broker, so that none is left running in the background by the
 // broker itself.
-func startPortMapper(t T) int {
+func startPortMapper(t T, from rabbitPrograms) int {
 	t.Helper()
 	port := Port(t)
-	epmd := newProcess(t, "epmd", program(t, "epmd", "erlang-base"))
+	epmd := newProcess(t, "epmd", from.path(t, "epmd", "erlang-base"))
 	epmd.args = []string{"-port", fmt.Sprint(port), "-address", Host, "-relaxed_command_check"}
 	epmd.ready = func(ctx context.Context) error {
 		return exec.CommandContext(ctx, epmd.program, "-port", fmt.Sprint(port), "-names").Run()
@@ -177,7 +224,7 @@ func (r *RabbitMQ) Control(arguments ...string) string {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.ctl, arguments...)
+	cmd := exec.CommandContext(ctx, r.programs.path(r.t, "rabbitmqctl", "rabbitmq-server"), arguments...)
 	cmd.Env = append(cmd.Environ(), r.env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -202,7 +249,7 @@ func (r *RabbitMQ) Eval(expressions string) string {
 	// A node cuts off one of two callers with the same name. Theirs is the same by default, and with -r within a
 	// second.
 	caller := fmt.Sprintf("caller%d-%d", os.Getpid(), callers.Add(1))
-	cmd := exec.CommandContext(ctx, program(r.t, "erl_call", "erlang-base"),
+	cmd := exec.CommandContext(ctx, r.programs.path(r.t, "erl_call", "erlang-base"),
 		"-sname", r.Node, "-h", caller, "-c", string(cookie), "-e")
 	cmd.Env = append(cmd.Environ(), r.env...)
 	cmd.Stdin = strings.NewReader(`unicode:characters_to_list(io_lib:format("~0p", [begin ` + expressions + " end])).\n")

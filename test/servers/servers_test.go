@@ -1,6 +1,8 @@
 package servers
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 
@@ -10,8 +12,19 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestRabbitMQ(t *testing.T) {
-	t.Parallel()
-	r := StartRabbitMQ(t, RabbitMQOptions{})
+	for _, version := range []int{0, 4} {
+		t.Run(fmt.Sprintf("version %d", version), func(t *testing.T) {
+			t.Parallel()
+			aRabbitMQ(t, version)
+		})
+	}
+}
+
+func aRabbitMQ(t *testing.T, version int) {
+	r := StartRabbitMQ(t, RabbitMQOptions{Version: version})
+	if is, _ := r.Dial().Properties["version"].(string); version != 0 && !strings.HasPrefix(is, fmt.Sprint(version, ".")) {
+		t.Errorf("it says that it is RabbitMQ %s", is)
+	}
 	for _, again := range []func(){r.Kill, r.Stop} {
 		again()
 		if r.answers(t.Context()) == nil {
