@@ -8,6 +8,8 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/drainmark/drainmark/client"
 )
 
 // newToken makes a token as a user does, and returns it and what the file of principals says of it.
@@ -145,9 +147,28 @@ func TestVerifyWithTheLeastRights(t *testing.T) {
 	if said := <-ended; !strings.HasPrefix(said, "0\n") {
 		t.Error(said)
 	}
+	replacesARefusedToken(t, p.api, held, func() { use(first) }, func() { use(second) })
 	for _, token := range []string{first, second} {
 		if strings.Contains(p.said(), token) {
 			t.Error("a token is in the log")
 		}
+	}
+}
+
+// replacesARefusedToken fails the test unless a client that was refused reads its file again at once.
+func replacesARefusedToken(t *testing.T, api, file string, useBad, useGood func()) {
+	t.Helper()
+	c, err := client.New(client.Config{URL: api, Token: client.TokenFile(file)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	useBad()
+	if _, err := c.Working(t.Context()); err == nil {
+		t.Error("a token that is no longer known is taken")
+	}
+	useGood()
+	if _, err := c.Working(t.Context()); err != nil {
+		t.Errorf("right after the file has a good token: %v", err)
 	}
 }

@@ -138,8 +138,28 @@ func (c *Client) exchange(ctx context.Context, what *call) (answer, *Error) {
 	return a, nil
 }
 
-// open makes one request. The answer's body is the caller's to close.
+// open makes one request. If its token is refused and another one has taken its place meanwhile, it makes another. The
+// answer's body is the caller's to close.
 func (c *Client) open(ctx context.Context, what *call) (*http.Response, *Error) {
+	token, err := c.tokenFor("")
+	if err != nil {
+		return nil, what.unsent(Unauthenticated, err)
+	}
+	response, failure := c.send(ctx, what, token)
+	if failure != nil || token == "" || !refusesToken(response) {
+		return response, failure
+	}
+	next, err := c.tokenFor(token)
+	if err != nil || next == token {
+		return response, nil // that it was refused says more
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(response.Body, maxRefusal)) // so that the connection is used again
+	_ = response.Body.Close()
+	return c.send(ctx, what, next)
+}
+
+// send makes a request that shows a token, unless that is "".
+func (c *Client) send(ctx context.Context, what *call, token string) (*http.Response, *Error) {
 	request, err := http.NewRequestWithContext(ctx, what.method, c.base+what.path, bytes.NewReader(what.body))
 	if err != nil {
 		return nil, what.unsent(Invalid, fmt.Errorf("%.40q cannot be a request's path", what.shown()))
@@ -147,12 +167,8 @@ func (c *Client) open(ctx context.Context, what *call) (*http.Response, *Error) 
 	if err := what.setHeaders(request.Header); err != nil {
 		return nil, what.unsent(Invalid, err)
 	}
-	authorization, err := c.authorization()
-	if err != nil {
-		return nil, what.unsent(Unauthenticated, err)
-	}
-	if authorization != "" {
-		request.Header.Set("Authorization", authorization)
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {

@@ -16,6 +16,7 @@ const (
 	defaultIdleConns = 64
 	defaultSilence   = 45 * time.Second // the API's event streams are never silent for more than 15 s
 	maxAnswer        = 64 << 20         // in bytes: JSON makes 8 MiB of bodies six times that at most
+	maxRefusal       = 64 << 10         // in bytes, of what only says no (a problem has a few hundred)
 )
 
 // Config is what New needs. Only URL must be set.
@@ -23,9 +24,11 @@ type Config struct {
 	// URL is where the API is, without its /v1: "http://localhost:8080", or with a prefix,
 	// "https://example.org/drainmark". A user and password in it are sent as basic authentication.
 	URL string
-	// Token returns the token that each request shows (Authorization: Bearer). It is called before each request, and by
-	// many goroutines at the same time. nil for none. TokenFile makes one of a file.
-	Token func() (string, error)
+	// Token returns the token that each request shows (Authorization: Bearer). It is called before each request with "",
+	// and again with the token that was refused, if one was: who keeps that one should look for another. A request is
+	// made again with what it returns then, unless that is the same. It is called by many goroutines at the same time.
+	// nil for none. TokenFile makes one of a file.
+	Token func(refused string) (string, error)
 	// HTTP makes the requests, nil for a client of the Client's own. Redirects are never followed: one that leads
 	// somewhere else would be another request.
 	HTTP *http.Client
@@ -48,7 +51,7 @@ type Config struct {
 	Observe func(Attempt)
 }
 
-// Attempt is one request that was made. The Client does not let net/http repeat one behind its back, unless nothing was
+// Attempt is one request that was made, or two if the first one's token was refused. The Client does not let net/http repeat one behind its back, unless nothing was
 // written or it is a GET.
 type Attempt struct {
 	Method string
@@ -68,7 +71,7 @@ type Client struct {
 	silence time.Duration // after which an event stream is given up
 	limit   int           // bytes of an answer, and of an event
 	retry   Retry
-	token   func() (string, error)
+	token   func(refused string) (string, error)
 	observe func(Attempt)
 	codec   Codec // nil for none
 }

@@ -14,6 +14,8 @@ const (
 
 // Retry says how a call that failed is made again, where that is safe and may help. It waits longer each time, with
 // jitter, and never for less than the server's Retry-After says. The call's context ends it in any case.
+//
+// That a request is made again with the token that has replaced a refused one is not a part of it, nor counted.
 type Retry struct {
 	Attempts int           // how many requests a call makes at most, 0 for any number, or for one if Elapsed is 0 too
 	Elapsed  time.Duration // how long after its beginning a call makes another request, 0 for any time

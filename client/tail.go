@@ -94,9 +94,8 @@ func (t *tail) stream(ctx context.Context) (failure *Error) {
 
 // noStream is the error of an answer that is not an event stream.
 func (c *Client) noStream(what *call, response *http.Response, body io.Reader) *Error {
-	const most = 64 << 10 // in bytes (a problem has a few hundred)
 	a := answer{status: response.StatusCode, header: response.Header}
-	a.body, _ = io.ReadAll(io.LimitReader(body, most)) // cut off it is nobody's problem: the status says enough
+	a.body, _ = io.ReadAll(io.LimitReader(body, maxRefusal)) // cut off it is nobody's problem: the status says enough
 	if a.status < 400 {
 		return what.misunderstood(&a, "not an event stream")
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"fmt"
+	"net/http"
 	"os"
 	"sync"
 	"time"
@@ -12,15 +13,16 @@ import (
 const tokenAge = time.Second
 
 // TokenFile returns a Config.Token that reads a file, again and again, since somebody may put another token there: it needs
-// no restart. Space around the token does not count. While the file cannot be read, calls fail.
-func TokenFile(path string) func() (string, error) {
+// no restart. It is read at once when the token that it had is refused. Space around the token does not count. While the
+// file cannot be read, calls fail.
+func TokenFile(path string) func(refused string) (string, error) {
 	var mu sync.Mutex
 	var token string
 	var until time.Time
-	return func() (string, error) {
+	return func(refused string) (string, error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if time.Now().Before(until) {
+		if token != refused && time.Now().Before(until) {
 			return token, nil
 		}
 		text, err := os.ReadFile(path)
@@ -35,17 +37,21 @@ func TokenFile(path string) func() (string, error) {
 	}
 }
 
-// authorization returns the header that shows the token, "" if there is none.
-func (c *Client) authorization() (string, error) {
+// tokenFor returns the token that a request shows, in place of one that was refused if that is not "".
+func (c *Client) tokenFor(refused string) (string, error) {
 	if c.token == nil {
 		return "", nil
 	}
-	token, err := c.token()
-	if err != nil {
-		return "", err
+	token, err := c.token(refused)
+	if err == nil && !isPrintable(token) {
+		err = fmt.Errorf("the token of %d bytes must be printable ASCII", len(token)) // it is not shown
 	}
-	if !isPrintable(token) {
-		return "", fmt.Errorf("the token of %d bytes must be printable ASCII", len(token)) // it is not shown
-	}
-	return "Bearer " + token, nil
+	return token, err
+}
+
+// refusesToken says whether an answer is about the request's token: then nothing was done. It is 429 in place of 401 if
+// too many requests with bad tokens came from the same address.
+func refusesToken(response *http.Response) bool {
+	return response.StatusCode == http.StatusUnauthorized ||
+		response.StatusCode == http.StatusTooManyRequests && response.Header.Get("WWW-Authenticate") != ""
 }
