@@ -129,7 +129,7 @@ func New(c Config) (*Frontend, error) {
 // WithPage serves the API with a handler of its own, under /v1, and the pages with the rest. People sign in on these as
 // at says.
 func WithPage(api http.Handler, at Login, logger *slog.Logger) http.Handler {
-	site, signIn := newPage(), &login{Login: at, logger: logger}
+	site, signIn := pages(), &login{Login: at, logger: logger}
 	others := map[string]http.Handler{"/v1": api, "/login": signIn, "/signed-in": signIn.arrivals(site)}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		handler := others[r.URL.Path]

@@ -40,7 +40,7 @@ func TestSigningInAtAnIssuerIsOffered(t *testing.T) {
 		return endpoints(url, "https://login.example/a?p=1", "https://tokens.example:8443/t?p=1")
 	})
 	l := &login{Login: Login{Issuer: issuer.URL, ClientID: "pages", Scopes: "openid x"}, logger: slog.New(slog.DiscardHandler)}
-	arrivals := l.arrivals(newPage())
+	arrivals := l.arrivals(pages())
 	get := func(h http.Handler, method, path string) *http.Response {
 		w := httptest.NewRecorder()
 		h.ServeHTTP(w, httptest.NewRequest(method, path, nil))

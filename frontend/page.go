@@ -11,6 +11,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/drainmark/drainmark/internal/uplot"
@@ -41,14 +42,14 @@ type pageFile struct {
 // page serves the files of the pages by their paths. Each is asked for again at every visit, and mostly not sent again.
 type page map[string]pageFile
 
-// newPage takes all files in, also those in folders. X.html is at /X too, and index.html at /. The library that draws the
-// charts is in a folder of its own.
-func newPage() page {
+// pages returns all files, also those in folders. X.html is at /X too, and index.html at /. The library that draws the
+// charts is in a folder of its own. All frontends of a process share them, since to compress them takes a while.
+var pages = sync.OnceValue(func() page {
 	p := page{}
 	p.add(pageFiles, "page", "")
 	p.add(uplot.Files, ".", "/vendor/uplot/")
 	return p
-}
+})
 
 // add takes in the files of a folder, to be served from that path on.
 func (p page) add(files embed.FS, folder, at string) {

@@ -111,7 +111,7 @@ func TestThePolicyIsStrict(t *testing.T) {
 // The policy would stop scripts and styles in the HTML, and behind a path only relative URLs work.
 func TestThePageIsPlain(t *testing.T) {
 	t.Parallel()
-	site := newPage()
+	site := pages()
 	for name, file := range site {
 		if _, known := contentTypes[path.Ext(name)]; !known {
 			t.Errorf("%s is of a type that is not known", name)
