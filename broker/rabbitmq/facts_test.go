@@ -2,6 +2,7 @@ package rabbitmq
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ var factCases = []serverCase{
 	{"cancel lets the next consumer overtake what is held: so it is never used", cancelIsOvertaken},
 	{"without a single active consumer two deaths break the order: so there is one", twoConsumersBreakOrder},
 	{"with a smaller prefetch a second death breaks the order: so all have the same", smallerPrefetchBreaksOrder},
+	{"from RabbitMQ 4 a queue without a delivery limit of its own drops after 20 deliveries: so ours has one", deliveriesAreLimited},
 }
 
 // queueOf declares a quorum queue with further arguments, and publishes 1 to n to it, confirmed.
@@ -183,6 +185,7 @@ func closeKeepsOrder(t *testing.T, server *servers.RabbitMQ) {
 }
 
 func nackBreaksOrder(t *testing.T, server *servers.RabbitMQ) {
+	major, _ := version(t, server)
 	for name, limit := range map[string]amqp.Table{"no limit": nil, "a limit": {"x-delivery-limit": int64(deliveryLimit)}} {
 		queue := queueOf(t, server, 200, limit)
 		r := consume(t, server, queue, 100)
@@ -191,20 +194,20 @@ func nackBreaksOrder(t *testing.T, server *servers.RabbitMQ) {
 			t.Fatal(err)
 		}
 		got := r.read(100)
-		if kept := slices.IsSorted(got) && got[0] == 1; kept != (major(t, server) >= 4) {
+		if kept := slices.IsSorted(got) && got[0] == 1; kept != (major >= 4) {
 			t.Errorf("with %s, nack kept the order: %v", name, kept)
 		}
 	}
 }
 
-// major is the first number of the server's version.
-func major(t *testing.T, server *servers.RabbitMQ) (n int) {
+// version returns the first two numbers of the server's version.
+func version(t *testing.T, server *servers.RabbitMQ) (major, minor int) {
 	t.Helper()
-	version, _ := server.Dial().Properties["version"].(string)
-	if _, err := fmt.Sscanf(version, "%d.", &n); err != nil {
-		t.Fatalf("version %q: %v", version, err)
+	said, _ := server.Dial().Properties["version"].(string)
+	if _, err := fmt.Sscanf(said, "%d.%d", &major, &minor); err != nil {
+		t.Fatalf("version %q: %v", said, err)
 	}
-	return n
+	return major, minor
 }
 
 func cancelIsOvertaken(t *testing.T, server *servers.RabbitMQ) {
@@ -243,4 +246,48 @@ func smallerPrefetchBreaksOrder(t *testing.T, server *servers.RabbitMQ) {
 	if got := third.read(20); slices.IsSorted(got) {
 		t.Errorf("after a death with a smaller prefetch the order is still %v", got)
 	}
+}
+
+func deliveriesAreLimited(t *testing.T, server *servers.RabbitMQ) {
+	const most = 25 // more than the limit of 20
+	major, _ := version(t, server)
+	for name, c := range map[string]struct {
+		limit   amqp.Table
+		dropped bool
+	}{"none": {nil, major >= 4}, "ours": {amqp.Table{"x-delivery-limit": int64(deliveryLimit)}, false}} {
+		dead, letters := deadLetters(t, server)
+		arguments := amqp.Table{"x-dead-letter-exchange": "", "x-dead-letter-routing-key": dead}
+		maps.Copy(arguments, c.limit)
+		queue := queueOf(t, server, 1, arguments)
+		deliveries, dropped := 0, false
+		for deliveries < most && !dropped {
+			r := consume(t, server, queue, 1)
+			select {
+			case <-r.in:
+				deliveries++
+			case <-letters:
+				dropped = true
+			case <-time.After(20 * time.Second):
+				t.Fatalf("with the limit %s, neither a delivery nor a dead letter after %d", name, deliveries)
+			}
+			_ = r.conn.Close()
+		}
+		if dropped != c.dropped {
+			t.Errorf("with the limit %s, dropped after %d deliveries: %v", name, deliveries, dropped)
+		}
+	}
+}
+
+// deadLetters makes a queue, and returns what comes into it.
+func deadLetters(t *testing.T, server *servers.RabbitMQ) (queue string, letters <-chan amqp.Delivery) {
+	t.Helper()
+	ch := channel(t, server)
+	q, err := ch.QueueDeclare("", false, false, true, false, nil)
+	if err == nil {
+		letters, err = ch.Consume(q.Name, "", true, false, false, false, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q.Name, letters
 }

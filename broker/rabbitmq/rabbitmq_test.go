@@ -12,15 +12,27 @@ type serverCase struct {
 	run  func(*testing.T, *servers.RabbitMQ)
 }
 
-// TestRabbitMQ has everything that needs a server. Starting one takes seconds of both cores, so there are two: one for
-// what leaves it as it was, each case with queues of its own, and one that is killed, paused and starved.
-func TestRabbitMQ(t *testing.T) {
+// deprecations are settings by which a version refuses what a later one will no longer have.
+var deprecations = map[int][]string{4: {
+	"deprecated_features.permit.global_qos = false", "deprecated_features.permit.transient_nonexcl_queues = false",
+	"deprecated_features.permit.ram_node_type = false", "deprecated_features.permit.amqp_address_v1 = false",
+}}
+
+// TestRabbitMQ is on the machine's RabbitMQ, and TestRabbitMQ4 on the one that is fetched.
+func TestRabbitMQ(t *testing.T)  { onServers(t, 0) }
+func TestRabbitMQ4(t *testing.T) { onServers(t, 4) }
+
+// onServers has everything that needs a server of a version. Starting one takes seconds of both cores, so there are two:
+// one for what leaves it as it was, each case with queues of its own, and one that is killed, paused and starved.
+func onServers(t *testing.T, version int) {
 	ca := servers.NewAuthority(t)
 	certificate, key := ca.Issue("server")
-	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{CA: ca.Path, Certificate: certificate, Key: key})
+	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{
+		Version: version, CA: ca.Path, Certificate: certificate, Key: key, Settings: deprecations[version],
+	})
 	permit(t, server)
 	t.Run("conformance", func(t *testing.T) { conform(t, server) }) // first: one of its cases needs quiet
-	t.Run("what a server suffers", func(t *testing.T) { t.Parallel(); maltreat(t) })
+	t.Run("what a server suffers", func(t *testing.T) { t.Parallel(); maltreat(t, version) })
 	t.Run("registry", func(t *testing.T) { t.Parallel(); registers(t, server) })
 	t.Run("amqps", func(t *testing.T) { t.Parallel(); secured{server, ca}.amqps(t) })
 	t.Run("external", func(t *testing.T) { t.Parallel(); secured{server, ca}.external(t) })
@@ -35,8 +47,9 @@ func TestRabbitMQ(t *testing.T) {
 }
 
 // maltreat does to a server of its own what the others could not bear, one after the other.
-func maltreat(t *testing.T) {
+func maltreat(t *testing.T, version int) {
 	server := servers.StartRabbitMQ(t, servers.RabbitMQOptions{
+		Version:  version,
 		Advanced: "[{rabbit, [{channel_tick_interval, 500}]}].", // how often consumer_timeout is looked at
 	})
 	permit(t, server)

@@ -189,7 +189,8 @@ func (r *receiver) pump(deliveries <-chan amqp.Delivery) {
 		}
 		r.signal()
 	}
-	err := errors.New("RabbitMQ cancelled the consumer: the queue was deleted, or its leader has moved")
+	err := errors.New("RabbitMQ cancelled the consumer: the queue was deleted, its leader has moved, " +
+		"or from RabbitMQ 4.3 a batch has timed out (consumer_timeout)")
 	select {
 	case reason := <-closed:
 		err = errors.New("the connection ended")

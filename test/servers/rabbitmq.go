@@ -222,13 +222,37 @@ func (r *RabbitMQ) Dial() *amqp.Connection {
 // Control runs rabbitmqctl, which takes a second or more, and returns what it says.
 func (r *RabbitMQ) Control(arguments ...string) string {
 	r.t.Helper()
+	return r.run("rabbitmqctl", arguments...)
+}
+
+// Queues runs rabbitmq-queues, as Control does.
+func (r *RabbitMQ) Queues(arguments ...string) string {
+	r.t.Helper()
+	return r.run("rabbitmq-queues", arguments...)
+}
+
+// Wipe removes all that a broker which does not run has stored, as the loss of its disk does.
+func (r *RabbitMQ) Wipe() {
+	r.t.Helper()
+	if r.Running() {
+		r.t.Fatalf("%s runs", r.name)
+	}
+	if err := os.RemoveAll(r.stored()); err != nil {
+		r.t.Fatalf("removing what RabbitMQ has stored: %v", err)
+	}
+}
+
+func (r *RabbitMQ) stored() string { return filepath.Join(r.dir, "data") }
+
+func (r *RabbitMQ) run(program string, arguments ...string) string {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, r.programs.path(r.t, "rabbitmqctl", "rabbitmq-server"), arguments...)
+	cmd := exec.CommandContext(ctx, r.programs.path(r.t, program, "rabbitmq-server"), arguments...)
 	cmd.Env = append(cmd.Environ(), r.env...)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		r.t.Fatalf("rabbitmqctl %v: %v: %s", arguments, err, out)
+		r.t.Fatalf("%s %v: %v: %s", program, arguments, err, out)
 	}
 	return string(out)
 }
