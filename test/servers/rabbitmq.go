@@ -9,9 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -30,7 +31,9 @@ type RabbitMQ struct {
 
 // RabbitMQOptions are for tests that need something special. The zero value is a broker as it comes.
 type RabbitMQOptions struct {
-	Version  int      // 4 for the RabbitMQ 4 that scripts/install-servers unpacks, 0 for the machine's
+	// Version is 4 for the RabbitMQ 4 that scripts/install-servers unpacks, and 0 for the machine's, unless RABBITMQ_VERSION
+	// in the environment is 4.
+	Version  int
 	Settings []string // further lines of rabbitmq.conf
 	Advanced string   // advanced.config
 	// CA, Certificate and Key are the paths of PEM files. With them, it also listens with TLS, and wants certificates of
@@ -42,20 +45,16 @@ type RabbitMQOptions struct {
 	cluster *rabbitCluster // it is a member
 }
 
-// rabbitCluster is what the members of a cluster have in common.
-type rabbitCluster struct {
-	mapper int      // the port of the Erlang port mapper
-	ports  []int    // of AMQP, one a member
-	cookie string   // who knows it may join
-	nodes  []string // the members' names
-}
-
 // rabbitPrograms is the directory into which RabbitMQ and its Erlang are unpacked, empty for the machine's.
 type rabbitPrograms string
 
-// programsOf returns the programs of a version. RABBITMQ4_SUITE is the release of Debian whose RabbitMQ is taken for 4.
+// programsOf returns the programs of RabbitMQOptions.Version. RABBITMQ4_SUITE is the release of Debian whose RabbitMQ is
+// taken for 4.
 func programsOf(t T, version int) rabbitPrograms {
 	t.Helper()
+	if version == 0 {
+		version, _ = strconv.Atoi(cmp.Or(os.Getenv("RABBITMQ_VERSION"), "0"))
+	}
 	if version == 0 {
 		return ""
 	}
@@ -84,6 +83,12 @@ func (p rabbitPrograms) path(t T, name, debianPackage string) string {
 
 const erlangPrograms = "usr/lib/erlang/bin"
 
+// isOld says whether they are those of RabbitMQ 3.
+func (p rabbitPrograms) isOld() bool {
+	found, _ := filepath.Glob(filepath.Join("/", string(p), "usr/lib/rabbitmq/lib/rabbitmq_server-3.*")) // the pattern is well-formed
+	return len(found) > 0
+}
+
 // env has RabbitMQ's scripts find their own Erlang.
 func (p rabbitPrograms) env() []string {
 	if p == "" {
@@ -92,37 +97,16 @@ func (p rabbitPrograms) env() []string {
 	return []string{"PATH=" + filepath.Join(string(p), erlangPrograms) + ":" + os.Getenv("PATH")}
 }
 
-// StartRabbitMQCluster starts a cluster of so many brokers, one after the other, that ends with the test. The options hold
-// for each, without Dir.
-func StartRabbitMQCluster(t T, size int, o RabbitMQOptions) []*RabbitMQ {
-	t.Helper()
-	c := &rabbitCluster{mapper: startPortMapper(t, programsOf(t, o.Version)), cookie: fmt.Sprintf("drainmark%d", Port(t))}
-	for range size {
-		port := Port(t)
-		c.ports = append(c.ports, port)
-		c.nodes = append(c.nodes, nodeName(port))
-	}
-	o.Dir, o.cluster = "", c
-	o.Settings = append(slices.Clone(o.Settings), "cluster_formation.peer_discovery_backend = rabbit_peer_discovery_classic_config")
-	for i, node := range c.nodes {
-		o.Settings = append(o.Settings, fmt.Sprintf("cluster_formation.classic_config.nodes.%d = %s", i+1, node))
-	}
-	var members []*RabbitMQ
-	for i := range size {
-		members = append(members, startRabbitMQ(t, o, c.ports[i]))
-	}
-	return members
-}
-
-func nodeName(port int) string { return fmt.Sprintf("drainmark%d@localhost", port) }
-
 // StartRabbitMQ starts a broker that ends with the test.
 func StartRabbitMQ(t T, o RabbitMQOptions) *RabbitMQ {
 	t.Helper()
-	return startRabbitMQ(t, o, Port(t))
+	r := newRabbitMQ(t, o, Port(t))
+	r.Start()
+	return r
 }
 
-func startRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
+// newRabbitMQ makes a broker that does not run yet.
+func newRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
 	t.Helper()
 	dir := directory(t, o.Dir)
 	r := &RabbitMQ{Port: port, User: "guestbook", Password: "s3cret-of-the-broker", Node: nodeName(port), programs: programsOf(t, o.Version)}
@@ -178,7 +162,6 @@ func startRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
 	)
 	r.group = true
 	r.ready = r.answers
-	r.Start()
 	return r
 }
 
@@ -202,8 +185,15 @@ func (r *RabbitMQ) URL() string { return r.url("amqp", r.Port) }
 // TLSURL is where clients connect to with TLS.
 func (r *RabbitMQ) TLSURL() string { return r.url("amqps", r.TLSPort) }
 
-func (r *RabbitMQ) url(scheme string, port int) string {
-	u := url.URL{Scheme: scheme, User: url.UserPassword(r.User, r.Password), Host: fmt.Sprintf("%s:%d", Host, port), Path: "/"}
+// URLOf is a URL with several hosts, such as ways to the members of a cluster.
+func (r *RabbitMQ) URLOf(ports ...int) string { return r.url("amqp", ports...) }
+
+func (r *RabbitMQ) url(scheme string, ports ...int) string {
+	var hosts []string
+	for _, port := range ports {
+		hosts = append(hosts, fmt.Sprintf("%s:%d", Host, port))
+	}
+	u := url.URL{Scheme: scheme, User: url.UserPassword(r.User, r.Password), Host: strings.Join(hosts, ","), Path: "/"}
 	return u.String()
 }
 
@@ -266,9 +256,17 @@ func (r *RabbitMQ) Eval(expressions string) string {
 	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	value, err := r.eval(ctx, expressions)
+	if err != nil {
+		r.t.Fatalf("evaluating %s in the broker: %v", expressions, err)
+	}
+	return value
+}
+
+func (r *RabbitMQ) eval(ctx context.Context, expressions string) (string, error) {
 	cookie, err := os.ReadFile(filepath.Join(r.dir, ".erlang.cookie"))
 	if err != nil {
-		r.t.Fatalf("reading what protects the node: %v", err)
+		return "", fmt.Errorf("reading what protects the node: %w", err)
 	}
 	// A node cuts off one of two callers with the same name. Theirs is the same by default, and with -r within a
 	// second.
@@ -277,12 +275,13 @@ func (r *RabbitMQ) Eval(expressions string) string {
 		"-sname", r.Node, "-h", caller, "-c", string(cookie), "-e")
 	cmd.Env = append(cmd.Environ(), r.env...)
 	cmd.Stdin = strings.NewReader(`unicode:characters_to_list(io_lib:format("~0p", [begin ` + expressions + " end])).\n")
+	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	value, found := strings.CutPrefix(string(out), "{ok, ")
 	if err != nil || !found {
-		r.t.Fatalf("evaluating %s in the broker: %v: %s", expressions, err, out)
+		return "", fmt.Errorf("%w: %s", cmp.Or(err, errors.New("it failed")), out)
 	}
-	return strings.TrimSuffix(value, "}")
+	return strings.TrimSuffix(value, "}"), nil
 }
 
 // AddUser makes a user with the password "secret", who may not do anything.
