@@ -110,6 +110,10 @@ func (r refusing) brokerRefusals() map[string]refusal {
 			"the broker is not set up as Drainmark needs it: %s", servers.Host, port, why)
 	}
 	const login = "RabbitMQ refuses us: check user and password"
+	access := "access"
+	if major, _ := r.rabbit.Version(); major >= 4 {
+		access = "configure access"
+	}
 	const noTLS = "this port does not speak TLS: use amqp:// or another port"
 	return map[string]refusal{
 		"amqp to a port with TLS": {broker: r.amqp("amqp", secure, ""), says: says(secure, "this port speaks TLS: use amqps://")},
@@ -127,7 +131,7 @@ func (r refusing) brokerRefusals() map[string]refusal {
 		"a wrong user":     {broker: as("anybody:guess", ""), says: says(plain, login)},
 		"a user who may do nothing": {broker: as(nobody+":secret", ""), says: "opening the broker: recording the deployment: " +
 			`the broker is not set up as Drainmark needs it: declaring queue "drainmark.deployment": ` +
-			"ACCESS_REFUSED - access to queue 'drainmark.deployment' in vhost '/' refused for user 'nobody'"},
+			"ACCESS_REFUSED - " + access + " to queue 'drainmark.deployment' in vhost '/' refused for user 'nobody'"},
 		"amqps, an unknown authority": {broker: r.amqp("amqps", secure, ""), says: says(secure, "tls: failed to verify certificate: "+
 			"x509: certificate signed by unknown authority: check cacertfile and server_name_indication")},
 		"amqps without a certificate": {broker: r.amqp("amqps", secure, "?cacertfile="+r.ca), says: says(secure,

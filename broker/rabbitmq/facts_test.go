@@ -185,7 +185,7 @@ func closeKeepsOrder(t *testing.T, server *servers.RabbitMQ) {
 }
 
 func nackBreaksOrder(t *testing.T, server *servers.RabbitMQ) {
-	major, _ := version(t, server)
+	major, _ := server.Version()
 	for name, limit := range map[string]amqp.Table{"no limit": nil, "a limit": {"x-delivery-limit": int64(deliveryLimit)}} {
 		queue := queueOf(t, server, 200, limit)
 		r := consume(t, server, queue, 100)
@@ -198,16 +198,6 @@ func nackBreaksOrder(t *testing.T, server *servers.RabbitMQ) {
 			t.Errorf("with %s, nack kept the order: %v", name, kept)
 		}
 	}
-}
-
-// version returns the first two numbers of the server's version.
-func version(t *testing.T, server *servers.RabbitMQ) (major, minor int) {
-	t.Helper()
-	said, _ := server.Dial().Properties["version"].(string)
-	if _, err := fmt.Sscanf(said, "%d.%d", &major, &minor); err != nil {
-		t.Fatalf("version %q: %v", said, err)
-	}
-	return major, minor
 }
 
 func cancelIsOvertaken(t *testing.T, server *servers.RabbitMQ) {
@@ -250,7 +240,7 @@ func smallerPrefetchBreaksOrder(t *testing.T, server *servers.RabbitMQ) {
 
 func deliveriesAreLimited(t *testing.T, server *servers.RabbitMQ) {
 	const most = 25 // more than the limit of 20
-	major, _ := version(t, server)
+	major, _ := server.Version()
 	for name, c := range map[string]struct {
 		limit   amqp.Table
 		dropped bool

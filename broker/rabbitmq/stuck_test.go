@@ -69,8 +69,8 @@ func nobodyIsCutOff(t *testing.T, server *servers.RabbitMQ) {
 // silence has a queue answer nothing, because its only member is a new one, empty and without a leader, until resume and the
 // command that an operator is told. Up to RabbitMQ 4.2 a node that was killed before it had written down that it has the
 // member comes back so. From 4.3 such a member elects itself: there it is suspended.
-func silence(t *testing.T, server *servers.RabbitMQ, queue string) (resume func()) {
-	if major, minor := version(t, server); major > 4 || major == 4 && minor >= 3 {
+func silence(server *servers.RabbitMQ, queue string) (resume func()) {
+	if major, minor := server.Version(); major > 4 || major == 4 && minor >= 3 {
 		return suspend(server, queue)
 	}
 	server.Eval(fmt.Sprintf(`{ok, Q} = rabbit_amqqueue:lookup(rabbit_misc:r(<<"/">>, queue, <<"%s">>)),
@@ -94,7 +94,7 @@ func command(t *testing.T, said string) string {
 func tellsOfASilentQueue(t *testing.T, server *servers.RabbitMQ) {
 	log := &logged{}
 	b := settings{Silence: time.Second, Logger: slog.New(slog.NewTextHandler(log, nil))}.open(t, server)
-	resume := silence(t, server, b.queue(0))
+	resume := silence(server, b.queue(0))
 	briefly := func(do func(context.Context) error) {
 		t.Helper()
 		ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
@@ -137,7 +137,7 @@ func tellsOfASilentRegistry(t *testing.T, server *servers.RabbitMQ) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	resume := silence(t, server, r.(*registry).queue)
+	resume := silence(server, r.(*registry).queue)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 	defer cancel()
 	if _, err = r.Enroll(ctx, e); err == nil {

@@ -209,6 +209,16 @@ func (r *RabbitMQ) Dial() *amqp.Connection {
 	return c
 }
 
+// Version returns the first two numbers of the version that it says it has.
+func (r *RabbitMQ) Version() (major, minor int) {
+	r.t.Helper()
+	said, _ := r.Dial().Properties["version"].(string)
+	if _, err := fmt.Sscanf(said, "%d.%d", &major, &minor); err != nil {
+		r.t.Fatalf("RabbitMQ's version is %q: %v", said, err)
+	}
+	return major, minor
+}
+
 // Control runs rabbitmqctl, which takes a second or more, and returns what it says.
 func (r *RabbitMQ) Control(arguments ...string) string {
 	r.t.Helper()

@@ -2,7 +2,6 @@ package servers
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"testing"
 
@@ -22,8 +21,8 @@ func TestRabbitMQ(t *testing.T) {
 
 func aRabbitMQ(t *testing.T, version int) {
 	r := StartRabbitMQ(t, RabbitMQOptions{Version: version})
-	if is, _ := r.Dial().Properties["version"].(string); version != 0 && !strings.HasPrefix(is, fmt.Sprint(version, ".")) {
-		t.Errorf("it says that it is RabbitMQ %s", is)
+	if major, _ := r.Version(); version != 0 && major != version {
+		t.Errorf("it says that it is RabbitMQ %d", major)
 	}
 	for _, again := range []func(){r.Kill, r.Stop} {
 		again()
