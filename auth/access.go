@@ -12,6 +12,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/drainmark/drainmark/internal/smallfile"
 )
 
 // reloadEvery is how often the file of principals is looked at, at most.
@@ -32,7 +34,7 @@ type File struct {
 // Load reads a file of principals. The error says where it is wrong.
 func Load(path string, logger *slog.Logger) (*File, error) {
 	f := &File{path: path, logger: logger, now: time.Now}
-	text, err := readFile(path)
+	text, err := smallfile.Read(path, maxFile)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +60,7 @@ func (f *File) current() *access {
 }
 
 func (f *File) reload() {
-	text, err := readFile(f.path)
+	text, err := smallfile.Read(f.path, maxFile)
 	if err != nil {
 		text = []byte(err.Error()) // to tell of it once
 	}

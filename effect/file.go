@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"go.yaml.in/yaml/v4"
 
+	"github.com/drainmark/drainmark/internal/smallfile"
 	"github.com/drainmark/drainmark/internal/sqltext"
 	"github.com/drainmark/drainmark/store"
 )
@@ -48,7 +48,7 @@ const maxFile = 1 << 20
 //	    attempts: 5         # of a record that it fails for otherwise
 //	    timeout: 5s         # of one call
 func Load(path string) (File, error) {
-	text, err := readFile(path)
+	text, err := smallfile.Read(path, maxFile)
 	if err != nil {
 		return File{}, store.Misconfigured("reading the effects: %w", err)
 	}
@@ -57,19 +57,6 @@ func Load(path string) (File, error) {
 		return File{}, store.Misconfigured("reading the effects: %s: %w", path, err)
 	}
 	return f, nil
-}
-
-func readFile(path string) ([]byte, error) {
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
-	if err == nil && len(text) > maxFile {
-		err = fmt.Errorf("%s has more than %d bytes", path, maxFile)
-	}
-	return text, err
 }
 
 // fileText is a file as YAML has it.
