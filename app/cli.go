@@ -54,6 +54,11 @@ type logging struct {
 	LogFormat string `help:"Format of the log: text or json." default:"text" placeholder:"text|json"`
 }
 
+func (l logging) check() error {
+	_, err := l.logger(io.Discard)
+	return err
+}
+
 func (l logging) logger(to io.Writer) (*slog.Logger, error) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(l.LogLevel)); err != nil {

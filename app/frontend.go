@@ -24,45 +24,46 @@ type frontendCommand struct {
 	admin         `embed:""`
 	BackendTLS    calling `embed:"" prefix:"backend-"`
 	logging       `embed:""`
+
+	backends []*url.URL
 }
 
 // Run is called by kong.
 func (c *frontendCommand) Run(a *invocation) error {
-	backends, err := c.check()
-	if err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	r, err := newRole(a, c.logging, c.admin)
 	if err != nil {
 		return err
 	}
-	return r.end(c.start(r, backends))
+	return r.end(c.start(r))
 }
 
-// check checks the settings, and returns the backends.
-func (c *frontendCommand) check() ([]*url.URL, error) {
+// check checks the settings, and reads the URLs of the backends.
+func (c *frontendCommand) check() error {
 	const backend = "--backend (DRAINMARK_BACKEND)"
-	var backends []*url.URL
+	c.backends = nil
 	for _, text := range c.Backend {
 		u, err := url.Parse(text)
 		if err != nil { // the error has the whole text, and there may be a password in it
-			return nil, drainmark.Errorf(drainmark.KindMisconfigured, "%s: one is not a URL; it must be http://HOST:PORT", backend)
+			return drainmark.Errorf(drainmark.KindMisconfigured, "%s: one is not a URL; it must be http://HOST:PORT", backend)
 		}
-		backends = append(backends, u)
+		c.backends = append(c.backends, u)
 	}
-	if err := frontend.CheckBackends(backends); err != nil {
-		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "%s: %w", backend, err)
+	if err := frontend.CheckBackends(c.backends); err != nil {
+		return drainmark.Errorf(drainmark.KindMisconfigured, "%s: %w", backend, err)
 	}
 	if err := frontend.CheckPathPrefix(c.PathPrefix); err != nil {
-		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--path-prefix (DRAINMARK_PATH_PREFIX): %w", err)
+		return drainmark.Errorf(drainmark.KindMisconfigured, "--path-prefix (DRAINMARK_PATH_PREFIX): %w", err)
 	}
 	if c.AnswerTimeout <= 0 {
-		return nil, badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
+		return badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
 	}
-	return backends, firstError(c.connecting.check(), c.browsing.check(), c.entering.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen))
+	return firstError(c.connecting.check(), c.browsing.check(), c.entering.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen), c.logging.check(), c.admin.check())
 }
 
-func (c *frontendCommand) start(r *role, backends []*url.URL) error {
+func (c *frontendCommand) start(r *role) error {
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
 	secure, err := c.BackendTLS.open("backend-", "backend", r.logger, r.registry)
@@ -70,7 +71,7 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 		return err
 	}
 	f, err := frontend.New(frontend.Config{
-		Backends: backends, PathPrefix: c.PathPrefix, Login: c.login(), Logger: r.logger.With("part", "frontend"), Metrics: r.registry,
+		Backends: c.backends, PathPrefix: c.PathPrefix, Login: c.login(), Logger: r.logger.With("part", "frontend"), Metrics: r.registry,
 		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: leaving, TLS: secure,
 	})
 	if err != nil {
@@ -82,7 +83,7 @@ func (c *frontendCommand) start(r *role, backends []*url.URL) error {
 		return err
 	}
 	r.health.set(f.Ready)
-	r.logger.Info("serving the API", "url", r.tls.scheme()+"://"+listener.Addr().String()+"/v1", "backends", len(backends))
+	r.logger.Info("serving the API", "url", r.tls.scheme()+"://"+listener.Addr().String()+"/v1", "backends", len(c.backends))
 	r.logger.Info("open the page in a browser", "url", r.pageURL(listener.Addr())+strings.TrimPrefix(c.PathPrefix, "/"))
 	return r.serve(listener, c.browsing, httpserve.Config{
 		Handler: f, Connections: c.connecting.limit(2, r.logger), BodyTime: c.AnswerTimeout, AddressConnections: c.AddressConnections,

@@ -22,16 +22,14 @@ type healthcheckCommand struct {
 	TLSCert     string        `name:"tls-cert" help:"The process's certificate, as it was given it: then it is asked over TLS. It is not verified." placeholder:"FILE"`
 	Live        bool          `env:"-" help:"Ask whether it is alive (/livez), not whether it is ready (/readyz)."`
 	Timeout     time.Duration `env:"-" help:"How long to wait for the answer. A process that is not ready may take 2s to say so." default:"5s"`
+
+	targets []string
 }
 
 // Run is called by kong. Nil is exit code 0.
 func (c *healthcheckCommand) Run(a *invocation) error {
-	targets, err := adminTargets(c.AdminListen)
-	if err != nil {
+	if err := c.check(); err != nil {
 		return err
-	}
-	if c.Timeout <= 0 {
-		return drainmark.Errorf(drainmark.KindMisconfigured, "--timeout: %s: it must be above 0", c.Timeout)
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, c.Timeout)
 	defer cancel()
@@ -39,13 +37,24 @@ func (c *healthcheckCommand) Run(a *invocation) error {
 	if c.Live {
 		path = "/livez"
 	}
-	status, said, err := c.ask(ctx, targets, path)
+	status, said, err := c.ask(ctx, c.targets, path)
 	if err != nil {
 		return drainmark.Errorf(drainmark.KindUnavailable, "asking the admin address %s: %w", c.AdminListen, err)
 	}
 	fmt.Fprintln(a.stdout, said)
 	if status != http.StatusOK {
 		return exitError(exitFailed)
+	}
+	return nil
+}
+
+// check checks the settings, and finds out where to ask.
+func (c *healthcheckCommand) check() (err error) {
+	if c.targets, err = adminTargets(c.AdminListen); err != nil {
+		return err
+	}
+	if c.Timeout <= 0 {
+		return drainmark.Errorf(drainmark.KindMisconfigured, "--timeout: %s: it must be above 0", c.Timeout)
 	}
 	return nil
 }

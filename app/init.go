@@ -23,11 +23,7 @@ type initCommand struct {
 
 // Run is called by kong. It changes nothing where everything is there.
 func (c *initCommand) Run(a *invocation) error {
-	err := firstError(c.storage.check(), c.retention.check(), c.founding.check(), c.locate())
-	if err == nil && c.Timeout <= 0 {
-		err = badSetting("timeout", c.Timeout, "it must be above 0")
-	}
-	if err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	logger, err := c.logger(a.stderr)
@@ -53,6 +49,18 @@ func (c *initCommand) Run(a *invocation) error {
 		return errors.New("interrupted: the deployment may be made in part; the same command completes it")
 	}
 	return err
+}
+
+func (c *initCommand) check() error {
+	return firstError(c.storage.check(), c.retention.check(), c.founding.check(), c.locate(), checkTimeout(c.Timeout), c.logging.check())
+}
+
+// checkTimeout checks how long a command may take.
+func checkTimeout(d time.Duration) error {
+	if d <= 0 {
+		return badSetting("timeout", d, "it must be above 0")
+	}
+	return nil
 }
 
 // make makes what is missing, in the order in which a consumer would.

@@ -16,35 +16,38 @@ type migrateCommand struct {
 	Print     bool          `help:"Print the SQL, and connect to nothing. It can be run again and again (PostgreSQL)."`
 	Roles     bool          `help:"With --print: print before it what makes the roles drainmark_consumer, drainmark_backend and drainmark_reader."`
 	Timeout   time.Duration `help:"How long it may take." default:"5m"`
+
+	store place
 }
 
 // Run is called by kong.
 func (c *migrateCommand) Run(a *invocation) error {
 	a.warn(a.textLogger())
-	at, err := placeOf("store", c.Store, c.StoreFile)
-	if err == nil {
-		err = checkURL(at.setting, at.url, stores, storeSchemes)
-	}
-	if err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
-	switch {
-	case c.Timeout <= 0:
-		return badSetting("timeout", c.Timeout, "it must be above 0")
-	case c.Roles && !c.Print:
-		return badSetting("roles", c.Roles, "it must come with --print: the roles are made by whoever may make some")
-	}
 	if c.Print {
-		return c.print(a.stdout, at)
+		return c.print(a.stdout, c.store)
 	}
 	ctx, cancel := context.WithTimeout(a.ctx, c.Timeout)
 	defer cancel()
-	did, err := migrations[at.scheme()](ctx, at.url)
+	did, err := migrations[c.store.scheme()](ctx, c.store.url)
 	if err != nil {
 		return opening("store", err)
 	}
 	_, err = fmt.Fprintln(a.stdout, did)
 	return err
+}
+
+// check checks the settings, and finds out where the store is.
+func (c *migrateCommand) check() (err error) {
+	if c.store, err = placeOf("store", c.Store, c.StoreFile); err != nil {
+		return err
+	}
+	if c.Roles && !c.Print {
+		return badSetting("roles", c.Roles, "it must come with --print: the roles are made by whoever may make some")
+	}
+	return firstError(checkURL(c.store.setting, c.store.url, stores, storeSchemes), checkTimeout(c.Timeout))
 }
 
 func (c *migrateCommand) print(to io.Writer, at place) error {

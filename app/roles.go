@@ -118,9 +118,6 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 	if err := checkPlanted(logger); err != nil {
 		return nil, err
 	}
-	if err := adm.check(); err != nil {
-		return nil, err
-	}
 	registry := newRegistry()
 	source, err := adm.securing.open(logger, registry)
 	if err != nil {
@@ -218,8 +215,7 @@ func (r *role) end(err error) error {
 
 // Run is called by kong.
 func (c *upCommand) Run(a *invocation) error {
-	err := firstError(c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.entering.check(), c.storage.check(), c.retention.check(), c.founding.check())
-	if err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	lock, err := filelock.Acquire(c.Data)
@@ -232,6 +228,10 @@ func (c *upCommand) Run(a *invocation) error {
 		return err
 	}
 	return r.end(c.start(r))
+}
+
+func (c *upCommand) check() error {
+	return firstError(c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.entering.check(), c.storage.check(), c.retention.check(), c.founding.check(), c.logging.check(), c.admin.check())
 }
 
 // start opens broker and store and runs backend and consumer on them until the role ends.
@@ -322,8 +322,7 @@ type drains func(*backend.Backend) func(context.Context)
 
 // Run is called by kong.
 func (c *backendCommand) Run(a *invocation) error {
-	err := firstError(c.counting.check(), c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.storage.check(), c.retention.check(), c.locate())
-	if err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	r, err := newRole(a, c.logging, c.admin)
@@ -331,6 +330,10 @@ func (c *backendCommand) Run(a *invocation) error {
 		return err
 	}
 	return r.end(c.start(r))
+}
+
+func (c *backendCommand) check() error {
+	return firstError(c.counting.check(), c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.storage.check(), c.retention.check(), c.locate(), c.logging.check(), c.admin.check())
 }
 
 // locate finds out where broker and replicas are, and checks it. If no replica is set, it is the store.
@@ -393,11 +396,7 @@ func (c *backendCommand) registry(r *role) openRegistry {
 
 // Run is called by kong.
 func (c *consumerCommand) Run(a *invocation) error {
-	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(), c.locate())
-	if err == nil {
-		err = checkWait(c.Wait, c.store.url)
-	}
-	if err != nil {
+	if err := c.check(); err != nil {
 		return err
 	}
 	if c.Owner == "" {
@@ -408,6 +407,14 @@ func (c *consumerCommand) Run(a *invocation) error {
 		return err
 	}
 	return r.end(c.start(r))
+}
+
+func (c *consumerCommand) check() error {
+	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(), c.locate(), c.logging.check(), c.admin.check())
+	if err != nil {
+		return err
+	}
+	return checkWait(c.Wait, c.store.url)
 }
 
 func (c *consumerCommand) start(r *role) error {

@@ -58,8 +58,7 @@ func checkURLs(c *cli, command string) error {
 	case "consumer":
 		return firstError(broker(c.Consumer.Broker), store(c.Consumer.Store))
 	case "frontend":
-		_, err := c.Frontend.check()
-		return err
+		return c.Frontend.check()
 	}
 	return nil
 }

@@ -66,6 +66,9 @@ func (c *runCommand) Run(a *invocation) error {
 	for _, name := range a.exposed {
 		fmt.Fprintf(a.stderr, "drainmark: --%s has a password, which others on this machine can read: give it in a file, or in the environment\n", name)
 	}
+	if err := c.check(); err != nil {
+		return err
+	}
 	config, err := c.config(a)
 	if err != nil {
 		return err
@@ -87,15 +90,22 @@ func (c *runCommand) Run(a *invocation) error {
 	return verdict(result, err)
 }
 
-func (c *runCommand) config(a *invocation) (verify.Config, error) {
+func (c *runCommand) check() error {
 	if c.Log != "" {
 		if err := drainmark.CheckLogName(c.Log + "-cleared"); err != nil { // the longest of the names
-			return verify.Config{}, badSetting("log", c.Log, err.Error())
+			return badSetting("log", c.Log, err.Error())
 		}
 	}
-	if err := c.checkAbove0(); err != nil {
-		return verify.Config{}, err
+	if err := c.checkAbove0(); err != nil || !c.Canary {
+		return err
 	}
+	if c.Report != "" {
+		return badSetting("report", c.Report, "a canary keeps no history")
+	}
+	return firstError(checkAddress("admin-listen", c.AdminListen), c.securing.check(), c.logging.check())
+}
+
+func (c *runCommand) config(a *invocation) (verify.Config, error) {
 	tables, err := placesOf("sql", c.SQL, c.SQLFile)
 	if err != nil {
 		return verify.Config{}, err
@@ -209,9 +219,6 @@ func verdict(result check.Result, err error) error {
 
 // canary verifies again and again, and shows the verdicts as metrics.
 func (c *runCommand) canary(a *invocation, config verify.Config) error {
-	if c.Report != "" {
-		return badSetting("report", c.Report, "a canary keeps no history")
-	}
 	r, err := newRole(a, c.logging, admin{AdminListen: c.AdminListen, Profiles: "auto", securing: c.securing})
 	if err != nil {
 		return err
