@@ -23,6 +23,7 @@ var mayImport = []struct{ folder, imports string }{
 	{"test/servers/", "/deploy/permissions"},
 	{"test/testbed/", "/ /store /broker/memory /store/memory"},
 	{"internal/httpserve/", "/internal/loglimit /internal/address /internal/redact"},
+	{"internal/configfile/", "/internal/smallfile"},
 	{"internal/", ""},
 	{"auth/", "/auth /internal"},
 	{"backend/", "/ /auth /backend /broker /store /internal"},

@@ -34,7 +34,7 @@ func (a access) open(address string) bool {
 
 // mayServe refuses to serve what is open to everybody, unless that is wanted.
 func (a access) mayServe(listen string) error {
-	if !a.open(listen) {
+	if checkAddress("listen", listen) != nil || !a.open(listen) { // what is no address is said to be none
 		return nil
 	}
 	return drainmark.Errorf(drainmark.KindMisconfigured, "--listen (DRAINMARK_LISTEN): %q can be reached by others than this machine: name a file of principals by --access "+

@@ -33,7 +33,8 @@ type cli struct {
 	Effects  effectsCommand  `cmd:"" help:"Check effects, and try them."`
 	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`
 
-	Token tokenCommand `cmd:"" help:"Make tokens for clients."`
+	Token  tokenCommand  `cmd:"" help:"Make tokens for clients."`
+	Config configCommand `cmd:"" help:"Check configuration files, and show settings."`
 
 	Healthcheck healthcheckCommand `cmd:"" help:"Ask a process on this machine whether it is ready: exit code 0 if it is, 1 if not, 3 if it cannot be asked."`
 	Version     versionCommand     `cmd:"" help:"Print the version, and the commit that it was built from."`
@@ -41,7 +42,10 @@ type cli struct {
 	Man         manCommand         `cmd:"" help:"Print the manual page, such as: drainmark man | man -l -"`
 	Complete    completeCommand    `cmd:"" hidden:"" help:"Print how a command line may go on, for the scripts of completion."`
 
+	ConfigFile  string      `name:"config" help:"Configuration file, in YAML: the settings of all commands. Flags and environment variables go before it." placeholder:"FILE"`
 	ShowVersion versionFlag `name:"version" env:"-" help:"Print the version."`
+
+	file *configuration // nil if none has been read
 }
 
 // shutdownDelayHelp is the help of the setting whose default depends on the role.

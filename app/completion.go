@@ -3,6 +3,7 @@ package app
 import (
 	"embed"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -60,7 +61,7 @@ func complete(model *kong.Application, words []string) []string {
 		case strings.HasPrefix(word, "-"):
 			open = valued(node, word)
 		default:
-			node = child(node, word)
+			node = child(commandsFrom(model, node), word)
 		}
 	}
 	word := words[last]
@@ -76,7 +77,15 @@ func complete(model *kong.Application, words []string) []string {
 	if strings.HasPrefix(word, "-") {
 		return names(flagsOf(node), word)
 	}
-	return commands(node, word)
+	return commands(commandsFrom(model, node), word)
+}
+
+// commandsFrom returns the node whose commands may stand behind another one: "config show" takes a command line.
+func commandsFrom(model *kong.Application, node *kong.Node) *kong.Node {
+	if node.Target.Type() == reflect.TypeFor[showConfigCommand]() {
+		return model.Node
+	}
+	return node
 }
 
 // child returns the command of a node that a word names, or the node if there is none.

@@ -61,10 +61,18 @@ func TestCompletionInBash(t *testing.T) {
 func TestHowACommandLineMayGoOn(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]string{
-		"":                               "backend completion consumer effects frontend healthcheck init man migrate token up verify version",
+		"":                               "backend completion config consumer effects frontend healthcheck init man migrate token up verify version",
 		"v":                              "verify version",
 		"comp":                           "completion", // and not what the scripts call
 		"verify re":                      "recheck",
+		"config ":                        "check show schema",
+		"config check ":                  ":files",
+		"backend --config ":              ":files",
+		"config show co":                 "consumer config completion",
+		"config show --output j":         "json",
+		"config show --output ":          "text json",
+		"config show verify rech":        "recheck",
+		"config show up --pause-switch ": "auto on off",
 		"completion ":                    "bash zsh fish",
 		"verify --work":                  "--workload",
 		"verify --workload ":             "mixed appends",

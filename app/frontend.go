@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"net/url"
 	"strings"
 	"time"
@@ -60,7 +61,7 @@ func (c *frontendCommand) check() error {
 	if c.AnswerTimeout <= 0 {
 		return badSetting("answer-timeout", c.AnswerTimeout, "it must be above 0")
 	}
-	return firstError(c.connecting.check(), c.browsing.check(), c.entering.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen), c.logging.check(), c.admin.check())
+	return errors.Join(c.connecting.check(), c.browsing.check(), c.entering.check(), checkDelay(c.Delay), checkAddress("listen", c.Listen), c.logging.check(), c.admin.check())
 }
 
 func (c *frontendCommand) start(r *role) error {

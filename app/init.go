@@ -52,7 +52,7 @@ func (c *initCommand) Run(a *invocation) error {
 }
 
 func (c *initCommand) check() error {
-	return firstError(c.storage.check(), c.retention.check(), c.founding.check(), c.locate(), checkTimeout(c.Timeout), c.logging.check())
+	return errors.Join(c.storage.check(), c.retention.check(), c.founding.check(), c.locate(), checkTimeout(c.Timeout), c.logging.check())
 }
 
 // checkTimeout checks how long a command may take.

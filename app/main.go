@@ -52,6 +52,8 @@ type invocation struct {
 	stdout, stderr io.Writer
 	unknown        []string          // environment variables that look like settings, and are none
 	exposed        []string          // flags with a password, which others can read
+	configFile     string            // the path that --config says, "" for none
+	file           *configuration    // that file, nil if the command has read none
 	model          *kong.Application // the command line
 	effects        effect.List       // that the program was built with
 }
@@ -70,10 +72,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, effects .
 		fmt.Fprintln(stderr, "drainmark:", err)
 		return exitFailed
 	}
-	if len(args) > 1 && args[0] == "verify" && strings.HasPrefix(args[1], "-") {
-		args = slices.Insert(slices.Clone(args), 1, "run") // or --help would show no settings
-	}
-	command, err := parser.Parse(args)
+	command, err := parser.Parse(withDefault(args))
 	if ended >= 0 { // --help or --version
 		return ended
 	}
@@ -83,6 +82,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, effects .
 	}
 	err = command.Run(&invocation{
 		ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ()), exposed: exposed(command.Path), model: parser.Model, effects: effects,
+		configFile: c.ConfigFile, file: c.file,
 	})
 	var exit exitError
 	switch {
@@ -93,6 +93,14 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, effects .
 	}
 	fmt.Fprintf(stderr, "drainmark: %s\n", err)
 	return exitCode(err)
+}
+
+// withDefault puts the default command of verify in, or --help would show no settings.
+func withDefault(args []string) []string {
+	if len(args) > 1 && args[0] == "verify" && strings.HasPrefix(args[1], "-") {
+		return slices.Insert(slices.Clone(args), 1, "run")
+	}
+	return args
 }
 
 // newParser returns what reads the command line into c. --help and --version print, and call exit.

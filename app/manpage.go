@@ -50,12 +50,23 @@ func manPage(model *kong.Application, version string) []byte {
 	p.macro("SH", "DESCRIPTION")
 	p.text(description)
 	p.macro("PP")
-	p.text("Each flag is also an environment variable, which is named beside it. A flag goes before its variable, and a variable that is empty is not set. " +
-		"Sizes are in bytes, or have a unit: 10GB, 10GiB. Times have one: 500ms, 10s, 24h.")
+	p.text("Each flag is also an environment variable, which is named beside it, and a name in the configuration file. A flag goes before its variable, that before " +
+		"the file, and a variable that is empty is not set. Sizes are in bytes, or have a unit: 10GB, 10GiB. Times have one: 500ms, 10s, 24h.")
+	p.macro("SH", "OPTIONS")
+	p.flags(model.Node)
 	p.macro("SH", "COMMANDS")
 	for _, leaf := range model.Leaves(true) {
 		p.command(leaf)
 	}
+	p.macro("SH", "CONFIGURATION FILE")
+	p.text("It is a mapping in YAML. Its names are those of flags, without the dashes before them. What stands in a mapping that is named after a command is for that command alone, " +
+		"and goes before what stands at the top. ${NAME} and ${NAME:-default} are environment variables. For example:")
+	p.macro("PP")
+	p.macro("nf")
+	for _, line := range []string{"log-format: json", "broker-file: /etc/drainmark/broker", "backend:", "    listen: ${HOST:-127.0.0.1}:8080", "    allowed-host: [drainmark.example, www.drainmark.example]"} {
+		p.line(line)
+	}
+	p.macro("fi")
 	p.macro("SH", "EXIT STATUS")
 	for _, status := range exitStatuses {
 		p.macro("TP")
@@ -76,7 +87,12 @@ func (p *manual) command(leaf *kong.Node) {
 		p.macro("I", argument.Name)
 		p.text(argument.Help)
 	}
-	for _, flag := range leaf.Flags {
+	p.flags(leaf)
+}
+
+// flags writes what the flags of a command are, or of the program.
+func (p *manual) flags(of *kong.Node) {
+	for _, flag := range of.Flags {
 		if flag.Hidden {
 			continue
 		}
@@ -111,6 +127,12 @@ func (p *manual) macro(name string, arguments ...string) {
 // text writes a line of text.
 func (p *manual) text(text string) {
 	p.WriteString(`\&` + roff(text) + "\n") // which also keeps a line that begins with a dot from being a macro
+}
+
+// line writes a line as it is, with the spaces before it.
+func (p *manual) line(text string) {
+	indented := len(text) - len(strings.TrimLeft(text, " "))
+	p.WriteString(`\&` + strings.Repeat(" ", indented) + roff(text) + "\n")
 }
 
 // roff escapes a text.

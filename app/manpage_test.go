@@ -37,7 +37,7 @@ func TestManPage(t *testing.T) {
 			}
 		}
 	}
-	for _, want := range []string{"NAME", "SYNOPSIS", "EXIT STATUS", "amqp://…", "--backlog-bytes=10737418240"} {
+	for _, want := range []string{"NAME", "SYNOPSIS", "EXIT STATUS", "amqp://…", "--backlog-bytes=10737418240", "CONFIGURATION FILE", "--config=FILE", "DRAINMARK_CONFIG", "    listen: ${HOST:-127.0.0.1}:8080"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("the page has no %s:\n%s", want, text)
 		}

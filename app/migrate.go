@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -47,7 +48,7 @@ func (c *migrateCommand) check() (err error) {
 	if c.Roles && !c.Print {
 		return badSetting("roles", c.Roles, "it must come with --print: the roles are made by whoever may make some")
 	}
-	return firstError(checkURL(c.store.setting, c.store.url, stores, storeSchemes), checkTimeout(c.Timeout))
+	return errors.Join(checkURL(c.store.setting, c.store.url, stores, storeSchemes), checkTimeout(c.Timeout))
 }
 
 func (c *migrateCommand) print(to io.Writer, at place) error {

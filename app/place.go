@@ -201,7 +201,7 @@ var passwordURL = regexp.MustCompile(`://[^/?#\s]*:[^/?#\s]*@|(nats|tls|kafka|ka
 // exposed returns the flags of a command line whose URLs have a password.
 func exposed(command []*kong.Path) (flags []string) {
 	for _, part := range command {
-		if part.Flag == nil || slices.Contains(flags, part.Flag.Name) {
+		if part.Flag == nil || part.Resolved || slices.Contains(flags, part.Flag.Name) {
 			continue
 		}
 		if passwordURL.MatchString(fmt.Sprint(part.Flag.Target.Interface())) {
@@ -220,7 +220,14 @@ func (a *invocation) warn(logger *slog.Logger) {
 		logger.Warn("there is a password on the command line, which others on this machine can read: give it in a file, or in the environment",
 			"setting", "--"+name)
 	}
+	for _, name := range a.file.exposed() {
+		logger.Warn(exposedFile, "setting", name, "file", a.configFile)
+	}
 }
+
+// exposedFile is what is wrong with a configuration file with a password that others can read.
+const exposedFile = "there is a password in the configuration file, which others on this machine can read: " +
+	"take the right to read it from them (chmod o-r), or give the password in a file of its own, or in the environment"
 
 // textLogger logs to the standard error of a command that has no settings for that.
 func (a *invocation) textLogger() *slog.Logger { return slog.New(slog.NewTextHandler(a.stderr, nil)) }

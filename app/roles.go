@@ -231,7 +231,7 @@ func (c *upCommand) Run(a *invocation) error {
 }
 
 func (c *upCommand) check() error {
-	return firstError(c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.entering.check(), c.storage.check(), c.retention.check(), c.founding.check(), c.logging.check(), c.admin.check())
+	return errors.Join(c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.draining.check(), c.pausing.check(), c.entering.check(), c.storage.check(), c.retention.check(), c.founding.check(), c.logging.check(), c.admin.check())
 }
 
 // start opens broker and store and runs backend and consumer on them until the role ends.
@@ -333,7 +333,7 @@ func (c *backendCommand) Run(a *invocation) error {
 }
 
 func (c *backendCommand) check() error {
-	return firstError(c.counting.check(), c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.storage.check(), c.retention.check(), c.locate(), c.logging.check(), c.admin.check())
+	return errors.Join(c.counting.check(), c.listening.check(), c.admin.mayServe(c.Listen), checkDelay(c.Delay), c.storage.check(), c.retention.check(), c.locate(), c.logging.check(), c.admin.check())
 }
 
 // locate finds out where broker and replicas are, and checks it. If no replica is set, it is the store.
@@ -410,7 +410,7 @@ func (c *consumerCommand) Run(a *invocation) error {
 }
 
 func (c *consumerCommand) check() error {
-	err := firstError(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(), c.locate(), c.logging.check(), c.admin.check())
+	err := errors.Join(c.draining.check(), c.storage.check(), c.retention.check(), c.founding.check(), c.locate(), c.logging.check(), c.admin.check())
 	if err != nil {
 		return err
 	}

@@ -66,6 +66,9 @@ func (c *runCommand) Run(a *invocation) error {
 	for _, name := range a.exposed {
 		fmt.Fprintf(a.stderr, "drainmark: --%s has a password, which others on this machine can read: give it in a file, or in the environment\n", name)
 	}
+	for _, name := range a.file.exposed() {
+		fmt.Fprintf(a.stderr, "drainmark: %s: %s\n", name, exposedFile)
+	}
 	if err := c.check(); err != nil {
 		return err
 	}

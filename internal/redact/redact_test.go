@@ -13,6 +13,9 @@ func TestSecrets(t *testing.T) {
 		"eyJhbGciOi.eyJzdWIi.c2ln_-, and more":     "[redacted], and more",
 		"nats://me:p@ss@h:1/x and http://h/a@b":    "nats://[redacted]h:1/x and http://h/a@b",
 		"Basic dXNlcjpwYXNz":                       "[redacted]",
+		"redis://:p/a#s@h:1/2?db=1":                "redis://[redacted]h:1/2?db=1",
+		"postgres://u:p@h/d?a=b&sslPassword=x@y&c": "postgres://[redacted]h/d?a=b&sslPassword=[redacted]&c",
+		"postgres://h/d?password=p@ss":             "postgres://h/d?password=[redacted]",
 	} {
 		if got := Secrets(text); got != want {
 			t.Errorf("%q: %q, not %q", text, got, want)
