@@ -22,17 +22,15 @@ type schemaConfigCommand struct{}
 func (schemaConfigCommand) Run(a *invocation) error {
 	encoder := json.NewEncoder(a.stdout)
 	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	schema := commandSchema(a.model.Node)
-	schema.Schema = "https://json-schema.org/draft/2020-12/schema"
-	schema.Title = "Configuration of Drainmark"
-	return encoder.Encode(schema)
+	encoder.SetIndent("", " ")
+	return encoder.Encode(configSchema(a.model))
 }
 
 // schema is a JSON schema, as far as it is needed.
 type schema struct {
 	Schema      string             `json:"$schema,omitempty"`
 	Title       string             `json:"title,omitempty"`
+	Ref         string             `json:"$ref,omitempty"`
 	Description string             `json:"description,omitempty"`
 	Type        string             `json:"type,omitempty"`
 	Pattern     string             `json:"pattern,omitempty"`
@@ -45,24 +43,48 @@ type schema struct {
 	Additional  *bool              `json:"additionalProperties,omitempty"`
 }
 
-// commandSchema is what the mapping of a command may have. It is made of what the command line is made of.
-func commandSchema(node *kong.Node) *schema {
+// configSchema is what a file may have. It is made of what the command line is made of.
+func configSchema(model *kong.Application) *schema {
+	root := settingsSchema(model.Node, nil)
+	root.Schema = "https://json-schema.org/draft/2020-12/schema"
+	root.Title = "Configuration of Drainmark"
+	common := maps.Clone(root.Properties)
+	addCommands(root, model.Node, common)
+	return root
+}
+
+// settingsSchema is what the mapping of a command may have, without those of the commands below it. What is as at the top
+// refers to that.
+func settingsSchema(node *kong.Node, common map[string]*schema) *schema {
 	s := &schema{Description: node.Help, Type: "object", Properties: map[string]*schema{}, Additional: new(bool)}
-	settings := settingsBelow(node)
-	for _, name := range slices.Sorted(maps.Keys(settings)) {
-		s.Properties[name] = settingSchema(settings[name])
+	for name, flags := range settingsBelow(node) {
+		of := settingSchema(flags)
+		if reflect.DeepEqual(of, common[name]) {
+			of = &schema{Ref: "#/properties/" + name}
+		}
+		s.Properties[name] = of
+	}
+	return s
+}
+
+// addCommands adds to the mapping of a command those of the commands below it. Where a setting has the name of a command,
+// there may be either, so nothing refers to it.
+func addCommands(s *schema, node *kong.Node, common map[string]*schema) {
+	for _, below := range node.Children {
+		delete(common, below.Name)
 	}
 	for _, below := range node.Children {
 		if len(commandsBelow(below)) == 0 {
 			continue
 		}
-		of := commandSchema(below)
+		of := settingsSchema(below, common)
+		addCommands(of, below, common)
+		forms := []schema{*of, {Type: "null"}}
 		if flag := s.Properties[below.Name]; flag != nil {
-			of = &schema{AnyOf: []schema{*flag, *of}}
+			forms = append(forms, *flag)
 		}
-		s.Properties[below.Name] = of
+		s.Properties[below.Name] = &schema{AnyOf: forms}
 	}
-	return s
 }
 
 // settingSchema is what the value of a setting may be, which several commands may have: what each of them takes. Where their
@@ -90,9 +112,9 @@ func settingSchema(all []commandFlag) *schema {
 	return s
 }
 
-// These are texts that are not what they stand for: a variable, a time and a size.
+// These are texts that stand for something else: what has a variable or is not set, a time, and a size.
 const (
-	variablePattern = `\$\{`
+	variablePattern = `^$|\$\{`
 	timePattern     = `^-?([0-9.]+(ns|us|µs|ms|s|m|h))+$`
 	sizePattern     = `^-?[0-9]+ ?([kKmMgGtT][iI]?)?[bB]?$`
 )
@@ -139,7 +161,7 @@ func textSchema(flag *kong.Flag, of reflect.Type) schema {
 // anyOf joins the forms that a value may have.
 func anyOf(forms []schema, flag *kong.Flag) *schema {
 	if !slices.ContainsFunc(forms, func(s schema) bool { return s.Type == "string" && s.Pattern == "" }) {
-		forms = append(forms, schema{Type: "string", Pattern: variablePattern}, schema{Const: ""})
+		forms = append(forms, schema{Type: "string", Pattern: variablePattern})
 	}
 	one := schema{AnyOf: forms}
 	if len(forms) == 1 {

@@ -291,3 +291,87 @@ func TestAFileThatIsWrong(t *testing.T) {
 		t.Errorf("exit code %d, %s", code, stderr)
 	}
 }
+
+// The closest mapping goes before those around it, also for another name of which only one can be set. What is empty is not
+// set, and hides what stands further out.
+func TestWhatGoesBeforeWhat(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		text, environment, words string
+		name                     string
+		value                    any
+		source                   string
+	}{
+		{"lease: 1s\nconsumer: {lease: 2s}", "", "consumer", "lease", "2s", "file"},
+		{"lease: 1s\nconsumer: {lease: 2s}", "", "up", "lease", "1s", "file"},
+		{"consumer: {lease: 2s}\nlease: 1s", "DRAINMARK_LEASE=3s", "consumer", "lease", "3s", "environment"},
+		{"consumer: {lease: 2s}", "DRAINMARK_LEASE=3s", "consumer --lease 4s", "lease", "4s", "flag"},
+		{"lease: 1s\nconsumer: {lease: ''}", "", "consumer", "lease", "5s", "default"},
+		{"lease: ${NONE:-}", "", "consumer", "lease", "5s", "default"},
+		{"lease: ${L}", "L=7s", "consumer", "lease", "7s", "file"},
+		{"rate: 1\nverify: {rate: 2, run: {rate: 3}}", "", "verify", "rate", 3.0, "file"},
+		{"rate: 1\nverify: {rate: 2}", "", "verify --size 5", "rate", 2.0, "file"},
+		{"broker: nats://a\nconsumer: {broker-file: f}", "", "consumer", "broker", "", "default"},
+		{"broker: nats://a\nconsumer: {broker-file: f}", "", "backend", "broker", "nats://a", "file"},
+		{"broker: nats://a", "DRAINMARK_BROKER_FILE=f", "backend", "broker", "", "default"},
+		{"broker: nats://a", "", "backend --broker-file f", "broker", "", "default"},
+		{"broker: nats://a\nstore: sqlite:x", "DRAINMARK_BROKER_FILE=f", "consumer", "store", "sqlite:x", "file"},
+		{"replica: sqlite:a sqlite:b", "", "backend", "replica", []any{"sqlite:a", "sqlite:b"}, "file"},
+		{"backend: ['http://a,b', 'http://c']", "", "frontend", "backend", []any{"http://a,b", "http://c"}, "file"},
+		{"backend: {listen: ':1'}\nfrontend: {backend: http://a}", "", "backend", "listen", ":1", "file"},
+		{"batch-key-require: false", "", "consumer", "batch-key-require", false, "file"},
+		{"batch-key-require: false", "", "consumer --batch-key-require", "batch-key-require", true, "flag"},
+		{"replay-window: &x 3s\nlease: *x", "", "consumer", "lease", "3s", "file"},
+	} {
+		words := append([]string{"config", "show", "--output=json", "--config=" + configured(t, test.text)}, strings.Fields(test.words)...)
+		var environment []string
+		if test.environment != "" {
+			environment = []string{test.environment}
+		}
+		if got := settingsShown(t, environment, words...)[test.name]; !reflect.DeepEqual(got.Value, test.value) || got.Source != test.source {
+			t.Errorf("%q, %s, %s: %s is %+v, not %v from %s", test.text, test.environment, test.words, test.name, got, test.value, test.source)
+		}
+	}
+}
+
+// Passwords are shown nowhere, wherever they come from.
+func TestNoPasswordIsShown(t *testing.T) {
+	t.Parallel()
+	file := configured(t, "broker: amqp://u:"+secretWord+"@h\nreplica: [redis://:"+secretWord+"/x@h, 'postgres://h/d?sslmode=x&password="+secretWord+"']\nverify: {sql: '${STORE}'}")
+	environment := []string{"DRAINMARK_CONFIG=" + file, "DRAINMARK_STORE=rediss://u:" + secretWord + "@h", "STORE=postgres://u:" + secretWord + "@h/d"}
+	for _, words := range []string{"", "--output json", "backend --broker nats://" + secretWord + "@h", "verify", "consumer"} {
+		code, stdout, stderr := ran(t, environment, append([]string{"config", "show"}, strings.Fields(words)...)...)
+		if code != exitOK || !strings.Contains(stdout, "[redacted]") {
+			t.Errorf("%s: exit code %d, %s%s", words, code, stdout, stderr)
+		}
+		silent(t, words, stdout+stderr)
+	}
+	wrong := configured(t, "broker: ftp://u:"+secretWord+"@h\nwaiters: [nats://"+secretWord+"@h]\nlease: nats://"+secretWord+"@h\npartitions: nats://"+secretWord+"@h")
+	code, _, stderr := ran(t, nil, "config", "check", wrong)
+	if code != exitUsage || strings.Count(stderr, "\n") != 4 {
+		t.Errorf("exit code %d, %s", code, stderr)
+	}
+	silent(t, "config check", stderr)
+}
+
+// A password in a file that others can read gives a warning, where the file has it and not a variable.
+func TestAFileThatOthersCanRead(t *testing.T) {
+	t.Parallel()
+	for store, warned := range map[string]bool{
+		"postgres://u:p@h/d": true, "postgres://u:${P}@h/d": false, "postgres://u:${P:-p}@h/d": true, "postgres://h/d?password=p": true,
+		"postgres://h/d?password=${P}": false, "postgres://h/d": false, "postgres://u@h/d": false,
+	} {
+		path := configured(t, "migrate: {store: '"+store+"', print: true}\n")
+		for mode, readable := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
+			if err := os.Chmod(path, mode); err != nil {
+				t.Fatal(err)
+			}
+			for _, command := range []string{"migrate", "config check"} {
+				code, _, stderr := ran(t, []string{"P=x", "DRAINMARK_CONFIG=" + path}, strings.Fields(command)...)
+				if said := strings.Contains(stderr, "there is a password in the configuration file"); code != exitOK || said != (warned && readable) || strings.Contains(stderr, "command line") {
+					t.Errorf("%s of %s with %o: exit code %d, %s", command, store, mode, code, stderr)
+				}
+			}
+		}
+	}
+}
