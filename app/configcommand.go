@@ -150,7 +150,7 @@ func wrongCommandLine(err error) error {
 // showConfigCommand prints what settings are, and where they come from.
 type showConfigCommand struct {
 	Output  string   `env:"-" help:"text, or json for programs." enum:"text,json" default:"text"`
-	Command []string `arg:"" optional:"" passthrough:"partial" help:"The command, and flags for it, such as: consumer --lease=10s. All commands if not set."`
+	Command []string `arg:"" optional:"" help:"The command, and behind -- also flags for it, such as: -- consumer --lease=10s. All commands if not set."`
 }
 
 // shownCommand is a command with its settings, as it is printed for programs.
@@ -172,6 +172,7 @@ type shownSetting struct {
 
 // Run is called by kong.
 func (c *showConfigCommand) Run(a *invocation) error {
+	a.warn(a.textLogger())
 	lines := [][]string{c.Command}
 	if len(c.Command) == 0 {
 		lines = nil

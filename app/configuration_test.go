@@ -127,7 +127,7 @@ func TestEverySettingComesFromWhereItIsSaid(t *testing.T) {
 			t.Run(fmt.Sprint(nameOf(command), " ", i), func(t *testing.T) {
 				t.Parallel()
 				file := configured(t, nested(command, set))
-				words := append([]string{"config", "show", "--output=json", "--config", file}, strings.Fields(nameOf(command))...)
+				words := append([]string{"config", "show", "--output=json", "--config", file, "--"}, strings.Fields(nameOf(command))...)
 				var variables, flags []string
 				for _, s := range set {
 					for _, name := range s.flag.Envs {
@@ -202,7 +202,7 @@ func TestSettingsAtTheTop(t *testing.T) {
 					text += fmt.Sprintf("%s: %s\n", s.flag.Name, s.yaml)
 				}
 				if len(set) > 0 {
-					checkShown(t, set, "file", settingsShown(t, nil, append([]string{"config", "show", "--output=json", "--config", configured(t, text)}, strings.Fields(nameOf(command))...)...))
+					checkShown(t, set, "file", settingsShown(t, nil, append([]string{"config", "show", "--output=json", "--config", configured(t, text), "--"}, strings.Fields(nameOf(command))...)...))
 				}
 			})
 		}
@@ -323,7 +323,7 @@ func TestWhatGoesBeforeWhat(t *testing.T) {
 		{"batch-key-require: false", "", "consumer --batch-key-require", "batch-key-require", true, "flag"},
 		{"replay-window: &x 3s\nlease: *x", "", "consumer", "lease", "3s", "file"},
 	} {
-		words := append([]string{"config", "show", "--output=json", "--config=" + configured(t, test.text)}, strings.Fields(test.words)...)
+		words := append([]string{"config", "show", "--output=json", "--config=" + configured(t, test.text), "--"}, strings.Fields(test.words)...)
 		var environment []string
 		if test.environment != "" {
 			environment = []string{test.environment}
@@ -339,7 +339,7 @@ func TestNoPasswordIsShown(t *testing.T) {
 	t.Parallel()
 	file := configured(t, "broker: amqp://u:"+secretWord+"@h\nreplica: [redis://:"+secretWord+"/x@h, 'postgres://h/d?sslmode=x&password="+secretWord+"']\nverify: {sql: '${STORE}'}")
 	environment := []string{"DRAINMARK_CONFIG=" + file, "DRAINMARK_STORE=rediss://u:" + secretWord + "@h", "STORE=postgres://u:" + secretWord + "@h/d"}
-	for _, words := range []string{"", "--output json", "backend --broker nats://" + secretWord + "@h", "verify", "consumer"} {
+	for _, words := range []string{"", "--output json", "-- backend --broker nats://" + secretWord + "@h", "verify", "consumer --output json"} {
 		code, stdout, stderr := ran(t, environment, append([]string{"config", "show"}, strings.Fields(words)...)...)
 		if code != exitOK || !strings.Contains(stdout, "[redacted]") {
 			t.Errorf("%s: exit code %d, %s%s", words, code, stdout, stderr)
