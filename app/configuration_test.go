@@ -308,6 +308,8 @@ func TestWhatGoesBeforeWhat(t *testing.T) {
 		{"consumer: {lease: 2s}\nlease: 1s", "DRAINMARK_LEASE=3s", "consumer", "lease", "3s", "environment"},
 		{"consumer: {lease: 2s}", "DRAINMARK_LEASE=3s", "consumer --lease 4s", "lease", "4s", "flag"},
 		{"lease: 1s\nconsumer: {lease: ''}", "", "consumer", "lease", "5s", "default"},
+		{"timeout: 9s", "", "healthcheck", "timeout", "5s", "default"}, // it is no variable there
+		{"timeout: 9s", "", "migrate", "timeout", "9s", "file"},
 		{"lease: ${NONE:-}", "", "consumer", "lease", "5s", "default"},
 		{"lease: ${L}", "L=7s", "consumer", "lease", "7s", "file"},
 		{"rate: 1\nverify: {rate: 2, run: {rate: 3}}", "", "verify", "rate", 3.0, "file"},
@@ -359,8 +361,8 @@ func TestNoPasswordIsShown(t *testing.T) {
 func TestAFileThatOthersCanRead(t *testing.T) {
 	t.Parallel()
 	for store, warned := range map[string]bool{
-		"postgres://u:p@h/d": true, "postgres://u:${P}@h/d": false, "postgres://u:${P:-p}@h/d": true, "postgres://h/d?password=p": true,
-		"postgres://h/d?password=${P}": false, "postgres://h/d": false, "postgres://u@h/d": false,
+		"postgres://u:p@h/d": true, "postgres://u:${PATH}@h/d": false, "postgres://u:${NONE:-p}@h/d": true, "postgres://h/d?password=p": true,
+		"postgres://h/d?password=${PATH}": false, "postgres://h/d": false, "postgres://u@h/d": false,
 	} {
 		path := configured(t, "migrate: {store: '"+store+"', print: true}\n")
 		for mode, readable := range map[os.FileMode]bool{0o600: false, 0o640: false, 0o644: true} {
@@ -368,7 +370,7 @@ func TestAFileThatOthersCanRead(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, command := range []string{"migrate", "config check"} {
-				code, _, stderr := ran(t, []string{"P=x", "DRAINMARK_CONFIG=" + path}, strings.Fields(command)...)
+				code, _, stderr := ran(t, nil, append(strings.Fields(command), "--config", path)...)
 				if said := strings.Contains(stderr, "there is a password in the configuration file"); code != exitOK || said != (warned && readable) || strings.Contains(stderr, "command line") {
 					t.Errorf("%s of %s with %o: exit code %d, %s", command, store, mode, code, stderr)
 				}
