@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -119,7 +120,7 @@ func (n *Kafka) setUp(id int, voters string, o KafkaOptions) {
 	lines = append(lines, "advertised.listeners="+strings.Join(advertised, ","), "listener.security.protocol.map="+protocols,
 		"listeners="+strings.Join(append(listeners, fmt.Sprintf("CONTROLLER://%s:%d", Host, n.controllerPort)), ","))
 	write(n.t, n.settings(), strings.Join(append(lines, o.Settings...), "\n")+"\n")
-	n.args = n.java("kafka.Kafka", n.settings())
+	n.args = append(n.sharing(), n.java("kafka.Kafka", n.settings())...)
 	n.ready = n.answers
 }
 
@@ -155,18 +156,52 @@ func (n *Kafka) secure(o KafkaOptions) []string {
 
 func (n *Kafka) settings() string { return filepath.Join(n.dir, "server.properties") }
 
-// java returns the arguments with which Java runs one of Kafka's programs: small, and quick to start.
-func (n *Kafka) java(program string, args ...string) []string {
+// jars returns the folder with Kafka's jars.
+func (n *Kafka) jars() string {
 	n.t.Helper()
 	cache, err := os.UserCacheDir()
 	jars := filepath.Join(cache, "drainmark", "kafka-"+kafkaVersion)
 	if _, missing := os.Stat(filepath.Join(jars, "kafka_2.13-"+kafkaVersion+".jar")); err != nil || missing != nil {
 		n.t.Fatalf("Kafka's jars are not in %s: run scripts/install-servers (%v)", jars, errors.Join(err, missing))
 	}
-	return append([]string{
+	return jars
+}
+
+// classes returns the path of an archive with Kafka's classes as this very Java has them in memory (class data sharing).
+func (n *Kafka) classes() string {
+	n.t.Helper()
+	path, err := filepath.EvalSymlinks(n.program)
+	var java os.FileInfo
+	if err == nil {
+		java, err = os.Stat(path)
+	}
+	if err != nil {
+		n.t.Fatalf("looking for Java: %v", err)
+	}
+	return filepath.Join(n.jars(), fmt.Sprintf("classes-%08x.jsa", crc32.ChecksumIEEE(fmt.Append(nil, path, java.ModTime().Unix()))))
+}
+
+// sharing returns the arguments with which the first node that is stopped in order makes that archive. A node that has it
+// takes half the time to start.
+func (n *Kafka) sharing() []string {
+	n.t.Helper()
+	if _, err := os.Stat(n.classes()); err == nil {
+		return nil
+	}
+	return []string{"-XX:ArchiveClassesAtExit=" + n.classes()}
+}
+
+// java returns the arguments with which Java runs one of Kafka's programs: small, and quick to start.
+func (n *Kafka) java(program string, args ...string) []string {
+	n.t.Helper()
+	options := []string{
 		"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"-cp", filepath.Join(jars, "*"), program,
-	}, args...)
+		"-cp", filepath.Join(n.jars(), "*"),
+	}
+	if _, err := os.Stat(n.classes()); err == nil {
+		options = append(options, "-XX:SharedArchiveFile="+n.classes())
+	}
+	return append(append(options, program), args...)
 }
 
 // format makes the directory of what it stores, as every KRaft node needs it before its first start.
