@@ -4,6 +4,7 @@ package kafka
 
 import (
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,7 +17,7 @@ import (
 // TestCluster has everything that needs three nodes. They take more than two cores can do at once, so it is not a part of
 // make test.
 func TestCluster(t *testing.T) {
-	nodes := servers.StartKafkaCluster(t, 3, servers.KafkaOptions{})
+	nodes := servers.StartKafkaCluster(t, servers.KafkaOptions{}, servers.KafkaOptions{}, servers.KafkaOptions{})
 	for _, c := range []struct {
 		name string
 		run  func(*testing.T, []*servers.Kafka)
@@ -39,14 +40,22 @@ func clusterOf(nodes []*servers.Kafka) Config {
 
 func clusterConforms(t *testing.T, nodes []*servers.Kafka) {
 	brokertest.Run(t, brokertest.Harness{
-		Shared: true, Patience: time.Minute, Quiet: 150 * time.Millisecond,
+		Shared: true, Kills: 1, Patience: time.Minute, Quiet: 150 * time.Millisecond,
 		Start: func(brokertest.T) *brokertest.Server {
-			s, c := serverOf(nodes[0], configOf(nodes[0], Config{})), clusterOf(nodes)
-			s.Kill, s.Revive, s.Foreign, s.Purge = nil, nil, nil, nil
-			s.Connect = func(t brokertest.T) broker.Broker { return open(t, c) }
+			s := serverOf(nodes[0], clusterOf(nodes))
+			s.Kill = func(brokertest.T) { onAll(nodes, (*servers.Kafka).Kill) }
+			s.Revive = func(brokertest.T) { onAll(nodes, (*servers.Kafka).Launch); onAll(nodes, (*servers.Kafka).Await) }
 			return s
 		},
 	})
+}
+
+func onAll(nodes []*servers.Kafka, do func(*servers.Kafka)) {
+	var doing sync.WaitGroup
+	for _, n := range nodes {
+		doing.Go(func() { do(n) })
+	}
+	doing.Wait()
 }
 
 // leaderOf returns the node that leads partition 0.

@@ -31,6 +31,7 @@ func (s secured) logins(t *testing.T) {
 	stranger, strangersKey := servers.NewAuthority(t).Issue("client")
 	const user = servers.KafkaUser + ":" + servers.KafkaPassword + "@"
 	login, encrypted, bare := fmt.Sprintf("127.0.0.1:%d", s.server.SASLPort), fmt.Sprintf("127.0.0.1:%d", s.server.TLSPort), s.server.Address()
+	both := fmt.Sprintf("127.0.0.1:%d", s.server.BothPort)
 	for _, test := range []struct{ url, want string }{ // what the error has in it, "" for none
 		{"kafka://" + user + login + "?sasl=plain", ""},
 		{"kafka://" + user + login + "?sasl=scram-sha-256", ""},
@@ -43,6 +44,10 @@ func (s secured) logins(t *testing.T) {
 		{"kafka+tls://" + encrypted + "?ca=" + s.ca.Path + "&cert=" + stranger + "&key=" + strangersKey, "refuses our TLS"},
 		{"kafka+tls://" + encrypted + "?cert=" + certificate + "&key=" + key, "check ca"},
 		{"kafka+tls://" + encrypted + "?ca=/nowhere", "/nowhere"},
+		{"kafka+tls://" + user + both + "?sasl=scram-sha-512&ca=" + s.ca.Path, ""},
+		{"kafka+tls://" + user + both + "?sasl=scram-sha-512", "check ca"},
+		{"kafka+tls://guestbook:wrong@" + both + "?sasl=scram-sha-512&ca=" + s.ca.Path, "refuses the login"},
+		{"kafka+tls://" + user + both + "?sasl=scram-sha-256&ca=" + s.ca.Path, "correct sasl"},
 	} {
 		c := configOf(s.server, Config{})
 		c.URL, c.Timeout = test.url, 3*time.Second

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/kmsg"
 )
 
@@ -25,6 +24,7 @@ type Kafka struct {
 	Port     int    // without encryption and login
 	SASLPort int    // with a login and without encryption, 0 without KafkaOptions.CA
 	TLSPort  int    // with TLS and a client's certificate, 0 without KafkaOptions.CA
+	BothPort int    // with TLS and a login by SCRAM, 0 without KafkaOptions.CA
 	StoreDir string // everything that it keeps
 
 	controllerPort int
@@ -40,7 +40,7 @@ type KafkaOptions struct {
 	CA, Certificate, Key string
 	Dir                  string // of its files, empty for one that ends with the test
 	// Through puts something before a listener, for each of these: it gets the listener's address and returns the port of
-	// what leads there. Kafka tells who connects there to come back there. Only for a single node.
+	// what leads there. Kafka tells who connects there to come back there, and where the other nodes have the same.
 	Through []func(address string) (port int)
 }
 
@@ -53,22 +53,15 @@ const (
 // StartKafka starts a node that ends with the test.
 func StartKafka(t T, o KafkaOptions) *Kafka {
 	t.Helper()
-	return startKafka(t, 1, o)[0]
+	return StartKafkaCluster(t, o)[0]
 }
 
-// StartKafkaCluster starts so many nodes of one cluster, at the same time, that end with the test. The options hold for
-// each, without Dir.
-func StartKafkaCluster(t T, size int, o KafkaOptions) []*Kafka {
+// StartKafkaCluster starts the nodes of one cluster, at the same time, that end with the test: one for each of the options.
+func StartKafkaCluster(t T, options ...KafkaOptions) KafkaCluster {
 	t.Helper()
-	o.Dir = ""
-	return startKafka(t, size, o)
-}
-
-func startKafka(t T, size int, o KafkaOptions) []*Kafka {
-	t.Helper()
-	var nodes []*Kafka
+	var nodes KafkaCluster
 	var voters []string
-	for id := range size {
+	for id := range options {
 		n := &Kafka{Process: newProcess(t, fmt.Sprintf("kafka %d", id), program(t, "java", "openjdk-17-jre-headless"))}
 		n.Port, n.controllerPort = Port(t), Port(t)
 		voters = append(voters, fmt.Sprintf("%d@%s:%d", id, Host, n.controllerPort))
@@ -76,41 +69,44 @@ func startKafka(t T, size int, o KafkaOptions) []*Kafka {
 	}
 	var starting sync.WaitGroup
 	for id, n := range nodes {
-		n.setUp(id, strings.Join(voters, ","), o)
+		n.setUp(id, voters, options[id])
 		starting.Go(n.format)
 	}
 	starting.Wait()
+	restart := nodes[0].shareClasses()
 	for _, n := range nodes {
 		n.Launch()
 	}
 	for _, n := range nodes {
 		n.Await()
 	}
+	restart()
 	return nodes
 }
 
 // setUp writes the settings.
-func (n *Kafka) setUp(id int, voters string, o KafkaOptions) {
+func (n *Kafka) setUp(id int, voters []string, o KafkaOptions) {
 	n.t.Helper()
 	n.dir = directory(n.t, o.Dir)
 	n.StoreDir = filepath.Join(n.dir, "data")
 	listeners := []string{fmt.Sprintf("PLAINTEXT://%s:%d", Host, n.Port)}
 	lines := []string{
-		"process.roles=broker,controller", fmt.Sprintf("node.id=%d", id), "controller.quorum.voters=" + voters,
-		"controller.listener.names=CONTROLLER", "log.dirs=" + n.StoreDir,
+		"process.roles=broker,controller", fmt.Sprintf("node.id=%d", id), "controller.quorum.voters=" + strings.Join(voters, ","),
+		"controller.listener.names=CONTROLLER", "log.dirs=" + filepath.Base(n.StoreDir), // a comma in a path would be two of them
 		// A node that was killed is let in again when its session has ended.
 		"broker.session.timeout.ms=3000", "broker.heartbeat.interval.ms=200",
 		// It is small, and need not wait for others before it does anything.
 		"num.network.threads=1", "num.io.threads=2", "num.replica.fetchers=1", "background.threads=1",
-		"offsets.topic.num.partitions=1", "offsets.topic.replication.factor=1", "group.initial.rebalance.delay.ms=0",
+		"offsets.topic.num.partitions=1", fmt.Sprintf("offsets.topic.replication.factor=%d", min(3, len(voters))), "group.initial.rebalance.delay.ms=0",
 		"log.cleaner.dedupe.buffer.size=1100000",
 	}
 	if o.CA != "" {
-		n.SASLPort, n.TLSPort = Port(n.t), Port(n.t)
-		listeners = append(listeners, fmt.Sprintf("LOGIN://%s:%d", Host, n.SASLPort), fmt.Sprintf("TLS://%s:%d", Host, n.TLSPort))
+		n.SASLPort, n.TLSPort, n.BothPort = Port(n.t), Port(n.t), Port(n.t)
+		listeners = append(listeners, fmt.Sprintf("LOGIN://%s:%d", Host, n.SASLPort), fmt.Sprintf("TLS://%s:%d", Host, n.TLSPort),
+			fmt.Sprintf("BOTH://%s:%d", Host, n.BothPort))
 		lines = append(lines, n.secure(o)...)
 	}
-	advertised, protocols := slices.Clone(listeners), "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL"
+	advertised, protocols := slices.Clone(listeners), "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,LOGIN:SASL_PLAINTEXT,TLS:SSL,BOTH:SASL_SSL"
 	for i, through := range o.Through {
 		address := fmt.Sprintf("%s:%d", Host, Port(n.t))
 		listeners = append(listeners, fmt.Sprintf("DOOR%d://%s", i, address))
@@ -120,7 +116,7 @@ func (n *Kafka) setUp(id int, voters string, o KafkaOptions) {
 	lines = append(lines, "advertised.listeners="+strings.Join(advertised, ","), "listener.security.protocol.map="+protocols,
 		"listeners="+strings.Join(append(listeners, fmt.Sprintf("CONTROLLER://%s:%d", Host, n.controllerPort)), ","))
 	write(n.t, n.settings(), strings.Join(append(lines, o.Settings...), "\n")+"\n")
-	n.args = append(n.sharing(), n.java("kafka.Kafka", n.settings())...)
+	n.args = n.java("kafka.Kafka", n.settings())
 	n.ready = n.answers
 }
 
@@ -148,6 +144,8 @@ func (n *Kafka) secure(o KafkaOptions) []string {
 		"super.users=User:ANONYMOUS;User:CN=client;User:" + KafkaUser,
 		"listener.name.login.scram-sha-256.sasl.jaas.config=" + security + "scram.ScramLoginModule required;",
 		"listener.name.login.scram-sha-512.sasl.jaas.config=" + security + "scram.ScramLoginModule required;",
+		"listener.name.both.sasl.enabled.mechanisms=SCRAM-SHA-512",
+		"listener.name.both.scram-sha-512.sasl.jaas.config=" + security + "scram.ScramLoginModule required;",
 		"listener.name.login.oauthbearer.sasl.jaas.config=" + security + "oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub=\"kafka\";",
 		"listener.name.login.oauthbearer.sasl.server.callback.handler.class=" + security +
 			"oauthbearer.internals.unsecured.OAuthBearerUnsecuredValidatorCallbackHandler",
@@ -181,14 +179,20 @@ func (n *Kafka) classes() string {
 	return filepath.Join(n.jars(), fmt.Sprintf("classes-%08x.jsa", crc32.ChecksumIEEE(fmt.Append(nil, path, java.ModTime().Unix()))))
 }
 
-// sharing returns the arguments with which the first node that is stopped in order makes that archive. A node that has it
-// takes half the time to start.
-func (n *Kafka) sharing() []string {
+// shareClasses has a node that is about to be started make that archive as it ends, if there is none, and then runs it
+// without that: with the archive a node takes half the time to start.
+func (n *Kafka) shareClasses() (restart func()) {
 	n.t.Helper()
 	if _, err := os.Stat(n.classes()); err == nil {
-		return nil
+		return func() {}
 	}
-	return []string{"-XX:ArchiveClassesAtExit=" + n.classes()}
+	n.args = append([]string{"-XX:ArchiveClassesAtExit=" + n.classes()}, n.args...)
+	return func() {
+		n.t.Helper()
+		n.Stop()
+		n.args = n.java("kafka.Kafka", n.settings())
+		n.Start()
+	}
 }
 
 // java returns the arguments with which Java runs one of Kafka's programs: small, and quick to start.
@@ -213,7 +217,9 @@ func (n *Kafka) format() {
 	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, KafkaUser, KafkaPassword))
 	}
-	if out, err := exec.CommandContext(ctx, n.program, n.java("kafka.tools.StorageTool", args...)...).CombinedOutput(); err != nil {
+	command := exec.CommandContext(ctx, n.program, n.java("kafka.tools.StorageTool", args...)...)
+	command.Dir = n.dir
+	if out, err := command.CombinedOutput(); err != nil {
 		n.t.Errorf("formatting Kafka's storage: %v: %s", err, out)
 	}
 }
@@ -224,12 +230,7 @@ func (n *Kafka) Address() string { return fmt.Sprintf("%s:%d", Host, n.Port) }
 // answers says whether the node tells of a cluster that it is a member of. One that was killed is let in again when its
 // session from before has ended.
 func (n *Kafka) answers(ctx context.Context) error {
-	client, err := kgo.NewClient(kgo.SeedBrokers(n.Address()), kgo.RequestRetries(0))
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	response, err := client.SeedBrokers()[0].Request(ctx, kmsg.NewPtrMetadataRequest())
+	response, err := n.ask(ctx, kmsg.NewPtrMetadataRequest())
 	if err != nil {
 		return err
 	}
