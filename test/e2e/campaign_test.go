@@ -20,7 +20,7 @@ import (
 var (
 	campaign       = flag.Duration("campaign", 2*time.Minute, "how long the campaign lasts")
 	campaignStore  = flag.String("campaign-store", "redis", "the campaign's store: redis or postgres")
-	campaignBroker = flag.String("campaign-broker", "rabbitmq", "the campaign's broker: rabbitmq, nats or kafka")
+	campaignBroker = flag.String("campaign-broker", "rabbitmq", "the campaign's broker: rabbitmq, nats, kafka or kafka3")
 	campaignDir    = flag.String("campaign-dir", "", "where the campaign's report is left; a folder that goes away if not set")
 	campaignRate   = flag.Float64("campaign-rate", 200, "messages a second")
 	campaignPlans  = flag.String("campaign-plans", "local,harsh", "ready plans of what is broken, separated by commas")
@@ -60,6 +60,9 @@ func campaignPlan(t *testing.T) fault.Plan {
 	if *campaignStore == "postgres" && !slices.Contains(names, "postgres") {
 		names = append(names, "postgres")
 	}
+	if *campaignBroker == "kafka3" && !slices.Contains(names, "cluster") {
+		names = append(names, "cluster")
+	}
 	for _, name := range names {
 		plan, err := fault.Ready(name)
 		if err != nil {
@@ -83,7 +86,7 @@ func campaignPlan(t *testing.T) fault.Plan {
 func startTopology(t testing.TB, broker, store, planted string) *topology {
 	t.Helper()
 	o := newTopology(t)
-	url := o.startBroker(broker, o.disk("broker"))
+	url := o.startBroker(broker, o.disk)
 	limits := []string{"--backlog-bytes", fmt.Sprint(mostBacklog)}
 	s := setup{
 		planted: planted, broker: url, backends: 3, consumers: 3, clocks: true,

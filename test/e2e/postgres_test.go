@@ -93,7 +93,7 @@ func (s *postgresStore) failOver() string {
 func TestThePrimaryIsReplaced(t *testing.T) {
 	t.Parallel()
 	o := newTopology(t)
-	broker := o.startBroker("rabbitmq", "")
+	broker := o.startBroker("rabbitmq", nowhere)
 	store := o.startPostgresStore(func(string) string { return "" }, func(string) func(string) int { return nil })
 	o.deploy(setup{broker: broker, store: store, replicas: [][]string{{store}}, backends: 2, consumers: 2, consumerFlags: []string{"--lease", "2s"}})
 	plan, err := fault.Ready("postgres")

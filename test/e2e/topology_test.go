@@ -26,10 +26,11 @@ type topology struct {
 	listener net.Listener
 	parts    map[string]part
 	wires    map[string]wire
-	doors    map[string]string // by the program's name: a broker's URL that leads through the program's wire
-	disks    map[string]string // by the server's name: where its limited disk is
-	master   func() string     // the name of the server that is the master now
-	failOver func() string     // makes another one the master, if somebody has to, and returns the answer
+	doors    map[string]string    // by the program's name: a broker's URL that leads through the program's wire
+	disks    map[string]string    // by the server's name: where its limited disk is
+	master   func() string        // the name of the server that is the master now
+	failOver func() string        // makes another one the master, if somebody has to, and returns the answer
+	nodes    servers.KafkaCluster // of a broker that is a cluster
 	asked    chan question
 }
 
@@ -53,7 +54,7 @@ func startSmallTopology(t testing.TB, broker, planted string) *topology {
 	t.Helper()
 	o := newTopology(t)
 	o.deploy(setup{
-		broker: o.startBroker(broker, ""), store: "sqlite:" + filepath.Join(t.TempDir(), "store.db"), backends: 2, consumers: 2,
+		broker: o.startBroker(broker, nowhere), store: "sqlite:" + filepath.Join(t.TempDir(), "store.db"), backends: 2, consumers: 2,
 		backendFlags: []string{"--stall-after", "2s"}, consumerFlags: []string{"--lease", "500ms"}, planted: planted,
 	})
 	return o
@@ -65,24 +66,27 @@ func newTopology(t testing.TB) *topology {
 	}
 }
 
-// startBroker starts a broker in a directory, or in one of its own if that is empty, and returns its URL.
-func (o *topology) startBroker(name, dir string) (url string) {
+// nowhere is for servers that have directories of their own.
+func nowhere(string) (dir string) { return "" }
+
+// startBroker starts a broker, and returns its URL. disk returns the directory of a server's files, or "".
+func (o *topology) startBroker(name string, disk func(server string) (dir string)) (url string) {
 	o.t.Helper()
 	switch name {
 	case "rabbitmq":
-		server := servers.StartRabbitMQ(o.t, servers.RabbitMQOptions{Dir: dir})
+		server := servers.StartRabbitMQ(o.t, servers.RabbitMQOptions{Dir: disk("broker")})
 		o.addServer("broker", server.Process)
 		return server.URL()
 	case "nats":
-		server := servers.StartNATS(o.t, servers.NATSOptions{Dir: dir, MaxFileStore: 20 << 30})
+		server := servers.StartNATS(o.t, servers.NATSOptions{Dir: disk("broker"), MaxFileStore: 20 << 30})
 		o.addServer("broker", server.Process)
 		return server.URL()
 	case "kafka":
-		server := servers.StartKafka(o.t, servers.KafkaOptions{Dir: dir, Through: o.kafkaDoors()})
-		o.addServer("broker", server.Process)
-		return kafkaURL(server.Port)
+		return o.startKafka(disk, "broker")
+	case "kafka3":
+		return o.startKafka(disk, "broker-0", "broker-1", "broker-2")
 	}
-	o.t.Fatalf("there is no broker %q: it must be rabbitmq, nats or kafka", name)
+	o.t.Fatalf("there is no broker %q: it must be rabbitmq, nats, kafka or kafka3", name)
 	return ""
 }
 
@@ -141,7 +145,7 @@ func (o *topology) serve() {
 	}
 	for name, arguments := range map[string]string{
 		"start": `start "$@"`, "launch": `launch "$1"`, "master": "master", "failover": "failover", "clock": `clock "$1"`, "wire": `wire "$@"`,
-		"rotate": `rotate "$1"`,
+		"rotate": `rotate "$1"`, "leader": `leader "$1"`, "follower": `follower "$1"`, "controller": "controller",
 	} {
 		script := fmt.Sprintf("#!/bin/sh\nexec '%s' -control '%s' %s\n", self, socket, arguments)
 		if err := os.WriteFile(filepath.Join(o.dir, name), []byte(script), 0o755); err != nil {
@@ -209,6 +213,8 @@ func (o *topology) answer(line string) string {
 		return "ok " + o.master()
 	case command == "failover" && o.failOver != nil:
 		return o.failOver()
+	case slices.Contains([]string{"leader", "follower", "controller"}, command) && o.nodes != nil:
+		return o.nodeThatIs(command, name)
 	case command == "start" && known && (change == "" || p.program != nil && p.program.clocks):
 		if p.program != nil {
 			p.program.clock = change

@@ -12,8 +12,8 @@ import (
 
 // wire is a way to a server, which can be disturbed, and asked whether anything comes through.
 type wire struct {
-	*proxy
-	hello string // what has the server say something
+	ways  []*proxy // to each of its servers
+	hello string   // what has a server say something
 }
 
 // Requests that have a server say something. NATS does so by itself.
@@ -41,9 +41,24 @@ func (w wire) do(change string) string {
 	return "ok"
 }
 
-// ask says whether the server answers through the wire.
-func (w wire) ask() string {
-	c, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", servers.Host, w.port()), answerWithin)
+func (w wire) set(cut, stuck bool) {
+	for _, p := range w.ways {
+		p.set(cut, stuck)
+	}
+}
+
+// ask says whether a server answers through the wire.
+func (w wire) ask() (answer string) {
+	for _, p := range w.ways {
+		if answer = w.askThrough(p); answer == "ok" {
+			break
+		}
+	}
+	return answer
+}
+
+func (w wire) askThrough(p *proxy) string {
+	c, err := net.DialTimeout("tcp", fmt.Sprintf("%s:%d", servers.Host, p.port()), answerWithin)
 	if err != nil {
 		return err.Error()
 	}
@@ -58,25 +73,6 @@ func (w wire) ask() string {
 	return "ok"
 }
 
-func kafkaURL(port int) string { return fmt.Sprintf("kafka://%s:%d?replicas=1", servers.Host, port) }
-
-// kafkaDoors returns what starts a wire before a listener of Kafka's for each program. Kafka tells its clients where to
-// connect to, so each wire needs a listener of its own, which says the wire's port.
-func (o *topology) kafkaDoors() (doors []func(address string) (port int)) {
-	for i := range 3 {
-		for _, role := range []string{"backend", "consumer"} {
-			program := fmt.Sprintf("%s-%d", role, i)
-			through := o.wireBefore("broker-of-"+program, "kafka")
-			doors = append(doors, func(address string) int {
-				port := through(address)
-				o.doors[program] = kafkaURL(port)
-				return port
-			})
-		}
-	}
-	return doors
-}
-
 // wireTo puts a wire before a broker's URL for one program, and returns the URL that leads through it.
 func (o *topology) wireTo(broker, program string) string {
 	o.t.Helper()
@@ -87,18 +83,19 @@ func (o *topology) wireTo(broker, program string) string {
 	if err != nil {
 		o.t.Fatal(err)
 	}
-	w := wire{startProxy(o.t, u.Host), hellos[u.Scheme]}
-	o.wires["broker-of-"+program] = w
-	u.Host = fmt.Sprintf("%s:%d", servers.Host, w.port())
+	p := startProxy(o.t, u.Host)
+	o.wires["broker-of-"+program] = wire{[]*proxy{p}, hellos[u.Scheme]}
+	u.Host = fmt.Sprintf("%s:%d", servers.Host, p.port())
 	return u.String()
 }
 
-// wireBefore returns what starts a wire before a server of the store. Everybody meets the server through it.
+// wireBefore returns what starts a wire before a server, or adds a way to the wire if it has one. Everybody meets the
+// server through it.
 func (o *topology) wireBefore(name, scheme string) func(address string) (port int) {
 	return func(address string) int {
-		w := wire{startProxy(o.t, address), hellos[scheme]}
-		o.wires[name] = w
-		return w.port()
+		p := startProxy(o.t, address)
+		o.wires[name] = wire{append(o.wires[name].ways, p), hellos[scheme]}
+		return p.port()
 	}
 }
 

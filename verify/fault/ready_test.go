@@ -17,10 +17,10 @@ import (
 
 func TestReadyPlans(t *testing.T) {
 	t.Parallel()
-	if names := Names(); !slices.Equal(names, []string{"harsh", "kubernetes", "local", "postgres"}) {
+	if names := Names(); !slices.Equal(names, []string{"cluster", "harsh", "kubernetes", "local", "postgres"}) {
 		t.Errorf("the ready plans are %v", names)
 	}
-	if _, err := Ready("moon"); err == nil || err.Error() != `there is no ready plan "moon": they are harsh, kubernetes, local, postgres` {
+	if _, err := Ready("moon"); err == nil || err.Error() != `there is no ready plan "moon": they are cluster, harsh, kubernetes, local, postgres` {
 		t.Error(err)
 	}
 	for _, name := range Names() {
@@ -181,6 +181,48 @@ wire redis-replica-0 open
 `
 	if log != want {
 		t.Errorf("the topology was told to\n%swant\n%s", log, want)
+	}
+}
+
+// All faults of the plan for a broker of several nodes, each once, done to processes that do nothing.
+func TestClusterPlan(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "a topology")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"start": start, "leader": "#!/bin/sh\n[ $1 -ge 0 ] && echo broker-0\n", "follower": "#!/bin/sh\n[ $1 -ge 0 ] && echo broker-1\n",
+		"controller": "#!/bin/sh\necho broker-2\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Cleanup(func() { killAll(t, dir) })
+	for _, name := range strings.Fields("broker-0 broker-1 broker-2") {
+		if out, err := exec.CommandContext(t.Context(), filepath.Join(dir, "start"), name).CombinedOutput(); err != nil {
+			t.Fatalf("starting %s: %v: %s", name, err, out)
+		}
+	}
+	if err := os.Remove(filepath.Join(dir, "started")); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := Ready("cluster")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range plan.Faults {
+		f := &plan.Faults[i]
+		f.Every, f.At, f.For = 0, time.Duration(i)*time.Millisecond, time.Millisecond
+	}
+	if _, err := play(t, plan.String(), Options{Env: []string{"DRAINMARK_TOPOLOGY=" + dir}}); err != nil {
+		t.Fatal(err)
+	}
+	began := strings.Fields(read(t, dir, "started"))
+	if len(began) != 8 || !slices.Equal(began[:3], strings.Fields("broker-0 broker-1 broker-2")) ||
+		began[3] == began[4] || !slices.Equal(began[5:], strings.Fields("broker-0 broker-1 broker-2")) {
+		t.Errorf("these have been started again: %v", began)
 	}
 }
 

@@ -1,0 +1,106 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/drainmark/drainmark/test/servers"
+	"github.com/drainmark/drainmark/verify"
+	"github.com/drainmark/drainmark/verify/fault"
+)
+
+// startKafka starts a node of each name, in one cluster, with a wire for each program that leads to all of them. It returns
+// the URL of the nodes themselves.
+func (o *topology) startKafka(disk func(server string) (dir string), names ...string) (url string) {
+	o.t.Helper()
+	var options []servers.KafkaOptions
+	for _, name := range names {
+		options = append(options, servers.KafkaOptions{Dir: disk(name), Through: o.kafkaDoors()})
+	}
+	o.nodes = servers.StartKafkaCluster(o.t, options...)
+	var ports []int
+	for i, n := range o.nodes {
+		o.parts[names[i]] = part{
+			pid:    n.PID,
+			start:  func() { n.Kill(); o.nodes.Restart(i) },
+			launch: func() { n.Kill(); n.Launch() },
+		}
+		ports = append(ports, n.Port)
+	}
+	for program := range o.doors {
+		var through []int
+		for _, p := range o.wires["broker-of-"+program].ways {
+			through = append(through, p.port())
+		}
+		o.doors[program] = kafkaURL(through)
+	}
+	return kafkaURL(ports)
+}
+
+// kafkaURL is that of a cluster, or of a single node.
+func kafkaURL(ports []int) string {
+	var hosts []string
+	for _, port := range ports {
+		hosts = append(hosts, fmt.Sprintf("%s:%d", servers.Host, port))
+	}
+	return fmt.Sprintf("kafka://%s?replicas=%d", strings.Join(hosts, ","), len(ports))
+}
+
+// kafkaDoors returns what starts a way to a node for the wire of each program. Kafka tells its clients where to connect to,
+// so each wire needs a listener of its own at each node, which says the port of the way.
+func (o *topology) kafkaDoors() (doors []func(address string) (port int)) {
+	for i := range 3 {
+		for _, role := range []string{"backend", "consumer"} {
+			program := fmt.Sprintf("%s-%d", role, i)
+			o.doors[program] = "" // until the ways are there
+			doors = append(doors, o.wireBefore("broker-of-"+program, "kafka"))
+		}
+	}
+	return doors
+}
+
+// nodeThatIs answers which node leads a partition, follows its leader, or is the active controller.
+func (o *topology) nodeThatIs(what, partition string) string {
+	node, err := 0, error(nil)
+	if what == "controller" {
+		node, err = o.nodes.Controller(context.Background())
+	} else {
+		n, _ := strconv.Atoi(partition)
+		var replicas []int
+		if replicas, err = o.nodes.Replicas(context.Background(), "drainmark", n); err == nil {
+			node = replicas[0]
+			if what == "follower" && len(replicas) > 1 {
+				node = replicas[1+n%(len(replicas)-1)]
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Sprintf("%s %s: %v", what, partition, err)
+	}
+	return fmt.Sprint("ok broker-", node)
+}
+
+// TestKafkaIsKilled: the broker is killed and comes back, and so does everything at once. Every promise holds.
+func TestKafkaIsKilled(t *testing.T) {
+	t.Parallel()
+	o := startSmallTopology(t, "kafka", "")
+	plan, err := fault.Ready("local")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := map[string]time.Duration{"kill-broker": 3 * time.Second, "kill-everything": 10 * time.Second}
+	plan.Faults = slices.DeleteFunc(plan.Faults, func(f fault.Fault) bool { return at[f.Name] == 0 })
+	for i := range plan.Faults {
+		f := &plan.Faults[i]
+		f.At, f.For, f.Every = at[f.Name], 2*time.Second, 0
+	}
+	held(t, o.verify(verify.Config{
+		Duration: 30 * time.Second, Rate: 100, Dir: filepath.Join(t.TempDir(), "run"), Faults: fault.Plan{Settle: patience, Faults: plan.Faults},
+	}), 500)
+}
