@@ -251,11 +251,16 @@ func (f *failover) same(what string, runs []string) {
 // TestALostTailIsSuppliedAgain: a broker that keeps its log repairs the store.
 func TestALostTailIsSuppliedAgain(t *testing.T) {
 	t.Parallel()
-	for name, start := range losingStores {
-		t.Run(name, func(t *testing.T) {
+	nats := func(t testing.TB) string { return servers.StartNATS(t, servers.NATSOptions{}).URL() }
+	kafka := func(t testing.TB) string { return kafkaURL([]int{servers.StartKafka(t, servers.KafkaOptions{}).Port}) }
+	for _, c := range []struct {
+		name   string
+		broker func(testing.TB) (url string)
+		store  func(testing.TB) losing
+	}{{"NATS, Redis", nats, startLosingRedis}, {"NATS, PostgreSQL", nats, startLosingPostgres}, {"Kafka, Redis", kafka, startLosingRedis}} {
+		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			n := servers.StartNATS(t, servers.NATSOptions{})
-			f := startFailover(t, n.URL(), start(t))
+			f := startFailover(t, c.broker(t), c.store(t))
 			f.happen()
 			f.write("after")
 			f.reported(true)
