@@ -58,7 +58,7 @@ func BenchmarkPublish(b *testing.B) {
 
 func bareClient(b *testing.B, server *servers.Kafka, topic string, payload []byte, atOnce int) {
 	client, err := kgo.NewClient(kgo.SeedBrokers(server.Address()), kgo.DefaultProduceTopic(topic), kgo.RecordPartitioner(kgo.ManualPartitioner()),
-		kgo.ProducerBatchCompression(kgo.NoCompression()))
+		kgo.ProducerBatchCompression(kgo.NoCompression()), kgo.ProducerLinger(0))
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -72,5 +72,66 @@ func bareClient(b *testing.B, server *servers.Kafka, topic string, payload []byt
 		if err := client.ProduceSync(b.Context(), records...).FirstErr(); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// BenchmarkReceive reads what a partition has, from its beginning, and the bare client does the same.
+func BenchmarkReceive(b *testing.B) {
+	const batches, records = 500, 1000
+	server := servers.StartKafka(b, servers.KafkaOptions{})
+	c := configOf(server, Config{MaxBytes: 64 << 30})
+	q, err := Open(b.Context(), c)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer q.Close()
+	for range batches {
+		if err := q.Publish(b.Context(), 0, recordBatch(records)); err != nil {
+			b.Fatal(err)
+		}
+	}
+	for name, read := range map[string]func(*testing.B){
+		"adapter":     func(b *testing.B) { receiveAll(b, q, batches) },
+		"bare client": func(b *testing.B) { pollAll(b, server, c.Prefix, batches) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				read(b)
+			}
+			b.ReportMetric(float64(b.N*batches*records)/b.Elapsed().Seconds(), "records/s")
+		})
+	}
+}
+
+func receiveAll(b *testing.B, q *Broker, batches int) {
+	r, err := q.Open(b.Context(), 0, "", false)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	for got := 0; got < batches; {
+		deliveries, err := r.Receive(b.Context(), 64)
+		if err != nil {
+			b.Fatal(err)
+		}
+		got += len(deliveries)
+	}
+}
+
+func pollAll(b *testing.B, server *servers.Kafka, topic string, batches int) {
+	client, err := kgo.NewClient(kgo.SeedBrokers(server.Address()), kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{
+		topic: {0: kgo.NewOffset().AtStart()},
+	}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer client.Close()
+	for got := 0; got < batches; {
+		fetches := client.PollFetches(b.Context())
+		if err := fetches.Err(); err != nil {
+			b.Fatal(err)
+		}
+		got += fetches.NumRecords()
 	}
 }

@@ -21,8 +21,8 @@ import (
 // only publishes, one record a message, all confirmed. The naive design, with which a queue before a database begins.
 func BenchmarkAppendToPersisted(b *testing.B) {
 	s := startStack(b, 0)
-	b.Run("drainmark", func(b *testing.B) { benchmarkDrainmark(b, s, 1, 1) })
-	b.Run("drainmark, 2 backends and 2 consumers", func(b *testing.B) { benchmarkDrainmark(b, s, 2, 2) })
+	b.Run("drainmark", func(b *testing.B) { benchmarkDrainmark(b, deployBench(b, s, 1, 1)) })
+	b.Run("drainmark, 2 backends and 2 consumers", func(b *testing.B) { benchmarkDrainmark(b, deployBench(b, s, 2, 2)) })
 	b.Run("bare client, publishing only", func(b *testing.B) { benchmarkBareClient(b, s.broker) })
 	for _, n := range []int{250, 1000} {
 		b.Run(fmt.Sprintf("naive design, %d records", n), func(b *testing.B) { benchmarkNaive(b, s, n) })
@@ -31,11 +31,16 @@ func BenchmarkAppendToPersisted(b *testing.B) {
 
 var body = strings.Repeat("x", 200)
 
-func benchmarkDrainmark(b *testing.B, s *stack, backends, consumers int) {
-	const lines, requests, clients = 10_000, 20, 8
+func deployBench(b *testing.B, s *stack, backends, consumers int) *deployment {
 	d := deploy(b, setup{broker: s.broker.URL(), store: s.master.URL(), backends: backends, consumers: consumers, roles: true})
 	// A consumer that joins takes its share from the others. That must be over.
 	await(b, "the partitions are shared", patience, func() bool { return evenlyHeld(b, d, consumers) })
+	return d
+}
+
+// benchmarkDrainmark appends many messages in NDJSON, from several clients, until a barrier says that all are persisted.
+func benchmarkDrainmark(b *testing.B, d *deployment) {
+	const lines, requests, clients = 10_000, 20, 8
 	payload := bytes.Repeat([]byte(`{"body":"`+body+`"}`+"\n"), lines)
 	for b.Loop() {
 		var work sync.WaitGroup
@@ -44,7 +49,7 @@ func benchmarkDrainmark(b *testing.B, s *stack, backends, consumers int) {
 			work.Go(func() {
 				for i := range next {
 					a, err := send(b.Context(), d.http, request{
-						method: http.MethodPost, url: messagesURL(d.urls[c%backends], fmt.Sprint("log-", i%16)), body: payload,
+						method: http.MethodPost, url: messagesURL(d.urls[c%len(d.urls)], fmt.Sprint("log-", i%16)), body: payload,
 						header: []string{"Content-Type", "application/x-ndjson"},
 					})
 					if err != nil || a.status != http.StatusAccepted {
