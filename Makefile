@@ -137,7 +137,7 @@ rabbitmqs: ## run the tests of the RabbitMQ adapter on the machine's RabbitMQ, D
 kafkacluster: ## run the tests on a Kafka cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run TestCluster -timeout 30m -v ./broker/kafka
 
-# LASTS, BROKER (rabbitmq, nats, kafka, or kafka3 with three nodes), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
+# LASTS, BROKER (rabbitmq, rabbitmq4, nats, kafka, or rabbitmq4cluster or kafka3 with three nodes), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
 # takes root), SECURE (no: without TLS, and everybody may do everything) and REPORT (a folder that does not exist yet) can be
 # set.
 campaign: needs ## break a whole deployment on plans for LASTS (30m) while verify checks it

@@ -1,11 +1,9 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -23,12 +21,13 @@ func (o *topology) startKafka(disk func(server string) (dir string), names ...st
 	for _, name := range names {
 		options = append(options, servers.KafkaOptions{Dir: disk(name), Through: o.kafkaDoors()})
 	}
-	o.nodes = servers.StartKafkaCluster(o.t, options...)
+	nodes := servers.StartKafkaCluster(o.t, options...)
+	o.nodes = nodes
 	var ports []int
-	for i, n := range o.nodes {
+	for i, n := range nodes {
 		o.parts[names[i]] = part{
 			pid:    n.PID,
-			start:  func() { n.Kill(); o.nodes.Restart(i) },
+			start:  func() { n.Kill(); nodes.Restart(i) },
 			launch: func() { n.Kill(); n.Launch() },
 		}
 		ports = append(ports, n.Port)
@@ -63,27 +62,6 @@ func (o *topology) kafkaDoors() (doors []func(address string) (port int)) {
 		}
 	}
 	return doors
-}
-
-// nodeThatIs answers which node leads a partition, follows its leader, or is the active controller.
-func (o *topology) nodeThatIs(what, partition string) string {
-	node, err := 0, error(nil)
-	if what == "controller" {
-		node, err = o.nodes.Controller(context.Background())
-	} else {
-		n, _ := strconv.Atoi(partition)
-		var replicas []int
-		if replicas, err = o.nodes.Replicas(context.Background(), "drainmark", n); err == nil {
-			node = replicas[0]
-			if what == "follower" && len(replicas) > 1 {
-				node = replicas[1+n%(len(replicas)-1)]
-			}
-		}
-	}
-	if err != nil {
-		return fmt.Sprintf("%s %s: %v", what, partition, err)
-	}
-	return fmt.Sprint("ok broker-", node)
 }
 
 // TestKafkaIsKilled: the broker is killed and comes back, and so does everything at once. Every promise holds.

@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"fmt"
 	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -26,12 +28,40 @@ type topology struct {
 	listener net.Listener
 	parts    map[string]part
 	wires    map[string]wire
-	doors    map[string]string    // by the program's name: a broker's URL that leads through the program's wire
-	disks    map[string]string    // by the server's name: where its limited disk is
-	master   func() string        // the name of the server that is the master now
-	failOver func() string        // makes another one the master, if somebody has to, and returns the answer
-	nodes    servers.KafkaCluster // of a broker that is a cluster
+	doors    map[string]string // by the program's name: a broker's URL that leads through the program's wire
+	disks    map[string]string // by the server's name: where its limited disk is
+	master   func() string     // the name of the server that is the master now
+	failOver func() string     // makes another one the master, if somebody has to, and returns the answer
+	nodes    cluster           // of a broker that is one
 	asked    chan question
+}
+
+// cluster is a broker of several nodes, which are named broker-0 and so on.
+type cluster interface {
+	// Replicas returns the nodes that have a partition, modulo their number. Its leader comes first.
+	Replicas(ctx context.Context, prefix string, partition int) ([]int, error)
+	Controller(ctx context.Context) (int, error)
+}
+
+// nodeThatIs answers which node leads a partition, follows its leader, or is the active controller.
+func (o *topology) nodeThatIs(what, partition string) string {
+	node, err := 0, error(nil)
+	if what == "controller" {
+		node, err = o.nodes.Controller(context.Background())
+	} else {
+		n, _ := strconv.Atoi(partition)
+		var replicas []int
+		if replicas, err = o.nodes.Replicas(context.Background(), "drainmark", n); err == nil {
+			node = replicas[0]
+			if what == "follower" && len(replicas) > 1 {
+				node = replicas[1+n%(len(replicas)-1)]
+			}
+		}
+	}
+	if err != nil {
+		return fmt.Sprintf("%s %s: %v", what, partition, err)
+	}
+	return fmt.Sprint("ok broker-", node)
 }
 
 // part is one process of a topology.
@@ -74,9 +104,11 @@ func (o *topology) startBroker(name string, disk func(server string) (dir string
 	o.t.Helper()
 	switch name {
 	case "rabbitmq":
-		server := servers.StartRabbitMQ(o.t, servers.RabbitMQOptions{Dir: disk("broker")})
-		o.addServer("broker", server.Process)
-		return server.URL()
+		return o.startRabbitMQ(disk, 0)
+	case "rabbitmq4":
+		return o.startRabbitMQ(disk, 4)
+	case "rabbitmq4cluster":
+		return o.startRabbitMQCluster(disk, "broker-0", "broker-1", "broker-2")
 	case "nats":
 		server := servers.StartNATS(o.t, servers.NATSOptions{Dir: disk("broker"), MaxFileStore: 20 << 30})
 		o.addServer("broker", server.Process)
@@ -86,7 +118,7 @@ func (o *topology) startBroker(name string, disk func(server string) (dir string
 	case "kafka3":
 		return o.startKafka(disk, "broker-0", "broker-1", "broker-2")
 	}
-	o.t.Fatalf("there is no broker %q: it must be rabbitmq, nats, kafka or kafka3", name)
+	o.t.Fatalf("there is no broker %q: it must be rabbitmq, rabbitmq4, rabbitmq4cluster, nats, kafka or kafka3", name)
 	return ""
 }
 

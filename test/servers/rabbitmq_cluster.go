@@ -7,14 +7,10 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 )
 
 // RabbitMQCluster is the members of one cluster.
 type RabbitMQCluster []*RabbitMQ
-
-// memberAnswers is how long a member that may be paused is waited for.
-const memberAnswers = 2 * time.Second
 
 // rabbitCluster is what the members of a cluster have in common.
 type rabbitCluster struct {
@@ -62,15 +58,15 @@ func (c RabbitMQCluster) URL() string {
 	return c[0].URLOf(ports...)
 }
 
-// Restart starts a member that does not run, and waits until all that run answer, if they are so many that they can.
+// Restart starts a member that does not run, and waits until all answer if all run. Without Khepri a member waits for the one
+// that was the last to run before it.
 func (c RabbitMQCluster) Restart(member int) {
 	c[member].t.Helper()
 	c[member].Launch()
-	running := c.running()
-	if 2*len(running) <= len(c) {
+	if len(c.running()) < len(c) {
 		return
 	}
-	for _, m := range running {
+	for _, m := range c {
 		m.Await()
 	}
 }
@@ -117,7 +113,7 @@ func (c RabbitMQCluster) Controller(ctx context.Context) (int, error) {
 func (c RabbitMQCluster) ask(ctx context.Context, expressions string) (said string, err error) {
 	err = errors.New("no member runs")
 	for _, m := range c.running() {
-		within, cancel := context.WithTimeout(ctx, memberAnswers)
+		within, cancel := context.WithTimeout(ctx, askedFor)
 		said, err = m.eval(within, expressions)
 		cancel()
 		if err == nil {
