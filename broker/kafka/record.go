@@ -59,15 +59,16 @@ func encode(key, value []byte, headers []header) []byte {
 	for _, h := range headers {
 		record.Headers = append(record.Headers, kmsg.Header{Key: h.name, Value: []byte(h.value)})
 	}
-	const noLength = 1 // bytes of the record's length while that is 0
-	encoded := record.AppendTo(make([]byte, 0, len(key)+len(value)+overhead))
+	const lengths = 2 // bytes that those of the record and of its value have while there is no value
+	bare := record
+	bare.Value = nil
+	record.Length = int32(len(bare.AppendTo(nil)) - lengths + len(binary.AppendVarint(nil, int64(len(value)))) + len(value))
 	now := time.Now().UnixMilli()
 	batch := kmsg.RecordBatch{
 		PartitionLeaderEpoch: -1, Magic: 2, FirstTimestamp: now, MaxTimestamp: now,
 		ProducerID: -1, ProducerEpoch: -1, FirstSequence: -1, NumRecords: 1,
 	}
-	b := batch.AppendTo(make([]byte, 0, len(encoded)+overhead))
-	b = append(binary.AppendVarint(b, int64(len(encoded)-noLength)), encoded[noLength:]...)
+	b := record.AppendTo(batch.AppendTo(make([]byte, 0, len(key)+len(value)+overhead)))
 	binary.BigEndian.PutUint32(b[behindLength-4:], uint32(len(b)-behindLength))
 	binary.BigEndian.PutUint32(b[fromCRC:], crc32.Checksum(b[behindCRC:], castagnoli))
 	return b
