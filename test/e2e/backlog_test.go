@@ -54,9 +54,6 @@ type backlog struct {
 		Records int  `json:"records"`
 		Exact   bool `json:"exact"`
 	} `json:"pending"`
-	Ready struct {
-		Records int `json:"records"`
-	} `json:"ready"`
 }
 
 func readBacklog(t *testing.T, d *deployment) (b backlog) {

@@ -26,10 +26,6 @@ func TestConsumersAreScaledToZeroAndBack(t *testing.T) {
 			n := servers.StartNATS(t, servers.NATSOptions{MaxFileStore: 20 << 30})
 			return n.URL(), func(d *deployment) int { return readBacklog(t, d).Pending.Records }
 		},
-		"kafka": func(t *testing.T) (string, func(*deployment) int) {
-			k := servers.StartKafka(t, servers.KafkaOptions{})
-			return kafkaURL([]int{k.Port}), func(d *deployment) int { return readBacklog(t, d).Ready.Records }
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
