@@ -3,6 +3,7 @@ module github.com/drainmark/drainmark
 go 1.26.0
 
 require (
+	github.com/Azure/go-amqp v1.7.0
 	github.com/alecthomas/kong v1.17.0
 	github.com/anishathalye/porcupine v1.3.1
 	github.com/chromedp/cdproto v0.159.0

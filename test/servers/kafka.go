@@ -2,7 +2,6 @@ package servers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"hash/crc32"
 	"os"
@@ -157,12 +156,7 @@ func (n *Kafka) settings() string { return filepath.Join(n.dir, "server.properti
 // jars returns the folder with Kafka's jars.
 func (n *Kafka) jars() string {
 	n.t.Helper()
-	cache, err := os.UserCacheDir()
-	jars := filepath.Join(cache, "drainmark", "kafka-"+kafkaVersion)
-	if _, missing := os.Stat(filepath.Join(jars, "kafka_2.13-"+kafkaVersion+".jar")); err != nil || missing != nil {
-		n.t.Fatalf("Kafka's jars are not in %s: run scripts/install-servers (%v)", jars, errors.Join(err, missing))
-	}
-	return jars
+	return jarsIn(n.t, "kafka-"+kafkaVersion, "kafka_2.13-"+kafkaVersion+".jar")
 }
 
 // classes returns the path of an archive with Kafka's classes as this very Java has them in memory (class data sharing).
@@ -195,13 +189,10 @@ func (n *Kafka) shareClasses() (restart func()) {
 	}
 }
 
-// java returns the arguments with which Java runs one of Kafka's programs: small, and quick to start.
+// java returns the arguments with which Java runs one of Kafka's programs.
 func (n *Kafka) java(program string, args ...string) []string {
 	n.t.Helper()
-	options := []string{
-		"-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-XX:-UsePerfData", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
-		"-cp", filepath.Join(n.jars(), "*"),
-	}
+	options := javaOptions(n.jars())
 	if _, err := os.Stat(n.classes()); err == nil {
 		options = append(options, "-XX:SharedArchiveFile="+n.classes())
 	}

@@ -1,4 +1,4 @@
-// Package servers starts real servers for tests: RabbitMQ, Apache Kafka, Redis with replicas and Sentinels, PostgreSQL with
+// Package servers starts real servers for tests: RabbitMQ, Apache Kafka, Apache ActiveMQ and Artemis, Redis with replicas and Sentinels, PostgreSQL with
 // standbys and PgBouncer, and NATS. Each runs as a process of its own on free ports of the loopback interface, with directories
 // of its own, and can be killed, paused and
 // started again. It needs the servers' programs: scripts/install-servers installs them.

@@ -40,6 +40,7 @@ type RabbitMQOptions struct {
 	// clients, which may log in by them (EXTERNAL), as the user of the common name.
 	CA, Certificate, Key string
 	Management           bool   // it has the management page, too
+	AMQP10               bool   // it speaks AMQP 1.0, too, on the same ports: version 4 does so without
 	Dir                  string // of its files, empty for one that ends with the test
 
 	cluster *rabbitCluster // it is a member
@@ -129,6 +130,9 @@ func newRabbitMQ(t T, o RabbitMQOptions, port int) *RabbitMQ {
 		r.HTTPPort = Port(t)
 		plugins = append(plugins, "rabbitmq_management")
 		conf = append(conf, "management.tcp.ip = "+Host, fmt.Sprintf("management.tcp.port = %d", r.HTTPPort))
+	}
+	if o.AMQP10 {
+		plugins = append(plugins, "rabbitmq_amqp1_0")
 	}
 	write(t, filepath.Join(dir, "enabled_plugins"), "["+strings.Join(plugins, ",")+"].\n")
 	write(t, filepath.Join(dir, "rabbitmq.conf"), strings.Join(append(conf, o.Settings...), "\n")+"\n")
