@@ -60,11 +60,15 @@ func recognize(text string) (found []license) {
 }
 
 // judge returns the names of the licenses that a component has. It fails if it has none, one that is not allowed, or a
-// text that is not recognized. A notice need not have a license in it.
+// text that is not recognized. A notice is passed on and not judged: it grants nothing, and may speak of licenses of works
+// that are not in it.
 func (c *component) judge() (names []string, err error) {
 	for _, f := range c.files {
+		if f.isNotice() {
+			continue
+		}
 		found := recognize(f.text)
-		if notice := strings.HasPrefix(strings.ToLower(f.name[strings.LastIndexByte(f.name, '/')+1:]), "notice"); len(found) == 0 && !notice {
+		if len(found) == 0 {
 			return nil, fmt.Errorf("%s: the license in %s is not known", c.title(), f.name)
 		}
 		for _, l := range found {
@@ -81,6 +85,11 @@ func (c *component) judge() (names []string, err error) {
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// isNotice says whether the file is a notice by its name.
+func (f file) isNotice() bool {
+	return strings.HasPrefix(strings.ToLower(f.name[strings.LastIndexByte(f.name, '/')+1:]), "notice")
 }
 
 const head = `Drainmark is licensed under the Apache License, Version 2.0: see LICENSE.

@@ -50,7 +50,8 @@ func TestJudging(t *testing.T) {
 		"one that is not allowed":      {[]file{{"COPYING", "GNU GENERAL PUBLIC LICENSE\nVersion 3"}}, "COPYING has a license that is not allowed: GPL"},
 		"one of two that is not":       {[]file{{"LICENSE", mit + "\n… the Mozilla Public License, v. 2.0 …"}}, "not allowed: MPL"},
 		"a clause that takes it back":  {[]file{{"LICENSE", apache + "“Commons Clause” License Condition"}}, "not allowed: Commons Clause"},
-		"a license called by a notice": {[]file{{"LICENSE", mit}, {"NOTICE", "under the GNU Lesser General Public License"}}, "not allowed: LGPL"},
+		"a license called by a notice": {[]file{{"LICENSE", mit}, {"sub/NOTICE.txt", "libraries under the GNU Lesser General Public License"}}, "MIT"},
+		"a license that is no notice":  {[]file{{"LICENSE", mit}, {"LICENSE-NOTICE", "GNU Lesser General Public License"}}, "not allowed: LGPL"},
 	} {
 		c := component{name: "example.org/m", version: "v1.0.0", files: test.files}
 		names, err := c.judge()
