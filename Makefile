@@ -28,7 +28,7 @@ VERSION    ?=
 # It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test compose-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean fuzz-api
+.PHONY: help run build image image-test compose-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean fuzz-api amqp10
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,7 +71,7 @@ release-check: ## have goreleaser check its configuration, and make a release th
 # What needs no server, no browser and no C compiler. The rest is in "make test".
 quick: fmt ## run vet and the tests that run anywhere, in two minutes or so
 	$(GO) vet ./...
-	$(GO) test $$($(GO) list ./... | grep -Ev '/(app|rabbitmq|kafka|redis|postgres|servers|e2e|naive|planted|simulation|effecttest|shop)$$|/cmd/')
+	$(GO) test $$($(GO) list ./... | grep -Ev '/(app|rabbitmq|kafka|amqp10|redis|postgres|servers|e2e|naive|planted|simulation|effecttest|shop)$$|/cmd/')
 
 # The race detector makes a schedule of the simulation some five times as slow: it sees the first 250 of 1,000.
 # "make check" vets everything with more checks, and without the race detector's packages being made for it.
@@ -103,6 +103,7 @@ fmt:
 
 vet:
 	$(GO) vet ./...
+	$(GO) vet -tags amqp10 ./broker/amqp10
 	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq ./broker/kafka
 	$(GO) vet -tags campaign,screenshots ./test/e2e
 	$(GO) vet -tags planted ./app ./cmd/drainmark
@@ -137,7 +138,7 @@ rabbitmqs: ## run the tests of the RabbitMQ adapter on the machine's RabbitMQ, D
 kafkacluster: ## run the tests on a Kafka cluster of three: some minutes, and more than two cores can do at once
 	$(GO) test -tags cluster -run TestCluster -timeout 30m -v ./broker/kafka
 
-# LASTS, BROKER (rabbitmq, rabbitmq4, nats, kafka, or rabbitmq4cluster or kafka3 with three nodes), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
+# LASTS, BROKER (rabbitmq, rabbitmq4, nats, kafka, artemis, activemq, rabbitmq4-amqp10, or rabbitmq4cluster or kafka3 with three nodes), STORE (redis or postgres), RATE (messages a second), PLANS (local, harsh), DISKS (no: none is filled up, which
 # takes root), SECURE (no: without TLS, and everybody may do everything) and REPORT (a folder that does not exist yet) can be
 # set.
 campaign: needs ## break a whole deployment on plans for LASTS (30m) while verify checks it
@@ -145,6 +146,11 @@ campaign: needs ## break a whole deployment on plans for LASTS (30m) while verif
 		-campaign-broker $(BROKER) -campaign-store $(STORE) -campaign-rate $(RATE) -campaign-dir "$(REPORT)" \
 		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true) \
 		-campaign-secure=$(if $(filter no,$(SECURE)),false,true)
+
+# The default run of the tests has the adapter on Artemis and RabbitMQ 4, and a deployment on Artemis.
+amqp10: needs ## run the tests of AMQP 1.0 that make test leaves out: ActiveMQ, RabbitMQ 3's plugin, deployments on all servers
+	$(GO) test -race -tags amqp10 -run 'TestActiveMQ|TestRabbitMQPlugin' -count=1 -timeout 20m -v ./broker/amqp10
+	$(GO) test -run TestAMQP10 -count=1 -timeout 20m -v ./test/e2e -amqp10-brokers artemis,activemq,rabbitmq4-amqp10
 
 rolling: ## restart each role in turn, eight times, under 100 clients, and count what they do not like
 	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -crowd 100 -count=1 -timeout 30m -v ./app

@@ -53,7 +53,7 @@ var mayImport = []struct{ folder, imports string }{
 func TestImportRule(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/drainmark/drainmark"
-	adapters := []string{"/memory", "/jetstream", "/rabbitmq", "/kafka", "/sqlite", "/redis", "/postgres"}
+	adapters := []string{"/memory", "/jetstream", "/rabbitmq", "/kafka", "/amqp10", "/sqlite", "/redis", "/postgres"}
 	files := 0
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
 		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {

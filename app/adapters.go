@@ -13,6 +13,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/broker/amqp10"
 	"github.com/drainmark/drainmark/broker/jetstream"
 	"github.com/drainmark/drainmark/broker/kafka"
 	"github.com/drainmark/drainmark/broker/rabbitmq"
@@ -57,11 +58,20 @@ func (s brokerSettings) kafka(at place) kafka.Config {
 	}
 }
 
+func (s brokerSettings) amqp10(at place) amqp10.Config {
+	return amqp10.Config{
+		URL: at.url, Credentials: at.credentials(s.logger), Partitions: s.partitions, MaxBytes: int64(s.BacklogBytes),
+		Logger: s.logger.With("part", "broker"),
+	}
+}
+
 var brokers = map[string]func(ctx context.Context, at place, s brokerSettings) (broker.Broker, error){
 	"nats":      openNATS,
 	"tls":       openNATS,
 	"amqp":      openRabbitMQ,
 	"amqps":     openRabbitMQ,
+	"amqp10":    openAMQP10,
+	"amqp10s":   openAMQP10,
 	"kafka":     openKafka,
 	"kafka+tls": openKafka,
 }
@@ -71,6 +81,8 @@ var registries = map[string]func(ctx context.Context, at place, s brokerSettings
 	"tls":       natsRegistry,
 	"amqp":      rabbitMQRegistry,
 	"amqps":     rabbitMQRegistry,
+	"amqp10":    amqp10Registry,
+	"amqp10s":   amqp10Registry,
 	"kafka":     kafkaRegistry,
 	"kafka+tls": kafkaRegistry,
 }
@@ -87,6 +99,10 @@ func kafkaRegistry(ctx context.Context, at place, s brokerSettings) (broker.Regi
 	return kafka.OpenRegistry(ctx, s.kafka(at))
 }
 
+func amqp10Registry(ctx context.Context, at place, s brokerSettings) (broker.Registry, error) {
+	return amqp10.OpenRegistry(ctx, s.amqp10(at))
+}
+
 func openNATS(ctx context.Context, at place, s brokerSettings) (broker.Broker, error) {
 	return jetstream.Open(ctx, s.nats(at))
 }
@@ -99,11 +115,17 @@ func openKafka(ctx context.Context, at place, s brokerSettings) (broker.Broker, 
 	return kafka.Open(ctx, s.kafka(at))
 }
 
+func openAMQP10(ctx context.Context, at place, s brokerSettings) (broker.Broker, error) {
+	return amqp10.Open(ctx, s.amqp10(at))
+}
+
 // publishAttempt is how long one attempt to publish should last with a broker, or 0 for the usual time.
 func publishAttempt(scheme string) time.Duration {
 	switch scheme {
 	case "amqp", "amqps":
 		return rabbitmq.PublishAttempt
+	case "amqp10", "amqp10s":
+		return amqp10.PublishAttempt
 	case "kafka", "kafka+tls":
 		return kafka.PublishAttempt
 	}
@@ -289,7 +311,7 @@ func (r *role) replicas() replicas.Config {
 
 // schemes is what the URLs of a kind can begin with, for people.
 const (
-	brokerSchemes = "amqp://, amqps://, kafka://, kafka+tls://, nats:// or tls://"
+	brokerSchemes = "amqp://, amqps://, amqp10://, amqp10s://, kafka://, kafka+tls://, nats:// or tls://"
 	storeSchemes  = "postgres://, redis://, rediss://, redis+sentinel://, rediss+sentinel:// or sqlite:PATH"
 )
 

@@ -175,7 +175,7 @@ type listening struct {
 	FeedBytes      size          `help:"Newest messages of followed logs that are kept in memory, in bytes." default:"67108864" group:"Limits"`
 	AnswerBytes    size          `help:"Pages and lists that are being answered with, in bytes." default:"268435456" group:"Limits"`
 	StreamBytes    size          `help:"What all event streams hold to be sent, in bytes." default:"67108864" group:"Limits"`
-	PublishAttempt time.Duration `help:"How long a batch may stay unconfirmed until it is published again. If not set, 5s, and 15s with RabbitMQ and Kafka." placeholder:"DURATION" group:"Limits"`
+	PublishAttempt time.Duration `help:"How long a batch may stay unconfirmed until it is published again. If not set, 5s, and 15s with RabbitMQ, Kafka and AMQP 1.0." placeholder:"DURATION" group:"Limits"`
 	StallAfter     time.Duration `help:"No progress for so long, with something pending, is a stall." default:"5s" group:"Limits"`
 }
 

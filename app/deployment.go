@@ -156,7 +156,7 @@ func agree(recorded broker.Enrollment, d drainmark.Deployment) error {
 	}
 	return drainmark.Errorf(drainmark.KindMisconfigured, "the store is of deployment %x with %d partitions, and the broker's queues are of %x with %d: "+
 		"give each deployment its own store, and its own vhost or prefix in the broker. If nothing in these queues is needed, delete "+
-		"them, and what records the deployment beside them (RabbitMQ: the queue drainmark.deployment; NATS: the stream drainmark-deployment; Kafka: the topic drainmark-deployment)",
+		"them, and what records the deployment beside them (RabbitMQ: the queue drainmark.deployment; NATS: the stream drainmark-deployment; Kafka: the topic drainmark-deployment; AMQP 1.0: the queue drainmark.deployment)",
 		d.ID, d.Partitions, recorded.ID, recorded.Partitions)
 }
 

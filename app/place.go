@@ -175,7 +175,7 @@ func withoutLogins(urls []string) (rest []string) {
 
 // ends are what a consumer connects: the broker, and the store's master.
 type ends struct {
-	Broker     string `help:"URL of the broker: amqp://…, amqps://…, kafka://…, kafka+tls://…, nats://… or tls://…" required:"" xor:"broker" placeholder:"URL"`
+	Broker     string `help:"URL of the broker: amqp://…, amqps://…, amqp10://…, amqp10s://…, kafka://…, kafka+tls://…, nats://… or tls://…" required:"" xor:"broker" placeholder:"URL"`
 	BrokerFile string `help:"File with the URL of the broker. User and password are read again for each connection." required:"" xor:"broker" placeholder:"FILE"`
 	Store      string `help:"URL of the store's master: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH" required:"" xor:"store" placeholder:"URL"`
 	StoreFile  string `help:"File with the URL of the store's master. User and password are read again for each connection." required:"" xor:"store" placeholder:"FILE"`

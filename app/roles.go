@@ -52,7 +52,7 @@ type upCommand struct {
 
 // backendCommand runs the HTTP API.
 type backendCommand struct {
-	Broker      string        `help:"URL of the broker: amqp://…, amqps://…, kafka://…, kafka+tls://…, nats://… or tls://…" required:"" xor:"broker" placeholder:"URL"`
+	Broker      string        `help:"URL of the broker: amqp://…, amqps://…, amqp10://…, amqp10s://…, kafka://…, kafka+tls://…, nats://… or tls://…" required:"" xor:"broker" placeholder:"URL"`
 	BrokerFile  string        `help:"File with the URL of the broker. User and password are read again for each connection." required:"" xor:"broker" placeholder:"FILE"`
 	Replica     []string      `help:"URL of a replica of the store to read from: postgres://…, redis://…, rediss://…, redis+sentinel://…, rediss+sentinel://… or sqlite:PATH. Repeated for several, or with spaces between them. The same as --store if not set." xor:"replica" placeholder:"URL" sep:" "`
 	ReplicaFile string        `help:"File with the URLs of replicas, separated by spaces or line breaks. Users and passwords are read again for each connection." xor:"replica" placeholder:"FILE"`

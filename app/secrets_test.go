@@ -162,7 +162,7 @@ func TestNoCommandShowsASecret(t *testing.T) {
 		stores = append(stores, more+secretWord)
 	}
 	for command, urls := range map[string][]string{
-		"init --timeout 200ms --store sqlite:DIR/x --broker":                                  wrongURLs("amqp", "amqps", "nats", "tls", "kafka", "kafka+tls", "ftp"),
+		"init --timeout 200ms --store sqlite:DIR/x --broker":                                  wrongURLs("amqp", "amqps", "amqp10", "amqp10s", "nats", "tls", "kafka", "kafka+tls", "ftp"),
 		"consumer --admin-listen 127.0.0.1:0 --store sqlite:DIR/x --log-level debug --broker": wrongURLs("amqp", "nats", "kafka"),
 		"consumer": wrongURLs("amqp"),
 		"init --timeout 200ms --broker nats://127.0.0.1:1 --store":                                                        stores,

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/broker/amqp10"
 	"github.com/drainmark/drainmark/broker/jetstream"
 	"github.com/drainmark/drainmark/broker/kafka"
 	"github.com/drainmark/drainmark/broker/rabbitmq"
@@ -31,7 +32,12 @@ func TestTraitsInTheDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer apache.Close()
-	columns := []broker.Traits{nats.Traits(), rabbit.Traits(), apache.Traits()}
+	amqp, err := amqp10.Open(t.Context(), amqp10.Config{URL: "amqp10://127.0.0.1:1", Partitions: 1, Timeout: time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer amqp.Close()
+	columns := []broker.Traits{nats.Traits(), rabbit.Traits(), apache.Traits(), amqp.Traits()}
 
 	text, err := os.ReadFile("../docs/deploying.md")
 	if err != nil {

@@ -91,7 +91,8 @@ type Broker interface {
 // Receiver delivers one partition's batches. Receive and Ack are called by one goroutine at a time, Close by any.
 type Receiver interface {
 	// Receive blocks until there is at least one batch, and returns what is at hand, at most max, in order. It does not
-	// wait for more. A broker that forgets may wait for acknowledgements before it delivers more than 32 batches. After an error other than the context's the receiver is of no use: close it and open another.
+	// wait for more. A broker that forgets may wait for acknowledgements before it delivers more than 32 batches. After an
+	// error other than the context's the receiver is of no use: close it and open another.
 	Receive(ctx context.Context, max int) ([]Delivery, error)
 
 	// Ack says that everything this receiver delivered up to and including through is persisted. When it returns nil, a

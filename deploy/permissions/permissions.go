@@ -6,5 +6,5 @@ import "embed"
 
 // Files are the files.
 //
-//go:embed kafka.sh nats.conf postgres.sql rabbitmq.json redis.acl redis-sentinel.acl
+//go:embed activemq.xml artemis.xml kafka.sh nats.conf postgres.sql rabbitmq.json rabbitmq-amqp10.json redis.acl redis-sentinel.acl
 var Files embed.FS
