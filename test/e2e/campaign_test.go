@@ -20,7 +20,7 @@ import (
 var (
 	campaign       = flag.Duration("campaign", 2*time.Minute, "how long the campaign lasts")
 	campaignStore  = flag.String("campaign-store", "redis", "the campaign's store: redis or postgres")
-	campaignBroker = flag.String("campaign-broker", "rabbitmq", "the campaign's broker: rabbitmq, rabbitmq4, rabbitmq4cluster, nats, kafka or kafka3")
+	campaignBroker = flag.String("campaign-broker", "rabbitmq", "the campaign's broker: "+brokerNames)
 	campaignDir    = flag.String("campaign-dir", "", "where the campaign's report is left; a folder that goes away if not set")
 	campaignRate   = flag.Float64("campaign-rate", 200, "messages a second")
 	campaignPlans  = flag.String("campaign-plans", "local,harsh", "ready plans of what is broken, separated by commas")

@@ -96,6 +96,9 @@ func newTopology(t testing.TB) *topology {
 	}
 }
 
+// brokerNames is what startBroker knows, for people.
+const brokerNames = "rabbitmq, rabbitmq4, rabbitmq4cluster, nats, kafka, kafka3, artemis, activemq or rabbitmq4-amqp10"
+
 // nowhere is for servers that have directories of their own.
 func nowhere(string) (dir string) { return "" }
 
@@ -117,8 +120,20 @@ func (o *topology) startBroker(name string, disk func(server string) (dir string
 		return o.startKafka(disk, "broker")
 	case "kafka3":
 		return o.startKafka(disk, "broker-0", "broker-1", "broker-2")
+	case "artemis":
+		server := servers.StartArtemis(o.t, servers.ArtemisOptions{Dir: disk("broker")})
+		o.addServer("broker", server.Process)
+		return server.URL()
+	case "activemq":
+		server := servers.StartActiveMQ(o.t, servers.ActiveMQOptions{Dir: disk("broker")})
+		o.addServer("broker", server.Process)
+		return server.URL()
+	case "rabbitmq4-amqp10":
+		server := servers.StartRabbitMQ(o.t, servers.RabbitMQOptions{Dir: disk("broker"), Version: 4})
+		o.addServer("broker", server.Process)
+		return "amqp10" + strings.TrimPrefix(server.URL(), "amqp")
 	}
-	o.t.Fatalf("there is no broker %q: it must be rabbitmq, rabbitmq4, rabbitmq4cluster, nats, kafka or kafka3", name)
+	o.t.Fatalf("there is no broker %q: it must be %s", name, brokerNames)
 	return ""
 }
 

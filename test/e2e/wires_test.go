@@ -18,7 +18,7 @@ type wire struct {
 
 // Requests that have a server say something. NATS does so by itself.
 var hellos = map[string]string{"nats": "", "amqp": "AMQP\x00\x00\x09\x01", "redis": "PING\r\n", "postgres": "\x00\x00\x00\x08\x04\xd2\x16\x2f",
-	"kafka": "\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff"}
+	"amqp10": "AMQP\x03\x01\x00\x00", "kafka": "\x00\x00\x00\x0a\x00\x12\x00\x00\x00\x00\x00\x01\xff\xff"}
 
 // answerWithin is how long a server may take to say something to somebody who asks on a wire.
 const answerWithin = 2 * time.Second
