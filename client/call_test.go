@@ -4,7 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"syscall"
@@ -387,6 +390,20 @@ func TestSomebodyElsesHTTPClient(t *testing.T) {
 	}
 	if name, password, _ := s.got()[0].BasicAuth(); name != "user" || password != "secret" {
 		t.Errorf("it came from %q with %q", name, password)
+	}
+}
+
+// A server whose certificate is not trusted is sent no request, so nothing was done.
+func TestNothingIsDoneByAServerThatIsNotTrusted(t *testing.T) {
+	t.Parallel()
+	asked := make(chan struct{}, 1)
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked <- struct{}{} }))
+	server.Config.ErrorLog = log.New(io.Discard, "", 0) // which would say that the client has gone
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	_, err := newClient(t, Config{URL: server.URL}).Append(t.Context(), "log", Message{}, 0)
+	if !NothingDone(err) || !strings.Contains(err.Error(), "certificate") || len(asked) > 0 {
+		t.Errorf("%d requests: %v", len(asked), err)
 	}
 }
 

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -160,7 +161,8 @@ func (what *call) failed(err error) *Error {
 	}
 	var op *net.OpError
 	dialing := errors.As(err, &op) && op.Op == "dial"
-	return &Error{Method: what.method, Path: what.shown(), Err: err, nothing: dialing, again: true, Attempts: 1}
+	var untrusted *tls.CertificateVerificationError // it is not who it should be, and was sent nothing
+	return &Error{Method: what.method, Path: what.shown(), Err: err, nothing: dialing || errors.As(err, &untrusted), again: true, Attempts: 1}
 }
 
 // unsent is the error of a call for which no request was made.
