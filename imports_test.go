@@ -31,6 +31,7 @@ var mayImport = []struct{ folder, imports string }{
 	{"effect/effecttest/", "/ /effect /store /store/sqlite /store/postgres /internal"},
 	{"effect/", "/ /store /internal"},
 	{"frontend/", "/internal"},
+	{"command/", "/ /client /internal"},
 	{"client/aesgcm/", "/client"},
 	{"client/", ""},
 	{"verify/history/", ""},
@@ -46,7 +47,8 @@ var mayImport = []struct{ folder, imports string }{
 }
 
 // The import rule: the root imports nothing of ours. backend and consumer import the seams, never an adapter. An
-// adapter imports the root and its seam. The client imports nothing of ours (its codecs import the client), and verify only that. Only app/ (and the
+// adapter imports the root and its seam. The client imports nothing of ours (its codecs import the client), and verify only that.
+// The commands of clients, command/, import the client and the root's errors and names. Only app/ (and the
 // simulation, which plays with the memory adapters) puts them together. effecttest, which users' tests import, takes the
 // stores that have effects. Tests may import what they need,
 // and so may test/testbed, but for what is tested: the tests inside backend and consumer use it.

@@ -13,6 +13,7 @@ import (
 	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/backend/api"
+	"github.com/drainmark/drainmark/command"
 	"github.com/drainmark/drainmark/consumer"
 	addresses "github.com/drainmark/drainmark/internal/address"
 	"github.com/drainmark/drainmark/internal/httpserve"
@@ -32,6 +33,8 @@ type cli struct {
 	Migrate  migrateCommand  `cmd:"" help:"Make the store's tables, or bring them up to date, or print the SQL that does it."`
 	Effects  effectsCommand  `cmd:"" help:"Check effects, and try them."`
 	Verify   verifyCommand   `cmd:"" help:"Prove that a running deployment keeps its promises."`
+
+	command.Commands `embed:""`
 
 	Token  tokenCommand  `cmd:"" help:"Make tokens for clients."`
 	Config configCommand `cmd:"" help:"Check configuration files, and show settings."`

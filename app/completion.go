@@ -3,6 +3,7 @@ package app
 import (
 	"embed"
 	"fmt"
+	"io"
 	"reflect"
 	"slices"
 	"strings"
@@ -40,44 +41,60 @@ const filesFit = ":files"
 
 // Run is called by kong.
 func (c completeCommand) Run(a *invocation) error {
-	for _, line := range complete(a.model, c.Words) {
+	for _, line := range complete(a.model, c.Words, a.logNames) {
 		fmt.Fprintln(a.stdout, line)
 	}
 	return nil
 }
 
-// complete returns how the last of some words may go on.
-func complete(model *kong.Application, words []string) []string {
+// logNames asks the deployment that some flags, or else the environment, name for the logs whose names begin with a word.
+// It gives up soon, and says nothing of what went wrong: somebody waits for the tab key.
+func (a *invocation) logNames(flags []string, word string) []string {
+	var asked cli
+	parser, err := newParser(&asked, io.Discard, io.Discard, func(int) {})
+	if err != nil {
+		return nil
+	}
+	if _, err := parser.Parse(append([]string{"logs"}, flags...)); err != nil {
+		return nil
+	}
+	return asked.Logs.Names(a.ctx, word)
+}
+
+// typedLine is what the words of a command line before its last one say.
+type typedLine struct {
+	model     *kong.Application
+	node      *kong.Node // the command
+	open      *kong.Flag // wants a value, nil for none
+	arguments int        // that are there already
+	server    []string   // flags that say which deployment is meant, with their values
+	logs      func(flags []string, word string) []string
+}
+
+// complete returns how the last of some words may go on. logs knows the names of logs.
+func complete(model *kong.Application, words []string, logs func(flags []string, word string) []string) []string {
 	if len(words) == 0 {
 		words = []string{""}
 	}
-	node, last := model.Node, len(words)-1
-	var open *kong.Flag // wants a value
-	for _, word := range words[:last] {
-		switch {
-		case word == "=" && open != nil: // bash takes --flag=value apart
-		case open != nil:
-			open = nil
-		case strings.HasPrefix(word, "-"):
-			open = valued(node, word)
-		default:
-			node = child(commandsFrom(model, node), word)
-		}
+	last := len(words) - 1
+	line := typedLine{model: model, node: model.Node, logs: logs}
+	for _, word := range glued(words[:last]) {
+		line.read(word)
 	}
 	word := words[last]
-	if open != nil {
-		return values(open, "", strings.TrimPrefix(word, "="))
+	if line.open != nil {
+		return line.values(line.open, "", strings.TrimPrefix(word, "="))
 	}
 	if name, value, found := strings.Cut(word, "="); found {
-		if flag := valued(node, name); flag != nil {
-			return values(flag, name+"=", value)
+		if flag := valued(line.node, name); flag != nil {
+			return line.values(flag, name+"=", value)
 		}
 		return nil
 	}
 	if strings.HasPrefix(word, "-") {
-		return names(flagsOf(node), word)
+		return names(flagsOf(line.node), word)
 	}
-	return commands(commandsFrom(model, node), word)
+	return line.commands(word)
 }
 
 // commandsFrom returns the node whose commands may stand behind another one: "config show" takes a command line.
@@ -87,6 +104,46 @@ func commandsFrom(model *kong.Application, node *kong.Node) *kong.Node {
 	}
 	return node
 }
+
+// glued puts together what bash has taken apart at colons, such as a URL.
+func glued(words []string) (whole []string) {
+	for i, word := range words {
+		if n := len(whole); n > 0 && (word == ":" || i > 0 && words[i-1] == ":") {
+			whole[n-1] += word
+		} else {
+			whole = append(whole, word)
+		}
+	}
+	return whole
+}
+
+// read takes in a word that is not the last one.
+func (l *typedLine) read(word string) {
+	switch {
+	case word == "=" && l.open != nil: // bash takes --flag=value apart
+	case l.open != nil:
+		if slices.Contains(serverFlags, l.open.Name) {
+			l.server = append(l.server, "--"+l.open.Name+"="+word)
+		}
+		l.open = nil
+	case strings.HasPrefix(word, "-"):
+		name, value, found := strings.Cut(word, "=")
+		l.open = valued(l.node, name)
+		if found && l.open != nil {
+			l.read(value)
+		}
+	default:
+		next := child(commandsFrom(l.model, l.node), word)
+		if next == l.node || next == l.model.Node {
+			l.arguments++
+			return
+		}
+		l.node, l.arguments = next, 0
+	}
+}
+
+// serverFlags say which deployment is meant, and who asks.
+var serverFlags = []string{"url", "token-file", "ca", "cert", "key"}
 
 // child returns the command of a node that a word names, or the node if there is none.
 func child(node *kong.Node, word string) *kong.Node {
@@ -112,7 +169,9 @@ func flagsOf(node *kong.Node) (flags []*kong.Flag) {
 // valued returns the flag of a word, if it is one whose value comes behind it.
 func valued(node *kong.Node, word string) *kong.Flag {
 	for _, flag := range flagsOf(node) {
-		if "--"+flag.Name == word && !flag.IsBool() {
+		long := word == "--"+flag.Name
+		short := flag.Short != 0 && word == "-"+string(flag.Short)
+		if (long || short) && !flag.IsBool() {
 			return flag
 		}
 	}
@@ -130,26 +189,46 @@ func names(flags []*kong.Flag, word string) (lines []string) {
 }
 
 // commands returns the commands behind a node that begin with a word. Arguments other than those are chosen from what
-// they may be, or are files.
-func commands(node *kong.Node, word string) (lines []string) {
+// they may be, or are logs, or files.
+func (l *typedLine) commands(word string) (lines []string) {
+	node := commandsFrom(l.model, l.node)
 	for _, c := range node.Children {
 		if !c.Hidden && strings.HasPrefix(c.Name, word) {
 			lines = append(lines, c.Name+"\t"+firstSentence(c.Help))
 		}
 	}
-	for _, argument := range node.Positional {
-		lines = append(lines, choices(argument, "", word)...)
+	if l.arguments >= len(node.Positional) {
+		return lines
 	}
-	if len(node.Positional) > 0 && len(lines) == 0 {
+	argument := node.Positional[l.arguments]
+	switch {
+	case argument.Tag.Get(goesOn) != "":
+		return append(lines, l.known(argument, "", word)...)
+	case argument.Enum != "":
+		return append(lines, choices(argument, "", word)...)
+	case len(lines) == 0:
 		return []string{filesFit}
 	}
 	return lines
 }
 
+// goesOn is the tag of arguments and flags that says how their values go on: "log", or "no" for what nobody can know.
+const goesOn = "complete"
+
+// known returns the values of an argument or a flag with that tag.
+func (l *typedLine) known(value *kong.Value, prefix, word string) (lines []string) {
+	if value.Tag.Get(goesOn) == "log" {
+		for _, name := range l.logs(l.server, word) {
+			lines = append(lines, prefix+name+"\t")
+		}
+	}
+	return lines
+}
+
 // values returns the values of a flag that begin with a word, each behind a prefix.
-func values(flag *kong.Flag, prefix, word string) []string {
-	lines := choices(flag.Value, prefix, word)
-	if fixed := strings.Split(flag.PlaceHolder, "|"); len(fixed) > 1 {
+func (l *typedLine) values(flag *kong.Flag, prefix, word string) []string {
+	lines := append(l.known(flag.Value, prefix, word), choices(flag.Value, prefix, word)...)
+	if fixed := strings.Split(flag.PlaceHolder, "|"); len(fixed) > 1 && flag.Enum == "" {
 		for _, value := range fixed {
 			if strings.HasPrefix(value, word) {
 				lines = append(lines, prefix+value+"\t")

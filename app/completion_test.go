@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -61,7 +62,7 @@ func TestCompletionInBash(t *testing.T) {
 func TestHowACommandLineMayGoOn(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]string{
-		"":                               "backend completion config consumer effects frontend healthcheck init man migrate token up verify version",
+		"":                               "append backend backlog clear completion config consumer dead-letters effects frontend healthcheck init logs man migrate read status tail token up verify version wait",
 		"v":                              "verify version",
 		"comp":                           "completion", // and not what the scripts call
 		"verify re":                      "recheck",
@@ -86,6 +87,11 @@ func TestHowACommandLineMayGoOn(t *testing.T) {
 		"up --log-level info --log-form": "--log-format",
 		"--vers":                         "--version",
 		"version x":                      "",
+		"dead-letters r":                 "retry",
+		"tail -o ":                       "auto json table plain",
+		"tail --url http://127.0.0.1:1 ": "", // nobody answers, and nobody can know
+		"wait ":                          "",
+		"append log ":                    "",
 	} {
 		t.Run(words, func(t *testing.T) {
 			t.Parallel()
@@ -106,6 +112,35 @@ func TestHowACommandLineMayGoOn(t *testing.T) {
 				t.Errorf("%q may go on with %q, not %q", words, got, want)
 			}
 		})
+	}
+}
+
+// The names of logs are those of the deployment that the command line names, also where bash takes its URL apart.
+func TestNamesOfLogsAreCompleted(t *testing.T) {
+	t.Parallel()
+	p := up(t, filepath.Join(t.TempDir(), "data"))
+	for _, log := range []string{"orders", "orders.late", "guestbook"} {
+		p.want(201, "POST", "/v1/logs/"+log+"/messages", "x", "Prefer", "wait=30")
+	}
+	var all cli
+	parser, err := newParser(&all, io.Discard, io.Discard, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := &invocation{ctx: t.Context()}
+	parts := strings.SplitN(p.api, ":", 3)
+	for _, words := range [][]string{
+		{"tail", "--url", p.api, "o"}, {"wait", "--url=" + p.api, "--log", "o"}, {"dead-letters", "list", "--url", parts[0], ":", parts[1], ":", parts[2], "--log", "o"},
+	} {
+		if got := complete(parser.Model, words, a.logNames); strings.Join(got, " ") != "orders\t orders.late\t" {
+			t.Errorf("%q may go on with %q", words, got)
+		}
+	}
+	if got := complete(parser.Model, []string{"wait", "--url", p.api, "--log=g"}, a.logNames); strings.Join(got, " ") != "--log=guestbook\t" {
+		t.Errorf("it may go on with %q", got)
+	}
+	if shown := typed(t, "drainmark tail --url "+p.api+" guest\t"); !strings.Contains(shown, "ran:tail --url "+p.api+" guestbook.") {
+		t.Errorf("the terminal has no completed name:\n%s", shown)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/command"
 	"github.com/drainmark/drainmark/frontend"
 	"github.com/drainmark/drainmark/internal/httpserve"
 )
@@ -23,7 +24,7 @@ type frontendCommand struct {
 	browsing      `embed:""`
 	entering      `embed:""`
 	admin         `embed:""`
-	BackendTLS    calling `embed:"" prefix:"backend-"`
+	BackendTLS    command.TLS `embed:"" prefix:"backend-"`
 	logging       `embed:""`
 
 	backends []*url.URL
@@ -67,7 +68,7 @@ func (c *frontendCommand) check() error {
 func (c *frontendCommand) start(r *role) error {
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
-	secure, err := c.BackendTLS.open("backend-", "backend", r.logger, r.registry)
+	secure, err := c.BackendTLS.Open("backend-", "backend", r.logger, r.registry)
 	if err != nil {
 		return err
 	}

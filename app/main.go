@@ -15,18 +15,19 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/command"
 	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/verify"
 	"github.com/drainmark/drainmark/verify/fault"
 )
 
-// The exit codes. Verification has its own for a run that could not tell.
+// The exit codes. They are a closed set, and mean the same for all commands.
 const (
 	exitOK           = 0
-	exitFailed       = 1 // a fault, or verify found a broken promise
+	exitFailed       = 1 // a fault, a refusal, or verify found a broken promise
 	exitUsage        = 2 // a setting is wrong
-	exitUnavailable  = 3 // the broker, the store or the deployment does not answer
-	exitInconclusive = 4 // verify could not tell
+	exitUnavailable  = 3 // the broker, the store or the deployment does not answer, or takes nothing now
+	exitInconclusive = 4 // verify could not tell, or what was waited for is not reached, or not known
 )
 
 // Main runs the program with the arguments and the environment of the process, and ends the process with the command's exit
@@ -72,7 +73,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, effects .
 		fmt.Fprintln(stderr, "drainmark:", err)
 		return exitFailed
 	}
-	command, err := parser.Parse(withDefault(args))
+	parsed, err := parser.Parse(withDefault(args))
 	if ended >= 0 { // --help or --version
 		return ended
 	}
@@ -80,10 +81,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, effects .
 		fmt.Fprintf(stderr, "drainmark: %s\n", withoutURLs(err.Error()))
 		return exitUsage
 	}
-	err = command.Run(&invocation{
-		ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ()), exposed: exposed(command.Path), model: parser.Model, effects: effects,
+	a := &invocation{
+		ctx: ctx, stdout: stdout, stderr: stderr, unknown: unknownVariables(parser.Model, os.Environ()), exposed: exposed(parsed.Path), model: parser.Model, effects: effects,
 		configFile: c.ConfigFile, file: c.file,
-	})
+	}
+	err = parsed.Run(a, &command.Streams{Context: ctx, In: os.Stdin, Out: stdout, Err: stderr, Warnings: a.warnings()})
 	var exit exitError
 	switch {
 	case err == nil:
@@ -108,7 +110,7 @@ func newParser(c *cli, stdout, stderr io.Writer, exit func(code int)) (*kong.Kon
 	return kong.New(c, kong.Name("drainmark"), kong.Description(description), kong.UsageOnError(),
 		kong.Writers(stdout, stderr), kong.DefaultEnvars(prefix), durations, kong.Exit(exit),
 		kong.Vars{"verify_log": verify.DefaultLog, "canary_log": verify.CanaryLog, "shutdown_delay": shutdownDelayHelp, "plans": strings.Join(fault.Names(), ", ")},
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
+		kong.Groups{"client": "As a client of a running deployment:"}, kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))
 }
 
 // exitCode maps an error to the exit code.
@@ -116,8 +118,10 @@ func exitCode(err error) int {
 	switch drainmark.KindOf(err) {
 	case drainmark.KindMisconfigured, drainmark.KindInvalid:
 		return exitUsage
-	case drainmark.KindUnavailable:
+	case drainmark.KindUnavailable, drainmark.KindBacklogFull, drainmark.KindDiskFull, drainmark.KindTooMany, drainmark.KindRateLimited:
 		return exitUnavailable
+	case drainmark.KindNotReached, drainmark.KindOutcomeUnknown:
+		return exitInconclusive
 	}
 	return exitFailed
 }

@@ -27,11 +27,11 @@ var exitStatuses = []struct {
 	code  int
 	means string
 }{
-	{exitOK, "It ended in order. Verify: every promise that was to be checked held. Healthcheck: ready."},
-	{exitFailed, "A fault. Verify: a promise is broken. Healthcheck: not ready."},
+	{exitOK, "It ended in order. Verify: every promise that was to be checked held. Healthcheck: ready. Append: everything was accepted, and with --wait is persisted. Wait: it is persisted."},
+	{exitFailed, "A fault, or a refusal. Verify: a promise is broken. Healthcheck: not ready. Append, wait and dead-letters retry: some of it was rejected. Status: something does not work."},
 	{exitUsage, "A setting is wrong, a port or a directory is in use, or the store or the broker does not fit. It does not help to start it again."},
-	{exitUnavailable, "The broker, the store, or the deployment does not answer."},
-	{exitInconclusive, "Verify: nothing broken was seen, and not everything could be checked."},
+	{exitUnavailable, "The broker, the store, or the deployment does not answer, or it takes nothing more now: it helps to try again later."},
+	{exitInconclusive, "Verify: nothing broken was seen, and not everything could be checked. Wait, and what has --wait: not yet, when the time was over. Append: it is not known whether the last messages were accepted."},
 }
 
 // manual is a manual page that is being written, in the macros of man(7).
@@ -82,6 +82,7 @@ func manPage(model *kong.Application, version string) []byte {
 func (p *manual) command(leaf *kong.Node) {
 	p.macro("SS", strings.TrimSpace(leaf.FullPath()))
 	p.text(leaf.Help)
+	p.detail(leaf.Detail)
 	for _, argument := range leaf.Positional {
 		p.macro("TP")
 		p.macro("I", argument.Name)
@@ -106,13 +107,36 @@ func (p *manual) flags(of *kong.Node) {
 	}
 }
 
+// detail writes what else --help says of a command: paragraphs, and examples, which are indented.
+func (p *manual) detail(text string) {
+	for _, paragraph := range strings.Split(text, "\n\n") {
+		if paragraph == "" {
+			continue
+		}
+		p.macro("PP")
+		if !strings.HasPrefix(paragraph, " ") {
+			p.text(paragraph)
+			continue
+		}
+		p.macro("nf")
+		for line := range strings.Lines(paragraph) {
+			p.text(line)
+		}
+		p.macro("fi")
+	}
+}
+
 // flagAndValue returns a flag, and its value behind it, if it takes one.
 func flagAndValue(flag *kong.Flag) []string {
+	name := "--" + flag.Name
+	if flag.Short != 0 {
+		name = "-" + string(flag.Short) + ", " + name
+	}
 	if flag.IsBool() {
-		return []string{"--" + flag.Name}
+		return []string{name}
 	}
 	value := flag.FormatPlaceHolder()
-	return []string{"--" + flag.Name + "=", strings.Trim(value, `"`)}
+	return []string{name + "=", strings.Trim(value, `"`)}
 }
 
 // macro writes a line with a macro and its arguments.

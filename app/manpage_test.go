@@ -47,10 +47,13 @@ func TestManPage(t *testing.T) {
 	}
 }
 
-// wantedOf returns what a page says of a command's flags.
+// wantedOf returns what a page says of a command: its flags, and what --help says besides them.
 func wantedOf(leaf *kong.Node) (all []string) {
 	for _, flag := range leaf.Flags {
 		all = append(append(all, "--"+flag.Name), flag.Envs...)
+	}
+	for line := range strings.Lines(leaf.Detail) {
+		all = append(all, strings.TrimSpace(line)) // examples among them
 	}
 	return all
 }

@@ -229,5 +229,19 @@ func (a *invocation) warn(logger *slog.Logger) {
 const exposedFile = "there is a password in the configuration file, which others on this machine can read: " +
 	"take the right to read it from them (chmod o-r), or give the password in a file of its own, or in the environment"
 
+// warnings is the same for people at a terminal.
+func (a *invocation) warnings() (lines []string) {
+	for _, name := range a.unknown {
+		lines = append(lines, fmt.Sprintf("the environment variable %s is not a setting", name))
+	}
+	for _, name := range a.exposed {
+		lines = append(lines, fmt.Sprintf("--%s has a password, which others on this machine can read: give it in a file, or in the environment", name))
+	}
+	for _, name := range a.file.exposed() {
+		lines = append(lines, name+": "+exposedFile)
+	}
+	return lines
+}
+
 // textLogger logs to the standard error of a command that has no settings for that.
 func (a *invocation) textLogger() *slog.Logger { return slog.New(slog.NewTextHandler(a.stderr, nil)) }

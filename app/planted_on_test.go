@@ -145,7 +145,7 @@ func verifyPostgresTable(t *testing.T, server *servers.Postgres, database string
 	launch(t, "consumer", "--broker", nats, "--store", url, "--effects", fileOf(t, keepingPostgresFile), "--admin-listen", "127.0.0.1:0")
 	b := start(t, append([]string{"backend", "--broker", nats, "--replica", url}, free...)...)
 	arguments := []string{"verify", "--url", b.api, "--log", "shop.verify", "--concurrency", "4", "--sql", url}
-	return command(t, "", append(arguments, flags...)...)
+	return outcomeOf(t, "", append(arguments, flags...)...)
 }
 
 // checkFound wants the promise to be found broken, and no promise to be if none is named.

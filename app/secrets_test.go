@@ -113,7 +113,7 @@ func TestNoSecretComesOut(t *testing.T) {
 func silentReport(t *testing.T, url, token string) {
 	t.Helper()
 	report := filepath.Join(t.TempDir(), "report")
-	printed, code := command(t, "", "verify", "--url", url, "--token-file", fileOf(t, token+"\n"), "--messages", "60", "--report", report)
+	printed, code := outcomeOf(t, "", "verify", "--url", url, "--token-file", fileOf(t, token+"\n"), "--messages", "60", "--report", report)
 	if code != exitOK {
 		t.Errorf("verify: exit code %d: %s", code, printed)
 	}

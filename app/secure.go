@@ -113,26 +113,3 @@ func (s secured) needCertificate(next http.Handler, gate *api.Gate) http.Handler
 		next.ServeHTTP(w, r)
 	})
 }
-
-// calling is how a client of the API does TLS.
-type calling struct {
-	CA   string `name:"ca" help:"File with the authorities of the servers' certificates, for https://. The system's if not set." placeholder:"FILE" group:"TLS"`
-	Cert string `name:"cert" help:"File with the certificate to show to servers." placeholder:"FILE" group:"TLS"`
-	Key  string `name:"key" help:"File with the certificate's key." placeholder:"FILE" group:"TLS"`
-}
-
-// open reads the files, which settings name that begin with a prefix, and returns what makes the configuration of each
-// new connection. It returns nil if there are none.
-func (c calling) open(prefix, name string, logger *slog.Logger, metrics prometheus.Registerer) (func() *tls.Config, error) {
-	if (c.Cert == "") != (c.Key == "") {
-		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--%[1]scert and --%[1]skey go together: a certificate, and its key", prefix)
-	}
-	if c == (calling{}) {
-		return nil, nil
-	}
-	source, err := certs.Open(certs.Config{Cert: c.Cert, Key: c.Key, CA: c.CA, Name: name, Logger: logger, Metrics: metrics})
-	if err != nil {
-		return nil, drainmark.Errorf(drainmark.KindMisconfigured, "--%[1]sca, --%[1]scert and --%[1]skey: %[2]w", prefix, err)
-	}
-	return source.Client(), nil
-}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/drainmark/drainmark/command"
 	"github.com/drainmark/drainmark/internal/bytesize"
 )
 
@@ -29,9 +30,9 @@ func forgetEmpty() {
 // serviceVariable is what Kubernetes puts into the environment for each service, whose name may begin like ours.
 var serviceVariable = regexp.MustCompile(`^DRAINMARK(_\w+)?_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?)$`)
 
-// otherVariables are no settings, and yet ours: those of the plans of verify, and of programs that break promises.
+// otherVariables are no flags, and yet ours: those of the plans of verify, of programs that break promises, and a token.
 var otherVariables = []string{"DRAINMARK_NAMESPACE", "DRAINMARK_RELEASE", "DRAINMARK_BROKER_PODS", "DRAINMARK_REDIS_PODS",
-	"DRAINMARK_TOPOLOGY", "DRAINMARK_SEED", "DRAINMARK_PLANTED", "DRAINMARK_CLOCK_OFFSET"}
+	"DRAINMARK_TOPOLOGY", "DRAINMARK_SEED", "DRAINMARK_PLANTED", "DRAINMARK_CLOCK_OFFSET", command.TokenVariable}
 
 // unknownVariables returns the names in an environment that look like settings, and are none of any command.
 func unknownVariables(model *kong.Application, environment []string) (unknown []string) {

@@ -28,7 +28,7 @@ func verifyMeanwhile(t *testing.T, api string, databases ...string) *judging {
 	}
 	go func() {
 		defer close(j.ended)
-		j.printed, j.code = command(t, "", arguments...)
+		j.printed, j.code = outcomeOf(t, "", arguments...)
 	}()
 	t.Cleanup(func() { <-j.ended })
 	return j

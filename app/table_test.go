@@ -26,7 +26,7 @@ func verifyTable(t *testing.T, effects string, flags ...string) (printed string,
 	data := t.TempDir()
 	p := start(t, "up", "--data", data, "--effects", fileOf(t, effects), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
 	arguments := []string{"verify", "--url", p.api, "--log", "shop.verify", "--concurrency", "4", "--sql", "sqlite:" + filepath.Join(data, "store.db")}
-	return command(t, "", append(arguments, flags...)...)
+	return outcomeOf(t, "", append(arguments, flags...)...)
 }
 
 // A table that an effect fills has every accepted message once, in order, and a second run does not take the rows of the
@@ -37,12 +37,12 @@ func TestVerifyLooksAtATable(t *testing.T) {
 	p := start(t, "up", "--data", data, "--effects", fileOf(t, keepingFile), "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0")
 	for i := range 2 {
 		report := filepath.Join(t.TempDir(), "report")
-		printed, code := command(t, "", "verify", "--url", p.api, "--log", "shop.verify", "--concurrency", "4", "--messages", "300",
+		printed, code := outcomeOf(t, "", "verify", "--url", p.api, "--log", "shop.verify", "--concurrency", "4", "--messages", "300",
 			"--sql", "sqlite:"+filepath.Join(data, "store.db"), "--select", selectWritten, "--report", report)
 		if code != exitOK || !strings.Contains(printed, " rows of the table") {
 			t.Fatalf("run %d: exit code %d, %s", i+1, code, printed)
 		}
-		if again, code := command(t, "", "verify", "recheck", report); code != exitOK || !strings.Contains(again, " rows of the table") {
+		if again, code := outcomeOf(t, "", "verify", "recheck", report); code != exitOK || !strings.Contains(again, " rows of the table") {
 			t.Errorf("recheck: exit code %d, %s", code, again)
 		}
 	}
@@ -94,7 +94,7 @@ func TestVerifyOfATableThatCannotBe(t *testing.T) {
 		if flags[0] == "--select" {
 			printed, code = verifyTable(t, keepingFile, append(flags, "--messages", "20")...)
 		} else {
-			printed, code = command(t, "", append([]string{"verify"}, flags...)...)
+			printed, code = outcomeOf(t, "", append([]string{"verify"}, flags...)...)
 		}
 		if code != exitUsage || !strings.Contains(printed, says) || strings.Contains(printed, "secret") {
 			t.Errorf("%q: exit code %d, %s", flags, code, printed)

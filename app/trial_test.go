@@ -41,8 +41,8 @@ func fileOf(t *testing.T, text string) string {
 	return path
 }
 
-// command runs the program with an input, and returns what it prints and its exit code.
-func command(t *testing.T, input string, arguments ...string) (printed string, code int) {
+// outcomeOf runs the program with an input, and returns what it prints and its exit code.
+func outcomeOf(t *testing.T, input string, arguments ...string) (printed string, code int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), programTimeout)
 	defer cancel()
@@ -73,7 +73,7 @@ func TestEffectsOfAFile(t *testing.T) {
 		t.Error("no metric says that a record was applied")
 	}
 	url := "sqlite:" + filepath.Join(data, "store.db")
-	if printed, code := command(t, "", "effects", "check", file, "--store", url); code != 0 || !strings.Contains(printed, "applies the log orders") ||
+	if printed, code := outcomeOf(t, "", "effects", "check", file, "--store", url); code != 0 || !strings.Contains(printed, "applies the log orders") ||
 		!strings.Contains(printed, "They fit the database.") {
 		t.Errorf("effects check: exit code %d, %s", code, printed)
 	}
@@ -84,11 +84,11 @@ record 2 is set aside: constraint failed: CHECK constraint failed: left >= 0 (27
 1 of 2 records would be applied. Nothing was changed.
 `
 	for range 2 {
-		if printed, code := command(t, lines, "effects", "try", file, "--store", url, "--log", "orders"); code != 1 || printed != want {
+		if printed, code := outcomeOf(t, lines, "effects", "try", file, "--store", url, "--log", "orders"); code != 1 || printed != want {
 			t.Errorf("effects try: exit code %d, %s", code, printed)
 		}
 	}
-	printed, code := command(t, lines[:strings.Index(lines, "\n")], "effects", "try", file, "--store", url, "--log", "orders", "--json")
+	printed, code := outcomeOf(t, lines[:strings.Index(lines, "\n")], "effects", "try", file, "--store", url, "--log", "orders", "--json")
 	var change effect.Change
 	if err := json.NewDecoder(strings.NewReader(printed)).Decode(&change); err != nil || code != 0 || change.Table != "orders" || change.What != "insert" {
 		t.Errorf("effects try --json: exit code %d, %s", code, printed)
@@ -114,11 +114,11 @@ func TestEffectsThatCannotBe(t *testing.T) {
 		{"no such file", []string{"effects", "try", good, "--store", url + "s", "--log", "orders"}},
 		{"a store at redis:… can apply none", []string{"consumer", "--broker", "nats://127.0.0.1:1", "--store", "redis://127.0.0.1:1", "--effects", good, "--admin-listen", "127.0.0.1:0"}},
 	} {
-		if printed, code := command(t, `{"body": "{}"}`, c.arguments...); code != exitUsage || !strings.Contains(printed, c.says) {
+		if printed, code := outcomeOf(t, `{"body": "{}"}`, c.arguments...); code != exitUsage || !strings.Contains(printed, c.says) {
 			t.Errorf("%q: exit code %d, %s", c.arguments, code, printed)
 		}
 	}
-	if printed, code := command(t, `{"json": 1}`, "effects", "try", good, "--store", url, "--log", "orders"); code != exitUsage || !strings.Contains(printed, "line 1") {
+	if printed, code := outcomeOf(t, `{"json": 1}`, "effects", "try", good, "--store", url, "--log", "orders"); code != exitUsage || !strings.Contains(printed, "line 1") {
 		t.Errorf("records that cannot be read: exit code %d, %s", code, printed)
 	}
 }
@@ -161,7 +161,7 @@ func TestAProgramWithEffectsOfItsOwn(t *testing.T) {
 	if log := p.readAll("notes"); len(log.Messages) != 0 || log.Last != 1 {
 		t.Errorf("the log shows %+v", log)
 	}
-	if printed, code := command(t, "", ownEffect, "effects", "check"); code != 0 || !strings.Contains(printed, "applies the log notes; messages are not kept") {
+	if printed, code := outcomeOf(t, "", ownEffect, "effects", "check"); code != 0 || !strings.Contains(printed, "applies the log notes; messages are not kept") {
 		t.Errorf("effects check: exit code %d, %s", code, printed)
 	}
 	took, code := p.stop()

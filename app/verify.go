@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/command"
 	"github.com/drainmark/drainmark/verify"
 	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/fault"
@@ -28,7 +29,6 @@ type verifyCommand struct {
 // runCommand verifies a running deployment, once or for ever.
 type runCommand struct {
 	URL         []string       `name:"url" help:"The deployment: a frontend or a backend. Repeated for several of one deployment: calls go to all of them." default:"http://127.0.0.1:8080" placeholder:"URL"`
-	TokenFile   string         `help:"File with the token that calls show. It is read again and again." placeholder:"FILE"`
 	Log         string         `help:"Log to use, and what the names of further ones begin with. They are CLEARED. (${verify_log}; ${canary_log} for a canary)" placeholder:"NAME"`
 	Workload    string         `help:"mixed (append, read, follow, clear, …) or appends (for speed)." enum:"mixed,appends" default:"mixed"`
 	Messages    *int           `help:"Messages to append: 10,000 if neither this nor --duration is set." placeholder:"N"`
@@ -53,21 +53,16 @@ type runCommand struct {
 	Progress    bool           `help:"Show progress, in a line every few seconds, also where there is no terminal."`
 	Canary      bool           `help:"Go on for ever, at a low rate: a run every minute, with its verdicts as metrics."`
 	AdminListen string         `help:"Address of the metrics of a canary." default:"127.0.0.1:9095"`
-	calling     `embed:""`
-	securing    `embed:""`
-	logging     `embed:""`
+
+	command.Login `embed:""`
+	securing      `embed:""`
+	logging       `embed:""`
 }
 
 // Run is called by kong.
 func (c *runCommand) Run(a *invocation) error {
-	for _, name := range a.unknown {
-		fmt.Fprintf(a.stderr, "drainmark: the environment variable %s is not a setting\n", name)
-	}
-	for _, name := range a.exposed {
-		fmt.Fprintf(a.stderr, "drainmark: --%s has a password, which others on this machine can read: give it in a file, or in the environment\n", name)
-	}
-	for _, name := range a.file.exposed() {
-		fmt.Fprintf(a.stderr, "drainmark: %s: %s\n", name, exposedFile)
+	for _, warning := range a.warnings() {
+		fmt.Fprintln(a.stderr, "drainmark:", warning)
 	}
 	if err := c.check(); err != nil {
 		return err
@@ -79,7 +74,7 @@ func (c *runCommand) Run(a *invocation) error {
 	if c.Canary {
 		return c.canary(a, config)
 	}
-	if config.TLS, err = c.calling.open("", "client", slog.New(slog.NewTextHandler(a.stderr, nil)), nil); err != nil {
+	if config.TLS, err = c.TLS.Open("", "client", slog.New(slog.NewTextHandler(a.stderr, nil)), nil); err != nil {
 		return err
 	}
 	signal.Ignore(syscall.SIGPIPE) // even if nobody reads its output, what it has broken must be healed
@@ -121,9 +116,9 @@ func (c *runCommand) config(a *invocation) (verify.Config, error) {
 		return verify.Config{}, err
 	}
 	config := verify.Config{
-		URLs: c.URL, TokenFile: c.TokenFile, Log: c.Log, Logs: given(c.Logs), Workload: verify.Workload(c.Workload), Messages: given(c.Messages), Duration: given(c.Duration),
+		URLs: c.URL, Token: c.Token(), Log: c.Log, Logs: given(c.Logs), Workload: verify.Workload(c.Workload), Messages: given(c.Messages), Duration: given(c.Duration),
 		Rate: c.Rate, Concurrency: given(c.Concurrency), Batch: c.Batch, Size: c.Size, Seed: c.Seed, Faults: plan, Reap: alone && os.Getpid() == 1, Dir: c.Report,
-		Patience: c.Patience, Settle: c.Settle, Timeout: given(c.Timeout), Contact: c.Contact, Interactive: isTerminal(a.stderr),
+		Patience: c.Patience, Settle: c.Settle, Timeout: given(c.Timeout), Contact: c.Contact, Interactive: command.IsTerminal(a.stderr),
 		SQL: urlsOf(tables), Select: c.Select,
 	}
 	config.Out, config.Quiet = a.stderr, !c.Progress && !config.Interactive
@@ -226,7 +221,7 @@ func (c *runCommand) canary(a *invocation, config verify.Config) error {
 	if err != nil {
 		return err
 	}
-	if config.TLS, err = c.calling.open("", "client", r.logger, r.registry); err != nil {
+	if config.TLS, err = c.TLS.Open("", "client", r.logger, r.registry); err != nil {
 		return r.end(err)
 	}
 	metrics := newCanaryMetrics(r.registry)
@@ -315,13 +310,4 @@ func (c *recheckCommand) Run(a *invocation) error {
 		return printed
 	}
 	return verdict(result, err)
-}
-
-func isTerminal(w any) bool {
-	file, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := file.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }

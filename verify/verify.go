@@ -75,8 +75,9 @@ const (
 type Config struct {
 	// URLs are of frontends or backends: http://host:port, or https. Each call goes to one of them, and a retry to the
 	// next, so they must be of one deployment.
-	URLs      []string
-	TokenFile string // file with the token that calls show, "" for none. It is read again and again
+	URLs []string
+	// Token returns the token that calls show, as in client.Config, nil for none.
+	Token func(refused string) (string, error)
 	// TLS returns the configuration for URLs with https. It is asked once for each run. nil for the system's authorities.
 	TLS         func() *tls.Config
 	Log         string        // which log to use, and what the names of others begin with (they are cleared). DefaultLog
@@ -117,10 +118,7 @@ type Config struct {
 
 // client returns a client of one of the URLs.
 func (c Config) client(url string) client.Config {
-	of := client.Config{URL: url, HTTP: c.http}
-	if c.TokenFile != "" {
-		of.Token = client.TokenFile(c.TokenFile)
-	}
+	of := client.Config{URL: url, HTTP: c.http, Token: c.Token}
 	if c.TLS != nil {
 		of.TLS = c.TLS()
 	}

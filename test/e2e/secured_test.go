@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark/client"
 	"github.com/drainmark/drainmark/test/servers"
 	"github.com/drainmark/drainmark/verify"
 	"github.com/drainmark/drainmark/verify/fault"
@@ -224,5 +225,5 @@ func (s *secured) ask(url string, n int) (*http.Response, error) {
 
 // configure has verify show certificate and token.
 func (s *secured) configure(c *verify.Config) {
-	c.TLS, c.TokenFile = s.tls, s.file("token")
+	c.TLS, c.Token = s.tls, client.TokenFile(s.file("token"))
 }

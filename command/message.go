@@ -1,0 +1,99 @@
+package command
+
+import (
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/drainmark/drainmark/client"
+)
+
+// content is a body as the API shows it.
+type content struct {
+	Body       *string `json:"body,omitempty"`
+	BodyBase64 []byte  `json:"body_base64,omitempty"` // in place of Body, if that is not text
+}
+
+func contentOf(body []byte) content {
+	if isText(body) {
+		text := string(body)
+		return content{Body: &text}
+	}
+	return content{BodyBase64: body}
+}
+
+func isText(body []byte) bool { return utf8.Valid(body) && !strings.Contains(string(body), "\x00") }
+
+// shownMessage is a message as the API shows it.
+type shownMessage struct {
+	Position uint64 `json:"position"`
+	ID       string `json:"id"`
+	content
+	ContentType string            `json:"content_type"`
+	Headers     map[string]string `json:"headers,omitempty"`
+	AcceptedAt  time.Time         `json:"accepted_at"`
+	PersistedAt time.Time         `json:"persisted_at"`
+}
+
+// messagePrinter prints the messages of a log, in order.
+type messagePrinter struct {
+	*printer
+	separator string
+	last      uint64 // the position behind which the next message is expected
+	note      func(format string, args ...any)
+}
+
+// separators are what --separator puts behind a body.
+var separators = map[string]string{"newline": "\n", "nul": "\x00", "none": ""}
+
+// Separated is how bodies are told apart that are printed as they are.
+type Separated struct {
+	Separator string `env:"-" help:"What plain output has behind each body: newline, nul, or none." enum:"newline,nul,none" default:"newline"`
+}
+
+// message prints a message, and before it that those before it are gone, if they are.
+func (p *messagePrinter) message(m client.Message) {
+	if m.Position > p.last+1 {
+		p.gone(m.Position - 1)
+	}
+	p.last = m.Position
+	switch p.format {
+	case asJSON:
+		p.json(shownMessage{m.Position, m.ID, contentOf(m.Body), m.ContentType, m.Headers, m.AcceptedAt, m.PersistedAt})
+	case asPlain:
+		p.text(string(m.Body) + p.separator)
+	default:
+		p.tell(fmt.Sprintf("%8d  %s  ", m.Position, clock(m.PersistedAt)), previewOf(m.Body, m.ContentType))
+	}
+}
+
+// gone prints that the messages up to a position have been cleared.
+func (p *messagePrinter) gone(through uint64) {
+	switch p.format {
+	case asJSON:
+		p.json(struct {
+			Through uint64 `json:"cleared_through"`
+		}{through})
+	case asPlain:
+		p.note("messages up to position %d have been cleared", through)
+	default:
+		p.tell(fmt.Sprintf("%8s  ", ""), fmt.Sprintf("--- cleared up to position %d ---", through))
+	}
+}
+
+// tell prints a line for people, as long as the terminal is wide.
+func (p *messagePrinter) tell(head, text string) {
+	if p.width > 0 {
+		text = cut(text, max(p.width-utf8.RuneCountInString(head), 10))
+	}
+	p.text(head + text + "\n")
+}
+
+// previewOf is a body in one line for people.
+func previewOf(body []byte, contentType string) string {
+	if !isText(body) {
+		return fmt.Sprintf("(%d bytes of %s)", len(body), visible(contentType))
+	}
+	return visible(strings.TrimSuffix(string(body), "\n"))
+}
