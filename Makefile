@@ -23,12 +23,13 @@ TAG        ?=
 PLATFORMS  ?= linux/amd64,linux/arm64
 
 PUSH       ?=
+ENGINE     ?=
 VERSION    ?=
 
 # It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test compose-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test simulate clean fuzz-api amqp10
+.PHONY: help run build image image-test compose-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -169,6 +170,10 @@ bench: ## print the benchmarks
 # "make check" leaves them out.
 peers: needs ## compare effects with Watermill, River and DBOS Transact on one PostgreSQL server, in some ten minutes
 	cd bench/peers && $(GO) test -run '^$$' -bench . -benchtime 1x -timeout 60m .
+
+# A module of its own as well. Without ENGINE=yes no container is run: the real program runs as one would be told to.
+testcontainers: ## check the module for Testcontainers (ENGINE=yes: also in a container, of localhost/drainmark:latest)
+	cd testcontainers/drainmark && $(GO) vet -tags engine . && $(GO) test -count=1 $(if $(filter yes,$(ENGINE)),-tags engine) .
 
 peers-test: needs ## vet that comparison, and check that each of those applies 1,000 records once
 	cd bench/peers && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
