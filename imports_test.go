@@ -4,6 +4,7 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -102,5 +103,40 @@ func TestImportRule(t *testing.T) {
 	})
 	if err != nil || files < 50 {
 		t.Errorf("looked at %d files: %v", files, err)
+	}
+}
+
+// Spans are made in one package, which knows OpenTelemetry's API, and where they go is settled in one file, which knows its
+// SDK. Whoever imports another package gets neither exporters nor their libraries.
+func TestTelemetryRule(t *testing.T) {
+	t.Parallel()
+	const api, all = "go.opentelemetry.io/otel", "go.opentelemetry.io/"
+	looked := 0
+	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if entry != nil && entry.IsDir() && path != "." {
+			if _, err := os.Stat(filepath.Join(path, "go.mod")); err == nil {
+				return filepath.SkipDir // another module
+			}
+		}
+		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		looked++
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		if err != nil {
+			return err
+		}
+		for _, spec := range file.Imports {
+			imported := strings.Trim(spec.Path.Value, `"`)
+			isAPI := strings.HasPrefix(imported, api) && !strings.HasPrefix(imported, api+"/sdk") && !strings.HasPrefix(imported, api+"/exporters")
+			slashed := filepath.ToSlash(path)
+			if strings.HasPrefix(imported, all) && slashed != "app/telemetry.go" && !(isAPI && strings.HasPrefix(slashed, "internal/tracing/")) {
+				t.Errorf("%s must not import %s", path, imported)
+			}
+		}
+		return nil
+	})
+	if err != nil || looked < 50 {
+		t.Errorf("looked at %d files: %v", looked, err)
 	}
 }

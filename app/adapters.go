@@ -119,6 +119,14 @@ func openAMQP10(ctx context.Context, at place, s brokerSettings) (broker.Broker,
 	return amqp10.Open(ctx, s.amqp10(at))
 }
 
+// systems is what OpenTelemetry's semantic conventions call the technology behind a scheme.
+var systems = map[string]string{
+	"nats": "nats", "tls": "nats", "amqp": "rabbitmq", "amqps": "rabbitmq", "kafka": "kafka", "kafka+tls": "kafka",
+	"amqp10": "amqp", "amqp10s": "amqp",
+	"postgres": "postgresql", "postgresql": "postgresql", "sqlite": "sqlite",
+	"redis": "redis", "rediss": "redis", "redis+sentinel": "redis", "rediss+sentinel": "redis",
+}
+
 // publishAttempt is how long one attempt to publish should last with a broker, or 0 for the usual time.
 func publishAttempt(scheme string) time.Duration {
 	switch scheme {

@@ -35,7 +35,7 @@ func (c *frontendCommand) Run(a *invocation) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	r, err := newRole(a, c.logging, c.admin)
+	r, err := newRole(a, "frontend", c.logging, c.admin)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func (c *frontendCommand) start(r *role) error {
 		return err
 	}
 	f, err := frontend.New(frontend.Config{
-		Backends: c.backends, PathPrefix: c.PathPrefix, Login: c.login(), Logger: r.logger.With("part", "frontend"), Metrics: r.registry,
+		Backends: c.backends, PathPrefix: c.PathPrefix, Login: c.login(), Logger: r.logger.With("part", "frontend"), Metrics: r.registry, Tracer: r.telemetry.tracer("", ""),
 		Limits: frontend.Limits{Answer: c.AnswerTimeout}, Stopping: leaving, TLS: secure,
 	})
 	if err != nil {

@@ -27,6 +27,7 @@ import (
 	"github.com/drainmark/drainmark/internal/filelock"
 	"github.com/drainmark/drainmark/internal/httpserve"
 	"github.com/drainmark/drainmark/internal/loglimit"
+	"github.com/drainmark/drainmark/internal/tracing"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
@@ -90,24 +91,25 @@ type consumerCommand struct {
 // role is what all roles have while they run.
 type role struct {
 	*errgroup.Group
-	ctx      context.Context // ends with the signal, or when a part of the role fails: the role begins to stop
-	endAdmin func()          // ends the admin address
-	endAudit func()          // closes the audit log
-	logger   *slog.Logger
-	hosts    []string // names under which the role is known, besides those of loopback
-	health   *health
-	registry *prometheus.Registry
-	tls      secured
-	effects  effect.List // that the program was built with
-	access   auth.Authenticator
-	accounts *quota.Accounts // nil if no file says who may do what
-	gate     *api.Gate       // before the admin address
-	insecure bool            // everybody may do everything
-	audit    *slog.Logger
+	ctx       context.Context // ends with the signal, or when a part of the role fails: the role begins to stop
+	endAdmin  func()          // ends the admin address
+	endAudit  func()          // closes the audit log
+	logger    *slog.Logger
+	hosts     []string // names under which the role is known, besides those of loopback
+	health    *health
+	registry  *prometheus.Registry
+	telemetry *telemetry
+	tls       secured
+	effects   effect.List // that the program was built with
+	access    auth.Authenticator
+	accounts  *quota.Accounts // nil if no file says who may do what
+	gate      *api.Gate       // before the admin address
+	insecure  bool            // everybody may do everything
+	audit     *slog.Logger
 }
 
-// newRole begins a role: logging, and the admin address.
-func newRole(a *invocation, l logging, adm admin) (*role, error) {
+// newRole begins a role: logging, telemetry, and the admin address.
+func newRole(a *invocation, name string, l logging, adm admin) (*role, error) {
 	logger, err := l.logger(a.stderr)
 	if err != nil {
 		return nil, err
@@ -141,10 +143,15 @@ func newRole(a *invocation, l logging, adm admin) (*role, error) {
 		endAudit()
 		return nil, err
 	}
+	exported, err := newTelemetry(a.ctx, name, registry, logger)
+	if err != nil {
+		endAudit()
+		return nil, errors.Join(err, listener.Close())
+	}
 	context.AfterFunc(a.ctx, func() { logger.Info("stopping; a second signal ends the process at once") })
 	group, ctx := errgroup.WithContext(a.ctx)
 	r := &role{
-		Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: registry,
+		Group: group, ctx: ctx, logger: logger, hosts: adm.AllowedHost, health: &health{stopping: ctx}, registry: registry, telemetry: exported,
 		tls: secured{source, adm.securing.auth()}, effects: a.effects, access: who, insecure: adm.Insecure, audit: audit,
 		accounts: accounts, gate: api.NewGate(api.Config{Access: who, Audit: audit, Accounts: accounts}),
 	}
@@ -204,6 +211,7 @@ func (r *role) warnOpen(setting string, at net.Addr, what string) {
 // end ends a role that could not begin, or waits for one that did, and returns the first error.
 func (r *role) end(err error) error {
 	defer r.endAudit()
+	defer r.telemetry.end()
 	r.endAdmin()
 	r.Go(func() error { return err })
 	if waited := r.Wait(); waited != nil && !errors.Is(waited, context.Canceled) {
@@ -223,7 +231,7 @@ func (c *upCommand) Run(a *invocation) error {
 		return drainmark.Errorf(drainmark.KindMisconfigured, "--data: %w", err)
 	}
 	defer lock.Release()
-	r, err := newRole(a, c.logging, c.admin)
+	r, err := newRole(a, "up", c.logging, c.admin)
 	if err != nil {
 		return err
 	}
@@ -278,11 +286,12 @@ func (c *upCommand) start(r *role) error {
 	watchSignatures(r, sealer)
 	queue := signed(plantBroker(embedded), sealer)
 	defer queue.Close()
+	tracer := r.telemetry.tracer(systems["nats"], systems["sqlite"])
 	// The directory is locked, so nobody else can have this name, and its claims need not expire after a crash.
 	drain := func(b *backend.Backend) func(context.Context) {
-		return newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), b.Accounts, applied.list, opener(sealer), r).Run
+		return newConsumer(queue, master, "up", deployment, c.draining.limits(c.retention), b.Accounts, applied.list, opener(sealer), tracer, r).Run
 	}
-	return runBackend(r, queue, reader, found{Deployment: deployment}, c.Delay, c.listening, c.retention, c.company(r, drain, counted))
+	return runBackend(r, queue, reader, found{Deployment: deployment}, tracer, c.Delay, c.listening, c.retention, c.company(r, drain, counted))
 }
 
 // brokenServer ends the process, with exit code 1, when the embedded server can no longer be used.
@@ -325,7 +334,7 @@ func (c *backendCommand) Run(a *invocation) error {
 	if err := c.check(); err != nil {
 		return err
 	}
-	r, err := newRole(a, c.logging, c.admin)
+	r, err := newRole(a, "backend", c.logging, c.admin)
 	if err != nil {
 		return err
 	}
@@ -386,7 +395,7 @@ func (c *backendCommand) start(r *role) error {
 	if c.PublishAttempt == 0 {
 		c.PublishAttempt = publishAttempt(c.broker.scheme())
 	}
-	return runBackend(r, signed(queue, sealer), reader, found, c.Delay, c.listening, c.retention, company{})
+	return runBackend(r, signed(queue, sealer), reader, found, r.telemetry.tracer(systems[c.broker.scheme()], ""), c.Delay, c.listening, c.retention, company{})
 }
 
 // registry opens the broker's record of the deployment.
@@ -402,7 +411,7 @@ func (c *consumerCommand) Run(a *invocation) error {
 	if c.Owner == "" {
 		c.Owner = fmt.Sprintf("consumer-%08x", rand.Uint32()) // clients see it, so it names no host
 	}
-	r, err := newRole(a, c.logging, c.admin)
+	r, err := newRole(a, "consumer", c.logging, c.admin)
 	if err != nil {
 		return err
 	}
@@ -445,7 +454,8 @@ func (c *consumerCommand) start(r *role) error {
 		return err
 	}
 	watchSignatures(r, sealer)
-	drain := newConsumer(signed(queue, sealer), master, c.Owner, deployment, c.draining.limits(c.retention), nil, applied.list, opener(sealer), r)
+	drain := newConsumer(signed(queue, sealer), master, c.Owner, deployment, c.draining.limits(c.retention), nil, applied.list, opener(sealer),
+		r.telemetry.tracer(systems[c.broker.scheme()], systems[c.store.scheme()]), r)
 	r.health.set(func(ctx context.Context) error {
 		if err := queue.Ping(ctx); err != nil && !errors.Is(err, broker.ErrFull) { // it makes room in a full one
 			return err
@@ -511,11 +521,11 @@ func checkDelay(d time.Duration) error {
 
 func newConsumer(
 	queue broker.Broker, master store.Store, owner string, d drainmark.Deployment, l consumer.Limits,
-	accounts func(drainmark.Progress) bool, effects effect.List, open func(int, []byte) ([]byte, error), r *role,
+	accounts func(drainmark.Progress) bool, effects effect.List, open func(int, []byte) ([]byte, error), tracer *tracing.Tracer, r *role,
 ) *consumer.Consumer {
 	return consumer.New(consumer.Config{
 		Broker: queue, Store: master, Owner: owner, Partitions: d.Partitions, Limits: l,
-		Logger: r.logger.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts, Effects: effects, Open: open,
+		Logger: r.logger.With("part", "consumer"), Metrics: r.registry, Now: wallClock(), Accounts: accounts, Effects: effects, Open: open, Tracer: tracer,
 	})
 }
 
@@ -532,13 +542,13 @@ const batchRoom = 4096
 
 // runBackend serves the API until the role ends, and runs what else belongs to the process. At the end the HTTP server
 // goes first, so that everything that it has accepted is still carried out.
-func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, delay time.Duration, l listening, keep retention, with company) error {
+func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, tracer *tracing.Tracer, delay time.Duration, l listening, keep retention, with company) error {
 	if room := min(queue.Traits().MaxPayload, drainmark.MaxBatchBytes); int(l.MessageBytes)+batchRoom > room {
 		return badSetting("message-bytes", l.MessageBytes, fmt.Sprintf("the broker takes messages of %d bytes, of which %d are ours", room, batchRoom))
 	}
 	b, err := backend.New(backend.Config{
 		Broker: queue, Reader: reader, Deployment: d.Deployment, Unmade: d.unmade, Late: d.late, Limits: l.backendLimits(keep), Logger: r.logger.With("part", "backend"), Metrics: r.registry,
-		Ledger: with.ledger, Now: wallClock(),
+		Ledger: with.ledger, Now: wallClock(), Tracer: tracer,
 	})
 	if err != nil {
 		return err
@@ -547,7 +557,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, dela
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
 	handler, err := api.New(api.Config{Service: plantService(b), Logger: r.logger.With("part", "api"), Limits: l.apiLimits(), Metrics: r.registry, Stopping: leaving,
-		Access: r.access, Audit: r.audit, Backend: b.ID().String(), Accounts: r.accounts, Proxies: l.proxies()})
+		Access: r.access, Audit: r.audit, Backend: b.ID().String(), Accounts: r.accounts, Proxies: l.proxies(), Tracer: tracer})
 	if err != nil {
 		return err
 	}

@@ -217,7 +217,7 @@ func verdict(result check.Result, err error) error {
 
 // canary verifies again and again, and shows the verdicts as metrics.
 func (c *runCommand) canary(a *invocation, config verify.Config) error {
-	r, err := newRole(a, c.logging, admin{AdminListen: c.AdminListen, Profiles: "auto", securing: c.securing})
+	r, err := newRole(a, "canary", c.logging, admin{AdminListen: c.AdminListen, Profiles: "auto", securing: c.securing})
 	if err != nil {
 		return err
 	}

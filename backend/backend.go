@@ -10,6 +10,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/loglimit"
+	"github.com/drainmark/drainmark/internal/tracing"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -24,6 +25,7 @@ type Config struct {
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
+	Tracer     *tracing.Tracer       // nil for no traces
 	// Ledger is the directory of the ledgers: confirmed sequences are noted there, and those that earlier backends with
 	// the same directory had noted are accounted for. Empty for none. It is for a process that has its broker within:
 	// see earlier.go.
@@ -43,6 +45,7 @@ type Backend struct {
 	limits     Limits
 	logger     *slog.Logger
 	metrics    *metrics
+	tracer     *tracing.Tracer
 	now        func() time.Time
 
 	accounting *accounting
@@ -66,7 +69,7 @@ var _ Service = (*Backend)(nil)
 func New(c Config) (*Backend, error) {
 	b := &Backend{
 		broker: c.Broker, reader: c.Reader, deployment: c.Deployment, limits: c.Limits.withDefaults(),
-		logger: c.Logger, metrics: newMetrics(c.Metrics), now: c.Now,
+		logger: c.Logger, metrics: newMetrics(c.Metrics), tracer: c.Tracer, now: c.Now,
 	}
 	if b.now == nil {
 		b.now = time.Now

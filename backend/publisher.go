@@ -12,6 +12,7 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/internal/loglimit"
+	"github.com/drainmark/drainmark/internal/tracing"
 )
 
 // publisher is STEP 1 for one partition: it gives records their sequences and does group commit. It takes all that
@@ -33,6 +34,8 @@ type publisher struct {
 	failing   *loglimit.Limiter
 	misfit    *loglimit.Limiter // what trying again does not help
 	metrics   *metrics
+	tracer    *tracing.Tracer
+	follow    func(shown)      // has it shown when the tracker sees it
 	now       func() time.Time // stamps markers
 	unheld    func() bool      // nobody holds the partition, as far as is known
 
@@ -63,6 +66,7 @@ func newPublisher(partition int, producer drainmark.ProducerID, b *Backend) *pub
 	return &publisher{
 		partition: partition, producer: producer, broker: b.broker, flag: b.flag, limits: b.limits, budget: &b.budget,
 		logger: logger, failing: loglimit.New(logger, slog.LevelWarn, "publishing a batch failed"), metrics: b.metrics, now: b.now,
+		tracer: b.tracer, follow: func(s shown) { b.tracker.partitions[partition].follow(s) },
 		misfit: loglimit.New(logger, slog.LevelError, "a batch cannot be published: somebody has to repair what the error names"),
 		retry:  backoff.Backoff{First: 20 * time.Millisecond, Max: 2 * time.Second},
 		unheld: func() bool { return b.isUnheld(partition) },
@@ -130,6 +134,8 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 		Header:  broker.Header{Partition: p.partition, Producer: p.producer, First: b.first, Last: last},
 		Payload: payload, Urgent: b.urgent,
 	}
+	sending := p.tracer.Send(b.origins(), p.partition, int(last-b.first+1))
+	defer sending.End()
 	inDoubt := false
 	for {
 		start := time.Now()
@@ -146,14 +152,18 @@ func (p *publisher) publish(ctx context.Context, b *batch, payload []byte) bool 
 			if !b.silent && p.vouch(ctx) != nil {
 				return false
 			}
+			sending.Done()
 			p.refuse(nil)
 			p.confirm(b)
+			p.watchShown(b)
 			return true
 		}
+		sending.Failed("publish", err)
 		p.metrics.publishFailures.Inc()
 		p.failed(err, "first", b.first, "last", last, "error", err)
 		refusal := refusalOf(err)
 		if isCertain(err) && !inDoubt && p.takeApart(b) {
+			sending.End()                 // what follows is no part of it
 			p.turnAway(refusal, b.urgent) // the next request finds out anew
 			return refusal != nil || p.retry.Wait(ctx) == nil
 		}

@@ -5,21 +5,23 @@ import (
 	"slices"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/internal/tracing"
 )
 
 // request is the records of one caller, who waits for done.
 type request struct {
 	records   []drainmark.Record
-	bytes     int           // EncodedBound of all records
-	waiters   int           // callers that wait for it (only a shared marker has more than one)
-	token     uint64        // marker: the partition's lease token before it was published
-	first     uint64        // the sequence of the first record, once that is in a batch
-	taken     int           // records that are in a batch, stored or not
-	stored    int           // records that the broker has confirmed
-	handedOut bool          // somebody has the receipt: the sequences must not go to other records
-	silent    bool          // a marker that nobody but backends waits for: no consumer is wanted for it
-	probe     bool          // a marker that finds out whether appends are taken: it is not urgent, and not shared
-	done      chan struct{} // closed when all is stored, or err is set
+	bytes     int            // EncodedBound of all records
+	waiters   int            // callers that wait for it (only a shared marker has more than one)
+	token     uint64         // marker: the partition's lease token before it was published
+	first     uint64         // the sequence of the first record, once that is in a batch
+	taken     int            // records that are in a batch, stored or not
+	stored    int            // records that the broker has confirmed
+	handedOut bool           // somebody has the receipt: the sequences must not go to other records
+	silent    bool           // a marker that nobody but backends waits for: no consumer is wanted for it
+	probe     bool           // a marker that finds out whether appends are taken: it is not urgent, and not shared
+	origin    tracing.Origin // the span that it comes from, if it is traced
+	done      chan struct{}  // closed when all is stored, or err is set
 	err       error
 }
 
@@ -52,7 +54,7 @@ func (r *request) isUrgent() bool {
 // put publishes the records in order, and in batches next to each other, and returns their span once the broker has
 // confirmed them. See Service.Append for the errors. With KindOutcomeUnknown the span is valid.
 func (p *publisher) put(ctx context.Context, records []drainmark.Record) (drainmark.Span, error) {
-	r := &request{records: records, done: make(chan struct{})}
+	r := &request{records: records, origin: p.tracer.OriginOf(ctx), done: make(chan struct{})}
 	for i := range records {
 		r.bytes += records[i].EncodedBound()
 	}

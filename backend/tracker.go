@@ -12,6 +12,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/internal/backoff"
 	"github.com/drainmark/drainmark/internal/loglimit"
+	"github.com/drainmark/drainmark/internal/tracing"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -25,6 +26,7 @@ type tracker struct {
 	logger     *slog.Logger
 	failing    *loglimit.Limiter
 	metrics    *metrics
+	tracer     *tracing.Tracer
 	partitions []*tracked
 	waiting    atomic.Int64
 }
@@ -45,6 +47,7 @@ type tracked struct {
 	waitsSince time.Time
 	moved      chan struct{}
 	waiters    map[drainmark.ProducerID]*waiterHeap
+	followed   []*waiter // of those, that nobody waits for: see shown.go. The oldest first
 }
 
 // waiter waits for one span. It is woken once, when the progress holds it.
@@ -52,6 +55,7 @@ type waiter struct {
 	span     drainmark.Span
 	index    int // in its heap, -1 when it is in none
 	done     chan struct{}
+	shown    *shown // what is to be told in place of done, nil if somebody waits
 	rejected *drainmark.DeadLetter
 	err      error
 }
@@ -59,7 +63,7 @@ type waiter struct {
 func newTracker(b *Backend) *tracker {
 	t := &tracker{
 		reader: b.reader, producer: b.publishers[0].producer, replays: b.broker.Traits().Replays,
-		limits: b.limits, logger: b.logger, metrics: b.metrics,
+		limits: b.limits, logger: b.logger, metrics: b.metrics, tracer: b.tracer,
 		failing: loglimit.New(b.logger, slog.LevelWarn, "following the store's changes failed"),
 	}
 	for p := range b.deployment.Partitions {
@@ -146,9 +150,19 @@ func (p *tracked) read(ctx context.Context) error {
 		p.findRejected(ctx, woken)
 	}
 	for _, w := range woken {
-		close(w.done)
+		p.wake(w)
 	}
 	return nil
+}
+
+// wake tells whoever waits, or the trace.
+func (p *tracked) wake(w *waiter) {
+	if w.shown == nil {
+		close(w.done)
+		return
+	}
+	p.unfollow(w)
+	w.shown.tell(p.tracker.tracer, w.rejected != nil)
 }
 
 // reportLost reports which of this backend's records were persisted and no longer are: the store has lost its tail. So
@@ -275,12 +289,7 @@ func (p *tracked) wait(ctx context.Context, span drainmark.Span) (rejected *drai
 	p.tracker.metrics.waiters.Inc()
 	defer p.tracker.metrics.waiters.Dec()
 	w := &waiter{span: span, done: make(chan struct{})}
-	waiters := p.waiters[span.Producer]
-	if waiters == nil {
-		waiters = &waiterHeap{}
-		p.waiters[span.Producer] = waiters
-	}
-	heap.Push(waiters, w)
+	p.push(w)
 	p.mu.Unlock()
 	select {
 	case <-w.done:
@@ -288,13 +297,30 @@ func (p *tracked) wait(ctx context.Context, span drainmark.Span) (rejected *drai
 	case <-ctx.Done():
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if w.index >= 0 {
-			heap.Remove(waiters, w.index)
-			if waiters.Len() == 0 && p.waiters[span.Producer] == waiters {
-				delete(p.waiters, span.Producer)
-			}
-		}
+		p.drop(w)
 		return nil, true, ctx.Err()
+	}
+}
+
+// push has a waiter woken when the progress holds its span. Called with mu held.
+func (p *tracked) push(w *waiter) {
+	waiters := p.waiters[w.span.Producer]
+	if waiters == nil {
+		waiters = &waiterHeap{}
+		p.waiters[w.span.Producer] = waiters
+	}
+	heap.Push(waiters, w)
+}
+
+// drop takes a waiter out that has not been woken. Called with mu held.
+func (p *tracked) drop(w *waiter) {
+	if w.index < 0 {
+		return
+	}
+	waiters := p.waiters[w.span.Producer]
+	heap.Remove(waiters, w.index)
+	if waiters.Len() == 0 {
+		delete(p.waiters, w.span.Producer)
 	}
 }
 

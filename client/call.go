@@ -170,6 +170,9 @@ func (c *Client) send(ctx context.Context, what *call, token string) (*http.Resp
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
+	if c.trace != nil {
+		c.trace(ctx, request.Header)
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		return nil, what.failed(causeOf(ctx, err))

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -29,6 +30,13 @@ type Config struct {
 	// made again with what it returns then, unless that is the same. It is called by many goroutines at the same time.
 	// nil for none. TokenFile makes one of a file.
 	Token func(refused string) (string, error)
+	// Trace, if it is set, adds the headers to each request that say in which trace it is, which the call's context may say.
+	// With OpenTelemetry it is
+	//
+	//	func(ctx context.Context, h http.Header) { otel.GetTextMapPropagator().Inject(ctx, propagation.HeaderCarrier(h)) }
+	//
+	// It may be called by many goroutines at the same time.
+	Trace func(ctx context.Context, header http.Header)
 	// HTTP makes the requests, nil for a client of the Client's own. Redirects are never followed: one that leads
 	// somewhere else would be another request.
 	HTTP *http.Client
@@ -73,6 +81,7 @@ type Client struct {
 	retry   Retry
 	token   func(refused string) (string, error)
 	observe func(Attempt)
+	trace   func(context.Context, http.Header)
 	codec   Codec // nil for none
 }
 
@@ -94,7 +103,7 @@ func New(config Config) (*Client, error) {
 	}
 	c := &Client{
 		base: base, timeout: config.Timeout, silence: defaultSilence, limit: maxAnswer, retry: retry, token: config.Token, observe: config.Observe,
-		codec: config.Codec,
+		codec: config.Codec, trace: config.Trace,
 	}
 	c.setHTTP(config)
 	return c, nil

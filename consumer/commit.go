@@ -154,6 +154,8 @@ func (d *drain) commitOnce(ctx context.Context, entries []entry, cursor drainmar
 
 // commitComposed makes a commit, and tries again while the store does not answer.
 func (d *drain) commitComposed(ctx context.Context, c store.Commit, next drainmark.Progress) error {
+	span := d.tracer.Commit(ctx, len(c.Operations))
+	defer span.End()
 	for {
 		start := time.Now()
 		call, cancel := context.WithTimeout(ctx, d.limits.CommitTimeout)
@@ -163,15 +165,20 @@ func (d *drain) commitComposed(ctx context.Context, c store.Commit, next drainma
 		var failed *store.EffectError
 		switch {
 		case err == nil:
+			span.Done()
 			d.metrics.committed(time.Since(start), &c, committed.KeyDuplicates)
 			d.logLetters(&c)
 			d.progress = next
 			d.revision.Store(next.Revision)
 			return nil
-		case errors.As(err, &refused), errors.As(err, &failed), errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed),
-			d.stopping(), ctx.Err() != nil:
+		case errors.As(err, &refused), errors.As(err, &failed):
+			span.Failed("refused", nil) // the text may quote a record
+			return err
+		case errors.Is(err, store.ErrFenced), errors.Is(err, store.ErrClosed), d.stopping(), ctx.Err() != nil:
+			span.Failed("commit", err)
 			return err
 		}
+		span.Failed("commit", err)
 		d.metrics.commitFailures.Inc()
 		d.note(err, false)
 		d.storeFailed("the store did not take a commit; it is tried again", err, "partition", d.partition, "operations", len(c.Operations))

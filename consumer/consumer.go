@@ -20,6 +20,7 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/effect"
 	"github.com/drainmark/drainmark/internal/loglimit"
+	"github.com/drainmark/drainmark/internal/tracing"
 	"github.com/drainmark/drainmark/store"
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -76,6 +77,7 @@ type Config struct {
 	Limits     Limits
 	Logger     *slog.Logger
 	Metrics    prometheus.Registerer // may be nil
+	Tracer     *tracing.Tracer       // nil for no traces
 	// Now is this process' wall clock, time.Now if nil. It only stamps what is shown to people. It may be wrong and may
 	// jump, because durations are measured with the monotonic clock.
 	Now func() time.Time
@@ -111,6 +113,7 @@ type common struct {
 	owner       string
 	limits      Limits
 	metrics     *metrics
+	tracer      *tracing.Tracer
 	skew        *skew
 	now         func() time.Time
 	accounts    func(drainmark.Progress) bool
@@ -147,7 +150,7 @@ func New(c Config) *Consumer {
 	limiter := func(level slog.Level, message string) *loglimit.Limiter { return loglimit.New(logger, level, message) }
 	return &Consumer{
 		common: &common{
-			broker: c.Broker, store: c.Store, owner: c.Owner, limits: limits, metrics: newMetrics(c.Metrics), skew: newSkew(c.Metrics), now: now,
+			broker: c.Broker, store: c.Store, owner: c.Owner, limits: limits, metrics: newMetrics(c.Metrics), tracer: c.Tracer, skew: newSkew(c.Metrics), now: now,
 			accounts:    accounts,
 			effects:     c.Effects,
 			openSealed:  c.Open,

@@ -18,6 +18,7 @@ import (
 	"github.com/drainmark/drainmark/broker"
 	brokermemory "github.com/drainmark/drainmark/broker/memory"
 	"github.com/drainmark/drainmark/effect"
+	"github.com/drainmark/drainmark/internal/tracing"
 	"github.com/drainmark/drainmark/store"
 	storememory "github.com/drainmark/drainmark/store/memory"
 	"github.com/drainmark/drainmark/test/testbed"
@@ -35,6 +36,7 @@ type rig struct {
 	accounts  func(drainmark.Progress) bool
 	effects   effect.List
 	open      func(int, []byte) ([]byte, error)
+	tracer    *tracing.Tracer
 
 	consumer *Consumer            // the one that was begun last
 	registry *prometheus.Registry // and its metrics
@@ -73,7 +75,7 @@ func (r *rig) begin() {
 		master = r.wrapStore(master)
 	}
 	r.registry = prometheus.NewRegistry()
-	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits, Accounts: r.accounts, Effects: r.effects, Open: r.open,
+	r.consumer = New(Config{Metrics: r.registry, Broker: client, Store: master, Owner: "one", Partitions: 1, Now: r.now, Limits: r.limits, Accounts: r.accounts, Effects: r.effects, Open: r.open, Tracer: r.tracer,
 		Logger: slog.New(slog.NewTextHandler(&r.logged, nil))})
 	run := r.consumer.Run
 	r.stop = r.Start(func(ctx context.Context) {

@@ -48,6 +48,7 @@ type drain struct {
 
 	token   uint64
 	inHand  []broker.Delivery // received, in order, and not committed yet
+	came    time.Time         // when that was received
 	retry   backoff.Backoff
 	attempt attempt       // of the record that an effect fails for
 	breaker breaker       // of this partition
@@ -274,7 +275,7 @@ func (d *drain) receive(ctx context.Context) state {
 		return d.trouble(ctx, "receiving", true, err)
 	}
 	d.stamps.received(time.Since(began))
-	d.inHand = deliveries
+	d.inHand, d.came = deliveries, time.Now()
 	return d.persist
 }
 
@@ -295,15 +296,8 @@ func (d *drain) persist(ctx context.Context) state {
 		}
 		d.skew.see(&d.stamps, plan.entries, d.now(), d.broker.Traits().Ordered)
 		d.skew.warn(d.logger)
-		if err := d.commit(work, plan); err == errStopped {
-			return d.probe
-		} else if err != nil {
-			return d.trouble(ctx, "committing", false, err)
-		}
-		d.reportPassed(plan)
-		through := deliveries[len(deliveries)-1]
-		if err := d.receiver.Ack(work, through); err != nil {
-			return d.trouble(ctx, "acknowledging", true, err)
+		if next, done := d.carry(ctx, work, plan, deliveries[len(deliveries)-1]); !done {
+			return next
 		}
 		d.inHand = d.inHand[len(deliveries):]
 		d.retry.Reset()
@@ -311,6 +305,39 @@ func (d *drain) persist(ctx context.Context) state {
 		d.forgetGaps()
 	}
 	return d.receive
+}
+
+// carry commits a plan and acknowledges what it is of. If that is not done, it returns the next state.
+func (d *drain) carry(ctx, work context.Context, plan *plan, through broker.Delivery) (next state, done bool) {
+	switch ofBroker, err := d.carryTraced(work, plan, through); {
+	case err == nil:
+		return nil, true
+	case err == errStopped:
+		return d.probe, false
+	case ofBroker:
+		return d.trouble(ctx, "acknowledging", true, err), false
+	default:
+		return d.trouble(ctx, "committing", false, err), false
+	}
+}
+
+// carryTraced does that within a span, and says whether it is the broker that failed.
+func (d *drain) carryTraced(ctx context.Context, plan *plan, through broker.Delivery) (ofBroker bool, err error) {
+	span := d.tracer.Process(d.origins(plan), d.partition, len(plan.entries), d.came)
+	defer span.End()
+	ctx = span.Into(ctx)
+	if err := d.commit(ctx, plan); err != nil {
+		span.Failed("commit", nil) // the span of the commit says why
+		return false, err
+	}
+	d.reportPassed(plan)
+	settling := d.tracer.Settle(ctx, d.partition)
+	defer settling.End()
+	if err := d.receiver.Ack(ctx, through); err != nil {
+		settling.Failed("acknowledge", err)
+		return true, err
+	}
+	return false, nil
 }
 
 // portion returns the first of what is in hand: whole batches, up to a commit's worth of records or bytes.

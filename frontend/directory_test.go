@@ -180,7 +180,7 @@ func TestARequestThatHasChosenABackendThatIsGone(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if answer, err := s.frontend.pool.send(r, b); !isUnsent(err) || !repeatable(r, err) {
+	if answer, err := s.frontend.pool.send(r, b, 0); !isUnsent(err) || !repeatable(r, err) {
 		_ = answer.Body.Close()
 		t.Errorf("%v: the request is not sent to another one", err)
 	}

@@ -49,6 +49,34 @@ const maxQuery = 32 << 10
 
 // forward has a backend answer a request.
 func (f *Frontend) forward(w http.ResponseWriter, r *http.Request) {
+	r, span := f.tracer.Forward(r)
+	if span == nil {
+		f.pass(w, r)
+		return
+	}
+	noted := &statusWriter{ResponseWriter: w}
+	defer func() { span.Answered(noted.status) }()
+	f.pass(noted, r)
+}
+
+// statusWriter notes the status of an answer, for its span.
+type statusWriter struct {
+	http.ResponseWriter
+	status int // 0 until the answer has begun
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Unwrap is for http.ResponseController.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// pass has a backend answer a request.
+func (f *Frontend) pass(w http.ResponseWriter, r *http.Request) {
 	to := &patientWriter{ResponseWriter: w, control: http.NewResponseController(w), limit: f.limits.Client}
 	if size := len(r.URL.RawQuery); size > maxQuery {
 		f.fail(to, r, &failure{tooLong, fmt.Sprintf("the query is over %d bytes, the limit", maxQuery), fmt.Errorf("it has %d", size)})

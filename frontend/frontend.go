@@ -22,6 +22,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/drainmark/drainmark/internal/budget"
+	"github.com/drainmark/drainmark/internal/tracing"
 )
 
 // Config is what New needs. Only Backends must be set.
@@ -40,6 +41,7 @@ type Config struct {
 	Login      Login                 // where people sign in on the pages
 	Logger     *slog.Logger          // nil for slog.Default()
 	Metrics    prometheus.Registerer // where the metrics go, nil for nowhere
+	Tracer     *tracing.Tracer       // makes the spans of requests, nil for none
 	Limits     Limits                // zero fields are defaults
 	// Stopping ends when the server begins to shut down: event streams end then. nil for never.
 	Stopping context.Context
@@ -79,6 +81,7 @@ func (l Limits) withDefaults() (Limits, error) {
 type Frontend struct {
 	logger  *slog.Logger
 	metrics *metrics
+	tracer  *tracing.Tracer
 	limits  Limits
 	prefix  string
 	pool    *pool
@@ -110,7 +113,7 @@ func New(c Config) (*Frontend, error) {
 	if err := errors.Join(CheckBackends(c.Backends), CheckPathPrefix(c.PathPrefix), c.Login.Check()); err != nil {
 		return nil, err
 	}
-	f := &Frontend{logger: cmp.Or(c.Logger, slog.Default()), limits: limits, prefix: strings.TrimRight(c.PathPrefix, "/")}
+	f := &Frontend{logger: cmp.Or(c.Logger, slog.Default()), tracer: c.Tracer, limits: limits, prefix: strings.TrimRight(c.PathPrefix, "/")}
 	if c.Stopping == nil {
 		c.Stopping = context.Background()
 	}

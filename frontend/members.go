@@ -11,7 +11,7 @@ import (
 
 // newPool returns a pool without members: its directory brings them. The URLs have been checked.
 func newPool(c Config, l Limits, logger *slog.Logger, m *metrics) *pool {
-	p := &pool{limits: l, logger: logger, metrics: m, stopping: c.Stopping, secure: c.TLS, known: map[string]*backend{}}
+	p := &pool{limits: l, logger: logger, metrics: m, tracer: c.Tracer, stopping: c.Stopping, secure: c.TLS, known: map[string]*backend{}}
 	if p.secure == nil {
 		p.secure = func() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }
 	}

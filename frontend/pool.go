@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/internal/loglimit"
+	"github.com/drainmark/drainmark/internal/tracing"
 )
 
 // A backend that has failed is passed over for firstRest, and then gets one request to prove itself with. Each time
@@ -54,6 +55,7 @@ type pool struct {
 	limits    Limits
 	logger    *slog.Logger
 	metrics   *metrics
+	tracer    *tracing.Tracer
 	stopping  context.Context
 	secure    func() *tls.Config // for a new connection with TLS
 	turn      atomic.Uint32
@@ -147,7 +149,7 @@ func (p *pool) RoundTrip(r *http.Request) (*http.Response, error) {
 			continue
 		}
 		tried = append(tried, b)
-		answer, err := p.send(r, b)
+		answer, err := p.send(r, b, len(tried)-1)
 		if err == nil {
 			return answer, nil
 		}
@@ -227,8 +229,8 @@ func (p *pool) next(tried []*backend) *backend {
 	return best
 }
 
-// send has one backend answer.
-func (p *pool) send(r *http.Request, b *backend) (*http.Response, error) {
+// send has one backend answer. It is the n-th attempt at that, from 0.
+func (p *pool) send(r *http.Request, b *backend, n int) (*http.Response, error) {
 	out := r.WithContext(r.Context()) // a copy
 	u := *r.URL
 	u.Scheme, u.Host, u.User = b.url.Scheme, b.url.Host, nil
@@ -245,12 +247,16 @@ func (p *pool) send(r *http.Request, b *backend) (*http.Response, error) {
 		b.outstanding.Add(-1)
 		return nil, unsentError{errGone}
 	}
+	out, span := p.tracer.Attempt(out, n)
 	answer, err := b.exchange(out)
 	if err != nil {
+		span.Failed("exchange", err)
+		span.End()
 		b.failed(r, err)
 		b.outstanding.Add(-1)
 		return nil, err
 	}
+	span.Got(answer.StatusCode)
 	b.answers.Inc()
 	body := &answerBody{ReadCloser: answer.Body, backend: b}
 	if strings.HasPrefix(answer.Header.Get("Content-Type"), "text/event-stream") {
@@ -291,7 +297,7 @@ func (p *pool) probe(ctx context.Context, b *backend) error {
 	if err != nil {
 		return err
 	}
-	answer, err := p.send(r, b)
+	answer, err := p.send(r, b, 0)
 	if err != nil {
 		return err
 	}

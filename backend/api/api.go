@@ -21,6 +21,7 @@ import (
 	"github.com/drainmark/drainmark/backend"
 	"github.com/drainmark/drainmark/internal/address"
 	"github.com/drainmark/drainmark/internal/budget"
+	"github.com/drainmark/drainmark/internal/tracing"
 )
 
 // The headers of the API's own.
@@ -37,6 +38,7 @@ type Config struct {
 	Audit   *slog.Logger          // where it says who was refused, and who did what cannot be undone. nil for Logger
 	Limits  Limits                // zero fields are defaults
 	Metrics prometheus.Registerer // where the metrics go, nil for nowhere
+	Tracer  *tracing.Tracer       // makes the spans of requests, nil for none
 	// Stopping ends when the server begins to shut down: event streams end then, and waits are cut short. nil for never.
 	Stopping context.Context
 	// Access says who makes a request. nil for auth.Open: everybody may do everything.
@@ -66,7 +68,7 @@ func New(c Config) (http.Handler, error) {
 	}
 	h := &handler{
 		service: c.Service, limits: limits, metrics: metrics, mux: http.NewServeMux(),
-		logger: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, access: c.Access, backend: c.Backend,
+		logger: cmp.Or(c.Logger, slog.Default()), stopping: c.Stopping, access: c.Access, backend: c.Backend, tracer: c.Tracer,
 		accounts: c.Accounts, proxies: c.Proxies,
 		bodies: budget.New(limits.Bodies + 1), // with the byte by which a body is found to be too large
 	}
@@ -87,6 +89,7 @@ type handler struct {
 	service  backend.Service
 	limits   Limits
 	metrics  *metrics
+	tracer   *tracing.Tracer
 	logger   *slog.Logger
 	lines    lines
 	audit    audit

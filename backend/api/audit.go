@@ -49,6 +49,9 @@ func auditFields(rt route, w *recorder, r *http.Request, status int) []any {
 	if trace := r.Header.Get("Traceparent"); trace != "" {
 		fields = append(fields, "trace", cut(trace))
 	}
+	if id := w.span.TraceID(); id != "" {
+		fields = append(fields, "trace_id", id)
+	}
 	return fields
 }
 

@@ -11,11 +11,13 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/internal/redact"
+	"github.com/drainmark/drainmark/internal/tracing"
 )
 
 // request is a request on its way through a handler. Its context ends when the answer is due.
@@ -35,6 +37,7 @@ type recorder struct {
 	bytes  int64
 	req    *request // nil before it is known who makes it, or that nobody need be known
 	why    error    // why the request is refused, nil if it is not
+	span   *tracing.Span
 }
 
 func (w *recorder) WriteHeader(status int) {
@@ -58,8 +61,13 @@ func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // instrument puts around a route what all routes have: deadlines, errors and panics as problems, metrics, the log.
 func (h *handler) instrument(rt route) http.Handler {
-	return http.HandlerFunc(func(to http.ResponseWriter, r *http.Request) {
-		w := &recorder{ResponseWriter: to}
+	name, tracer := strings.TrimSpace(rt.method+" "+rt.path), h.tracer
+	if rt.options&streams != 0 {
+		tracer = nil // its span would have no end for hours
+	}
+	return http.HandlerFunc(func(to http.ResponseWriter, given *http.Request) {
+		r, span := tracer.Request(given, name, rt.path)
+		w := &recorder{ResponseWriter: to, span: span}
 		if h.backend != "" {
 			w.Header().Set(backendHeader, h.backend)
 		}
@@ -145,6 +153,7 @@ func (h *handler) ended(rt route, w *recorder, r *http.Request, took time.Durati
 	if w.req != nil {
 		w.req.use.End()
 	}
+	w.span.Answered(status)
 	h.metrics.answered(rt, r.Method, status, took)
 	h.audited(rt, w, r, status)
 	if h.logger.Enabled(r.Context(), slog.LevelDebug) {

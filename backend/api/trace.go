@@ -5,13 +5,18 @@ import (
 	"strings"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/internal/tracing"
 )
 
 // headerPrefix begins the request headers that are headers of the message.
 const headerPrefix = "Drainmark-Header-"
 
-// trace returns the W3C trace context of the request. One that is malformed is as good as none.
+// trace returns the W3C trace context of the request. One that is malformed is as good as none, and so is one that a
+// frontend has made up to say that the request is not sampled.
 func (r *request) trace() []drainmark.Header {
+	if states := r.Header["Tracestate"]; len(states) == 1 && states[0] == tracing.NotKept {
+		return nil
+	}
 	return traceContext(r.Header["Traceparent"], r.Header["Tracestate"])
 }
 
