@@ -194,3 +194,24 @@ func TestIssuersAreReached(t *testing.T) {
 		}
 	}
 }
+
+// The collector of traces and metrics is reached by the roles, and only where somebody has said where it is.
+func TestTheCollectorIsReached(t *testing.T) {
+	t.Parallel()
+	collector := party{klabels.Set{"app": "collector"}, klabels.Set{"kubernetes.io/metadata.name": "observability"}}
+	const where = ", collector: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: observability}}}]}"
+	for start, sends := range map[string]map[string]bool{
+		external: {"frontend": true, "backend": true, "consumer": true, "init": false},
+		inOne:    {"up": true},
+	} {
+		without, with := networkOf(t, start+"networkPolicy: {enabled: true}"), networkOf(t, start+"networkPolicy: {enabled: true"+where)
+		for role, want := range sends {
+			pod := party{labels: klabels.Set{
+				"app.kubernetes.io/name": "drainmark", "app.kubernetes.io/instance": "guestbook", "app.kubernetes.io/component": role,
+			}}
+			if with.allows(t, pod, collector, 4318) != want || without.allows(t, pod, collector, 4318) {
+				t.Errorf("%s reaches the collector otherwise than it should: %v", role, want)
+			}
+		}
+	}
+}

@@ -30,6 +30,7 @@ var switches = map[string]string{
 	"digest":         "image: {digest: 'sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa'}",
 	"placement": "nodeSelector: {disk: fast}\ntolerations: [{key: dedicated, operator: Exists}]\npriorityClassName: high\n" +
 		"affinity: {podAntiAffinity: {}}\nimagePullSecrets: [{name: registry}]",
+	"otel": "otel: {OTEL_EXPORTER_OTLP_ENDPOINT: 'http://collector:4318', OTEL_TRACES_SAMPLER_ARG: 0.01, OTEL_RESOURCE_ATTRIBUTES: team=shop}",
 	"extra": "extraEnv: [{name: SSL_CERT_DIR, value: /certificates}]\nextraEnvFrom: [{secretRef: {name: more}}]\n" +
 		"extraVolumes: [{name: ca, secret: {secretName: ca}}]\nextraVolumeMounts: [{name: ca, mountPath: /certificates}]\n" +
 		"extraManifests: [{apiVersion: v1, kind: ConfigMap, metadata: {name: '{{ .Release.Name }}-more'}}, \"apiVersion: v1\\nkind: ConfigMap\\nmetadata: {name: text}\"]",

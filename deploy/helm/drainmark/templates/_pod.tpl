@@ -169,6 +169,20 @@ program refuses to have both.
 {{- toYaml $all -}}
 {{- end -}}
 
+{{/* The variables of OpenTelemetry, and of which pod the process is. Attributes of one's own stand behind that, and go before. */}}
+{{- define "drainmark.otelEnv" -}}
+- name: POD_NAME
+  valueFrom: {fieldRef: {fieldPath: metadata.name}}
+- name: POD_NAMESPACE
+  valueFrom: {fieldRef: {fieldPath: metadata.namespace}}
+- name: OTEL_RESOURCE_ATTRIBUTES
+  value: {{ join "," (compact (list "k8s.pod.name=$(POD_NAME),k8s.namespace.name=$(POD_NAMESPACE)" .OTEL_RESOURCE_ATTRIBUTES)) | quote }}
+{{- range $name, $value := omit . "OTEL_RESOURCE_ATTRIBUTES" }}
+- name: {{ $name }}
+  value: {{ $value | quote }}
+{{- end }}
+{{- end -}}
+
 {{- define "drainmark.containerSecurityContext" -}}
 {{- toYaml .Values.containerSecurityContext -}}
 {{- end -}}
@@ -278,6 +292,7 @@ containers:
     {{- if $tls }}{{ $env = append $env (include "drainmark.tlsEnv" .) }}{{ end }}
     {{- if $effects }}{{ $env = append $env "- name: DRAINMARK_EFFECTS\n  value: /etc/drainmark/effects/effects.yaml" }}{{ end }}
     {{- with include "drainmark.memoryLimit" ($own.resources | default dict) }}{{ $env = append $env (printf "- name: GOMEMLIMIT\n  value: %s" (quote .)) }}{{ end }}
+    {{- with $v.otel }}{{ $env = append $env (include "drainmark.otelEnv" .) }}{{ end }}
     {{- with concat ($v.extraEnv | default list) ($own.extraEnv | default list) }}{{ $env = append $env (tpl (toYaml .) $root) }}{{ end }}
     {{- with $env }}
     env:
