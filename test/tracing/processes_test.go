@@ -8,11 +8,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark/test/servers"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -44,10 +46,7 @@ func TestMain(m *testing.M) {
 // freeAddress returns an address of loopback on which nobody listens now.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	defer listener.Close()
-	return listener.Addr().String()
+	return net.JoinHostPort(servers.Host, strconv.Itoa(servers.Port(t)))
 }
 
 // startNATS starts a NATS server, and returns its URL.

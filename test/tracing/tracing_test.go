@@ -29,25 +29,31 @@ type deployment struct {
 	client                      *client.Client // of the frontend, in the trace
 }
 
+// exporting returns the variables of a process that exports to an endpoint, and soon.
+func exporting(endpoint string, more ...string) []string {
+	return append([]string{"OTEL_EXPORTER_OTLP_ENDPOINT=" + endpoint, "OTEL_BSP_SCHEDULE_DELAY=100", "OTEL_METRIC_EXPORT_INTERVAL=200"}, more...)
+}
+
+// clientOf returns a client whose requests are in the trace.
+func clientOf(t *testing.T, url string) *client.Client {
+	t.Helper()
+	c, err := client.New(client.Config{URL: url, Trace: func(_ context.Context, h http.Header) { h.Set("traceparent", parent) }})
+	must(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
 // deploy starts one whose processes have these variables. The consumer speaks gRPC with the collector, and the others
 // HTTP.
 func deploy(t *testing.T, c *collector, environment ...string) *deployment {
 	t.Helper()
 	nats, store := startNATS(t), "sqlite:"+filepath.Join(t.TempDir(), "store.db")
-	environment = append(environment, "OTEL_BSP_SCHEDULE_DELAY=100", "OTEL_METRIC_EXPORT_INTERVAL=200")
-	over := func(endpoint string, more ...string) []string {
-		return append(append(slices.Clone(environment), "OTEL_EXPORTER_OTLP_ENDPOINT="+endpoint), more...)
-	}
+	http, grpc := exporting(c.http, environment...), append(exporting(c.grpc, environment...), "OTEL_EXPORTER_OTLP_PROTOCOL=grpc")
 	d, api, page := &deployment{}, freeAddress(t), freeAddress(t)
-	d.consumer = start(t, over(c.grpc, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"), "consumer", "--broker", nats, "--store", store)
-	d.backend = start(t, over(c.http), "backend", "--broker", nats, "--replica", store, "--listen", api, "--shutdown-delay", "0s")
-	d.frontend = start(t, over(c.http), "frontend", "--backend", "http://"+api, "--listen", page, "--shutdown-delay", "0s")
-	var err error
-	d.client, err = client.New(client.Config{URL: "http://" + page, Trace: func(_ context.Context, h http.Header) {
-		h.Set("traceparent", parent)
-	}})
-	must(t, err)
-	t.Cleanup(d.client.Close)
+	d.consumer = start(t, grpc, "consumer", "--broker", nats, "--store", store)
+	d.backend = start(t, http, "backend", "--broker", nats, "--replica", store, "--listen", api, "--shutdown-delay", "0s")
+	d.frontend = start(t, http, "frontend", "--backend", "http://"+api, "--listen", page, "--shutdown-delay", "0s")
+	d.client = clientOf(t, "http://"+page)
 	return d
 }
 
@@ -67,12 +73,39 @@ func TestAMessageIsFollowedThroughThreeProcesses(t *testing.T) {
 	t.Parallel()
 	c := startCollector(t)
 	d := deploy(t, c, "OTEL_TRACES_SAMPLER=parentbased_always_off") // the client has decided
-	said, err := d.client.Append(t.Context(), "guestbook", client.Message{Body: []byte("hello")}, 30*time.Second)
+	expectTrace(t, c, d.client, way)
+	expectMetrics(t, c, map[string]*process{"drainmark-backend": d.backend, "drainmark-consumer": d.consumer})
+}
+
+// wayInOne is the same in one process, without a frontend.
+var wayInOne = map[string]string{
+	"drainmark-up: POST /v1/logs/{log}/messages": "",
+	"drainmark-up: send drainmark.p%d":           "drainmark-up: POST /v1/logs/{log}/messages",
+	"drainmark-up: process drainmark.p%d":        "drainmark-up: POST /v1/logs/{log}/messages",
+	"drainmark-up: commit":                       "drainmark-up: process drainmark.p%d",
+	"drainmark-up: ack drainmark.p%d":            "drainmark-up: process drainmark.p%d",
+	"drainmark-up: show drainmark.p%d":           "drainmark-up: POST /v1/logs/{log}/messages",
+}
+
+func TestAMessageIsFollowedThroughOneProcess(t *testing.T) {
+	t.Parallel()
+	c, api := startCollector(t), freeAddress(t)
+	p := start(t, exporting(c.grpc, "OTEL_EXPORTER_OTLP_PROTOCOL=grpc"), "up", "--data", filepath.Join(t.TempDir(), "data"), "--listen", api)
+	expectTrace(t, c, clientOf(t, "http://"+api), wayInOne)
+	expectMetrics(t, c, map[string]*process{"drainmark-up": p})
+}
+
+// expectTrace appends a message, and checks that the collector gets its trace, which has these spans alone, each beneath
+// the one that it should be.
+func expectTrace(t *testing.T, c *collector, through *client.Client, way map[string]string) {
+	t.Helper()
+	said, err := through.Append(t.Context(), "guestbook", client.Message{Body: []byte("hello")}, 30*time.Second)
 	must(t, err)
 	partition, _, _ := strings.Cut(said.ID, "-")
 	named := func(name string) string { return strings.ReplaceAll(name, "%d", partition) }
 	until(t, "the whole trace has come", func() bool { return len(c.trace(traceID)) == len(way) })
 	got := c.trace(traceID)
+	var requested, processed span
 	for name, above := range way {
 		s, ok := got[named(name)]
 		if !ok {
@@ -82,24 +115,27 @@ func TestAMessageIsFollowedThroughThreeProcesses(t *testing.T) {
 		if above == "" && under != "00f067aa0ba902b7" || above != "" && under != got[named(above)].SpanID().String() {
 			t.Errorf("%s is beneath %s, not beneath %s", s, under, named(above))
 		}
+		switch {
+		case strings.HasSuffix(name, "/messages"):
+			requested = s
+		case strings.Contains(name, ": process "):
+			processed = s
+		}
 	}
-	requested := got["drainmark-backend: POST /v1/logs/{log}/messages"].SpanID()
-	processed := got[named("drainmark-consumer: process drainmark.p%d")]
-	if processed.Links().Len() != 1 || processed.Links().At(0).SpanID() != requested {
+	if processed.Links().Len() != 1 || processed.Links().At(0).SpanID() != requested.SpanID() {
 		t.Errorf("the consumer's work is linked to %d spans", processed.Links().Len())
 	}
-	page, err := d.client.Messages(t.Context(), "guestbook", client.ReadOptions{})
+	page, err := through.Messages(t.Context(), "guestbook", client.ReadOptions{})
 	must(t, err)
-	if want := fmt.Sprintf("00-%s-%s-01", traceID, requested); page.Messages[0].Headers["traceparent"] != want {
+	if want := fmt.Sprintf("00-%s-%s-01", traceID, requested.SpanID()); page.Messages[0].Headers["traceparent"] != want {
 		t.Errorf("the message has the traceparent %q, not %q", page.Messages[0].Headers["traceparent"], want)
 	}
-	expectMetrics(t, c, d)
 }
 
 // expectMetrics checks that the collector gets the metrics that the admin address shows, under the same names.
-func expectMetrics(t *testing.T, c *collector, d *deployment) {
+func expectMetrics(t *testing.T, c *collector, of map[string]*process) {
 	t.Helper()
-	for service, p := range map[string]*process{"drainmark-backend": d.backend, "drainmark-consumer": d.consumer} {
+	for service, p := range of {
 		shown := p.metrics()
 		if len(shown) < 20 {
 			t.Errorf("%s shows %d series", service, len(shown))
