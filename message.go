@@ -12,11 +12,12 @@ const DefaultContentType = "application/octet-stream"
 type Message struct {
 	Position    uint64 // 1, 2, 3, … in its log: without gaps, never reused, never moved
 	Mark        Mark   // its text is the message's id
-	Body        []byte // exactly what was sent
+	Body        []byte // exactly what was sent, empty if it is erased
 	ContentType string
 	Headers     Headers   // with the trace context of the request that it came with, if that had one
 	AcceptedAt  time.Time // by the backend's clock
 	PersistedAt time.Time // by the consumer's clock
+	Erased      bool      // body, content type and headers are gone
 }
 
 // Size returns how many bytes of a page the message takes: those of its body and of its headers.
@@ -27,6 +28,8 @@ type LogInfo struct {
 	Name           string
 	LastPosition   uint64 // of the newest message there ever was, 0 for none
 	ClearedThrough uint64 // everything up to here has been cleared
+	Erasures       uint64 // how many erasures there were: while that is the same, no message has become another
+	Deleted        bool   // it was deleted, and nothing was written to it since: nobody is shown it
 }
 
 // Count is how many messages the log holds now.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -21,6 +22,11 @@ const (
 	Marker  RecordKind = 3 // do nothing but be persisted
 	Retry   RecordKind = 4 // try the dead letter Target again
 	Discard RecordKind = 5 // give the dead letter Target up
+	Trim    RecordKind = 6 // remove the messages of Log up to the position Target
+	Erase   RecordKind = 7 // replace the message of Log at the position Target by nothing
+	Delete  RecordKind = 8 // remove every message that stands in Log, and Log until something is written to it again
+
+	lastKind = Delete
 )
 
 func (k RecordKind) String() string {
@@ -35,21 +41,61 @@ func (k RecordKind) String() string {
 		return "retry"
 	case Discard:
 		return "discard"
+	case Trim:
+		return "trim"
+	case Erase:
+		return "erase"
+	case Delete:
+		return "delete"
 	}
 	return fmt.Sprintf("record kind %d", uint8(k))
 }
 
+// OfLog says whether a record of the kind is about a log, which it names.
+func (k RecordKind) OfLog() bool { return k == Append || k.Removes() }
+
+// Removes says whether a record of the kind takes messages of its log away.
+func (k RecordKind) Removes() bool { return k == Clear || k == Trim || k == Erase || k == Delete }
+
 // Record is what travels through the broker. Its sequence is its place in the batch.
 type Record struct {
 	Kind        RecordKind
-	Log         string  // append, clear
+	Log         string  // append, clear, trim, erase, delete
 	ContentType string  // append
 	Body        []byte  // append
 	Key         string  // append: its idempotency key, or ""
-	Target      string  // retry, discard: the dead letter's ID
+	Target      string  // retry, discard: the dead letter's ID; trim, erase: the position, as AtPosition writes it
 	Headers     Headers // append: the message's, with its trace context; other kinds: the trace context alone
 	Principal   string  // who sent it, or "" if nobody is known: as CheckPrincipal has it
 	AcceptedAt  time.Time
+}
+
+// AtPosition is the Target of a Trim or an Erase of a position.
+func AtPosition(position uint64) string { return strconv.FormatUint(position, 10) }
+
+// Position returns the position that a Trim or an Erase names. KindInvalid.
+func (r *Record) Position() (uint64, error) {
+	position, err := strconv.ParseUint(r.Target, 10, 63)
+	if err != nil || position == 0 || AtPosition(position) != r.Target {
+		return 0, Errorf(KindInvalid, "the record to %s does not name a position: %.40q", r.Kind, r.Target)
+	}
+	return position, nil
+}
+
+// CheckTarget says why a record cannot be applied to its log: by the log's name, or the position. It returns nil for a
+// record that is of no log. KindInvalid.
+func (r *Record) CheckTarget() error {
+	if !r.Kind.OfLog() {
+		return nil
+	}
+	if err := CheckLogName(r.Log); err != nil {
+		return err
+	}
+	if r.Kind == Trim || r.Kind == Erase {
+		_, err := r.Position()
+		return err
+	}
+	return nil
 }
 
 // recordOverhead bounds what a record's encoding adds to the lengths of its fields: a byte for the kind, a varint for
@@ -258,7 +304,7 @@ func (d *decoder) record(r, before *Record, at *int64) {
 		return
 	}
 	r.Kind = RecordKind(kind[0] &^ (targetFlag | headersFlag | principalFlag))
-	if r.Kind < Append || r.Kind > Discard {
+	if r.Kind < Append || r.Kind > lastKind {
 		d.bad = true
 		return
 	}

@@ -92,14 +92,56 @@ const sentBatchHex = "444d420103a00102030405060708090a0b0c0d0e0fac02052180faf3f8
 	"6c61696e0568656c6c6f00055a6fc3ab6100000005616761696e0005613a620a00220000000000167370696666653a2f2f65" +
 	"78616d706c652f73686f70030001010000a4000000000006332d61612d3700026f321ca9d1"
 
+// removingBatch has a record of each kind that takes messages away by the position, and one that takes all.
+func removingBatch() *drainmark.Batch {
+	at := time.Date(2026, 5, 4, 3, 2, 1, 123456000, time.UTC)
+	return &drainmark.Batch{Partition: 3, Producer: producerA, First: 300, Records: []drainmark.Record{
+		{Kind: drainmark.Trim, Log: "guestbook", Target: drainmark.AtPosition(17), Body: []byte{}, Principal: "retention", AcceptedAt: at},
+		{Kind: drainmark.Erase, Log: "guestbook", Target: drainmark.AtPosition(18), Body: []byte{}, AcceptedAt: at},
+		{Kind: drainmark.Delete, Log: "other", Body: []byte{}, AcceptedAt: at},
+	}}
+}
+
+// removingBatchHex is what EncodeBatch makes of removingBatch. If this changes, so must the version.
+const removingBatchHex = "444d420103a00102030405060708090a0b0c0d0e0fac0203a680faf3f8a4bda8060a6775657374626f6f6b000000023137" +
+	"000a726574656e74696f6e870000000000023138000800066f746865720000009221168c"
+
+func TestARecordNamesItsPosition(t *testing.T) {
+	t.Parallel()
+	for target, want := range map[string]uint64{"1": 1, "9223372036854775807": math.MaxInt64} {
+		r := drainmark.Record{Kind: drainmark.Trim, Log: "log", Target: target}
+		if position, err := r.Position(); position != want || err != nil || r.CheckTarget() != nil {
+			t.Errorf("the target %q is position %d (%v)", target, position, err)
+		}
+	}
+	for _, target := range []string{"", "0", "-1", "+1", "01", "1 ", "1.0", "9223372036854775808", "x"} {
+		for _, kind := range []drainmark.RecordKind{drainmark.Trim, drainmark.Erase} {
+			r := drainmark.Record{Kind: kind, Log: "log", Target: target}
+			if err := r.CheckTarget(); drainmark.KindOf(err) != drainmark.KindInvalid {
+				t.Errorf("a record to %s at %q is taken: %v", kind, target, err)
+			}
+		}
+	}
+	for _, r := range []drainmark.Record{{Kind: drainmark.Delete, Log: "log"}, {Kind: drainmark.Marker}, {Kind: drainmark.Retry, Target: "x"}} {
+		if err := r.CheckTarget(); err != nil {
+			t.Errorf("%+v is refused: %v", r, err)
+		}
+	}
+	if err := (&drainmark.Record{Kind: drainmark.Delete, Log: "?"}).CheckTarget(); err == nil {
+		t.Error("a deletion of what cannot be a log is taken")
+	}
+}
+
 func TestBatchEncodingNeverChanges(t *testing.T) {
 	t.Parallel()
-	for want, b := range map[string]*drainmark.Batch{headedBatchHex: headedBatch(), sentBatchHex: sentBatch()} {
+	for want, b := range map[string]*drainmark.Batch{headedBatchHex: headedBatch(), sentBatchHex: sentBatch(), removingBatchHex: removingBatch()} {
 		if got := hex.EncodeToString(drainmark.EncodeBatch(nil, b)); got != want {
 			t.Errorf("the encoding of version 1 has changed:\n got %s\nwant %s", got, want)
 		}
 	}
-	for fixed, want := range map[string]*drainmark.Batch{oldBatchHex: goldenBatch(), headedBatchHex: headedBatch(), sentBatchHex: sentBatch()} {
+	for fixed, want := range map[string]*drainmark.Batch{
+		oldBatchHex: goldenBatch(), headedBatchHex: headedBatch(), sentBatchHex: sentBatch(), removingBatchHex: removingBatch(),
+	} {
 		data, err := hex.DecodeString(fixed)
 		if err != nil {
 			t.Fatal(err)
@@ -188,7 +230,7 @@ func genPrincipal() *rapid.Generator[string] {
 func genBatch() *rapid.Generator[*drainmark.Batch] {
 	record := rapid.Custom(func(t *rapid.T) drainmark.Record {
 		return drainmark.Record{
-			Kind:        drainmark.RecordKind(rapid.IntRange(1, 5).Draw(t, "kind")),
+			Kind:        drainmark.RecordKind(rapid.IntRange(1, 8).Draw(t, "kind")),
 			Log:         genText().Draw(t, "log"),
 			ContentType: genText().Draw(t, "type"),
 			Body:        append([]byte{}, rapid.SliceOf(rapid.Byte()).Draw(t, "body")...),
@@ -316,7 +358,7 @@ func TestMalformedBatchesWithARightChecksumAreRefused(t *testing.T) {
 		"a record that is missing":                   with(head(1, 2), marker...),
 		"bytes behind the last record":               with(head(1, 1), append(marker, 0)...),
 		"record kind 0":                              with(head(1, 1), 0, 0, 0, 0, 0, 0),
-		"record kind 6":                              with(head(1, 1), 6, 0, 0, 0, 0, 0),
+		"record kind 9":                              with(head(1, 1), 9, 0, 0, 0, 0, 0),
 		"a body longer than the rest":                with(head(1, 1), 3, 0, 0, 0, 99, 0),
 		"a log longer than the rest":                 with(head(1, 1), 3, 0, 99, 0, 0, 0),
 		"a key longer than the rest":                 with(head(1, 1), 3, 0, 0, 0, 0, 99),
@@ -434,7 +476,7 @@ func FuzzDecodeBatch(f *testing.F) {
 
 func TestRecordKindsHaveNames(t *testing.T) {
 	t.Parallel()
-	want := map[drainmark.RecordKind]string{1: "append", 2: "clear", 3: "marker", 4: "retry", 5: "discard", 9: "record kind 9"}
+	want := map[drainmark.RecordKind]string{1: "append", 2: "clear", 3: "marker", 4: "retry", 5: "discard", 6: "trim", 7: "erase", 8: "delete", 9: "record kind 9"}
 	for kind, name := range want {
 		if kind.String() != name {
 			t.Errorf("kind %d is %q, want %q", uint8(kind), kind, name)

@@ -339,15 +339,14 @@ func (d *drain) retried(letter *drainmark.DeadLetter) (ops []store.Operation, re
 		if done.Contains(mark.Sequence, mark.Sequence) {
 			continue
 		}
-		if (r.Kind == drainmark.Append || r.Kind == drainmark.Clear) && drainmark.CheckLogName(r.Log) != nil {
-			return nil, drainmark.Span{}, fmt.Errorf("record %d of the batch: %w", i+1, drainmark.CheckLogName(r.Log))
+		if !r.Kind.OfLog() {
+			continue
 		}
-		switch r.Kind {
-		case drainmark.Append:
-			ops = append(ops, store.Operation{Kind: store.Append, Mark: mark, Record: r})
-		case drainmark.Clear:
-			ops = append(ops, store.Operation{Kind: store.Clear, Record: r})
+		op, err := operation(mark, r)
+		if err != nil {
+			return nil, drainmark.Span{}, fmt.Errorf("record %d of the batch: %w", i+1, err)
 		}
+		ops = append(ops, op)
 	}
 	return ops, restored, nil
 }

@@ -157,21 +157,33 @@ func (d *drain) addBatch(p *plan, batch *drainmark.Batch, has drainmark.Ranges) 
 			continue
 		}
 		e := entry{span: drainmark.SpanOf(mark), record: r}
-		switch r.Kind {
-		case drainmark.Append:
-			ops[i] = store.Operation{Kind: store.Append, Mark: mark, Record: r}
-			e.ops = ops[i : i+1 : i+1]
-		case drainmark.Clear:
-			ops[i] = store.Operation{Kind: store.Clear, Record: r}
-			e.ops = ops[i : i+1 : i+1]
-		}
-		if r.Kind == drainmark.Append || r.Kind == drainmark.Clear {
-			if err := drainmark.CheckLogName(r.Log); err != nil {
+		if r.Kind.OfLog() {
+			var err error
+			ops[i], err = operation(mark, r)
+			if e.ops = ops[i : i+1 : i+1]; err != nil {
 				e = d.setAside(e, err.Error())
 			}
 		}
 		p.entries = append(p.entries, e)
 	}
+}
+
+// operations has what the records of a log do.
+var operations = map[drainmark.RecordKind]store.OperationKind{
+	drainmark.Append: store.Append, drainmark.Clear: store.Clear, drainmark.Trim: store.Trim, drainmark.Erase: store.Erase,
+	drainmark.Delete: store.Delete,
+}
+
+// operation makes the operation of a record that is of a log. It fails if the record can never be applied.
+func operation(mark drainmark.Mark, r *drainmark.Record) (store.Operation, error) {
+	op := store.Operation{Kind: operations[r.Kind], Mark: mark, Record: r}
+	if err := r.CheckTarget(); err != nil {
+		return op, err
+	}
+	if r.Kind == drainmark.Trim || r.Kind == drainmark.Erase {
+		op.Position, _ = r.Position() // it was checked
+	}
+	return op, nil
 }
 
 // claimedMarks returns the marks that the broker's headers claim for a message, or the zero Span if no batch of that size could

@@ -49,14 +49,25 @@ const (
 	SetAside
 	// Restore removes the dead letter with the ID Letter.ID, because it has been persisted after all.
 	Restore
+	// Trim removes the messages of the log up to Position, or all if the log is shorter. Of a log that there is not, it
+	// removes nothing and makes none.
+	Trim
+	// Erase replaces body, content type and headers of the message at Position by nothing. The message keeps its place, and
+	// nothing happens if there is none there.
+	Erase
+	// Delete removes every message of the log, and hides the log until something is appended to it or it is cleared.
+	// Positions go on behind the last. Of a log that there is not, it makes none.
+	Delete
 )
 
 // Operation is one step of a commit. Its pointers are read and never changed or kept.
 type Operation struct {
 	Kind   OperationKind
 	Mark   drainmark.Mark        // Append: the message's id
-	Record *drainmark.Record     // Append, Clear
+	Record *drainmark.Record     // Append, Clear, Trim, Erase, Delete
 	Letter *drainmark.DeadLetter // SetAside, Restore
+	// Position is of Trim and Erase, as the record names it.
+	Position uint64
 }
 
 // Committed tells what a commit did.
@@ -133,7 +144,9 @@ func (h *Holder) remember(d *draft) {
 		clear(h.heads)
 	}
 	for _, l := range d.order {
-		h.heads[l.Name] = l.LogInfo
+		if !l.New || l.changes() { // else there still is no such log
+			h.heads[l.Name] = l.LogInfo
+		}
 	}
 }
 
@@ -170,10 +183,16 @@ type logDraft struct {
 	LogWrite
 	known   bool              // where it ends is known
 	foreign string            // why nothing can be written to it, if so
+	touched bool              // what is recorded of it changes, besides what is appended
+	gone    bool              // it was deleted before
 	keys    map[string]Digest // those known, nil if the commit names none
 	names   []string          // the keys that the commit names
 	appends int               // how many messages there can be
 }
+
+// changes says whether anything is written of the log. Otherwise all that there was for it were known keys, or removals
+// of what there is not.
+func (l *logDraft) changes() bool { return l.touched || len(l.Messages) > 0 }
 
 // letterDraft is a dead letter that the commit sets aside, or restores.
 type letterDraft struct {
@@ -187,7 +206,7 @@ func newDraft(h *Holder, c *Commit) *draft {
 	for i := range c.Operations {
 		op := &c.Operations[i]
 		switch op.Kind {
-		case Append, Clear:
+		case Append, Clear, Trim, Erase, Delete:
 			if last == nil || last.Name != op.Record.Log {
 				last = d.log(op.Record.Log, i)
 			}
@@ -219,7 +238,7 @@ func (d *draft) log(name string, operation int) *logDraft {
 	}
 	l := &logDraft{LogWrite: LogWrite{LogInfo: drainmark.LogInfo{Name: name}, Operation: operation}}
 	if head, ok := d.holder.heads[name]; ok {
-		l.LogInfo, l.known = head, true
+		l.LogInfo, l.known, l.gone = head, true, head.Deleted
 	}
 	if partition := drainmark.PartitionOf(name, d.holder.partitions); partition != d.commit.Partition {
 		l.foreign = fmt.Sprintf("the log is in partition %d", partition)
@@ -270,7 +289,7 @@ func (d *draft) take(found Found) {
 		}
 		l.known, l.New = true, !ok
 		if ok {
-			l.LogInfo = there.LogInfo
+			l.LogInfo, l.gone = there.LogInfo, there.Deleted
 		}
 	}
 	for id, old := range found.Letters {
@@ -287,8 +306,8 @@ func (d *draft) plan() {
 		switch op.Kind {
 		case Append:
 			d.append(i, op)
-		case Clear:
-			d.clear(i, d.logs[op.Record.Log])
+		case Clear, Trim, Erase, Delete:
+			d.remove(i, op)
 		case SetAside:
 			d.letters[op.Letter.ID].New = op.Letter
 		case Restore:
@@ -297,12 +316,41 @@ func (d *draft) plan() {
 	}
 }
 
-func (d *draft) clear(i int, l *logDraft) {
-	if l.foreign != "" {
+// remove decides what an operation does that takes messages away.
+func (d *draft) remove(i int, op *Operation) {
+	l := d.logs[op.Record.Log]
+	switch {
+	case l.foreign != "":
 		d.refuse(i, l.foreign)
+	case op.Kind == Clear:
+		l.touched, l.Deleted = true, false
+		l.trim(l.LastPosition)
+	case l.New && !l.changes(): // there is no such log
+	case op.Kind == Trim:
+		l.trim(op.Position)
+	case op.Kind == Erase:
+		l.erase(op.Position)
+	case op.Kind == Delete:
+		l.touched, l.Deleted = true, true
+		l.trim(l.LastPosition)
+	}
+}
+
+// trim removes the messages up to a position. What is written is where the log begins, however many they are.
+func (l *logDraft) trim(through uint64) {
+	if through = min(through, l.LastPosition); through > l.ClearedThrough {
+		l.ClearedThrough, l.Cleared, l.touched = through, true, true
+	}
+}
+
+// erase has the message at a position erased, if there is one.
+func (l *logDraft) erase(position uint64) {
+	if position <= l.ClearedThrough || position > l.LastPosition || slices.Contains(l.Erased, position) {
 		return
 	}
-	l.ClearedThrough, l.Cleared = l.LastPosition, true
+	l.Erased = append(l.Erased, position)
+	l.Erasures++
+	l.touched = true
 }
 
 func (d *draft) append(i int, op *Operation) {
@@ -323,6 +371,7 @@ func (d *draft) append(i int, op *Operation) {
 		l.Messages = d.holder.room(l.appends)
 	}
 	l.LastPosition++
+	l.Deleted = false
 	l.Messages = append(l.Messages, NewMessage{Operation: i, Key: r.Key, Principal: r.Principal, Message: drainmark.Message{
 		Position: l.LastPosition, Mark: op.Mark, Body: r.Body, ContentType: r.ContentType,
 		Headers: r.Headers, AcceptedAt: r.AcceptedAt, PersistedAt: d.commit.Now,
@@ -358,7 +407,10 @@ func (d *draft) write() Write {
 		if len(l.Messages) > 0 && d.holder.Unkept != nil && d.holder.Unkept(l.Name) {
 			l.Unkept, l.Cleared, l.ClearedThrough = true, true, l.LastPosition
 		}
-		if len(l.Messages) > 0 || l.Cleared { // otherwise all that there was for it were known keys
+		// What was trimmed behind an erasure is swept with the rest.
+		l.Erased = slices.DeleteFunc(l.Erased, func(position uint64) bool { return position <= l.ClearedThrough })
+		l.Returns = l.gone && !l.Deleted
+		if l.changes() {
 			w.Logs = append(w.Logs, l.LogWrite)
 		}
 	}

@@ -154,11 +154,11 @@ type Reader interface {
 	// Claims returns the claims that have not expired, one at most a partition, in order of partition.
 	Claims(ctx context.Context) ([]Claim, error)
 
-	// Messages returns up to limit messages of the log behind a position, in order. ErrNotFound if there is no such
-	// log. A page ends early, with at least one message, when its messages' sizes (Message.Size) exceed PageBytes.
+	// Messages returns up to limit messages of the log behind a position, in order. ErrNotFound if there was never such a
+	// log. Of a deleted one there is a page without messages, so that it has a version. A page ends early, with at least one message, when its messages' sizes (Message.Size) exceed PageBytes.
 	Messages(ctx context.Context, log string, after uint64, limit int) (Page, error)
 
-	// Logs returns up to limit logs whose names follow after, in order of their names.
+	// Logs returns up to limit logs whose names follow after, in order of their names. Deleted ones are not among them.
 	Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error)
 
 	// Written says which logs of the partition the commits behind a revision have written to, up to the state that it
@@ -205,7 +205,7 @@ const WrittenKept = 10_000
 
 // Written is which logs commits have written to.
 type Written struct {
-	// Logs has each log once that an append or a clear was applied to, in no order.
+	// Logs has each log once that anything was applied to, in no order.
 	Logs []string
 	// Incomplete says that there may be others. Logs is then empty.
 	Incomplete bool
@@ -271,14 +271,17 @@ type Write struct {
 }
 
 // LogWrite is what a log becomes, and the messages that it gets: at the positions that end with LastPosition. Messages
-// at ClearedThrough and before are no longer shown, and Sweep deletes them.
+// at ClearedThrough and before are no longer shown, and Sweep deletes them. Those of Erased are erased behind all that:
+// they keep position, mark and times, and what they held is gone from the rows.
 type LogWrite struct {
 	drainmark.LogInfo
 	New       bool // there is no log of the name
+	Returns   bool // it was deleted, and is not any more
 	Cleared   bool // ClearedThrough is another one than before
 	Unkept    bool // Messages are for the effects alone, and are not written
 	Messages  []NewMessage
-	Operation int // the first one that is about the log, in the commit
+	Erased    []uint64 // positions, also of Messages: each has a message
+	Operation int      // the first one that is about the log, in the commit
 }
 
 // NewMessage is a message, and the index in the commit of the operation that it is from, for Refused.

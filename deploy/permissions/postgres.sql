@@ -30,6 +30,7 @@ GRANT SELECT, INSERT, UPDATE ON :"schema".logs TO :"consumer";
 GRANT USAGE ON SEQUENCE :"schema".logs_id_seq TO :"consumer";
 GRANT SELECT, INSERT, UPDATE ON :"schema".recent TO :"consumer";
 GRANT SELECT, INSERT, DELETE ON :"schema".messages TO :"consumer";
+GRANT UPDATE (body, content_type, headers, erased) ON :"schema".messages TO :"consumer";
 GRANT SELECT, INSERT, DELETE ON :"schema".keys TO :"consumer";
 GRANT SELECT, INSERT, UPDATE, DELETE ON :"schema".dead_letters TO :"consumer";
 

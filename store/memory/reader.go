@@ -86,7 +86,9 @@ func (r *Reader) Logs(ctx context.Context, after string, limit int) ([]drainmark
 		if len(logs) >= limit {
 			break
 		}
-		logs = append(logs, l.LogInfo)
+		if !l.Deleted {
+			logs = append(logs, l.LogInfo)
+		}
 	}
 	return logs, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -121,7 +122,20 @@ func (s *state) writeLog(w *store.Write, l *store.LogWrite) {
 		m.Body, m.AcceptedAt, m.PersistedAt = bytes.Clone(m.Body), stored(m.AcceptedAt), stored(m.PersistedAt)
 		next.messages = append(next.messages, m)
 	}
+	next.erase(l.Erased)
 	s.logs = s.logs.with(l.Name, &next)
+}
+
+// erase erases messages, in an array of the log's own: older states have what they had.
+func (l *log) erase(positions []uint64) {
+	if len(positions) == 0 {
+		return
+	}
+	l.messages = slices.Clone(l.messages)
+	for _, position := range positions {
+		m := &l.messages[position-l.dropped-1]
+		m.Body, m.ContentType, m.Headers, m.Erased = nil, "", drainmark.Headers{}, true
+	}
 }
 
 func (s *state) writeKey(k store.KeyWrite, clock time.Duration) {

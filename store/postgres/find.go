@@ -43,7 +43,7 @@ func (f *finding) scanVersion(row pgx.Row) error {
 }
 
 const (
-	findLogs = "SELECT name, last_position, cleared_through FROM drainmark.logs WHERE name = ANY ($1)"
+	findLogs = "SELECT name, last_position, cleared_through, erasures, deleted FROM drainmark.logs WHERE name = ANY ($1)"
 	findKeys = `SELECT l.name, k.key, k.digest FROM unnest($1::text[], $2::bytea[]) AS u (log, key)
 JOIN drainmark.logs l ON l.name = u.log JOIN drainmark.keys k ON k.log = l.id AND k.key = u.key`
 )
@@ -63,9 +63,12 @@ func (f *finding) queueLogs(batch *pgx.Batch, d *dialect, wanted []store.WantedL
 	}
 	batch.Queue(d.sql(findLogs), names).Query(func(rows pgx.Rows) error {
 		var name string
-		var last, cleared int64
-		_, err := pgx.ForEachRow(rows, []any{&name, &last, &cleared}, func() error {
-			info := drainmark.LogInfo{Name: name, LastPosition: uint64(last), ClearedThrough: uint64(cleared)}
+		var last, cleared, erasures int64
+		var deleted bool
+		_, err := pgx.ForEachRow(rows, []any{&name, &last, &cleared, &erasures, &deleted}, func() error {
+			info := drainmark.LogInfo{
+				Name: name, LastPosition: uint64(last), ClearedThrough: uint64(cleared), Erasures: uint64(erasures), Deleted: deleted,
+			}
 			f.found.Logs[name] = store.FoundLog{LogInfo: info, Keys: map[string]store.Digest{}}
 			return nil
 		})

@@ -17,8 +17,8 @@ import (
 // selectPage reads a log's head and a page in one statement, and so from one state. The server ends the page when its
 // bodies are large, whose lengths it knows without reading them. Headers, which are small, are counted when they have
 // come.
-const selectPage = `SELECT l.last_position, l.cleared_through, l.partition, p.token, p.revision,
-	m.position, m.producer, m.sequence, m.accepted_at, m.persisted_at, m.content_type, m.body, m.headers::text
+const selectPage = `SELECT l.last_position, l.cleared_through, l.erasures, l.deleted, l.partition, p.token, p.revision,
+	m.position, m.producer, m.sequence, m.accepted_at, m.persisted_at, m.content_type, m.body, m.headers::text, m.erased
 FROM drainmark.logs l JOIN drainmark.partitions p ON p.partition = l.partition
 LEFT JOIN LATERAL (
 	SELECT *, sum(octet_length(body)) OVER (ORDER BY position) AS size, row_number() OVER (ORDER BY position) AS n FROM (
@@ -50,14 +50,16 @@ func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit i
 
 // line is one row of a page. The columns of a message are empty if there is none.
 type line struct {
-	last, cleared, token, revision int64
-	partition                      int
-	position, sequence             *int64
-	producer                       pgtype.UUID
-	accepted, persisted            *time.Time
-	contentType                    *string
-	body                           []byte
-	headers                        *string
+	last, cleared, erasures, token, revision int64
+	deleted                                  bool
+	partition                                int
+	position, sequence                       *int64
+	producer                                 pgtype.UUID
+	accepted, persisted                      *time.Time
+	contentType                              *string
+	body                                     []byte
+	headers                                  *string
+	erased                                   *bool
 }
 
 // message returns the row's message.
@@ -66,6 +68,7 @@ func (l *line) message(headers *headersReader) (m drainmark.Message, err error) 
 		Position: uint64(*l.position),
 		Mark:     drainmark.Mark{Partition: l.partition, Producer: l.producer.Bytes, Sequence: uint64(*l.sequence)},
 		Body:     l.body, ContentType: *l.contentType, AcceptedAt: *l.accepted, PersistedAt: *l.persisted,
+		Erased: *l.erased,
 	}
 	if m.Headers, err = headers.read(l.headers); err != nil {
 		err = store.Misconfigured("the headers of the message at position %d are damaged: %w; bring back a copy of the database",
@@ -100,12 +103,13 @@ func scanPage(rows pgx.Rows, page *store.Page, limit int) (found bool, err error
 	var headers headersReader
 	size := 0
 	columns := []any{
-		&l.last, &l.cleared, &l.partition, &l.token, &l.revision,
-		&l.position, &l.producer, &l.sequence, &l.accepted, &l.persisted, &l.contentType, &l.body, &l.headers,
+		&l.last, &l.cleared, &l.erasures, &l.deleted, &l.partition, &l.token, &l.revision,
+		&l.position, &l.producer, &l.sequence, &l.accepted, &l.persisted, &l.contentType, &l.body, &l.headers, &l.erased,
 	}
 	_, err = pgx.ForEachRow(rows, columns, func() error {
 		found = true
 		page.Log.LastPosition, page.Log.ClearedThrough = uint64(l.last), uint64(l.cleared)
+		page.Log.Erasures, page.Log.Deleted = uint64(l.erasures), l.deleted
 		page.Version = drainmark.Version{Token: uint64(l.token), Revision: uint64(l.revision)}
 		if l.position == nil {
 			return nil

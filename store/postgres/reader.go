@@ -133,16 +133,17 @@ func (r *Reader) Claims(ctx context.Context) ([]store.Claim, error) {
 
 // Logs implements store.Reader.
 func (r *Reader) Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
-	const list = "SELECT name, last_position, cleared_through FROM drainmark.logs WHERE name > $1 ORDER BY name LIMIT $2"
+	const list = `SELECT name, last_position, cleared_through, erasures FROM drainmark.logs
+		WHERE name > $1 AND NOT deleted ORDER BY name LIMIT $2`
 	return readFrom(ctx, r, "listing the logs", func(ctx context.Context, c *pgx.Conn) ([]drainmark.LogInfo, error) {
 		rows, err := c.Query(ctx, r.sql(list), clean(after), max(limit, 0))
 		if err != nil {
 			return nil, err
 		}
 		return pgx.CollectRows(rows, func(row pgx.CollectableRow) (info drainmark.LogInfo, err error) {
-			var last, cleared int64
-			err = row.Scan(&info.Name, &last, &cleared)
-			info.LastPosition, info.ClearedThrough = uint64(last), uint64(cleared)
+			var last, cleared, erasures int64
+			err = row.Scan(&info.Name, &last, &cleared, &erasures)
+			info.LastPosition, info.ClearedThrough, info.Erasures = uint64(last), uint64(cleared), uint64(erasures)
 			return info, err
 		})
 	})

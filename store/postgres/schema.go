@@ -20,7 +20,7 @@ import (
 var schemaFiles embed.FS
 
 // schemaVersion is the one that this program makes and knows.
-const schemaVersion = 1
+const schemaVersion = 2
 
 // dialect is SQL for the tables of one schema.
 type dialect struct {

@@ -55,6 +55,7 @@ func (t *writing) run(ctx context.Context, sync string) error {
 	batch := &pgx.Batch{}
 	t.writeLogs(batch)
 	t.writeMessages(batch)
+	t.erase(batch)
 	t.writeKeys(batch)
 	t.writeLetters(batch)
 	t.writeProgress(batch)
@@ -139,11 +140,14 @@ func (t *writing) findLogs(batch *pgx.Batch) {
 	}
 }
 
-const upsertLogs = `INSERT INTO drainmark.logs AS l (id, name, partition, last_position, cleared_through, swept_through, revision)
-SELECT u.id, u.name, $4, u.last, u.cleared, 0, $5
-FROM unnest($1::bigint[], $2::text[], $3::bigint[], $6::bigint[]) AS u (id, name, last, cleared)
+const upsertLogs = `INSERT INTO drainmark.logs AS l
+	(id, name, partition, last_position, cleared_through, swept_through, revision, erasures, deleted)
+SELECT u.id, u.name, $4, u.last, u.cleared, 0, $5, u.erasures, u.deleted
+FROM unnest($1::bigint[], $2::text[], $3::bigint[], $6::bigint[], $7::bigint[], $8::boolean[])
+	AS u (id, name, last, cleared, erasures, deleted)
 ON CONFLICT (id) DO UPDATE
-SET last_position = excluded.last_position, cleared_through = excluded.cleared_through, revision = excluded.revision`
+SET last_position = excluded.last_position, cleared_through = excluded.cleared_through, revision = excluded.revision,
+	erasures = excluded.erasures, deleted = excluded.deleted`
 
 func (t *writing) writeLogs(batch *pgx.Batch) {
 	n := len(t.w.Logs)
@@ -151,11 +155,13 @@ func (t *writing) writeLogs(batch *pgx.Batch) {
 		return
 	}
 	ids, names, last, cleared := make([]int64, n), make([]string, n), make([]int64, n), make([]int64, n)
+	erasures, deleted := make([]int64, n), make([]bool, n)
 	for i := range t.w.Logs {
 		l := &t.w.Logs[i]
 		ids[i], names[i], last[i], cleared[i] = t.logs[l.Name], l.Name, int64(l.LastPosition), int64(l.ClearedThrough)
+		erasures[i], deleted[i] = int64(l.Erasures), l.Deleted
 	}
-	batch.Queue(t.sql(upsertLogs), ids, names, last, t.w.Partition, int64(t.w.Revision+1), cleared)
+	batch.Queue(t.sql(upsertLogs), ids, names, last, t.w.Partition, int64(t.w.Revision+1), cleared, erasures, deleted)
 }
 
 // insertMessages has NULL for headers behind the end of their array, which is empty if there are none.
@@ -198,6 +204,22 @@ func (t *writing) writeMessages(batch *pgx.Batch) {
 		}
 	}
 	batch.Queue(t.sql(insertMessages), logs, positions, producers, sequences, accepted, persisted, types, bodies, headers)
+}
+
+const eraseMessages = `UPDATE drainmark.messages m SET body = '', content_type = '', headers = NULL, erased = true
+FROM unnest($1::bigint[], $2::bigint[]) AS u (log, position) WHERE m.log = u.log AND m.position = u.position`
+
+// erase queues what erases messages, if any are to be.
+func (t *writing) erase(batch *pgx.Batch) {
+	var logs, positions []int64
+	for i := range t.w.Logs {
+		for _, position := range t.w.Logs[i].Erased {
+			logs, positions = append(logs, t.logs[t.w.Logs[i].Name]), append(positions, int64(position))
+		}
+	}
+	if len(logs) > 0 {
+		batch.Queue(t.sql(eraseMessages), logs, positions)
+	}
 }
 
 func uuid(p drainmark.ProducerID) pgtype.UUID { return pgtype.UUID{Bytes: p, Valid: true} }

@@ -182,7 +182,7 @@ func (s *Store) Sweep(ctx context.Context, sweep store.Sweep) (more bool, err er
 	}
 	c := newCall(scriptSweep, at.producers, at.producerAges, at.logs, at.cleared, at.keys, at.keyAges, at.letters, at.discardedLetters,
 		at.letterHeads, at.letterRecords, at.marks, at.spans, at.state)
-	c.arg(at.stream).argInt(sweepStep).argInt(sweep.Keys.Microseconds()).argInt(sweep.Producers.Microseconds())
+	c.arg(at.stream, at.aside).argInt(sweepStep).argInt(sweep.Keys.Microseconds()).argInt(sweep.Producers.Microseconds())
 	for _, producer := range sweep.Forget {
 		c.arg(producer.String())
 	}

@@ -41,13 +41,16 @@
 //	                                            letter; written: behind and up to which revision logs:written is complete
 //	producers                       hash        producer: "<clock of its last record> <what is done, as in 1-500,502-900>"
 //	producers:ages                  sorted set  producer, by the clock of its last record
-//	logs                            hash        log: "<last position> <cleared through> 0"
+//	logs                            hash        log: "<last position> <cleared through> 0", and of one with erasures, or that is
+//	                                            deleted, "… <how many erasures> <1 if it is deleted>"
 //	logs:names                      sorted set  log, in order of names
 //	logs:cleared                    set         logs with cleared messages that are to be deleted
 //	logs:written                    sorted set  log, by the revision of the last commit that wrote to it; the newest only
 //	log:<log>                       stream      entry <position>-0, of one field m: "<sequence> <accepted at>
 //	                                            <persisted at, less that> <producer> <length of type> <type>\n<body>", and
 //	                                            with headers "… <length of type>+<length of headers> <type><headers>\n<body>"
+//	aside:<log>                     sorted set  "<position> <message as in the stream>", by position: of erased messages, with
+//	                                            "erased\n" behind the producer, and of their neighbours in the stream
 //	keys                            hash        "<log>/<idempotency key>": half of the SHA-256 of content type, body and headers
 //	keys:ages                       sorted set  "<log>/<idempotency key>", by the clock when it was first committed
 //	letters                         sorted set  dead letter's id, by ordinal

@@ -22,6 +22,7 @@ type names struct {
 type partitionNames struct {
 	state, producers, producerAges           string
 	logs, logNames, cleared, written, stream string // stream is what the names of the streams begin with
+	aside                                    string // and what those of messages that are in no stream begin with
 	keys, keyAges                            string
 	letters, openLetters, discardedLetters   string
 	letterHeads, letterRecords, marks, spans string
@@ -39,7 +40,7 @@ func newNames(prefix string) *names {
 		p := prefix + ":{p" + strconv.Itoa(i) + "}:"
 		n.partitions[i] = partitionNames{
 			state: p + "state", producers: p + "producers", producerAges: p + "producers:ages",
-			logs: p + "logs", logNames: p + "logs:names", cleared: p + "logs:cleared", written: p + "logs:written", stream: p + "log:",
+			logs: p + "logs", logNames: p + "logs:names", cleared: p + "logs:cleared", written: p + "logs:written", stream: p + "log:", aside: p + "aside:",
 			keys: p + "keys", keyAges: p + "keys:ages",
 			letters: p + "letters", openLetters: p + "letters:open", discardedLetters: p + "letters:discarded",
 			letterHeads: p + "letters:heads", letterRecords: p + "letters:records", marks: p + "letters:marks", spans: p + "letters:spans",

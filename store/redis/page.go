@@ -23,8 +23,9 @@ func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit i
 	})
 }
 
-// pager puts a page together. It is always what the newest of the states that it was read from holds: messages neither
-// move nor change, so those that were read before are in the newest too, unless they have been cleared meanwhile.
+// pager puts a page together. It is always what the newest of the states that it was read from holds: messages never move,
+// and change only with an erasure. So those that were read before are in the newest too, unless they have been cleared
+// meanwhile.
 type pager struct {
 	reader *Reader
 	log    string
@@ -66,6 +67,7 @@ func (p *pager) readPart(ctx context.Context, c conn, part int) (done bool, err 
 			command("HMGET", at.state, "epoch", "revision"),
 			command("HGET", at.logs, p.log),
 			command("XRANGE", at.stream+p.log, from, "+", "COUNT", part),
+			command("ZRANGE", at.aside+p.log, "("+strconv.FormatUint(last, 10), "+inf", "BYSCORE", "LIMIT", 0, part),
 		}
 	})
 	if err != nil {
@@ -75,17 +77,17 @@ func (p *pager) readPart(ctx context.Context, c conn, part int) (done bool, err 
 	if err != nil || again {
 		return false, err
 	}
-	for _, entry := range replies[2].list() {
-		m, err := parseMessage(partition, reply{entry})
-		if err != nil {
-			return false, err
-		}
+	messages, err := merge(partition, part, replies[2].list(), replies[3].list())
+	if err != nil {
+		return false, err
+	}
+	for _, m := range messages {
 		if full := p.add(m); full {
 			return true, nil
 		}
 		last = m.Position
 	}
-	if len(replies[2].list()) == 0 || last >= p.page.Log.LastPosition || len(p.page.Messages) >= p.limit {
+	if len(messages) == 0 || last >= p.page.Log.LastPosition || len(p.page.Messages) >= p.limit {
 		return true, nil
 	}
 	if len(p.page.Messages) == 0 {
@@ -94,9 +96,35 @@ func (p *pager) readPart(ctx context.Context, c conn, part int) (done bool, err 
 	return false, nil
 }
 
+// merge puts what is in the stream and what is aside into the order of positions, up to the first end of the two where more
+// may follow: so many of each were asked for.
+func merge(partition, part int, stream, aside []any) ([]drainmark.Message, error) {
+	messages := make([]drainmark.Message, 0, len(stream)+len(aside))
+	var next, beside drainmark.Message // of each, or the zero one
+	for i, k := 0, 0; ; {
+		var err error
+		if i < len(stream) && next.Position == 0 {
+			next, err = parseMessage(partition, reply{stream[i]})
+		}
+		if k < len(aside) && beside.Position == 0 && err == nil {
+			beside, err = parseAside(partition, reply{aside[k]})
+		}
+		switch {
+		case err != nil:
+			return nil, err
+		case i == part || k == part || next.Position == 0 && beside.Position == 0:
+			return messages, nil
+		case beside.Position == 0 || next.Position > 0 && next.Position < beside.Position:
+			messages, next, i = append(messages, next), drainmark.Message{}, i+1
+		default:
+			messages, beside, k = append(messages, beside), drainmark.Message{}, k+1
+		}
+	}
+}
+
 // head takes over the log and the version of a newer state. It drops what has been cleared. If the new state is no
-// successor of the one before, such as that of a server which goes on from an older state, it drops everything, and the
-// page begins again.
+// successor of the one before, such as that of a server which goes on from an older state, or something was erased between
+// them, it drops everything, and the page begins again.
 func (p *pager) head(state, info reply) (again bool, err error) {
 	if info.isNil() {
 		return false, fmt.Errorf("log %q: %w", p.log, store.ErrNotFound)
@@ -108,10 +136,11 @@ func (p *pager) head(state, info reply) (again bool, err error) {
 	if version.Revision, err = state.at(1).number(); err != nil {
 		return false, err
 	}
+	erasures := p.page.Log.Erasures
 	if p.page.Log, err = parseLog(p.log, info); err != nil {
 		return false, err
 	}
-	again = len(p.page.Messages) > 0 && !version.Includes(p.page.Version)
+	again = len(p.page.Messages) > 0 && (!version.Includes(p.page.Version) || p.page.Log.Erasures != erasures)
 	p.page.Version = version
 	if again {
 		p.page.Messages, p.size = nil, 0

@@ -131,10 +131,22 @@ func appendMessage(dst []byte, m *drainmark.Message) []byte {
 // headBytes bounds what appendMessage writes before the content type.
 const headBytes = 20 + 1 + 20 + 1 + 20 + 1 + 32 + 1 + 20 + 1 + 20 + 1
 
+// erasedMark stands behind the producer in place of the rest of an erased message.
+const erasedMark = "erased\n"
+
+// parseAside reads "<position> <message>", of a message that is in no stream.
+func parseAside(partition int, member reply) (drainmark.Message, error) {
+	position, value, _ := strings.Cut(member.String(), " ")
+	return parseValue(partition, position, value)
+}
+
 // parseMessage reads an entry of a stream. The result shares no memory with the entry.
 func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	position, _, _ := strings.Cut(entry.at(0).String(), "-")
-	value := entry.at(1).at(1).String()
+	return parseValue(partition, position, entry.at(1).at(1).String())
+}
+
+func parseValue(partition int, position, value string) (m drainmark.Message, err error) {
 	s := scanner{rest: value[:min(len(value), headBytes)]}
 	before := len(s.rest)
 	m.Position, err = strconv.ParseUint(position, 10, 64)
@@ -142,6 +154,9 @@ func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	accepted := s.signed()
 	m.AcceptedAt, m.PersistedAt = moment(accepted), moment(accepted+s.signed())
 	s.hex(m.Mark.Producer[:])
+	if m.Erased = s.rest == erasedMark; m.Erased && err == nil && !s.bad {
+		return m, nil
+	}
 	contentType, headers := s.lengths()
 	head := before - len(s.rest)
 	left := len(value) - head
@@ -160,10 +175,14 @@ func parseMessage(partition int, entry reply) (m drainmark.Message, err error) {
 	return m, nil
 }
 
-// parseLog reads "<last position> <cleared through> <0>". Older versions have kept there how far the log is swept.
+// parseLog reads "<last position> <cleared through> 0", and what follows if there was an erasure or it is deleted:
+// "<how many erasures> <1 if it is deleted>". Older versions have kept in the third place how far the log is swept.
 func parseLog(name string, text reply) (drainmark.LogInfo, error) {
 	s := scanner{rest: text.String()}
 	info := drainmark.LogInfo{Name: name, LastPosition: s.unsigned(), ClearedThrough: s.unsigned()}
+	if s.word(); s.rest != "" {
+		info.Erasures, info.Deleted = s.unsigned(), s.truth()
+	}
 	if s.bad {
 		return info, fmt.Errorf("log %q: %w", name, errForeign)
 	}

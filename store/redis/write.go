@@ -144,6 +144,9 @@ func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 	for i := range w.Logs {
 		e.keys = append(e.keys, at.stream+w.Logs[i].Name)
 	}
+	for i := range w.Logs {
+		e.keys = append(e.keys, at.aside+w.Logs[i].Name)
+	}
 	e.argNumber(w.Token).argNumber(w.Revision).argNumber(w.Revision + 1).arg(string(w.Cursor)).argNumber(w.Rejected)
 	e.arg(all.channel).argInt(int64(w.Partition)).argInt(w.Clock.Microseconds()).argInt(w.SetAside).argInt(store.WrittenKept).arg(w.Trouble.Encode())
 	e.argInt(int64(len(w.Producers)))
@@ -171,8 +174,11 @@ func (e *encoder) encode(all *names, at *partitionNames, w *store.Write) {
 func (e *encoder) log(l *store.LogWrite) {
 	// The third number is what older versions need beside a new one: how far the log is swept.
 	e.scratch = fmt.Appendf(e.scratch[:0], "%d %d 0", l.LastPosition, l.ClearedThrough)
+	if l.Erasures > 0 || l.Deleted {
+		e.scratch = fmt.Appendf(e.scratch, " %d %s", l.Erasures, truthText(l.Deleted))
+	}
 	e.arg(l.Name).argBytes(e.scratch)
-	e.arg(truthText(l.New), truthText(l.Cleared))
+	e.arg(listed(l), truthText(l.Cleared))
 	messages := l.Messages
 	if l.Unkept {
 		messages = nil
@@ -183,6 +189,21 @@ func (e *encoder) log(l *store.LogWrite) {
 		e.scratch = appendMessage(e.scratch[:0], m)
 		e.argBytes(e.scratch, m.Body)
 	}
+	e.argInt(int64(len(l.Erased)))
+	for _, position := range l.Erased {
+		e.argNumber(position)
+	}
+}
+
+// listed says whether a log is to be in the list of logs from now on, or not any more, or as before.
+func listed(l *store.LogWrite) string {
+	switch {
+	case l.Deleted:
+		return "-"
+	case l.New || l.Returns:
+		return "+"
+	}
+	return ""
 }
 
 func (e *encoder) letter(w store.LetterWrite) {

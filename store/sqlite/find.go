@@ -39,11 +39,13 @@ func (s *Store) Find(ctx context.Context, partition int, w store.Want) (store.Fo
 }
 
 func findLog(ctx context.Context, c *conn, w *store.WantedLog, found map[string]store.FoundLog) error {
-	row, err := c.one(ctx, "SELECT id, last_position, cleared_through FROM logs WHERE name = ?", w.Name)
+	row, err := c.one(ctx, "SELECT id, last_position, cleared_through, erasures, deleted FROM logs WHERE name = ?", w.Name)
 	if err != nil || row == nil {
 		return err
 	}
-	l := store.FoundLog{LogInfo: drainmark.LogInfo{Name: w.Name, LastPosition: number(row[1]), ClearedThrough: number(row[2])}}
+	l := store.FoundLog{LogInfo: drainmark.LogInfo{
+		Name: w.Name, LastPosition: number(row[1]), ClearedThrough: number(row[2]), Erasures: number(row[3]), Deleted: truth(row[4]),
+	}}
 	if len(w.Keys) > 0 {
 		l.Keys = make(map[string]store.Digest, len(w.Keys))
 		err = findKeys(ctx, c, integer(row[0]), w.Keys, l.Keys)

@@ -11,7 +11,7 @@ import (
 
 // readPage reads a page of a log, in a snapshot.
 func readPage(ctx context.Context, c *conn, log string, after uint64, limit int) (store.Page, error) {
-	const head = `SELECT l.id, l.last_position, l.cleared_through, l.partition, p.epoch, p.revision
+	const head = `SELECT l.id, l.last_position, l.cleared_through, l.partition, p.epoch, p.revision, l.erasures, l.deleted
 		FROM logs l JOIN partitions p ON p.partition = l.partition WHERE l.name = ?`
 	page := store.Page{Log: drainmark.LogInfo{Name: log}}
 	row, err := c.one(ctx, head, log)
@@ -22,6 +22,7 @@ func readPage(ctx context.Context, c *conn, log string, after uint64, limit int)
 		return page, fmt.Errorf("log %q: %w", log, store.ErrNotFound)
 	}
 	page.Log.LastPosition, page.Log.ClearedThrough = number(row[1]), number(row[2])
+	page.Log.Erasures, page.Log.Deleted = number(row[6]), truth(row[7])
 	page.Version = drainmark.Version{Token: number(row[4]), Revision: number(row[5])}
 	id, partition := integer(row[0]), int(integer(row[3]))
 	after = max(after, page.Log.ClearedThrough)
@@ -38,7 +39,7 @@ func readPage(ctx context.Context, c *conn, log string, after uint64, limit int)
 
 // readMessages reads up to limit messages whose keys follow after. The caller knows that there are so many.
 func readMessages(ctx context.Context, c *conn, after int64, limit, partition int) ([]drainmark.Message, error) {
-	const query = `SELECT id, producer, sequence, accepted_at, persisted_at, content_type, body, headers
+	const query = `SELECT id, producer, sequence, accepted_at, persisted_at, content_type, body, headers, erased
 		FROM messages WHERE id > ? ORDER BY id LIMIT ?`
 	messages := make([]drainmark.Message, 0, limit)
 	producers := make([]int64, 0, limit)
@@ -51,6 +52,7 @@ func readMessages(ctx context.Context, c *conn, after int64, limit, partition in
 		m := drainmark.Message{
 			Position: number(row[0]) & maxPosition, Mark: drainmark.Mark{Partition: partition, Sequence: number(row[2])},
 			Body: blob(row[6]), ContentType: text(row[5]), AcceptedAt: moment(row[3]), PersistedAt: moment(row[4]),
+			Erased: truth(row[8]),
 		}
 		var err error
 		if m.Headers, err = headers.read(row[7]); err != nil {

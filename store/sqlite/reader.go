@@ -253,10 +253,12 @@ func (r *Reader) Messages(ctx context.Context, log string, after uint64, limit i
 
 // Logs implements store.Reader.
 func (r *Reader) Logs(ctx context.Context, after string, limit int) ([]drainmark.LogInfo, error) {
-	const list = "SELECT name, last_position, cleared_through FROM logs WHERE name > ? ORDER BY name LIMIT ?"
+	const list = "SELECT name, last_position, cleared_through, erasures FROM logs WHERE name > ? AND NOT deleted ORDER BY name LIMIT ?"
 	return read(ctx, r, "listing the logs", func(c *conn) (logs []drainmark.LogInfo, err error) {
 		err = c.each(ctx, list, []any{after, max(limit, 0)}, func(row []driver.Value) error {
-			logs = append(logs, drainmark.LogInfo{Name: text(row[0]), LastPosition: number(row[1]), ClearedThrough: number(row[2])})
+			logs = append(logs, drainmark.LogInfo{
+				Name: text(row[0]), LastPosition: number(row[1]), ClearedThrough: number(row[2]), Erasures: number(row[3]),
+			})
 			return nil
 		})
 		return logs, err

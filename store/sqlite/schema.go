@@ -12,7 +12,7 @@ import (
 
 const (
 	applicationID = 0x444d524b // "DMRK", in the file's header
-	schemaVersion = 8          // PRAGMA user_version
+	schemaVersion = 9          // PRAGMA user_version
 )
 
 // upgrades makes a file of each schema version, from 1 on, one of the next.
@@ -30,9 +30,13 @@ var upgrades = []func(context.Context, *conn) error{
 		"ALTER TABLE keys RENAME COLUMN accepted_at TO first_at; " +
 		"UPDATE keys SET first_at = 0; UPDATE progress SET last_at = 0;"),
 	packLetters,
-	statements("ALTER TABLE messages ADD COLUMN headers TEXT; DROP VIEW IF EXISTS log_messages; " + messagesView),
+	statements("ALTER TABLE messages ADD COLUMN headers TEXT; DROP VIEW IF EXISTS log_messages;"),
 	statements("ALTER TABLE partitions ADD COLUMN trouble TEXT NOT NULL DEFAULT '';"),
 	nameLetters,
+	statements("ALTER TABLE logs ADD COLUMN erasures INTEGER NOT NULL DEFAULT 0; " +
+		"ALTER TABLE logs ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0; " +
+		"ALTER TABLE messages ADD COLUMN erased INTEGER NOT NULL DEFAULT 0; " +
+		listedLogs + "DROP VIEW IF EXISTS log_messages; " + messagesView),
 }
 
 // statements makes an upgrade of SQL alone.
@@ -176,7 +180,9 @@ CREATE TABLE logs (
 	last_position   INTEGER NOT NULL,
 	cleared_through INTEGER NOT NULL, -- messages up to here do not count any more
 	swept_through   INTEGER NOT NULL, -- and up to here they are deleted
-	revision        INTEGER NOT NULL DEFAULT 0 -- of the partition, by the last commit that wrote to the log
+	revision        INTEGER NOT NULL DEFAULT 0, -- of the partition, by the last commit that wrote to the log
+	erasures        INTEGER NOT NULL DEFAULT 0, -- how many there were
+	deleted         INTEGER NOT NULL DEFAULT 0 -- nobody is shown it until something is written to it
 ) STRICT;
 CREATE INDEX logs_by_revision ON logs (partition, revision);
 CREATE INDEX logs_to_sweep ON logs (partition) WHERE swept_through < cleared_through;
@@ -189,7 +195,8 @@ CREATE TABLE messages (
 	persisted_at INTEGER NOT NULL,
 	content_type TEXT NOT NULL,
 	body         BLOB NOT NULL,
-	headers      TEXT -- a JSON object of strings, NULL if there are none
+	headers      TEXT, -- a JSON object of strings, NULL if there are none
+	erased       INTEGER NOT NULL DEFAULT 0 -- body, content type and headers are gone
 ) STRICT;
 
 CREATE TABLE keys (
@@ -225,7 +232,10 @@ CREATE INDEX open_letters ON dead_letters (partition, ordinal) WHERE NOT discard
 CREATE INDEX discarded_letters ON dead_letters (partition) WHERE discarded;
 CREATE INDEX letters_by_mark ON dead_letters (partition, producer, last);
 CREATE INDEX letters_of_many_marks ON dead_letters (partition, producer, first) WHERE first < last;
-` + lettersByPrincipal + messagesView
+` + lettersByPrincipal + listedLogs + messagesView
+
+const listedLogs = `CREATE INDEX listed_logs ON logs (name) WHERE NOT deleted;
+`
 
 const lettersByPrincipal = `CREATE INDEX letters_by_principal ON dead_letters (principal) WHERE NOT discarded;
 `
@@ -241,7 +251,8 @@ SELECT
 	m.headers,
 	strftime('%Y-%m-%dT%H:%M:%S', m.accepted_at / 1000000, 'unixepoch') || printf('.%06dZ', m.accepted_at % 1000000) AS accepted_at,
 	strftime('%Y-%m-%dT%H:%M:%S', m.persisted_at / 1000000, 'unixepoch') || printf('.%06dZ', m.persisted_at % 1000000) AS persisted_at,
-	l.partition || '-' || lower(hex(p.producer)) || '-' || m.sequence AS id
+	l.partition || '-' || lower(hex(p.producer)) || '-' || m.sequence AS id,
+	m.erased
 FROM logs l
 JOIN messages m ON m.id > (l.id << 40 | l.cleared_through) AND m.id < ((l.id + 1) << 40)
 JOIN producers p ON p.id = m.producer;

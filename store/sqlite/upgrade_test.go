@@ -19,11 +19,32 @@ const unpacked = `undecoded INTEGER NOT NULL, kind INTEGER NOT NULL, record_log 
 	body BLOB NOT NULL, key TEXT NOT NULL, target TEXT NOT NULL, trace TEXT NOT NULL, accepted_at INTEGER NOT NULL,
 `
 
+// fromEight is how the schema of version 9 differs from the one before.
+var fromEight = [][2]string{
+	{"\terasures        INTEGER NOT NULL DEFAULT 0, -- how many there were\n", ""},
+	{"\tdeleted         INTEGER NOT NULL DEFAULT 0 -- nobody is shown it until something is written to it\n", ""},
+	{"DEFAULT 0, -- of the partition, by the last commit that wrote to the log\n", "DEFAULT 0 -- of the partition, by the last commit that wrote to the log\n"},
+	{"\terased       INTEGER NOT NULL DEFAULT 0 -- body, content type and headers are gone\n", ""},
+	{"headers      TEXT, -- a JSON", "headers      TEXT -- a JSON"},
+	{",\n\tm.erased\n", "\n"}, {listedLogs, ""},
+}
+
+// changed returns a text with what is to be replaced replaced.
+func changed(t *testing.T, text string, changes ...[2]string) string {
+	t.Helper()
+	for _, change := range changes {
+		if !strings.Contains(text, change[0]) {
+			t.Fatalf("the schema does not have %q any more", change[0])
+		}
+		text = strings.Replace(text, change[0], change[1], 1)
+	}
+	return text
+}
+
 // schemaOne is the schema as version 1 made it.
 func schemaOne(t *testing.T) string {
 	t.Helper()
-	one := schema
-	for _, change := range [][2]string{
+	one := changed(t, changed(t, schema, fromEight...), [][2]string{
 		{"\trevision        INTEGER NOT NULL DEFAULT 0 -- of the partition, by the last commit that wrote to the log\n", ""},
 		{"CREATE INDEX logs_by_revision ON logs (partition, revision);\n", ""},
 		{"swept_through   INTEGER NOT NULL, --", "swept_through   INTEGER NOT NULL --"},
@@ -40,12 +61,7 @@ func schemaOne(t *testing.T) string {
 		{"\taged_from     INTEGER NOT NULL, -- clock when it was set aside last\n", ""},
 		{"\tprincipal     TEXT NOT NULL DEFAULT '', -- who sent it, empty if nobody is known\n", ""},
 		{lettersByPrincipal, ""},
-	} {
-		if !strings.Contains(one, change[0]) {
-			t.Fatalf("the schema does not have %q any more", change[0])
-		}
-		one = strings.Replace(one, change[0], change[1], 1)
-	}
+	}...)
 	return fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = 1", one, applicationID)
 }
 
@@ -128,8 +144,8 @@ func TestLettersOfAnOlderFileAreOfWhoSentThem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	seven := strings.Replace(schema, lettersByPrincipal, "", 1)
-	seven = strings.Replace(seven, "\tprincipal     TEXT NOT NULL DEFAULT '', -- who sent it, empty if nobody is known\n", "", 1)
+	seven := changed(t, changed(t, schema, fromEight...), [2]string{lettersByPrincipal, ""},
+		[2]string{"\tprincipal     TEXT NOT NULL DEFAULT '', -- who sent it, empty if nobody is known\n", ""})
 	for _, script := range []string{
 		fmt.Sprintf("%s PRAGMA application_id = %d; PRAGMA user_version = 7; PRAGMA journal_mode = WAL", seven, applicationID),
 		`INSERT INTO deployment VALUES (1, x'00000000000000000000000000000007', 1)`,

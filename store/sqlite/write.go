@@ -3,6 +3,7 @@ package sqlite
 import (
 	"context"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 
 	"github.com/drainmark/drainmark"
@@ -115,22 +116,47 @@ func (t *writing) writeLog(l *store.LogWrite) error {
 	if l.Unkept {
 		return nil
 	}
-	return t.writeMessages(id, l.Messages)
+	if err := t.writeMessages(id, l.Messages); err != nil {
+		return err
+	}
+	return t.erase(id, l.Erased)
+}
+
+const eraseMessage = "UPDATE messages SET body = x'', content_type = '', headers = NULL, erased = 1 WHERE id = ?"
+
+// erase erases messages. What they held is overwritten with zeros, which SQLite does not do otherwise.
+func (t *writing) erase(log int64, positions []uint64) (err error) {
+	if len(positions) == 0 {
+		return nil
+	}
+	ctx := context.Background()
+	if err := t.conn.script(ctx, "PRAGMA secure_delete = ON"); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, t.conn.script(ctx, "PRAGMA secure_delete = OFF")) }()
+	for _, position := range positions {
+		if _, err := t.conn.exec(ctx, eraseMessage, log<<positionBits|int64(position)); err != nil {
+			return fmt.Errorf("erasing the message at position %d: %w", position, err)
+		}
+	}
+	return nil
 }
 
 // writeHead writes where the log ends, and returns its id.
 func (t *writing) writeHead(l *store.LogWrite) (int64, error) {
 	ctx := context.Background()
 	if l.New {
-		const create = "INSERT INTO logs (name, partition, last_position, cleared_through, swept_through, revision) VALUES (?, ?, ?, ?, 0, ?)"
-		inserted, err := t.conn.exec(ctx, create, l.Name, t.w.Partition, l.LastPosition, l.ClearedThrough, t.w.Revision+1)
+		const create = `INSERT INTO logs (name, partition, last_position, cleared_through, swept_through, revision, erasures, deleted)
+			VALUES (?, ?, ?, ?, 0, ?, ?, ?)`
+		inserted, err := t.conn.exec(ctx, create, l.Name, t.w.Partition, l.LastPosition, l.ClearedThrough, t.w.Revision+1, l.Erasures, l.Deleted)
 		if err != nil {
 			return 0, err
 		}
 		return inserted.LastInsertId()
 	}
-	const move = "UPDATE logs SET last_position = ?, cleared_through = ?, revision = ? WHERE name = ? RETURNING id"
-	row, err := t.conn.one(ctx, move, l.LastPosition, l.ClearedThrough, t.w.Revision+1, l.Name)
+	const move = `UPDATE logs SET last_position = ?, cleared_through = ?, revision = ?, erasures = ?, deleted = ?
+		WHERE name = ? RETURNING id`
+	row, err := t.conn.one(ctx, move, l.LastPosition, l.ClearedThrough, t.w.Revision+1, l.Erasures, l.Deleted, l.Name)
 	if err != nil {
 		return 0, err
 	}

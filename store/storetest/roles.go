@@ -47,7 +47,7 @@ type committer struct {
 	producer drainmark.ProducerID
 }
 
-// commitOfEachKind appends with a key, sets a record aside, says so again, and clears.
+// commitOfEachKind appends with a key, sets a record aside, says so again, and removes in every way.
 func (c *committer) commitOfEachKind(ctx context.Context) error {
 	letter := &drainmark.DeadLetter{Span: drainmark.Span{Producer: c.producer, First: 2, Last: 2}, Reason: "refused", Principal: "shop"}
 	letter.ID = letter.Span.String()
@@ -56,6 +56,9 @@ func (c *committer) commitOfEachKind(ctx context.Context) error {
 	}
 	for _, operations := range [][]store.Operation{
 		{{Kind: store.Append, Record: record(drainmark.Append, "key")}, {Kind: store.SetAside, Letter: letter}},
+		{{Kind: store.Erase, Position: 1, Record: record(drainmark.Erase, "")}, {Kind: store.Delete, Record: record(drainmark.Delete, "")}},
+		{{Kind: store.Append, Record: record(drainmark.Append, "")}},
+		{{Kind: store.Erase, Position: 2, Record: record(drainmark.Erase, "")}, {Kind: store.Append, Record: record(drainmark.Append, "")}},
 		{{Kind: store.Clear, Record: record(drainmark.Clear, "")}},
 	} {
 		if err := c.commit(ctx, operations); err != nil {

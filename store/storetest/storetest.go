@@ -66,7 +66,7 @@ type Case struct {
 func Cases() []Case {
 	var cases []Case
 	for _, group := range [][]promise{
-		aboutClaims, aboutCommits, aboutHeaders, aboutKeys, aboutLetters, aboutProgress, aboutSweeping, aboutReads, aboutWritten, aboutChanges, aboutClosing,
+		aboutClaims, aboutCommits, aboutHeaders, aboutKeys, aboutLetters, aboutProgress, aboutSweeping, aboutRemoving, aboutReads, aboutWritten, aboutChanges, aboutClosing,
 	} {
 		for _, p := range group {
 			cases = append(cases, Case{Name: p.name, Run: func(t T, h Harness) { p.check(newWorld(t, h)) }})

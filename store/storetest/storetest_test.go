@@ -42,7 +42,7 @@ func TestTheSuiteFailsWhatIsWrong(t *testing.T) {
 	for _, c := range storetest.Cases() {
 		cases[c.Name] = c
 	}
-	for _, m := range slices.Concat(wrongClaims, wrongCommits, wrongHeaders, wrongKeys, wrongLetters, wrongSweeps, wrongReads, wrongWritten, wrongLives) {
+	for _, m := range slices.Concat(wrongClaims, wrongCommits, wrongHeaders, wrongKeys, wrongLetters, wrongSweeps, wrongRemovals, wrongReads, wrongWritten, wrongLives) {
 		for _, name := range m.cases {
 			t.Run(m.name+"/"+name, func(t *testing.T) {
 				t.Parallel()
@@ -64,7 +64,7 @@ func TestTheSuiteFailsWhatIsWrong(t *testing.T) {
 
 func TestEveryCaseFailsSomething(t *testing.T) {
 	noticed := map[string]bool{}
-	for _, m := range slices.Concat(wrongClaims, wrongCommits, wrongHeaders, wrongKeys, wrongLetters, wrongSweeps, wrongReads, wrongWritten, wrongLives) {
+	for _, m := range slices.Concat(wrongClaims, wrongCommits, wrongHeaders, wrongKeys, wrongLetters, wrongSweeps, wrongRemovals, wrongReads, wrongWritten, wrongLives) {
 		for _, name := range m.cases {
 			noticed[name] = true
 		}

@@ -2,20 +2,25 @@
 -- Deletes a step's worth of each kind of thing that nobody can see any more. Returns 1 if there is more.
 -- KEYS: 1 producers, 2 producers:ages, 3 logs, 4 cleared, 5 keys, 6 keys:ages, 7 letters, 8 letters:discarded,
 --       9 letters:heads, 10 letters:records, 11 letters:marks, 12 letters:spans, 13 state.
--- ARGV: 1 what the names of the logs' streams begin with, 2 how many of each kind, 3 the age of keys that can go, 4 that of producers, in microseconds;
---       0 keeps all; 5... the producers that can go, if they are as old.
-local call, step, more = redis.call, tonumber(ARGV[2]), 0
+-- ARGV: 1 what the names of the logs' streams begin with, 2 what those of messages beside the streams begin with, 3 how many of
+--       each kind, 4 the age of keys that can go, 5 that of producers, in microseconds; 0 keeps all; 6... the producers that can
+--       go, if they are as old.
+local call, step, more = redis.call, tonumber(ARGV[3]), 0
 local clock = tonumber(call('HGET', KEYS[13], 'clock') or 0)
 -- What is from before these times, by the partition's clock, can go.
 local function before(age) return tonumber(age) > 0 and string.format('%.0f', math.max(clock - age, 0)) or '0' end
-local keys_before, producers_before = before(ARGV[3]), before(ARGV[4])
+local keys_before, producers_before = before(ARGV[4]), before(ARGV[5])
 
 local name = call('SRANDMEMBER', KEYS[4])
 if name then
-	local stream, info = ARGV[1] .. name, call('HGET', KEYS[3], name) or '0 0' -- somebody may have removed it
+	local stream, aside = ARGV[1] .. name, ARGV[2] .. name
+	local info = call('HGET', KEYS[3], name) or '0 0' -- somebody may have removed it
 	local cleared = tonumber(string.match(info, '^%d+ (%d+)'))
 	local first = call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-	local through = first and math.min(string.match(first[1], '^%d+') - 1 + step, cleared) or cleared
+	local position = first and tonumber(string.match(first[1], '^%d+')) or cleared + 1
+	position = math.min(position, tonumber(call('ZRANGE', aside, 0, 0, 'WITHSCORES')[2] or position))
+	local through = math.min(position - 1 + step, cleared)
+	call('ZREMRANGEBYSCORE', aside, '-inf', string.format('%.0f', through))
 	call('XTRIM', stream, 'MINID', '=', string.format('%.0f-0', through + 1))
 	if through >= cleared then call('SREM', KEYS[4], name) end
 	more = call('SCARD', KEYS[4])
@@ -34,7 +39,7 @@ if #keys > 0 then
 	call('HDEL', KEYS[5], unpack(keys))
 end
 
-for i = 5, #ARGV do
+for i = 6, #ARGV do
 	local last = call('ZSCORE', KEYS[2], ARGV[i])
 	if last and tonumber(last) < tonumber(producers_before) then
 		call('ZREM', KEYS[2], ARGV[i])

@@ -4,14 +4,15 @@
 --
 -- KEYS: 1 state, 2 producers, 3 producers:ages, 4 logs, 5 logs:names, 6 logs:cleared, 7 keys, 8 keys:ages, 9 letters,
 --       10 letters:open, 11 letters:discarded, 12 letters:heads, 13 letters:records, 14 letters:marks,
---       15 letters:spans, 16 logs:written, 17 letters:principals, then the streams of the logs.
+--       15 letters:spans, 16 logs:written, 17 letters:principals, then the streams of the logs, and then what is aside of each.
 -- ARGV: 1 epoch, 2 revision, 3 next revision, 4 cursor, 5 rejected, 6 channel, 7 partition, 8 the partition's clock in
 --       microseconds, 9 how many more records are set aside, 10 how many logs logs:written names,
 --       11 the progress's trouble;
 --       then, each behind how many there are:
 --         producers  producer, last time, progress
---         logs       name, what is recorded of it, 1 if it is new, 1 if it was cleared, the first position that is
---                    written, how many messages, the messages
+--         logs       name, what is recorded of it, + if it is to be listed from now on and - if not any more, 1 if it was
+--                    cleared, the first position that is written, how many messages, the messages, how many positions to
+--                    erase, those
 --         keys       key, digest
 --         letters    id, mark of the one before, then '' to delete it, or 1 for open and 0 for discarded, head, record,
 --                    mark, 1 if it has several marks
@@ -19,13 +20,14 @@
 -- Returns 'ok' or 'fenced'.
 local call, K, A = redis.call, KEYS, ARGV
 local CHUNK = 500 -- how many arguments are given to one command
+local NODE, NODE_BYTES = 100, 4096 -- how much a node of a stream has at most (stream-node-max-entries and -bytes)
 
 local state = call('HMGET', K[1], 'owner', 'epoch', 'revision', 'ordinal', 'written', 'set_aside')
 if not state[1] or state[1] == '' or state[2] ~= A[1] or state[3] ~= A[2] then return 'fenced' end
 
 local producers = 12
 local logs = producers + 1 + 3 * A[producers]
-local keys = logs + 1
+local keys, erases = logs + 1, false
 for i = 1, A[logs] do
 	local stream, first, count = K[17 + i], A[keys + 4], tonumber(A[keys + 5])
 	-- A stream that has more than it should would not take what follows.
@@ -33,6 +35,11 @@ for i = 1, A[logs] do
 		error({err = 'WRONGTYPE ' .. stream .. ' has entries that Drainmark did not write'})
 	end
 	keys = keys + 6 + count
+	if A[keys] ~= '0' then
+		erases = true
+		call('ZCARD', K[17 + A[logs] + i])
+	end
+	keys = keys + 1 + A[keys]
 end
 local letters = keys + 1 + 2 * A[keys]
 local has_letters = A[letters] ~= '0'
@@ -53,6 +60,9 @@ if has_letters then
 		commands[#commands + 1] = command
 	end
 end
+if erases then
+	for _, command in ipairs({{'XDEL', K[1], '1-0'}, {'XRANGE', K[1], '-', '+'}, {'ZREM', K[1], ''}}) do commands[#commands + 1] = command end
+end
 for _, command in ipairs(commands) do
 	if not redis.acl_check_cmd(unpack(command)) then
 		error({err = 'NOPERM this user has no permissions to run ' .. command[1]})
@@ -66,18 +76,56 @@ local function chunks(command, key, arguments)
 	end
 end
 
+-- What is deleted from a stream stays in the memory of its node until nothing of that is left. So the neighbours that may be
+-- in the node are put aside with a message that is erased.
+local function neighbours(stream, command, from, to, into, size)
+	for _ = 1, NODE - 1 do
+		local entry = call(command, stream, from, to, 'COUNT', 1)[1]
+		if not entry then return end
+		size = size + #entry[2][2]
+		if size > NODE_BYTES then return end
+		into[#into + 1] = entry
+		from = '(' .. entry[1]
+	end
+end
+
+local function erase(stream, aside, position)
+	local known = call('ZRANGE', aside, position, position, 'BYSCORE')[1]
+	local moved = {}
+	if known then
+		call('ZREM', aside, known)
+	else
+		local id = position .. '-0'
+		local entry = call('XRANGE', stream, id, id)[1]
+		if not entry then return end
+		known = position .. ' ' .. entry[2][2]
+		neighbours(stream, 'XRANGE', '(' .. id, '+', moved, #known)
+		neighbours(stream, 'XREVRANGE', '(' .. id, '-', moved, #known)
+		call('XDEL', stream, id)
+	end
+	for _, entry in ipairs(moved) do
+		local at = string.match(entry[1], '^%d+')
+		call('ZADD', aside, at, at .. ' ' .. entry[2][2])
+		call('XDEL', stream, entry[1])
+	end
+	call('ZADD', aside, position, string.match(known, '^%S+ %S+ %S+ %S+ %S+ ') .. 'erased\n')
+end
+
 local infos, written, at = {}, {}, logs + 1
 for i = 1, A[logs] do
 	local name, stream, position, messages = A[at], K[17 + i], tonumber(A[at + 4]), at + 6
 	infos[#infos + 1], infos[#infos + 2] = name, A[at + 1]
 	written[#written + 1], written[#written + 2] = A[3], name
-	if A[at + 2] == '1' then call('ZADD', K[5], 0, name) end
+	if A[at + 2] == '+' then call('ZADD', K[5], 0, name) end
+	if A[at + 2] == '-' then call('ZREM', K[5], name) end
 	if A[at + 3] == '1' then call('SADD', K[6], name) end
 	at = messages + A[at + 5]
 	for message = messages, at - 1 do
 		call('XADD', stream, position .. '-0', 'm', A[message])
 		position = position + 1
 	end
+	for erased = at + 1, at + A[at] do erase(stream, K[17 + A[logs] + i], A[erased]) end
+	at = at + 1 + A[at]
 end
 chunks('HSET', K[4], infos)
 chunks('ZADD', K[16], written)
