@@ -107,7 +107,7 @@ func TestVerifyWithTheLeastRights(t *testing.T) {
 	t.Parallel()
 	access, held := filepath.Join(t.TempDir(), "access.yaml"), filepath.Join(t.TempDir(), "token")
 	var grants []string
-	for _, verb := range []string{"append", "read", "clear", "letters"} {
+	for _, verb := range []string{"append", "read", "clear", "erase", "letters"} {
 		for _, logs := range []string{"drainmark-verify", "drainmark-verify-*"} {
 			grants = append(grants, fmt.Sprintf("%q", verb+":"+logs))
 		}

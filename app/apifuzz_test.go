@@ -116,7 +116,7 @@ func (f *apiFuzz) invent(chance *rand.Rand) []byte {
 	f.people = []*someone{{name: "admin", grants: []string{"admin"}}, {name: "status", grants: []string{"status"}}, {name: "nothing"},
 		{name: "shop", grants: []string{"append:shop.*", "read:shop.*", "clear:shop.*", "letters:shop.*", "barrier:shop.*"}}}
 	patterns := append([]string{"*", "shop.*", "shop.eu.*", "shop-*", "bank.*", "bank_*", "picky.*"}, f.names...)
-	verbs := []string{"append", "append", "read", "read", "clear", "letters", "barrier"}
+	verbs := []string{"append", "append", "read", "read", "clear", "erase", "letters", "barrier"}
 	for i := range 10 {
 		p := &someone{name: fmt.Sprintf("p%d", i)}
 		for range 1 + chance.IntN(5) {

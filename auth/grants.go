@@ -13,7 +13,8 @@ type Verb string
 const (
 	Append  Verb = "append"  // append messages
 	Read    Verb = "read"    // see messages, events, and the log in the list of logs
-	Clear   Verb = "clear"   // clear a log
+	Clear   Verb = "clear"   // clear, trim and delete a log
+	Erase   Verb = "erase"   // erase single messages
 	Letters Verb = "letters" // see, retry and discard dead letters, and see why records are rejected
 	Barrier Verb = "barrier" // ask for barriers
 	Status  Verb = "status"  // see what works, the backlog, and how many consumers are wanted
@@ -29,7 +30,7 @@ const (
 const Every = "*"
 
 var (
-	ofLogs   = []Verb{Append, Read, Clear, Letters, Barrier}
+	ofLogs   = []Verb{Append, Read, Clear, Erase, Letters, Barrier}
 	ofNoLogs = []Verb{Status, Admin}
 )
 

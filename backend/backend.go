@@ -181,7 +181,7 @@ func (b *Backend) Append(ctx context.Context, log string, records []drainmark.Re
 
 // Publish implements Service.
 func (b *Backend) Publish(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error) {
-	if r.Kind == drainmark.Clear {
+	if r.Kind.Removes() {
 		return b.put(ctx, b.publisherOf(r.Log), []drainmark.Record{r})
 	}
 	partition, _, err := b.checkLetter(ctx, r)

@@ -25,6 +25,8 @@ type feed struct {
 	bytes    int           // that they take
 	last     uint64        // position of the newest message seen, with which messages ends unless it is empty
 	stored   uint64        // the log's last position as it was read last: below last when the store has lost its tail
+	cleared  uint64        // where the log began then, less one
+	erasures uint64        // how many erasures it had had
 	changed  chan struct{} // closed when last or stored moves
 }
 
@@ -61,6 +63,7 @@ func (f *feed) add(page *store.Page, most int) (more bool, grown int) {
 	before := f.bytes
 	changed := len(page.Messages) > 0 || !f.ready || f.stored != page.Log.LastPosition
 	f.stored = page.Log.LastPosition
+	f.drop(&page.Log)
 	if !f.ready {
 		f.ready, f.last = true, page.Log.LastPosition
 	}
@@ -82,6 +85,19 @@ func (f *feed) add(page *store.Page, most int) (more bool, grown int) {
 		f.changed = make(chan struct{})
 	}
 	return f.last < page.Log.LastPosition, f.bytes - before
+}
+
+// drop forgets what has been removed from the log since it was read last. After an erasure that is all: which message it
+// was is not known. Called with mu held.
+func (f *feed) drop(log *drainmark.LogInfo) {
+	if log.Erasures != f.erasures {
+		f.messages, f.bytes = nil, 0
+	}
+	if log.ClearedThrough > f.cleared && len(f.messages) > 0 && f.messages[0].Position <= log.ClearedThrough {
+		gone := min(log.ClearedThrough-f.messages[0].Position+1, uint64(len(f.messages)))
+		f.keep(len(f.messages)-int(gone), math.MaxInt)
+	}
+	f.erasures, f.cleared = log.Erasures, log.ClearedThrough
 }
 
 // memoryOf returns about how many bytes a message takes. The arrays of messages are up to a quarter larger than needed.

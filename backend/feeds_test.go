@@ -335,3 +335,43 @@ func TestHeadersCountAsMemory(t *testing.T) {
 		t.Errorf("a message with 1,000 bytes of headers takes %d bytes more than one without", more)
 	}
 }
+
+// TestFeedsForgetWhatIsRemoved: whoever begins to follow later is not shown from memory what the store has no more.
+func TestFeedsForgetWhatIsRemoved(t *testing.T) {
+	t.Parallel()
+	replaying(t, Limits{}, func(s *system) {
+		s.drain()
+		remove := func(kind drainmark.RecordKind, position uint64) {
+			r := drainmark.Record{Kind: kind, Log: "a"}
+			if position > 0 {
+				r.Target = drainmark.AtPosition(position)
+			}
+			receipt, err := s.Publish(s.Context(), r)
+			if err != nil {
+				s.Fatal(err)
+			}
+			s.state(receipt, time.Minute)
+			synctest.Wait()
+		}
+		for _, text := range []string{"a1", "a2", "a3", "a4"} {
+			s.append("a", text)
+		}
+		s.follow("a", 0).got(s, "a1", "a2", "a3", "a4")
+		s.append("a", "a5")
+		live := s.follow("a", 4) // so that the feed stays
+		live.got(s, "a5")
+		s.state(s.append("a", "a6"), time.Minute)
+		remove(drainmark.Erase, 5)
+		s.follow("a", 4).got(s, "", "a6")
+		remove(drainmark.Trim, 5)
+		s.follow("a", 0).got(s, "a6")
+		remove(drainmark.Delete, 0)
+		if _, err := s.Messages(s.Context(), "a", 0, 10, nil, 0); drainmark.KindOf(err) != drainmark.KindNotFound {
+			t.Errorf("reading a deleted log: %v", err)
+		}
+		again := s.follow("a", 0)
+		s.append("a", "a7")
+		again.got(s, "a7")
+		live.got(s, "a6", "a7")
+	})
+}

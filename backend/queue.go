@@ -44,11 +44,8 @@ func (r *request) isMarker() bool { return r.records[0].Kind == drainmark.Marker
 
 // isUrgent says whether the request's records, which are all of one kind, are what broker.Batch calls urgent.
 func (r *request) isUrgent() bool {
-	switch r.records[0].Kind {
-	case drainmark.Clear, drainmark.Discard, drainmark.Marker:
-		return !r.probe
-	}
-	return false
+	kind := r.records[0].Kind
+	return kind.Removes() || kind == drainmark.Discard || kind == drainmark.Marker && !r.probe
 }
 
 // put publishes the records in order, and in batches next to each other, and returns their span once the broker has

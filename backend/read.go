@@ -99,6 +99,9 @@ func (b *Backend) page(ctx context.Context, log string, after uint64, limit int)
 	if err != nil {
 		return Page{}, err
 	}
+	if page.Log.Deleted {
+		return Page{}, drainmark.Errorf(drainmark.KindNotFound, "log %q: it was deleted, and nothing was written to it since", log)
+	}
 	held, err := b.answers.hold(memoryOfPage(&page))
 	if err != nil {
 		return Page{}, err

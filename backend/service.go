@@ -112,8 +112,8 @@ type Service interface {
 	// They stand in the log in order, and those of one batch stand next to each other.
 	Append(ctx context.Context, log string, records []drainmark.Record) (drainmark.Receipt, error)
 
-	// Publish does the same for one record of another kind: a Clear of a log, or a Retry or Discard of a dead letter
-	// (by the ID in Target). KindNotFound and KindConflict when the reader shows no such open dead letter.
+	// Publish does the same for one record of another kind: a Clear, Trim, Erase or Delete of a log (checked by the
+	// caller), or a Retry or Discard of a dead letter (by the ID in Target). KindNotFound and KindConflict when the reader shows no such open dead letter.
 	Publish(ctx context.Context, r drainmark.Record) (drainmark.Receipt, error)
 
 	// Barrier publishes a marker to the partitions of the logs (to all for none) and returns the markers' receipt.
@@ -127,7 +127,7 @@ type Service interface {
 	Status(ctx context.Context, r drainmark.Receipt, wait time.Duration) (Status, error)
 
 	// Messages returns a page of a log. With a receipt, the page is from a state that holds all its writes, for which
-	// it waits at most wait: KindNotReached. KindNotFound for a log that nobody has written to.
+	// it waits at most wait: KindNotReached. KindNotFound for a log that nobody has written to, or that is deleted.
 	Messages(ctx context.Context, log string, after uint64, limit int, need *drainmark.Receipt, wait time.Duration) (Page, error)
 
 	// Places says where those messages of a receipt stand in a log that are among its newest 1,000, in order of

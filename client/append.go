@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -15,7 +16,9 @@ import (
 // manyType is the content type of a request of many messages.
 const manyType = "application/x-ndjson"
 
-func messagesPath(log string) string { return "/v1/logs/" + url.PathEscape(log) + "/messages" }
+func logPath(log string) string { return "/v1/logs/" + url.PathEscape(log) }
+
+func messagesPath(log string) string { return logPath(log) + "/messages" }
 
 // Append appends one message to a log, creating the log if needed. When it returns without an error, the message is on
 // the durable queue, and the Status has its receipt: the state is Accepted, or after a wait Persisted if it is in the
@@ -124,4 +127,24 @@ func isManyType(contentType string) bool {
 // take with it what was appended in between.
 func (c *Client) Clear(ctx context.Context, log string, wait time.Duration) (Status, error) {
 	return c.status(ctx, &call{method: http.MethodDelete, path: messagesPath(log), wait: wait})
+}
+
+// Trim removes the messages of a log up to a position, or all if it is shorter. Otherwise it is as Clear. A second one
+// removes nothing more.
+func (c *Client) Trim(ctx context.Context, log string, through uint64, wait time.Duration) (Status, error) {
+	path := logPath(log) + "/trim?through=" + strconv.FormatUint(through, 10)
+	return c.status(ctx, &call{method: http.MethodPost, path: path, wait: wait})
+}
+
+// Erase erases the message at a position: that, its ID and times stay, and what it held is gone. Nothing happens if there is
+// no such message. Otherwise it is as Clear. A second one does nothing more.
+func (c *Client) Erase(ctx context.Context, log string, position uint64, wait time.Duration) (Status, error) {
+	path := messagesPath(log) + "/" + strconv.FormatUint(position, 10)
+	return c.status(ctx, &call{method: http.MethodDelete, path: path, wait: wait})
+}
+
+// Delete deletes a log: it is NotFound and in no list until something is written to it again, and positions go on then. It
+// is as Clear otherwise.
+func (c *Client) Delete(ctx context.Context, log string, wait time.Duration) (Status, error) {
+	return c.status(ctx, &call{method: http.MethodDelete, path: logPath(log), wait: wait})
 }

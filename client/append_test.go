@@ -148,6 +148,9 @@ func TestPathsAreEscaped(t *testing.T) {
 	odd := "a/b?c"
 	calls := map[string]func() error{
 		"/v1/logs/a%2Fb%3Fc/messages":         func() error { _, err := c.Clear(t.Context(), odd, 0); return err },
+		"/v1/logs/a%2Fb%3Fc/trim?through=7":   func() error { _, err := c.Trim(t.Context(), odd, 7, 0); return err },
+		"/v1/logs/a%2Fb%3Fc/messages/8":       func() error { _, err := c.Erase(t.Context(), odd, 8, 0); return err },
+		"/v1/logs/a%2Fb%3Fc":                  func() error { _, err := c.Delete(t.Context(), odd, 0); return err },
 		"/v1/logs/a%2Fb%3Fc/messages?after=0": func() error { _, err := c.Messages(t.Context(), odd, ReadOptions{}); return err },
 		"/v1/receipts/a%2Fb%3Fc":              func() error { _, err := c.Status(t.Context(), Receipt(odd), 0); return err },
 		"/v1/receipts/a%2Cb":                  func() error { _, err := c.Status(t.Context(), Merge("", "a", "", "b"), 0); return err },

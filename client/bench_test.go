@@ -92,5 +92,5 @@ func pageText(count int) string {
 		messages = append(messages, fmt.Sprintf(`{"position":%d,"id":"0-4bf92f3577b34da6a3ce929d0e0e4736-%[1]d","body":"%[2]s","content_type":"text/plain; charset=utf-8",`+
 			`"accepted_at":"2026-03-01T10:00:00.000001Z","persisted_at":"2026-03-01T10:00:00.004000Z"}`, i+1, strings.Repeat("x", 200)))
 	}
-	return fmt.Sprintf(`{"log":"guestbook","messages":[%s],"last_position":%d,"count":%[2]d}`+"\n", strings.Join(messages, ","), count)
+	return fmt.Sprintf(`{"log":"guestbook","messages":[%s],"last_position":%d,"count":%[2]d,"first_position":1}`+"\n", strings.Join(messages, ","), count)
 }

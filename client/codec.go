@@ -83,7 +83,7 @@ func (c *Client) encodeAll(ctx context.Context, log string, messages []Message) 
 
 // decode returns a message that was read with its body decoded, or with the reason why it cannot be.
 func (c *Client) decode(ctx context.Context, log string, m Message) Message {
-	if c.codec == nil {
+	if c.codec == nil || m.Erased {
 		return m
 	}
 	return decodeBody(ctx, c.codec, log, m)

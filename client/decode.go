@@ -22,6 +22,7 @@ type messageJSON struct {
 
 	AcceptedAt  time.Time `json:"accepted_at"`
 	PersistedAt time.Time `json:"persisted_at"`
+	Erased      bool      `json:"erased"`
 }
 
 type pageJSON struct {
@@ -29,6 +30,8 @@ type pageJSON struct {
 	Messages     []messageJSON `json:"messages"`
 	LastPosition uint64        `json:"last_position"`
 	Count        uint64        `json:"count"`
+
+	FirstPosition uint64 `json:"first_position"`
 }
 
 // decodePage reads a page, and the name of its log.
@@ -40,7 +43,7 @@ func decodePage(data []byte) (Page, string, error) {
 	if err := json.Unmarshal(data, &in); err != nil {
 		return Page{}, "", err
 	}
-	page := Page{LastPosition: in.LastPosition, Count: in.Count, Messages: make([]Message, len(in.Messages))}
+	page := Page{LastPosition: in.LastPosition, Count: in.Count, FirstPosition: in.FirstPosition, Messages: make([]Message, len(in.Messages))}
 	for i := range in.Messages {
 		var err error
 		if page.Messages[i], err = in.Messages[i].message(); err != nil {
@@ -66,7 +69,7 @@ func decodeMessage(data []byte) (Message, error) {
 func (m *messageJSON) message() (Message, error) {
 	out := Message{
 		ContentType: m.ContentType, Headers: m.Headers, Position: m.Position, ID: m.ID,
-		AcceptedAt: m.AcceptedAt, PersistedAt: m.PersistedAt,
+		AcceptedAt: m.AcceptedAt, PersistedAt: m.PersistedAt, Erased: m.Erased,
 	}
 	switch {
 	case m.Body != nil:
@@ -108,7 +111,10 @@ func scanPage(data []byte) (page Page, log string, ok bool) {
 	if page.LastPosition, ok = s.number(`,"last_position":`); !ok {
 		return page, "", false
 	}
-	if page.Count, ok = s.number(`,"count":`); !ok || !s.literal(`}`) || !s.end() {
+	if page.Count, ok = s.number(`,"count":`); !ok {
+		return page, "", false
+	}
+	if page.FirstPosition, ok = s.number(`,"first_position":`); !ok || !s.literal(`}`) || !s.end() {
 		return page, "", false
 	}
 	return page, string(name), true
@@ -144,7 +150,13 @@ func (s *scanner) message(m *Message, contentType string) (ok bool) {
 		m.ContentType = string(text)
 	}
 	return s.headers(m) && s.time(`,"accepted_at":`, &m.AcceptedAt) && s.time(`,"persisted_at":`, &m.PersistedAt) &&
-		s.literal(`}`)
+		s.erased(m) && s.literal(`}`)
+}
+
+// erased reads that the message is erased, if it says so.
+func (s *scanner) erased(m *Message) bool {
+	m.Erased = s.literal(`,"erased":true`)
+	return true
 }
 
 // headers reads headers, if there are any.

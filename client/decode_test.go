@@ -11,12 +11,12 @@ import (
 // FuzzPage checks that what the short cut takes, encoding/json takes the same way.
 func FuzzPage(f *testing.F) {
 	f.Add([]byte(pageText(2)))
-	f.Add([]byte(`{"log":"a","messages":[],"last_position":0,"count":0}`))
+	f.Add([]byte(`{"log":"a","messages":[],"last_position":0,"count":0,"first_position":1}`))
 	f.Add([]byte(`{"log":"a","messages":[{"position":1,"id":"0-a-1","body":"\u00e4\"\\\n\ud83d\ude00ä","content_type":"a","accepted_at":"2026-03-01T10:00:00Z",` +
 		`"persisted_at":"2026-03-01T10:00:00.5+01:00"},{"position":2,"id":"","body_base64":"AP8=","content_type":"b","accepted_at":"2026-03-01T10:00:00Z",` +
-		`"persisted_at":"2026-03-01T10:00:00Z"}],"last_position":2,"count":2}`))
+		`"persisted_at":"2026-03-01T10:00:00Z"}],"last_position":2,"count":2,"first_position":1}`))
 	f.Add([]byte(`{"log":"a","messages":[{"position":1,"id":"0-a-1","body":"a","content_type":"a","headers":{"a":"\u00e4\"","b":""},` +
-		`"accepted_at":"2026-03-01T10:00:00Z","persisted_at":"2026-03-01T10:00:00Z"}],"last_position":1,"count":1}`))
+		`"accepted_at":"2026-03-01T10:00:00Z","persisted_at":"2026-03-01T10:00:00Z","erased":true}],"last_position":1,"count":1,"first_position":1}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		page, log, ok := scanPage(data)
 		if !ok {
@@ -26,7 +26,7 @@ func FuzzPage(f *testing.F) {
 		if err := json.Unmarshal(data, &in); err != nil {
 			t.Fatalf("%q: %v", data, err)
 		}
-		want := Page{LastPosition: in.LastPosition, Count: in.Count, Messages: []Message{}}
+		want := Page{LastPosition: in.LastPosition, Count: in.Count, FirstPosition: in.FirstPosition, Messages: []Message{}}
 		for i := range in.Messages {
 			m, err := in.Messages[i].message()
 			if err != nil {
@@ -52,15 +52,15 @@ func TestShortCut(t *testing.T) {
 		t.Errorf("what the API writes of headers is not taken: %+v", page)
 	}
 	for name, text := range map[string]string{
-		"spaces":             `{ "log":"a","messages":[],"last_position":0,"count":0}`,
-		"something more":     `{"log":"a","messages":[],"last_position":0,"count":0}x`,
+		"spaces":             `{ "log":"a","messages":[],"last_position":0,"count":0,"first_position":1}`,
+		"something more":     `{"log":"a","messages":[],"last_position":0,"count":0,"first_position":1}x`,
 		"a leading zero":     `{"log":"a","messages":[],"last_position":00,"count":0}`,
 		"a control":          "{\"log\":\"a\n\",\"messages\":[],\"last_position\":0,\"count\":0}",
 		"no UTF-8":           "{\"log\":\"\xff\",\"messages\":[],\"last_position\":0,\"count\":0}",
-		"a bad escape":       `{"log":"\x","messages":[],"last_position":0,"count":0}`,
+		"a bad escape":       `{"log":"\x","messages":[],"last_position":0,"count":0,"first_position":1}`,
 		"no end of a string": `{"log":"a\"`,
 		"no number":          `{"log":"a","messages":[],"last_position":`,
-		"a comma":            `{"log":"a","messages":[,],"last_position":0,"count":0}`,
+		"a comma":            `{"log":"a","messages":[,],"last_position":0,"count":0,"first_position":1}`,
 		"no headers":         strings.Replace(headed, `"a!":"\u00e4"`, ``, 1),
 		"a number":           strings.Replace(headed, `"\u00e4"`, `1`, 1),
 		"a comma more":       strings.Replace(headed, `"\""},`, `"\"",},`, 1),

@@ -28,6 +28,7 @@ type Message struct {
 	ID          string    // names it in the deployment
 	AcceptedAt  time.Time // in UTC, in microseconds
 	PersistedAt time.Time
+	Erased      bool // what it held is gone: Body, ContentType and Headers
 	// Err is why the Codec could not decode the body, a *DecodeError, and nil if it could. Then Body is nil.
 	Err error
 }

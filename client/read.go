@@ -29,9 +29,12 @@ type Page struct {
 	Messages     []Message
 	LastPosition uint64 // of the newest message that there ever was
 	Count        uint64 // how many messages the log has now: the newest ones
-	ETag         string // for IfNoneMatch
-	NotModified  bool   // it is the page that IfNoneMatch names (only ETag and Backend are set besides)
-	Backend      string // the run of a backend that has answered, "" if it does not say
+	// FirstPosition is that of the oldest message that there is, or of the next one if there is none. 0 from a server that does
+	// not say.
+	FirstPosition uint64
+	ETag          string // for IfNoneMatch
+	NotModified   bool   // it is the page that IfNoneMatch names (only ETag and Backend are set besides)
+	Backend       string // the run of a backend that has answered, "" if it does not say
 }
 
 // Messages reads a page of a log. It may have fewer messages than the limit although there are more. A log that nobody

@@ -73,6 +73,9 @@ var needs = map[string][]string{
 	"GET /v1/logs/mine/messages":              {"read:mine", "read:*"},
 	"GET /v1/logs/mine/events":                {"read:mine", "read:*"},
 	"DELETE /v1/logs/mine/messages":           {"clear:mine", "clear:*"},
+	"DELETE /v1/logs/mine/messages/7":         {"erase:mine", "erase:*"},
+	"POST /v1/logs/mine/trim?through=7":       {"clear:mine", "clear:*"},
+	"DELETE /v1/logs/mine":                    {"clear:mine", "clear:*"},
 	"GET /v1/receipts/" + receiptOne.String(): {"anything"},
 	"POST /v1/barriers":                       {"barrier:*"},
 	"POST /v1/barriers?log=mine":              {"barrier:mine", "barrier:*"},
@@ -89,7 +92,7 @@ var needs = map[string][]string{
 // allGrants has each verb for this log, for another one, and for all.
 func allGrants() []string {
 	all := []string{"", "status", "admin"}
-	for _, verb := range []string{"append", "read", "clear", "letters", "barrier"} {
+	for _, verb := range []string{"append", "read", "clear", "erase", "letters", "barrier"} {
 		for _, log := range []string{"mine", "other", "min.*", "*"} {
 			all = append(all, verb+":"+log)
 		}

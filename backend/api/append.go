@@ -113,15 +113,6 @@ func (h *handler) readMany(r *request, common drainmark.Record) ([]drainmark.Rec
 	return records, release, err
 }
 
-// clear empties a log.
-func (h *handler) clear(w http.ResponseWriter, r *request) error {
-	log, err := r.logName()
-	if err != nil {
-		return err
-	}
-	return h.publish(w, r, drainmark.Record{Kind: drainmark.Clear, Log: log})
-}
-
 // publish publishes a record of another kind than append, and answers for it.
 func (h *handler) publish(w http.ResponseWriter, r *request, record drainmark.Record) error {
 	var err error

@@ -444,7 +444,10 @@ func TestBodiesThatDoNotArrive(t *testing.T) {
 
 // realPath returns a path of the route with names in the places of the placeholders.
 func (rt route) realPath() string {
-	path := strings.NewReplacer("{log}", "guestbook", "{receipt}", receiptOne.String(), "{id}", "0-x-1").Replace(rt.path)
+	path := strings.NewReplacer("{log}", "guestbook", "{receipt}", receiptOne.String(), "{id}", "0-x-1", "{position}", "7").Replace(rt.path)
+	if rt.path == "/v1/logs/{log}/trim" {
+		path += "?through=7"
+	}
 	if name := rt.method + " " + path; name == "DELETE /v1/dead-letters" || name == "POST /v1/dead-letters" {
 		path += "?log=guestbook"
 	}

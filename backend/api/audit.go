@@ -35,7 +35,7 @@ func auditFields(rt route, w *recorder, r *http.Request, status int) []any {
 		fields = append([]any{"principal", w.req.who.Name, "how", w.req.who.How}, w.req.did...)
 	}
 	fields = append(fields, "from", from(r), "method", r.Method, "route", rt.path, "verb", rt.verb, "status", status)
-	for _, name := range []string{"log", "id"} {
+	for _, name := range []string{"log", "id", "position"} {
 		if value := r.PathValue(name); value != "" {
 			fields = append(fields, name, cut(value))
 		}

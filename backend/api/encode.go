@@ -40,8 +40,13 @@ func (e *encoder) page(dst []byte, p *store.Page) []byte {
 		dst = e.room(e.message(dst, &p.Messages[i]))
 	}
 	dst = strconv.AppendUint(append(dst, `],"last_position":`...), p.Log.LastPosition, 10)
-	dst = strconv.AppendUint(append(dst, `,"count":`...), p.Log.Count(), 10)
-	return append(dst, '}')
+	return append(appendCount(dst, &p.Log), '}')
+}
+
+// appendCount appends how many messages a log has, and where it begins.
+func appendCount(dst []byte, l *drainmark.LogInfo) []byte {
+	dst = strconv.AppendUint(append(dst, `,"count":`...), l.Count(), 10)
+	return strconv.AppendUint(append(dst, `,"first_position":`...), l.ClearedThrough+1, 10)
 }
 
 // message appends a message in one line.
@@ -53,6 +58,9 @@ func (e *encoder) message(dst []byte, m *drainmark.Message) []byte {
 	dst = appendHeaders(dst, m.Headers)
 	dst = e.time(append(dst, `,"accepted_at":`...), m.AcceptedAt)
 	dst = e.time(append(dst, `,"persisted_at":`...), m.PersistedAt)
+	if m.Erased {
+		dst = append(dst, `,"erased":true`...)
+	}
 	return append(dst, '}')
 }
 
@@ -65,8 +73,7 @@ func (e *encoder) logs(dst []byte, infos []drainmark.LogInfo) []byte {
 		}
 		dst = appendString(append(dst, `{"name":`...), infos[i].Name)
 		dst = strconv.AppendUint(append(dst, `,"last_position":`...), infos[i].LastPosition, 10)
-		dst = strconv.AppendUint(append(dst, `,"count":`...), infos[i].Count(), 10)
-		dst = e.room(append(dst, '}'))
+		dst = e.room(append(appendCount(dst, &infos[i]), '}'))
 	}
 	return append(dst, "]}"...)
 }

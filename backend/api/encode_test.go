@@ -78,6 +78,8 @@ type messageJSON struct {
 
 	AcceptedAt  string `json:"accepted_at"`
 	PersistedAt string `json:"persisted_at"`
+
+	Erased bool `json:"erased,omitempty"`
 }
 
 func TestEncodePage(t *testing.T) {
@@ -90,7 +92,9 @@ func TestEncodePage(t *testing.T) {
 		Messages     []messageJSON `json:"messages"`
 		LastPosition uint64        `json:"last_position"`
 		Count        uint64        `json:"count"`
-	}{"guestbook", nil, 9, 7}
+
+		FirstPosition uint64 `json:"first_position"`
+	}{"guestbook", nil, 9, 7, 3}
 	for i, body := range bodies {
 		m := message(uint64(i+3), body)
 		m.AcceptedAt = m.AcceptedAt.Add(time.Duration(i) * 333_333_333).In(time.FixedZone("east", 7200))
@@ -98,11 +102,12 @@ func TestEncodePage(t *testing.T) {
 		if i%2 == 1 {
 			m.Headers = madeHeaders("z", "grüße <b>&", "a!", `"\u0041\`, "e", "")
 		}
+		m.Erased = i == 1
 		page.Messages = append(page.Messages, m)
 		out := messageJSON{
 			Position: m.Position, ID: m.Mark.String(), ContentType: m.ContentType,
 			AcceptedAt: m.AcceptedAt.UTC().Format(layout), PersistedAt: m.PersistedAt.UTC().Format(layout),
-			Headers: maps.Collect(m.Headers.All()),
+			Headers: maps.Collect(m.Headers.All()), Erased: m.Erased,
 		}
 		if utf8.ValidString(body) && !strings.Contains(body, "\x00") {
 			out.Body = &body

@@ -176,7 +176,10 @@ const indexJSON = `{
   "links": {
     "openapi": "/v1/openapi.json",
     "logs": "/v1/logs",
+    "log": "/v1/logs/{log}",
     "messages": "/v1/logs/{log}/messages",
+    "message": "/v1/logs/{log}/messages/{position}",
+    "trim": "/v1/logs/{log}/trim",
     "events": "/v1/logs/{log}/events",
     "receipts": "/v1/receipts/{receipt}",
     "barriers": "/v1/barriers",

@@ -58,7 +58,7 @@ func TestLogs(t *testing.T) {
 	t.Run("a log has its name, its last position and how many messages it holds", func(t *testing.T) {
 		t.Parallel()
 		v := serve(t, service).do("GET", "/v1/logs?after=log-008&limit=1", "").want(t, 200)
-		want := []any{map[string]any{"name": "log-009", "last_position": 9.0, "count": 5.0}}
+		want := []any{map[string]any{"name": "log-009", "last_position": 9.0, "count": 5.0, "first_position": 5.0}}
 		if !reflect.DeepEqual(v["logs"], want) {
 			t.Errorf("it is %v, want %v", v["logs"], want)
 		}

@@ -60,10 +60,11 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 	return nil
 }
 
-// pageTag returns the weak tag of a page. Messages never change, so it consists of the request and of both ends of the
-// log. The lease token is for a store that has lost its tail: the same position may then have another message.
+// pageTag returns the weak tag of a page. Messages change only when they are erased, so it consists of the request, of
+// both ends of the log, and of how many erasures it had. The lease token is for a store that has lost its tail: the same position may then have another message.
 func pageTag(log string, after uint64, limit int, page *store.Page) string {
-	return fmt.Sprintf(`W/"%s/%d/%d/%d/%d/%x"`, log, after, limit, page.Log.LastPosition, page.Log.ClearedThrough, page.Version.Token)
+	return fmt.Sprintf(`W/"%s/%d/%d/%d/%d/%d/%x"`, log, after, limit, page.Log.LastPosition, page.Log.ClearedThrough, page.Log.Erasures,
+		page.Version.Token)
 }
 
 // nextPage returns the parameters of the page behind a position. Receipts that the query has go along, because another

@@ -260,7 +260,8 @@ func (rt route) kindsOf() []drainmark.Kind {
 		return asking
 	case "POST /v1/barriers":
 		return slices.Concat(publishing, asking)
-	case "POST /v1/logs/{log}/messages", "DELETE /v1/logs/{log}/messages", "DELETE /v1/dead-letters", "POST /v1/dead-letters":
+	case "POST /v1/logs/{log}/messages", "DELETE /v1/logs/{log}/messages", "DELETE /v1/logs/{log}/messages/{position}",
+		"POST /v1/logs/{log}/trim", "DELETE /v1/logs/{log}", "DELETE /v1/dead-letters", "POST /v1/dead-letters":
 		return publishing
 	case "POST /v1/dead-letters/{id}/retry", "DELETE /v1/dead-letters/{id}":
 		return append(publishing, drainmark.KindNotFound, drainmark.KindConflict)

@@ -267,7 +267,7 @@ func documentHasEveryProblem(t *testing.T) {
 
 func documentIsEnforced(t *testing.T) {
 	good := `{"log":"a","messages":[{"position":1,"id":"0-4bf90000000000000000000000000036-1","body":"b","content_type":"c",` +
-		`"accepted_at":"2026-03-01T10:00:00.000000Z","persisted_at":"2026-03-01T10:00:00.000000Z"}],"last_position":1,"count":1}`
+		`"accepted_at":"2026-03-01T10:00:00.000000Z","persisted_at":"2026-03-01T10:00:00.000000Z"}],"last_position":1,"count":1,"first_position":1}`
 	if err := compareBody(t, 200, good); err != nil {
 		t.Fatalf("a good answer: %v", err)
 	}

@@ -35,8 +35,8 @@ func TestPathsThatThereAreNot(t *testing.T) {
 	t.Parallel()
 	s := serve(t, &fake{})
 	for _, path := range []string{
-		"/", "/v1/", "/v2", "/v1/logs/", "/v1/logs/guestbook", "/v1//logs", "/v1/../v1/logs", "/v1/logs/a//messages", "/v1/logs//messages",
-		"/v1/receipts", "/v1/receipts/", "/v1/dead-letters/a/b", "/v1/logs/a/messages/1",
+		"/", "/v1/", "/v2", "/v1/logs/", "/v1/logs/guestbook/trimmed", "/v1//logs", "/v1/../v1/logs", "/v1/logs/a//messages", "/v1/logs//messages",
+		"/v1/receipts", "/v1/receipts/", "/v1/dead-letters/a/b", "/v1/logs/a/messages/1/2",
 	} {
 		for _, method := range []string{"GET", "POST", "PROPFIND"} {
 			s.do(method, path, "").wantProblem(t, drainmark.KindNotFound, "GET /v1")
@@ -58,6 +58,7 @@ func TestMethodsThatThereAreNot(t *testing.T) {
 	s := serve(t, &fake{})
 	for path, allow := range map[string]string{
 		"/v1": "GET, HEAD", "/v1/openapi.json": "GET, HEAD", "/v1/logs": "GET, HEAD", messagesPath: "DELETE, GET, HEAD, POST",
+		"/v1/logs/guestbook": "DELETE", messagesPath + "/7": "DELETE", "/v1/logs/guestbook/trim": "POST",
 		eventsPath: "GET, HEAD", "/v1/receipts/x": "GET, HEAD", "/v1/barriers": "POST", "/v1/backlog": "GET, HEAD",
 		"/v1/dead-letters": "DELETE, GET, HEAD, POST", "/v1/dead-letters/x": "DELETE", "/v1/dead-letters/x/retry": "POST",
 	} {

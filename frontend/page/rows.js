@@ -23,13 +23,14 @@ const labels = {
 // textOf returns a message as text: what it says if it is text, else what it is.
 function textOf(message) {
   const type = message.content_type ?? "";
+  if (message.erased) return "(erased)";
   if (message.body !== undefined && textual.test(type)) return message.body;
   return `(${type.split(";")[0].trim().slice(0, 80) || "not text"}, ${sizeOf(message)})`;
 }
 
 // isText says whether a message is shown as it was written.
 function isText(message) {
-  return message.body !== undefined && textual.test(message.content_type ?? "");
+  return !message.erased && message.body !== undefined && textual.test(message.content_type ?? "");
 }
 
 function sizeOf(message) {
