@@ -20,11 +20,11 @@ import (
 )
 
 // chartsOwn are the flags that are no settings of the Helm chart: it sets them itself, from Secrets, from the values
-// effects and access, and from what it makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be
+// effects, retention and access, and from what it makes. With allowed-host the probes of Kubernetes, which ask by a pod's address, would be
 // refused.
 var chartsOwn = []string{
 	"broker-file", "store-file", "replica-file",
-	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "effects", "access", "insecure",
+	"broker", "store", "replica", "backend", "data", "listen", "admin-listen", "owner", "allowed-host", "effects", "retention", "access", "insecure",
 	"tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "backend-ca", "backend-cert", "backend-key",
 	"help", "version",
 }

@@ -161,6 +161,7 @@ type listening struct {
 	Listen     string `help:"Address of the HTTP API." default:"127.0.0.1:8080"`
 	connecting `embed:""`
 	browsing   `embed:""`
+	keeping    `embed:""`
 
 	TrustedProxy []string `help:"Network or address of proxies and frontends that say truly for whom they forward (X-Forwarded-For), such as 10.0.0.0/8. Repeated, or several with commas between them." placeholder:"CIDR,…"`
 

@@ -553,6 +553,10 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, trac
 	if err != nil {
 		return err
 	}
+	trim, err := l.janitor(r, reader, b)
+	if err != nil {
+		return err
+	}
 	l.bound(r.accounts)
 	leaving, leave := context.WithCancel(context.WithoutCancel(r.ctx))
 	defer leave()
@@ -572,6 +576,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, trac
 	defer stop()
 	var parts errgroup.Group
 	parts.Go(func() error { b.Run(work); return nil })
+	parts.Go(func() error { trim(work); return nil })
 	if with.consumer != nil {
 		run := with.consumer(b)
 		parts.Go(func() error { run(work); return nil })

@@ -54,15 +54,15 @@ func ParseGrant(text string) (Grant, error) {
 		return g, fmt.Errorf("the grant %.80q: the verb must be one of %v and %v", text, ofLogs, ofNoLogs)
 	case !found || logs == "":
 		return g, fmt.Errorf("the grant %.80q: it must say for which logs: %s:NAME, %s:BEGINNING.* or %s:*", text, verb, verb, verb)
-	case !isPattern(logs):
+	case !IsPattern(logs):
 		return g, fmt.Errorf("the grant %.80q: * can only be all of a pattern, or its end behind . - or _", text)
 	}
 	return g, nil
 }
 
-// isPattern says whether a text can mean logs. The beginning of names must end with what separates their parts: or
+// IsPattern says whether a text can mean logs: a name, the beginning of names and *, or * for all. The beginning of names must end with what separates their parts: or
 // whoever grants order* would grant what they do not think of.
-func isPattern(logs string) bool {
+func IsPattern(logs string) bool {
 	beginning, starred := strings.CutSuffix(logs, Every)
 	return !strings.Contains(beginning, Every) && (!starred || beginning == "" || strings.ContainsAny(beginning[len(beginning)-1:], ".-_"))
 }
@@ -75,11 +75,14 @@ func (g Grant) String() string {
 }
 
 // covers says whether the grant's logs have a log among them, or all that a pattern means.
-func (g Grant) covers(log string) bool {
-	if prefix, ok := strings.CutSuffix(g.Logs, Every); ok {
+func (g Grant) covers(log string) bool { return Covers(g.Logs, log) }
+
+// Covers says whether a pattern means a log, or all that another pattern means.
+func Covers(pattern, log string) bool {
+	if prefix, ok := strings.CutSuffix(pattern, Every); ok {
 		return strings.HasPrefix(log, prefix)
 	}
-	return g.Logs == log
+	return pattern == log
 }
 
 // Grants is what somebody may do. What is not granted is denied.

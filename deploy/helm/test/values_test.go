@@ -230,6 +230,9 @@ var wrongValues = map[string]struct{ values, says string }{
 	"setup without effects":           {external + `effects: "setup: SELECT 1"`, "effects=FILE gives it: it has none"},
 	"effects in two places":           {external + "effectsConfigMap: own\neffects: {effects: [{logs: a, sql: SELECT 1}]}", "effects and effectsConfigMap: the file of effects is one of the two"},
 	"effects on Redis":                {everybody + "broker: {secretName: s}\ntrial: {redis: {enabled: true}}\neffectsConfigMap: own", "effects and trial.redis.enabled: a store of Redis applies none"},
+	"rules of a misspelt kind":        {external + "retention: {retention: [{log: orders}]}", `at '/retention/retention/0': `},
+	"a file's name for retention":     {external + "retention: retention.yaml", "retention must be the text of a file with a list of rules, as --set-file retention=FILE gives it"},
+	"rules in two places":             {external + "retentionConfigMap: own\nretention: {retention: [{logs: a}]}", "retention and retentionConfigMap: the file of rules is one of the two"},
 	"a ConfigMap that is none":        {external + "effectsConfigMap: own/effects.yaml", "at '/effectsConfigMap': value must be 'a name as Kubernetes has them"},
 	"an alert that there is not":      {external + "prometheusRule: {disabled: [DrainmarkDown, Nonsense]}", "prometheusRule.disabled: there is no alert Nonsense: there are DrainmarkDown, "},
 	"a volume of some bytes":          {inOne + "up: {persistence: {size: 20}}", "up.persistence.size: 20 is below 64Mi; without a unit it is bytes"},
@@ -274,7 +277,7 @@ func TestURLsInPlaceOfSecretsAreRefused(t *testing.T) {
 	const name, key = "a name as Kubernetes has them: lower-case letters, digits, - and .", "a key of a Secret: letters, digits, -, _ and ."
 	for where, must := range map[string]string{
 		"broker.secretName": name, "broker.backend.secretName": name, "broker.consumer.secretName": name, "store.secretName": name,
-		"store.replica.secretName": name, "effectsConfigMap": name, "access.existingConfigMap": name, "access.existingSecret": name, "keda.token.secretName": name, "tests.token.secretName": name, "imagePullSecrets[0].name": name,
+		"store.replica.secretName": name, "effectsConfigMap": name, "retentionConfigMap": name, "access.existingConfigMap": name, "access.existingSecret": name, "keda.token.secretName": name, "tests.token.secretName": name, "imagePullSecrets[0].name": name,
 		"broker.secretKey": key, "broker.backend.secretKey": key, "broker.consumer.secretKey": key, "store.secretKey": key,
 		"store.replica.secretKey": key, "keda.token.secretKey": key, "tests.token.secretKey": key,
 	} {

@@ -95,6 +95,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 
+{{/* The ConfigMap with the rules of retention of a role, if it has some: (dict "root" $ "role" "backend"). */}}
+{{- define "drainmark.retentionConfigMap" -}}
+{{- if not (has .role (list "backend" "up")) -}}
+{{- else if .root.Values.retentionConfigMap -}}
+{{ .root.Values.retentionConfigMap }}
+{{- else if .root.Values.retention -}}
+{{ include "drainmark.name" (dict "root" .root "component" "retention") }}
+{{- end -}}
+{{- end -}}
+
 {{/* The volume with the file of principals as YAML, unless everybody may do everything. */}}
 {{- define "drainmark.accessVolume" -}}
 {{- $access := .Values.access -}}

@@ -243,6 +243,7 @@ annotations:
 {{- $v := $root.Values -}}
 {{- $own := index $v $role -}}
 {{- $effects := include "drainmark.effectsConfigMap" . -}}
+{{- $retention := include "drainmark.retentionConfigMap" . -}}
 {{- $access := include "drainmark.accessVolume" $root -}}
 {{- $tls := include "drainmark.tlsSecret" . -}}
 {{- $secrets := include "drainmark.secretsEnv" . | trim -}}
@@ -291,6 +292,7 @@ containers:
     {{- $env = append $env (ternary "- name: DRAINMARK_ACCESS\n  value: /etc/drainmark/access/access.yaml" "- name: DRAINMARK_INSECURE\n  value: \"true\"" (ne $access "")) }}
     {{- if $tls }}{{ $env = append $env (include "drainmark.tlsEnv" .) }}{{ end }}
     {{- if $effects }}{{ $env = append $env "- name: DRAINMARK_EFFECTS\n  value: /etc/drainmark/effects/effects.yaml" }}{{ end }}
+    {{- if $retention }}{{ $env = append $env "- name: DRAINMARK_RETENTION\n  value: /etc/drainmark/retention/retention.yaml" }}{{ end }}
     {{- with include "drainmark.memoryLimit" ($own.resources | default dict) }}{{ $env = append $env (printf "- name: GOMEMLIMIT\n  value: %s" (quote .)) }}{{ end }}
     {{- with $v.otel }}{{ $env = append $env (include "drainmark.otelEnv" .) }}{{ end }}
     {{- with concat ($v.extraEnv | default list) ($own.extraEnv | default list) }}{{ $env = append $env (tpl (toYaml .) $root) }}{{ end }}
@@ -330,7 +332,7 @@ containers:
     securityContext:
       {{- include "drainmark.containerSecurityContext" $root | nindent 6 }}
     {{- $mounts := concat ($v.extraVolumeMounts | default list) ($own.extraVolumeMounts | default list) }}
-    {{- if or $mounts $effects $access $tls $secrets $cluster (eq $role "up") }}
+    {{- if or $mounts $effects $retention $access $tls $secrets $cluster (eq $role "up") }}
     volumeMounts:
       {{- if eq $role "up" }}
       - name: data
@@ -342,6 +344,11 @@ containers:
       {{- if $effects }}
       - name: effects
         mountPath: /etc/drainmark/effects
+        readOnly: true
+      {{- end }}
+      {{- if $retention }}
+      - name: retention
+        mountPath: /etc/drainmark/retention
         readOnly: true
       {{- end }}
       {{- /* The folder and not the file alone (subPath), which would not change with the ConfigMap. */}}
@@ -374,7 +381,7 @@ containers:
   {{- end }}
 {{- $volumes := concat ($v.extraVolumes | default list) ($own.extraVolumes | default list) }}
 {{- $emptyData := and (eq $role "up") (not $own.persistence.enabled) }}
-{{- if or $volumes $effects $access $tls $secrets $cluster $emptyData }}
+{{- if or $volumes $effects $retention $access $tls $secrets $cluster $emptyData }}
 volumes:
   {{- if $emptyData }}
   - name: data
@@ -388,6 +395,12 @@ volumes:
     configMap:
       name: {{ $effects | quote }}
       items: [{key: effects.yaml, path: effects.yaml}]
+  {{- end }}
+  {{- if $retention }}
+  - name: retention
+    configMap:
+      name: {{ $retention | quote }}
+      items: [{key: retention.yaml, path: retention.yaml}]
   {{- end }}
   {{- with $access }}
   - {{ nindent 4 . | trim }}

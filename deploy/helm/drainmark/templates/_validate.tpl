@@ -44,6 +44,15 @@
 {{- fail (printf "effects must be the text of a file with a list of effects, as --set-file effects=FILE gives it: %s" ($file.Error | default "it has none")) -}}
 {{- end -}}
 {{- end -}}
+{{- if and .Values.retention .Values.retentionConfigMap -}}
+{{- fail "retention and retentionConfigMap: the file of rules is one of the two" -}}
+{{- end -}}
+{{- with include "drainmark.text" .Values.retention -}}
+{{- $file := fromYaml . -}}
+{{- if not (kindIs "slice" $file.retention) -}}
+{{- fail (printf "retention must be the text of a file with a list of rules, as --set-file retention=FILE gives it: %s" ($file.Error | default "it has none")) -}}
+{{- end -}}
+{{- end -}}
 {{- include "drainmark.validateAccess" . -}}
 {{- range $role := list "frontend" "backend" "up" -}}
 {{- with (index $.Values $role).service -}}
