@@ -27,6 +27,7 @@ func Canary(ctx context.Context, c Config, round func(check.Result, error)) erro
 	c.Log = cmp.Or(c.Log, CanaryLog)
 	c.Rate, c.Duration = cmp.Or(c.Rate, canaryRate), cmp.Or(c.Duration, canaryDuration)
 	c.Concurrency = cmp.Or(c.Concurrency, canaryClients)
+	c.endless = true
 	if _, err := c.withDefaults(); err != nil {
 		return fmt.Errorf("%w: %w", ErrConfig, err)
 	}

@@ -477,7 +477,7 @@ func TestTheReportAsJSON(t *testing.T) {
 	if err := json.Unmarshal(document, &back); err != nil {
 		t.Fatal(err)
 	}
-	if back.Verdict != check.Broken || len(back.Promises) != 10 || back.Promises[0].Examples[0].Number != 5 || *back.Promises[0].Examples[0].Client != 0 {
+	if back.Verdict != check.Broken || len(back.Promises) != 11 || back.Promises[0].Examples[0].Number != 5 || *back.Promises[0].Examples[0].Client != 0 {
 		t.Errorf("the document is %s", document)
 	}
 	for _, name := range []string{`"verdict":"broken"`, `"promise":"P1"`, `"state":"broken"`, `"accept_p99_ms":`, `"appends_per_second":`,

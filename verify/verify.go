@@ -80,6 +80,7 @@ type Config struct {
 	Token func(refused string) (string, error)
 	// TLS returns the configuration for URLs with https. It is asked once for each run. nil for the system's authorities.
 	TLS         func() *tls.Config
+	endless     bool          // it is one of runs without an end
 	Log         string        // which log to use, and what the names of others begin with (they are cleared). DefaultLog
 	Logs        int           // logs to append to, besides those cleared and modelled (default 2, and 1 for Appends)
 	Workload    Workload      // Mixed

@@ -92,6 +92,9 @@ func (r *runner) startOthers(ctx, beside, stopping context.Context, others *sync
 	for range readers {
 		start(r.readAtRandom)
 	}
+	if !r.config.endless { // each run leaves a deleted log's row
+		start(r.remove)
+	}
 	r.tails.begin(ctx, r, first)
 	first += len(r.logs)
 	for _, l := range r.logs {

@@ -37,6 +37,10 @@ var plantedFaults = []planted{
 	{"short-page", "nats", nil, []string{"P4"}, 2},
 	{"headers-of-the-first", "nats", nil, []string{"P1"}, 2},
 	{"tail-skips", "nats", nil, []string{"P4"}, 3},
+	{"trim-one-too-many", "nats", nil, []string{"removal"}, 4},
+	{"erasure-leaves-body", "nats", nil, []string{"removal"}, 4},
+	{"deletion-restarts-positions", "nats", nil, []string{"removal"}, 8},
+	{"trimmed-comes-back", "nats", nil, []string{"removal", "clear"}, 4},
 	{"clear-bypasses-queue", "nats", []fault.Fault{noConsumers}, []string{"clear", "P5"}, 8},
 	{"forget-idempotency-keys", "nats", []fault.Fault{killAConsumer}, []string{"P2"}, 6},
 }

@@ -30,7 +30,7 @@ type secured struct {
 
 // grants are what docs/kubernetes.md says that verify has to be allowed.
 const grants = `"append:drainmark-verify", "append:drainmark-verify-*", "read:drainmark-verify", "read:drainmark-verify-*", ` +
-	`"clear:drainmark-verify", "clear:drainmark-verify-*", "letters:drainmark-verify", "letters:drainmark-verify-*", "barrier:*", "status"`
+	`"clear:drainmark-verify", "clear:drainmark-verify-*", "erase:drainmark-verify-*", "letters:drainmark-verify", "letters:drainmark-verify-*", "barrier:*", "status"`
 
 func newSecured(t testing.TB) *secured {
 	t.Helper()

@@ -101,6 +101,26 @@ var faults = []Fault{
 		reader: shortPage,
 	},
 	{
+		Name:   "trim-one-too-many",
+		Breaks: "removal: a trim takes the message behind its position too",
+		store:  trimOneMore,
+	},
+	{
+		Name:   "erasure-leaves-body",
+		Breaks: "removal: an erased message stays as it was",
+		store:  keepErased,
+	},
+	{
+		Name:   "deletion-restarts-positions",
+		Breaks: "P4, removal: positions of a log that was deleted begin with 1 again",
+		reader: restartDeleted,
+	},
+	{
+		Name:   "trimmed-comes-back",
+		Breaks: "removal: the first page behind a trim shows once more what was trimmed",
+		reader: showTrimmed,
+	},
+	{
 		Name:   "cursor-apart",
 		Breaks: "P2 and P6: what a commit and its effects write is in force before the database says that it is done",
 		store:  commitApart,

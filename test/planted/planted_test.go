@@ -42,6 +42,10 @@ var scenarios = map[string]scenario{
 	"short-page":                  {forgets, fullPage},
 	"headers-of-the-first":        {forgets, differentHeaders},
 	"cursor-apart":                {forgets, commitFailed},
+	"trim-one-too-many":           {forgets, removed(drainmark.Trim, 1, "2:two 3:three")},
+	"erasure-leaves-body":         {forgets, removed(drainmark.Erase, 2, "1:one 2: 3:three")},
+	"trimmed-comes-back":          {forgets, removed(drainmark.Trim, 2, "3:three")},
+	"deletion-restarts-positions": {forgets, deletedLog},
 }
 
 func TestEachFaultDoesItsHarm(t *testing.T) {
@@ -399,4 +403,59 @@ func commitFailed(w *world) string {
 		return "a log of a and b has " + got
 	}
 	return ""
+}
+
+// removed appends three messages, removes, and says what the log shows if that is not want.
+func removed(kind drainmark.RecordKind, position uint64, want string) func(*world) string {
+	return func(w *world) string {
+		b := w.backend()
+		defer w.consumer("consumer")()
+		b.persist(b.append(log, "one", "two", "three"))
+		b.places()
+		b.remove(kind, position)
+		return differs(b.places(), want)
+	}
+}
+
+func deletedLog(w *world) string {
+	b := w.backend()
+	defer w.consumer("consumer")()
+	b.persist(b.append(log, "one", "two"))
+	b.remove(drainmark.Delete, 0)
+	if _, err := b.Messages(w.Context(), log, 0, 10, nil, 0); drainmark.KindOf(err) != drainmark.KindNotFound {
+		return fmt.Sprint("a deleted log is there: ", err)
+	}
+	b.persist(b.append(log, "three"))
+	return differs(b.places(), "3:three")
+}
+
+func differs(got, want string) string {
+	if got == want {
+		return ""
+	}
+	return fmt.Sprintf("the log shows %q and not %q", got, want)
+}
+
+// remove removes from the log, and waits until that is persisted.
+func (s service) remove(kind drainmark.RecordKind, position uint64) {
+	s.Helper()
+	r := drainmark.Record{Kind: kind, Log: log}
+	if position > 0 {
+		r.Target = drainmark.AtPosition(position)
+	}
+	receipt, err := s.Publish(s.Context(), r)
+	if err != nil {
+		s.Fatal(err)
+	}
+	s.persist(receipt)
+}
+
+// places says which message stands where.
+func (s service) places() string {
+	var all []string
+	page := s.page(log, 1000, nil)
+	for _, m := range page.Messages {
+		all = append(all, fmt.Sprintf("%d:%s", m.Position, m.Body))
+	}
+	return strings.Join(all, " ")
 }

@@ -96,7 +96,8 @@ func (r recounting) Logs(ctx context.Context, after string, limit int) ([]drainm
 }
 
 func recounted(l drainmark.LogInfo) drainmark.LogInfo {
-	return drainmark.LogInfo{Name: l.Name, LastPosition: l.LastPosition - l.ClearedThrough}
+	l.LastPosition, l.ClearedThrough = l.LastPosition-l.ClearedThrough, 0
+	return l
 }
 
 // shortPage breaks P4: a page that reaches its limit lacks its last message. A client that goes on behind the last one

@@ -22,7 +22,7 @@ func Judge(h *history.History, o Options) Result {
 		Appends: v.countAppends(), Windows: v.windows(), Figures: v.figures(), Foreign: v.strangers(),
 		Promises: []Promise{
 			v.checkDurable(), v.checkExactlyOnce(), v.checkOrder(), v.checkPositions(), v.checkBarrier(), v.checkReadYourWrites(),
-			v.checkAvailable(), v.checkAccounted(), v.checkClear(), v.checkLinearizable(cmp.Or(o.ModelTime, defaultModelTime)),
+			v.checkAvailable(), v.checkAccounted(), v.checkClear(), v.checkRemovals(), v.checkLinearizable(cmp.Or(o.ModelTime, defaultModelTime)),
 		},
 	}
 	if len(r.URLs) > 0 {

@@ -68,11 +68,11 @@ type Appends struct {
 }
 
 // Promises are the names of what is judged, in the order of Result.Promises.
-var Promises = []string{"P1", "P2", "P3", "P4", "P5", "P6", "P7", "P9", "clear", "linearizable"}
+var Promises = []string{"P1", "P2", "P3", "P4", "P5", "P6", "P7", "P9", "clear", "removal", "linearizable"}
 
 // Promise is what was found of one promise.
 type Promise struct {
-	Promise    string      `json:"promise"` // "P1" to "P7", "P9", "clear" or "linearizable"
+	Promise    string      `json:"promise"` // "P1" to "P7", "P9", "clear", "removal" or "linearizable"
 	Title      string      `json:"title"`
 	State      State       `json:"state"`
 	Checked    string      `json:"checked"`    // what was looked at, or why nothing was

@@ -196,6 +196,32 @@ type Clear struct {
 	Settled string `json:"settled,omitempty"`
 }
 
+// Removal is a call of the client that removes, to a log that nobody else writes to. It makes one after the other.
+type Removal struct {
+	Call
+	Log      string `json:"log"`                // its name: it is none of Run.Logs
+	Kind     string `json:"kind"`               // "append", "trim", "erase", "delete", or "read", from behind all that was done before
+	Number   uint64 `json:"number,omitempty"`   // append: of its message
+	Position uint64 `json:"position,omitempty"` // trim and erase
+	// Settled is what its receipt said at last, as of a clear.
+	Settled string `json:"settled,omitempty"`
+
+	// What was read. Gone means that there is no such log.
+	Gone  bool    `json:"gone,omitempty"`
+	First uint64  `json:"first,omitempty"` // where the log said that it begins
+	Last  uint64  `json:"last,omitempty"`
+	Count uint64  `json:"count,omitempty"`
+	Shown []Shown `json:"shown,omitempty"`
+}
+
+// Shown is a message that was read.
+type Shown struct {
+	Position uint64 `json:"p"`
+	Number   uint64 `json:"n,omitempty"` // 0 if the body does not say one
+	Erased   bool   `json:"e,omitempty"` // it says that it is erased
+	Empty    bool   `json:"o,omitempty"` // it has no body
+}
+
 // Sample is what a backend said of its backlog.
 type Sample struct {
 	At        time.Duration `json:"at"`
@@ -280,6 +306,7 @@ type Line struct {
 	Read     *Read     `json:"read,omitempty"`
 	Barrier  *Barrier  `json:"barrier,omitempty"`
 	Clear    *Clear    `json:"clear,omitempty"`
+	Removal  *Removal  `json:"removal,omitempty"`
 	Sample   *Sample   `json:"sample,omitempty"`
 	Fault    *Fault    `json:"fault,omitempty"`
 	Health   *Health   `json:"health,omitempty"`

@@ -22,6 +22,7 @@ type History struct {
 	Repeated  []Resend  // those of them whose marks are known
 	Barriers  []Barrier
 	Clears    []Clear
+	Removals  []Removal
 	Samples   []Sample
 	Faults    []Fault
 	Healths   []Health
@@ -155,6 +156,9 @@ func (h *History) Add(l Line) error {
 		h.intern(&l.Clear.Call)
 		h.Clears = append(h.Clears, *l.Clear)
 		return h.checkLog(l.Clear.Log)
+	case l.Removal != nil:
+		h.intern(&l.Removal.Call)
+		h.Removals = append(h.Removals, *l.Removal)
 	case l.Sample != nil:
 		h.Samples = append(h.Samples, *l.Sample)
 	case l.Fault != nil:

@@ -24,6 +24,7 @@ var meanings = map[string]string{
 	"P9": "A message that can never be stored is set aside with the reason, where people find it. It does not vanish, and holds nothing up.",
 
 	"clear":        "Clearing a list removes all that was accepted before, and nothing that was sent after.",
+	"removal":      "Trimming a list, erasing one message of it and deleting it do just that, for good, and no number is used again.",
 	"linearizable": "All answers together make sense: some order of single steps, each done at one moment, explains every one of them.",
 }
 
