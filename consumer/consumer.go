@@ -307,9 +307,23 @@ func (c *Consumer) sweepPartition(ctx context.Context, partition int) error {
 		}
 	}
 	for more := true; more && err == nil && ctx.Err() == nil; {
-		more, err = c.store.Sweep(ctx, sweep)
+		began := time.Now()
+		if more, err = c.store.Sweep(ctx, sweep); more && err == nil {
+			rest(ctx, time.Since(began))
+		}
 	}
 	return err
+}
+
+// rest waits for as long as a step of the sweep has taken: so commits find the store free at least for half of the time,
+// however much there is to sweep.
+func rest(ctx context.Context, took time.Duration) {
+	timer := time.NewTimer(took)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 // forgettable returns the producers from which the broker keeps nothing that could be delivered again.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
+	"github.com/drainmark/drainmark/store/storetest"
 	"github.com/drainmark/drainmark/test/servers"
 )
 
@@ -247,4 +248,15 @@ func serverTime(b *testing.B, pid int) time.Duration {
 		ticks += n
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+func BenchmarkTrim(b *testing.B) {
+	p := servers.StartPostgres(b, servers.PostgresOptions{})
+	storetest.BenchmarkTrim(b, openStore(b, urlIn(p, "trimmed"), Options{}), func(log string, through int) {
+		p.Do(fmt.Sprintf(`INSERT INTO trimmed.messages (log, position, producer, sequence, accepted_at, persisted_at, content_type, body)
+			SELECT log, i, producer, i, accepted_at, persisted_at, content_type, body
+			FROM trimmed.messages, generate_series(2, %d) AS i WHERE log = (SELECT id FROM trimmed.logs WHERE name = '%s') AND position = 1`, through, log))
+		p.Do(fmt.Sprintf("UPDATE trimmed.logs SET last_position = %d WHERE name = '%s'", through, log))
+		p.Do("VACUUM ANALYZE trimmed.messages")
+	})
 }

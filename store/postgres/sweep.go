@@ -20,14 +20,16 @@ const (
 	sweepBytes = 4 << 20
 )
 
-// sweepMessages deletes some of the cleared messages of one of the partition's logs.
+// sweepMessages deletes some of the cleared messages of one of the partition's logs. The first ones are read from the index
+// up to the limit (LATERAL): a join would read all that is cleared, for each step again.
 const sweepMessages = `WITH l AS (
 	SELECT id, swept_through, cleared_through FROM drainmark.logs WHERE partition = $1 AND swept_through < cleared_through
 	ORDER BY id LIMIT 1 FOR UPDATE),
 doomed AS (
 	SELECT position, sum(octet_length(body)) OVER (ORDER BY position) - octet_length(body) AS before FROM (
-		SELECT m.position, m.body FROM l JOIN drainmark.messages m ON m.log = l.id AND m.position > l.swept_through
-			AND m.position <= l.cleared_through ORDER BY m.position LIMIT $2) m),
+		SELECT m.position, m.body FROM l CROSS JOIN LATERAL (
+			SELECT position, body FROM drainmark.messages
+			WHERE log = l.id AND position > l.swept_through AND position <= l.cleared_through ORDER BY position LIMIT $2) m) m),
 reached AS (
 	SELECT CASE WHEN count(*) < $2 AND coalesce(max(before), 0) < $3 THEN NULL
 		ELSE max(position) FILTER (WHERE before < $3) END AS position FROM doomed),

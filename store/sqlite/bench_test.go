@@ -2,6 +2,7 @@ package sqlite_test
 
 import (
 	"context"
+	"database/sql"
 	"database/sql/driver"
 	"fmt"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/store"
 	"github.com/drainmark/drainmark/store/sqlite"
+	"github.com/drainmark/drainmark/store/storetest"
 )
 
 // BenchmarkBareDriver is what the driver does at best with the rows of a commit: 500 rows with a body of 200 bytes in a
@@ -258,4 +260,26 @@ func BenchmarkProgress(b *testing.B) {
 			}
 		})
 	}
+}
+
+func BenchmarkTrim(b *testing.B) {
+	path := newFile(b)
+	storetest.BenchmarkTrim(b, openStore(b, path, sqlite.Options{}), func(log string, through int) {
+		shell, err := sql.Open("sqlite", path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		defer shell.Close()
+		for _, statement := range []string{
+			`INSERT INTO messages (id, producer, sequence, accepted_at, persisted_at, content_type, body)
+				WITH RECURSIVE n (i) AS (SELECT 2 UNION ALL SELECT i + 1 FROM n WHERE i < ?1)
+				SELECT m.id - 1 + i, producer, i, accepted_at, persisted_at, content_type, body FROM n, messages m, logs l
+				WHERE l.name = ?2 AND m.id = (l.id << 40 | 1)`,
+			"UPDATE logs SET last_position = ?1 WHERE name = ?2",
+		} {
+			if _, err := shell.ExecContext(b.Context(), statement, through, log); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
 }
