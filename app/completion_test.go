@@ -62,7 +62,7 @@ func TestCompletionInBash(t *testing.T) {
 func TestHowACommandLineMayGoOn(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]string{
-		"":                               "append backend backlog clear completion config consumer dead-letters effects frontend healthcheck init logs man migrate read status tail token up verify version wait",
+		"":                               "append backend backlog clear completion config consumer dead-letters delete effects erase frontend healthcheck init logs man migrate read status tail token trim up verify version wait",
 		"v":                              "verify version",
 		"comp":                           "completion", // and not what the scripts call
 		"verify re":                      "recheck",

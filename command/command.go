@@ -22,6 +22,9 @@ type Commands struct {
 	Read        Read        `cmd:"" group:"client" help:"Print a log, from a position to its end."`
 	Tail        Tail        `cmd:"" group:"client" help:"Print the end of a log, and follow it."`
 	Clear       Clear       `cmd:"" group:"client" help:"Remove the messages of a log that were accepted before."`
+	Trim        Trim        `cmd:"" group:"client" help:"Remove the messages of a log up to a position."`
+	Erase       Erase       `cmd:"" group:"client" help:"Erase what one message of a log holds."`
+	Delete      Delete      `cmd:"" group:"client" help:"Delete a log."`
 	Wait        Wait        `cmd:"" group:"client" help:"Wait until writes are persisted: those of receipts, or everything that was accepted before. Exit code 0 if they are, 4 if not."`
 	Logs        Logs        `cmd:"" group:"client" help:"List the logs."`
 	Status      Status      `cmd:"" group:"client" help:"Say whether appends, reads and persisting work now. Exit code 1 if one does not."`

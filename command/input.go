@@ -121,6 +121,7 @@ func object(line []byte) (client.Message, error) {
 		AcceptedAt     json.RawMessage `json:"accepted_at"`
 		PersistedAt    json.RawMessage `json:"persisted_at"`
 		ClearedThrough json.RawMessage `json:"cleared_through"`
+		Erased         bool            `json:"erased"`
 	}
 	if !utf8.Valid(line) {
 		return client.Message{}, errors.New("it is not valid UTF-8")
@@ -135,7 +136,7 @@ func object(line []byte) (client.Message, error) {
 	}
 	m := client.Message{ContentType: in.ContentType, Key: in.Key, Headers: in.Headers}
 	switch {
-	case in.ClearedThrough != nil:
+	case in.ClearedThrough != nil, in.Erased:
 		return m, errNoMessage
 	case (in.Body == nil) == (in.BodyBase64 == nil):
 		return m, errors.New("it must have either a body or a body_base64")

@@ -162,7 +162,7 @@ func (l *ShowLetter) print(out *printer, letter client.DeadLetter) error {
 			out.row("header", name+": "+value)
 		}
 		out.width = 0 // the whole reason, and the whole body
-		out.row("body", previewOf(letter.Body, letter.ContentType))
+		out.row("body", previewOf(client.Message{Body: letter.Body, ContentType: letter.ContentType}))
 		out.flush()
 	}
 	return out.err

@@ -34,6 +34,7 @@ type shownMessage struct {
 	Headers     map[string]string `json:"headers,omitempty"`
 	AcceptedAt  time.Time         `json:"accepted_at"`
 	PersistedAt time.Time         `json:"persisted_at"`
+	Erased      bool              `json:"erased,omitempty"`
 }
 
 // messagePrinter prints the messages of a log, in order.
@@ -60,11 +61,11 @@ func (p *messagePrinter) message(m client.Message) {
 	p.last = m.Position
 	switch p.format {
 	case asJSON:
-		p.json(shownMessage{m.Position, m.ID, contentOf(m.Body), m.ContentType, m.Headers, m.AcceptedAt, m.PersistedAt})
+		p.json(shownMessage{m.Position, m.ID, contentOf(m.Body), m.ContentType, m.Headers, m.AcceptedAt, m.PersistedAt, m.Erased})
 	case asPlain:
 		p.text(string(m.Body) + p.separator)
 	default:
-		p.tell(fmt.Sprintf("%8d  %s  ", m.Position, clock(m.PersistedAt)), previewOf(m.Body, m.ContentType))
+		p.tell(fmt.Sprintf("%8d  %s  ", m.Position, clock(m.PersistedAt)), previewOf(m))
 	}
 }
 
@@ -90,10 +91,13 @@ func (p *messagePrinter) tell(head, text string) {
 	p.text(head + text + "\n")
 }
 
-// previewOf is a body in one line for people.
-func previewOf(body []byte, contentType string) string {
-	if !isText(body) {
-		return fmt.Sprintf("(%d bytes of %s)", len(body), visible(contentType))
+// previewOf is what a message holds, in one line for people.
+func previewOf(m client.Message) string {
+	switch {
+	case m.Erased:
+		return "(erased)"
+	case !isText(m.Body):
+		return fmt.Sprintf("(%d bytes of %s)", len(m.Body), visible(m.ContentType))
 	}
-	return visible(strings.TrimSuffix(string(body), "\n"))
+	return visible(strings.TrimSuffix(string(m.Body), "\n"))
 }

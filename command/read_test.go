@@ -171,9 +171,43 @@ func TestNoServer(t *testing.T) {
 	want(t, "http://a,http://b", 2, "--url (DRAINMARK_URL): there are 2", "", "status")
 }
 
+// What is removed is not shown any more, and positions stay.
+func TestRemovals(t *testing.T) {
+	t.Parallel()
+	url := sharedUp(t)
+	want(t, url, 0, "", "a\nb\nc\nd\n", "append", "removed", "--lines", "--wait")
+	want(t, url, 0, "", "", "trim", "removed", "--through", "1", "--yes", "--wait")
+	want(t, url, 0, "", "", "erase", "removed", "3", "--yes", "--wait")
+	if shown := want(t, url, 0, "up to position 1", "", "read", "removed", "-o", "plain"); shown != "b\n\nd\n" {
+		t.Errorf("after a trim and an erasure: %q", shown)
+	}
+	shown := want(t, url, 0, "", "", "read", "removed", "-o", "json")
+	if lines := strings.Split(shown, "\n"); lines[0] != `{"cleared_through":1}` || !strings.Contains(lines[2], `"erased":true`) {
+		t.Errorf("after a trim and an erasure: %s", shown)
+	}
+	if table := want(t, url, 0, "", "", "read", "removed", "-o", "table"); !strings.Contains(table, "(erased)") {
+		t.Errorf("after an erasure: %s", table)
+	}
+	if copied := object(t, want(t, url, 0, "", shown, "append", "kept", "--ndjson", "--wait")); copied["last"] != 2.0 {
+		t.Errorf("of what was erased, a copy has %v", copied)
+	}
+	want(t, url, 0, "", "", "delete", "removed", "--yes", "--wait")
+	want(t, url, 1, "404", "", "read", "removed")
+	want(t, url, 0, "", "e", "append", "removed", "--wait")
+	if again := object(t, want(t, url, 0, "", "", "read", "removed", "--from", "5")); again["position"] != 5.0 {
+		t.Errorf("after a deletion the next message is %v", again)
+	}
+	for wrong, says := range map[string]string{
+		"trim removed": "--through", "trim removed --through 0": "positions are 1", "erase removed": "<position>",
+		"erase removed 0": "positions are 1", "erase removed x": "position", "delete": "<log>",
+	} {
+		want(t, url, 2, says, "", append(strings.Fields(wrong), "--yes")...)
+	}
+}
+
 // commands is one of each.
 var commands = []string{
-	"append a", "append a --lines", "read a", "tail a", "tail a --follow", "clear a --yes", "clear a", "wait", "wait AhEz2FGL", "logs", "status", "backlog",
+	"append a", "append a --lines", "read a", "tail a", "tail a --follow", "clear a --yes", "clear a", "trim a --through 1 --yes", "erase a 1 --yes", "delete a --yes", "wait", "wait AhEz2FGL", "logs", "status", "backlog",
 	"dead-letters list", "dead-letters show 0-1-1", "dead-letters retry 0-1-1", "dead-letters retry --all", "dead-letters discard --log a --yes",
 }
 
