@@ -341,6 +341,8 @@ func (s faultyStore) Write(ctx context.Context, w store.Write) error {
 			return s.writeInTwo(ctx, w)
 		case ClockFromStamps:
 			w = s.stampClock(w)
+		case ErasesNothing:
+			w = erasesNothing(w)
 		}
 		return s.Store.Write(ctx, w)
 	})

@@ -163,6 +163,9 @@ func (w *World) tell() {
 	for i := range w.history.Clears {
 		w.logger.Info(fmt.Sprintf("clear %+v", w.history.Clears[i]))
 	}
+	for i := range w.history.Removals {
+		w.logger.Info(fmt.Sprintf("removal %+v", w.history.Removals[i]))
+	}
 	for i := range w.history.Barriers {
 		w.logger.Info(fmt.Sprintf("barrier %+v", w.history.Barriers[i]))
 	}

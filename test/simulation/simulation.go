@@ -22,6 +22,7 @@ func Run(seed uint64, kind Kind, bug Bug, logs io.Writer) []string {
 	for n := range clients {
 		acting.Go(func() { w.client(ctx, n, 6+w.dice.intn("length", 8)) })
 	}
+	acting.Go(func() { w.remove(ctx, 6+w.dice.intn("remover length", 8)) })
 	acting.Wait()
 	time.Sleep(w.dice.duration("aftermath", 10*time.Second))
 	calm()

@@ -66,6 +66,7 @@ func TestFindsBugs(t *testing.T) {
 		LowersAny:               {Ordered, "wanted"},
 		ReadsOldFlag:            {Ordered, "wanted"},
 		EffectRemembers:         {Replaying, "effect"},
+		ErasesNothing:           {AnyKind, "removal"},
 	} {
 		if bug == ForgetsWhatIsKept && !*rare {
 			continue // it takes minutes to be found: see make simulate
