@@ -38,9 +38,13 @@ func (c *checkConfigCommand) Run(a *invocation) error {
 		return drainmark.Errorf(drainmark.KindMisconfigured, "there is no configuration file: name one")
 	}
 	file := readConfiguration(path, a.model)
+	l, err := newLooker()
+	if err != nil {
+		return err
+	}
 	for _, command := range commandsBelow(a.model.Node) {
 		if len(command.Flags) > 0 {
-			if err := file.try(nameOf(command)); err != nil {
+			if err := file.try(l, nameOf(command)); err != nil {
 				return err
 			}
 		}
@@ -52,7 +56,7 @@ func (c *checkConfigCommand) Run(a *invocation) error {
 	for _, name := range file.exposed() {
 		fmt.Fprintf(a.stderr, "%s: %s: %s\n", path, name, exposedFile)
 	}
-	_, err := fmt.Fprintf(a.stdout, "%s: nothing is wrong\n", path)
+	_, err = fmt.Fprintf(a.stdout, "%s: nothing is wrong\n", path)
 	return err
 }
 
@@ -65,11 +69,11 @@ var flagOfError = regexp.MustCompile(`^--([a-z0-9-]+)`)
 // try has a command check its settings, as they are with the file. An error that the file is not the cause of is none of
 // the file's: another flag or variable may be missing that is set where the command runs. What is wrong is taken away, so
 // that the next check finds what else is.
-func (c *configuration) try(command string) error {
+func (c *configuration) try(l *looker, command string) error {
 	tried := *c
 	tried.unusable = maps.Clone(c.unusable)
 	for found := true; found; {
-		seen, err := look(strings.Fields(command), &tried)
+		seen, err := l.look(strings.Fields(command), &tried)
 		if err != nil {
 			return err
 		}
@@ -111,15 +115,24 @@ func (c *configuration) cause(seen *kong.Context, err error) *configfile.Member 
 	return nil
 }
 
+// looker reads command lines without running them, one after the other: what a command line has set is there until the
+// next one is read.
+type looker struct {
+	cli    cli
+	parser *kong.Kong
+}
+
+func newLooker() (l *looker, err error) {
+	l = &looker{}
+	l.parser, err = newParser(&l.cli, io.Discard, io.Discard, func(int) {})
+	return l, err
+}
+
 // look reads a command line as the program does, except that nothing has to be there, and that nothing is run. file is in
 // place of the file that the command line names, unless it is nil.
-func look(words []string, file *configuration) (*kong.Context, error) {
-	var c cli
-	parser, err := newParser(&c, io.Discard, io.Discard, func(int) {})
-	if err != nil {
-		return nil, err
-	}
-	seen, err := kong.Trace(parser, withDefault(words))
+func (l *looker) look(words []string, file *configuration) (*kong.Context, error) {
+	l.cli.file = nil
+	seen, err := kong.Trace(l.parser, withDefault(words))
 	if err == nil {
 		err = seen.Error
 	}
@@ -127,7 +140,7 @@ func look(words []string, file *configuration) (*kong.Context, error) {
 		err = seen.Reset()
 	}
 	if err == nil && file == nil {
-		err = c.BeforeResolve(seen)
+		err = l.cli.BeforeResolve(seen)
 	}
 	if err != nil {
 		return nil, wrongCommandLine(err)
@@ -182,9 +195,13 @@ func (c *showConfigCommand) Run(a *invocation) error {
 			}
 		}
 	}
+	l, err := newLooker()
+	if err != nil {
+		return err
+	}
 	all := []shownCommand{}
 	for _, line := range lines {
-		shown, err := showLine(append([]string{"--config=" + a.configFile}, line...))
+		shown, err := l.showLine(append([]string{"--config=" + a.configFile}, line...))
 		if err != nil {
 			return err
 		}
@@ -200,8 +217,8 @@ func (c *showConfigCommand) Run(a *invocation) error {
 }
 
 // showLine returns the settings of a command line.
-func showLine(words []string) (shown shownCommand, err error) {
-	seen, err := look(words, nil)
+func (l *looker) showLine(words []string) (shown shownCommand, err error) {
+	seen, err := l.look(words, nil)
 	if err != nil {
 		return shown, err
 	}

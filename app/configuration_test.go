@@ -162,6 +162,24 @@ func settingsShown(t *testing.T, environment []string, arguments ...string) map[
 	return settings
 }
 
+// shownOf returns the settings of a command line with a file, by their names: in this process if there is no variable.
+func shownOf(t *testing.T, l *looker, path, variable string, words []string) map[string]shownSetting {
+	t.Helper()
+	if variable != "" {
+		show := append([]string{"config", "show", "--output=json", "--config=" + path, "--"}, words...)
+		return settingsShown(t, []string{variable}, show...)
+	}
+	shown, err := l.showLine(append([]string{"--config=" + path}, words...))
+	if err != nil {
+		t.Fatalf("%v: %v", words, err)
+	}
+	settings := map[string]shownSetting{}
+	for _, s := range shown.Settings {
+		settings[s.Name] = s
+	}
+	return settings
+}
+
 // checkShown fails unless each sample has its value, from a source. The file has one in each line. What is no environment
 // variable is from the file where the others are from the environment.
 func checkShown(t *testing.T, set []sample, source string, settings map[string]shownSetting) {
@@ -297,6 +315,10 @@ func TestAFileThatIsWrong(t *testing.T) {
 // set, and hides what stands further out.
 func TestWhatGoesBeforeWhat(t *testing.T) {
 	t.Parallel()
+	l, err := newLooker()
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		text, environment, words string
 		name                     string
@@ -326,12 +348,7 @@ func TestWhatGoesBeforeWhat(t *testing.T) {
 		{"batch-key-require: false", "", "consumer --batch-key-require", "batch-key-require", true, "flag"},
 		{"replay-window: &x 3s\nlease: *x", "", "consumer", "lease", "3s", "file"},
 	} {
-		words := append([]string{"config", "show", "--output=json", "--config=" + configured(t, test.text), "--"}, strings.Fields(test.words)...)
-		var environment []string
-		if test.environment != "" {
-			environment = []string{test.environment}
-		}
-		if got := settingsShown(t, environment, words...)[test.name]; !reflect.DeepEqual(got.Value, test.value) || got.Source != test.source {
+		if got := shownOf(t, l, configured(t, test.text), test.environment, strings.Fields(test.words))[test.name]; !reflect.DeepEqual(got.Value, test.value) || got.Source != test.source {
 			t.Errorf("%q, %s, %s: %s is %+v, not %v from %s", test.text, test.environment, test.words, test.name, got, test.value, test.source)
 		}
 	}
@@ -360,6 +377,19 @@ func TestNoPasswordIsShown(t *testing.T) {
 // A password in a file that others can read gives a warning, where the file has it and not a variable.
 func TestAFileThatOthersCanRead(t *testing.T) {
 	t.Parallel()
+	for store, warned := range map[string]bool{"postgres://u:p@h/d": true, "postgres://h/d": false} {
+		path := configured(t, "migrate: {store: '"+store+"', print: true}\n")
+		if err := os.Chmod(path, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		for _, command := range []string{"migrate", "config check"} {
+			code, _, stderr := ran(t, nil, append(strings.Fields(command), "--config", path)...)
+			if said := strings.Contains(stderr, "there is a password in the configuration file"); code != exitOK || said != warned || strings.Contains(stderr, "command line") {
+				t.Errorf("%s of %s: exit code %d, %s", command, store, code, stderr)
+			}
+		}
+	}
+	model := commandLine(t)
 	for store, warned := range map[string]bool{
 		"postgres://u:p@h/d": true, "postgres://u:${PATH}@h/d": false, "postgres://u:${NONE:-p}@h/d": true, "postgres://h/d?password=p": true,
 		"postgres://h/d?password=${PATH}": false, "postgres://h/d": false, "postgres://u@h/d": false,
@@ -369,11 +399,8 @@ func TestAFileThatOthersCanRead(t *testing.T) {
 			if err := os.Chmod(path, mode); err != nil {
 				t.Fatal(err)
 			}
-			for _, command := range []string{"migrate", "config check"} {
-				code, _, stderr := ran(t, nil, append(strings.Fields(command), "--config", path)...)
-				if said := strings.Contains(stderr, "there is a password in the configuration file"); code != exitOK || said != (warned && readable) || strings.Contains(stderr, "command line") {
-					t.Errorf("%s of %s with %o: exit code %d, %s", command, store, mode, code, stderr)
-				}
+			if names := readConfiguration(path, model).exposed(); (len(names) > 0) != (warned && readable) {
+				t.Errorf("%s with %o shows passwords of %q", store, mode, names)
 			}
 		}
 	}

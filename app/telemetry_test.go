@@ -6,14 +6,33 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/drainmark/drainmark"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
+// said is a log that the SDK may write to while it is read.
+type said struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
 // begin begins telemetry with these variables, and returns what it logged.
-func begin(t *testing.T, variables ...string) (*telemetry, *bytes.Buffer, error) {
+func begin(t *testing.T, variables ...string) (*telemetry, *said, error) {
 	t.Helper()
 	for _, name := range []string{"OTEL_TRACES_EXPORTER", "OTEL_METRICS_EXPORTER", "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_SDK_DISABLED",
 		"OTEL_TRACES_SAMPLER", "OTEL_TRACES_SAMPLER_ARG", "OTEL_EXPORTER_OTLP_PROTOCOL", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_RESOURCE_ATTRIBUTES"} {
@@ -22,7 +41,7 @@ func begin(t *testing.T, variables ...string) (*telemetry, *bytes.Buffer, error)
 	for i := 0; i < len(variables); i += 2 {
 		t.Setenv(variables[i], variables[i+1])
 	}
-	var log bytes.Buffer
+	var log said
 	exported, err := newTelemetry(t.Context(), "up", prometheus.NewRegistry(), slog.New(slog.NewTextHandler(&log, nil)))
 	return exported, &log, err
 }
@@ -38,7 +57,7 @@ func TestTelemetryIsOffUnlessSomethingIsConfigured(t *testing.T) {
 		{"OTEL_SDK_DISABLED", "true", "OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1"},
 	} {
 		exported, log, err := begin(t, variables...)
-		if err != nil || exported.traces != nil || exported.metrics != nil || exported.tracer("nats", "") != nil || log.Len() > 0 {
+		if err != nil || exported.traces != nil || exported.metrics != nil || exported.tracer("nats", "") != nil || log.String() != "" {
 			t.Errorf("with %q it is %+v, %v; the log says %q", variables, exported, err, log)
 		}
 		exported.end()

@@ -50,7 +50,7 @@ func TestVerifyLeavesAReport(t *testing.T) {
 			Verdict  string
 			Promises []struct{ Promise, State string }
 		}
-		if err := json.NewDecoder(strings.NewReader(document)).Decode(&result); err != nil || result.Verdict != "held" || len(result.Promises) != 10 {
+		if err := json.NewDecoder(strings.NewReader(document)).Decode(&result); err != nil || result.Verdict != "held" || len(result.Promises) != 11 {
 			t.Errorf("%s says (%v): %s", name, err, document)
 		}
 		for _, promise := range result.Promises {

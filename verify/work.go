@@ -92,7 +92,8 @@ func (r *runner) startOthers(ctx, beside, stopping context.Context, others *sync
 	for range readers {
 		start(r.readAtRandom)
 	}
-	if !r.config.endless { // each run leaves a deleted log's row
+	// Each run leaves a deleted log's row, and a table of the user's keeps what this client has removed.
+	if !r.config.endless && len(r.config.SQL) == 0 {
 		start(r.remove)
 	}
 	r.tails.begin(ctx, r, first)

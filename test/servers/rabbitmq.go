@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -312,13 +313,19 @@ func (r *RabbitMQ) Permit(name, configure, write, read string) {
 		binary(name), binary(configure), binary(write), binary(read)))
 }
 
-// answers says whether a client gets a channel.
-func (r *RabbitMQ) answers(context.Context) error {
+// answers says whether a client gets a channel, and can connect to the port of TLS, which is listened on last.
+func (r *RabbitMQ) answers(ctx context.Context) error {
 	c, err := amqp.Dial(r.URL())
 	if err != nil {
 		return err
 	}
 	defer c.Close()
-	_, err = c.Channel()
-	return err
+	if _, err = c.Channel(); err != nil || r.TLSPort == 0 {
+		return err
+	}
+	over, err := new(net.Dialer).DialContext(ctx, "tcp", fmt.Sprintf("%s:%d", Host, r.TLSPort))
+	if err != nil {
+		return err
+	}
+	return over.Close()
 }
