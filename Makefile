@@ -109,7 +109,7 @@ fmt:
 
 vet:
 	$(GO) vet ./...
-	$(GO) vet -tags amqp10 ./broker/amqp10
+	$(GO) vet -tags amqp10 ./broker/amqp10 ./test/e2e
 	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq ./broker/kafka
 	$(GO) vet -tags campaign,screenshots ./test/e2e
 	$(GO) vet -tags planted ./app ./cmd/drainmark
@@ -153,10 +153,10 @@ campaign: needs ## break a whole deployment on plans for LASTS (30m) while verif
 		-campaign-plans $(PLANS) -campaign-disks=$(if $(filter no,$(DISKS)),false,true) \
 		-campaign-secure=$(if $(filter no,$(SECURE)),false,true)
 
-# The default run of the tests has the adapter on Artemis and RabbitMQ 4, and a deployment on Artemis.
+# The default run of the tests has the adapter on Artemis and RabbitMQ 4.
 amqp10: needs ## run the tests of AMQP 1.0 that make test leaves out: ActiveMQ, RabbitMQ 3's plugin, deployments on all servers
 	$(GO) test -race -tags amqp10 -run 'TestActiveMQ|TestRabbitMQPlugin' -count=1 -timeout 20m -v ./broker/amqp10
-	$(GO) test -run TestAMQP10 -count=1 -timeout 20m -v ./test/e2e -amqp10-brokers artemis,activemq,rabbitmq4-amqp10
+	$(GO) test -tags amqp10 -run TestAMQP10 -count=1 -timeout 20m -v ./test/e2e
 
 rolling: ## restart each role in turn, eight times, under 100 clients, and count what they do not like
 	$(GO) test -race -run 'Rolling|TestRestart' -restarts 8 -crowd 100 -count=1 -timeout 30m -v ./app
