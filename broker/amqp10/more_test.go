@@ -10,6 +10,8 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
+const allServers = true
+
 // These take longer than the default run of the tests may: make amqp10 runs them.
 
 func TestActiveMQ(t *testing.T) {
