@@ -46,7 +46,7 @@ func runVerify(t *testing.T, url, workload string, messages int) {
 	if err := json.Unmarshal(out.Bytes(), &report); err != nil {
 		t.Fatal(err)
 	}
-	if report.Verdict != "held" || report.Appends.Done < messages || len(report.Promises) != 10 {
+	if report.Verdict != "held" || report.Appends.Done < messages || len(report.Promises) != 11 {
 		t.Errorf("the report is %s", out.String())
 	}
 	for _, p := range report.Promises {
