@@ -36,7 +36,12 @@ func principal(t testing.TB, name, grants string) (token, entry string) {
 
 func writeAccess(t testing.TB, path string, entries ...string) {
 	t.Helper()
-	if err := os.WriteFile(path, []byte("principals:\n"+strings.Join(entries, "")), 0o600); err != nil {
+	next := path + ".next" // an empty file lets nobody in, also if it is empty for a moment only
+	err := os.WriteFile(next, []byte("principals:\n"+strings.Join(entries, "")), 0o600)
+	if err == nil {
+		err = os.Rename(next, path)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 }
