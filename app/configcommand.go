@@ -67,8 +67,8 @@ type checked interface{ check() error }
 var flagOfError = regexp.MustCompile(`^--([a-z0-9-]+)`)
 
 // try has a command check its settings, as they are with the file. An error that the file is not the cause of is none of
-// the file's: another flag or variable may be missing that is set where the command runs. What is wrong is taken away, so
-// that the next check finds what else is.
+// the file's: another flag or variable may be missing that is set where the command runs. It takes away each setting that
+// is wrong, so that the next check finds what else is.
 func (c *configuration) try(l *looker, command string) error {
 	tried := *c
 	tried.unusable = maps.Clone(c.unusable)

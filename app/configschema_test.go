@@ -77,7 +77,7 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// What the schema says of a setting is what --help says.
+// The schema describes a setting as --help does.
 func TestWordsOfTheSchema(t *testing.T) {
 	t.Parallel()
 	_, printed, _ := ran(t, nil, "config", "schema")

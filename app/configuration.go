@@ -97,7 +97,7 @@ func commandsBelow(node *kong.Node) (all []*kong.Node) {
 	return all
 }
 
-// readConfiguration reads a file. What is wrong in it is among its problems.
+// readConfiguration reads a file. Its problems name all that is wrong in it.
 func readConfiguration(path string, model *kong.Application) *configuration {
 	root, problems := configfile.Read(path, os.LookupEnv)
 	c := &configuration{path: path, at: map[string]*configfile.Node{}, unusable: map[*configfile.Node]bool{}, problems: problems}

@@ -238,7 +238,7 @@ func checkedFile(t *testing.T, text string) string {
 	return strings.ReplaceAll(strings.TrimSuffix(stderr, "\n"), path+":", "")
 }
 
-// What is wrong is said all at once.
+// The command names all that is wrong at once.
 func TestConfigCheck(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]string{

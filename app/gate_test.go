@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// The audit log names those who are refused at the pause switch or at the admin address. Whoever fails to log in there has
+// The audit log names those who are refused at the pause switch or at the admin address. Those who fail to log in there have
 // failed everywhere, and there is an end to it.
 func TestRefusalsBesidesTheAPI(t *testing.T) {
 	t.Parallel()

@@ -59,7 +59,7 @@ func manPage(model *kong.Application, version string) []byte {
 		p.command(leaf)
 	}
 	p.macro("SH", "CONFIGURATION FILE")
-	p.text("It is a mapping in YAML. Its names are those of flags, without the dashes before them. What stands in a mapping that is named after a command is for that command alone, " +
+	p.text("It is a mapping in YAML. Its names are those of flags, without the dashes before them. A mapping that is named after a command is for that command alone, " +
 		"and goes before what stands at the top. ${NAME} and ${NAME:-default} are environment variables. For example:")
 	p.macro("PP")
 	p.macro("nf")

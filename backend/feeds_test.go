@@ -89,7 +89,7 @@ func TestOtherFollowedLogsCostNoReads(t *testing.T) {
 	})
 }
 
-// feedTroubles keep messages from being seen at once. What was written meanwhile is wanted.
+// feedTroubles keep messages from being seen at once. The test wants to see what was written meanwhile.
 var feedTroubles = []struct {
 	name    string
 	trouble func(s *system, write func(log, text string))

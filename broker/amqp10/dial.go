@@ -4,12 +4,10 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/certs"
 )
 
 // server is where everything connects to, until it ends.
@@ -97,7 +96,7 @@ func (s *server) dial(ctx context.Context, address, purpose string) (*session, e
 		err = op.Err // the rest names the address once more
 	}
 	if err == nil && s.config.tls {
-		raw, err = s.config.handshake(ctx, raw, address)
+		raw, err = s.config.encrypt(ctx, raw, address)
 	}
 	if err != nil {
 		return nil, explainDial(err)
@@ -141,42 +140,14 @@ func (c Config) options(address, purpose string) *amqp.ConnOptions {
 	return o
 }
 
-func (c Config) handshake(ctx context.Context, raw net.Conn, address string) (net.Conn, error) {
-	settings, err := c.tlsSettings(address)
-	if err == nil {
-		encrypted := tls.Client(raw, settings)
-		if err = encrypted.HandshakeContext(ctx); err == nil {
-			return encrypted, nil
-		}
-	}
-	_ = raw.Close()
-	return nil, err
-}
-
-func (c Config) tlsSettings(address string) (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(address)
+// encrypt begins TLS on a connection. It closes the connection if that fails.
+func (c Config) encrypt(ctx context.Context, raw net.Conn, address string) (net.Conn, error) {
+	settings, err := certs.Files{CA: c.CAFile, Cert: c.CertFile, Key: c.KeyFile}.ForAddress(address)
 	if err != nil {
-		return nil, err
+		_ = raw.Close()
+		return nil, misconfigured("%v", err)
 	}
-	settings := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		text, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, misconfigured("reading ca: %v", err)
-		}
-		settings.RootCAs = x509.NewCertPool()
-		if !settings.RootCAs.AppendCertsFromPEM(text) {
-			return nil, misconfigured("%s has no certificate in it (PEM)", c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, misconfigured("reading cert and key: %v", err)
-		}
-		settings.Certificates = []tls.Certificate{pair}
-	}
-	return settings, nil
+	return certs.Handshake(ctx, raw, settings)
 }
 
 // explainDial tells apart what somebody has to change from what may pass. Of what goes wrong in the login the client

@@ -3,12 +3,10 @@ package kafka
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"io/fs"
 	"net"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -21,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/certs"
 )
 
 // cluster makes clients of one Kafka, all of which end with it.
@@ -155,7 +154,7 @@ func (k *cluster) dial(ctx context.Context, network, address string) (net.Conn, 
 	var dialer net.Dialer
 	conn, err := dialer.DialContext(ctx, network, address)
 	if err == nil && k.config.tls {
-		conn, err = k.config.handshake(ctx, conn, address)
+		conn, err = k.config.encrypt(ctx, conn, address)
 	}
 	if err != nil {
 		return nil, dialError{err}
@@ -163,42 +162,14 @@ func (k *cluster) dial(ctx context.Context, network, address string) (net.Conn, 
 	return conn, nil
 }
 
-func (c Config) handshake(ctx context.Context, conn net.Conn, address string) (net.Conn, error) {
-	settings, err := c.tlsSettings(address)
-	if err == nil {
-		encrypted := tls.Client(conn, settings)
-		if err = encrypted.HandshakeContext(ctx); err == nil {
-			return encrypted, nil
-		}
-	}
-	_ = conn.Close()
-	return nil, err
-}
-
-func (c Config) tlsSettings(address string) (*tls.Config, error) {
-	host, _, err := net.SplitHostPort(address)
+// encrypt begins TLS on a connection. It closes the connection if that fails.
+func (c Config) encrypt(ctx context.Context, raw net.Conn, address string) (net.Conn, error) {
+	settings, err := certs.Files{CA: c.CAFile, Cert: c.CertFile, Key: c.KeyFile}.ForAddress(address)
 	if err != nil {
-		return nil, err
+		_ = raw.Close()
+		return nil, misconfigured("%v", err)
 	}
-	settings := &tls.Config{ServerName: host, MinVersion: tls.VersionTLS12}
-	if c.CAFile != "" {
-		text, err := os.ReadFile(c.CAFile)
-		if err != nil {
-			return nil, misconfigured("reading ca: %v", err)
-		}
-		settings.RootCAs = x509.NewCertPool()
-		if !settings.RootCAs.AppendCertsFromPEM(text) {
-			return nil, misconfigured("%s has no certificate in it (PEM)", c.CAFile)
-		}
-	}
-	if c.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(c.CertFile, c.KeyFile)
-		if err != nil {
-			return nil, misconfigured("reading cert and key: %v", err)
-		}
-		settings.Certificates = []tls.Certificate{pair}
-	}
-	return settings, nil
+	return certs.Handshake(ctx, raw, settings)
 }
 
 // mechanisms are the ways to log in.
