@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
@@ -168,6 +169,7 @@ func noticed(urls []string, shows func(url string) error) (err error) {
 		if err == nil && silent < len(urls) {
 			return nil
 		}
+		err = cmp.Or(err, errSilent)
 	}
 	return fmt.Errorf("after 20 s not all programs have noticed: %w", err)
 }
