@@ -3,6 +3,7 @@ package app
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/alecthomas/kong"
 )
 
 // typed has an interactive bash, which has sourced the completion, read keys, and returns what it shows. Commands that
@@ -132,16 +135,21 @@ func TestNamesOfLogsAreCompleted(t *testing.T) {
 	for _, words := range [][]string{
 		{"tail", "--url", p.api, "o"}, {"wait", "--url=" + p.api, "--log", "o"}, {"dead-letters", "list", "--url", parts[0], ":", parts[1], ":", parts[2], "--log", "o"},
 	} {
-		if got := complete(parser.Model, words, a.logNames); strings.Join(got, " ") != "orders\t orders.late\t" {
-			t.Errorf("%q may go on with %q", words, got)
-		}
+		p.awaitNames(parser.Model, words, a, "orders\t orders.late\t")
 	}
-	if got := complete(parser.Model, []string{"wait", "--url", p.api, "--log=g"}, a.logNames); strings.Join(got, " ") != "--log=guestbook\t" {
-		t.Errorf("it may go on with %q", got)
-	}
-	if shown := typed(t, "drainmark tail --url "+p.api+" guest\t"); !strings.Contains(shown, "ran:tail --url "+p.api+" guestbook.") {
-		t.Errorf("the terminal has no completed name:\n%s", shown)
-	}
+	p.awaitNames(parser.Model, []string{"wait", "--url", p.api, "--log=g"}, a, "--log=guestbook\t")
+	p.await("the terminal has a completed name", func() bool {
+		return strings.Contains(typed(t, "drainmark tail --url "+p.api+" guest\t"), "ran:tail --url "+p.api+" guestbook.")
+	})
+}
+
+// awaitNames waits until a command line goes on as it should: the server is asked for half a second only, which a busy machine
+// may need for something else.
+func (p *program) awaitNames(model *kong.Application, words []string, a *invocation, want string) {
+	p.t.Helper()
+	p.await(fmt.Sprintf("%q goes on with %q", words, want), func() bool {
+		return strings.Join(complete(model, words, a.logNames), " ") == want
+	})
 }
 
 // The scripts of the other shells are there, and end when the program does not answer. Without a shell, or with another
