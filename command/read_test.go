@@ -188,8 +188,8 @@ func TestRemovals(t *testing.T) {
 	if table := want(t, url, 0, "", "", "read", "removed", "-o", "table"); !strings.Contains(table, "(erased)") {
 		t.Errorf("after an erasure: %s", table)
 	}
-	if copied := object(t, want(t, url, 0, "", shown, "append", "kept", "--ndjson", "--wait")); copied["last"] != 2.0 {
-		t.Errorf("of what was erased, a copy has %v", copied)
+	if n := accepted(t, want(t, url, 0, "", shown, "append", "kept", "--ndjson", "--wait")); n != 2 {
+		t.Errorf("of what was erased, a copy has %d messages", n)
 	}
 	want(t, url, 0, "", "", "delete", "removed", "--yes", "--wait")
 	want(t, url, 1, "404", "", "read", "removed")
