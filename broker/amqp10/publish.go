@@ -150,7 +150,7 @@ func (l *lane) send(ctx context.Context, message *amqp.Message) error {
 	case err == nil:
 	case errors.As(err, &without) && without == err && without.Condition == amqp.ErrCondTransferLimitExceeded:
 		// So the library says that ctx has ended before the last frame could be sent. The server has then nothing to store.
-		return fmt.Errorf("%w: %s gives no credit for queue %s", broker.ErrFull, l.session.product.name, l.queue.name)
+		return fmt.Errorf("%w: %s gives no credit for queue %s: that, or its memory or disk, is at a limit", broker.ErrFull, l.session.product.name, l.queue.name)
 	default:
 		return fmt.Errorf("sending: %w", err)
 	}

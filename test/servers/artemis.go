@@ -47,12 +47,14 @@ func StartArtemis(t T, o ArtemisOptions) *Artemis {
 	return a
 }
 
+// Without max-disk-usage -1, Artemis takes nothing once less than a tenth of the machine's disk is free, whoever fills it.
 const artemisSettings = `<configuration xmlns="urn:activemq"><core xmlns="urn:activemq:core">
 <security-enabled>%v</security-enabled>
 <persistence-enabled>true</persistence-enabled>
 <journal-type>NIO</journal-type>
 <journal-file-size>1M</journal-file-size>
 <journal-buffer-timeout>0</journal-buffer-timeout>
+<max-disk-usage>-1</max-disk-usage>
 <critical-analyzer>false</critical-analyzer>
 <acceptors><acceptor name="amqp">tcp://%s:%d?protocols=AMQP;securityDomain=drainmark</acceptor></acceptors>
 <security-settings>%s</security-settings>
