@@ -39,6 +39,7 @@ var mayImport = []struct{ folder, imports string }{
 	{"verify/internal/", ""},
 	{"verify/check/", "/verify/history /verify/internal"},
 	{"verify/fault/", "/verify/history"},
+	{"verify/protocol/", "/verify/check"},
 	{"verify/report/", "/verify/history /verify/check /verify/internal /internal/uplot"},
 	{"verify/", "/client /verify"},
 	{"broker/", "/ /broker /internal"},

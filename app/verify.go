@@ -17,6 +17,7 @@ import (
 	"github.com/drainmark/drainmark/verify"
 	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/fault"
+	"github.com/drainmark/drainmark/verify/protocol"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -24,6 +25,8 @@ import (
 type verifyCommand struct {
 	Run     runCommand     `cmd:"" default:"withargs" help:"Verify a running deployment."`
 	Recheck recheckCommand `cmd:"" help:"Judge the history of an earlier run again, and write its report anew."`
+
+	Protocol protocolCommand `cmd:"" help:"Test a running server against docs/protocol.md, number by number."`
 }
 
 // runCommand verifies a running deployment, once or for ever.
@@ -203,9 +206,9 @@ func (c *runCommand) print(a *invocation, result check.Result) error {
 // is the same: the result says what kept the run from its end.
 func verdict(result check.Result, err error) error {
 	switch {
-	case errors.Is(err, verify.ErrUnreachable):
+	case errors.Is(err, verify.ErrUnreachable), errors.Is(err, protocol.ErrUnreachable):
 		return drainmark.Errorf(drainmark.KindUnavailable, "%w", err)
-	case errors.Is(err, verify.ErrConfig):
+	case errors.Is(err, verify.ErrConfig), errors.Is(err, protocol.ErrConfig):
 		return drainmark.Errorf(drainmark.KindMisconfigured, "%w", err)
 	case result.Verdict == check.Broken:
 		return exitError(exitFailed)
