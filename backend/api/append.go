@@ -11,6 +11,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/internal/jsonstring"
 )
 
 // manyType is the content type of a request of many messages.
@@ -166,7 +167,7 @@ func (h *handler) accepted(w http.ResponseWriter, r *request, receipt drainmark.
 
 func (a *acceptance) json(receipt string) ([]byte, error) {
 	b := make([]byte, 0, len(receipt)+len(a.now.Reason)+160)
-	b = appendString(append(b, `{"receipt":`...), receipt)
+	b = jsonstring.Append(append(b, `{"receipt":`...), receipt)
 	if a.count > 0 {
 		b = strconv.AppendInt(append(b, `,"count":`...), int64(a.count), 10)
 	}
@@ -175,9 +176,9 @@ func (a *acceptance) json(receipt string) ([]byte, error) {
 		b = append(appendMark(append(b, `,"id":"`...), mark), '"')
 	}
 	b = appendMarks(b, a.marks)
-	b = appendString(append(b, `,"state":`...), a.state)
+	b = jsonstring.Append(append(b, `,"state":`...), a.state)
 	if a.now.Reason != "" {
-		b = appendString(append(b, `,"reason":`...), a.now.Reason)
+		b = jsonstring.Append(append(b, `,"reason":`...), a.now.Reason)
 	}
 	if rejected := newRejected(a.now); rejected != nil {
 		which, err := json.Marshal(rejected)

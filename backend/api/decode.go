@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/internal/jsonstring"
 )
 
 // textType is the content type of a message whose line has "body" and names none.
@@ -265,7 +266,7 @@ func (f *fields) parseField(d *json.Decoder, line []byte) error {
 	if !ok {
 		return invalid("%q must be a string", name)
 	}
-	if halfPair(line[before:d.InputOffset()]) {
+	if jsonstring.HalfPair(line[before:d.InputOffset()]) {
 		return invalid("%q has half of a surrogate pair, which is not a character", name)
 	}
 	f[i] = text{[]byte(s), true}
@@ -278,7 +279,7 @@ func (f *fields) parseHeaders(d *json.Decoder) error {
 		return invalid("invalid JSON: %w", err)
 	}
 	if rest, ok := scanObject(object, nil); !ok || len(rest) > 0 {
-		if halfPair(object) {
+		if jsonstring.HalfPair(object) {
 			return invalid(`"headers" has half of a surrogate pair, which is not a character`)
 		}
 		return invalid(`"headers" must be an object of strings`)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/internal/jsonstring"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -31,7 +32,7 @@ func (e *encoder) room(dst []byte) []byte {
 
 // page appends a page.
 func (e *encoder) page(dst []byte, p *store.Page) []byte {
-	dst = appendString(append(dst, `{"log":`...), p.Log.Name)
+	dst = jsonstring.Append(append(dst, `{"log":`...), p.Log.Name)
 	dst = append(dst, `,"messages":[`...)
 	for i := range p.Messages {
 		if i > 0 {
@@ -54,7 +55,7 @@ func (e *encoder) message(dst []byte, m *drainmark.Message) []byte {
 	dst = strconv.AppendUint(append(dst, `{"position":`...), m.Position, 10)
 	dst = append(appendMark(append(dst, `,"id":"`...), m.Mark), '"')
 	dst = e.body(append(dst, ','), m.Body)
-	dst = appendString(append(dst, `,"content_type":`...), m.ContentType)
+	dst = jsonstring.Append(append(dst, `,"content_type":`...), m.ContentType)
 	dst = appendHeaders(dst, m.Headers)
 	dst = e.time(append(dst, `,"accepted_at":`...), m.AcceptedAt)
 	dst = e.time(append(dst, `,"persisted_at":`...), m.PersistedAt)
@@ -71,7 +72,7 @@ func (e *encoder) logs(dst []byte, infos []drainmark.LogInfo) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = appendString(append(dst, `{"name":`...), infos[i].Name)
+		dst = jsonstring.Append(append(dst, `{"name":`...), infos[i].Name)
 		dst = strconv.AppendUint(append(dst, `,"last_position":`...), infos[i].LastPosition, 10)
 		dst = e.room(append(appendCount(dst, &infos[i]), '}'))
 	}
@@ -89,7 +90,7 @@ func (e *encoder) letters(dst []byte, list *backend.DeadLetters, bodies bool) []
 	}
 	dst = append(dst, ']')
 	if list.Next != "" {
-		dst = appendString(append(dst, `,"next":`...), list.Next)
+		dst = jsonstring.Append(append(dst, `,"next":`...), list.Next)
 	}
 	return append(dst, '}')
 }
@@ -97,10 +98,10 @@ func (e *encoder) letters(dst []byte, list *backend.DeadLetters, bodies bool) []
 // letter appends a dead letter. Values that are unknown, because they could not be read or never came, are null or left
 // out. Bodies are left out if nobody has asked for them.
 func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byte {
-	dst = appendString(append(dst, `{"id":`...), l.ID)
+	dst = jsonstring.Append(append(dst, `{"id":`...), l.ID)
 	dst = strconv.AppendInt(append(dst, `,"partition":`...), int64(l.Span.Partition), 10)
-	dst = appendString(append(dst, `,"log":`...), l.Log)
-	dst = appendString(append(dst, `,"reason":`...), l.Reason)
+	dst = jsonstring.Append(append(dst, `,"log":`...), l.Log)
+	dst = jsonstring.Append(append(dst, `,"reason":`...), l.Reason)
 	dst = append(dst, `,"set_aside_at":`...)
 	if l.SetAsideAt.IsZero() {
 		dst = append(dst, "null"...)
@@ -124,17 +125,17 @@ func (e *encoder) letter(dst []byte, l *drainmark.DeadLetter, bodies bool) []byt
 		dst = e.body(append(dst, ','), record.Body)
 	}
 	if record.ContentType != "" {
-		dst = appendString(append(dst, `,"content_type":`...), record.ContentType)
+		dst = jsonstring.Append(append(dst, `,"content_type":`...), record.ContentType)
 	}
 	dst = appendHeaders(dst, record.Headers)
 	if !l.AcceptedAt.IsZero() {
 		dst = e.time(append(dst, `,"accepted_at":`...), l.AcceptedAt)
 	}
 	if record.Key != "" {
-		dst = appendString(append(dst, `,"key":`...), record.Key)
+		dst = jsonstring.Append(append(dst, `,"key":`...), record.Key)
 	}
 	if record.Principal != "" {
-		dst = appendString(append(dst, `,"principal":`...), record.Principal)
+		dst = jsonstring.Append(append(dst, `,"principal":`...), record.Principal)
 	}
 	return append(strconv.AppendBool(append(dst, `,"undecoded":`...), undecoded), '}')
 }
@@ -150,21 +151,25 @@ func appendHeaders(dst []byte, h drainmark.Headers) []byte {
 // bodyPart is how many bytes of a body are appended at once: six times as many at most. Base64 needs a multiple of three.
 const bodyPart = 3 << 11
 
-// body appends a body as a member, part by part, so that a large one is never whole in memory a second time.
+// body appends a body as a member.
 func (e *encoder) body(dst, body []byte) []byte {
-	text := isText(body)
-	if text {
-		dst = append(dst, `"body":"`...)
-	} else {
-		dst = append(dst, `"body_base64":"`...)
+	if isText(body) {
+		return e.quoted(append(dst, `"body":`...), body, true)
 	}
+	return e.quoted(append(dst, `"body_base64":`...), body, false)
+}
+
+// quoted appends a body as a string, as it is or in base64, part by part, so that a large one is never whole in memory a
+// second time.
+func (e *encoder) quoted(dst, body []byte, text bool) []byte {
+	dst = append(dst, '"')
 	for len(body) > 0 {
 		n := min(bodyPart, len(body))
 		for text && n < len(body) && !utf8.RuneStart(body[n]) {
 			n--
 		}
 		if text {
-			dst = appendEscaped(dst, body[:n])
+			dst = jsonstring.AppendEscaped(dst, body[:n])
 		} else {
 			dst = base64.StdEncoding.AppendEncode(dst, body[:n])
 		}
@@ -197,58 +202,4 @@ func appendMark(dst []byte, m drainmark.Mark) []byte {
 	dst = append(strconv.AppendInt(dst, int64(m.Partition), 10), '-')
 	dst = append(hex.AppendEncode(dst, m.Producer[:]), '-')
 	return strconv.AppendUint(dst, m.Sequence, 10)
-}
-
-// appendString appends a JSON string exactly as encoding/json does when it is told to leave HTML alone.
-func appendString[T ~string | ~[]byte](dst []byte, text T) []byte {
-	return append(appendEscaped(append(dst, '"'), text), '"')
-}
-
-// appendEscaped appends what stands between the quotes of a JSON string.
-func appendEscaped[T ~string | ~[]byte](dst []byte, text T) []byte {
-	const digits = "0123456789abcdef"
-	s := []byte(text) // does not escape: no copy is made of what is read only
-	for len(s) > 0 {
-		n := plain(s)
-		dst, s = append(dst, s[:n]...), s[n:]
-		if len(s) == 0 {
-			break
-		}
-		if s[0] < utf8.RuneSelf {
-			dst, s = appendEscape(dst, s[0]), s[1:]
-			continue
-		}
-		r, size := utf8.DecodeRune(s)
-		switch {
-		case r == utf8.RuneError && size == 1:
-			dst = append(dst, `\ufffd`...)
-		case r == '\u2028' || r == '\u2029':
-			dst = append(dst, `\u202`...)
-			dst = append(dst, digits[r&0xf])
-		default:
-			dst = append(dst, s[:size]...)
-		}
-		s = s[size:]
-	}
-	return dst
-}
-
-// appendEscape appends an ASCII character that does not stand for itself.
-func appendEscape(dst []byte, c byte) []byte {
-	switch c {
-	case '"', '\\':
-		return append(dst, '\\', c)
-	case '\b':
-		return append(dst, '\\', 'b')
-	case '\f':
-		return append(dst, '\\', 'f')
-	case '\n':
-		return append(dst, '\\', 'n')
-	case '\r':
-		return append(dst, '\\', 'r')
-	case '\t':
-		return append(dst, '\\', 't')
-	}
-	const digits = "0123456789abcdef"
-	return append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&0xf])
 }

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"reflect"
 	"strings"
 	"testing"
@@ -26,44 +25,6 @@ func plainJSON(t *testing.T, v any) string {
 		t.Fatal(err)
 	}
 	return b.String()
-}
-
-func TestAppendString(t *testing.T) {
-	t.Parallel()
-	check := func(s string) {
-		t.Helper()
-		got, want := string(appendString(nil, s)), strings.TrimSuffix(plainJSON(t, s), "\n")
-		if got != want {
-			t.Errorf("%q is written as %s, want %s", s, got, want)
-		}
-		if again := string(appendString([]byte("x"), []byte(s))); again != "x"+want {
-			t.Errorf("%q as bytes is written as %s, want x%s", s, again, want)
-		}
-	}
-	t.Run("every character is written as encoding/json writes it, wherever it stands", func(t *testing.T) {
-		for r := rune(0); r < 0x3000; r++ {
-			for _, before := range []string{"", "a", "1234567", "12345678", "123456789 123456"} {
-				check(before + string(r) + before)
-			}
-		}
-		check(string(utf8.MaxRune))
-	})
-	t.Run("invalid UTF-8 is written as encoding/json writes it", func(t *testing.T) {
-		for _, s := range []string{"\xff", "a\xc3", "\xe2\x82", "\xed\xa0\x80", "\xc0\x80abc\xf5", "\ufffd\xff"} {
-			check(s)
-		}
-	})
-	t.Run("random texts are written as encoding/json writes them", func(t *testing.T) {
-		random := rand.New(rand.NewPCG(1, 2))
-		alphabet := []string{"a", "bc", "\"", "\\", "\n", "\x00", "<", "&", "ä", "€", "😀", "\u2028", "\u2029", "\xff", "\x7f", " 12345678 "}
-		for range 3000 {
-			var s strings.Builder
-			for range random.IntN(20) {
-				s.WriteString(alphabet[random.IntN(len(alphabet))])
-			}
-			check(s.String())
-		}
-	})
 }
 
 // messageJSON is a message as a page has it, for encoding/json.
