@@ -142,9 +142,12 @@ func (o *oddities) content(log string) string {
 func (o *oddities) append(q *odd) {
 	log := o.log()
 	q.method, q.target = "POST", "/v1/logs/"+log+"/messages"
-	if o.chance(3) {
+	switch o.IntN(8) {
+	case 0, 1:
 		o.lines(q, log)
-	} else {
+	case 2:
+		o.cloudEvents(q, log)
+	default:
 		o.single(q, log)
 	}
 	q.chunked = o.chance(6)
@@ -181,6 +184,32 @@ func (o *oddities) lines(q *odd, log string) {
 	}
 	q.body = []byte(strings.Join(lines, of(o, "\n", "\n", "\r\n")))
 	q.add("Content-Type", of(o, "application/x-ndjson", "application/x-ndjson", "application/jsonl; a=b", "Application/NDJSON"))
+}
+
+// cloudEvents makes an event in any mode, or many, of which one may be wrong.
+func (o *oddities) cloudEvents(q *odd, log string) {
+	text := o.content(log)
+	if o.chance(2) {
+		q.body = []byte(text)
+		for _, header := range []string{"ce-specversion: 1.0", "ce-type: t", "ce-source: " + of(o, "/a", "/a%20b", "a b"), "ce-id: " + of(o, "1", "2", text)} {
+			name, value, _ := strings.Cut(header, ": ")
+			q.add(name, of(o, value, value, value, value, value, "", "%", "%C0%A0", "\xff"))
+		}
+		q.add("ce-"+of(o, "x", "subject", "time", "traceparent", "data", "x-y", ""), of(o, "x", text, "", `"x`))
+		return
+	}
+	var events []string
+	for range of(o, 0, 1, 1, 2, 10) {
+		events = append(events, `{"specversion":"1.0","type":"t","source":"/`+of(o, "a", "b")+`","id":"`+strconv.Itoa(o.IntN(20))+`"`+
+			of(o, "", `,"data":"`+text+`"`, `,"datacontenttype":"text/plain","data":"`+text+`"`, `,"x":"`+text+`","y":1`, `,"data_base64":"AAE="`, `,"data_base64":1`, `,"X":1`,
+				`,"x":"\ud800"`, `,"x":`+strings.Repeat(`[`, 100_000), `,"data":"`+strings.Repeat("x", 300_000)+`"`)+"}")
+	}
+	kind := of(o, "application/cloudevents+json", "application/cloudevents-batch+json", "application/cloudevents-batch+json", "application/cloudevents+xml")
+	q.body = []byte(strings.Join(events, ","))
+	if strings.Contains(kind, "batch") {
+		q.body = []byte("[" + string(q.body) + of(o, "]", "]", "]", "]", "", "]]"))
+	}
+	q.add("Content-Type", kind)
 }
 
 // number returns one that may be out of every range.
@@ -222,6 +251,9 @@ func (o *oddities) page(q *odd) {
 	if o.chance(6) {
 		q.add("Drainmark-Receipt", of(o, o.anyReceipt(), o.anyReceipt()+", "+o.anyReceipt()))
 	}
+	if o.chance(4) {
+		q.add("Accept", of(o, "application/cloudevents-batch+json", "application/cloudevents-batch+json;q=0.1, application/json", ";;=q,"))
+	}
 	if o.chance(10) {
 		q.add("If-None-Match", of(o, "*", `W/"x"`, strings.Repeat(`"a",`, 100)))
 	}
@@ -229,7 +261,7 @@ func (o *oddities) page(q *odd) {
 
 func (o *oddities) events(q *odd) {
 	q.method, q.target = "GET", "/v1/logs/"+o.log()+"/events"
-	o.query(q, map[string]func() string{"after": o.good("0", "1")})
+	o.query(q, map[string]func() string{"after": o.good("0", "1"), "format": func() string { return of(o, "cloudevents", "cloudevents", "json") }})
 	if o.chance(4) {
 		q.add("Last-Event-ID", o.number())
 	}

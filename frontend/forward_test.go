@@ -32,7 +32,7 @@ func TestARequestArrivesAsItWas(t *testing.T) {
 	const target = "/v1/logs//a%2Fb/../messages?a=1;b=%zz&c=%20"
 	do(t, "POST", s.URL+target, "hello", "Content-Type", "text/x", "Idempotency-Key", `"k"`, "Prefer", "wait=60",
 		"Drainmark-Receipt", "r1", "Drainmark-Receipt", "r2", "Last-Event-ID", "7", "Traceparent", "00-1", "Tracestate", "a=1",
-		"Drainmark-Header-X_y", "a  b", "Drainmark-Header-X_y", "c", "If-None-Match", `W/"x"`,
+		"Drainmark-Header-X_y", "a  b", "Drainmark-Header-X_y", "c", "ce-id", "a%20b", "Accept", "application/cloudevents-batch+json", "If-None-Match", `W/"x"`,
 		"Accept-Encoding", "br", "X-Forwarded-For", "6.6.6.6", "X-Forwarded-Host", "bad", "X-Forwarded-Proto", "gopher",
 		"Forwarded", "for=6.6.6.6", "Connection", "X-Hop, Upgrade", "X-Hop", "1", "Te", "gzip", "Upgrade", "h2c", "Proxy-Authorization", "secret")
 	r := <-requests
@@ -44,7 +44,7 @@ func TestARequestArrivesAsItWas(t *testing.T) {
 	}
 	for name, want := range map[string]string{
 		"Content-Type": "text/x", "Idempotency-Key": `"k"`, "Prefer": "wait=60", "Drainmark-Receipt": "r1, r2", "Last-Event-ID": "7",
-		"Traceparent": "00-1", "Tracestate": "a=1", "Drainmark-Header-X_y": "a  b, c", "If-None-Match": `W/"x"`, "Accept-Encoding": "br",
+		"Traceparent": "00-1", "Tracestate": "a=1", "Drainmark-Header-X_y": "a  b, c", "Ce-Id": "a%20b", "Accept": "application/cloudevents-batch+json", "If-None-Match": `W/"x"`, "Accept-Encoding": "br",
 		"X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": strings.TrimPrefix(s.URL, "http://"), "X-Forwarded-Proto": "http", "Forwarded": "",
 		"Connection": "", "X-Hop": "", "Te": "", "Upgrade": "", "Proxy-Authorization": "",
 	} {

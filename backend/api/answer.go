@@ -35,10 +35,10 @@ type long struct {
 	written int64
 }
 
-// respondLong writes a JSON answer of any length, as encode makes it with the encoder that it is given, each time the
+// respondLong writes a JSON answer of any length and of that content type, as encode makes it with the encoder that it is given, each time the
 // same. An answer of more than one piece is made twice: once for its length, without which a client could not tell how
 // much is to come, nor every client whether all has come.
-func (h *handler) respondLong(w http.ResponseWriter, r *request, encode func(e *encoder, dst []byte) []byte) {
+func (h *handler) respondLong(w http.ResponseWriter, r *request, contentType string, encode func(e *encoder, dst []byte) []byte) {
 	buffer := getBuffer()
 	defer putBuffer(buffer)
 	length := 0
@@ -48,11 +48,11 @@ func (h *handler) respondLong(w http.ResponseWriter, r *request, encode func(e *
 	}
 	*buffer = append(encode(&encoder{full: count}, (*buffer)[:0]), '\n')
 	if length == 0 {
-		h.respond(w, http.StatusOK, "application/json", *buffer)
+		h.respond(w, http.StatusOK, contentType, *buffer)
 		return
 	}
 	header := w.Header()
-	header.Set("Content-Type", "application/json")
+	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(length+len(*buffer)))
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(http.StatusOK)

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"slices"
 	"strconv"
 	"time"
 
@@ -39,10 +38,9 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if err := r.oneType(); err != nil {
 		return err
 	}
-	types := r.Header["Content-Type"]
-	read := h.readOne
-	if len(types) == 1 && slices.ContainsFunc(manyTypes, func(many string) bool { return hasType(types[0], many) }) {
-		read = h.readMany
+	read, err := readerOf(r)
+	if err != nil {
+		return err
 	}
 	common := drainmark.Record{Kind: drainmark.Append, Log: log, Key: key, Principal: principalOf(r)}
 	if common.Headers, err = drainmark.NewHeaders(r.trace()...); err != nil {
@@ -51,10 +49,14 @@ func (h *handler) append(w http.ResponseWriter, r *request) error {
 	if err := h.chargeLetters(r); err != nil {
 		return err
 	}
-	records, release, err := read(r, common)
+	records, release, err := read(h, r, common)
 	defer release()
 	if err != nil {
 		return err
+	}
+	if len(records) == 0 { // an empty batch
+		w.WriteHeader(http.StatusNoContent)
+		return nil
 	}
 	if err := h.chargeAppend(r, log, records); err != nil {
 		return err
@@ -98,11 +100,7 @@ func (h *handler) readOne(r *request, common drainmark.Record) ([]drainmark.Reco
 
 // readMany makes a record of each line, or none if there is a fault in any.
 func (h *handler) readMany(r *request, common drainmark.Record) ([]drainmark.Record, func(), error) {
-	own, err := r.ownHeaders()
-	if err == nil && len(own) > 0 {
-		err = invalid("%s%s: in a request of many messages, each line has its own headers", headerPrefix, own[0].Name)
-	}
-	if err != nil {
+	if err := r.noOwnHeaders("in a request of many messages, each line has its own headers"); err != nil {
 		return nil, func() {}, err
 	}
 	body, release, err := h.readBody(r, h.limits.Many, "the request of many messages")

@@ -17,9 +17,10 @@ import (
 // encoder appends messages and the like as JSON.
 type encoder struct {
 	// full, if set, takes what has been appended whenever that is a piece, and returns what to go on with.
-	full   func([]byte) []byte
-	second int64  // the second since 1970 of date
-	date   []byte // its text: the times of messages that follow each other are mostly of one second
+	full    func([]byte) []byte
+	second  int64  // the second since 1970 of date
+	date    []byte // its text: the times of messages that follow each other are mostly of one second
+	oneLine bool   // no line ends within what is appended
 }
 
 // room hands over what has been appended if it is a piece.

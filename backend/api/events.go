@@ -13,6 +13,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/auth/quota"
 	"github.com/drainmark/drainmark/backend"
+	"github.com/drainmark/drainmark/backend/api/cloudevents"
 )
 
 // reconnectAfter is how long a client shall wait before it comes back, in milliseconds.
@@ -29,6 +30,10 @@ const (
 // events follows a log with server-sent events.
 func (h *handler) events(w http.ResponseWriter, r *request) error {
 	log, err := r.logName()
+	if err != nil {
+		return err
+	}
+	cloud, err := r.format()
 	if err != nil {
 		return err
 	}
@@ -56,8 +61,8 @@ func (h *handler) events(w http.ResponseWriter, r *request) error {
 	beginEvents(w)
 	h.metrics.subscribers.Inc()
 	defer h.metrics.subscribers.Dec()
-	s := stream{w: w, control: http.NewResponseController(w), limit: h.limits.Write}
-	s.encoder.full = s.write
+	s := stream{w: w, control: http.NewResponseController(w), limit: h.limits.Write, log: log, cloud: cloud}
+	s.encoder.full, s.encoder.oneLine = s.write, true
 	// With the id, who loses the stream before its first event comes back to where it began.
 	begin := "retry: " + strconv.Itoa(reconnectAfter) + "\n" + id + "\n"
 	if end, err := s.follow(ctx, begin, subscription, h.limits.Heartbeat); end != "" {
@@ -110,6 +115,18 @@ func acceptsEvents(accept []string) bool {
 	return false
 }
 
+// format says whether the parameter of that name asks for CloudEvents.
+func (r *request) format() (cloud bool, err error) {
+	q, err := r.query()
+	if err != nil || !q.Has("format") {
+		return false, err
+	}
+	if format := q.Get("format"); format != "cloudevents" {
+		return false, invalid("format is %.40q: it can be cloudevents, or left out", format)
+	}
+	return true, nil
+}
+
 // followFrom returns the position behind which to begin: that of the client's last event, or of the parameter after,
 // or of the log's last message.
 func (h *handler) followFrom(r *request, log string) (uint64, error) {
@@ -139,6 +156,8 @@ type stream struct {
 	control *http.ResponseController
 	limit   time.Duration
 	encoder encoder
+	log     string
+	cloud   bool  // messages are shown as CloudEvents
 	failed  error // of a write
 }
 
@@ -175,11 +194,17 @@ func (s *stream) events(messages []drainmark.Message) {
 	buffer := getBuffer()
 	defer putBuffer(buffer)
 	dst := (*buffer)[:0]
+	var event cloudevents.Event
 	for i := range messages {
 		dst = strconv.AppendUint(append(dst, "id: "...), messages[i].Position, 10)
 		dst = append(dst, "\nevent: message\ndata: "...)
-		dst = append(s.encoder.message(dst, &messages[i]), "\n\n"...)
-		dst = s.encoder.room(dst)
+		if s.cloud {
+			event.SetMessage(s.log, &messages[i])
+			dst = s.encoder.cloudEvent(dst, &event)
+		} else {
+			dst = s.encoder.message(dst, &messages[i])
+		}
+		dst = s.encoder.room(append(dst, "\n\n"...))
 	}
 	*buffer = s.write(dst)
 	s.flush()

@@ -40,7 +40,7 @@ func (h *handler) logs(w http.ResponseWriter, r *request) error {
 		linkNext(w, r.URL.EscapedPath(), url.Values{"after": {infos[limit-1].Name}, "limit": {strconv.Itoa(limit)}})
 	}
 	w.Header().Set("Cache-Control", "no-cache")
-	h.respondLong(w, r, func(e *encoder, dst []byte) []byte { return e.logs(dst, infos) })
+	h.respondLong(w, r, "application/json", func(e *encoder, dst []byte) []byte { return e.logs(dst, infos) })
 	return nil
 }
 
@@ -123,7 +123,7 @@ func (h *handler) deadLetters(w http.ResponseWriter, r *request) error {
 		linkNext(w, r.URL.EscapedPath(), next)
 	}
 	w.Header().Set("Cache-Control", "no-store")
-	h.respondLong(w, r, func(e *encoder, dst []byte) []byte { return e.letters(dst, &letters, bodies) })
+	h.respondLong(w, r, "application/json", func(e *encoder, dst []byte) []byte { return e.letters(dst, &letters, bodies) })
 	return nil
 }
 

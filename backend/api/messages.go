@@ -46,8 +46,10 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 	if err := r.use.Hold(quota.Answers, page.Held.Bytes()); err != nil {
 		return err
 	}
-	tag := pageTag(log, after, limit, &page.Page)
+	events := wantsEvents(r.Header["Accept"])
+	tag := pageTag(log, after, limit, &page.Page, events)
 	w.Header().Set("ETag", tag)
+	w.Header().Set("Vary", "Accept")
 	w.Header().Set("Cache-Control", "no-cache")
 	if matches(r.Header["If-None-Match"], tag) {
 		w.WriteHeader(http.StatusNotModified)
@@ -56,15 +58,24 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 	if n := len(page.Messages); n > 0 && page.Messages[n-1].Position < page.Log.LastPosition {
 		linkNext(w, r.URL.EscapedPath(), nextPage(page.Messages[n-1].Position, limit, q.Has("receipt"), need))
 	}
-	h.respondLong(w, r, func(e *encoder, dst []byte) []byte { return e.page(dst, &page.Page) })
+	if events {
+		h.respondEvents(w, r, &page.Page)
+		return nil
+	}
+	h.respondLong(w, r, "application/json", func(e *encoder, dst []byte) []byte { return e.page(dst, &page.Page) })
 	return nil
 }
 
 // pageTag returns the weak tag of a page. Messages change only when they are erased, so it consists of the request, of
-// both ends of the log, and of how many erasures it had. The lease token is for a store that has lost its tail: the same position may then have another message.
-func pageTag(log string, after uint64, limit int, page *store.Page) string {
-	return fmt.Sprintf(`W/"%s/%d/%d/%d/%d/%d/%x"`, log, after, limit, page.Log.LastPosition, page.Log.ClearedThrough, page.Log.Erasures,
-		page.Version.Token)
+// both ends of the log, of how many erasures it had, and of whether it is one of events. The lease token is for a store that
+// has lost its tail: the same position may then have another message.
+func pageTag(log string, after uint64, limit int, page *store.Page, events bool) string {
+	form := ""
+	if events {
+		form = "/events"
+	}
+	return fmt.Sprintf(`W/"%s/%d/%d/%d/%d/%d/%x%s"`, log, after, limit, page.Log.LastPosition, page.Log.ClearedThrough, page.Log.Erasures,
+		page.Version.Token, form)
 }
 
 // nextPage returns the parameters of the page behind a position. Receipts that the query has go along, because another

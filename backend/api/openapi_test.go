@@ -22,11 +22,13 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 
 	"github.com/drainmark/drainmark"
+	"github.com/drainmark/drainmark/backend/api/cloudevents"
 )
 
 // document is the OpenAPI document, read by somebody else's reader.
 var document = sync.OnceValue(func() *openapi3.T {
 	openapi3filter.RegisterBodyDecoder("text/event-stream", openapi3filter.PlainBodyDecoder)
+	openapi3filter.RegisterBodyDecoder(cloudevents.Batch, openapi3filter.JSONBodyDecoder)
 	doc, err := openapi3.NewLoader().LoadFromData(openAPIDocument)
 	if err != nil {
 		panic(fmt.Sprintf("loading openapi.json: %v", err))
@@ -114,7 +116,7 @@ func compareHeaders(operation *openapi3.Operation, a answer) error {
 	if response == nil {
 		return fmt.Errorf("status %d is not documented", a.StatusCode)
 	}
-	for _, name := range []string{receiptHeader, "ETag", "Link", "Retry-After", "Accept-Encoding", "X-Accel-Buffering"} {
+	for _, name := range []string{receiptHeader, "ETag", "Link", "Retry-After", "Accept-Encoding", "X-Accel-Buffering", "Vary", firstHeader, lastHeader} {
 		if _, ok := response.Value.Headers[name]; !ok && a.Header.Get(name) != "" {
 			return fmt.Errorf("the header %s is not documented", name)
 		}
@@ -218,16 +220,18 @@ func documentHasGoodExamples(t *testing.T) {
 	for path, item := range document().Paths.Map() {
 		for method, operation := range item.Operations() {
 			for status, response := range operation.Responses.Map() {
-				content := response.Value.Content["application/json"]
-				if content == nil || content.Example == nil {
-					continue
-				}
-				examples++
-				if err := content.Schema.Value.VisitJSON(content.Example, openapi3.EnableJSONSchema2020()); err != nil {
-					t.Errorf("%s %s %s: %v", method, path, status, err)
-				}
-				if err := checkExample(path, content.Example); err != nil {
-					t.Errorf("%s %s %s: %v", method, path, status, err)
+				for _, kind := range []string{"application/json", cloudevents.Batch} {
+					content := response.Value.Content[kind]
+					if content == nil || content.Example == nil {
+						continue
+					}
+					examples++
+					if err := content.Schema.Value.VisitJSON(content.Example, openapi3.EnableJSONSchema2020()); err != nil {
+						t.Errorf("%s %s %s: %v", method, path, status, err)
+					}
+					if err := checkExample(path, content.Example); err != nil {
+						t.Errorf("%s %s %s: %v", method, path, status, err)
+					}
 				}
 			}
 		}

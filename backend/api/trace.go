@@ -54,6 +54,15 @@ func (r *request) ownHeaders() (own []drainmark.Header, err error) {
 	return own, nil
 }
 
+// noOwnHeaders refuses a request that has headers of the message where there are many, which say their own.
+func (r *request) noOwnHeaders(instead string) error {
+	own, err := r.ownHeaders()
+	if err == nil && len(own) > 0 {
+		err = invalid("%s%s: %s", headerPrefix, own[0].Name, instead)
+	}
+	return err
+}
+
 // headersOf makes the headers of a message of its own ones and the trace context of its request, in whose place it may
 // have its own.
 func headersOf(own, request []drainmark.Header) (drainmark.Headers, error) {
