@@ -29,7 +29,7 @@ VERSION    ?=
 # It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test compose-test tracing-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10
+.PHONY: help run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -83,6 +83,7 @@ test: needs ## run all tests with the race detector, and each fuzz target for a 
 	$(MAKE) --no-print-directory compose-test
 	$(MAKE) --no-print-directory chart
 	$(MAKE) --no-print-directory tracing-test
+	$(MAKE) --no-print-directory cloudevents-test
 	$(MAKE) --no-print-directory e2e
 	$(MAKE) --no-print-directory fuzz
 
@@ -93,6 +94,10 @@ e2e: needs ## run the tests of whole deployments of real processes
 # A module of its own, because of the collector's packages.
 tracing-test: ## follow a trace through three processes to the receiver of an OpenTelemetry collector
 	cd test/tracing && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
+
+# A module of its own, because of the SDK's packages.
+cloudevents-test: ## send CloudEvents with the official SDK to a real drainmark, and read them back with it
+	cd test/cloudevents && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
 
 # A C compiler for the race detector, and the servers that the tests start.
 needs:
