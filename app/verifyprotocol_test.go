@@ -217,6 +217,16 @@ var wrongServers = []wrong{
 		}
 	}},
 	{"E-6", "", "places are refused in another way", nil, refusesOddly},
+	{"X-1", "", "batches are messages", func(r *http.Request) {
+		if strings.Contains(r.Header.Get("Content-Type"), "batch") {
+			r.Header.Set("Content-Type", "text/plain")
+		}
+	}, nil},
+	{"X-2", "", "attributes are not looked at", drop("Ce-Id"), nil},
+	{"X-3", "", "positions are numbers of 32 bits", nil, rewrite(200, `"drainmarkposition":"1"`, `"drainmarkposition":0`)},
+	{"X-4", "", "only keys are keys", func(r *http.Request) { r.Header.Set("Content-Type", "text/plain") }, nil},
+	{"X-5", "", "format is not looked at", func(r *http.Request) { r.URL.RawQuery = "after=0" }, nil},
+	{"X-6", "", "every event has one source", nil, rewrite(200, `"source":"[^"]*"`, `"source":"/"`)},
 	{"C-1", "", "a clear without Drainmark-Receipt", nil, without("Drainmark-Receipt")},
 	{"C-2", "", "last_position is the count", nil, rewrite(200, `"last_position":\d+,"count":(\d+)`, `"last_position":$1,"count":$1`)},
 	{"C-3", "", "clearing again is a conflict", nil, func(r *http.Response) {

@@ -13,7 +13,7 @@ type Case struct {
 }
 
 // Cases are played in this order.
-var Cases = slicesOf(modelCases, generalCases, appendCases, manyCases, keyCases, receiptCases, readCases, eventCases, clearCases, barrierCases, listCases, letterCases, openCases)
+var Cases = slicesOf(modelCases, generalCases, appendCases, manyCases, keyCases, receiptCases, readCases, eventCases, cloudEventCases, clearCases, barrierCases, listCases, letterCases, openCases)
 
 func slicesOf(all ...[]Case) (joined []Case) {
 	for _, some := range all {

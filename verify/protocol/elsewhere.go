@@ -83,7 +83,7 @@ var Elsewhere = []Untestable{
 
 // sortByNumber sorts by section, in the document's order, and by number.
 func sortByNumber(findings []Finding) {
-	const sections = "MHGAKRSECBODFWZLVN"
+	const sections = "MHGAKRSEXCBODFWZLVN"
 	slices.SortFunc(findings, func(a, b Finding) int {
 		first, m, _ := strings.Cut(a.Number, "-")
 		second, n, _ := strings.Cut(b.Number, "-")

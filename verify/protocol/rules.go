@@ -22,12 +22,12 @@ func isProblem(a answer) bool { return a.status >= 400 }
 // ofBackend says whether it must be a backend that has answered, and no server before it.
 func ofBackend(a answer) bool { return a.status < 500 && a.status != 408 && a.status != 414 }
 
-func withBody(a answer) bool { return a.method != "HEAD" && a.status != 304 }
+func withBody(a answer) bool { return a.method != "HEAD" && a.status != 204 && a.status != 304 }
 
 // Routes are the statuses of each route, besides those that any may have.
 var Routes = map[string][]int{
 	"GET /v1": {200}, "GET /v1/openapi.json": {200, 304}, "GET /v1/logs": {200},
-	"POST /v1/logs/{log}/messages": {201, 202, 415, 504}, "GET /v1/logs/{log}/messages": {200, 304, 404, 410, 412},
+	"POST /v1/logs/{log}/messages": {201, 202, 204, 415, 504}, "GET /v1/logs/{log}/messages": {200, 304, 404, 410, 412},
 	"DELETE /v1/logs/{log}/messages": {200, 202, 504}, "DELETE /v1/logs/{log}/messages/{position}": {200, 202, 504},
 	"POST /v1/logs/{log}/trim": {200, 202, 504}, "DELETE /v1/logs/{log}": {200, 202, 504}, "GET /v1/logs/{log}/events": {200}, "GET /v1/receipts/{receipt}": {200, 410},
 	"POST /v1/barriers": {200, 202, 410, 415, 504}, "GET /v1/backlog": {200}, "GET /v1/status": {200}, "GET /v1/consumers": {200},
@@ -58,7 +58,7 @@ func isRoute(a answer) bool { return Routes[routeOf(a)] != nil }
 var Rules = []Rule{
 	{"G-4", "answers are JSON and say so", withBody, func(a answer) string {
 		kind := a.header.Get("Content-Type")
-		if !slices.Contains([]string{"application/json", "application/problem+json"}, kind) || !json.Valid(a.body) {
+		if !slices.Contains([]string{"application/json", "application/problem+json", batchOfEvents}, kind) || !json.Valid(a.body) {
 			return fmt.Sprintf("Content-Type %q of %v", kind, a)
 		}
 		return ""
