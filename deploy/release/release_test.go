@@ -65,23 +65,26 @@ func TestConfiguration(t *testing.T) {
 		}
 		packed = append(packed, matches...)
 	}
-	for _, name := range permissions(t) {
-		if !slices.Contains(packed, filepath.Join("deploy/permissions", name)) {
-			t.Errorf("the archive lacks the permissions of %s", name)
+	for _, name := range documented(t) {
+		if !slices.Contains(packed, filepath.Join("deploy", name)) {
+			t.Errorf("the archive lacks %s", name)
 		}
 	}
 }
 
-// permissions are what the archive and both packages have of deploy/permissions: everything but its Go file.
-func permissions(t *testing.T) (names []string) {
+// documented are the files of deploy that the archive and both packages have beside the program, as "permissions/redis.acl":
+// the permissions that brokers and stores are given, and the example of a configuration file with its schema.
+func documented(t *testing.T) (names []string) {
 	t.Helper()
-	all, err := filepath.Glob("deploy/permissions/*") // the working directory is the root
-	if err != nil || len(all) < 6 {
-		t.Fatalf("there are %q, %v", all, err)
-	}
-	for _, path := range all {
-		if filepath.Ext(path) != ".go" {
-			names = append(names, filepath.Base(path))
+	for _, folder := range []string{"permissions", "config"} {
+		all, err := filepath.Glob(filepath.Join("deploy", folder, "*")) // the working directory is the root
+		if err != nil || len(all) < 2 {
+			t.Fatalf("there are %q, %v", all, err)
+		}
+		for _, path := range all {
+			if filepath.Ext(path) != ".go" {
+				names = append(names, filepath.Join(folder, filepath.Base(path)))
+			}
 		}
 	}
 	return names
@@ -210,8 +213,8 @@ var common = []string{
 
 func compare(t *testing.T, got []string, more ...string) {
 	t.Helper()
-	for _, name := range permissions(t) {
-		more = append(more, "/usr/share/doc/drainmark/permissions/"+name+" 644")
+	for _, name := range documented(t) {
+		more = append(more, "/usr/share/doc/drainmark/"+name+" 644")
 	}
 	want := slices.Sorted(slices.Values(append(slices.Clone(common), more...)))
 	slices.Sort(got)
