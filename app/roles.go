@@ -582,6 +582,7 @@ func runBackend(r *role, queue broker.Broker, reader store.Reader, d found, trac
 		parts.Go(func() error { run(work); return nil })
 	}
 	registerBacklog(r, b)
+	registerWorking(r, b)
 	r.health.set(b.Ready)
 	r.logger.Info("serving the API", "url", r.tls.scheme()+"://"+listener.Addr().String()+"/v1", "partitions", d.Partitions)
 	if with.page != nil {

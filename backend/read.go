@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -140,61 +139,6 @@ func (b *Backend) Logs(ctx context.Context, after string, limit int) (Logs, erro
 		return Logs{}, err
 	}
 	return Logs{infos, held}, nil
-}
-
-// Backlog implements Service. It reads the progress first and asks the broker second, so that the pending number is
-// never less than what was missing when it was asked. If the broker cannot count, what this backend itself has accepted
-// is a lower bound, and exact if it is the only backend. All who ask while it is read, or within backlogEvery of its
-// beginning, get one answer: the next.
-func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
-	backlogs, err := b.backlogs.ask(ctx, b.readBacklog)
-	if err != nil && errors.Is(err, ctx.Err()) {
-		return nil, unavailable("asking for the backlog", err)
-	}
-	return backlogs, err
-}
-
-// backlogEvery is the time between two reads of the backlog, at least: each asks store and broker for every partition.
-const backlogEvery = 200 * time.Millisecond
-
-func (b *Backend) readBacklog(ctx context.Context) ([]PartitionBacklog, error) {
-	claims, err := b.reader.Claims(ctx)
-	if err != nil {
-		return nil, unavailable("reading the claims", err)
-	}
-	backlogs := make([]PartitionBacklog, len(b.publishers))
-	for p := range backlogs {
-		progress, err := b.reader.Progress(ctx, p)
-		if err != nil {
-			return nil, unavailable("reading the progress", err)
-		}
-		counted, err := b.broker.Backlog(ctx, p, progress)
-		if err != nil {
-			return nil, unanswered(fmt.Sprintf("asking the broker for partition %d's backlog", p), "the broker", err)
-		}
-		_, stored := counted.Oldest()
-		waits := b.tracker.partitions[p].seesWaiting(stored || counted.Ready != nil && counted.Ready.Records > 0)
-		if !counted.Pending.Exact {
-			ours := b.publishers[p]
-			own, since := ours.accepted.pending(progress.Producers[ours.producer])
-			counted.Pending.Records = max(counted.Pending.Records, own)
-			if counted.OldestAt.IsZero() && !since.IsZero() {
-				counted.OldestAt, counted.AsOf = since, time.Now()
-			}
-		}
-		backlogs[p] = PartitionBacklog{Partition: p, Backlog: counted, Progress: progress, Missing: sortedMissing(progress), Backend: b.publishers[p].producer}
-		if i := slices.IndexFunc(claims, func(c store.Claim) bool { return c.Partition == p }); i >= 0 {
-			backlogs[p].Claim = &claims[i]
-		}
-		backlogs[p].Stalled, backlogs[p].Cause = b.stalled(ctx, p, waits)
-	}
-	return backlogs, nil
-}
-
-func sortedMissing(p drainmark.Progress) []drainmark.Span {
-	missing := p.Missing()
-	slices.SortFunc(missing, func(a, b drainmark.Span) int { return strings.Compare(a.String(), b.String()) })
-	return missing
 }
 
 // LetterLog implements Service.

@@ -164,6 +164,22 @@ var behaviours = []promise{
 		return errors.Join(err, w.shows(0, time.Second))
 	}},
 
+	{"it is told for how long a replica has lacked what another one shows", 2, func(w *world) error {
+		w.open().replicas[1].Pause()
+		time.Sleep(10 * time.Second)
+		err := errors.Join(w.isBehind(0, 0), w.isBehind(1, 0)) // there is nothing that it lacks
+		w.writers[0].commit(1)
+		time.Sleep(10 * time.Second)
+		err = errors.Join(err, w.isBehind(0, 0), w.isBehind(1, 10*time.Second))
+		w.servers[1].fail() // and catches up with nobody
+		time.Sleep(10 * time.Second)
+		err = errors.Join(err, w.isBehind(1, 20*time.Second))
+		w.servers[1].heal()
+		w.replicas[1].Resume()
+		time.Sleep(5 * time.Second)
+		return errors.Join(err, w.isBehind(0, 0), w.isBehind(1, 0))
+	}},
+
 	{"a call that nobody answers says why of each replica", 3, func(w *world) error {
 		w.open().writers[0].commit(1)
 		w.replicas[2].Pause()

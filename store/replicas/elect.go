@@ -184,6 +184,7 @@ func (r *Reader) report(m *member, reader store.Reader, seen *probe, err error) 
 	err = r.emptied(m, err)
 	r.logState(m, err)
 	r.metrics.up.WithLabelValues(m.Name).Set(oneIf(seen != nil))
+	r.noteBehind(m, seen)
 	m.reader = reader
 	if err == nil {
 		m.note(seen, r.config.GiveUp/2)
@@ -230,6 +231,26 @@ func (r *Reader) logState(m *member, err error) {
 	case err != nil && (before == nil || errors.Is(before, errUnasked)):
 		r.logger.Warn("the replica is not fit", "replica", m.Name, "error", err)
 	}
+}
+
+// noteBehind notes for how long a member has lacked what another one had shown before it was probed. One that does not answer
+// catches up with nobody.
+func (r *Reader) noteBehind(m *member, seen *probe) {
+	behind := slices.ContainsFunc(r.members, func(other *member) bool {
+		return other != m && other.previous != nil && seen != nil && other.previous.began.Before(seen.began) &&
+			!includes(seen.progress, other.previous.progress)
+	})
+	switch {
+	case behind:
+		m.behindSince = cmp.Or(m.behindSince, seen.began)
+	case seen != nil:
+		m.behindSince = time.Time{}
+	}
+	lasts := time.Duration(0)
+	if !m.behindSince.IsZero() {
+		lasts = time.Since(m.behindSince)
+	}
+	r.metrics.behind.WithLabelValues(m.Name).Set(lasts.Seconds())
 }
 
 func oneIf(yes bool) float64 {

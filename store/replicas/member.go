@@ -40,6 +40,7 @@ type member struct {
 	answeredAt     time.Time
 	movedAt        time.Time // when its state was last seen to change
 	stillSince     time.Time // since when it has shown the same state
+	behindSince    time.Time // since when it has lacked what another one had shown, zero if it does not
 	emptySince     time.Time // since when it has been empty, zero if it is not
 }
 
@@ -56,6 +57,7 @@ func (r *Reader) start(m Member) *member {
 	started := &member{Member: m, replicas: r, kick: make(chan struct{}, 1), stop: stop, why: errUnasked, reported: errUnasked}
 	r.metrics.up.WithLabelValues(m.Name).Set(0)
 	r.metrics.active.WithLabelValues(m.Name).Set(0)
+	r.metrics.behind.WithLabelValues(m.Name).Set(0)
 	r.running.Go(func() { started.run(ctx) })
 	return started
 }

@@ -5,6 +5,7 @@ import "github.com/prometheus/client_golang/prometheus"
 type metrics struct {
 	active   *prometheus.GaugeVec
 	up       *prometheus.GaugeVec
+	behind   *prometheus.GaugeVec
 	switches prometheus.Counter
 	lowered  prometheus.Counter
 }
@@ -19,6 +20,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		active:   gauge("active", "1 for the replica that is read from."),
 		up:       gauge("up", "1 while the replica answers."),
+		behind:   gauge("behind_seconds", "For how long the replica has lacked what another one had shown before."),
 		switches: counter("switches_total", "Times that reads went over to another replica."),
 		lowered: counter("lowered_total", "Times that an older state was shown than before, because the store has lost "+
 			"its tail or every replica left lags."),
@@ -27,11 +29,12 @@ func newMetrics() *metrics {
 
 func (m *metrics) register(r prometheus.Registerer) {
 	if r != nil {
-		r.MustRegister(m.active, m.up, m.switches, m.lowered)
+		r.MustRegister(m.active, m.up, m.behind, m.switches, m.lowered)
 	}
 }
 
 func (m *metrics) forget(replica string) {
 	m.active.DeleteLabelValues(replica)
 	m.up.DeleteLabelValues(replica)
+	m.behind.DeleteLabelValues(replica)
 }

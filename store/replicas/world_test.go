@@ -307,6 +307,16 @@ func (w *world) metric(name string) float64 {
 	return testutil.ToFloat64(w.reader.metrics.active.WithLabelValues(name))
 }
 
+// isBehind fails unless a replica is said to have been behind for so long, give or take a second.
+func (w *world) isBehind(i int, since time.Duration) error {
+	name := fmt.Sprint("replica-", i)
+	got := time.Duration(testutil.ToFloat64(w.reader.metrics.behind.WithLabelValues(name)) * float64(time.Second))
+	if got < since-time.Second || got > since+time.Second || since == 0 && got != 0 {
+		return fmt.Errorf("%s is behind for %v, expected %v", name, got, since)
+	}
+	return nil
+}
+
 // in returns a context for a call that must be answered within d.
 func (w *world) in(d time.Duration) context.Context {
 	ctx, cancel := context.WithTimeout(w.Context(), d)
