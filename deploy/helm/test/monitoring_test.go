@@ -107,9 +107,29 @@ func documented(t *testing.T) map[string][]string {
 	return found
 }
 
+// Every metric is in docs/operating.md, or docs/verifying.md if it is a canary's, and every one that is there exists.
+func TestEveryMetricIsDocumented(t *testing.T) {
+	t.Parallel()
+	known, said := metrics(t), documented(t)
+	for _, role := range []string{"drainmark_consumer", "drainmark_backend", "drainmark_reader"} { // of PostgreSQL
+		delete(known, role)
+		delete(said, role)
+	}
+	for name := range known {
+		if said[name] == nil {
+			t.Errorf("%s is not documented", name)
+		}
+	}
+	for name := range said {
+		if !known[name] {
+			t.Errorf("%s is documented, and is no metric", name)
+		}
+	}
+}
+
 // Labels that the ServiceMonitor, Prometheus and Kubernetes give, and metrics that others make.
 var (
-	givenLabels  = []string{"__name__", "namespace", "release", "role", "pod", "le"}
+	givenLabels  = []string{"__name__", "namespace", "release", "role", "pod", "instance", "le"}
 	otherMetrics = []string{"up", "process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"}
 	histogram    = regexp.MustCompile(`_(bucket|sum|count)$`)
 )
@@ -197,10 +217,44 @@ func TestAlerts(t *testing.T) {
 	for name := range sections {
 		t.Errorf("docs/alerts.md has a section %s, and there is no such alert", name)
 	}
+}
+
+// An alert can be left out.
+func TestDisabledAlert(t *testing.T) {
+	t.Parallel()
 	for _, r := range rulesOf(t, "prometheusRule: {enabled: true, disabled: [DrainmarkDown]}") {
 		if r.Alert == "DrainmarkDown" {
 			t.Error("an alert that is disabled is there")
 		}
+	}
+}
+
+// Each alert is expected in a recording of a real failure, by a name that exists. "make alerts-test" has promtool look whether
+// it fires there, and is quiet before and afterwards.
+func TestEachAlertIsExpectedInARecording(t *testing.T) {
+	t.Parallel()
+	recordings, err := filepath.Glob(filepath.Join(root, "deploy/monitoring/recorded/*.yaml"))
+	if err != nil || len(recordings) < 15 {
+		t.Fatalf("there are %d recordings (%v)", len(recordings), err)
+	}
+	expected := map[string]bool{}
+	for _, path := range recordings {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`labels: '\{alertname="(\w+)"`).FindAllStringSubmatch(string(text), -1) {
+			expected[m[1]] = true
+		}
+	}
+	for _, r := range rulesOf(t, "prometheusRule: {enabled: true}") {
+		if !expected[r.Alert] {
+			t.Errorf("%s is expected in no recording", r.Alert)
+		}
+		delete(expected, r.Alert)
+	}
+	for name := range expected {
+		t.Errorf("a recording expects %s, which does not exist", name)
 	}
 }
 
@@ -269,10 +323,10 @@ func TestDashboard(t *testing.T) {
 	var board struct {
 		Title, UID string
 		Panels     []struct {
-			ID          int
-			Title, Type string
-			GridPos     struct{ X, Y, W, H int }
-			Targets     []struct{ Expr, RefID string }
+			ID                       int
+			Title, Type, Description string
+			GridPos                  struct{ X, Y, W, H int }
+			Targets                  []struct{ Expr, RefID string }
 		}
 	}
 	if err := json.Unmarshal([]byte(config.Data["drainmark.json"]), &board); err != nil {
@@ -284,6 +338,9 @@ func TestDashboard(t *testing.T) {
 			t.Errorf("panel %q has the id of another", p.Title)
 		}
 		ids[p.ID] = true
+		if p.Type != "row" && !strings.HasPrefix(p.Description, "Good: ") {
+			t.Errorf("%q does not say what is good: %q", p.Title, p.Description)
+		}
 		for _, q := range p.Targets {
 			queries++
 			if len(checkQuery(t, p.Title, q.Expr, known, labelsOf)) == 0 {

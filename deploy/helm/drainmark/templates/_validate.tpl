@@ -90,7 +90,7 @@
 {{- end -}}
 {{- end -}}
 {{- $alerts := list -}}
-{{- range .Files.Get "files/alerts.yaml" | fromYamlArray }}{{ $alerts = append $alerts .alert }}{{ end -}}
+{{- range (index (.Files.Get "files/alerts.yaml" | fromYaml).groups 0).rules }}{{ $alerts = append $alerts .alert }}{{ end -}}
 {{- range .Values.prometheusRule.disabled -}}
 {{- if not (has . $alerts) -}}
 {{- fail (printf "prometheusRule.disabled: there is no alert %s: there are %s" . (join ", " $alerts)) -}}
