@@ -25,11 +25,16 @@ PLATFORMS  ?= linux/amd64,linux/arm64
 PUSH       ?=
 ENGINE     ?=
 VERSION    ?=
+RECORD     ?=
 
 # It is run, not installed, like staticcheck. deploy/release/go.mod has the same version.
 GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 
-.PHONY: help run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10
+# Debian's, which is unpacked, not installed. Elsewhere, set PROMTOOL.
+PROMETHEUS  = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drainmark/prometheus
+PROMTOOL   ?= $(PROMETHEUS)/usr/bin/promtool
+
+.PHONY: help run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10 alerts-test alerts-record
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -82,6 +87,7 @@ test: needs ## run all tests with the race detector, and each fuzz target for a 
 	$(GO) test -race -vet=off -tags planted -run 'Planted|UnknownFault' ./app
 	$(MAKE) --no-print-directory compose-test
 	$(MAKE) --no-print-directory chart
+	$(MAKE) --no-print-directory alerts-test
 	$(MAKE) --no-print-directory tracing-test
 	$(MAKE) --no-print-directory cloudevents-test
 	$(MAKE) --no-print-directory e2e
@@ -107,6 +113,17 @@ needs:
 chart: ## check the Helm chart: rendering, types of Kubernetes, schema, PodSecurity
 	cd deploy/helm/test && $(GO) vet . && $(GO) test .
 
+$(PROMETHEUS)/usr/bin/promtool:
+	scripts/unpack-prometheus '$(PROMETHEUS)'
+
+alerts-test: $(PROMTOOL) ## test the alerts on recordings of real failures
+	$(PROMTOOL) check rules deploy/monitoring/alerts.yaml
+	$(PROMTOOL) test rules deploy/monitoring/first-seen.yaml deploy/monitoring/recorded/*.yaml
+
+# Three at once: more would be late to answer, and be recorded so.
+alerts-record: needs ## make the failures happen, in some 20 minutes, and record the metrics for alerts-test (RECORD: only those that match)
+	$(GO) test -tags alerts -run '^TestRecord$$/$(RECORD)' -count=1 -timeout 60m -parallel 3 -v ./test/e2e -record '$(CURDIR)/deploy/monitoring/recorded'
+
 check: fmt vet lint ## check format, vet, lint and modules
 
 fmt:
@@ -116,7 +133,7 @@ vet:
 	$(GO) vet ./...
 	$(GO) vet -tags amqp10 ./broker/amqp10 ./test/e2e
 	$(GO) vet -tags cluster ./broker/jetstream ./broker/rabbitmq ./broker/kafka
-	$(GO) vet -tags campaign,screenshots ./test/e2e
+	$(GO) vet -tags campaign,screenshots,alerts ./test/e2e
 	$(GO) vet -tags planted ./app ./cmd/drainmark
 	$(GO) mod verify
 
@@ -170,8 +187,8 @@ rolling: ## restart each role in turn, eight times, under 100 clients, and count
 kubernetes: ## prove the chart on the cluster of the current kubeconfig, while it is being broken (LOAD, BROKER, LASTS)
 	@scripts/kubernetes
 
-screenshots: needs ## take the pictures of the web pages in docs/screenshots
-	$(GO) test -tags screenshots -run '^TestScreenshots$$' -count=1 ./test/e2e -screenshots '$(CURDIR)/docs/screenshots'
+screenshots: needs $(PROMETHEUS)/usr/bin/promtool ## take the pictures of the web pages and of the dashboard in docs/screenshots
+	$(GO) test -tags screenshots -run '^Test(Dashboard)?Screenshots$$' -count=1 ./test/e2e -screenshots '$(CURDIR)/docs/screenshots'
 
 bench: ## print the benchmarks
 	$(GO) test -run '^$$' -bench . -benchmem -timeout 60m ./...

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"cmp"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -16,7 +17,8 @@ import (
 
 // Authority makes certificates for tests, in a directory that ends with the test.
 type Authority struct {
-	Path string // of its own certificate, in a PEM file
+	Path  string        // of its own certificate, in a PEM file
+	Lasts time.Duration // how long what it issues is good, an hour if it is 0
 
 	t           T
 	dir         string
@@ -50,7 +52,7 @@ func (a *Authority) issue(name string, template *x509.Certificate) (certificate,
 	own, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	a.must(err)
 	template.SerialNumber, template.Subject = big.NewInt(time.Now().UnixNano()), pkix.Name{CommonName: name}
-	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(cmp.Or(a.Lasts, time.Hour))
 	if a.certificate == nil {
 		a.certificate, a.key = template, own
 	}
