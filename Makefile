@@ -34,7 +34,7 @@ GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 PROMETHEUS  = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drainmark/prometheus
 PROMTOOL   ?= $(PROMETHEUS)/usr/bin/promtool
 
-.PHONY: help run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10 alerts-test alerts-record
+.PHONY: help run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10 alerts-test alerts-record typescript-client
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -201,6 +201,10 @@ peers: needs ## compare effects with Watermill, River and DBOS Transact on one P
 # A module of its own as well. Without ENGINE=yes no container is run: the real program runs as one would be told to.
 testcontainers: ## check the module for Testcontainers (ENGINE=yes: also in a container, of localhost/drainmark:latest)
 	cd testcontainers/drainmark && $(GO) vet -tags engine . && $(GO) test -count=1 $(if $(filter yes,$(ENGINE)),-tags engine) .
+
+# It needs Node and npm, so "make test" leaves it out. A test in Go says whether what frontends serve is of the sources.
+typescript-client: ## check the TypeScript client, and test it and its examples on real deployments
+	@GO='$(GO)' scripts/typescript-client
 
 peers-test: needs ## vet that comparison, and check that each of those applies 1,000 records once
 	cd bench/peers && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
