@@ -31,7 +31,7 @@ var mayImport = []struct{ folder, imports string }{
 	{"consumer/", "/ /broker /effect /store /internal"},
 	{"effect/effecttest/", "/ /effect /store /store/sqlite /store/postgres /internal"},
 	{"effect/", "/ /store /internal"},
-	{"frontend/", "/internal"},
+	{"frontend/", "/clients/typescript /internal"},
 	{"command/", "/ /client /internal"},
 	{"client/aesgcm/", "/client"},
 	{"client/", ""},

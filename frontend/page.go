@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	typescript "github.com/drainmark/drainmark/clients/typescript"
 	"github.com/drainmark/drainmark/internal/uplot"
 )
 
@@ -43,11 +44,12 @@ type pageFile struct {
 type page map[string]pageFile
 
 // pages returns all files, also those in folders. X.html is at /X too, and index.html at /. The library that draws the
-// charts is in a folder of its own. All frontends of a process share them, since to compress them takes a while.
+// charts is in a folder of its own, and the client of the API is at /drainmark.js. All frontends of a process share them, since to compress them takes a while.
 var pages = sync.OnceValue(func() page {
 	p := page{}
 	p.add(pageFiles, "page", "")
 	p.add(uplot.Files, ".", "/vendor/uplot/")
+	p.add(typescript.Files, "dist", "")
 	return p
 })
 

@@ -16,7 +16,7 @@ func TestThePage(t *testing.T) {
 	const html, css, js = "text/html; charset=utf-8", "text/css; charset=utf-8", "text/javascript; charset=utf-8"
 	for path, contentType := range map[string]string{
 		"/": html, "/index.html": html, "/flow": html, "/base.css": css, "/guestbook.css": css, "/guestbook.js": js, "/api.js": js,
-		"/icon.svg": "image/svg+xml",
+		"/icon.svg": "image/svg+xml", "/drainmark.js": js,
 	} {
 		a := do(t, "GET", s.URL+path, "")
 		tag := a.Header.Get("ETag")

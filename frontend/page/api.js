@@ -1,79 +1,33 @@
-// What all pages need: requests to the API with their errors, and a little help with elements. All URLs are relative to
-// the page, so it works behind any path.
+// What all pages need: the client of the API, and a little help with elements. All URLs are relative to the page, so it
+// works behind any path.
 
+import { Client } from "./drainmark.js";
 import { answered, askWho, offer } from "./sign-in.js";
-import { signed } from "./token.js";
+import { token } from "./token.js";
 
-const defaultTimeout = 15_000; // ms until there must be an answer, besides the wait that was asked for
+const home = new URL(".", location.href);
 
-// ApiError is an answer that is an error, or the lack of an answer.
-export class ApiError extends Error {
-  constructor(status, problem, headers) {
-    const said = problem.detail || problem.title || `status ${status}`;
-    super(status === 403 ? `You may not do this: ${said}` : said);
-    this.status = status; // 0: there was no answer, so it is not known what was done
-    this.type = (problem.type ?? "").replace("urn:drainmark:problem:", ""); // such as "too-large"; "" if none was named
-    this.detail = this.message; // for people
-    this.receipt = problem.receipt || headers?.get("Drainmark-Receipt") || ""; // of an append that may have been done
-    this.retryAfter = 1000 * (parseInt(headers?.get("Retry-After") ?? "", 10) || 0); // ms, 0 if none was named
-  }
-
-  // never says that the request cannot be taken, now or later, so nothing was done.
-  get never() {
-    return this.status >= 400 && this.status < 500 && ![401, 408, 429].includes(this.status);
-  }
-
-  // refused says that nothing was done. Only the API itself knows that of a 503: one that does not name its problem is of
-  // something in between, and like the lack of an answer it says nothing of what was done.
-  get refused() {
-    return this.never || this.status === 401 || (this.status === 503 && this.type !== "");
-  }
-
-  // lost says of an error about a receipt that nobody will ever be able to answer it. No other error says so, whatever
-  // its status: it may be that of something in between, and over soon.
-  get lost() {
-    return this.type === "receipt-expired" || this.type === "invalid-receipt";
-  }
+// watched is fetch for requests that say who makes them. Who may do more when they are known is asked who they are.
+export async function watched(...question) {
+  const answer = await fetch(...question);
+  if (answer.headers.has("WWW-Authenticate")) askWho();
+  if (answer.status === 403) offer();
+  return answer;
 }
 
-// request sends a request and returns {status, headers, body}, where body is the answer's JSON, null for a 304 or a 204.
-// It fails with an ApiError, and with an AbortError if options.signal ended it. Options are those of fetch, and:
-// wait: ask the server to wait, s; timeout: until the whole answer is there, besides the wait, ms.
-export async function request(path, { wait = 0, timeout = defaultTimeout, signal, headers, ...options } = {}) {
-  await answered();
-  const limit = AbortSignal.timeout(timeout + 1000 * wait);
-  const all = signed(headers);
-  if (wait > 0) all.set("Prefer", `wait=${wait}`);
-  try {
-    const answer = await fetch(path, { ...options, headers: all, signal: signal ? AbortSignal.any([signal, limit]) : limit });
-    if (answer.status === 304 || answer.status === 204) return { status: answer.status, headers: answer.headers, body: null };
-    if (answer.headers.has("WWW-Authenticate")) askWho();
-    if (answer.status === 403) offer();
-    const text = await answer.text();
-    if (!answer.ok) throw new ApiError(answer.status, parse(text) ?? {}, answer.headers);
-    const body = parse(text);
-    if (body === null) throw new ApiError(0, { detail: "the answer makes no sense" });
-    return { status: answer.status, headers: answer.headers, body };
-  } catch (error) {
-    if (error instanceof ApiError) throw error;
-    if (signal?.aborted) throw signal.reason;
-    throw new ApiError(0, { detail: error.name === "TimeoutError" ? "no answer in time" : "no connection" });
-  }
-}
-
-// parse returns what JSON says, or null if it is not JSON: a proxy in between may answer with anything.
-function parse(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-}
-
-// newKey makes an idempotency key, with which sending again is harmless. (crypto.randomUUID needs HTTPS.)
-export function newKey() {
-  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (b) => b.toString(16).padStart(2, "0")).join("");
-}
+// api makes each request once: what is asked again, and when, is for the pages to say, which take turns (turns.js).
+export const api = new Client({
+  url: home,
+  retry: false,
+  timeout: 15_000,
+  silence: 40_000,
+  fetch: watched,
+  async token(refused) {
+    if (refused !== "") return refused; // the page begins anew with another one
+    await answered();
+    return token() ?? "";
+  },
+});
 
 // pause waits, and no longer than until the signal ends, if there is one.
 export function pause(ms, signal) {

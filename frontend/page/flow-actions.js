@@ -1,11 +1,15 @@
 // What can be asked and switched on the flow page: the barrier, and the consumer's pause switch.
 
-import { ApiError, byId, pause, request, setText } from "./api.js";
+import { api, byId, pause, setText, watched } from "./api.js";
+import { DrainmarkError } from "./drainmark.js";
+import { why } from "./errors.js";
 import { clockText, durationText } from "./flow-model.js";
 import { answer } from "./flow-view.js";
+import { answered } from "./sign-in.js";
+import { signed } from "./token.js";
 import { waiting } from "./turns.js";
 
-const barrierWait = 5; // s that one question waits at the server
+const barrierWait = 5000; // ms that one question waits at the server
 
 // Barrier is the question whether everything is persisted.
 export class Barrier {
@@ -24,7 +28,7 @@ export class Barrier {
       await this.#askOn(this.#asking.signal);
     } catch (error) {
       if (this.#asking.signal.aborted) this.#say("unknown", "cancelled", "No answer was waited for. The writes go on all the same.");
-      else this.#say("bad", "cannot ask", `It cannot be asked: ${error.message}.`);
+      else this.#say("bad", "cannot ask", `It cannot be asked: ${why(error)}.`);
     }
     this.#asking = null;
     this.#mark(false);
@@ -47,11 +51,11 @@ export class Barrier {
     const took = () => durationText((performance.now() - began) / 1000);
     this.#say("waiting", "asking", "The markers are on their way …");
     let receipt = "";
-    for (let wait = 1; ; wait = barrierWait) {
+    for (let wait = 1000; ; wait = barrierWait) {
       const now = await this.#once(receipt, wait, signal);
       receipt = now.receipt || receipt;
       if (now.state === "reached") {
-        const aside = now.set_aside || 0;
+        const aside = now.setAside ?? 0;
         const all = aside > 0 ? "Everything else" : "Everything";
         const but = aside > 0 ? ` ${aside === 1 ? "1 record is" : `${aside} records are`} set aside as dead letters, and in no log.` : "";
         return this.#say("good", "yes", `${all} accepted ${before} is persisted and visible here (after ${took()}).${but}`);
@@ -67,13 +71,26 @@ export class Barrier {
   // once asks once: a new question without a receipt, the same one again with it. It fails when asking again is no use.
   async #once(receipt, wait, signal) {
     try {
-      const path = receipt ? `v1/barriers?receipt=${encodeURIComponent(receipt)}` : "v1/barriers";
-      return (await waiting(wait, (seconds) => request(path, { method: "POST", wait: seconds, signal }))).body;
+      return await waiting(wait, (most) => api.barrier({ receipt, wait: most, signal }));
     } catch (error) {
-      if (!(error instanceof ApiError) || (error.status >= 400 && error.status < 500)) throw error;
+      if (!(error instanceof DrainmarkError) || error.kind === "aborted" || (error.status >= 400 && error.status < 500)) throw error;
       const word = error.status === 0 ? "no answer" : "not now";
-      return { state: "", word, receipt: error.receipt, reason: error.message };
+      return { state: "", word, receipt: error.receipt, reason: why(error) };
     }
+  }
+}
+
+// askSwitch asks for the switch, or sets it. It is no part of the API.
+async function askSwitch(timeout, options = {}) {
+  await answered();
+  try {
+    const answer = await watched("admin/consumer", { ...options, headers: signed(options.headers), signal: AbortSignal.timeout(timeout) });
+    const said = await answer.json().catch(() => ({}));
+    if (answer.ok && typeof said.paused === "boolean") return said;
+    throw Object.assign(new Error(said.detail ?? `status ${answer.status}`), { status: answer.status });
+  } catch (error) {
+    if (error.status) throw error;
+    throw new Error(error.name === "TimeoutError" ? "no answer in time" : "no connection");
   }
 }
 
@@ -93,10 +110,10 @@ export class PauseSwitch {
   // ask returns the switch's state, or null if there is none, or none for who asks.
   async ask() {
     try {
-      return (await request("admin/consumer", { timeout: 3000 })).body;
+      return await askSwitch(3000);
     } catch (error) {
       if (error.status !== 404 && error.status !== 403) throw error;
-      this.#lacking = error.status === 403 ? `${error.message}.` : "There is no switch here: it belongs to “drainmark up”, on this machine only.";
+      this.#lacking = error.status === 403 ? `${why(error)}.` : "There is no switch here: it belongs to “drainmark up”, on this machine only.";
       return null;
     }
   }
@@ -108,8 +125,7 @@ export class PauseSwitch {
     const headers = { "Content-Type": "application/json" };
     const body = JSON.stringify({ paused });
     try {
-      const said = await request("admin/consumer", { method: "PUT", headers, body, timeout: 5000 });
-      this.#source.succeed(said.body, performance.now());
+      this.#source.succeed(await askSwitch(5000, { method: "PUT", headers, body }), performance.now());
       if (!paused) this.resumedAt = performance.now();
     } catch (error) {
       this.#source.fail(error);
@@ -131,7 +147,7 @@ export class PauseSwitch {
   }
 
   #text(there, value, at, error, now) {
-    if (error) return `The switch does not answer: ${error.message}.${there ? " What it shows may be old." : ""}`;
+    if (error) return `The switch does not answer: ${why(error)}.${there ? " What it shows may be old." : ""}`;
     if (at === 0) return "Asking whether the consumer can be paused from here …";
     if (!there) return this.#lacking;
     if (!value.paused) return "The consumer runs.";

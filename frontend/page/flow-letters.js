@@ -1,6 +1,8 @@
 // The dead letters of the flow page: the list, and a dialog to look at one, have it tried again, or give it up.
 
-import { ApiError, byId, element, pause, request, setText } from "./api.js";
+import { api, byId, element, pause, setText } from "./api.js";
+import { DrainmarkError } from "./drainmark.js";
+import { lost, refused, why } from "./errors.js";
 import { answer } from "./flow-view.js";
 import { waiting } from "./turns.js";
 
@@ -9,32 +11,26 @@ const searchSize = 1000; // letters of a page at most; the server may cut it sho
 const allEvery = 60_000; // ms after which all letters that are shown are asked for again, not only the first ones
 const patience = 60_000; // ms for which an outcome is asked for
 
-// list asks for letters behind a place, "" for the first ones.
-async function list(after, limit, signal) {
-  const place = after && `&after=${encodeURIComponent(after)}`;
-  return (await request(`v1/dead-letters?limit=${limit}${place}`, { signal })).body;
-}
-
 // timeText writes a time of the API's, or that there is none.
 const timeText = (text) => (text ? new Date(text).toLocaleString("en-GB") : "unknown");
 
 // bodyText returns a letter's content as text.
 function bodyText(letter) {
-  if (letter.body !== undefined) return letter.body;
-  if (letter.body_base64 !== undefined) return `(not text; in base64) ${letter.body_base64}`;
+  if (letter.text !== null) return letter.text;
+  if (letter.bytes !== null) return `(not text; in base64) ${btoa(Array.from(letter.bytes, (byte) => String.fromCharCode(byte)).join(""))}`;
   return "(there is no record to show)";
 }
 
 // headersText returns a letter's headers, each in a line. Those of what could not be read are not known.
-function headersText({ headers, body, body_base64, undecoded }) {
+function headersText({ headers, bytes, undecoded }) {
   if (headers) return Object.entries(headers).map(([name, value]) => `${name}: ${value}`).join("\n");
-  return undecoded || (body ?? body_base64) === undefined ? "unknown" : "none";
+  return undecoded || bytes === null ? "unknown" : "none";
 }
 
 // excerpt is a letter in one line.
-function excerpt({ body }) {
-  if (body === undefined) return "(not text)";
-  return body.split("\n", 1)[0].slice(0, 120) || "(empty)";
+function excerpt({ text }) {
+  if (text === null) return "(not text)";
+  return text.split("\n", 1)[0].slice(0, 120) || "(empty)";
 }
 
 // whyText says in one line what a letter is of, by whom it was sent if that is known, and why it was set aside.
@@ -52,7 +48,7 @@ const same = (a, b) => a?.id === b.id && a.attempts === b.attempts;
 
 export class Letters {
   #letters = []; // what is shown
-  #next = ""; // where the list goes on
+  #next = null; // where the list goes on
   #allAt = -Infinity; // when all that is shown was asked for
   #asked = Promise.resolve(); // one question after the other
   #dialog = new LetterDialog(() => this.reload());
@@ -73,8 +69,8 @@ export class Letters {
     return this.#ask(async () => {
       const shown = this.#letters.length;
       if (shown > pageSize && performance.now() - this.#allAt > allEvery) return this.#load(shown);
-      const { dead_letters: first, next = "" } = await list("", pageSize);
-      if (next === "" || shown <= first.length) return this.#take(first, next);
+      const { letters: first, next } = await api.deadLettersPage({ limit: pageSize });
+      if (next === null || shown <= first.length) return this.#take(first, next);
       if (!first.every((letter, i) => same(this.#letters[i], letter))) return this.#load(shown);
       this.#show();
     });
@@ -89,20 +85,20 @@ export class Letters {
   async #load(wanted) {
     this.#allAt = performance.now();
     const letters = [];
-    let next = "";
+    let next = null;
     do {
-      const page = await list(next, Math.min(searchSize, wanted - letters.length));
-      letters.push(...page.dead_letters);
-      next = page.next ?? "";
-    } while (next !== "" && letters.length < wanted);
+      const page = await api.deadLettersPage({ after: next ?? "", limit: Math.min(searchSize, wanted - letters.length) });
+      letters.push(...page.letters);
+      next = page.next;
+    } while (next !== null && letters.length < wanted);
     this.#take(letters, next);
   }
 
   async #more() {
-    if (this.#next === "") return;
-    const page = await list(this.#next, pageSize);
+    if (this.#next === null) return;
+    const page = await api.deadLettersPage({ after: this.#next, limit: pageSize });
     const first = this.#letters.length;
-    this.#take([...this.#letters, ...page.dead_letters], page.next ?? "");
+    this.#take([...this.#letters, ...page.letters], page.next);
     byId("letters").children[first]?.querySelector("button").focus();
   }
 
@@ -113,7 +109,7 @@ export class Letters {
 
   #fail(error) {
     const old = this.#letters.length > 0 ? " The list is an old one." : "";
-    setText(byId("letters-none"), `The dead letters are not known now: ${error.message}.${old}`);
+    setText(byId("letters-none"), `The dead letters are not known now: ${why(error)}.${old}`);
   }
 
   // show shows the list. Items of letters that were there before stay, and with them the focus.
@@ -126,7 +122,7 @@ export class Letters {
       box.replaceChildren(...items);
       if (focused) (focused.isConnected ? focused : byId("letters-title")).focus({ preventScroll: true });
     }
-    byId("letters-more").hidden = this.#next === "";
+    byId("letters-more").hidden = this.#next === null;
     setText(byId("letters-none"), items.length === 0 ? "There are none." : "");
   }
 
@@ -148,7 +144,7 @@ export class Letters {
 // NotDone is that what was chosen has certainly not been done.
 class NotDone extends Error {
   constructor(error) {
-    super(error.message);
+    super(why(error));
     this.status = error.status;
   }
 }
@@ -179,9 +175,9 @@ class LetterDialog {
     this.#letter = letter;
     this.#maybe = false;
     const facts = [
-      ["Log", letter.log || "unknown"], ["Reason", letter.reason], ["Accepted", timeText(letter.accepted_at)],
-      ["Set aside", timeText(letter.set_aside_at)], ["Attempts", String(letter.attempts)],
-      ["Content type", letter.content_type || "unknown"], ["Headers", headersText(letter)],
+      ["Log", letter.log || "unknown"], ["Reason", letter.reason], ["Accepted", timeText(letter.acceptedAt)],
+      ["Set aside", timeText(letter.setAsideAt)], ["Attempts", String(letter.attempts)],
+      ["Content type", letter.contentType || "unknown"], ["Headers", headersText(letter)],
       ["Idempotency key", letter.key || "none"], ["Sent by", letter.principal || "unknown"],
       ["Partition", String(letter.partition)], ["Id", letter.id],
     ];
@@ -231,23 +227,22 @@ class LetterDialog {
 
   // failed says what is known after an error, which may be only that nothing is.
   #failed(error, signal) {
-    const refused = error instanceof NotDone;
-    if (refused) this.#say("bad", this.#maybe ? "not done again" : "not done", `${error.message}.`);
+    const notDone = error instanceof NotDone;
+    if (notDone) this.#say("bad", this.#maybe ? "not done again" : "not done", `${error.message}.`);
     else if (signal.aborted) this.#say("unknown", "not yet", "It was sent. What came of it is not known yet.");
-    else this.#say("unknown", "not known", `It may have been done: ${error.message}. To send it again is harmless.`);
-    this.#maybe ||= !refused;
-    byId("letter-choose").hidden = refused && (error.status === 404 || error.status === 409);
+    else this.#say("unknown", "not known", `It may have been done: ${why(error)}. To send it again is harmless.`);
+    this.#maybe ||= !notDone;
+    byId("letter-choose").hidden = notDone && (error.status === 404 || error.status === 409);
   }
 
   // send has a letter retried or discarded, and returns what is said of that. Sending it twice is harmless.
   async #send({ id }, signal) {
-    const path = `v1/dead-letters/${encodeURIComponent(id)}`;
-    const [method, url] = this.#chosen === "retry" ? ["POST", `${path}/retry`] : ["DELETE", path];
+    const settle = (wait) => (this.#chosen === "retry" ? api.retryDeadLetter : api.discardDeadLetter).call(api, id, { wait, signal });
     try {
-      return (await waiting(5, (wait) => request(url, { method, wait, signal }))).body;
+      return await waiting(5000, settle);
     } catch (error) {
       if (error.receipt) return { receipt: error.receipt, state: "pending" };
-      throw error.refused ? new NotDone(error) : error;
+      throw refused(error) ? new NotDone(error) : error;
     }
   }
 
@@ -267,10 +262,9 @@ class LetterDialog {
   // will never be one.
   async #ask(said, signal) {
     try {
-      const path = `v1/receipts/${encodeURIComponent(said.receipt)}`;
-      return (await waiting(5, (wait) => request(path, { wait, signal }))).body;
+      return await waiting(5000, (wait) => api.status(said.receipt, { wait, signal }));
     } catch (error) {
-      if (!(error instanceof ApiError) || error.lost) throw error;
+      if (!(error instanceof DrainmarkError) || lost(error)) throw error;
       return said;
     }
   }

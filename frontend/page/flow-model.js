@@ -1,6 +1,8 @@
 // What the flow page makes of the API's answers: pure functions and small classes, no elements. Nothing is guessed: what
 // is not known is null, and null is shown as unknown.
 
+import { why } from "./errors.js";
+
 // freshFor is how long the last answer of a source counts as the present, ms. Sources are asked once a second.
 const freshFor = 3500;
 
@@ -110,7 +112,7 @@ export function durationText(seconds) {
 }
 
 // oldestText writes the age of what waits longest, and none only where it is exact that nothing waits.
-export function oldestText({ pending, oldest_pending_seconds: oldest }, none) {
+export function oldestText({ pending, oldestPendingSeconds: oldest }, none) {
   if (oldest !== null) return durationText(oldest);
   if (pending.records > 0) return "unknown";
   return pending.exact ? none : "none known";
@@ -160,8 +162,8 @@ function backendOf(status, backlog, now) {
   if (status.error === null && status.at === 0) return is("unknown", "asking …");
   const { error } = status;
   if (error?.status === 401) return is("unknown", "not told", "nobody is signed in");
-  if (error?.status === 403) return is("unknown", "not told", error.detail);
-  if (error?.status > 0 && !noBackend.includes(error.type)) return is("bad", "does not work", `${error.detail}; ${since(status)}`);
+  if (error?.status === 403) return is("unknown", "not told", why(error));
+  if (error?.status > 0 && !noBackend.includes(error.kind)) return is("bad", "does not work", `${error.detail}; ${since(status)}`);
   return is("bad", "no answer", since(status));
 }
 

@@ -1,7 +1,7 @@
 // The flow page: asks the API once a second, and shows what it says. What is made of the answers is in flow-model.js, what
 // is shown of that in flow-view.js and flow-chart.js, what can be done in flow-actions.js and flow-letters.js.
 
-import { byId, pause, request, setText } from "./api.js";
+import { api, byId, pause, setText } from "./api.js";
 import { Barrier, PauseSwitch } from "./flow-actions.js";
 import { Chart } from "./flow-chart.js";
 import { Letters } from "./flow-letters.js";
@@ -43,8 +43,6 @@ async function keep(source, question, took = () => {}) {
   show();
 }
 
-const ask = (path) => async () => (await request(path, { timeout: answerTime })).body;
-
 // show shows everything as it is known now.
 function show() {
   const now = performance.now();
@@ -60,8 +58,8 @@ function show() {
   announcer.announce(Object.values(stations).map((s) => s.word).join(), sentence, now);
 }
 
-every(period, () => keep(sources.status, ask("v1/status")));
-every(period, () => keep(sources.backlog, ask("v1/backlog"), (backlog, at) => {
+every(period, () => keep(sources.status, () => api.working({ timeout: answerTime })));
+every(period, () => keep(sources.backlog, () => api.backlog({ timeout: answerTime }), (backlog, at) => {
   newest = rates.add(backlog, at);
   chart.add(backlog, newest);
 }));

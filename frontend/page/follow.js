@@ -1,9 +1,10 @@
 // Following a log: an event stream where that works, this page's or that of another page of the browser; asking again
 // and again where it does not; and always from the last position on, so that nothing is missed and nothing is seen twice.
 
-import { ApiError, Bell, request } from "./api.js";
+import { Bell, api } from "./api.js";
+import { DrainmarkError } from "./drainmark.js";
+import { why } from "./errors.js";
 import { Share } from "./share.js";
-import { signed } from "./token.js";
 import { take } from "./turns.js";
 
 const endOfLog = Number.MAX_SAFE_INTEGER; // the API's highest position
@@ -12,9 +13,8 @@ const farBehind = 300;   // messages; who is further behind begins anew with the
 const askEvery = 2_000;  // ms, while there is no stream
 const checkEvery = 15_000; // ms, while there is one: that it is open does not say that the server can read the log
 const freshFor = 20_000; // ms for which "up to date" can be said after a check
-const openWithin = 10_000; // ms until a stream's first bytes
+const openWithin = 10_000; // ms until a stream is open
 const surelyOpen = 300;  // ms; a stream that refuses says so, and ends at once
-const silentFor = 40_000; // ms without a sign of life, which comes every 15 s
 const lagFor = 5_000;    // ms for which a stream may lack what asking has found
 const hiddenFor = 5_000; // ms after which a page that nobody looks at gives its stream back, and rests
 const backFor = 20_000;  // ms for which answers may end before what was seen; a replica may lag, but not that long
@@ -37,7 +37,7 @@ export class Follower {
   #handlers;
   #known = 0; // the log's last position, as far as is known
   #lag = null; // {position, since}: what had been seen when an answer first ended before it, and when that was
-  #tag = {}; // of the last page asked for
+  #page = {}; // the last one asked for, and behind which position: {after, page}
   #reads = Promise.resolve(true); // one at a time
   #askedAt = 0;
   #bell = new Bell();
@@ -113,12 +113,12 @@ export class Follower {
         await (this.position === null ? this.#begin() : this.#catchUp());
         return true;
       } catch (error) {
-        if (!(error instanceof ApiError)) {
+        if (!(error instanceof DrainmarkError)) {
           reportError(error);
           return false;
         }
         if (error.status === 404 && (await this.#nothing())) return true;
-        this.problem = error.status === 0 ? "" : error.detail;
+        this.problem = error.status === 0 ? "" : why(error);
         return false;
       } finally {
         this.#tell("change");
@@ -134,25 +134,21 @@ export class Follower {
     return this.read();
   }
 
-  // range returns the messages behind one position and up to another, less what has been cleared. The server may cut
-  // a page short.
+  // range returns the messages behind one position and up to another, less what has been cleared.
   async range(after, through) {
     const found = [];
-    while (after < through) {
-      const { body } = await request(`${this.#log}/messages?after=${after}&limit=${Math.min(through - after, 1000)}`);
-      const messages = body.messages.filter((m) => m.position <= through);
-      if (messages.length === 0) break;
-      found.push(...messages);
-      after = messages.at(-1).position;
+    if (after >= through) return found;
+    for await (const message of api.all(this.#log, { after, limit: Math.min(through - after, 1000) })) {
+      if (message.position <= through) found.push(message);
+      if (message.position >= through) break;
     }
     return found;
   }
 
-  // end returns how the log stands, from a state that has the writes of a receipt if there is one. It can wait for that, s.
-  async end(receipt = "", wait = 0) {
-    const headers = receipt ? { "Drainmark-Receipt": receipt } : {};
-    const { body } = await request(`${this.#log}/messages?after=${endOfLog}&limit=1`, { headers, wait });
-    return { last: body.last_position, count: body.count };
+  // end returns how the log stands, from a state that has the writes of a receipt if there is one. It can wait for that, ms.
+  async end(receipts, wait) {
+    const { lastPosition: last, count } = await api.messages(this.#log, { after: endOfLog, limit: 1, receipts, wait });
+    return { last, count };
   }
 
   async #begin() {
@@ -182,21 +178,20 @@ export class Follower {
   async #catchUp() {
     for (;;) {
       const asked = this.position; // the stream goes on meanwhile
-      const path = `${this.#log}/messages?after=${asked}&limit=100`;
-      const headers = this.#tag.path === path ? { "If-None-Match": this.#tag.value } : {};
-      const { status, body, headers: got } = await request(path, { headers });
-      if (status !== 304) this.#tag = { path, value: got.get("ETag") ?? "", last: body.last_position };
-      const { last } = this.#tag;
+      const known = this.#page.after === asked ? this.#page.page : undefined;
+      const page = await api.messages(this.#log, { after: asked, limit: 100, known });
+      this.#page = { after: asked, page };
+      const { lastPosition: last, count, messages } = page;
       const lags = this.position !== null && this.#lags(asked, last);
       if (this.position === null || last - this.position > farBehind) {
         this.#again?.();
         return this.#begin();
       }
       if (lags) return; // it tells nothing that is not known better
-      if (status === 304) break;
-      this.#note({ last, count: body.count });
-      this.#take(body.messages);
-      if (body.messages.length === 0 || this.position >= this.#known) break;
+      if (page === known) break;
+      this.#note({ last, count });
+      this.#take(messages);
+      if (messages.length === 0 || this.position >= this.#known) break;
     }
     this.#checked();
   }
@@ -277,21 +272,21 @@ export class Follower {
     const control = new AbortController();
     this.#become("connecting");
     const stream = {
-      openedAt: null, began: now(), heardAt: now(), position: this.position, laggedSince: null, useless: false, retryAfter: 0,
+      openedAt: null, position: this.position, laggedSince: null, useless: false, retryAfter: 0,
     };
     this.#again = () => control.abort();
     lost.addEventListener("abort", this.#again);
     const watch = setInterval(() => this.#watch(stream, control), 1000);
     try {
-      const answer = await fetch(`${this.#log}/events?after=${this.position}`, {
-        headers: signed({ Accept: "text/event-stream" }), cache: "no-store", signal: control.signal,
-      });
-      stream.retryAfter = 1000 * (parseInt(answer.headers.get("Retry-After") ?? "", 10) || 0);
-      if (answer.ok && answer.headers.get("Content-Type")?.startsWith("text/event-stream")) {
-        await this.#events(answer.body.getReader(), stream);
+      for await (const { messages } of api.stream(this.#log, { after: this.position, timeout: openWithin, signal: control.signal })) {
+        if (stream.openedAt === null) {
+          stream.openedAt = now();
+          stream.settling = setTimeout(() => this.#settled(stream), surelyOpen);
+        }
+        if (messages.length > 0) this.#brought(stream, messages);
       }
-    } catch {
-      // cut, or given up: what there is behind the position is asked for either way
+    } catch (error) {
+      stream.retryAfter = error.retryAfter; // cut, or given up: what there is behind the position is asked for either way
     } finally {
       clearInterval(watch);
       clearTimeout(stream.settling);
@@ -302,26 +297,6 @@ export class Follower {
     }
     const lived = stream.openedAt === null ? 0 : now() - stream.openedAt;
     return { worked: !stream.useless && lived > shortLived, retryAfter: stream.retryAfter };
-  }
-
-  async #events(reader, stream) {
-    const decoder = new TextDecoder();
-    let rest = "";
-    for (;;) {
-      const { value, done } = await reader.read();
-      if (done) return;
-      stream.heardAt = now();
-      if (stream.openedAt === null) {
-        stream.openedAt = now();
-        stream.settling = setTimeout(() => this.#settled(stream), surelyOpen);
-      }
-      const lines = (rest + decoder.decode(value, { stream: true })).split("\n");
-      rest = lines.pop();
-      const retry = lines.findLast((line) => line.startsWith("retry:"));
-      if (retry) stream.retryAfter = parseInt(retry.slice(6), 10) || 0;
-      const messages = lines.filter((line) => line.startsWith("data:")).map((line) => JSON.parse(line.slice(5)));
-      if (messages.length > 0) this.#brought(stream, messages);
-    }
   }
 
   #brought(stream, messages) {
@@ -341,12 +316,10 @@ export class Follower {
 
   // watch ends a stream that is of no use, and checks now and then that nothing is behind the position.
   #watch(stream, control) {
-    const open = stream.openedAt !== null;
     if (stream.position >= this.position) stream.laggedSince = null;
     else stream.laggedSince ??= now();
     stream.useless ||= stream.laggedSince !== null && now() - stream.laggedSince > lagFor;
-    const dead = open ? now() - stream.heardAt > silentFor : now() - stream.began > openWithin;
-    if (dead || stream.useless || this.#hiddenLong()) return control.abort();
+    if (stream.useless || this.#hiddenLong()) return control.abort();
     if (stream.settled) this.#share.sign(this.position);
     if (now() - Math.max(this.checkedAt ?? 0, this.#askedAt) > checkEvery) this.read();
   }

@@ -5,7 +5,7 @@ import { Follower } from "./follow.js";
 import { MessageList } from "./list.js";
 import { Outbox } from "./outbox.js";
 
-const log = "v1/logs/guestbook";
+const log = "guestbook";
 const announceEvery = 5000; // ms
 const slow = 3000; // ms after which it is worth saying that messages are waiting
 

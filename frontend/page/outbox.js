@@ -1,7 +1,9 @@
 // What this person writes: it is kept before it is sent, sent until the answer is known, and followed by its receipt
 // until it can be read in the log. A message never goes back a step, and becomes one row, not two.
 
-import { ApiError, Bell, newKey, request } from "./api.js";
+import { Bell, api } from "./api.js";
+import { DrainmarkError, merge, newKey } from "./drainmark.js";
+import { lost, never, refused, why } from "./errors.js";
 import { forget, keep, kept, onOtherTab } from "./keep.js";
 import { take, waiting } from "./turns.js";
 
@@ -17,7 +19,7 @@ const ends = new Set(["visible", "rejected", "unsettled"]);
 const unfinished = new Set(["sending", "checking", "accepted"]);
 const open = new Set(["sending", "checking", "accepted", "visible"]); // states of what may come to stand in the log
 const askedTogether = 50; // receipts in one request
-const waitFor = 10; // s that the server may wait for a receipt
+const waitFor = 10_000; // ms that the server may wait for a receipt
 const turnEvery = 300; // ms after which it is looked again whether another page has stopped sending
 const holdFor = 10_000; // ms for which a message is held back that may be this person's
 
@@ -96,7 +98,7 @@ export class Outbox {
   // claim says whether a message in the log is one of those on their way, as far as can be told. It is held back then
   // until the receipt says more.
   claim(message) {
-    const mail = this.#texts.get(message.body);
+    const mail = this.#texts.get(message.text);
     if (!mail || this.#list.isOwn(message.position)) return false;
     if (mail.some((m) => m.candidate?.position === message.position)) return true;
     const all = mail.filter((m) => this.#canBe(m, message));
@@ -129,7 +131,7 @@ export class Outbox {
   // mayBe says whether a message in the log may be this one, by where it stands.
   #mayBe(mine, message) {
     return message.position > mine.base && message.position <= (mine.through ?? Infinity) &&
-      (mine.base > 0 || Date.parse(message.accepted_at) > mine.at - 300_000); // the clocks may differ
+      (mine.base > 0 || Date.parse(message.acceptedAt) > mine.at - 300_000); // the clocks may differ
   }
 
   #adopt(message) {
@@ -222,16 +224,12 @@ export class Outbox {
       return this.#set(message, "unsettled", { reason: "The server could not be asked for a day whether it has this." });
     }
     try {
-      const { body } = await request(`${this.#log}/messages`, {
-        method: "POST",
-        headers: { "Content-Type": "text/plain; charset=utf-8", "Idempotency-Key": message.key },
-        body: message.text,
-      });
-      this.#set(message, "accepted", { receipt: body.receipt, id: body.id ?? "" });
+      const { receipt, id = "" } = await api.append(this.#log, { body: message.text, key: message.key });
+      this.#set(message, "accepted", { receipt, id });
       setTimeout(() => this.#compare(message)); // accepted it is first, however fast the rest was
       this.#hurry();
     } catch (error) {
-      if (!(error instanceof ApiError)) throw error;
+      if (!(error instanceof DrainmarkError)) throw error;
       this.#failed(message, error);
     }
   }
@@ -258,12 +256,12 @@ export class Outbox {
   // failed judges an answer that is an error, or no answer. That nothing was stored now says nothing of an earlier
   // attempt.
   #failed(message, error) {
-    if (error.refused && !message.maybe) {
-      this.#announce(`Not sent: ${error.detail}`);
-      return this.#set(message, "refused", { reason: `${error.detail}.` });
+    if (refused(error) && !message.maybe) {
+      this.#announce(`Not sent: ${why(error)}`);
+      return this.#set(message, "refused", { reason: `${why(error)}.` });
     }
-    if (error.never) {
-      return this.#set(message, "unsettled", { reason: `It may have been stored, and cannot be sent again: ${error.detail}.` });
+    if (never(error)) {
+      return this.#set(message, "unsettled", { reason: `It may have been stored, and cannot be sent again: ${why(error)}.` });
     }
     message.sendAt = now() + Math.max(error.retryAfter, error.receipt ? 5000 : 0, message.pause * (0.75 + Math.random() / 2));
     message.pause = Math.min(2 * message.pause, 30_000);
@@ -287,7 +285,7 @@ export class Outbox {
       const likely = mail.filter((m) => m.candidate);
       const group = (likely.length > 0 ? likely : mail).slice(0, this.#together);
       if (group.length === 0) await this.#toSettle.wait(1000);
-      else await this.#ask(group, likely.length > 0 ? 1 : waitFor);
+      else await this.#ask(group, likely.length > 0 ? 1000 : waitFor);
     }
   }
 
@@ -297,17 +295,17 @@ export class Outbox {
     const began = now();
     let least = 1000; // ms between two questions
     try {
-      const path = `v1/receipts/${group.map((m) => m.receipt).join(",")}`;
-      const { body } = await waiting(wait, (seconds) => request(path, { wait: seconds, signal }));
-      if (body.state === "persisted") {
+      const receipts = merge(...group.map((m) => m.receipt));
+      const status = await waiting(wait, (most) => api.status(receipts, { wait: most, signal }));
+      if (status.state === "persisted") {
         this.#together = Math.min(2 * this.#together, askedTogether);
         for (const message of group) await this.#persisted(message);
         return;
       }
-      this.#notYet(group, body);
+      this.#notYet(group, status);
     } catch (error) {
       if (signal.aborted) return;
-      if (!(error instanceof ApiError)) throw error;
+      if (!(error instanceof DrainmarkError)) throw error;
       this.#unanswered(group, error);
       least = Math.min(Math.max(least, error.retryAfter), 30_000);
     } finally {
@@ -340,12 +338,12 @@ export class Outbox {
   // they are asked for again.
   #unanswered(group, error) {
     if (group.length > 1 && error.status >= 400 && error.status < 500) this.#together = 1; // one of them may be why
-    if (group.length > 1 || !error.lost) return this.#othersTurn(group);
+    if (group.length > 1 || !lost(error)) return this.#othersTurn(group);
     const [message] = group;
     this.#release(message);
     const known = message.state === "accepted" ? "It was accepted" : "It may have been accepted";
-    const why = { "receipt-expired": "too long ago to say what became of it", "invalid-receipt": "by a server whose data is not there any more" };
-    this.#set(message, "unsettled", { reason: `${known}, ${why[error.type]}.`, receipt: "" });
+    const reasons = { "receipt-expired": "too long ago to say what became of it", "invalid-receipt": "by a server whose data is not there any more" };
+    this.#set(message, "unsettled", { reason: `${known}, ${reasons[error.kind]}.`, receipt: "" });
   }
 
   // persisted says that a message can be read, and finds the one in the log that it is.
@@ -363,7 +361,7 @@ export class Outbox {
     await this.#follower.read();
     if (!this.#mail.includes(message)) return;
     try {
-      message.through ??= (await waiting(5, (seconds) => this.#follower.end(message.receipt, seconds))).last;
+      message.through ??= (await waiting(5000, (wait) => this.#follower.end(message.receipt, wait))).last;
     } catch {
       return; // it is asked for again
     }

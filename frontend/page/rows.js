@@ -22,28 +22,25 @@ const labels = {
 
 // textOf returns a message as text: what it says if it is text, else what it is.
 function textOf(message) {
-  const type = message.content_type ?? "";
   if (message.erased) return "(erased)";
-  if (message.body !== undefined && textual.test(type)) return message.body;
-  return `(${type.split(";")[0].trim().slice(0, 80) || "not text"}, ${sizeOf(message)})`;
+  if (isText(message)) return message.text;
+  return `(${message.contentType.split(";")[0].trim().slice(0, 80) || "not text"}, ${sizeOf(message)})`;
 }
 
 // isText says whether a message is shown as it was written.
 function isText(message) {
-  return !message.erased && message.body !== undefined && textual.test(message.content_type ?? "");
+  return !message.erased && message.text !== null && textual.test(message.contentType);
 }
 
 function sizeOf(message) {
-  const base64 = message.body_base64;
-  const bytes = base64 === undefined ? new TextEncoder().encode(message.body).length
-    : (base64.length / 4) * 3 - (base64.endsWith("==") ? 2 : base64.endsWith("=") ? 1 : 0);
+  const bytes = message.bytes.length;
   if (bytes < 1000) return `${bytes} bytes`;
   return bytes < 1e6 ? `${Math.round(bytes / 1000)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
 }
 
 // makeRow makes the row of a message in the log.
 export function makeRow(message, own) {
-  const row = make(textOf(message), message.accepted_at, isText(message));
+  const row = make(textOf(message), message.acceptedAt, isText(message));
   place(row, message);
   if (own) setState(row, "visible");
   return row;
@@ -59,7 +56,7 @@ export function place(row, message) {
   row.position = message.position;
   row.messageId = message.id;
   row.dataset.position = message.position;
-  showTime(row.querySelector("time"), message.accepted_at);
+  showTime(row.querySelector("time"), message.acceptedAt);
 }
 
 function make(text, at, plain) {

@@ -1,7 +1,7 @@
 // One stream for all pages of a browser: the page that has it hands on what it brings, and says every second that it is
 // open. The others never say more than that tells them.
 
-const format = 1; // of what is handed on; pages of another version use another channel
+const format = 2; // of what is handed on; pages of another version use another channel
 const fedFor = 3_500; // ms for which a sign of life tells of the present
 
 const now = () => performance.now();
@@ -17,7 +17,7 @@ export class Share {
 
   constructor(log, handlers) {
     this.#handlers = handlers;
-    this.#channel = new BroadcastChannel(`drainmark:${format}:${new URL(log, location.href).pathname}`);
+    this.#channel = new BroadcastChannel(`drainmark:${format}:${new URL(".", location.href).pathname}:${log}`);
     this.#channel.addEventListener("message", ({ data }) => this.#take(data));
   }
 

@@ -23,9 +23,9 @@ export async function take(name, work) {
   }
 }
 
-// waiting asks a question for which the server may wait some seconds. While another page waits it asks without that.
-export async function waiting(seconds, ask) {
-  const turn = await take("wait", () => ask(seconds));
+// waiting asks a question for which the server may wait some time, ms. While another page waits it asks without that.
+export async function waiting(wait, ask) {
+  const turn = await take("wait", () => ask(wait));
   return turn ? turn.value : ask(0);
 }
 

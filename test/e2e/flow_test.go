@@ -369,7 +369,7 @@ func TestFlowGuessesNothing(t *testing.T) {
 	evaluate[bool](p, `import("./flow-model.js").then((m) => {
 		window.m = m;
 		window.backlog = (backend, exact, records, ...persisted) => ({
-			backend, pending: {exact, records}, oldest_pending_seconds: null, partitions: persisted.map((persisted) => ({persisted})),
+			backend, pending: {exact, records}, oldestPendingSeconds: null, partitions: persisted.map((persisted) => ({persisted})),
 		});
 		window.rates = (...answers) => {
 			const made = new m.Rates();

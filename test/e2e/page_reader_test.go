@@ -66,7 +66,8 @@ func testInPlace(t *testing.T, b *browser) {
 const aFollower = `import("./follow.js").then(({ Follower }) => {
 	const now = performance.now.bind(performance);
 	const json = { headers: { "Content-Type": "application/json" } };
-	const some = (after, last) => Array.from({ length: Math.max(0, last - after) }, (_, i) => ({ position: after + i + 1 }));
+	const some = (after, last) => Array.from({ length: Math.max(0, last - after) }, (_, i) => ({ position: after + i + 1,
+		id: "0-0-" + (after + i + 1), body: "", content_type: "", accepted_at: "", persisted_at: "" }));
 	Object.assign(window, { skipped: 0, asked: [], last: null, stream: null, streams: 0, begun: 0, held: false });
 	performance.now = () => now() + skipped;
 	window.until = async (holds) => {
@@ -88,11 +89,11 @@ const aFollower = `import("./follow.js").then(({ Follower }) => {
 	} }), { headers: { "Content-Type": "text/event-stream" } });
 	const real = fetch;
 	window.fetch = async (path, options) => {
-		if (!path.startsWith("made-up")) return real(path, options);
+		if (!path.includes("/made-up/")) return real(path, options);
 		if (path.includes("/events")) return held ? (streams++, new Promise(() => {})) : open(options.signal);
 		const after = Number(new URL(path, location).searchParams.get("after"));
 		const end = last ?? await new Promise((resolve) => asked.push(resolve));
-		return new Response(JSON.stringify({ messages: some(after, end).slice(0, 100), last_position: end, count: end }), json);
+		return new Response(JSON.stringify({ log: "made-up", messages: some(after, end).slice(0, 100), last_position: end, count: end }), json);
 	};
 	window.follower = new Follower("made-up", { begin: () => begun++, messages() {}, log() {}, change() {} });
 	window.read = async (answer) => {
@@ -152,7 +153,7 @@ const aList = `import("./list.js").then(({ MessageList }) => {
 	window.newer = parts.newer;
 	window.list = new MessageList(parts, { claim: () => false, range: nothing, beginAnew: nothing, announce: nothing });
 	window.some = (log, first, last) => Array.from({ length: last - first + 1 }, (_, i) => ({ position: first + i, id: log + (first + i),
-		body: "message", content_type: "text/plain", accepted_at: new Date().toISOString() }));
+		text: "message", contentType: "text/plain", acceptedAt: new Date().toISOString() }));
 	window.drawn = () => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(() => resolve(true))));
 	return true;
 })`

@@ -54,10 +54,10 @@ func TestSigningIn(t *testing.T) {
 }
 
 // requestsOf counts the requests that the page's own function makes, and whatever else the page does meanwhile.
-const requestsOf = `import("./api.js").then(async ({ request }) => {
+const requestsOf = `import("./api.js").then(async ({ api }) => {
 	const [real, sent] = [fetch, []];
 	window.fetch = (...question) => (sent.push(question), real(...question));
-	request("v1/status").catch(() => {});
+	api.working().catch(() => {});
 	await new Promise((resolve) => setTimeout(resolve));
 	window.fetch = real;
 	return sent.length;
