@@ -28,9 +28,10 @@ func (b browsing) check() error {
 // Pages of an allowed origin may send and read these besides what every page may.
 const (
 	corsMethods = "GET, HEAD, POST, PUT, DELETE"
-	corsHeaders = "Content-Type, Idempotency-Key, Prefer, Drainmark-Receipt, If-None-Match, Last-Event-ID"
-	corsExposed = "Drainmark-Receipt, Drainmark-Backend, ETag, Link, Preference-Applied, Retry-After, RateLimit, RateLimit-Policy"
-	corsMaxAge  = "600" // seconds
+	corsHeaders = "Authorization, Content-Type, Idempotency-Key, Prefer, Drainmark-Receipt, If-None-Match, Last-Event-ID, Traceparent, Tracestate"
+	corsExposed = "Drainmark-Receipt, Drainmark-Backend, Drainmark-Stopping, Drainmark-First-Position, Drainmark-Last-Position, " +
+		"ETag, Link, Preference-Applied, Retry-After, RateLimit, RateLimit-Policy, WWW-Authenticate"
+	corsMaxAge = "600" // seconds
 )
 
 // guard keeps browsers from doing what a page of another site wants, with everything that is behind it. Clients that
@@ -64,7 +65,7 @@ func (g *guard) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case !g.knows(r.Host):
 		refuse(w, "the request is for another host than localhost, a loopback address, or one that --allowed-host names")
 	case allowed && r.Method == http.MethodOptions && r.Header.Get("Access-Control-Request-Method") != "":
-		preflight(w)
+		preflight(w, r)
 	case g.foreign(r):
 		refuse(w, "the request comes from a page of another site; --allowed-origin can allow it")
 	default:
@@ -112,12 +113,24 @@ func (g *guard) share(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
+// corsFamilies begin the names of headers that a message is given: which there are is up to who sends it.
+var corsFamilies = []string{"drainmark-header-", "ce-"}
+
 // preflight answers a browser that asks whether a page of an allowed origin may send a request.
-func preflight(w http.ResponseWriter) {
+func preflight(w http.ResponseWriter, r *http.Request) {
+	allowed := corsHeaders
+	for _, list := range r.Header.Values("Access-Control-Request-Headers") {
+		for name := range strings.SplitSeq(strings.ToLower(list), ",") {
+			name = strings.TrimSpace(name)
+			if slices.ContainsFunc(corsFamilies, func(family string) bool { return strings.HasPrefix(name, family) }) {
+				allowed += ", " + name
+			}
+		}
+	}
 	header := w.Header()
 	header.Add("Vary", "Access-Control-Request-Method, Access-Control-Request-Headers")
 	header.Set("Access-Control-Allow-Methods", corsMethods)
-	header.Set("Access-Control-Allow-Headers", corsHeaders)
+	header.Set("Access-Control-Allow-Headers", allowed)
 	header.Set("Access-Control-Max-Age", corsMaxAge)
 	w.WriteHeader(http.StatusNoContent)
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -119,14 +120,23 @@ func (a asked) ask(t *testing.T, at string, hosts, origins []string, strict bool
 
 func TestWhatAllowedOriginsAreTold(t *testing.T) {
 	t.Parallel()
-	asks := []string{"Origin", allowedPage, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "content-type,prefer", "Sec-Fetch-Site", "cross-site"}
+	asks := []string{"Origin", allowedPage, "Access-Control-Request-Method", "POST", "Access-Control-Request-Headers", "authorization,ce-id,content-type,drainmark-header-tenant, prefer,x-other", "Sec-Fetch-Site", "cross-site"}
 	preflight := asked{"OPTIONS", appendPath, "localhost:8080", asks}
 	w, reached := preflight.ask(t, loopback, nil, []string{allowedPage}, false)
 	h := w.Header()
 	if reached || w.Code != http.StatusNoContent || h.Get("Access-Control-Allow-Origin") != allowedPage ||
-		!strings.Contains(h.Get("Access-Control-Allow-Methods"), "POST") || !strings.Contains(h.Get("Access-Control-Allow-Headers"), "Prefer") ||
+		!strings.Contains(h.Get("Access-Control-Allow-Methods"), "POST") ||
 		!strings.Contains(strings.Join(h.Values("Vary"), ","), "Origin") || h.Get("Access-Control-Allow-Credentials") != "" {
 		t.Errorf("a preflight is answered %d %v", w.Code, h)
+	}
+	sent := strings.Split(strings.ToLower(h.Get("Access-Control-Allow-Headers")), ", ")
+	for _, name := range []string{"authorization", "ce-id", "content-type", "drainmark-header-tenant", "idempotency-key", "prefer"} {
+		if !slices.Contains(sent, name) {
+			t.Errorf("a page may send %q, and not %s", sent, name)
+		}
+	}
+	if slices.Contains(sent, "x-other") {
+		t.Errorf("a page may send any header: %q", sent)
 	}
 	w, reached = preflight.ask(t, loopback, nil, nil, false)
 	if !reached || w.Header().Get("Access-Control-Allow-Origin") != "" {
@@ -140,7 +150,8 @@ func TestWhatAllowedOriginsAreTold(t *testing.T) {
 	}
 	read := asked{"GET", appendPath, "localhost:8080", []string{"Origin", allowedPage}}
 	w, reached = read.ask(t, loopback, nil, []string{allowedPage}, false)
-	if !reached || w.Header().Get("Access-Control-Allow-Origin") != allowedPage || !strings.Contains(w.Header().Get("Access-Control-Expose-Headers"), "Drainmark-Receipt") {
+	if !reached || w.Header().Get("Access-Control-Allow-Origin") != allowedPage || !strings.Contains(w.Header().Get("Access-Control-Expose-Headers"), "Drainmark-Receipt") ||
+		!strings.Contains(w.Header().Get("Access-Control-Expose-Headers"), "WWW-Authenticate") {
 		t.Errorf("a page of an allowed origin reads %v", w.Header())
 	}
 }

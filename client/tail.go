@@ -128,6 +128,10 @@ func (t *tail) events(ctx context.Context, from *eventReader) error {
 			return err
 		}
 		if e.name != "message" {
+			// It is of a later version, and has its place all the same (V-3 of docs/protocol.md).
+			if at, err := strconv.ParseUint(e.id, 10, 64); err == nil {
+				t.last = max(t.last, at)
+			}
 			continue
 		}
 		m, err := decodeMessage(e.data)

@@ -33,6 +33,7 @@ func TestTail(t *testing.T) {
 			streams("retry: 7\nid: 0\n\n" + m1 + m2 + m3)}, []int{1, 2, 3}, nil, []string{"0", "0"}},
 		{"comments, retry, a mark at the beginning and other events are passed over", []http.HandlerFunc{streams("\ufeffretry: 7\n\n: heartbeat\n\n",
 			"event: other\ndata: {}\n\n", m1, ":\n\nid: 77\n\nnonsense\n", m2, "event: x\n\n", m3)}, []int{1, 2, 3}, nil, []string{"0"}},
+		{"an event of another name keeps its place", []http.HandlerFunc{streams(m1, "id: 2\nevent: other\ndata: {}\n\n"), streams(m3 + eventOf(4))}, []int{1, 3, 4}, nil, []string{"0", "2"}},
 		{"lines may end with CR LF", []http.HandlerFunc{streams(strings.ReplaceAll(m1+m2+": comment\n\n"+m3, "\n", "\r\n"))}, []int{1, 2, 3}, nil, []string{"0"}},
 		{"data may have many lines, and need no id, name or space", []http.HandlerFunc{streams(m1, "data:{\"position\":2,\ndata: \"body\":\ndata:\"m\"}\n\n", m3)},
 			[]int{1, 2, 3}, nil, []string{"0"}},
