@@ -134,11 +134,15 @@ func (h *handler) followFrom(r *request, log string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
+	after, err := number(q, "after", 0, maxPosition, 0)
+	if err != nil {
+		return 0, err
+	}
 	if last := r.Header.Get("Last-Event-ID"); last != "" {
 		return inRange("Last-Event-ID", last, 0, maxPosition)
 	}
 	if q.Has("after") {
-		return number(q, "after", 0, maxPosition, 0)
+		return after, nil
 	}
 	ctx, cancel := context.WithDeadline(r.Context(), r.began.Add(h.limits.Request))
 	defer cancel()

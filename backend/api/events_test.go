@@ -216,10 +216,11 @@ func TestEventsBegin(t *testing.T) {
 		path, header string
 		word         string
 	}{
-		"a log that cannot be":     {"/v1/logs/A/events", "", "log name"},
-		"an after that is none":    {eventsPath + "?after=x", "", "after"},
-		"a Last-Event-ID likewise": {eventsPath, "Last-Event-ID: x", "Last-Event-ID"},
-		"a query that is none":     {eventsPath + "?%zz", "", "query"},
+		"a log that cannot be":                         {"/v1/logs/A/events", "", "log name"},
+		"an after that is none":                        {eventsPath + "?after=x", "", "after"},
+		"an after that is none beside a Last-Event-ID": {eventsPath + "?after=x", "Last-Event-ID: 7", "after"},
+		"a Last-Event-ID likewise":                     {eventsPath, "Last-Event-ID: x", "Last-Event-ID"},
+		"a query that is none":                         {eventsPath + "?%zz", "", "query"},
 	}
 	for name, test := range refused {
 		t.Run(name+" is refused", func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"slices"
@@ -247,19 +248,27 @@ func (h *handler) barrierLogs(w http.ResponseWriter, r *request, logs []string) 
 	return logs, nil
 }
 
-// decodeLogs reads {"logs": […]}.
-func decodeLogs(body []byte) ([]string, error) {
-	var wanted struct {
-		Logs []string `json:"logs"`
-	}
+// decodeLogs reads {"logs": […]}. It is stricter than encoding/json, which takes null for no logs, and LOGS for logs: a
+// barrier would be of other logs than its client meant.
+func decodeLogs(body []byte) (logs []string, err error) {
+	var members map[string]json.RawMessage
 	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields()
-	err := d.Decode(&wanted)
-	if _, more := d.Token(); err == nil && (body[0] != '{' || !errors.Is(more, io.EOF)) {
+	err = d.Decode(&members)
+	if _, more := d.Token(); err == nil && (members == nil || !errors.Is(more, io.EOF)) {
 		err = errors.New("it is not one object")
+	}
+	for name, value := range members {
+		switch {
+		case name != "logs":
+			err = cmp.Or(err, fmt.Errorf("unknown field %.40q", name))
+		case value[0] != '[':
+			err = cmp.Or(err, errors.New(`"logs" must be an array`))
+		default:
+			err = cmp.Or(err, json.Unmarshal(value, &logs))
+		}
 	}
 	if err != nil {
 		return nil, invalid(`the body must be empty or {"logs": […]}: %w`, err)
 	}
-	return wanted.Logs, nil
+	return logs, nil
 }
