@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -116,10 +117,14 @@ func (c *Client) append(ctx context.Context, what *call, count int) (Status, err
 	return accepted, nil
 }
 
-// isManyType says whether a content type is that of a request of many.
+// manyNames are the names of that type that the API takes, behind application/.
+var manyNames = []string{"x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-lines", "x-json-lines"}
+
+// isManyType says whether a content type is that of a request of many, by whatever name.
 func isManyType(contentType string) bool {
 	media, _, _ := strings.Cut(contentType, ";")
-	return strings.EqualFold(strings.TrimSpace(media), manyType)
+	kind, name, _ := strings.Cut(strings.TrimSpace(media), "/")
+	return strings.EqualFold(kind, "application") && slices.ContainsFunc(manyNames, func(many string) bool { return strings.EqualFold(name, many) })
 }
 
 // Clear removes the messages of a log that were accepted before it. Positions go on behind them. The state is Accepted,
