@@ -34,7 +34,7 @@ GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 PROMETHEUS  = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drainmark/prometheus
 PROMTOOL   ?= $(PROMETHEUS)/usr/bin/promtool
 
-.PHONY: help run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10 alerts-test alerts-record typescript-client
+.PHONY: help run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10 alerts-test alerts-record typescript-client openapi-test
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -96,6 +96,10 @@ test: needs ## run all tests with the race detector, and each fuzz target for a 
 # Whole deployments, with all their servers: nothing else must run beside them on a small machine.
 e2e: needs ## run the tests of whole deployments of real processes
 	$(GO) test -race -vet=off -timeout 15m -parallel 3 ./test/e2e/...
+
+# Not a part of "make test": the tools come from npm and PyPI. Their versions are in the script.
+openapi-test: ## judge the OpenAPI document by Redocly's and Spectral's rules, and a deployment by it with Schemathesis (SEED, EXAMPLES)
+	@GO='$(GO)' scripts/openapi-test
 
 # A module of its own, because of the collector's packages.
 tracing-test: ## follow a trace through three processes to the receiver of an OpenTelemetry collector
