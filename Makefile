@@ -34,7 +34,7 @@ GORELEASER  = github.com/goreleaser/goreleaser/v2@v2.15.0
 PROMETHEUS  = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/drainmark/prometheus
 PROMTOOL   ?= $(PROMETHEUS)/usr/bin/promtool
 
-.PHONY: help run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10 alerts-test alerts-record typescript-client openapi-test
+.PHONY: help clients run build image image-test compose-test tracing-test cloudevents-test notices vulnerabilities release-files release-test release-check quick test e2e needs chart check fmt vet lint fuzz cluster rabbitcluster rabbitmqs kafkacluster rolling campaign kubernetes screenshots bench peers peers-test testcontainers simulate clean fuzz-api amqp10 alerts-test alerts-record typescript-client openapi-test python-client
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -100,6 +100,15 @@ e2e: needs ## run the tests of whole deployments of real processes
 # Not a part of "make test": the tools come from npm and PyPI. Their versions are in the script.
 openapi-test: ## judge the OpenAPI document by Redocly's and Spectral's rules, and a deployment by it with Schemathesis (SEED, EXAMPLES)
 	@GO='$(GO)' scripts/openapi-test
+
+clients: typescript-client python-client ## check and test both clients in other languages
+
+# Node, npm and PyPI are not a part of "make test". A test in Go says whether what frontends serve is of the sources.
+typescript-client: ## check the TypeScript client, and test it and its examples on real deployments
+	@GO='$(GO)' scripts/typescript-client
+
+python-client: ## check the Python client, and test it against real deployments
+	@GO='$(GO)' scripts/python-client
 
 # A module of its own, because of the collector's packages.
 tracing-test: ## follow a trace through three processes to the receiver of an OpenTelemetry collector
@@ -205,10 +214,6 @@ peers: needs ## compare effects with Watermill, River and DBOS Transact on one P
 # A module of its own as well. Without ENGINE=yes no container is run: the real program runs as one would be told to.
 testcontainers: ## check the module for Testcontainers (ENGINE=yes: also in a container, of localhost/drainmark:latest)
 	cd testcontainers/drainmark && $(GO) vet -tags engine . && $(GO) test -count=1 $(if $(filter yes,$(ENGINE)),-tags engine) .
-
-# It needs Node and npm, so "make test" leaves it out. A test in Go says whether what frontends serve is of the sources.
-typescript-client: ## check the TypeScript client, and test it and its examples on real deployments
-	@GO='$(GO)' scripts/typescript-client
 
 peers-test: needs ## vet that comparison, and check that each of those applies 1,000 records once
 	cd bench/peers && $(GO) vet . && $(GO) test -count=1 -timeout 10m .
