@@ -27,10 +27,11 @@ var platforms = []string{"linux/amd64", "linux/arm64", "darwin/amd64", "darwin/a
 
 // passedOver are files of modules that look like a license of what is linked, and are none.
 var passedOver = map[string]string{
-	"modernc.org/memory/LICENSE-LOGO":         "says where a picture is from that is not linked",
-	"modernc.org/sqlite/LICENSE-3RD-PARTY.md": "lists all modules of a graph: those that are linked are here by themselves",
-	"modernc.org/sqlite/LICENSE-SQLITE_VEC":   "is of the package vec, which is not linked",
-	"github.com/drainmark/drainmark/LICENSE":  "is our own",
+	"modernc.org/memory/LICENSE-LOGO":                           "says where a picture is from that is not linked",
+	"modernc.org/sqlite/LICENSE-3RD-PARTY.md":                   "lists all modules of a graph: those that are linked are here by themselves",
+	"modernc.org/sqlite/LICENSE-SQLITE_VEC":                     "is of the package vec, which is not linked",
+	"github.com/drainmark/drainmark/LICENSE":                    "is our own",
+	"github.com/drainmark/drainmark/clients/typescript/LICENSE": "is our own, for the package that npm makes",
 }
 
 // licenseFile matches the names of files that a license or a notice is in.
