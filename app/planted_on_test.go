@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"fmt"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -102,13 +103,14 @@ func (p page) positions() (positions []uint64) {
 }
 
 // plantedInTables are faults that only a look at the table finds, since the logs do not show them, with what each breaks, and
-// how verify looks for it. At a rate of 200 a commit is under way most of the time.
+// how verify looks for it. At a rate of 200 a commit is under way most of the time, and one that verify happens to look at
+// shows cursor-apart.
 var plantedInTables = map[string]struct {
 	promise string
 	flags   []string
 }{
 	"": {"", quickly}, "effect-twice": {"P2", quickly}, "effect-rolled-back": {"P1", quickly}, "effect-backwards": {"P3", quickly},
-	"cursor-apart": {"P6", append([]string{"--messages", "400", "--rate", "200"}, forTables...)},
+	"cursor-apart": {"P6", append([]string{"--messages", "1000", "--rate", "200"}, forTables...)},
 }
 
 var (
@@ -120,8 +122,7 @@ func TestVerifyFindsPlantedEffects(t *testing.T) {
 	for fault, c := range plantedInTables {
 		t.Run("with the fault "+fault, func(t *testing.T) {
 			t.Setenv(planted.Variable, fault)
-			printed, code := verifyTable(t, keepingFile, c.flags...)
-			checkFound(t, c.promise, printed, code)
+			checkFound(t, c.promise, func(int) (string, int) { return verifyTable(t, keepingFile, c.flags...) })
 		})
 	}
 }
@@ -131,8 +132,10 @@ func TestVerifyFindsPlantedEffectsInPostgres(t *testing.T) {
 	for fault, c := range plantedInTables {
 		t.Run("with the fault "+fault, func(t *testing.T) {
 			t.Setenv(planted.Variable, fault)
-			printed, code := verifyPostgresTable(t, server, "planted_"+strings.ReplaceAll(fault, "-", "_"), c.flags...)
-			checkFound(t, c.promise, printed, code)
+			database := "planted_" + strings.ReplaceAll(fault, "-", "_")
+			checkFound(t, c.promise, func(try int) (string, int) {
+				return verifyPostgresTable(t, server, database+strconv.Itoa(try), c.flags...)
+			})
 		})
 	}
 }
@@ -148,10 +151,19 @@ func verifyPostgresTable(t *testing.T, server *servers.Postgres, database string
 	return outcomeOf(t, "", append(arguments, flags...)...)
 }
 
-// checkFound wants the promise to be found broken, and no promise to be if none is named.
-func checkFound(t *testing.T, promise, printed string, code int) {
+// foundWithin is how many runs may miss a fault: a busy machine lets verify look at the table only two or three times.
+const foundWithin = 5
+
+// checkFound wants a run of verify to find the promise broken, and no promise to be if none is named.
+func checkFound(t *testing.T, promise string, verify func(try int) (printed string, code int)) {
 	t.Helper()
-	if promise == "" && code != exitOK || promise != "" && (code != exitFailed || !strings.Contains(verdictOf(printed, promise), "BROKEN")) {
-		t.Errorf("exit code %d, %s", code, printed)
+	for try := range foundWithin {
+		printed, code := verify(try)
+		switch {
+		case promise == "" && code == exitOK, promise != "" && code == exitFailed && strings.Contains(verdictOf(printed, promise), "BROKEN"):
+			return
+		case promise == "" || code != exitOK || try == foundWithin-1:
+			t.Fatalf("run %d: exit code %d, %s", try+1, code, printed)
+		}
 	}
 }
