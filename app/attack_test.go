@@ -162,7 +162,7 @@ func TestNobodyTakesAll(t *testing.T) {
 	appended := 0
 	var refused map[string]float64
 	defer func() { t.Logf("%d appends, refused: %v", appended, refused) }()
-	a.awaitFor(2*time.Minute, "refuses the attacker each budget, while the victim appends", func() bool {
+	a.awaitFor(4*time.Minute, "refuses the attacker each budget, while the victim appends", func() bool {
 		if status, text := a.as(ctx, a.victim, "POST", "/v1/logs/orders/messages", "x"); status != 202 {
 			t.Errorf("append %d: %d %s", appended, status, text)
 		}

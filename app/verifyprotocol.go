@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/command"
 	"github.com/drainmark/drainmark/verify/check"
 	"github.com/drainmark/drainmark/verify/protocol"
@@ -15,7 +16,7 @@ import (
 
 // protocolCommand plays the statements of docs/protocol.md against a running server.
 type protocolCommand struct {
-	URL     string        `name:"url" help:"The server: a frontend or a backend." default:"http://127.0.0.1:8080" placeholder:"URL"`
+	URL     []string      `name:"url" help:"The server: a frontend or a backend. One, where verify takes several." default:"http://127.0.0.1:8080" placeholder:"URL"`
 	Contact time.Duration `help:"How long to try for the first answer." default:"10s"`
 	Report  string        `help:"Folder for the result as protocol.json. It must not have one yet." placeholder:"DIR"`
 	Only    []string      `help:"Number of a statement, to look at no others. Repeated, or several with commas between them. Statements about every answer are judged by the cases that are named." placeholder:"NUMBER,…"`
@@ -32,7 +33,10 @@ func (c *protocolCommand) Run(a *invocation) error {
 	if c.Contact <= 0 {
 		return badSetting("contact", c.Contact, "it must be above 0")
 	}
-	config := protocol.Config{URL: c.URL, Contact: c.Contact, Only: c.Only, Token: c.Token()}
+	if len(c.URL) != 1 {
+		return drainmark.Errorf(drainmark.KindMisconfigured, "--url (DRAINMARK_URL): there are %d, and it must be one", len(c.URL))
+	}
+	config := protocol.Config{URL: c.URL[0], Contact: c.Contact, Only: c.Only, Token: c.Token()}
 	secure, err := c.TLS.Open("", "client", slog.New(slog.NewTextHandler(a.stderr, nil)), nil)
 	if err != nil {
 		return err

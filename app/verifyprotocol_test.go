@@ -109,8 +109,9 @@ func TestProtocolCannotBePlayed(t *testing.T) {
 	}{
 		{exitUnavailable, []string{"--url", "http://127.0.0.1:1", "--contact", "200ms"}},
 		{exitUsage, []string{"--url", "ftp://127.0.0.1"}},
+		{exitUsage, []string{"--url", "http://127.0.0.1:1,http://127.0.0.1:2"}},
 		{exitUsage, []string{"--contact", "0s"}},
-		{exitUsage, []string{"--only", "A-1,X-1"}},
+		{exitUsage, []string{"--only", "A-1,Y-1"}},
 		{exitUsage, []string{"--report", os.DevNull}},
 	} {
 		var stdout, stderr bytes.Buffer
