@@ -95,7 +95,7 @@ test: needs ## run all tests with the race detector, and each fuzz target for a 
 
 # Whole deployments, with all their servers: nothing else must run beside them on a small machine.
 e2e: needs ## run the tests of whole deployments of real processes
-	$(GO) test -race -vet=off -timeout 15m -parallel 3 ./test/e2e/...
+	$(GO) test -race -vet=off -timeout 20m -parallel 3 ./test/e2e/...
 
 # Not a part of "make test": the tools come from npm and PyPI. Their versions are in the script.
 openapi-test: ## judge the OpenAPI document by Redocly's and Spectral's rules, and a deployment by it with Schemathesis (SEED, EXAMPLES)
