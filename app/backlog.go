@@ -40,7 +40,7 @@ func (c *backlogCollector) Describe(descs chan<- *prometheus.Desc) {
 	descs <- c.unknown
 }
 
-// Collect is for prometheus.Collector. What store or broker do not tell in time is absent, and said to be unknown.
+// Collect is for prometheus.Collector. It leaves out what store or broker do not tell in time, and says that it is unknown.
 func (c *backlogCollector) Collect(metrics chan<- prometheus.Metric) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.role.ctx), backlogTime) // also while the role stops
 	defer cancel()

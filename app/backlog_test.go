@@ -170,7 +170,7 @@ func exportedPoints(t *testing.T, registry *prometheus.Registry, name string) (n
 	return n
 }
 
-// What works is a metric, also while nobody appends.
+// The metrics say what works, also while nobody appends.
 func TestWhatWorksIsAMetric(t *testing.T) {
 	t.Parallel()
 	testbed.Run(t, brokermemory.Options{Partitions: 2, Ordered: true}, func(b *testbed.Bed) {

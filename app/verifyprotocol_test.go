@@ -370,7 +370,7 @@ func TestProtocolFindsWhatIsBroken(t *testing.T) {
 	}
 }
 
-// What tells the wrong servers from the right one is not the proxy that they are, but for what it repairs by itself. And each
+// The proxy that the wrong servers are breaks no statement by itself, but for the one that it repairs (G-9). And each
 // statement that is played or looked at has a server that breaks it.
 func TestProtocolThroughAProxy(t *testing.T) {
 	t.Parallel()
