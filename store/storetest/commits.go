@@ -328,10 +328,11 @@ var aboutCommits = []promise{
 			fenced.next(w.append(logs[2], "never")),
 		}
 		bad[1].Token++
-		failed, done := make(chan struct{}), make(chan struct{})
+		failed := []chan struct{}{make(chan struct{}), make(chan struct{})}
+		done := make(chan struct{})
 		w.atOnce(1+len(bad), func(i int) error {
 			if i > 0 {
-				return w.keepFailing(bad[i-1], failed, done)
+				return w.keepFailing(bad[i-1], failed[i-1], done)
 			}
 			defer close(done)
 			for range rounds {
@@ -340,7 +341,9 @@ var aboutCommits = []promise{
 					return err
 				}
 				good.progress = after(good.progress, c)
-				<-failed
+				for _, each := range failed {
+					<-each
+				}
 			}
 			return nil
 		})
