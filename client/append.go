@@ -135,14 +135,14 @@ func (c *Client) Clear(ctx context.Context, log string, wait time.Duration) (Sta
 }
 
 // Trim removes the messages of a log up to a position, or all if it is shorter. Otherwise it is as Clear. A second one
-// removes nothing more.
+// removes what was appended in between up to that position, which is nothing unless the log was shorter.
 func (c *Client) Trim(ctx context.Context, log string, through uint64, wait time.Duration) (Status, error) {
 	path := logPath(log) + "/trim?through=" + strconv.FormatUint(through, 10)
 	return c.status(ctx, &call{method: http.MethodPost, path: path, wait: wait})
 }
 
 // Erase erases the message at a position: that, its ID and times stay, and what it held is gone. Nothing happens if there is
-// no such message. Otherwise it is as Clear. A second one does nothing more.
+// no such message. Otherwise it is as Clear. A second one erases what came to that position in between, if anything did.
 func (c *Client) Erase(ctx context.Context, log string, position uint64, wait time.Duration) (Status, error) {
 	path := messagesPath(log) + "/" + strconv.FormatUint(position, 10)
 	return c.status(ctx, &call{method: http.MethodDelete, path: path, wait: wait})
