@@ -19,6 +19,10 @@ type rabbitCluster struct {
 	nodes  []string // the members' names
 }
 
+// quickDetector has a node that hangs noticed in some 2 seconds. By default RabbitMQ looks every 5 seconds, and a new leader
+// is there after 5 to 11. From 3.11 it is raft.adaptive_failure_detector.poll_interval in rabbitmq.conf.
+const quickDetector = "[{aten, [{poll_interval, 1000}]}]."
+
 // StartRabbitMQCluster starts a broker for each of the options, in one cluster that ends with the test. RabbitMQ 4 waits for
 // the others before it starts a cluster of its own. Before that, members that start at the same time may start two.
 func StartRabbitMQCluster(t T, options ...RabbitMQOptions) RabbitMQCluster {
@@ -33,7 +37,7 @@ func StartRabbitMQCluster(t T, options ...RabbitMQOptions) RabbitMQCluster {
 	}
 	var members RabbitMQCluster
 	for i, o := range options {
-		o.cluster, o.Settings = c, append(slices.Clone(o.Settings), discovery...)
+		o.cluster, o.Settings, o.Advanced = c, append(slices.Clone(o.Settings), discovery...), quickDetector
 		m := newRabbitMQ(t, o, ports[i])
 		members = append(members, m)
 		m.Launch()
