@@ -86,7 +86,7 @@ var nodeNames = regexp.MustCompile(`drainmark[0-9]+@localhost`)
 func (c RabbitMQCluster) Replicas(ctx context.Context, prefix string, n int) ([]int, error) {
 	said, err := c.ask(ctx, fmt.Sprintf(`Qs = [Q || Q <- lists:sort(rabbit_amqqueue:list(<<"/">>)),
 		{resource, _, _, <<"%s.p", _/binary>>} <- [amqqueue:get_name(Q)]],
-		Q = lists:nth(%d rem length(Qs) + 1, Qs), rabbit_quorum_queue:infos(amqqueue:get_name(Q), [leader, members])`, prefix, n))
+		Q = lists:nth(%d rem length(Qs) + 1, Qs), rabbit_quorum_queue:info(Q, [leader, members])`, prefix, n))
 	if err != nil {
 		return nil, err
 	}
