@@ -15,7 +15,7 @@ const maxContentType = 255
 // required are the attributes that every event has.
 var required = []string{attrID, attrSource, SpecVersion, attrType}
 
-// check says why it is no valid event, if it is not.
+// check says why the event is not valid, if it is not.
 func (e *Event) check() error {
 	for _, name := range required {
 		if e.Get(name) == "" {
@@ -56,7 +56,7 @@ func (a *Attribute) check() error {
 	return nil
 }
 
-// checkName says why no attribute has that name. Data is no attribute: the JSON format has it in the same place.
+// checkName says why no attribute can have that name. Data is none: the JSON format has it among the attributes.
 func checkName(name string) error {
 	for i := range len(name) {
 		if c := name[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
@@ -78,7 +78,7 @@ func checkText(name, value string) error {
 		return invalid("attribute %.40q: its value is not valid UTF-8", name)
 	}
 	if i := strings.IndexFunc(value, func(r rune) bool { return unicode.IsControl(r) || isNoncharacter(r) }); i >= 0 {
-		return invalid("attribute %.40q: its value has a control character, or a code point that is none (at byte %d)", name, i+1)
+		return invalid("attribute %.40q: its value has a control character, or a code point that is no character (at byte %d)", name, i+1)
 	}
 	return nil
 }
@@ -113,6 +113,9 @@ func isInteger(text string) bool {
 
 func isBoolean(text string) bool { return text == "true" || text == "false" }
 
+// inUpperCase writes the two letters of a timestamp in upper case, and no other ones: those beyond ASCII may get shorter by it.
+var inUpperCase = strings.NewReplacer("t", "T", "z", "Z")
+
 // isTimestamp says whether a text is a date and time of RFC 3339, which may be a leap second, and have its letters in lower
 // case. Package time lets more pass: hours of one digit, commas, and offsets of a day.
 func isTimestamp(text string) bool {
@@ -120,7 +123,7 @@ func isTimestamp(text string) bool {
 	if len(text) < shortest || text[13] != ':' || strings.Contains(text, ",") {
 		return false
 	}
-	upper := strings.ToUpper(text)
+	upper := inUpperCase.Replace(text)
 	if end := upper[len(upper)-5:]; upper[len(upper)-1] != 'Z' && (end[:2] > "23" || end[3:] > "59") {
 		return false
 	}

@@ -143,6 +143,7 @@ func TestTimestamps(t *testing.T) {
 		"2018-04-05T7:31:00Z": false, "2018-04-05T17:31:00,5Z": false, "2018-04-05T17:31:61Z": false, "2018-04-05T24:00:00Z": false,
 		"2018-04-05T17:31:00+25:00": false, "2018-04-05T17:31:00+24:00": false, "2018-04-05T17:31:00+00:60": false,
 		"2018-04-05T17:31:00+0100": false, "2018-04-05T17:31:00": false, "": false,
+		"ıııııı0:000:00": false, // of 20 bytes, and of 14 in upper case
 	} {
 		if isTimestamp(text) != want {
 			t.Errorf("%q is a timestamp: %v", text, !want)
