@@ -10,8 +10,12 @@ import (
 	"github.com/drainmark/drainmark/internal/jsonstring"
 )
 
+// maxMembers is how many members an event may have as JSON. A message keeps 16 attributes of them. The others are data, the
+// trace context, and what is not kept: nulls, and attributes of a page that is posted again.
+const maxMembers = 64
+
 // Parse returns the event of a request in structured mode. It may change text, which the event's data shares.
-// KindInvalid.
+// KindInvalid, KindTooLarge.
 func Parse(text []byte) (*Event, error) {
 	rest, err := begin(text)
 	if err != nil {
@@ -51,8 +55,8 @@ func ParseBatch(text []byte, most int, take func(*Event) error) error {
 	return nil
 }
 
-// begin returns where the value of a JSON document begins. Behind it the document is known to be valid: what reads it
-// need not look whether anything ends too early.
+// begin returns the value of a JSON document, which is then known to be valid: what reads it need not look whether anything
+// ends too early.
 func begin(text []byte) ([]byte, error) {
 	if !utf8.Valid(text) {
 		return nil, invalid("the body is not valid UTF-8")
@@ -79,8 +83,11 @@ func (e *Event) parse(text []byte) (rest []byte, err error) {
 		if name, rest, err = cutString(rest); err != nil {
 			return nil, err
 		}
-		if names[name] {
+		switch {
+		case names[name]:
 			return nil, invalid("it has %.40q twice", name)
+		case len(names) == maxMembers:
+			return nil, drainmark.Errorf(drainmark.KindTooLarge, "the event has more than %d members, the limit", maxMembers)
 		}
 		names[name] = true
 		value, after := cutValue(skipSpace(skipSpace(rest)[1:])) // behind the colon

@@ -134,6 +134,24 @@ func TestStructuredRefuses(t *testing.T) {
 	}
 }
 
+// What an event has as JSON takes many times as much memory when it is read, so it has a limit even where nothing is kept.
+func TestMembersHaveALimit(t *testing.T) {
+	t.Parallel()
+	event := func(members int) []byte {
+		text := head // which has four
+		for i := 4; i < members; i++ {
+			text += fmt.Sprintf(`,"x%d":null`, i)
+		}
+		return []byte(text + "}")
+	}
+	if _, err := Parse(event(maxMembers)); err != nil {
+		t.Errorf("with %d members: %v", maxMembers, err)
+	}
+	if _, err := Parse(event(maxMembers + 1)); drainmark.KindOf(err) != drainmark.KindTooLarge || !strings.Contains(err.Error(), "64 members, the limit") {
+		t.Errorf("with one more: %v", err)
+	}
+}
+
 func TestBatch(t *testing.T) {
 	t.Parallel()
 	other := strings.Replace(head, `"id":"1"`, `"id":"2"`, 1) + `,"data":[1]} `
@@ -198,7 +216,7 @@ func FuzzParse(f *testing.F) {
 		batch := fmt.Sprintf("[%s]", given)
 		again := ParseBatch([]byte(batch), 1, func(*Event) error { return nil })
 		if err != nil {
-			if drainmark.KindOf(err) != drainmark.KindInvalid {
+			if kind := drainmark.KindOf(err); kind != drainmark.KindInvalid && kind != drainmark.KindTooLarge {
 				t.Fatalf("%q is refused with %v", given, err)
 			}
 			return
