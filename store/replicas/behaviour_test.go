@@ -180,6 +180,22 @@ var behaviours = []promise{
 		return errors.Join(err, w.isBehind(0, 0), w.isBehind(1, 0))
 	}},
 
+	{"a replica that follows at a distance is behind by that, however long it does", 2, func(w *world) error {
+		w.open()
+		var states []*memory.Replica
+		var err error
+		for n := range 120 { // 30 seconds, in which there is always something that it lacks
+			states = append(states, w.snapshot())
+			w.writers[0].commit(1)
+			w.servers[1].restart(states[max(0, n-11)].Reader())
+			time.Sleep(250 * time.Millisecond)
+			if n > 20 {
+				err = errors.Join(err, w.isBehind(0, 0), w.isBehind(1, 3*time.Second))
+			}
+		}
+		return err
+	}},
+
 	{"a call that nobody answers says why of each replica", 3, func(w *world) error {
 		w.open().writers[0].commit(1)
 		w.replicas[2].Pause()

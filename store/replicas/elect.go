@@ -233,24 +233,47 @@ func (r *Reader) logState(m *member, err error) {
 	}
 }
 
-// noteBehind notes for how long a member has lacked what another one had shown before it was probed. One that does not answer
-// catches up with nobody.
+// noteBehind notes how far a member is behind: how old the oldest is that it lacks. One that does not answer catches up with
+// nobody. What nobody else shows any more it does not lack: the store has lost it.
 func (r *Reader) noteBehind(m *member, seen *probe) {
-	behind := slices.ContainsFunc(r.members, func(other *member) bool {
-		return other != m && other.previous != nil && seen != nil && other.previous.began.Before(seen.began) &&
-			!includes(seen.progress, other.previous.progress)
+	if seen != nil {
+		m.lacks = slices.DeleteFunc(m.lacks, func(p *probe) bool { return includes(seen.progress, p.progress) || !r.shownBeside(m, p) })
+		if newest := r.lackedBy(m, seen); newest != nil && apart(m.lacks, newest) {
+			m.lacks = append(m.lacks, newest)
+		}
+	}
+	behind := time.Duration(0)
+	if len(m.lacks) > 0 {
+		behind = time.Since(m.lacks[0].began)
+	}
+	r.metrics.behind.WithLabelValues(m.Name).Set(behind.Seconds())
+}
+
+// shownBeside says whether a member other than m shows all that a probe did.
+func (r *Reader) shownBeside(m *member, p *probe) bool {
+	return slices.ContainsFunc(r.members, func(other *member) bool {
+		return other != m && other.previous != nil && includes(other.previous.progress, p.progress)
 	})
-	switch {
-	case behind:
-		m.behindSince = cmp.Or(m.behindSince, seen.began)
-	case seen != nil:
-		m.behindSince = time.Time{}
+}
+
+// lackedBy returns the newest of what other members had shown before a probe of m, and the probe does not. Nil for nothing.
+func (r *Reader) lackedBy(m *member, seen *probe) (newest *probe) {
+	for _, other := range r.members {
+		shown := other.previous
+		if other == m || shown == nil || !shown.began.Before(seen.began) || includes(seen.progress, shown.progress) {
+			continue
+		}
+		if newest == nil || shown.began.After(newest.began) {
+			newest = shown
+		}
 	}
-	lasts := time.Duration(0)
-	if !m.behindSince.IsZero() {
-		lasts = time.Since(m.behindSince)
-	}
-	r.metrics.behind.WithLabelValues(m.Name).Set(lasts.Seconds())
+	return newest
+}
+
+// apart says whether a probe is worth remembering behind others, of which the first is the oldest. An eighth of that one's age
+// between them is exact enough, and makes them few: some 100 after a day.
+func apart(probes []*probe, next *probe) bool {
+	return len(probes) == 0 || next.began.Sub(probes[len(probes)-1].began) >= next.began.Sub(probes[0].began)/8
 }
 
 func oneIf(yes bool) float64 {

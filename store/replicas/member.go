@@ -40,7 +40,7 @@ type member struct {
 	answeredAt     time.Time
 	movedAt        time.Time // when its state was last seen to change
 	stillSince     time.Time // since when it has shown the same state
-	behindSince    time.Time // since when it has lacked what another one had shown, zero if it does not
+	lacks          []*probe  // what others had shown and it has not reached, oldest first
 	emptySince     time.Time // since when it has been empty, zero if it is not
 }
 

@@ -20,7 +20,7 @@ func newMetrics() *metrics {
 	return &metrics{
 		active:   gauge("active", "1 for the replica that is read from."),
 		up:       gauge("up", "1 while the replica answers."),
-		behind:   gauge("behind_seconds", "For how long the replica has lacked what another one had shown before."),
+		behind:   gauge("behind_seconds", "How far the replica is behind: the age of what it lacks, since another one has shown it."),
 		switches: counter("switches_total", "Times that reads went over to another replica."),
 		lowered: counter("lowered_total", "Times that an older state was shown than before, because the store has lost "+
 			"its tail or every replica left lags."),
