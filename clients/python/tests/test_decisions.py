@@ -217,9 +217,9 @@ def test_an_event_has_a_limit() -> None:
             reader.feed(b"data: 0123456789\n")
 
 
-def event(position: int) -> bytes:
+def event(position: int, name: str = "message") -> bytes:
     return (
-        f'id: {position}\nevent: message\ndata: {{"position":{position},"id":"i","body":"b","content_type":"c",'
+        f'id: {position}\nevent: {name}\ndata: {{"position":{position},"id":"i","body":"b","content_type":"c",'
         '"accepted_at":"2026-03-01T10:00:00.000000Z","persisted_at":"2026-03-01T10:00:00.004000Z"}\n\n'
     ).encode()
 
@@ -228,9 +228,9 @@ def page(last: int, count: int) -> bytes:
     return f'{{"log":"log","messages":[],"last_position":{last},"count":{count},"first_position":1}}'.encode()
 
 
-def follow(events: list[int], answer: bytes, timeout: float | None) -> tuple[list[int], type | None]:
+def follow(events: list[bytes], answer: bytes, timeout: float | None) -> tuple[list[int], type | None]:
     """Performs the steps of a tail until its first stream is over. It returns the positions that it gave, and its error."""
-    stream = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=b"".join(map(event, events)))
+    stream = httpx.Response(200, headers={"Content-Type": "text/event-stream"}, content=b"".join(events))
     course = Course(Tail(Settings("http://h"), "log", 0, timeout).steps())
     parts: dict[httpx.Response, list[bytes]] = {}
     taken: list[int] = []
@@ -263,11 +263,20 @@ def follow(events: list[int], answer: bytes, timeout: float | None) -> tuple[lis
 def test_what_a_tail_makes_of_positions_that_are_left_out(
     events: list[int], answer: bytes, given: list[int], error: type[Exception] | None
 ) -> None:
-    assert follow(events, answer, None) == (given, error)
+    assert follow([event(position) for position in events], answer, None) == (given, error)
+
+
+def test_a_tail_passes_over_events_of_other_names_but_not_their_place() -> None:
+    assert follow([event(1), event(2, "other"), event(3)], b"", None) == ([1, 3], None)
 
 
 def test_a_tail_ends_after_its_time_although_messages_come() -> None:
-    assert follow([1, 2], b"", 0) == ([1, 2], drainmark.TimedOut)
+    assert follow([event(1), event(2)], b"", 0) == ([1, 2], drainmark.TimedOut)
+
+
+def test_a_state_of_a_newer_server_is_pending() -> None:
+    status = drainmark.Status.read({"receipt": "R", "state": "resting"}, None)
+    assert (status.state, status.settled) == (drainmark.State.PENDING, False)
 
 
 def public(of: type) -> dict[str, Any]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class Kind(str, Enum):
-    """What is wrong, as the type of the API's problems says. There are no others."""
+    """What is wrong, as the type of the API's problems says."""
 
     INVALID = "invalid"
     INVALID_RECEIPT = "invalid-receipt"
@@ -38,7 +38,7 @@ class Error(Exception):
     """Why a call failed. Everything that a client raises is one. Its text never has the client's URL or token."""
 
     kind: Kind | None = None
-    """What is wrong, by the API's own word. None if it was not the API that said no."""
+    """What is wrong, by the API's own word. None if it was not the API that said no, or with a word of a newer server."""
 
     def __init__(self, reason: str, *, method: str = "", path: str = "") -> None:
         super().__init__(reason)

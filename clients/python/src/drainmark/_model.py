@@ -122,7 +122,7 @@ def merge(*receipts: str | None) -> str:
 
 class State(str, Enum):
     """Where writes, or a barrier, stand. A receipt is pending, persisted, rejected or stalled, a barrier pending, reached
-    or stalled."""
+    or stalled. What a newer server says besides is PENDING."""
 
     ACCEPTED = "accepted"
     """On the durable queue, and nothing else was asked."""
@@ -136,6 +136,10 @@ class State(str, Enum):
     """Pending, and nothing moves."""
     REACHED = "reached"
     """Everything accepted before the barrier is persisted, except for what is set aside."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> State | None:
+        return cls.PENDING if isinstance(value, str) else None
 
 
 class Placed(NamedTuple):

@@ -20,7 +20,7 @@ class Tail:
 
     def __init__(self, settings: Settings, log: str, after: int, timeout: float | None) -> None:
         self._settings, self._log = settings, log
-        self._last = int(after)  # position of the message that was given last
+        self._last = int(after)  # the position behind which the next stream goes on
         self._pace = Pace(settings.retry)
         self._deadline = Deadline(timeout)
 
@@ -83,7 +83,9 @@ class Tail:
                 raise self._timed_out()
 
     def _event(self, call: Call, event: Event) -> Steps[None]:
-        if event.name != "message":
+        if event.name != "message":  # of a newer server: it is passed over, but not its place
+            if event.id.isascii() and event.id.isdigit():
+                self._last = max(self._last, int(event.id))
             return
         try:
             message = Message.read(json.loads(event.data))
