@@ -27,18 +27,29 @@ class EventReader:
         self.retry: float | None = None
         """The stream's last word on how many seconds to wait before it is opened again."""
         self._begun = False
-        self._rest = b""
+        self._rest: list[bytes] = []  # of a line that has no end yet
+        self._size = 0  # of the event that has no end yet
         self._name, self._id = "message", ""
         self._data: list[bytes] = []
 
     def feed(self, chunk: bytes) -> list[Event]:
         """Returns the events that the chunk completes."""
-        lines = (self._rest + chunk).split(b"\n")
-        self._rest = lines.pop()
-        events = [event for line in lines if (event := self._line(line.removesuffix(b"\r")))]
-        if len(self._rest) + sum(map(len, self._data)) > self.limit:
-            raise EventTooLong(f"an event of more than {self.limit} bytes, the limit")
+        events = []
+        *ends, rest = chunk.split(b"\n")
+        for end in ends:
+            line = b"".join([*self._rest, end])
+            self._rest = []
+            self._grow(end)
+            if event := self._line(line.removesuffix(b"\r")):
+                events.append(event)
+        self._rest.append(rest)
+        self._grow(rest)
         return events
+
+    def _grow(self, part: bytes) -> None:
+        self._size += len(part)
+        if self._size > self.limit:
+            raise EventTooLong(f"an event of more than {self.limit} bytes, the limit")
 
     def _line(self, line: bytes) -> Event | None:
         if not self._begun:
@@ -60,5 +71,5 @@ class EventReader:
 
     def _end(self) -> Event | None:
         event = Event(self._name, self._id, b"\n".join(self._data)) if self._data else None
-        self._name, self._id, self._data = "message", "", []
+        self._name, self._id, self._data, self._size = "message", "", [], 0
         return event
