@@ -50,7 +50,7 @@ func (c *Client) Tail(ctx context.Context, log string, after uint64) iter.Seq2[M
 type tail struct {
 	client  *Client
 	log     string
-	last    uint64 // position of the message that was given last
+	last    uint64 // the position behind which the next stream goes on
 	yield   func(Message, error) bool
 	stopped bool // the loop's body wants no more
 	pace    pace

@@ -76,7 +76,7 @@ var cloudEventCases = []Case{
 		p.want(one["id"] == "1" && shown.at("id") == "1" && shown.at("specversion") == "1.0" && shown.at("drainmarkposition") == "1", "%v", one)
 		p.refuse(400, "invalid", "GET", events(log)+"?format=x", "", "Accept", "text/event-stream")
 	}},
-	{"X-6", "a message that is none is shown as an event of its log", func(p *play) {
+	{"X-6", "a message that is no event is shown as one of its log", func(p *play) {
 		log := p.log()
 		written := p.persist(log, "x", "Content-Type", "text/plain")
 		a := p.pageOfEvents(log)

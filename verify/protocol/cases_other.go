@@ -210,7 +210,7 @@ var letterCases = []Case{
 		a = p.until(func(a answer) bool { return a.status == 409 }, func() answer { return p.do("DELETE", "/v1/dead-letters/"+id, "") })
 		p.want(a.status == 409 && a.at("type") == problemPrefix+"conflict", "once more: %v", a)
 	}},
-	{"D-4", "a letter that there is not is 404", func(p *play) {
+	{"D-4", "an unknown letter is 404 not-found", func(p *play) {
 		p.refuse(404, "not-found", "DELETE", "/v1/dead-letters/0-00000000000000000000000000000000-1", "")
 		p.refuse(404, "not-found", "POST", "/v1/dead-letters/nosuch/retry", "")
 	}},

@@ -3,6 +3,7 @@ package protocol
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -13,14 +14,7 @@ type Case struct {
 }
 
 // Cases are played in this order.
-var Cases = slicesOf(modelCases, generalCases, appendCases, manyCases, keyCases, receiptCases, readCases, eventCases, cloudEventCases, clearCases, barrierCases, listCases, letterCases, openCases)
-
-func slicesOf(all ...[]Case) (joined []Case) {
-	for _, some := range all {
-		joined = append(joined, some...)
-	}
-	return joined
-}
+var Cases = slices.Concat(modelCases, generalCases, appendCases, manyCases, keyCases, receiptCases, readCases, eventCases, cloudEventCases, clearCases, barrierCases, listCases, letterCases, openCases)
 
 var (
 	receiptText = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
@@ -80,7 +74,7 @@ var modelCases = []Case{
 }
 
 var generalCases = []Case{
-	{"G-1", "what there is not is 404 not-found", func(p *play) {
+	{"G-1", "an unknown path is 404 not-found", func(p *play) {
 		p.refuse(404, "not-found", "GET", "/v1/nosuch", "")
 		a := p.send("GET /v1//logs", "Connection: close\r\n", "")
 		p.want(a.status == 404, "a path that is not clean: %v", a)
