@@ -220,6 +220,13 @@ func TestGuardedPrograms(t *testing.T) {
 	if got.status != http.StatusAccepted || got.header.Get("Access-Control-Allow-Origin") != allowedPage || got.header.Get("Drainmark-Receipt") == "" {
 		t.Errorf("an allowed origin's append: %d %v %s", got.status, got.header, got.body)
 	}
+	u.barrier()
+	for path, own := range map[string]string{appendPath: "Accept", "/drainmark.js": "Accept-Encoding"} {
+		got := asBrowser(t, u.api, asked{"GET", path, "", []string{"Origin", allowedPage, "Sec-Fetch-Site", "cross-site"}})
+		if vary := got.header.Values("Vary"); got.status != http.StatusOK || !slices.Contains(vary, "Origin") || !slices.Contains(vary, own) {
+			t.Errorf("%s: %d, and caches are told that it depends on %q", path, got.status, vary)
+		}
+	}
 }
 
 func TestAdminAddress(t *testing.T) {

@@ -44,7 +44,8 @@ type pageFile struct {
 type page map[string]pageFile
 
 // pages returns all files, also those in folders. X.html is at /X too, and index.html at /. The library that draws the
-// charts is in a folder of its own, and the client of the API is at /drainmark.js. All frontends of a process share them, since to compress them takes a while.
+// charts is in a folder of its own, and the client of the API is at /drainmark.js. All frontends of a process share the files,
+// since compressing them takes a while.
 var pages = sync.OnceValue(func() page {
 	p := page{}
 	p.add(pageFiles, "page", "")
@@ -117,7 +118,7 @@ func (p page) serve(w http.ResponseWriter, r *http.Request, policy string) {
 		return
 	}
 	header.Set("Content-Type", file.contentType)
-	header.Set("Vary", "Accept-Encoding")
+	header.Add("Vary", "Accept-Encoding") // beside Origin, for allowed origins
 	tag, content := file.tag, file.content
 	if file.packed != nil && acceptsGzip(strings.Join(r.Header.Values("Accept-Encoding"), ",")) {
 		tag, content = tag+"-gzip", file.packed

@@ -49,7 +49,7 @@ func (h *handler) messages(w http.ResponseWriter, r *request) error {
 	events := wantsEvents(r.Header["Accept"])
 	tag := pageTag(log, after, limit, &page.Page, events)
 	w.Header().Set("ETag", tag)
-	w.Header().Set("Vary", "Accept")
+	w.Header().Add("Vary", "Accept") // beside Origin, for allowed origins
 	w.Header().Set("Cache-Control", "no-cache")
 	if matches(r.Header["If-None-Match"], tag) {
 		w.WriteHeader(http.StatusNotModified)
