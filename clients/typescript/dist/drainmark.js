@@ -1,4 +1,4 @@
-// Made of clients/typescript/src (6131d52ffd28c5487bcab4901e80951cd46332ad47c133a32244dd0ac917b502) by its build.js. Do not edit.
+// Made of clients/typescript/src (110547164a63649a07b8240ccf805d9ed942dc8110cf839411b8a0d0bed0f596) by its build.js. Do not edit.
 
 // src/admin.ts
 function filterQuery({ log, reason, before }) {
@@ -64,7 +64,7 @@ var DrainmarkError = class _DrainmarkError extends Error {
   }
 };
 function textOf({ method, path, status, title, detail, attempts = 1 }) {
-  const parts = [`${method} ${path.slice(0, 80)}`, status ? String(status) : "", title ?? "", detail.slice(0, 400)];
+  const parts = [`${method} ${path.slice(0, 80)}`.trimEnd(), status ? String(status) : "", title ?? "", detail.slice(0, 400)];
   return parts.filter((part) => part !== "").join(": ") + (attempts > 1 ? ` (attempt ${attempts})` : "");
 }
 var asked = ({ method, path }) => ({ method, path: path.split("?", 1)[0] ?? "" });
@@ -406,7 +406,9 @@ var Caller = class {
   /** The error of a request that failed with any error. */
   failure(call, limit, error, detail = "no connection") {
     if (call.signal?.aborted) return ended(error instanceof DrainmarkError ? error : failed(call, detail, error), call.signal);
-    if (error instanceof DrainmarkError) return error;
+    if (error instanceof DrainmarkError) {
+      return limit.over !== "" && error.kind === "connection" ? error.with({ detail: limit.over }) : error;
+    }
     if (limit.over !== "") return failed(call, limit.over, limit.signal.reason);
     return failed(call, detail, error, { nothingDone: neverSent(error) });
   }
@@ -438,7 +440,8 @@ var Caller = class {
     if (token !== "") headers.set("Authorization", `Bearer ${token}`);
     else if (this.#basic !== "") headers.set("Authorization", this.#basic);
     limit.start(time, `no answer in time: the limit is ${time} ms`);
-    const asking = this.#fetch(this.#base + call.path, {
+    const ask = this.#fetch;
+    const asking = ask(this.#base + call.path, {
       method: call.method,
       headers,
       body: call.body ?? null,
@@ -516,8 +519,8 @@ function headersOf(call) {
 function beforeEnd(value, signal) {
   return new Promise((resolve, reject) => {
     const end = () => reject(signal?.reason);
-    if (signal?.aborted) return end();
-    signal?.addEventListener("abort", end);
+    if (signal?.aborted) end();
+    else signal?.addEventListener("abort", end);
     Promise.resolve(value).then(resolve, reject).finally(() => signal?.removeEventListener("abort", end));
   });
 }
@@ -814,7 +817,7 @@ var Client = class {
    * after a wait persisted once it is done. It is made again only if it was certainly not done: a second one would take
    * with it what was appended in between.
    */
-  clear(log, options = {}) {
+  async clear(log, options = {}) {
     return this.#status(this.#writing("DELETE", `${logPath(log)}/messages`, options));
   }
   /** Removes the messages of a log up to a position, or all if it is shorter. Otherwise it is as `clear`. */
@@ -834,7 +837,7 @@ var Client = class {
    * Deletes a log: it is not found and in no list until something is written to it again, and positions go on then. Otherwise
    * it is as `clear`.
    */
-  delete(log, options = {}) {
+  async delete(log, options = {}) {
     return this.#status(this.#writing("DELETE", logPath(log), options));
   }
   /**

@@ -141,7 +141,10 @@ export class Caller {
   /** The error of a request that failed with any error. */
   failure(call: Call, limit: Limit, error: unknown, detail = "no connection"): DrainmarkError {
     if (call.signal?.aborted) return ended(error instanceof DrainmarkError ? error : failed(call, detail, error), call.signal);
-    if (error instanceof DrainmarkError) return error;
+    if (error instanceof DrainmarkError) {
+      // An answer that is cut off by its limit does not say so itself.
+      return limit.over !== "" && error.kind === "connection" ? error.with({ detail: limit.over }) : error;
+    }
     if (limit.over !== "") return failed(call, limit.over, limit.signal.reason);
     return failed(call, detail, error, { nothingDone: neverSent(error) });
   }
@@ -178,7 +181,8 @@ export class Caller {
     if (token !== "") headers.set("Authorization", `Bearer ${token}`);
     else if (this.#basic !== "") headers.set("Authorization", this.#basic);
     limit.start(time, `no answer in time: the limit is ${time} ms`);
-    const asking = this.#fetch(this.#base + call.path, {
+    const ask = this.#fetch; // which must not be called as a method of this
+    const asking = ask(this.#base + call.path, {
       method: call.method,
       headers,
       body: call.body ?? null,
@@ -269,8 +273,8 @@ function headersOf(call: Call): Headers {
 function beforeEnd<T>(value: T | Promise<T>, signal?: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const end = () => reject(signal?.reason);
-    if (signal?.aborted) return end();
-    signal?.addEventListener("abort", end);
+    if (signal?.aborted) end();
+    else signal?.addEventListener("abort", end);
     Promise.resolve(value)
       .then(resolve, reject)
       .finally(() => signal?.removeEventListener("abort", end));

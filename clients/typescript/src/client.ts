@@ -113,7 +113,7 @@ export class Client {
    * after a wait persisted once it is done. It is made again only if it was certainly not done: a second one would take
    * with it what was appended in between.
    */
-  clear(log: string, options: WaitOptions = {}): Promise<Status> {
+  async clear(log: string, options: WaitOptions = {}): Promise<Status> {
     return this.#status(this.#writing("DELETE", `${logPath(log)}/messages`, options));
   }
 
@@ -136,7 +136,7 @@ export class Client {
    * Deletes a log: it is not found and in no list until something is written to it again, and positions go on then. Otherwise
    * it is as `clear`.
    */
-  delete(log: string, options: WaitOptions = {}): Promise<Status> {
+  async delete(log: string, options: WaitOptions = {}): Promise<Status> {
     return this.#status(this.#writing("DELETE", logPath(log), options));
   }
 

@@ -108,7 +108,7 @@ export class DrainmarkError extends Error implements Required<ErrorParts> {
 }
 
 function textOf({ method, path, status, title, detail, attempts = 1 }: ErrorParts): string {
-  const parts = [`${method} ${path.slice(0, 80)}`, status ? String(status) : "", title ?? "", detail.slice(0, 400)];
+  const parts = [`${method} ${path.slice(0, 80)}`.trimEnd(), status ? String(status) : "", title ?? "", detail.slice(0, 400)];
   return parts.filter((part) => part !== "").join(": ") + (attempts > 1 ? ` (attempt ${attempts})` : "");
 }
 

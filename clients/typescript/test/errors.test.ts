@@ -142,6 +142,11 @@ test("an unknown outcome has the receipt, of whichever attempt", async () => {
 });
 
 test("a call takes no longer than it may, and ends when its signal does", async () => {
+  wire.fates = [(answer) => answer.writeHead(200, { "Content-Length": "10" }).write("{")];
+  const half = await failure(new Client({ url: wire.url, retry: false, timeout: 1000 }).messages("x"));
+  assert.deepEqual([half.kind, half.status, half.retryable], ["connection", 200, true]);
+  assert.match(half.detail, /no answer in time.* 1000 ms/);
+
   const client = new Client({ url: wire.url, retry: false, timeout: 50 });
   wire.fates = ["hang"];
   const late = await failure(client.append("x", "x"));
@@ -169,7 +174,10 @@ test("a call takes no longer than it may, and ends when its signal does", async 
   };
   const stopped = await failure(new Client({ url: wire.url, fetch: refusing }).clear("x", { signal: paused.signal }));
   assert.deepEqual([stopped.kind, stopped.nothingDone, stopped.status, asked], ["aborted", true, 503, 1]);
-  const never = await failure(new Client({ url: wire.url }).append("x", "x", { signal: AbortSignal.abort() }));
+  const signal = AbortSignal.abort();
+  const tokenless = new Client({ url: wire.url, token: () => Promise.reject(new Error("nobody hears this")) });
+  assert.equal((await failure(tokenless.append("x", "x", { signal }))).kind, "aborted");
+  const never = await failure(new Client({ url: wire.url }).append("x", "x", { signal }));
   assert.deepEqual([never.kind, never.nothingDone, wire.seen.length - before], ["aborted", true, 1]);
   assert.throws(() => new Client({ url: wire.url, timeout: 0 }), TypeError);
 });
@@ -197,7 +205,8 @@ test("pages of a replica that is behind are asked for again", async () => {
 test("fetch can be somebody else's", async () => {
   const asked: string[] = [];
   const client = open.client({
-    fetch: (url, init) => {
+    fetch(this: unknown, url, init) {
+      assert.equal(this, undefined, "a browser's own is one of nobody else's methods");
       asked.push(`${init?.method} ${new URL(String(url)).pathname}`);
       return fetch(url, { ...init, headers: { ...Object.fromEntries(new Headers(init?.headers)), traceparent } });
     },

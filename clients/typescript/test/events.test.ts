@@ -242,6 +242,7 @@ test("a signal ends a tail in any state, quietly, and leaves no connection", asy
     await until("it has been asked", () => wire.seen.length > before);
     await reader.stop();
     wire.fates = [];
+    await until("no connection is left", () => wire.connections === 0);
   }
   assert.deepEqual(await collect(client.tail("ended", { signal: AbortSignal.abort() })), []);
   const control = new AbortController();
@@ -267,4 +268,5 @@ test("messages come only as fast as they are taken", async () => {
     await client.append("slow", "4");
   }
   assert.deepEqual([got, wire.seen.length], [[1, 2, 3, 4], 1], "it is one stream");
+  await until("left early, it leaves no connection", () => wire.connections === 0);
 });

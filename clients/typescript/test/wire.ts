@@ -40,6 +40,11 @@ export class Wire {
     return `http://127.0.0.1:${(this.#server.address() as { port: number }).port}`;
   }
 
+  /** How many connections are open. */
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
   async listen(): Promise<void> {
     await once(this.#server.listen(0, "127.0.0.1"), "listening");
   }
