@@ -35,9 +35,9 @@ type long struct {
 	written int64
 }
 
-// respondLong writes a JSON answer of any length and of that content type, as encode makes it with the encoder that it is given, each time the
-// same. An answer of more than one piece is made twice: once for its length, without which a client could not tell how
-// much is to come, nor every client whether all has come.
+// respondLong writes a JSON answer of any length and of that content type. encode makes it with the encoder that it is given,
+// each time the same. An answer of more than one piece is made twice: once for its length, without which a client could not
+// tell how much is to come, nor every client whether all has come.
 func (h *handler) respondLong(w http.ResponseWriter, r *request, contentType string, encode func(e *encoder, dst []byte) []byte) {
 	buffer := getBuffer()
 	defer putBuffer(buffer)

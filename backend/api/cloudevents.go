@@ -16,7 +16,7 @@ import (
 // reader makes the records of an append.
 type reader func(*handler, *request, drainmark.Record) ([]drainmark.Record, func(), error)
 
-// readerOf returns what makes the records of a request, by its content type, of which it has one at most.
+// readerOf returns what makes the records of a request. It has one content type at most.
 func readerOf(r *request) (reader, error) {
 	contentType := r.Header.Get("Content-Type")
 	switch {
@@ -138,13 +138,14 @@ func asTrace(list []drainmark.Header) []drainmark.Header {
 	return list
 }
 
-// wantsEvents says whether an Accept header prefers events to messages as the API has them, which it must name to.
+// wantsEvents says whether an Accept header names a batch of events, and prefers no JSON to it.
 func wantsEvents(accept []string) bool {
 	events := quality(accept, cloudevents.Batch)
 	return events > 0 && events >= quality(accept, "application/json")
 }
 
-// quality returns how much an Accept header wants a media type (RFC 9110), which it must name: 0 is not at all.
+// quality returns the quality value that an Accept header gives a media type by its full name (RFC 9110). 0 is not at all:
+// ranges such as */* do not count.
 func quality(accept []string, media string) float64 {
 	for _, one := range names(accept) {
 		if !hasType(one, media) {

@@ -203,7 +203,11 @@ func TestMessagesAreShownAsCloudEvents(t *testing.T) {
 		`{` + place + `,"drainmarkerased":true,` + tells + `erased"}`,
 		`{"data_base64":"eA==",` + place + `,` + tells + `message"}`,
 	}
-	for i, got := range shown(t, serve(t, at)) {
+	all := shown(t, serve(t, at))
+	if len(all) != len(want) {
+		t.Fatalf("%d messages are shown as %d events", len(want), len(all))
+	}
+	for i, got := range all {
 		line, err := json.Marshal(got)
 		if err != nil {
 			t.Fatal(err)

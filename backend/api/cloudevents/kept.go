@@ -184,8 +184,8 @@ const (
 	InString             // "data", a string
 )
 
-// Form returns how the data is to be written: as what the content type declares, if it is that. It depends on the content
-// type otherwise, so that readers get the same for the same type.
+// Form returns how the data is written: as what the content type declares, or in base64 if it is not that. The bytes alone do
+// not decide, so that readers get the same form for the same type.
 func (e *Event) Form() Form {
 	switch {
 	case !utf8.Valid(e.Data):
