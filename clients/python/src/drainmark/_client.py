@@ -136,12 +136,13 @@ class Client:
 
     def trim(self, log: str, through: int, *, wait: float = 0) -> Status:
         """Removes the messages of a log up to a position, or all if it is shorter. Otherwise it is as clear. A second one
-        removes nothing more."""
+        removes what was appended in between up to that position, which is nothing unless the log was shorter."""
         return self._run(operations.trim(self._settings, log, through, wait))
 
     def erase(self, log: str, position: int, *, wait: float = 0) -> Status:
         """Erases the message at a position: that, its id and times stay, and what it held is gone. Nothing happens if there
-        is no such message. Otherwise it is as clear. A second one does nothing more."""
+        is no such message. Otherwise it is as clear. A second one erases what came to that position in between, if
+        anything did."""
         return self._run(operations.erase(self._settings, log, position, wait))
 
     def delete(self, log: str, *, wait: float = 0) -> Status:
