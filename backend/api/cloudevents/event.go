@@ -91,9 +91,9 @@ func IsJSON(contentType string) bool {
 	return subtype == "json" || strings.HasSuffix(subtype, "+json")
 }
 
-// IsText says whether a content type declares text in UTF-8, which JSON can have as a string: text of any kind, XML, and
+// isText says whether a content type declares text in UTF-8, which JSON can have as a string: text of any kind, XML, and
 // whatever says that its charset is UTF-8.
-func IsText(contentType string) bool {
+func isText(contentType string) bool {
 	media := mediaType(contentType)
 	switch charset := charsetOf(contentType); charset {
 	case "utf-8":

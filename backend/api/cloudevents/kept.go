@@ -191,7 +191,7 @@ func (e *Event) Form() Form {
 	case !utf8.Valid(e.Data):
 	case IsJSON(e.ContentType) && json.Valid(e.Data):
 		return InJSON
-	case !IsJSON(e.ContentType) && IsText(e.ContentType) && bytes.IndexByte(e.Data, 0) < 0:
+	case !IsJSON(e.ContentType) && isText(e.ContentType) && bytes.IndexByte(e.Data, 0) < 0:
 		return InString
 	}
 	return InBase64
