@@ -394,6 +394,34 @@ func TestProtocolThroughAProxy(t *testing.T) {
 	}
 }
 
+// A server may send comments in its streams at any time.
+func TestProtocolPassesOverComments(t *testing.T) {
+	t.Parallel()
+	p := up(t, filepath.Join(t.TempDir(), "data"))
+	target, err := url.Parse(p.api)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewServer(wrong{answer: func(r *http.Response) {
+		if r.Header.Get("Content-Type") == "text/event-stream" {
+			r.Body = struct {
+				io.Reader
+				io.Closer
+			}{io.MultiReader(strings.NewReader(": hello\n\n:\n\n"), r.Body), r.Body}
+		}
+	}}.before(target))
+	defer server.Close()
+	code, found := playProtocol(t, server.URL, "--only", "E-1,E-2,E-4,E-5,X-5")
+	for _, f := range found {
+		if f.State != protocol.Held {
+			t.Errorf("%+v", f)
+		}
+	}
+	if code != exitOK || len(found) != 5 {
+		t.Errorf("exit code %d with %d findings", code, len(found))
+	}
+}
+
 // before returns the wrong server, which stands before a right one.
 func (w wrong) before(target *url.URL) http.Handler {
 	return &httputil.ReverseProxy{

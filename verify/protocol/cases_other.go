@@ -42,7 +42,7 @@ func (p *play) follow(path string, header ...string) *stream {
 	return s
 }
 
-// next returns the next block of lines.
+// next returns the next block of lines that says something. A comment alone is a sign of life, which may come at any time.
 func (s *stream) next() event {
 	block := event{}
 	if s.play.over() {
@@ -52,8 +52,11 @@ func (s *stream) next() event {
 		name, value, _ := strings.Cut(s.lines.Text(), ":")
 		block[name] = strings.TrimPrefix(value, " ")
 	}
-	comment, put := block[""] // why the server does not go on
-	if put || len(block) == 0 {
+	comment, commented := block[""]
+	switch {
+	case commented && len(block) == 1:
+		return s.next()
+	case commented, len(block) == 0: // beside something else, a comment says why the server does not go on
 		s.play.trouble = fmt.Sprintf("%s: the stream ended: %q, %v", s.path, comment, s.lines.Err())
 	}
 	return block
