@@ -286,7 +286,7 @@ export class Follower {
         if (messages.length > 0) this.#brought(stream, messages);
       }
     } catch (error) {
-      stream.retryAfter = error.retryAfter; // cut, or given up: what there is behind the position is asked for either way
+      stream.retryAfter = error.retryAfter ?? 0; // cut, or given up: what there is behind the position is asked for either way
     } finally {
       clearInterval(watch);
       clearTimeout(stream.settling);

@@ -1,4 +1,4 @@
-// Made of clients/typescript/src (110547164a63649a07b8240ccf805d9ed942dc8110cf839411b8a0d0bed0f596) by its build.js. Do not edit.
+// Made of clients/typescript/src (f9c75b886b9fb8d0bc54627eb0b90f18f39b36fd96fef86bc2b976ef7eba5f24) by its build.js. Do not edit.
 
 // src/admin.ts
 function filterQuery({ log, reason, before }) {
@@ -1073,7 +1073,10 @@ var Client = class {
     const all = { deadLetters: 0, records: 0, refused: 0 };
     for (let after = {}; ; ) {
       const path = withQuery("/v1/dead-letters", { ...filterQuery(filter), ...after });
-      const { said } = await this.#caller.ask(this.#writing(method, path, { ...options, wait: step }));
+      const call = this.#writing(method, path, { ...options, wait: step });
+      const { answer, said } = await this.#caller.ask(call);
+      if (said.next !== null && typeof said.next !== "string")
+        throw misunderstood(call, answer, "it does not say whether there are more dead letters");
       const part = camel(said);
       all.deadLetters += part.deadLetters;
       all.records += part.records;

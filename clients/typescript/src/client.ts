@@ -400,7 +400,10 @@ export class Client {
     const all = { deadLetters: 0, records: 0, refused: 0 };
     for (let after = {}; ; ) {
       const path = withQuery("/v1/dead-letters", { ...filterQuery(filter), ...after });
-      const { said } = await this.#caller.ask(this.#writing(method, path, { ...options, wait: step }));
+      const call = this.#writing(method, path, { ...options, wait: step });
+      const { answer, said } = await this.#caller.ask(call);
+      if (said.next !== null && typeof said.next !== "string")
+        throw misunderstood(call, answer, "it does not say whether there are more dead letters");
       const part = camel(said) as Settled & { rejected?: { count: number }; next: string | null };
       all.deadLetters += part.deadLetters;
       all.records += part.records;

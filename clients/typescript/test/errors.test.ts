@@ -124,6 +124,7 @@ test("answers that are not the API's", async () => {
     [says(200, "{}"), "protocol", () => client.working()],
     [says(200, "{}"), "protocol", () => client.consumers()],
     [says(200, "{}"), "protocol", () => collect(client.deadLetters())],
+    [says(200, "{}"), "protocol", () => client.retryDeadLetters({ log: "x" })],
     [says(418, '{"type":"urn:example:teapot","detail":"secret of somebody else"}'), "other", () => client.messages("x")],
     [problem(400, "not-known-yet"), "other", () => client.messages("x")],
   ] as const) {
