@@ -161,8 +161,10 @@ func (what *call) failed(err error) *Error {
 	}
 	var op *net.OpError
 	dialing := errors.As(err, &op) && op.Op == "dial"
-	var untrusted *tls.CertificateVerificationError // it is not who it should be, and was sent nothing
-	return &Error{Method: what.method, Path: what.shown(), Err: err, nothing: dialing || errors.As(err, &untrusted), again: true, Attempts: 1}
+	// A server is sent nothing that is not who it should be, or speaks no TLS where it should.
+	var untrusted *tls.CertificateVerificationError
+	unsent := dialing || errors.As(err, &untrusted) || errors.Is(err, http.ErrSchemeMismatch)
+	return &Error{Method: what.method, Path: what.shown(), Err: err, nothing: unsent, again: true, Attempts: 1}
 }
 
 // unsent is the error of a call for which no request was made.

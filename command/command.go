@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/client"
@@ -57,8 +58,24 @@ func (s *Streams) failure(doing string, err error) error {
 		return nil
 	case s.Context.Err() != nil:
 		return interrupted("%s: %w", doing, err)
+	case elsewhere(err):
+		return drainmark.Errorf(drainmark.KindMisconfigured, "%s: %w: this is not Drainmark's API: look at --url", doing, err)
 	}
 	return drainmark.Errorf(kindOf(err), "%s: %w", doing, err)
+}
+
+// elsewhere says whether another server has answered than that of the API, or the right one by another scheme. A proxy of
+// the API's may refuse a request by itself, because of who asks, how large it is, or how often.
+func elsewhere(err error) bool {
+	var e *client.Error
+	if !errors.As(err, &e) || errors.Is(err, client.ErrProtocol) {
+		return false // or it says so itself
+	}
+	switch e.Status {
+	case http.StatusUnauthorized, http.StatusForbidden, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge, http.StatusTooManyRequests:
+		return false
+	}
+	return errors.Is(err, http.ErrSchemeMismatch) || e.Kind == "" && e.Status >= 400 && e.Status < 500
 }
 
 // kindOf is the kind of a call's error.

@@ -214,6 +214,22 @@ var commands = []string{
 // Somebody else's server is a wrong setting.
 func TestAServerOfSomebodyElse(t *testing.T) {
 	t.Parallel()
+	want(t, "http://"+answering(t, "200 OK"), 2, "not an answer of Drainmark's API", "", "status")
+	const hint = ": this is not Drainmark's API: look at --url"
+	want(t, "http://"+answering(t, "404 Not Found"), 2, hint, "x", "append", "a")
+	want(t, "http://"+answering(t, "400 Bad Request"), 2, hint, "", "tail", "a", "--follow") // so a TLS server answers
+	want(t, "https://"+answering(t, "400 Bad Request"), 2, hint, "x", "append", "a", "--patience", "0")
+	// What a proxy before the right server may say.
+	for status, code := range map[string]int{"401 Unauthorized": 1, "403 Forbidden": 1, "413 Content Too Large": 1, "429 Too Many Requests": 3, "502 Bad Gateway": 3} {
+		if got := run(t, "http://"+answering(t, status), "", "status", "--patience", "0"); got.code != code || strings.Contains(got.err, hint) {
+			t.Errorf("%s: exit code %d, %s", status, got.code, got.err)
+		}
+	}
+}
+
+// answering returns the address of a server that has the same answer to everything, and is not Drainmark.
+func answering(t *testing.T, status string) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -227,12 +243,12 @@ func TestAServerOfSomebodyElse(t *testing.T) {
 				return
 			}
 			_, _ = c.Read(make([]byte, 4096))
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
+			_, _ = io.WriteString(c, "HTTP/1.1 "+status+"\r\nContent-Length: 5\r\nConnection: close\r\n\r\nhello")
 			_ = c.Close()
 		}
 	}()
 	t.Cleanup(func() { _ = listener.Close(); <-served })
-	want(t, "http://"+listener.Addr().String(), 2, "not an answer of Drainmark's API", "", "status")
+	return listener.Addr().String()
 }
 
 // A command that is told to end while it asks ends at once.
