@@ -159,6 +159,8 @@ type LogInfo struct {
 	Name         string `json:"name"`
 	LastPosition uint64 `json:"last_position"` // of the newest message that there ever was
 	Count        uint64 `json:"count"`         // how many messages it has now: the newest ones
+	// FirstPosition is that of the oldest message that it has, or of the next one if it has none.
+	FirstPosition uint64 `json:"first_position"`
 }
 
 // Logs gives the logs in order of their names. An error is the last thing that it gives.

@@ -165,8 +165,8 @@ func TestPatienceWithOldStates(t *testing.T) {
 func TestLogs(t *testing.T) {
 	t.Parallel()
 	next := `Link: </v1/logs?after=b>; rel="next"`
-	s := startScript(t, says(200, `{"logs":[{"name":"a","last_position":3,"count":2},{"name":"b","last_position":1,"count":1}]}`, next),
-		says(200, `{"logs":[{"name":"c","last_position":0,"count":0}]}`), problem(503, Unavailable))
+	s := startScript(t, says(200, `{"logs":[{"name":"a","last_position":3,"count":2,"first_position":2},{"name":"b","last_position":1,"count":1,"first_position":1}]}`, next),
+		says(200, `{"logs":[{"name":"c","last_position":0,"count":0,"first_position":1}]}`), problem(503, Unavailable))
 	c := newClient(t, Config{URL: s.URL})
 	var logs []LogInfo
 	for log, err := range c.Logs(t.Context()) {
@@ -175,7 +175,7 @@ func TestLogs(t *testing.T) {
 		}
 		logs = append(logs, log)
 	}
-	if !slices.Equal(logs, []LogInfo{{"a", 3, 2}, {"b", 1, 1}, {"c", 0, 0}}) || s.got()[1].RequestURI != "/v1/logs?after=b" {
+	if !slices.Equal(logs, []LogInfo{{"a", 3, 2, 2}, {"b", 1, 1, 1}, {"c", 0, 0, 1}}) || s.got()[1].RequestURI != "/v1/logs?after=b" {
 		t.Errorf("%+v, %s", logs, s.got()[1].RequestURI)
 	}
 	for _, err := range c.Logs(t.Context()) {

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -79,7 +80,7 @@ func (a *Append) source(in io.Reader) source {
 	case a.Lines:
 		return lines(in)
 	case a.NDJSON:
-		return objects(in)
+		return objects(in, cmp.Or(a.ContentType, binary))
 	}
 	return whole(in)
 }

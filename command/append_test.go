@@ -73,6 +73,26 @@ func TestALogIsCopied(t *testing.T) {
 	}
 }
 
+// The type of messages that do not say theirs is what --content-type says, of text and of bytes.
+func TestTheTypeOfLines(t *testing.T) {
+	t.Parallel()
+	url := sharedUp(t)
+	lines := `{"body":"a"}` + "\n" + `{"body_base64":"AP8="}` + "\n" + `{"body_base64":"YQ==","content_type":"x/y"}` + "\n"
+	for arguments, types := range map[string]string{
+		"typed-by-flag --content-type image/png": "image/png image/png x/y", "typed-by-default": "text/plain; charset=utf-8 application/octet-stream x/y",
+	} {
+		words := strings.Fields(arguments)
+		want(t, url, 0, "", lines, append([]string{"append", "--ndjson", "--wait"}, words...)...)
+		var got []string
+		for line := range strings.Lines(want(t, url, 0, "", "", "read", words[0])) {
+			got = append(got, object(t, line)["content_type"].(string))
+		}
+		if strings.Join(got, " ") != types {
+			t.Errorf("%s: the types are %q", arguments, got)
+		}
+	}
+}
+
 func TestBadInputIsRefusedWithItsLine(t *testing.T) {
 	t.Parallel()
 	url := sharedUp(t)

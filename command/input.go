@@ -75,8 +75,8 @@ func readLine(from *bufio.Reader) ([]byte, error) {
 }
 
 // objects makes a message of each line that has a JSON object, as a request of many messages does. Blank lines are passed
-// over.
-func objects(from io.Reader) source {
+// over. Bytes that do not say their type have that of base64.
+func objects(from io.Reader, base64 string) source {
 	reader := bufio.NewReaderSize(from, 64<<10)
 	number := 0
 	return func() (client.Message, error) {
@@ -91,7 +91,7 @@ func objects(from io.Reader) source {
 			}
 			var m client.Message
 			if err == nil {
-				m, err = object(line)
+				m, err = object(line, base64)
 			}
 			switch {
 			case err == errNoMessage:
@@ -108,7 +108,7 @@ func objects(from io.Reader) source {
 var errNoMessage = errors.New("no message")
 
 // object reads a message from a line. What read and tail print besides, such as its position, does not count.
-func object(line []byte) (client.Message, error) {
+func object(line []byte, base64 string) (client.Message, error) {
 	var in struct {
 		Body        *string           `json:"body"`
 		BodyBase64  *[]byte           `json:"body_base64"`
@@ -145,7 +145,7 @@ func object(line []byte) (client.Message, error) {
 	default:
 		m.Body = *in.BodyBase64
 		if m.ContentType == "" {
-			m.ContentType = binary
+			m.ContentType = base64
 		}
 	}
 	return m, nil

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/drainmark/drainmark"
@@ -85,16 +87,16 @@ func (l *ListLetters) Run(streams *Streams) error {
 
 // shownLetter is a dead letter as the API shows it.
 type shownLetter struct {
-	ID         string     `json:"id"`
-	Partition  int        `json:"partition"`
-	Log        string     `json:"log"`
-	Reason     string     `json:"reason"`
-	SetAsideAt time.Time  `json:"set_aside_at"`
-	Attempts   int        `json:"attempts"`
-	Producer   string     `json:"producer,omitempty"`
-	First      uint64     `json:"first,omitempty"`
-	Last       uint64     `json:"last,omitempty"`
-	AcceptedAt *time.Time `json:"accepted_at,omitempty"`
+	ID         string  `json:"id"`
+	Partition  int     `json:"partition"`
+	Log        string  `json:"log"`
+	Reason     string  `json:"reason"`
+	SetAsideAt moment  `json:"set_aside_at"`
+	Attempts   int     `json:"attempts"`
+	Producer   string  `json:"producer,omitempty"`
+	First      uint64  `json:"first,omitempty"`
+	Last       uint64  `json:"last,omitempty"`
+	AcceptedAt *moment `json:"accepted_at,omitempty"`
 	content
 	ContentType string            `json:"content_type,omitempty"`
 	Headers     map[string]string `json:"headers,omitempty"`
@@ -105,12 +107,13 @@ type shownLetter struct {
 
 func letterOf(l client.DeadLetter) shownLetter {
 	shown := shownLetter{
-		ID: l.ID, Partition: l.Partition, Log: l.Log, Reason: l.Reason, SetAsideAt: l.SetAsideAt, Attempts: l.Attempts,
+		ID: l.ID, Partition: l.Partition, Log: l.Log, Reason: l.Reason, SetAsideAt: moment(l.SetAsideAt), Attempts: l.Attempts,
 		Producer: l.Producer, First: l.First, Last: l.Last, ContentType: l.ContentType, Headers: l.Headers, Key: l.Key,
 		Principal: l.Principal, Undecoded: l.Undecoded,
 	}
 	if !l.AcceptedAt.IsZero() {
-		shown.AcceptedAt = &l.AcceptedAt
+		accepted := moment(l.AcceptedAt)
+		shown.AcceptedAt = &accepted
 	}
 	if l.Body != nil {
 		shown.content = contentOf(l.Body)
@@ -140,7 +143,11 @@ func (l *ShowLetter) Run(streams *Streams) error {
 			return l.print(l.printer(streams, "", ""), letter)
 		}
 	}
-	return drainmark.Errorf(drainmark.KindNotFound, "there is no open dead letter %s", visible(l.ID))
+	return noLetter(l.ID)
+}
+
+func noLetter(id string) error {
+	return drainmark.Errorf(drainmark.KindNotFound, "there is no open dead letter %s", visible(id))
 }
 
 func (l *ShowLetter) print(out *printer, letter client.DeadLetter) error {
@@ -158,8 +165,8 @@ func (l *ShowLetter) print(out *printer, letter client.DeadLetter) error {
 		} {
 			out.row(row[0], dash(row[1]))
 		}
-		for name, value := range letter.Headers {
-			out.row("header", name+": "+value)
+		for _, name := range slices.Sorted(maps.Keys(letter.Headers)) {
+			out.row("header", name+": "+letter.Headers[name])
 		}
 		out.width = 0 // the whole reason, and the whole body
 		out.row("body", previewOf(client.Message{Body: letter.Body, ContentType: letter.ContentType}))
@@ -249,7 +256,7 @@ func (s *Settling) settle(streams *Streams, doing string, one settleOne, many se
 		return streams.failure("counting the dead letters", err)
 	}
 	if s.DryRun || found.DeadLetters == 0 {
-		return s.print(streams, result{Settled: found, Doing: doing, DryRun: s.DryRun})
+		return s.print(streams, result{DeadLetters: found.DeadLetters, Records: &found.Records, Doing: doing, DryRun: s.DryRun})
 	}
 	if err := s.Sure.check(streams, fmt.Sprintf(doing, plural(found.DeadLetters, "dead letter"))); err != nil {
 		return err
@@ -263,7 +270,7 @@ func (s *Settling) settle(streams *Streams, doing string, one settleOne, many se
 		}
 	})
 	progress.end()
-	if printed := s.print(streams, result{Settled: done, Refused: done.Refused, Doing: doing}); err == nil {
+	if printed := s.print(streams, result{DeadLetters: done.DeadLetters, Records: &done.Records, Refused: done.Refused, Doing: doing}); err == nil {
 		return printed
 	}
 	if streams.Context.Err() != nil {
@@ -288,17 +295,19 @@ func (s *Settling) check() error {
 
 // each settles those that are named by themselves.
 func (s *Settling) each(streams *Streams, c *client.Client, doing string, one settleOne) error {
-	all := result{Doing: doing, DryRun: s.DryRun}
 	if s.DryRun {
-		all.DeadLetters = uint64(len(s.ID))
-		return s.print(streams, all)
+		found, err := s.find(streams, c)
+		if err != nil {
+			return err
+		}
+		return s.print(streams, result{DeadLetters: found.DeadLetters, Records: &found.Records, Doing: doing, DryRun: true})
 	}
 	if len(s.ID) > 1 {
 		if err := s.Sure.check(streams, fmt.Sprintf(doing, plural(len(s.ID), "dead letter"))); err != nil {
 			return err
 		}
 	}
-	pace := pace{rate: s.Rate, began: time.Now()}
+	all, pace := result{Doing: doing}, pace{rate: s.Rate, began: time.Now()}
 	for _, id := range s.ID {
 		pace.wait(streams.Context, all.DeadLetters)
 		status, err := one(c, streams.Context, id, 0)
@@ -309,7 +318,6 @@ func (s *Settling) each(streams *Streams, c *client.Client, doing string, one se
 			return errors.Join(s.print(streams, all), streams.failure("the dead letter "+visible(id), err))
 		}
 		all.DeadLetters++
-		all.Records++
 		if status.State == client.Rejected {
 			all.Refused++
 		}
@@ -317,12 +325,40 @@ func (s *Settling) each(streams *Streams, c *client.Client, doing string, one se
 	return s.print(streams, all)
 }
 
+// find counts those that are named by themselves. Each of them must be there.
+func (s *Settling) find(streams *Streams, c *client.Client) (found client.Settled, err error) {
+	missing := map[string]bool{}
+	for _, id := range s.ID {
+		missing[id] = true
+	}
+	for letter, err := range c.DeadLetters(streams.Context) {
+		if err != nil {
+			return found, streams.failure("looking for the dead letters", err)
+		}
+		if missing[letter.ID] {
+			delete(missing, letter.ID)
+			found.DeadLetters++
+			found.Records += letter.Last - letter.First + 1 // both are 0 if nobody knows: it is one at least
+		}
+		if len(missing) == 0 {
+			break
+		}
+	}
+	for _, id := range s.ID {
+		if missing[id] {
+			return found, noLetter(id)
+		}
+	}
+	return found, nil
+}
+
 // result is what was done.
 type result struct {
-	client.Settled
-	Refused uint64 `json:"refused"`
-	DryRun  bool   `json:"dry_run"`
-	Doing   string `json:"-"`
+	DeadLetters uint64  `json:"dead_letters"`
+	Records     *uint64 `json:"records,omitempty"` // that they stand for, nil where nobody has said it
+	Refused     uint64  `json:"refused"`
+	DryRun      bool    `json:"dry_run"`
+	Doing       string  `json:"-"`
 }
 
 // print prints it, and returns an error if some were refused again.
@@ -338,7 +374,11 @@ func (s *Settling) print(streams *Streams, r result) error {
 	if out.format == asJSON {
 		out.json(r)
 	} else {
-		out.row(fmt.Sprint(r.DeadLetters), fmt.Sprint(r.Records), what)
+		records := "-"
+		if r.Records != nil {
+			records = fmt.Sprint(*r.Records)
+		}
+		out.row(fmt.Sprint(r.DeadLetters), records, what)
 		out.flush()
 	}
 	if r.Refused > 0 {

@@ -37,7 +37,14 @@ func TestDeadLetters(t *testing.T) {
 	if got := want(t, d.url, 0, "", "", "dead-letters", "show", id, "--output", "table"); !strings.Contains(got, "key           k/1\n") || !strings.Contains(got, "body          1 again\n") {
 		t.Errorf("it is shown as\n%s", got)
 	}
-	want(t, d.url, 1, "1 dead letter refused again", "", "dead-letters", "retry", id)
+	const once = `{"dead_letters":1,"records":1,"refused":0,"dry_run":true}` + "\n"
+	if got := want(t, d.url, 0, "", "", "dead-letters", "discard", id, id, "--dry-run"); got != once {
+		t.Errorf("of one that is named twice, it would be %s", got)
+	}
+	want(t, d.url, 1, "there is no open dead letter 0-1-1", "", "dead-letters", "discard", id, "0-1-1", "--dry-run")
+	if got := want(t, d.url, 1, "1 dead letter refused again", "", "dead-letters", "retry", id); got != `{"dead_letters":1,"refused":1,"dry_run":false}`+"\n" {
+		t.Errorf("a retry prints %s", got)
+	}
 	want(t, d.url, 0, "", "", "dead-letters", "discard", id)
 	want(t, d.url, 1, "there is no open dead letter", "", "dead-letters", "show", id)
 	want(t, d.url, 1, "it is reached, but 252 accepted records are set aside", "", "wait", "--fail-on-dead-letters")

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 	"time"
@@ -32,9 +33,17 @@ type shownMessage struct {
 	content
 	ContentType string            `json:"content_type"`
 	Headers     map[string]string `json:"headers,omitempty"`
-	AcceptedAt  time.Time         `json:"accepted_at"`
-	PersistedAt time.Time         `json:"persisted_at"`
+	AcceptedAt  moment            `json:"accepted_at"`
+	PersistedAt moment            `json:"persisted_at"`
 	Erased      bool              `json:"erased,omitempty"`
+}
+
+// moment is a time as the API shows it: with all microseconds, so that texts of times are ordered as the times are.
+type moment time.Time
+
+// MarshalText implements encoding.TextMarshaler.
+func (m moment) MarshalText() ([]byte, error) {
+	return time.Time(m).UTC().AppendFormat(nil, "2006-01-02T15:04:05.000000Z07:00"), nil
 }
 
 // messagePrinter prints the messages of a log, in order.
@@ -61,7 +70,7 @@ func (p *messagePrinter) message(m client.Message) {
 	p.last = m.Position
 	switch p.format {
 	case asJSON:
-		p.json(shownMessage{m.Position, m.ID, contentOf(m.Body), m.ContentType, m.Headers, m.AcceptedAt, m.PersistedAt, m.Erased})
+		p.json(shownMessage{m.Position, m.ID, contentOf(m.Body), m.ContentType, m.Headers, moment(m.AcceptedAt), moment(m.PersistedAt), m.Erased})
 	case asPlain:
 		p.text(string(m.Body) + p.separator)
 	default:
@@ -97,7 +106,7 @@ func previewOf(m client.Message) string {
 	case m.Erased:
 		return "(erased)"
 	case !isText(m.Body):
-		return fmt.Sprintf("(%d bytes of %s)", len(m.Body), visible(m.ContentType))
+		return fmt.Sprintf("(%d bytes of %s)", len(m.Body), cmp.Or(visible(m.ContentType), "no type"))
 	}
 	return visible(strings.TrimSuffix(string(m.Body), "\n"))
 }

@@ -32,7 +32,7 @@ func TestPartsOfALog(t *testing.T) {
 	}
 	want(t, url, 2, "positions are 1, 2, 3", "", "read", "parts", "--from", "0")
 	want(t, url, 2, "--from", "", "tail", "parts", "--from", "1", "--last", "2")
-	if got := want(t, url, 0, "", "", "logs"); !strings.Contains(got, `{"name":"parts","last_position":250,"count":250}`) {
+	if got := want(t, url, 0, "", "", "logs"); !strings.Contains(got, `{"name":"parts","last_position":250,"count":250,"first_position":1}`) {
 		t.Errorf("the logs are %s", got)
 	}
 	if got := want(t, url, 0, "", "", "logs", "--output", "plain"); !strings.Contains(got, "parts\t250\t250\n") {
