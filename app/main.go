@@ -79,6 +79,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer, effects .
 	}
 	if err != nil { // it shows arguments
 		fmt.Fprintf(stderr, "drainmark: %s\n", withoutURLs(err.Error()))
+		if len(args) == 0 {
+			fmt.Fprintln(stderr, "drainmark --help lists the commands")
+		}
 		return exitUsage
 	}
 	a := &invocation{
@@ -107,7 +110,7 @@ func withDefault(args []string) []string {
 
 // newParser returns what reads the command line into c. --help and --version print, and call exit.
 func newParser(c *cli, stdout, stderr io.Writer, exit func(code int)) (*kong.Kong, error) {
-	return kong.New(c, kong.Name("drainmark"), kong.Description(description), kong.UsageOnError(),
+	return kong.New(c, kong.Name("drainmark"), kong.Description(description),
 		kong.Writers(stdout, stderr), kong.DefaultEnvars(prefix), durations, kong.Exit(exit),
 		kong.Vars{"verify_log": verify.DefaultLog, "canary_log": verify.CanaryLog, "shutdown_delay": shutdownDelayHelp, "plans": strings.Join(fault.Names(), ", ")},
 		kong.Groups{"client": "As a client of a running deployment:"}, kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}))

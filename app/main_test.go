@@ -124,6 +124,15 @@ func TestVersionAndHelp(t *testing.T) {
 	}
 }
 
+// Who types the name alone is told where to look.
+func TestNoCommand(t *testing.T) {
+	t.Parallel()
+	var stdout, stderr bytes.Buffer
+	if code := run(t.Context(), nil, &stdout, &stderr); code != exitUsage || !strings.Contains(stderr.String(), "drainmark --help lists the commands\n") {
+		t.Errorf("exit code %d: %s", code, stderr.String())
+	}
+}
+
 func TestVerifyOfNothing(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer
