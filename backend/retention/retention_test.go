@@ -220,6 +220,27 @@ func TestSoManyBytesStay(t *testing.T) {
 	})
 }
 
+// A trim of somebody else's, or for another limit of the rule, ends in the middle of what was measured together. What is
+// behind it stays: the log has fewer bytes than it keeps.
+func TestWhatATrimHasLeftOfAPartStays(t *testing.T) {
+	t.Parallel()
+	play(t, "retention: [{logs: '*', bytes: 1MB, count: 2400}]", func(w *world) {
+		w.append("log", 2_500, 100) // of which 100 are too many
+		w.looked()
+		w.looked()
+		w.begins("log", 101, 2_500)
+		w.commit(store.Operation{Kind: store.Trim, Record: &drainmark.Record{Log: "log"}, Position: 700})
+		w.looked()
+		w.begins("log", 701, 2_500)
+		w.append("log", 9_000, 1_000) // 9 MB, of which 1 MB stays, in parts
+		w.looked()
+		page, _ := w.reader.Messages(t.Context(), "log", 0, 1)
+		if n := page.Log.Count(); n < 1_000 || n > 2_000 {
+			t.Errorf("the log keeps %d messages of 1,000 bytes", n)
+		}
+	})
+}
+
 func TestATrimThatIsOnItsWayIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	play(t, "retention: [{logs: '*', count: 10}]", func(w *world) {

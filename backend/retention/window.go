@@ -48,7 +48,8 @@ func (w *window) through(log drainmark.LogInfo, keep uint64, read sizes) (uint64
 		*w = window{}
 		return 0, err
 	}
-	for len(w.parts) > 0 && (w.parts[0].after < log.ClearedThrough || w.total-w.parts[0].bytes >= keep) {
+	// Somebody else may have trimmed the first part in the middle: then it still counts, and what is left of it stays.
+	for len(w.parts) > 0 && (w.parts[0].last <= log.ClearedThrough || w.total-w.parts[0].bytes >= keep) {
 		w.total -= w.parts[0].bytes
 		w.parts = w.parts[1:]
 	}
