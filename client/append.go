@@ -32,8 +32,8 @@ func messagesPath(log string) string { return logPath(log) + "/messages" }
 // If it fails, NothingDone says whether the message certainly is not in the log. If that is false, the error's Receipt,
 // if it has one, tells later. Otherwise send the message again with the same key, which it must have had before.
 func (c *Client) Append(ctx context.Context, log string, m Message, wait time.Duration) (Status, error) {
-	if isManyType(m.ContentType) || !m.fitsHTTP() {
-		// Alone, its body would be taken for many messages, or HTTP could not carry its headers.
+	if meansMore(m.ContentType) || !m.fitsHTTP() {
+		// Alone, its body would be taken for many messages, or for CloudEvents, or HTTP could not carry its headers.
 		return c.AppendMany(ctx, log, []Message{m}, wait)
 	}
 	what := call{method: http.MethodPost, path: messagesPath(log), wait: wait, headers: m.Headers}
@@ -120,11 +120,12 @@ func (c *Client) append(ctx context.Context, what *call, count int) (Status, err
 // manyNames are the names of that type that the API takes, behind application/.
 var manyNames = []string{"x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-lines", "x-json-lines"}
 
-// isManyType says whether a content type is that of a request of many, by whatever name.
-func isManyType(contentType string) bool {
+// meansMore says whether a content type, of a request, says how its body is made into messages: that of a request of many, by
+// whatever name, and those of CloudEvents.
+func meansMore(contentType string) bool {
 	media, _, _ := strings.Cut(contentType, ";")
-	kind, name, _ := strings.Cut(strings.TrimSpace(media), "/")
-	return strings.EqualFold(kind, "application") && slices.ContainsFunc(manyNames, func(many string) bool { return strings.EqualFold(name, many) })
+	kind, name, _ := strings.Cut(strings.ToLower(strings.TrimSpace(media)), "/")
+	return kind == "application" && (slices.Contains(manyNames, name) || strings.HasPrefix(name, "cloudevents"))
 }
 
 // Clear removes the messages of a log that were accepted before it. Positions go on behind them. The state is Accepted,

@@ -63,7 +63,8 @@ func TestWhatIsAppendedIsRead(t *testing.T) {
 		{Body: []byte("text"), ContentType: "text/plain; charset=utf-8"}, {Body: nil, ContentType: "a/b"},
 		{Body: []byte("\x00\"\\\n\r\t\x1f\u2028 <&> \U0001F600"), ContentType: "text/plain"}, {Body: []byte{0xff, 0, 0xfe}, ContentType: "image/png"},
 		{Body: []byte(`{"body":"x"}` + "\n"), ContentType: "application/x-ndjson"},
-		{Body: []byte(`{"body":"y"}`), ContentType: "Application/JSONL; charset=utf-8"}, {Body: []byte("{}"), ContentType: "application/json-lines"}, {Body: []byte("a"), ContentType: "application/octet-stream"},
+		{Body: []byte(`{"body":"y"}`), ContentType: "Application/JSONL; charset=utf-8"}, {Body: []byte("{}"), ContentType: "application/json-lines"},
+		{Body: []byte("[]"), ContentType: "application/cloudevents-batch+json"}, {Body: []byte("{}"), ContentType: "Application/CloudEvents+avro; a=b"}, {Body: []byte("a"), ContentType: "application/octet-stream"},
 		{Body: []byte("headed"), ContentType: "a/b", Headers: map[string]string{"tenant": "7, \"8\"", "empty": ""}},
 		{Body: []byte("headed"), ContentType: "a/b", Headers: map[string]string{"text": "grüße \u2028 \U0001F600 \"\\", "b": "c"}},
 	}

@@ -26,6 +26,7 @@ UNUSUAL = [
     NewMessage(b"\xff\x00\xfe", content_type="image/png"),
     NewMessage('{"body":"x"}\n', content_type="application/x-ndjson"),
     NewMessage("a,b\n", content_type="application/jsonl; charset=utf-8"),
+    NewMessage("[]", content_type="application/cloudevents-batch+json"),
     NewMessage("headed", headers={"tenant": '7, "8"', "empty": ""}),
     NewMessage("x" * 200_000),
 ]

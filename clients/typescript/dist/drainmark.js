@@ -1,4 +1,4 @@
-// Made of clients/typescript/src (f9c75b886b9fb8d0bc54627eb0b90f18f39b36fd96fef86bc2b976ef7eba5f24) by its build.js. Do not edit.
+// Made of clients/typescript/src (54a981ad18389207f081e8050756c01ac15b525a7d95b667a891bd6805b02290) by its build.js. Do not edit.
 
 // src/admin.ts
 function filterQuery({ log, reason, before }) {
@@ -788,7 +788,7 @@ var Client = class {
     const call = this.#writing("POST", `${logPath(log)}/messages`, options);
     const { key, ...one } = this.#outgoing(call, message);
     const keyed = key || (this.#caller.patience.on ? newKey() : "");
-    if (isMany(one.contentType) || Object.keys(one.headers).length > 0) {
+    if (meansMore(one.contentType) || Object.keys(one.headers).length > 0) {
       const { marks = [], ...status } = await this.#append(
         { ...call, ...manyOf([{ ...one, key: keyed }]), repeatable: keyed !== "" },
         1
@@ -1088,8 +1088,8 @@ var Client = class {
   }
 };
 var manyType = "application/x-ndjson";
-function isMany(contentType) {
-  return /^\s*application\/(x-)?(ndjson|jsonl|jsonlines|json-lines)\s*(;|$)/i.test(contentType);
+function meansMore(contentType) {
+  return /^\s*application\/((x-)?(ndjson|jsonl|jsonlines|json-lines)\s*(;|$)|cloudevents)/i.test(contentType);
 }
 function manyOf(messages) {
   return { body: new TextEncoder().encode(messages.map(lineOf).join("")), contentType: manyType };

@@ -77,8 +77,8 @@ export class Client {
     const call = this.#writing("POST", `${logPath(log)}/messages`, options);
     const { key, ...one } = this.#outgoing(call, message);
     const keyed = key || (this.#caller.patience.on ? newKey() : "");
-    if (isMany(one.contentType) || Object.keys(one.headers).length > 0) {
-      // As a line: alone, its body would be taken for many messages, and HTTP cannot carry all headers.
+    if (meansMore(one.contentType) || Object.keys(one.headers).length > 0) {
+      // As a line: alone, its body would be taken for many messages, or for CloudEvents, and HTTP cannot carry all headers.
       const { marks = [], ...status } = await this.#append(
         { ...call, ...manyOf([{ ...one, key: keyed }]), repeatable: keyed !== "" },
         1,
@@ -417,9 +417,10 @@ export class Client {
 
 const manyType = "application/x-ndjson";
 
-// isMany says whether a content type is that of a request of many, under any of its names.
-function isMany(contentType: string): boolean {
-  return /^\s*application\/(x-)?(ndjson|jsonl|jsonlines|json-lines)\s*(;|$)/i.test(contentType);
+// meansMore says whether a content type, of a request, says how its body is made into messages: that of a request of many,
+// under any of its names, and those of CloudEvents.
+function meansMore(contentType: string): boolean {
+  return /^\s*application\/((x-)?(ndjson|jsonl|jsonlines|json-lines)\s*(;|$)|cloudevents)/i.test(contentType);
 }
 
 function manyOf(messages: Outgoing[]) {

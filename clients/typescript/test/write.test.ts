@@ -44,6 +44,7 @@ test("headers, types and keys arrive", async () => {
     { body: "", headers: { Tenant: "7", __proto__x: "y", schema: "Grüße, 世界" } },
     { body: '{"body":"a line"}\n', contentType: "application/x-ndjson", key: 'with "quotes" and \\' },
     { body: "x", contentType: "text/markdown", key: "note, 17; a=b", headers: { empty: "" } },
+    { body: "[]", contentType: "application/cloudevents-batch+json", key: "of another type" },
   ];
   for (const [i, message] of sent.entries()) {
     const { id } = await client.append("kinds", message, { wait });
@@ -57,10 +58,11 @@ test("headers, types and keys arrive", async () => {
       ["", "text/plain; charset=utf-8", { tenant: "7", __proto__x: "y", schema: "Grüße, 世界" }],
       ['{"body":"a line"}\n', "application/x-ndjson", {}],
       ["x", "text/markdown", { empty: "" }],
+      ["[]", "application/cloudevents-batch+json", {}],
     ],
   );
   for (const message of sent.slice(1)) await client.append("kinds", message, { wait });
-  assert.equal((await client.messages("kinds")).count, 3, "what has a key is appended once");
+  assert.equal((await client.messages("kinds")).count, 4, "what has a key is appended once");
 });
 
 test("many messages stand in their order, and are called what the answer says", async () => {

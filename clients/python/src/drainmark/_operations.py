@@ -30,7 +30,8 @@ from ._retry import Pace
 from ._steps import Give, Sleep, Steps
 
 MANY = "application/x-ndjson"
-# The names that the API takes for it. Alone, a message of such a type would be taken for many.
+# The names that the API takes for it. Alone, a message of such a type would be taken for many, and one of CloudEvents' types
+# for events.
 _MANY_TYPES = {f"application/{name}" for name in (
     "x-ndjson", "ndjson", "jsonl", "x-jsonl", "jsonlines", "x-jsonlines", "json-lines", "x-json-lines",
 )}  # fmt: skip
@@ -51,7 +52,7 @@ def messages_path(log: str) -> str:
 
 
 def append(settings: Settings, log: str, message: NewMessage, wait: float) -> Steps[Status]:
-    if _is_many_type(message.type()) or not _fits_http(message.headers):
+    if _means_more(message.type()) or not _fits_http(message.headers):
         return (yield from append_many(settings, log, [message], wait))
     call = Call("POST", messages_path(log), _body(message, log), wait=wait)
     call.set("Content-Type", message.type())
@@ -108,8 +109,9 @@ def _line(call: Call, number: int, message: NewMessage) -> bytes:
         raise call.fault(f"message {number}: {error}") from error
 
 
-def _is_many_type(content_type: str) -> bool:
-    return content_type.partition(";")[0].strip().lower() in _MANY_TYPES
+def _means_more(content_type: str) -> bool:
+    media = content_type.partition(";")[0].strip().lower()
+    return media in _MANY_TYPES or media.startswith("application/cloudevents")
 
 
 def _fits_http(headers: Mapping[str, str]) -> bool:
