@@ -185,7 +185,8 @@ func (s *sender) contentType(body []byte) string {
 	return binary
 }
 
-// send appends messages with one request, or with several if the server takes no such large one.
+// send appends messages with one request, or with several if the server takes no such large one, or does not take one of
+// the messages: then those before it are appended, and the error is of it alone.
 func (s *sender) send(messages []client.Message) error {
 	var status client.Status
 	var err error
@@ -194,7 +195,7 @@ func (s *sender) send(messages []client.Message) error {
 	} else {
 		status, err = s.client.AppendMany(s.sending, s.Log, messages, 0)
 	}
-	if half := len(messages) / 2; client.KindOf(err) == client.TooLarge && half > 0 {
+	if half := len(messages) / 2; half > 0 && (client.KindOf(err) == client.TooLarge || client.KindOf(err) == client.Invalid) {
 		if err := s.send(messages[:half]); err != nil {
 			return err
 		}

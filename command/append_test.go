@@ -103,6 +103,17 @@ func TestBadInputIsRefusedWithItsLine(t *testing.T) {
 		`{"body":"a"} x`:                                "line 1: there is something behind",
 		"{\"body\":\"\xff\"}":                           "line 1: it is not valid UTF-8",
 		"hello":                                         "line 1: invalid character",
+		`["a"]`:                                         "line 1: it must be an object, and is of the type array; ",
+		"null":                                          "line 1: it must have either",
+		`{"body":5}`:                                    "line 1: body cannot be of the type number; ",
+		`{"body":"a","headers":{"a":{}}}`:               "line 1: headers must be an object of strings; ",
+		`{"body":"a","body":"b"}`:                       `line 1: it has "body" twice; `,
+		`{"Body":"a"}`:                                  `line 1: json: unknown field "Body"; `,
+		`{"body":"a","headers":{"b":"1","b":"2"}}`: `line 1: it has "b" twice; `,
+		`{"body":"a\ud800"}`:                       "line 1: it has half of a surrogate pair",
+		`{"body_base64":"QQ\n=="}`:                 "line 1: body_base64: it has line ends; ",
+		`{"body_base64":"QR=="}`:                   "line 1: body_base64: illegal base64 data",
+		`{"cleared_through":3,"body":"a"}`:         "line 1: it has a body, and says that there is none any more; ",
 	} {
 		want(t, url, 2, says, input, "append", "refused", "--ndjson")
 	}
@@ -119,6 +130,32 @@ func TestBadInputIsRefusedWithItsLine(t *testing.T) {
 	want(t, url, 1, "appending message 2: POST /v1/logs/refused-later/messages: 413", "a\n"+strings.Repeat("x", 300<<10)+"\nb\n", "append", "refused-later", "--lines")
 	want(t, url, 0, "", "", "wait")
 	if got := want(t, url, 0, "", "", "read", "refused-later", "--output", "plain"); got != "a\n" {
+		t.Errorf("the log has %q", got)
+	}
+}
+
+// A message that the server does not take is named by its number in the input, and those before it are appended.
+func TestTheMessageThatIsRefusedIsNamed(t *testing.T) {
+	t.Parallel()
+	url := sharedUp(t)
+	input := strings.Repeat(`{"body":"good"}`+"\n", 12) + `{"body":"bad","headers":{"a b":"c"}}` + "\n" + `{"body":"behind it"}`
+	want(t, url, 2, "appending message 13: ", input, "append", "named", "--ndjson")
+	want(t, url, 0, "", "", "wait")
+	if got := want(t, url, 0, "", "", "read", "named", "--output", "plain"); got != strings.Repeat("good\n", 12) {
+		t.Errorf("the log has %q", got)
+	}
+}
+
+// What is one message to the command is one to the server, whatever its type means in HTTP. A line may also begin with what
+// some programs write before UTF-8, and have nulls for what it does not say.
+func TestOneMessageOfAnyType(t *testing.T) {
+	t.Parallel()
+	url := sharedUp(t)
+	for _, media := range []string{"application/x-ndjson", "application/cloudevents+json", "application/cloudevents-batch+json"} {
+		want(t, url, 0, "", "[]", "append", "typed", "--content-type", media, "--wait")
+	}
+	want(t, url, 0, "", "\ufeff"+`{"body":"marked","cleared_through":null,"headers":null,"key":null}`, "append", "typed", "--ndjson", "--wait")
+	if got := want(t, url, 0, "", "", "read", "typed", "--output", "plain"); got != "[]\n[]\n[]\nmarked\n" {
 		t.Errorf("the log has %q", got)
 	}
 }

@@ -4,21 +4,24 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"sync"
 	"unicode/utf8"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/client"
+	"github.com/drainmark/drainmark/internal/jsonstring"
 )
 
 const (
 	mostMessage     = drainmark.MaxBatchBytes // of one message: no server takes more
 	requestMessages = 1000                    // in a request: so many travel together
-	requestBytes    = 1 << 20                 // of bodies in a request
+	requestBytes    = 1 << 20                 // of bodies, types, keys and headers in a request
 )
 
 // source gives the messages of an input one by one, and io.EOF at its end.
@@ -75,8 +78,8 @@ func readLine(from *bufio.Reader) ([]byte, error) {
 }
 
 // objects makes a message of each line that has a JSON object, as a request of many messages does. Blank lines are passed
-// over. Bytes that do not say their type have that of base64.
-func objects(from io.Reader, base64 string) source {
+// over. Bytes that do not say their type have the given one.
+func objects(from io.Reader, ofBytes string) source {
 	reader := bufio.NewReaderSize(from, 64<<10)
 	number := 0
 	return func() (client.Message, error) {
@@ -86,12 +89,15 @@ func objects(from io.Reader, base64 string) source {
 			if err == io.EOF {
 				return client.Message{}, io.EOF
 			}
+			if number == 1 {
+				line = bytes.TrimPrefix(line, byteOrderMark)
+			}
 			if err == nil && len(bytes.TrimSpace(line)) == 0 {
 				continue
 			}
 			var m client.Message
 			if err == nil {
-				m, err = object(line, base64)
+				m, err = object(line, ofBytes)
 			}
 			switch {
 			case err == errNoMessage:
@@ -104,51 +110,135 @@ func objects(from io.Reader, base64 string) source {
 	}
 }
 
+// byteOrderMark is what some programs write before UTF-8. The API passes over it, too.
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
 // errNoMessage is about a line of what read and tail print that stands for no message.
 var errNoMessage = errors.New("no message")
 
-// object reads a message from a line. What read and tail print besides, such as its position, does not count.
-func object(line []byte, base64 string) (client.Message, error) {
-	var in struct {
-		Body        *string           `json:"body"`
-		BodyBase64  *[]byte           `json:"body_base64"`
-		ContentType string            `json:"content_type"`
-		Key         string            `json:"key"`
-		Headers     map[string]string `json:"headers"`
+// inputLine is what a line may have: what a request has, and what read and tail print besides, such as the position, which does
+// not count.
+type inputLine struct {
+	Body        *string     `json:"body"`
+	BodyBase64  *string     `json:"body_base64"`
+	ContentType string      `json:"content_type"`
+	Key         string      `json:"key"`
+	Headers     lineHeaders `json:"headers"`
 
-		Position       json.RawMessage `json:"position"`
-		ID             json.RawMessage `json:"id"`
-		AcceptedAt     json.RawMessage `json:"accepted_at"`
-		PersistedAt    json.RawMessage `json:"persisted_at"`
-		ClearedThrough json.RawMessage `json:"cleared_through"`
-		Erased         bool            `json:"erased"`
+	Position       json.RawMessage `json:"position"`
+	ID             json.RawMessage `json:"id"`
+	AcceptedAt     json.RawMessage `json:"accepted_at"`
+	PersistedAt    json.RawMessage `json:"persisted_at"`
+	ClearedThrough *uint64         `json:"cleared_through"`
+	Erased         bool            `json:"erased"`
+}
+
+// object reads a message from a line. Bytes that do not say their type have the given one.
+func object(text []byte, ofBytes string) (m client.Message, err error) {
+	in, err := parseLine(text)
+	if err != nil {
+		return m, err
 	}
-	if !utf8.Valid(line) {
-		return client.Message{}, errors.New("it is not valid UTF-8")
-	}
-	decoder := json.NewDecoder(bytes.NewReader(line))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&in); err != nil {
-		return client.Message{}, err
-	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return client.Message{}, errors.New("there is something behind the object")
-	}
-	m := client.Message{ContentType: in.ContentType, Key: in.Key, Headers: in.Headers}
-	switch {
-	case in.ClearedThrough != nil, in.Erased:
+	m.ContentType, m.Key, m.Headers = in.ContentType, in.Key, in.Headers
+	switch gone := in.ClearedThrough != nil || in.Erased; {
+	case gone && (given(in.Body) != "" || in.BodyBase64 != nil):
+		return m, errors.New("it has a body, and says that there is none any more")
+	case gone:
 		return m, errNoMessage
 	case (in.Body == nil) == (in.BodyBase64 == nil):
 		return m, errors.New("it must have either a body or a body_base64")
 	case in.Body != nil:
 		m.Body = []byte(*in.Body)
-	default:
-		m.Body = *in.BodyBase64
-		if m.ContentType == "" {
-			m.ContentType = base64
+		return m, nil
+	case m.ContentType == "":
+		m.ContentType = ofBytes
+	}
+	if m.Body, err = base64.StdEncoding.Strict().DecodeString(*in.BodyBase64); err == nil && strings.ContainsAny(*in.BodyBase64, "\r\n") {
+		err = errors.New("it has line ends") // which the decoder skips
+	}
+	if err != nil {
+		err = fmt.Errorf("body_base64: %w", err)
+	}
+	return m, err
+}
+
+// parseLine reads a line as strictly as the API: encoding/json alone would pass over names that are there twice or in
+// capitals, and mend halves of surrogate pairs. Then something else would be appended than the line says.
+func parseLine(text []byte) (in inputLine, err error) {
+	if !utf8.Valid(text) {
+		return in, errors.New("it is not valid UTF-8")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(text))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&in); err != nil {
+		return in, wrongType(err)
+	}
+	if _, err := decoder.Token(); err != io.EOF {
+		return in, errors.New("there is something behind the object")
+	}
+	if jsonstring.HalfPair(text) {
+		return in, errors.New("it has half of a surrogate pair, which is not a character")
+	}
+	names, err := namesIn(text)
+	for name := range names {
+		if name != strings.ToLower(name) {
+			return in, fmt.Errorf("json: unknown field %q", name)
 		}
 	}
-	return m, nil
+	return in, err
+}
+
+// wrongType says of what type something is, if an error of encoding/json is about that. It would name types of Go.
+func wrongType(err error) error {
+	var wrong *json.UnmarshalTypeError
+	switch {
+	case !errors.As(err, &wrong):
+		return err
+	case wrong.Field == "":
+		return fmt.Errorf("it must be an object, and is of the type %s", wrong.Value)
+	}
+	return fmt.Errorf("%s cannot be of the type %s", wrong.Field, wrong.Value)
+}
+
+// lineHeaders are the headers in a line.
+type lineHeaders map[string]string
+
+// UnmarshalJSON refuses a name that is there twice.
+func (h *lineHeaders) UnmarshalJSON(text []byte) error {
+	var headers map[string]string
+	err := json.Unmarshal(text, &headers)
+	if err == nil {
+		_, err = namesIn(text)
+	} else {
+		err = errors.New("headers must be an object of strings")
+	}
+	*h = headers
+	return err
+}
+
+// namesIn returns the names that a JSON object has. It fails if one is there twice. What is no object has none.
+func namesIn(object []byte) (map[string]bool, error) {
+	decoder := json.NewDecoder(bytes.NewReader(object))
+	names := map[string]bool{}
+	if begin, err := decoder.Token(); begin != json.Delim('{') {
+		return names, err
+	}
+	for decoder.More() {
+		name, err := decoder.Token()
+		if err != nil {
+			return nil, err
+		}
+		text, _ := name.(string)
+		if names[text] {
+			return nil, fmt.Errorf("it has %.40q twice", text)
+		}
+		names[text] = true
+		var value json.RawMessage
+		if err := decoder.Decode(&value); err != nil {
+			return nil, err
+		}
+	}
+	return names, nil
 }
 
 // reader reads an input ahead of who sends it, but no more than a request may have. So a slow input is sent as it comes,
@@ -180,12 +270,13 @@ func read(from source) *reader {
 
 // put adds a message when there is room for it, or why there is none. It returns false if nobody wants it any more.
 func (r *reader) put(m client.Message, err error) bool {
+	size := sizeOf(&m)
 	for {
 		r.mu.Lock()
-		fits := err != nil || len(r.ready) == 0 || len(r.ready) < requestMessages && r.bytes+len(m.Body) <= requestBytes
+		fits := err != nil || len(r.ready) == 0 || len(r.ready) < requestMessages && r.bytes+size <= requestBytes
 		if fits {
 			if r.err = err; err == nil {
-				r.ready, r.bytes = append(r.ready, m), r.bytes+len(m.Body)
+				r.ready, r.bytes = append(r.ready, m), r.bytes+size
 			}
 		}
 		r.mu.Unlock()
@@ -199,6 +290,15 @@ func (r *reader) put(m client.Message, err error) bool {
 			return false
 		}
 	}
+}
+
+// sizeOf returns how many bytes a message has of what its sender decides.
+func sizeOf(m *client.Message) int {
+	size := len(m.Body) + len(m.ContentType) + len(m.Key)
+	for name, value := range m.Headers {
+		size += len(name) + len(value)
+	}
+	return size
 }
 
 // take returns what was read since it was called last, at least one message. The error is why there will be no more.
