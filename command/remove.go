@@ -2,6 +2,7 @@ package command
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,8 +89,7 @@ func (r removing) run() error {
 	if r.Wait {
 		status, err = awaitOne(r.streams, c, r.what, status, r.Timeout)
 	}
-	printStatus(r.printer(r.streams, "STATE", "RECEIPT"), status)
-	return err
+	return cmp.Or(err, printStatus(r.printer(r.streams, "STATE", "RECEIPT"), status))
 }
 
 // Clear removes the messages of a log.
@@ -223,7 +223,7 @@ func awaitOne(streams *Streams, c *client.Client, what string, status client.Sta
 }
 
 // printStatus prints what became of something.
-func printStatus(out *printer, s client.Status) {
+func printStatus(out *printer, s client.Status) error {
 	switch out.format {
 	case asJSON:
 		out.json(statusOf(s))
@@ -233,4 +233,5 @@ func printStatus(out *printer, s client.Status) {
 		out.row(string(s.State), string(s.Receipt))
 		out.flush()
 	}
+	return out.err
 }

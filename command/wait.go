@@ -47,8 +47,9 @@ func (w *Wait) Run(streams *Streams) error {
 	defer c.Close()
 	waiting := w.waiting(c, streams)
 	status, err := waiting.run(streams.Context, w.Timeout)
+	var printing error
 	if status.State != "" {
-		w.print(streams, status, waiting)
+		printing = w.print(streams, status, waiting)
 	}
 	switch {
 	case err != nil:
@@ -58,7 +59,7 @@ func (w *Wait) Run(streams *Streams) error {
 	case w.FailOnDeadLetters && status.SetAside != nil && *status.SetAside > 0:
 		return drainmark.Errorf(drainmark.KindConflict, "it is reached, but %s", status.Reason)
 	}
-	return nil
+	return printing
 }
 
 // waiting says what to wait for, and how to ask.
@@ -83,7 +84,7 @@ func (w *Wait) waiting(c *client.Client, streams *Streams) *waiting {
 	return waiting
 }
 
-func (w *Wait) print(streams *Streams, status client.Status, waiting *waiting) {
+func (w *Wait) print(streams *Streams, status client.Status, waiting *waiting) error {
 	out := w.printer(streams, "STATE", "AFTER", "WHAT")
 	switch out.format {
 	case asJSON:
@@ -97,6 +98,7 @@ func (w *Wait) print(streams *Streams, status client.Status, waiting *waiting) {
 			out.text(visible(status.Reason) + "\n")
 		}
 	}
+	return out.err
 }
 
 // waiting is a wait that goes on over many requests.

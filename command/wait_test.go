@@ -52,6 +52,30 @@ func TestWaiting(t *testing.T) {
 	}
 }
 
+// A result that cannot be printed is an error, or a receipt would be lost without a word.
+func TestResultsThatCannotBePrinted(t *testing.T) {
+	t.Parallel()
+	url := sharedUp(t)
+	want(t, url, 0, "", "a", "append", "unprinted", "--wait")
+	for _, arguments := range []string{
+		"append unprinted", "read unprinted", "tail unprinted", "clear unprinted --yes", "trim unprinted --through 1 --yes --wait", "wait", "wait -o table",
+		"logs", "status", "backlog", "dead-letters discard --all --yes",
+	} {
+		closed, err := os.Open(os.DevNull) // which is for reading only
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := program(t.Context(), url, strings.Fields(arguments)...)
+		var said strings.Builder
+		cmd.Stdout, cmd.Stderr = closed, &said
+		_ = cmd.Run() // its exit code says more
+		if code := cmd.ProcessState.ExitCode(); code != 1 || !strings.Contains(said.String(), "printing the result: ") {
+			t.Errorf("%s: exit code %d, and it says %s", arguments, code, said.String())
+		}
+		_ = closed.Close()
+	}
+}
+
 // A reason that changes is told, also where there is no terminal.
 func TestWaitingTellsWhatItWaitsFor(t *testing.T) {
 	t.Parallel()
