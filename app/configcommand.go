@@ -270,7 +270,7 @@ func visible(v reflect.Value) any {
 		}
 		return all
 	case reflect.String:
-		return redact.Secrets(v.String())
+		return redact.Setting(v.String())
 	}
 	if d, is := v.Interface().(time.Duration); is {
 		return d.String()

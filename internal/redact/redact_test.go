@@ -22,3 +22,27 @@ func TestSecrets(t *testing.T) {
 		}
 	}
 }
+
+func TestSetting(t *testing.T) {
+	t.Parallel()
+	for value, want := range map[string]string{
+		"":                                   "",
+		"127.0.0.1:8080":                     "127.0.0.1:8080",
+		"sqlite:/a@b/store.db":               "sqlite:/a@b/store.db",
+		"nats://me:p@h:1":                    "nats://[redacted]h:1",
+		"amqp://me:p/a?s#s@h/v":              "amqp://[redacted]h/v",
+		"nats://to/ken@h":                    "nats://[redacted]h",
+		`redis://:p "q' r@h:1/2?db=1`:        "redis://[redacted]h:1/2?db=1",
+		"nats://me:p/a@h:1,nats://me:p/a@i":  "nats://[redacted]h:1,nats://[redacted]i",
+		"redis://:p a@h redis://:p,a@i":      "redis://[redacted]h redis://[redacted]i",
+		`postgres://h/d?password=p "s&c=d`:   "postgres://h/d?password=[redacted]&c=d",
+		"https://h/x?a=b":                    "https://h/x?a=b",
+		"token dmk_AbC-_9.":                  "token [redacted].",
+		"kafka://h/t?sasl-password=p@s&a=b":  "kafka://[redacted]s&a=b",
+		"postgres://u:p@h/d?sslpassword=p s": "postgres://[redacted]h/d?sslpassword=[redacted]",
+	} {
+		if got := Setting(value); got != want {
+			t.Errorf("%q: %q, not %q", value, got, want)
+		}
+	}
+}
