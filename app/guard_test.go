@@ -216,6 +216,13 @@ func TestGuardedPrograms(t *testing.T) {
 			}
 		}
 	}
+	asBrowser(t, u.api, asked{"POST", appendPath, "", []string{"Content-Type", "text/plain", "Prefer", "wait=60"}})
+	for _, path := range []string{appendPath, "/v1/logs", "/"} { // or a cache would show one site what another was told
+		got := asBrowser(t, u.api, asked{"GET", path, "", nil})
+		if vary := strings.Join(got.header.Values("Vary"), ", "); got.status != http.StatusOK || !strings.Contains(vary, "Origin") {
+			t.Errorf("%s: %d, and it varies by %q", path, got.status, vary)
+		}
+	}
 	got := asBrowser(t, u.api, asked{"POST", appendPath, "", []string{"Content-Type", "text/plain", "Origin", allowedPage, "Sec-Fetch-Site", "cross-site"}})
 	if got.status != http.StatusAccepted || got.header.Get("Access-Control-Allow-Origin") != allowedPage || got.header.Get("Drainmark-Receipt") == "" {
 		t.Errorf("an allowed origin's append: %d %v %s", got.status, got.header, got.body)
