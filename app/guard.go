@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/drainmark/drainmark/backend/api"
 )
@@ -17,12 +19,22 @@ type browsing struct {
 
 func (b browsing) check() error {
 	for _, origin := range b.AllowedOrigin {
-		u, err := url.Parse(origin)
-		if err != nil || (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" || origin != u.Scheme+"://"+u.Host {
-			return badSetting("allowed-origin", origin, "it must be http://HOST[:PORT] or https://HOST[:PORT] and nothing more")
+		if !isOrigin(origin) {
+			return badSetting("allowed-origin", origin, "it must be as browsers send it: http or https, :// and HOST[:PORT], in lower case, without the scheme's own port, and nothing more")
 		}
 	}
 	return nil
+}
+
+// isOrigin says whether a browser sends an origin in that way. One that is written in another way would never be met.
+func isOrigin(text string) bool {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || text != u.Scheme+"://"+u.Host {
+		return false
+	}
+	usual, known := map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	strange := strings.ContainsFunc(text, func(r rune) bool { return r >= utf8.RuneSelf || unicode.IsUpper(r) })
+	return known && u.Port() != usual && !strange
 }
 
 // Pages of an allowed origin may send and read these besides what every page may.

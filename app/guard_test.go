@@ -305,6 +305,9 @@ func TestBadGuardSettings(t *testing.T) {
 		"up --allowed-origin app.example":        "--allowed-origin (DRAINMARK_ALLOWED_ORIGIN): app.example",
 		"up --allowed-origin https://a.example/": "nothing more",
 		"up --allowed-origin *":                  "--allowed-origin",
+		"up --allowed-origin https://A.example":  "lower case",
+		"up --allowed-origin http://a.b:80":      "without the scheme's own port",
+		"up --allowed-origin https://ä.example":  "as browsers send it",
 		"up --profiles maybe":                    "--profiles (DRAINMARK_PROFILES): maybe: it must be auto, on or off",
 	} {
 		var stderr bytes.Buffer
