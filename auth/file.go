@@ -1,16 +1,14 @@
 package auth
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"time"
 
-	"go.yaml.in/yaml/v4"
+	"github.com/drainmark/drainmark/internal/strictyaml"
 )
 
 // maxFile is how large a file of principals can be, in bytes.
@@ -76,9 +74,7 @@ type token struct {
 // parse reads the text of a file of principals. before is what was in force, nil if nothing was.
 func parse(text []byte, before *access, logger *slog.Logger) (*access, error) {
 	var in fileText
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
+	if err := strictyaml.Decode(text, &in); err != nil {
 		return nil, err
 	}
 	a := &access{tokens: map[[sha256.Size]byte]token{}, certificates: map[string]*Principal{}, names: map[string]bool{}, issuers: map[string]*issuer{}}

@@ -1,10 +1,8 @@
 package effect
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -13,6 +11,7 @@ import (
 
 	"github.com/drainmark/drainmark/internal/smallfile"
 	"github.com/drainmark/drainmark/internal/sqltext"
+	"github.com/drainmark/drainmark/internal/strictyaml"
 	"github.com/drainmark/drainmark/store"
 )
 
@@ -91,9 +90,7 @@ func (s *statementText) UnmarshalYAML(node *yaml.Node) error {
 
 func parse(path string, text []byte) (f File, err error) {
 	var in fileText
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
+	if err := strictyaml.Decode(text, &in); err != nil {
 		return f, err
 	}
 	if len(in.Effects) == 0 {

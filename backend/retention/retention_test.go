@@ -292,6 +292,8 @@ func TestFilesThatAreWrong(t *testing.T) {
 		"retention:\n- {logs: a, count: -1}":                 "line 2: count is",
 		"retention:\n- {logs: a, bytes: 1 pint}":             "line 2: bytes is",
 		"rules: []":                                          "rules",
+		"retention:\n- {logs: a, count: }":                   "line 2: count has no value",
+		"retention:\n- {logs: a}\n---\nretention: []":        "line 3: a second document begins",
 		"retention:\n- {logs: '*'}\n- {logs: a.b, count: 1}": "line 3: the rule for a.b never counts: * stands before it",
 	} {
 		path := filepath.Join(t.TempDir(), "retention.yaml")

@@ -4,7 +4,6 @@
 package retention
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/drainmark/drainmark/auth"
 	"github.com/drainmark/drainmark/internal/bytesize"
+	"github.com/drainmark/drainmark/internal/strictyaml"
 )
 
 // Rule is how much logs keep. What is 0 is no limit. A log is trimmed to the smallest of them.
@@ -44,13 +44,17 @@ const (
 	minAge  = time.Minute
 )
 
-// ruleText is a rule as YAML has it.
+// fileText is a file of rules as YAML has it.
 //
 //	retention:
 //	  - logs: orders.*
 //	    age: 720h
 //	    count: 1000000
 //	    bytes: 10GiB
+type fileText struct {
+	Retention []ruleText `yaml:"retention"`
+}
+
 type ruleText struct {
 	Logs  string  `yaml:"logs"`
 	Age   *string `yaml:"age"`
@@ -64,8 +68,12 @@ func (r *ruleText) UnmarshalYAML(node *yaml.Node) error {
 	type plain ruleText
 	known := []string{"logs", "age", "count", "bytes"}
 	for i := 0; node.Kind == yaml.MappingNode && i < len(node.Content); i += 2 {
-		if key := node.Content[i]; !slices.Contains(known, key.Value) {
+		key, value := node.Content[i], node.Content[i+1]
+		switch {
+		case !slices.Contains(known, key.Value):
 			return fmt.Errorf("line %d: a rule has no %s: it has %s", key.Line, key.Value, strings.Join(known, ", "))
+		case value.ShortTag() == "!!null":
+			return fmt.Errorf("line %d: %s has no value: for no limit, leave it out", key.Line, key.Value)
 		}
 	}
 	r.line = node.Line
@@ -87,12 +95,8 @@ func readFile(path string) ([]byte, error) {
 
 // parse reads the text of a file of rules.
 func parse(text []byte) (Rules, error) {
-	var in struct {
-		Retention []ruleText `yaml:"retention"`
-	}
-	decoder := yaml.NewDecoder(bytes.NewReader(text))
-	decoder.KnownFields(true)
-	if err := decoder.Decode(&in); err != nil && !errors.Is(err, io.EOF) {
+	var in fileText
+	if err := strictyaml.Decode(text, &in); err != nil {
 		return nil, err
 	}
 	if len(in.Retention) == 0 {
