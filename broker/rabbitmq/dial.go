@@ -10,7 +10,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,29 +21,55 @@ import (
 	"github.com/drainmark/drainmark/internal/probe"
 )
 
-// connect tries the members of the cluster, in random order, and one that is to be avoided last.
-func (b *Broker) connect(ctx context.Context, purpose, avoid string) (*session, error) {
-	order := rand.Perm(len(b.endpoints))
-	slices.SortStableFunc(order, func(i, k int) int {
-		switch last, other := b.endpoints[i].host == avoid, b.endpoints[k].host == avoid; {
-		case last == other:
-			return 0
-		case last:
-			return 1
-		}
-		return -1
-	})
+// connect tries the members of the cluster, in random order, and those last that were in trouble a moment ago. A node that
+// hangs takes connections and does not answer: each attempt there costs Config.Timeout.
+func (b *Broker) connect(ctx context.Context, purpose string) (*session, error) {
 	var first error
-	for _, i := range order {
-		s, err := b.dial(ctx, b.endpoints[i], purpose)
+	for _, to := range b.troubles.last(b.endpoints) {
+		s, err := b.dial(ctx, to, purpose)
 		if err == nil {
 			return s, nil
 		}
+		b.troubles.note(to.host)
 		if first == nil || errors.Is(err, broker.ErrMisconfigured) {
-			first = fmt.Errorf("connecting to RabbitMQ at %s: %w", b.endpoints[i].host, err)
+			first = fmt.Errorf("connecting to RabbitMQ at %s: %w", to.host, err)
 		}
 	}
 	return nil, first
+}
+
+// avoided is for how long a host is tried last.
+const avoided = 30 * time.Second
+
+// troubles remembers when hosts were last in trouble: a connection to one ended, failed, or confirmed nothing. It may be used
+// by several goroutines.
+type troubles struct {
+	mu sync.Mutex
+	at map[string]time.Time
+}
+
+func (t *troubles) note(host string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.at == nil {
+		t.at = map[string]time.Time{}
+	}
+	t.at[host] = time.Now()
+}
+
+// last returns endpoints in random order, with those last that were in trouble.
+func (t *troubles) last(endpoints []endpoint) (all []endpoint) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	var avoid []endpoint
+	for _, i := range rand.Perm(len(endpoints)) {
+		if at, was := t.at[endpoints[i].host]; was && time.Since(at) < avoided {
+			avoid = append(avoid, endpoints[i])
+		} else {
+			all = append(all, endpoints[i])
+		}
+	}
+	return append(all, avoid...)
 }
 
 func (b *Broker) dial(ctx context.Context, to endpoint, purpose string) (*session, error) {

@@ -119,7 +119,7 @@ func (f *flag) read(ctx context.Context) (text string, err error) {
 	}
 	defer func() { <-f.reading }()
 	if f.session == nil || f.session.ended() {
-		s, err := f.b.connect(ctx, "reading the flag", "")
+		s, err := f.b.connect(ctx, "reading the flag")
 		if err != nil {
 			return "", err
 		}

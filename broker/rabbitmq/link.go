@@ -27,7 +27,6 @@ type link struct {
 	mu      sync.Mutex
 	current *session      // nil while there is none
 	why     error         // why there is none, nil while it is not known yet
-	avoid   string        // the host that stopped confirming: the others are tried first
 	changed chan struct{} // closed at each change
 }
 
@@ -41,6 +40,7 @@ func (l *link) keep() {
 			l.set(s, nil)
 			since := time.Now()
 			err = s.watch(l.b.ctx)
+			l.b.troubles.note(s.host)
 			if time.Since(since) > retry.Max {
 				retry.Reset()
 			}
@@ -57,11 +57,7 @@ func (l *link) keep() {
 func (l *link) connect() (*session, error) {
 	ctx, cancel := context.WithTimeout(l.b.ctx, connectTime*l.b.config.Timeout)
 	defer cancel()
-	l.mu.Lock()
-	avoid := l.avoid
-	l.avoid = ""
-	l.mu.Unlock()
-	return l.b.connect(ctx, "publishing", avoid)
+	return l.b.connect(ctx, "publishing")
 }
 
 // connectTime is how many answers of RabbitMQ may be waited for until a connection has been made, or has declared all
@@ -71,9 +67,7 @@ const connectTime = 3
 // leave cuts a connection over which nothing is confirmed, and has another host tried first: this one may be in the
 // minority of a cluster that has come apart.
 func (l *link) leave(s *session) {
-	l.mu.Lock()
-	l.avoid = s.host
-	l.mu.Unlock()
+	l.b.troubles.note(s.host)
 	l.b.config.Logger.Warn("RabbitMQ confirms nothing over this connection; it is cut, and another host is tried first",
 		"host", s.host, "hosts", len(l.b.endpoints))
 	s.cut()

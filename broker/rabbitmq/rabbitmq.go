@@ -124,6 +124,7 @@ func misconfigured(format string, args ...any) error {
 type Broker struct {
 	config    Config
 	endpoints []endpoint
+	troubles  troubles
 	ctx       context.Context // ends with Close
 	cancel    context.CancelCauseFunc
 	running   sync.WaitGroup

@@ -47,7 +47,7 @@ func (b *Broker) open(ctx context.Context, partition int) (*receiver, error) {
 	ctx, cancel := context.WithTimeout(ctx, openTime)
 	defer cancel()
 	defer context.AfterFunc(b.ctx, cancel)()
-	s, err := b.connect(ctx, fmt.Sprintf("receiving %d", partition), "")
+	s, err := b.connect(ctx, fmt.Sprintf("receiving %d", partition))
 	if err != nil {
 		return nil, err
 	}
@@ -196,6 +196,9 @@ func (r *receiver) pump(deliveries <-chan amqp.Delivery) {
 		err = errors.New("the connection ended")
 		if reason != nil {
 			err = reason
+		}
+		if r.session.ended() {
+			r.b.troubles.note(r.session.host)
 		}
 	default:
 		if !r.ended() { // closing it ends the deliveries too, and leaves the queue

@@ -152,7 +152,7 @@ func (r *registry) first(ctx context.Context, ch *amqp.Channel) (drainmark.Deplo
 func (r *registry) during(ctx context.Context, purpose string, f func(s *session, doing *string) error) error {
 	ctx, cancel := context.WithTimeout(ctx, connectTime*r.b.config.Timeout)
 	defer cancel()
-	s, err := r.b.connect(ctx, purpose, "")
+	s, err := r.b.connect(ctx, purpose)
 	if err != nil {
 		return err
 	}
