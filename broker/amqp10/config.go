@@ -16,9 +16,9 @@ import (
 // Config says where the broker is and how to use it. Zero values mean the defaults.
 type Config struct {
 	// URL is amqp10://[USER:PASSWORD@]HOST[:PORT][,HOST[:PORT]…][/PREFIX][?option=value…], or amqp10s:// for that over TLS.
-	// Several hosts are tried in order: they must all lead to the same queues. The port is 5672 if there is none, and 5671
-	// over TLS. The options are sasl, vhost, ca, cert and key, for the fields of those names here. User and password are
-	// percent-encoded.
+	// Several hosts are tried in order, those last that were in trouble a moment ago: they must all lead to the same queues.
+	// The port is 5672 if there is none, and 5671 over TLS. The options are sasl, vhost, ca, cert and key, for the fields of
+	// those names here. User and password are percent-encoded.
 	URL string
 	// Credentials is called for each connection, and says user and password in place of the URL's. It must not block. Nil
 	// for the URL's.

@@ -17,6 +17,7 @@ import (
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/internal/certs"
+	"github.com/drainmark/drainmark/internal/hosts"
 )
 
 // server is where everything connects to, until it ends.
@@ -26,6 +27,7 @@ type server struct {
 	end    context.CancelCauseFunc
 	rests  *rests
 
+	troubles hosts.Troubles
 	examined sync.Map // by the names of queues: true when it is known how they are set up, or that it cannot be known
 }
 
@@ -65,19 +67,22 @@ type session struct {
 	*amqp.Session
 	conn    *amqp.Conn
 	raw     net.Conn
+	address string
 	product product
 	server  *server
 	managed *management // once it was used
 }
 
-// connect tries the hosts in order, and makes a session with the first that lets us in.
+// connect tries the hosts in order, those last that were in trouble a moment ago, and makes a session with the first that
+// lets us in.
 func (s *server) connect(ctx context.Context, purpose string) (*session, error) {
 	var first error
-	for _, address := range s.config.hosts {
+	for _, address := range hosts.Order(&s.troubles, s.config.hosts, func(address string) string { return address }) {
 		opened, err := s.dial(ctx, address, purpose)
 		if err == nil {
 			return opened, nil
 		}
+		s.troubles.Note(address)
 		if first == nil || errors.Is(err, broker.ErrMisconfigured) {
 			first = fmt.Errorf("connecting to %s: %w", address, err)
 		}
@@ -109,7 +114,7 @@ func (s *server) dial(ctx context.Context, address, purpose string) (*session, e
 		_ = raw.Close()
 		return nil, explainDial(err)
 	}
-	opened := &session{conn: conn, raw: raw, product: productOf(conn.Properties()), server: s}
+	opened := &session{conn: conn, raw: raw, address: address, product: productOf(conn.Properties()), server: s}
 	err = opened.guard(ctx, func() (err error) { opened.Session, err = conn.NewSession(ctx, nil); return err })
 	if err != nil {
 		opened.cut()
@@ -209,6 +214,18 @@ func (s *session) cut() { _ = s.raw.Close() }
 
 // drop cuts the connection, and returns when the library has ended what it does for it.
 func (s *session) drop() {
+	s.blame()
+	s.end()
+}
+
+// blame notes that the connection has ended before we ended it.
+func (s *session) blame() {
+	if s.ended() {
+		s.server.troubles.Note(s.address)
+	}
+}
+
+func (s *session) end() {
 	s.cut()
 	_ = s.conn.Close()
 }
@@ -217,11 +234,12 @@ func (s *session) drop() {
 func (s *session) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), parting)
 	defer cancel()
+	s.blame()
 	_ = s.guard(ctx, func() error {
 		_ = s.Session.Close(ctx)
 		return s.conn.Close()
 	})
-	s.drop()
+	s.end()
 }
 
 // hasCondition says whether an error is one of the server's with one of the conditions.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -18,58 +19,26 @@ import (
 	amqp "github.com/rabbitmq/amqp091-go"
 
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/hosts"
 	"github.com/drainmark/drainmark/internal/probe"
 )
 
-// connect tries the members of the cluster, in random order, and those last that were in trouble a moment ago. A node that
-// hangs takes connections and does not answer: each attempt there costs Config.Timeout.
+// connect tries the members of the cluster, in random order, and those last that were in trouble a moment ago.
 func (b *Broker) connect(ctx context.Context, purpose string) (*session, error) {
 	var first error
-	for _, to := range b.troubles.last(b.endpoints) {
+	tried := slices.Clone(b.endpoints)
+	rand.Shuffle(len(tried), func(i, k int) { tried[i], tried[k] = tried[k], tried[i] })
+	for _, to := range hosts.Order(&b.troubles, tried, func(e endpoint) string { return e.host }) {
 		s, err := b.dial(ctx, to, purpose)
 		if err == nil {
 			return s, nil
 		}
-		b.troubles.note(to.host)
+		b.troubles.Note(to.host)
 		if first == nil || errors.Is(err, broker.ErrMisconfigured) {
 			first = fmt.Errorf("connecting to RabbitMQ at %s: %w", to.host, err)
 		}
 	}
 	return nil, first
-}
-
-// avoided is for how long a host is tried last.
-const avoided = 30 * time.Second
-
-// troubles remembers when hosts were last in trouble: a connection to one ended, failed, or confirmed nothing. It may be used
-// by several goroutines.
-type troubles struct {
-	mu sync.Mutex
-	at map[string]time.Time
-}
-
-func (t *troubles) note(host string) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.at == nil {
-		t.at = map[string]time.Time{}
-	}
-	t.at[host] = time.Now()
-}
-
-// last returns endpoints in random order, with those last that were in trouble.
-func (t *troubles) last(endpoints []endpoint) (all []endpoint) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var avoid []endpoint
-	for _, i := range rand.Perm(len(endpoints)) {
-		if at, was := t.at[endpoints[i].host]; was && time.Since(at) < avoided {
-			avoid = append(avoid, endpoints[i])
-		} else {
-			all = append(all, endpoints[i])
-		}
-	}
-	return append(all, avoid...)
 }
 
 func (b *Broker) dial(ctx context.Context, to endpoint, purpose string) (*session, error) {

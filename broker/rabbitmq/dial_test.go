@@ -11,7 +11,6 @@ import (
 	"reflect"
 	"strings"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -157,36 +156,4 @@ func TestCredentialsGoIntoTheURL(t *testing.T) {
 			t.Errorf("%s: %+v, %v; want %+v", e.host, is, err, was)
 		}
 	}
-}
-
-// A host that was in trouble is tried last for a while, and as the others after that.
-func TestHostsInTroubleAreTriedLast(t *testing.T) {
-	t.Parallel()
-	synctest.Test(t, func(t *testing.T) {
-		endpoints := []endpoint{{host: "a"}, {host: "b"}, {host: "c"}}
-		var seen troubles
-		firsts := func(at int) map[string]bool {
-			hosts := map[string]bool{}
-			for range 200 {
-				all := seen.last(endpoints)
-				if len(all) != 3 {
-					t.Fatalf("%d hosts", len(all))
-				}
-				hosts[all[at].host] = true
-			}
-			return hosts
-		}
-		seen.note("b")
-		time.Sleep(avoided - 1)
-		if last := firsts(2); len(last) != 1 || !last["b"] {
-			t.Errorf("the last ones are %v", last)
-		}
-		if first := firsts(0); len(first) != 2 {
-			t.Errorf("the first ones are %v", first)
-		}
-		time.Sleep(1)
-		if first := firsts(0); len(first) != 3 {
-			t.Errorf("later the first ones are %v", first)
-		}
-	})
 }

@@ -40,7 +40,7 @@ func (l *link) keep() {
 			l.set(s, nil)
 			since := time.Now()
 			err = s.watch(l.b.ctx)
-			l.b.troubles.note(s.host)
+			l.b.troubles.Note(s.host)
 			if time.Since(since) > retry.Max {
 				retry.Reset()
 			}
@@ -67,7 +67,7 @@ const connectTime = 3
 // leave cuts a connection over which nothing is confirmed, and has another host tried first: this one may be in the
 // minority of a cluster that has come apart.
 func (l *link) leave(s *session) {
-	l.b.troubles.note(s.host)
+	l.b.troubles.Note(s.host)
 	l.b.config.Logger.Warn("RabbitMQ confirms nothing over this connection; it is cut, and another host is tried first",
 		"host", s.host, "hosts", len(l.b.endpoints))
 	s.cut()

@@ -28,6 +28,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/internal/hosts"
 )
 
 // Config is where the broker is and how to use it. Zero values mean the defaults.
@@ -124,7 +125,7 @@ func misconfigured(format string, args ...any) error {
 type Broker struct {
 	config    Config
 	endpoints []endpoint
-	troubles  troubles
+	troubles  hosts.Troubles
 	ctx       context.Context // ends with Close
 	cancel    context.CancelCauseFunc
 	running   sync.WaitGroup

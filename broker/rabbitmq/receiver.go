@@ -198,7 +198,7 @@ func (r *receiver) pump(deliveries <-chan amqp.Delivery) {
 			err = reason
 		}
 		if r.session.ended() {
-			r.b.troubles.note(r.session.host)
+			r.b.troubles.Note(r.session.host)
 		}
 	default:
 		if !r.ended() { // closing it ends the deliveries too, and leaves the queue
