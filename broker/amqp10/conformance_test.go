@@ -36,6 +36,7 @@ func conform(t *testing.T, p peer) {
 		h.StartSmall = func(t brokertest.T) *brokertest.Server { return p.describe(t, p.small.config(t, smallBytes)) }
 	}
 	t.Run("who waits gets first what the one before held", func(t *testing.T) { handsOver(t, p) })
+	t.Run("a publish ends with its context", func(t *testing.T) { endInTime(t, p) })
 	t.Run("a host to which a connection has ended is tried last", func(t *testing.T) { otherHost(t, p) })
 	t.Run("broker", func(t *testing.T) { brokertest.Run(t, h) })
 	h.KillsOnly = true

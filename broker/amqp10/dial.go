@@ -71,6 +71,9 @@ type session struct {
 	product product
 	server  *server
 	managed *management // once it was used
+
+	mu      sync.Mutex
+	senders []*amqp.Sender
 }
 
 // connect tries the hosts in order, those last that were in trouble a moment ago, and makes a session with the first that
@@ -209,8 +212,29 @@ func (s *session) ended() bool {
 	}
 }
 
-// cut ends the connection without goodbye.
-func (s *session) cut() { _ = s.raw.Close() }
+// NewSender is the library's. Its senders end with cut.
+func (s *session) NewSender(ctx context.Context, target string, options *amqp.SenderOptions) (*amqp.Sender, error) {
+	sender, err := s.Session.NewSender(ctx, target, options)
+	if err == nil {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.senders = append(s.senders, sender)
+	}
+	return sender, err
+}
+
+// cut ends the connection without goodbye, and what waits for an answer over it. A sender whose message was not written in
+// time tells its link so, and waits for ever if the link has ended with the connection by then, unless it is closed.
+func (s *session) cut() {
+	_ = s.raw.Close()
+	over, end := context.WithCancel(context.Background())
+	end() // closing waits for nothing
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sender := range s.senders {
+		_ = sender.Close(over)
+	}
+}
 
 // drop cuts the connection, and returns when the library has ended what it does for it.
 func (s *session) drop() {

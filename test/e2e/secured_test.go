@@ -154,9 +154,13 @@ func (s *secured) rotate(what string, urls []string) string {
 // errSilent is that of a program which is dead or paused, or has no backend behind it.
 var errSilent = errors.New("no answer")
 
+// noticedWithin is less than verify gives a fault's command, and more than a broker takes to come back on a busy machine:
+// backends that start meanwhile do not answer.
+const noticedWithin = 50 * time.Second
+
 // noticed waits until the programs show that they have read the files again: all that answer, and one at least.
 func noticed(urls []string, shows func(url string) error) (err error) {
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	for end := time.Now().Add(noticedWithin); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
 		silent := 0
 		err = nil
 		for _, url := range urls {
@@ -171,7 +175,7 @@ func noticed(urls []string, shows func(url string) error) (err error) {
 		}
 		err = cmp.Or(err, errSilent)
 	}
-	return fmt.Errorf("after 20 s not all programs have noticed: %w", err)
+	return fmt.Errorf("after %v not all programs have noticed: %w", noticedWithin, err)
 }
 
 // servesCertificate says why a program does not serve with the newest certificate.
