@@ -3,19 +3,20 @@ package command
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strings"
 	"sync"
-	"unicode/utf8"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/client"
-	"github.com/drainmark/drainmark/internal/jsonstring"
 )
 
 const (
@@ -119,25 +120,27 @@ var errNoMessage = errors.New("no message")
 // inputLine is what a line may have: what a request has, and what read and tail print besides, such as the position, which does
 // not count.
 type inputLine struct {
-	Body        *string     `json:"body"`
-	BodyBase64  *string     `json:"body_base64"`
-	ContentType string      `json:"content_type"`
-	Key         string      `json:"key"`
-	Headers     lineHeaders `json:"headers"`
+	Body        *string           `json:"body"`
+	BodyBase64  *string           `json:"body_base64"`
+	ContentType string            `json:"content_type"`
+	Key         string            `json:"key"`
+	Headers     map[string]string `json:"headers"`
 
-	Position       json.RawMessage `json:"position"`
-	ID             json.RawMessage `json:"id"`
-	AcceptedAt     json.RawMessage `json:"accepted_at"`
-	PersistedAt    json.RawMessage `json:"persisted_at"`
-	ClearedThrough *uint64         `json:"cleared_through"`
-	Erased         bool            `json:"erased"`
+	Position       jsontext.Value `json:"position"`
+	ID             jsontext.Value `json:"id"`
+	AcceptedAt     jsontext.Value `json:"accepted_at"`
+	PersistedAt    jsontext.Value `json:"persisted_at"`
+	ClearedThrough *uint64        `json:"cleared_through"`
+	Erased         bool           `json:"erased"`
 }
 
-// object reads a message from a line. Bytes that do not say their type have the given one.
+// object reads a message from a line. Bytes that do not say their type have the given one. The library is as strict as the
+// API: encoding/json would append something else than a line says that has a name twice, or in capitals, or half of a
+// surrogate pair.
 func object(text []byte, ofBytes string) (m client.Message, err error) {
-	in, err := parseLine(text)
-	if err != nil {
-		return m, err
+	var in inputLine
+	if err := json.Unmarshal(text, &in, json.RejectUnknownMembers(true)); err != nil {
+		return m, explainLine(err)
 	}
 	m.ContentType, m.Key, m.Headers = in.ContentType, in.Key, in.Headers
 	switch gone := in.ClearedThrough != nil || in.Erased; {
@@ -150,95 +153,51 @@ func object(text []byte, ofBytes string) (m client.Message, err error) {
 	case in.Body != nil:
 		m.Body = []byte(*in.Body)
 		return m, nil
-	case m.ContentType == "":
-		m.ContentType = ofBytes
 	}
-	if m.Body, err = base64.StdEncoding.Strict().DecodeString(*in.BodyBase64); err == nil && strings.ContainsAny(*in.BodyBase64, "\r\n") {
-		err = errors.New("it has line ends") // which the decoder skips
-	}
-	if err != nil {
-		err = fmt.Errorf("body_base64: %w", err)
-	}
+	m.ContentType = cmp.Or(m.ContentType, ofBytes)
+	m.Body, err = bytesOf(*in.BodyBase64)
 	return m, err
 }
 
-// parseLine reads a line as strictly as the API: encoding/json alone would pass over names that are there twice or in
-// capitals, and mend halves of surrogate pairs. Then something else would be appended than the line says.
-func parseLine(text []byte) (in inputLine, err error) {
-	if !utf8.Valid(text) {
-		return in, errors.New("it is not valid UTF-8")
+// bytesOf reads base64 of which there is one text for some bytes.
+func bytesOf(text string) ([]byte, error) {
+	body, err := base64.StdEncoding.Strict().DecodeString(text)
+	if err == nil && strings.ContainsAny(text, "\r\n") {
+		err = errors.New("it has line ends") // which the decoder skips
 	}
-	decoder := json.NewDecoder(bytes.NewReader(text))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&in); err != nil {
-		return in, wrongType(err)
+	if err != nil {
+		return nil, fmt.Errorf("body_base64: %w", err)
 	}
-	if _, err := decoder.Token(); err != io.EOF {
-		return in, errors.New("there is something behind the object")
-	}
-	if jsonstring.HalfPair(text) {
-		return in, errors.New("it has half of a surrogate pair, which is not a character")
-	}
-	names, err := namesIn(text)
-	for name := range names {
-		if name != strings.ToLower(name) {
-			return in, fmt.Errorf("json: unknown field %q", name)
-		}
-	}
-	return in, err
+	return body, nil
 }
 
-// wrongType says of what type something is, if an error of encoding/json is about that. It would name types of Go.
-func wrongType(err error) error {
-	var wrong *json.UnmarshalTypeError
+// explainLine says what is wrong with a line. Where it is of the wrong type, the library would name types of Go.
+func explainLine(err error) error {
+	var wrong *json.SemanticError
 	switch {
-	case !errors.As(err, &wrong):
+	case !errors.As(err, &wrong) || wrong.Err != nil && !errors.Is(wrong.Err, json.ErrUnknownName):
 		return err
-	case wrong.Field == "":
-		return fmt.Errorf("it must be an object, and is of the type %s", wrong.Value)
+	case wrong.Err != nil:
+		return fmt.Errorf("unknown field %q", wrong.JSONPointer.LastToken())
+	case wrong.JSONPointer == "":
+		return fmt.Errorf("it must be an object, and is of the type %s", typeOf(wrong.JSONKind))
 	}
-	return fmt.Errorf("%s cannot be of the type %s", wrong.Field, wrong.Value)
+	return fmt.Errorf("%s cannot be of the type %s", strings.TrimPrefix(string(wrong.JSONPointer), "/"), typeOf(wrong.JSONKind))
 }
 
-// lineHeaders are the headers in a line.
-type lineHeaders map[string]string
-
-// UnmarshalJSON refuses a name that is there twice.
-func (h *lineHeaders) UnmarshalJSON(text []byte) error {
-	var headers map[string]string
-	err := json.Unmarshal(text, &headers)
-	if err == nil {
-		_, err = namesIn(text)
-	} else {
-		err = errors.New("headers must be an object of strings")
+// typeOf is the word for what a value of JSON begins with.
+func typeOf(kind jsontext.Kind) string {
+	switch kind {
+	case '[':
+		return "array"
+	case '{':
+		return "object"
+	case '0':
+		return "number"
+	case 't', 'f':
+		return "boolean"
 	}
-	*h = headers
-	return err
-}
-
-// namesIn returns the names that a JSON object has. It fails if one is there twice. What is no object has none.
-func namesIn(object []byte) (map[string]bool, error) {
-	decoder := json.NewDecoder(bytes.NewReader(object))
-	names := map[string]bool{}
-	if begin, err := decoder.Token(); begin != json.Delim('{') {
-		return names, err
-	}
-	for decoder.More() {
-		name, err := decoder.Token()
-		if err != nil {
-			return nil, err
-		}
-		text, _ := name.(string)
-		if names[text] {
-			return nil, fmt.Errorf("it has %.40q twice", text)
-		}
-		names[text] = true
-		var value json.RawMessage
-		if err := decoder.Decode(&value); err != nil {
-			return nil, err
-		}
-	}
-	return names, nil
+	return kind.String()
 }
 
 // reader reads an input ahead of who sends it, but no more than a request may have. So a slow input is sent as it comes,

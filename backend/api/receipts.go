@@ -3,12 +3,12 @@ package api
 import (
 	"bytes"
 	"cmp"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"net/http"
 	"slices"
+
+	strictjson "github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/auth"
@@ -248,24 +248,22 @@ func (h *handler) barrierLogs(w http.ResponseWriter, r *request, logs []string) 
 	return logs, nil
 }
 
-// decodeLogs reads {"logs": […]}. It is stricter than encoding/json, which takes null for no logs, and LOGS for logs: a
+// decodeLogs reads {"logs": […]}, and nothing else that encoding/json would take for it: null or a second "logs", or LOGS. A
 // barrier would be of other logs than its client meant.
 func decodeLogs(body []byte) (logs []string, err error) {
-	var members map[string]json.RawMessage
-	d := json.NewDecoder(bytes.NewReader(body))
-	err = d.Decode(&members)
-	if _, more := d.Token(); err == nil && (members == nil || !errors.Is(more, io.EOF)) {
-		err = errors.New("it is not one object")
+	var in struct {
+		Logs jsontext.Value `json:"logs"`
 	}
-	for name, value := range members {
-		switch {
-		case name != "logs":
-			err = cmp.Or(err, fmt.Errorf("unknown field %.40q", name))
-		case value[0] != '[':
-			err = cmp.Or(err, errors.New(`"logs" must be an array`))
-		default:
-			err = cmp.Or(err, json.Unmarshal(value, &logs))
-		}
+	err = strictjson.Unmarshal(body, &in, strictjson.RejectUnknownMembers(true))
+	switch {
+	case err == nil && jsontext.Value(body).Kind() != '{':
+		err = errors.New("it is not one object")
+	case err == nil && len(in.Logs) == 0:
+		return nil, nil
+	case err == nil && in.Logs.Kind() != '[':
+		err = errors.New(`"logs" must be an array`)
+	case err == nil:
+		err = strictjson.Unmarshal(in.Logs, &logs)
 	}
 	if err != nil {
 		return nil, invalid(`the body must be empty or {"logs": […]}: %w`, err)
