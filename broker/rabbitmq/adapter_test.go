@@ -24,6 +24,7 @@ var adapterCases = []serverCase{
 	{"a queue of another type is refused, and the error says what to do", refusesOtherQueues},
 	{"a queue made with another limit is used as it is", keepsLimit},
 	{"a batch for a queue that was deleted is not taken for stored, and the queue is made again", deletedQueue},
+	{"a host to which a connection has ended is tried last", otherHost},
 	{"a receiver whose queue is deleted ends", receiverOfDeletedQueue},
 	{"what a second holder held stands before everything else, also after a second death", secondDeath},
 	{"a person sees queues, headers and connections by understandable names", understandable},
@@ -443,5 +444,29 @@ func (server secured) external(t *testing.T) {
 	}
 	if !errors.Is(err, broker.ErrMisconfigured) {
 		t.Errorf("a certificate of no user: %v", err)
+	}
+}
+
+// otherHost: a node that hangs would be connected to again. Both names are of one server. Each broker would take the same one
+// again by chance once in two times.
+func otherHost(t *testing.T, server *servers.RabbitMQ) {
+	url := strings.Replace(server.URL(), servers.Host, servers.Host+fmt.Sprintf(":%d,localhost", server.Port), 1)
+	for range 8 {
+		b := settings{URL: url}.open(t, server)
+		before, err := b.publishing.await(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		before.cut()
+		var after *session
+		eventually(t, "another connection", func() (err error) {
+			if after, err = b.publishing.get(); after == before {
+				err = errors.New("it has not been seen to end")
+			}
+			return err
+		})
+		if after.host == before.host {
+			t.Fatalf("behind the end of a connection to %s came another one to it", before.host)
+		}
 	}
 }
