@@ -124,7 +124,7 @@ func TestVersionAndHelp(t *testing.T) {
 	}
 }
 
-// Who types the name alone is told where to look.
+// "drainmark" alone names the command that lists the others.
 func TestNoCommand(t *testing.T) {
 	t.Parallel()
 	var stdout, stderr bytes.Buffer

@@ -146,8 +146,8 @@ func TestTheMessageThatIsRefusedIsNamed(t *testing.T) {
 	}
 }
 
-// What is one message to the command is one to the server, whatever its type means in HTTP. A line may also begin with what
-// some programs write before UTF-8, and have nulls for what it does not say.
+// The server takes one message of the command for one, whatever its type means in HTTP. A line may also begin with a byte order
+// mark, and have nulls for what it does not say.
 func TestOneMessageOfAnyType(t *testing.T) {
 	t.Parallel()
 	url := sharedUp(t)

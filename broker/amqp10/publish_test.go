@@ -1,13 +1,17 @@
 package amqp10
 
 import (
+	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	amqp "github.com/Azure/go-amqp"
 
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // TestOutcomes: of all outcomes only one is a success, and none says more than the server did.
@@ -65,4 +69,35 @@ func TestProducts(t *testing.T) {
 			t.Errorf("%s %s: %+v", test.product, test.version, p)
 		}
 	}
+}
+
+// endInTime: a publish ends when its context does, wherever it is by then.
+func endInTime(t *testing.T, p peer) {
+	c, err := p.as(servers.BackendUser, p.config(t, 0)).resolved()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newServer(c)
+	l := newLane(s, s.partition(0))
+	for i := range 1500 {
+		if err := l.publish(t.Context(), durable("x", []byte("x"), nil)); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan struct{})
+		go func() {
+			defer close(ended)
+			_ = l.publish(ctx, durable("x", []byte("x"), nil))
+		}()
+		for begun := time.Now(); time.Since(begun) < time.Duration(i%200)*time.Microsecond; { // another moment of it each time
+			runtime.Gosched()
+		}
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(20 * time.Second):
+			t.Fatalf("publish %d has not ended 20 s after its context", i)
+		}
+	}
+	l.close()
 }

@@ -1,4 +1,5 @@
-// Package strictyaml reads files in YAML that people write. What would be passed over is an error: somebody believes in it.
+// Package strictyaml reads files in YAML that people write. It refuses what a YAML library
+// would pass over: whoever wrote it believes that it has an effect.
 package strictyaml
 
 import (

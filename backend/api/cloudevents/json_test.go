@@ -134,7 +134,8 @@ func TestStructuredRefuses(t *testing.T) {
 	}
 }
 
-// What an event has as JSON takes many times as much memory when it is read, so it has a limit even where nothing is kept.
+// Reading an event takes many times the memory of its text, so the number of its members is limited, also of those that are
+// not kept.
 func TestMembersHaveALimit(t *testing.T) {
 	t.Parallel()
 	event := func(members int) []byte {
