@@ -152,10 +152,10 @@ func TestOneMessageOfAnyType(t *testing.T) {
 	t.Parallel()
 	url := sharedUp(t)
 	for _, media := range []string{"application/x-ndjson", "application/cloudevents+json", "application/cloudevents-batch+json"} {
-		want(t, url, 0, "", "[]", "append", "typed", "--content-type", media, "--wait")
+		want(t, url, 0, "", "[]", "append", "any-type", "--content-type", media, "--wait")
 	}
-	want(t, url, 0, "", "\ufeff"+`{"body":"marked","cleared_through":null,"headers":null,"key":null}`, "append", "typed", "--ndjson", "--wait")
-	if got := want(t, url, 0, "", "", "read", "typed", "--output", "plain"); got != "[]\n[]\n[]\nmarked\n" {
+	want(t, url, 0, "", "\ufeff"+`{"body":"marked","cleared_through":null,"headers":null,"key":null}`, "append", "any-type", "--ndjson", "--wait")
+	if got := want(t, url, 0, "", "", "read", "any-type", "--output", "plain"); got != "[]\n[]\n[]\nmarked\n" {
 		t.Errorf("the log has %q", got)
 	}
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func TestACursorOfAStreamThatWasCreatedAnewIsTheBeginning(t *testing.T) {
@@ -192,11 +193,9 @@ func TestWhoeverWaitsIsToldWhenTheConnectionBreaks(t *testing.T) {
 
 // pause stops the server's process until the end of the test.
 func pause(t *testing.T, e *external) {
-	if err := e.command.Process.Signal(syscall.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
-	command := e.command
-	t.Cleanup(func() { command.Process.Signal(syscall.SIGCONT) })
+	process := e.command.Process
+	servers.PauseProcess(t, process)
+	t.Cleanup(func() { process.Signal(syscall.SIGCONT) })
 }
 
 // briefly is long enough for anything that does not wait.

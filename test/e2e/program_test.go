@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // program is one process of drainmark, which can be killed and started again with the same arguments. Its methods are
@@ -166,7 +168,13 @@ func (p *program) stop() {
 	}
 }
 
-func (p *program) pause()  { p.signal(syscall.SIGSTOP) }
+// pause stops the process where it stands, if it runs.
+func (p *program) pause() {
+	if p.running() {
+		servers.PauseProcess(p.t, p.cmd.Process)
+	}
+}
+
 func (p *program) resume() { p.signal(syscall.SIGCONT) }
 
 // signal sends a signal, if the process runs.

@@ -14,7 +14,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -180,11 +179,27 @@ func (p *Process) Pause() {
 	defer p.mu.Unlock()
 	p.signal(syscall.SIGSTOP)
 	p.paused = true
-	for deadline := time.Now().Add(patience); p.running() && !stopped(p.cmd.Process.Pid); {
+	if p.running() {
+		awaitStopped(p.t, p.cmd.Process.Pid)
+	}
+}
+
+// PauseProcess stops a process that the caller started where it stands (SIGSTOP). On Linux it has stopped when PauseProcess
+// returns: a signal alone lets the process go on until its threads come to take it, and answer once more.
+func PauseProcess(t T, process *os.Process) {
+	t.Helper()
+	_ = process.Signal(syscall.SIGSTOP) // it may have ended
+	awaitStopped(t, process.Pid)
+}
+
+// awaitStopped waits until a process has stopped, or has ended.
+func awaitStopped(t T, pid int) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !stopped(pid); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			p.t.Fatalf("%s does not stop", p.name)
+			t.Fatalf("process %d has not stopped %v after SIGSTOP", pid, patience)
+			return
 		}
-		runtime.Gosched()
 	}
 }
 
