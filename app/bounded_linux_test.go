@@ -14,12 +14,12 @@ import (
 	"github.com/drainmark/drainmark/internal/resident"
 )
 
-// boundedFor is how long each attack of TestMemoryIsBounded lasts.
-var boundedFor = flag.Duration("bounded", time.Second, "how long each attack of TestMemoryIsBounded lasts")
+// boundedFor is how long each attack of TestMemoryOfConnections lasts.
+var boundedFor = flag.Duration("bounded", time.Second, "how long each attack of TestMemoryOfConnections lasts")
 
 // P10: whatever clients do with connections, headers and bodies, a process has the memory that its limits allow, and works
 // again at once when they have gone.
-func TestMemoryIsBounded(t *testing.T) {
+func TestMemoryOfConnections(t *testing.T) {
 	t.Parallel()
 	const (
 		bodies      = 32 << 20

@@ -17,6 +17,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // connect opens a connection to the server of a URL, on which everything must happen within a minute.
@@ -87,7 +89,8 @@ func TestLargeRequestsThatAreRefusedGetTheirAnswer(t *testing.T) {
 	t.Parallel()
 	up := up(t, t.TempDir())
 	front := startFrontend(t, up)
-	var asking sync.WaitGroup
+	var asking errgroup.Group
+	asking.SetLimit(8) // more would wait for each other for so long that the server no longer waited for them
 	for request, status := range map[string]int{
 		"POST /v1/logs/a/messages|Content-Type: text/plain": 413, "POST /v1/logs/a/messages|Content-Encoding: gzip": 415,
 		"POST /v1/logs/A/messages|X: y": 400, "POST /v1/nosuch|X: y": 413, "PUT /v1/logs/a/messages|X: y": 413,
@@ -95,15 +98,16 @@ func TestLargeRequestsThatAreRefusedGetTheirAnswer(t *testing.T) {
 	} {
 		for _, url := range []string{up.api, front.api} {
 			for _, megabytes := range []int{5, 20} {
-				asking.Go(func() {
+				asking.Go(func() error {
 					if err := sendFirst(url, request, megabytes<<20, status); err != nil {
 						t.Errorf("%s at %s, %d MiB: %v", request, url, megabytes, err)
 					}
+					return nil
 				})
 			}
 		}
 	}
-	asking.Wait()
+	_ = asking.Wait()
 }
 
 // sendFirst sends a whole request before it reads the answer, which must have a status and come whole.

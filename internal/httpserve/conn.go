@@ -16,10 +16,10 @@ const writeTime = 10 * time.Second
 
 // A connection whose client may still be sending when it is closed is read on for a while after the answer, and input
 // is dropped. Closed at once, the client's system would be told to forget the answer too: many clients send all of a
-// request before they read.
+// request before they read. The times are nginx's (lingering_time, lingering_timeout).
 const (
 	lingerTime    = 30 * time.Second // at most
-	lingerSilence = 2 * time.Second  // without a byte
+	lingerSilence = 5 * time.Second  // without a byte
 	lingerBytes   = 64 << 20
 )
 
