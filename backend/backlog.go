@@ -16,7 +16,7 @@ import (
 // Backlog implements Service. It reads the progress first and asks the broker second, so that the pending number is
 // never less than what was missing when it was asked. If the broker cannot count, what this backend itself has accepted
 // is a lower bound, and exact if it is the only backend. All who ask while it is read, or within backlogEvery of its
-// beginning, get one answer: the next.
+// beginning, get one answer, which none may change: the next.
 func (b *Backend) Backlog(ctx context.Context) ([]PartitionBacklog, error) {
 	backlogs, err := b.backlogs.ask(ctx, b.readBacklog)
 	if err != nil && errors.Is(err, ctx.Err()) {

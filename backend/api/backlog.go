@@ -59,12 +59,12 @@ func (h *handler) backlog(w http.ResponseWriter, r *request) error {
 	answer := backlogJSON{Partitions: make([]partitionJSON, len(partitions))}
 	var answers drainmark.ProducerID
 	for i := range partitions {
-		partitions[i].Stalled = r.because(partitions[i].Stalled, partitions[i].Cause, false)
-		answer.Partitions[i] = newPartition(&partitions[i])
+		b := &partitions[i] // others who asked may have the same
+		answer.Partitions[i] = newPartition(b, r.because(b.Stalled, b.Cause, false))
 		if !r.who.May(auth.Admin, "") {
 			answer.Partitions[i].withhold()
 		}
-		answers = partitions[i].Backend // the same for all
+		answers = b.Backend // the same for all
 	}
 	answer.Backend = answers.String()
 	answer.countsJSON = total(answer.Partitions)
@@ -84,7 +84,7 @@ func (p *partitionJSON) withhold() {
 	}
 }
 
-func newPartition(b *backend.PartitionBacklog) partitionJSON {
+func newPartition(b *backend.PartitionBacklog, stalled string) partitionJSON {
 	p := partitionJSON{
 		Partition: b.Partition,
 		countsJSON: countsJSON{
@@ -100,8 +100,8 @@ func newPartition(b *backend.PartitionBacklog) partitionJSON {
 	if b.Claim != nil {
 		p.Owner = &b.Claim.Owner
 	}
-	if b.Stalled != "" {
-		p.Stalled = &b.Stalled
+	if stalled != "" {
+		p.Stalled = &stalled
 	}
 	return p
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"math"
 	"reflect"
+	"sync"
 	"testing"
 	"time"
 
@@ -126,4 +127,23 @@ func TestBacklogTotal(t *testing.T) {
 			t.Errorf("they are %v", v)
 		}
 	})
+}
+
+// Whoever asks while the broker is asked already gets the same partitions: one's answer must not be in another's.
+func TestBacklogOfSeveralWhoAsk(t *testing.T) {
+	t.Parallel()
+	p := partition(0, 1, 1, 0, true)
+	p.Stalled, p.Cause = "the store refuses a record", backend.Cause{Text: "what it said"}
+	shared := []backend.PartitionBacklog{p}
+	s := serve(t, &fake{backlog: func(context.Context) ([]backend.PartitionBacklog, error) { return shared, nil }})
+	var asking sync.WaitGroup
+	for range 4 {
+		asking.Go(func() {
+			got := s.do("GET", "/v1/backlog", "").want(t, 200)["partitions"].([]any)[0].(map[string]any)["stalled"]
+			if want := "the store refuses a record: what it said"; got != want {
+				t.Errorf("stalled is %q, not %q", got, want)
+			}
+		})
+	}
+	asking.Wait()
 }
