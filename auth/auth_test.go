@@ -119,6 +119,7 @@ func open(t *testing.T, text string) *opened {
 	}
 	o.now = time.Now()
 	o.File.now = func() time.Time { return o.now }
+	o.next.Store(o.now.Add(reloadEvery).UnixNano()) // by that clock
 	return o
 }
 

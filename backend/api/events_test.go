@@ -80,7 +80,7 @@ type listener struct {
 // listen opens an event stream and reads its beginning.
 func (s *server) listen(path string, headers ...string) *listener {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(s.t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(s.t.Context(), time.Minute)
 	s.t.Cleanup(cancel)
 	r := s.request("GET", path, nil, headers...).WithContext(ctx)
 	response, err := s.http.Client().Transport.RoundTrip(r)
