@@ -41,11 +41,15 @@ func runAgainst(t *testing.T, f *fake, change func(*Config)) check.Result {
 	return report
 }
 
-// inVirtualTime is runAgainst for what depends on time: in a bubble, where each request takes a millisecond.
-func inVirtualTime(t *testing.T, f *fake, change func(*Config)) (r check.Result) {
+// inVirtualTime is runAgainst for what depends on time: in a bubble, where each request takes a millisecond, and goes through
+// what is put around the fake.
+func inVirtualTime(t *testing.T, f *fake, change func(*Config), around ...func(http.Handler) http.Handler) (r check.Result) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		handler, listener := f.handler(), make(pipes)
+		for _, put := range around {
+			handler = put(handler)
+		}
 		server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(time.Millisecond)
 			handler.ServeHTTP(w, r)

@@ -4,9 +4,6 @@ import (
 	"bytes"
 	"context"
 	"net/http"
-	"net/http/httptest"
-	"net/http/httputil"
-	"net/url"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -75,7 +72,7 @@ func TestWhatLooksBrokenIsSaidAtOnce(t *testing.T) {
 
 func TestEventsThatNeverComeAreNoticed(t *testing.T) {
 	t.Parallel()
-	r := runAgainst(t, &fake{faults: faults{noEvents: true}}, func(c *Config) { c.Workload, c.Settle = Mixed, 300*time.Millisecond })
+	r := inVirtualTime(t, &fake{faults: faults{noEvents: true}}, func(c *Config) { c.Workload, c.Settle = Mixed, 300*time.Millisecond })
 	if r.Verdict != check.Inconclusive || !strings.Contains(r.Reason, "the events of the log") {
 		t.Errorf("the verdict is %s: %s\n%s", r.Verdict, r.Reason, text(&r))
 	}
@@ -85,50 +82,44 @@ func TestEventsThatNeverComeAreNoticed(t *testing.T) {
 func TestOneTargetStandsStill(t *testing.T) {
 	t.Parallel()
 	f := &fake{faults: faults{lose: "2/40"}}
-	whole := startFake(t, f)
-	target, _ := url.Parse(whole)
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	still := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.mu.Lock()
-		over := f.posts >= 400
-		f.mu.Unlock()
-		switch {
-		case over && r.URL.Path == "/v1/barriers":
-			answer(w, http.StatusAccepted, map[string]any{"receipt": "through-1", "state": "stalled", "reason": "no consumer"})
-		case over && r.Header.Get("Drainmark-Receipt") != "":
-			refuse(w, http.StatusPreconditionFailed, "not-reached")
-		default:
-			proxy.ServeHTTP(w, r)
-		}
-	}))
-	t.Cleanup(still.Close)
-	r, err := Run(t.Context(), Config{
-		URLs: []string{still.URL, whole}, Workload: Appends, Batch: 1, Messages: 400, Concurrency: 4, Settle: 300 * time.Millisecond, Timeout: time.Minute,
+	r := inVirtualTime(t, f, func(c *Config) {
+		c.URLs, c.Settle = []string{"http://still", "http://fake"}, 300*time.Millisecond
+	}, func(whole http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			f.mu.Lock()
+			over := f.posts >= 400 && r.Host == "still"
+			f.mu.Unlock()
+			switch {
+			case over && r.URL.Path == "/v1/barriers":
+				answer(w, http.StatusAccepted, map[string]any{"receipt": "through-1", "state": "stalled", "reason": "no consumer"})
+			case over && r.Header.Get("Drainmark-Receipt") != "":
+				refuse(w, http.StatusPreconditionFailed, "not-reached")
+			default:
+				whole.ServeHTTP(w, r)
+			}
+		})
 	})
-	if err != nil || r.Verdict != check.Broken || !strings.Contains(broken(&r), "P1") || !strings.Contains(r.Reason, "no consumer") {
-		t.Errorf("the verdict is %s (%v): %s\n%s", r.Verdict, err, r.Reason, text(&r))
+	if r.Verdict != check.Broken || !strings.Contains(broken(&r), "P1") || !strings.Contains(r.Reason, "no consumer") {
+		t.Errorf("the verdict is %s: %s\n%s", r.Verdict, r.Reason, text(&r))
 	}
 }
 
 // A deployment that stands still in the end has broken nothing that is known, and the run could be done: it is not an error.
 func TestEveryTargetStandsStill(t *testing.T) {
 	t.Parallel()
-	f := &fake{}
-	target, _ := url.Parse(startFake(t, f))
-	proxy := httputil.NewSingleHostReverseProxy(target)
-	still := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/v1/barriers" {
-			answer(w, http.StatusAccepted, map[string]any{"receipt": "through-1", "state": "stalled", "reason": "no consumer"})
-			return
-		}
-		proxy.ServeHTTP(w, r)
-	}))
-	t.Cleanup(still.Close)
-	r, err := Run(t.Context(), Config{
-		URLs: []string{still.URL}, Workload: Appends, Messages: 20, Concurrency: 2, Settle: 100 * time.Millisecond, Timeout: time.Minute,
+	r := inVirtualTime(t, &fake{}, func(c *Config) {
+		c.Messages, c.Concurrency, c.Settle = 20, 2, 100*time.Millisecond
+	}, func(whole http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/v1/barriers" {
+				answer(w, http.StatusAccepted, map[string]any{"receipt": "through-1", "state": "stalled", "reason": "no consumer"})
+				return
+			}
+			whole.ServeHTTP(w, r)
+		})
 	})
-	if err != nil || r.Verdict != check.Inconclusive || !strings.Contains(r.Reason, "no consumer") {
-		t.Errorf("the verdict is %s (%v): %s", r.Verdict, err, r.Reason)
+	if r.Verdict != check.Inconclusive || !strings.Contains(r.Reason, "no consumer") {
+		t.Errorf("the verdict is %s: %s", r.Verdict, r.Reason)
 	}
 }
 

@@ -266,7 +266,7 @@ func TestKubernetesPlan(t *testing.T) {
 	for i := range plan.Faults {
 		f := &plan.Faults[i]
 		f.Every, f.At, f.For = 0, time.Duration(i)*time.Millisecond, min(f.For, time.Millisecond)
-		f.Within = min(f.Within, 5*time.Second)
+		f.Within = min(f.Within, time.Minute)
 	}
 	env := []string{"PATH=" + dir + ":" + os.Getenv("PATH"), "DRAINMARK_NAMESPACE=staging"}
 	if _, err := play(t, plan.String(), Options{Env: env}); err != nil {
