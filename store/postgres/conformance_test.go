@@ -98,10 +98,10 @@ func newSchema() string { return fmt.Sprintf("drainmark_%d", schemas.Add(1)) }
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	primary, standby := startPair(t)
-	shared := storetest.Harness{Patience: time.Minute, New: func(t storetest.T) storetest.Database {
+	shared := storetest.Harness{New: func(t storetest.T) storetest.Database {
 		return newDatabase(t, primary, standby, newSchema())
 	}}
-	alone := storetest.Harness{Patience: time.Minute, New: func(t storetest.T) storetest.Database {
+	alone := storetest.Harness{New: func(t storetest.T) storetest.Database {
 		primary, standby := startPair(t)
 		return newDatabase(t, primary, standby, defaultSchema)
 	}}

@@ -56,7 +56,7 @@ func TestThroughPgBouncer(t *testing.T) {
 				}
 				t.Run(one.Name, func(t *testing.T) {
 					t.Parallel()
-					one.Run(t, storetest.Harness{Patience: patience, New: func(storetest.T) storetest.Database {
+					one.Run(t, storetest.Harness{New: func(storetest.T) storetest.Database {
 						return pooled{database{server, server, newSchema()}, pooler}
 					}})
 				})

@@ -88,11 +88,11 @@ var databases atomic.Int64
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	master, replicas := startTrio(t)
-	shared := storetest.Harness{Patience: time.Minute, New: func(t storetest.T) storetest.Database {
+	shared := storetest.Harness{New: func(t storetest.T) storetest.Database {
 		o := Options{Prefix: fmt.Sprintf("drainmark:%d", databases.Add(1)), WaitReplicas: 1}
 		return database{master: master, replica: replicas[0], options: o}
 	}}
-	alone := storetest.Harness{Patience: time.Minute, New: func(t storetest.T) storetest.Database {
+	alone := storetest.Harness{New: func(t storetest.T) storetest.Database {
 		master, replicas := startTrio(t)
 		return database{master: master, replica: replicas[0], options: Options{WaitReplicas: 1}}
 	}}

@@ -192,9 +192,10 @@ var aboutClaims = []promise{
 	}},
 
 	{"an owner who is not heard of for its ttl is not listed any more", func(w *world) {
+		w.heartbeat("dying")
+		w.equal("who is alive at first", w.heartbeat("living").Owners, []string{"dying", "living"})
 		_, err := w.store.Heartbeat(w.ctx, "dying", shortLease)
 		w.must("heartbeat", err)
-		w.equal("who is alive at first", w.heartbeat("living").Owners, []string{"dying", "living"})
 		w.eventually("the dead are forgotten", func() bool {
 			return slices.Equal(w.heartbeat("living").Owners, []string{"living"})
 		})

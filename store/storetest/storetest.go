@@ -19,7 +19,7 @@ type Harness struct {
 	// New makes an empty database for one case. Cases run at the same time, each with a database of its own. Everything
 	// that New began must have ended when t's cleanups have run.
 	New func(t T) Database
-	// Patience is for how long a case waits for what must happen in the end: 20 s unless it is set.
+	// Patience is for how long a case waits for what must happen in the end: a minute unless it is set.
 	Patience time.Duration
 }
 

@@ -37,10 +37,10 @@ type world struct {
 }
 
 func newWorld(t T, h Harness) *world {
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	t.Cleanup(cancel)
 	w := &world{T: t, ctx: ctx, db: h.New(t), now: time.Now().Truncate(time.Microsecond), clock: 1000*time.Hour + time.Microsecond}
-	w.patience = cmp.Or(h.Patience, 20*time.Second)
+	w.patience = cmp.Or(h.Patience, time.Minute)
 	w.deployment = drainmark.Deployment{ID: drainmark.DeploymentID{1, 2, 3}, Partitions: partitions}
 	w.store = w.openStore()
 	_, w.empty = w.store.Deployment(ctx)
