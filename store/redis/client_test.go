@@ -82,7 +82,7 @@ func TestReplacedUnderCall(t *testing.T) {
 func TestBusyConnections(t *testing.T) {
 	t.Parallel()
 	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
-	s := openStore(t, adminURL(server), Options{Connections: 1, Timeout: 200 * time.Millisecond})
+	s := openStore(t, adminURL(server), Options{Connections: 1})
 	holding(t, s.client, func() {
 		_, err := use(t.Context(), s.client, "pinging", ping)
 		fails(t, err, goredis.ErrPoolTimeout, "Options.Connections")
@@ -119,7 +119,8 @@ func TestServerComesBack(t *testing.T) {
 func TestCloseLeavesNothing(t *testing.T) {
 	server := servers.StartRedis(t, servers.RedisOptions{Roles: true})
 	settled := goleak.IgnoreCurrent()
-	s, err := Open(t.Context(), urlOf(server), Options{Connections: 2})
+	o := Options{Connections: 2, Timeout: 2 * patience} // nothing waits for that here
+	s, err := Open(t.Context(), urlOf(server), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,13 +129,13 @@ func TestCloseLeavesNothing(t *testing.T) {
 	time.AfterFunc(20*time.Millisecond, cancel)
 	_, err = use(canceled, s.client, "pinging", ping) // goes on in the background
 	fails(t, err, context.Canceled, "")
-	r, err := OpenReader(within(t, 20*time.Millisecond), backendURL(server), Options{}) // its listener waits to be greeted
+	r, err := OpenReader(within(t, 20*time.Millisecond), backendURL(server), o) // its listener waits to be greeted
 	if err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
 	_, _ = r.Close(), s.Close()
-	if took := time.Since(began); took > defaultTimeout/2 { // and so it did not wait for the silent server
+	if took := time.Since(began); took > patience { // and so it did not wait for the silent server
 		t.Errorf("closing took %v", took)
 	}
 	server.Continue()

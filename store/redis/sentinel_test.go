@@ -44,15 +44,13 @@ func TestFailover(t *testing.T) {
 	if w := s.Warnings(); len(w) != 1 || !strings.Contains(w[0], "min-replicas-to-write") {
 		t.Errorf("the warnings are %q", w)
 	}
-	nodes, err := Replicas(t.Context(), sentinelURL(servers.BackendUser, sentinels), Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := []string{replicas[0].Address(), replicas[1].Address()}
-	slices.Sort(want)
-	if want = append(want, master.Address()); !slices.Equal(nodes, want) {
-		t.Errorf("the nodes are %q and must be %q", nodes, want)
-	}
+	nodes := []string{replicas[0].Address(), replicas[1].Address()}
+	slices.Sort(nodes)
+	nodes = append(nodes, master.Address())
+	eventually(t, fmt.Sprintf("the nodes are %q", nodes), func() bool { // a Sentinel may hold one for dead that has just been found
+		found, err := Replicas(t.Context(), sentinelURL(servers.BackendUser, sentinels), Options{})
+		return err == nil && slices.Equal(found, nodes)
+	})
 	r := openReader(t, sentinelURL(servers.BackendUser, sentinels), Options{Node: nodes[0]})
 	if r.Address() != nodes[0] {
 		t.Errorf("the reader reads from %s", r.Address())
@@ -202,10 +200,10 @@ func TestSilentSentinel(t *testing.T) {
 	eventually(t, "asking takes far less time than the silent one is given", func() bool { // at least once: a busy machine adds its own
 		began := time.Now()
 		nodes, err := Replicas(t.Context(), both, Options{})
-		if err != nil || !slices.Equal(nodes, []string{master.Address()}) {
+		if !errors.Is(err, ErrUnreachable) && (err != nil || !slices.Equal(nodes, []string{master.Address()})) {
 			t.Fatalf("the nodes are %q, %v", nodes, err)
 		}
-		return time.Since(began) < sentinelTimeout/2
+		return err == nil && time.Since(began) < sentinelTimeout/2
 	})
 }
 
