@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -121,6 +122,9 @@ func TestAnUnconfirmedCommit(t *testing.T) {
 	standby := servers.StartPostgres(t, servers.PostgresOptions{ReplicaOf: primary, Name: "near"})
 	f := newFiller(t, openStore(t, urlIn(primary, "waiting")+"&synchronous_commit=remote_apply", Options{Timeout: patience}))
 	primary.Set("synchronous_standby_names", "near")
+	eventually(t, "commits wait for the standby", func() bool {
+		return slices.Equal(primary.Do("SELECT sync_state FROM pg_stat_replication"), []string{"sync"})
+	})
 	f.must(t, f.next(1, 10))
 	r := openReader(t, urlIn(standby, "waiting"), Options{})
 	if n, _ := f.count(t, r); n != 1 {

@@ -5,7 +5,6 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -76,7 +75,7 @@ func TestAFailoverToAServerThatDoesNotFit(t *testing.T) {
 	primary := servers.StartPostgres(t, servers.PostgresOptions{})
 	heir := servers.StartPostgres(t, servers.PostgresOptions{ReplicaOf: primary, Settings: []string{"fsync = off"}})
 	url := strings.Replace(urlIn(primary, "unfit"), primary.Address(), primary.Address()+","+heir.Address(), 1)
-	f := newFiller(t, openStore(t, url, Options{Timeout: 5 * time.Second}))
+	f := newFiller(t, openStore(t, url, Options{}))
 	f.must(t, f.next(1, 10))
 	heir.CaughtUp()
 	primary.Kill()
@@ -98,7 +97,7 @@ func TestAFailoverThatLosesTheTail(t *testing.T) {
 	heir := servers.StartPostgres(t, servers.PostgresOptions{ReplicaOf: primary})
 	other := servers.StartPostgres(t, servers.PostgresOptions{ReplicaOf: primary, Name: "other"})
 	url := strings.Replace(urlIn(primary, "failover"), primary.Address(), strings.Join([]string{primary.Address(), heir.Address(), other.Address()}, ","), 1)
-	f := newFiller(t, openStore(t, url, Options{Timeout: 5 * time.Second}))
+	f := newFiller(t, openStore(t, url, Options{}))
 	r := openReader(t, url, Options{Node: other.Address()})
 	f.must(t, f.next(3, 10))
 	heir.CaughtUp()

@@ -127,24 +127,29 @@ func TestAServerThatHangs(t *testing.T) {
 	t.Parallel()
 	p := servers.StartPostgres(t, servers.PostgresOptions{})
 	url := urlIn(p, "hanging")
-	s, err := Open(t.Context(), url, Options{Timeout: 2 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := newFiller(t, s)
-	f.must(t, f.next(1, 10))
-	r, err := OpenReader(t.Context(), url, Options{Timeout: 2 * time.Second})
-	if err != nil {
-		t.Fatal(err)
-	}
+	other := newFiller(t, openStore(t, url, Options{}))
+	impatient := Options{Timeout: 2 * time.Second}
+	var s *Store
+	eventually(t, "a store that waits for 2 s is opened", func() (ok bool) {
+		var err error
+		s, err = Open(t.Context(), url, impatient)
+		return err == nil
+	})
+	f := *other
+	f.store, f.holder = s, store.NewHolder(s, 1)
+	eventually(t, "it commits", func() bool {
+		f.claimAtLast(t, 8)
+		return f.commit(t.Context(), f.next(1, 10)) == nil
+	})
+	r := openReader(t, url, impatient)
 	if _, err := r.Changes(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	other := newFiller(t, openStore(t, url, Options{}))
+	eventually(t, "a reader that waits for 2 s answers", func() bool { _, err := r.Progress(t.Context(), 0); return err == nil })
 	p.Pause()
 	fails(t, other.commit(lasting(t, time.Second), other.next(1, 10)), context.DeadlineExceeded, "")
 	fails(t, f.commit(t.Context(), f.next(1, 10)), errUnanswered, "2s")
-	_, err = r.Progress(t.Context(), 0)
+	_, err := r.Progress(t.Context(), 0)
 	fails(t, err, errUnanswered, "2s")
 	began := time.Now()
 	if err := errors.Join(s.Close(), r.Close()); err != nil {
