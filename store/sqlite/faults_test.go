@@ -136,7 +136,7 @@ func TestACommitWaitsForALockAsLongAsItsContextLasts(t *testing.T) {
 	defer cancel()
 	begun := time.Now()
 	_, err := store.NewHolder(s, partitions).Commit(ctx, f.next(1))
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > 10*time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begun) > time.Minute {
 		t.Errorf("after %s: %v", time.Since(begun), err)
 	}
 	if page, err := r.Messages(t.Context(), f.log, 0, 10); err != nil || len(page.Messages) != 1 {
@@ -189,7 +189,7 @@ func TestClosingEndsWhatWaitsForALock(t *testing.T) {
 	begun := time.Now()
 	closeWell(t, s)
 	committers.Wait()
-	if took := time.Since(begun); took > 5*time.Second {
+	if took := time.Since(begun); took > time.Minute {
 		t.Errorf("closing took %s", took)
 	}
 	run(t, shell, "COMMIT")
