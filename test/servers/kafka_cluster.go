@@ -153,12 +153,19 @@ func (n *Kafka) Synced(topic string) string {
 	wanted.Configs = append(wanted.Configs, setting)
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.TimeoutMillis, req.Topics = 10_000, append(req.Topics, wanted)
-	response, err := n.ask(context.Background(), req)
-	if err == nil {
-		err = kerr.ErrorForCode(response.(*kmsg.CreateTopicsResponse).Topics[0].ErrorCode)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	for {
+		response, err := n.ask(ctx, req)
+		if err == nil {
+			err = kerr.ErrorForCode(response.(*kmsg.CreateTopicsResponse).Topics[0].ErrorCode)
+		}
+		if err == nil || errors.Is(err, kerr.TopicAlreadyExists) {
+			return topic
+		}
+		if ctx.Err() != nil {
+			n.t.Fatalf("making the topic %s: %v", topic, err)
+			return topic
+		}
 	}
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		n.t.Fatalf("making the topic %s: %v", topic, err)
-	}
-	return topic
 }

@@ -165,7 +165,7 @@ func (p *builtProgram) buildIn() (string, error) {
 	// Without its tables of symbols the program is half as large, and a crash still shows its stack.
 	command := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", filepath.Join(dir, p.name), p.module)
 	command.Env = append(os.Environ(), "CGO_ENABLED=0")
-	command.WaitDelay = time.Second
+	command.WaitDelay = outputTime
 	if output, err := command.CombinedOutput(); err != nil {
 		_ = os.RemoveAll(dir)
 		return "", fmt.Errorf("go build %s: %w:\n%s", p.module, err, output)

@@ -17,7 +17,7 @@ import (
 
 func natsClient(t *testing.T, n *NATS) (*nats.Conn, jetstream.JetStream) {
 	t.Helper()
-	conn, err := nats.Connect(n.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	conn, err := nats.Connect(n.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond), nats.Timeout(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func natsClient(t *testing.T, n *NATS) (*nats.Conn, jetstream.JetStream) {
 }
 
 func natsContext(t *testing.T) context.Context {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
@@ -70,9 +70,14 @@ func natsKeepsWhatItConfirmed(t *testing.T) {
 		t.Error("the killed server runs")
 	}
 	n.Start()
-	info, err := stream.Info(natsContext(t))
-	for errors.Is(err, nats.ErrConnectionReconnecting) || errors.Is(err, nats.ErrDisconnected) {
-		info, err = stream.Info(natsContext(t))
+	var info *jetstream.StreamInfo
+	for ctx := natsContext(t); ; { // a question may have gone over the connection that had just broken
+		attempt, cancel := context.WithTimeout(ctx, patience/10)
+		info, err = stream.Info(attempt)
+		cancel()
+		if err == nil || ctx.Err() != nil {
+			break
+		}
 	}
 	if err != nil || info.State.Msgs != 10 {
 		t.Errorf("after the kill: %+v, %v", info, err)

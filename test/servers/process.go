@@ -9,7 +9,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -35,6 +34,9 @@ const Host = "127.0.0.1"
 // patience is for how long a server may take to answer after its start, or to end after a signal. RabbitMQ takes five
 // seconds on an idle machine.
 const patience = 90 * time.Second
+
+// outputTime is for how long the output of a program that has ended is waited for: somebody whom it started may hold it open.
+const outputTime = 10 * time.Second
 
 // Process is one server's process. Its methods may be called by any goroutine, one at a time.
 type Process struct {
@@ -70,20 +72,22 @@ func program(t T, name, debianPackage string) string {
 	return ""
 }
 
-// Port returns a port of the loopback interface that is free now, from below the range that the system gives to
-// outgoing connections, so that it is still free when a server comes back to it after a kill.
+// Port returns a port of the loopback interface that is free now, and that nobody else is given before it has come round: no
+// other test, and no outgoing connection. So it is still free when a server comes to it, also after a kill.
 func Port(t T) int {
 	t.Helper()
-	for range 1000 {
-		port := int(nextPort())
-		listener, err := net.Listen("tcp", net.JoinHostPort(Host, fmt.Sprint(port)))
+	for range blockSize {
+		port, err := ports.next()
 		if err != nil {
-			continue
+			t.Fatalf("looking for a port on %s: %v", Host, err)
+			return 0
 		}
-		_ = listener.Close()
-		return port
+		if listener, err := net.Listen("tcp", address(port)); err == nil {
+			_ = listener.Close()
+			return port
+		}
 	}
-	t.Fatalf("no port is free on %s between %d and %d", Host, firstPort, lastPort)
+	t.Fatalf("none of the %d ports of this process is free on %s", blockSize, Host)
 	return 0
 }
 
@@ -179,8 +183,15 @@ func (p *Process) Pause() {
 	defer p.mu.Unlock()
 	p.signal(syscall.SIGSTOP)
 	p.paused = true
-	if p.running() {
-		awaitStopped(p.t, p.cmd.Process.Pid)
+	if !p.running() {
+		return
+	}
+	pid := p.cmd.Process.Pid
+	awaitStopped(p.t, pid)
+	if p.family {
+		for _, child := range children(pid) {
+			awaitStopped(p.t, child)
+		}
 	}
 }
 
@@ -246,6 +257,7 @@ func (p *Process) signal(s syscall.Signal) {
 	}
 	// One that is stopped has no more children, and those of one that is dead are nobody's.
 	_ = syscall.Kill(pid, syscall.SIGSTOP)
+	awaitStopped(p.t, pid)
 	for _, child := range children(pid) {
 		_ = syscall.Kill(child, s)
 		if s == syscall.SIGKILL {

@@ -13,7 +13,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	amqp "github.com/rabbitmq/amqp091-go"
 )
@@ -290,7 +289,7 @@ func (r *RabbitMQ) eval(ctx context.Context, expressions string) (string, error)
 		"-sname", r.Node, "-h", caller, "-c", string(cookie), "-e")
 	cmd.Env = append(cmd.Environ(), r.env...)
 	cmd.Stdin = strings.NewReader(`unicode:characters_to_list(io_lib:format("~0p", [begin ` + expressions + " end])).\n")
-	cmd.WaitDelay = time.Second
+	cmd.WaitDelay = outputTime
 	out, err := cmd.CombinedOutput()
 	value, found := strings.CutPrefix(string(out), "{ok, ")
 	if err != nil || !found {

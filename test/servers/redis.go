@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"sync/atomic"
-	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/redis/go-redis/v9/logging"
@@ -168,7 +167,7 @@ func (r *Redis) Do(args ...any) any {
 func newRedisClient(port int, user, password string) *redis.Client {
 	return redis.NewClient(&redis.Options{
 		Addr: address(port), Username: user, Password: password, Protocol: 2, MaxRetries: -1, DialerRetries: 1,
-		DisableIdentity: true, ContextTimeoutEnabled: true, DialTimeout: time.Second,
+		DisableIdentity: true, ContextTimeoutEnabled: true, DialTimeout: patience, ReadTimeout: patience, WriteTimeout: patience,
 	})
 }
 

@@ -1,6 +1,7 @@
 package servers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"path/filepath"
@@ -116,20 +117,30 @@ func (s *Sentinels) Master() (port int) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	var failure error
+	for {
+		port, err := s.master(ctx)
+		switch {
+		case err == nil:
+			return port
+		case ctx.Err() != nil:
+			s.t.Fatalf("no Sentinel says who the master is: %v", err)
+			return 0
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// master asks each Sentinel once, until one answers.
+func (s *Sentinels) master(ctx context.Context) (port int, err error) {
 	for _, sentinel := range s.Ports {
 		client := s.client(sentinel)
-		found, err := client.GetMasterAddrByName(ctx, s.Name).Result()
+		found, failure := client.GetMasterAddrByName(ctx, s.Name).Result()
 		_ = client.Close()
-		if err == nil && len(found) == 2 {
-			if port, err = strconv.Atoi(found[1]); err == nil {
-				return port
-			}
+		if err = failure; err == nil && len(found) == 2 {
+			return strconv.Atoi(found[1])
 		}
-		failure = err
 	}
-	s.t.Fatalf("no Sentinel says who the master is: %v", failure)
-	return 0
+	return 0, cmp.Or(err, errNotYet)
 }
 
 // Start starts the Sentinels, which must not run yet, and waits until they know each other.

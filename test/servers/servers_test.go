@@ -2,6 +2,7 @@ package servers
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -9,6 +10,27 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// Two processes at the same time have no port in common, and one gives none twice before it has given all others.
+func TestPortsAreOfOneProcessOnly(t *testing.T) {
+	t.Parallel()
+	var all []int
+	for range 3 { // processes
+		var b portBlock
+		for range blockSize - 1 {
+			port, err := b.next()
+			if err != nil {
+				t.Fatal(err)
+			}
+			all = append(all, port)
+		}
+		t.Cleanup(func() { _ = b.held.Close() })
+	}
+	slices.Sort(all)
+	if n := len(slices.Compact(all)); n != 3*(blockSize-1) || all[0] <= firstPort || all[len(all)-1] >= lastPort {
+		t.Errorf("%d ports from %d to %d", n, all[0], all[len(all)-1])
+	}
+}
 
 func TestRabbitMQ(t *testing.T) {
 	for _, version := range []int{0, 4} {
@@ -33,9 +55,7 @@ func aRabbitMQ(t *testing.T, version int) {
 	}
 	r.Pause()
 	r.Continue()
-	if err := r.answers(t.Context()); err != nil {
-		t.Fatalf("after a pause: %v", err)
-	}
+	r.Await()
 }
 
 func TestEvalManyAtOnce(t *testing.T) {
