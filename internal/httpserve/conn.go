@@ -2,10 +2,12 @@ package httpserve
 
 import (
 	"crypto/tls"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,8 +20,9 @@ const writeTime = 10 * time.Second
 // is dropped. Closed at once, the client's system would be told to forget the answer too: many clients send all of a
 // request before they read. The times are nginx's (lingering_time, lingering_timeout).
 const (
-	lingerTime    = 30 * time.Second // at most
-	lingerSilence = 5 * time.Second  // without a byte
+	lingerTime    = 30 * time.Second       // at most
+	lingerSilence = 5 * time.Second        // without a byte
+	lingerLate    = 100 * time.Millisecond // its end is noticed at most, unless this process stands still
 	lingerBytes   = 64 << 20
 )
 
@@ -221,6 +224,9 @@ func (c *conn) linger() {
 		}
 		_ = c.Conn.SetReadDeadline(next)
 		n, err := c.Conn.Read(buffer[:])
+		if errors.Is(err, os.ErrDeadlineExceeded) && time.Since(next) > lingerLate && time.Now().Before(end) {
+			continue // this process has stood still, which says nothing of the client
+		}
 		if err != nil {
 			return
 		}

@@ -159,6 +159,41 @@ func await(t *testing.T, what string, is func() bool) {
 	}
 }
 
+// undisturbed runs what must succeed as long as this process does not stand still for so long. If it has, it is run again.
+func undisturbed(t *testing.T, most time.Duration, run func() error) {
+	t.Helper()
+	for range 10 {
+		ended, longest := make(chan struct{}), make(chan time.Duration)
+		go func() {
+			var gap time.Duration
+			for last := time.Now(); ; {
+				select {
+				case <-ended:
+					longest <- gap
+					return
+				case <-t.Context().Done():
+					return
+				case <-time.After(10 * time.Millisecond):
+					now := time.Now()
+					gap, last = max(gap, now.Sub(last)), now
+				}
+			}
+		}()
+		err := run()
+		close(ended)
+		stood := <-longest
+		switch {
+		case err == nil:
+			return
+		case stood < most:
+			t.Error(err)
+			return
+		}
+		t.Logf("run again, because this process stood still for %v: %v", stood, err)
+	}
+	t.Error("this process stood still each time")
+}
+
 // reads is a handler that reads the body, and reports the outcome.
 var reads = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
@@ -195,6 +230,14 @@ func (l *logBuffer) lines(with string) (n int) {
 		}
 	}
 	return n
+}
+
+// expectFew checks that a kind of trouble since a time is in the log as loglimit has it: once, and once more every 10 s.
+func (l *logBuffer) expectFew(t *testing.T, with string, since time.Time) {
+	t.Helper()
+	if n, most := l.lines(with), 1+int(time.Since(since)/(10*time.Second)); n < 1 || n > most {
+		t.Errorf("%d lines in the log with %q, and there may be 1 to %d", n, with, most)
+	}
 }
 
 func (l *logBuffer) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
