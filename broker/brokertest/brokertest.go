@@ -38,7 +38,7 @@ type Harness struct {
 	KillsOnly bool
 	// Kills is how often a case kills a server, 3 if zero. It is for servers that are slow to start.
 	Kills int
-	// Patience is how long a call may take at most, 10 s if zero.
+	// Patience is how long a call may take at most, a minute if zero: a busy machine may stand still for some seconds.
 	Patience time.Duration
 	// Quiet is how long the suite waits to see that nothing comes, 100 ms if zero.
 	Quiet time.Duration

@@ -20,10 +20,13 @@ type C struct {
 	forgets         bool // what the connections' traits say
 }
 
+// usualPatience is that of a harness that does not say.
+const usualPatience = time.Minute
+
 func newC(t T, h Harness, s *Server) *C {
 	c := &C{T: t, Server: s, patience: h.Patience, quiet: h.Quiet, kills: h.Kills}
 	if c.patience == 0 {
-		c.patience = 10 * time.Second
+		c.patience = usualPatience
 	}
 	if c.kills == 0 {
 		c.kills = 3

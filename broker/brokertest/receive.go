@@ -45,11 +45,13 @@ type received struct {
 // receiveInBackground lets a Receive block, and checks that it does.
 func (c *C) receiveInBackground(ctx context.Context, r broker.Receiver) <-chan received {
 	c.Helper()
-	done := make(chan received, 1)
+	begun, done := make(chan struct{}), make(chan received, 1)
 	go func() {
+		close(begun)
 		got, err := r.Receive(ctx, 10)
 		done <- received{got, err}
 	}()
+	<-begun
 	select {
 	case got := <-done:
 		c.Fatalf("Receive did not block: %d batches, error: %v", len(got.deliveries), got.err)

@@ -15,7 +15,7 @@ import (
 type RegistryHarness struct {
 	// Start starts a server with nothing recorded, and cleans it up with t.
 	Start func(t T) *RegistryServer
-	// Patience is how long a call may take at most, 10 s if zero.
+	// Patience is how long a call may take at most, a minute if zero.
 	Patience time.Duration
 	// KillsOnly runs only the cases that kill the server, for adapters whose other cases share one.
 	KillsOnly bool
@@ -70,7 +70,7 @@ func (tc registryCase) start(t T, h RegistryHarness) {
 	t.Helper()
 	c := &registryC{T: t, RegistryServer: h.Start(t), patience: h.Patience}
 	if c.patience == 0 {
-		c.patience = 10 * time.Second
+		c.patience = usualPatience
 	}
 	if tc.kills && c.Kill == nil {
 		t.Logf("this harness cannot kill its server: not run: %s", tc.name)

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/drainmark/drainmark/broker/memory"
 	"go.uber.org/goleak"
@@ -30,7 +29,7 @@ func TestTheRightAdapterPassesEveryCase(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := harness(func() *adapter { return &adapter{Options: options} })
-			h.Patience = 10 * time.Second
+			h.Patience = usualPatience
 			Run(t, h)
 		})
 	}
