@@ -15,6 +15,7 @@ import (
 
 	"github.com/drainmark/drainmark/broker"
 	"github.com/drainmark/drainmark/broker/brokertest"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // cluster is three members, each in a process of its own.
@@ -25,7 +26,7 @@ type cluster struct {
 
 func startCluster(t brokertest.T) *cluster {
 	c := &cluster{}
-	ports := freePorts(t, 3)
+	ports := []int{servers.Port(t), servers.Port(t), servers.Port(t)}
 	var routes []string
 	for _, port := range ports {
 		routes = append(routes, fmt.Sprintf("nats://127.0.0.1:%d", port))

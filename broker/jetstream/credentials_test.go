@@ -103,13 +103,14 @@ func TestCredentials(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	connected(t, b)
 	publish(t, b, 1, 1, 3, 10)
 	expect(t, open(t, b, ""), 1, 2, 3)
 	for what, more := range map[string]string{
 		"no credentials":          "",
 		"another operator's user": "&creds=" + o.credentials(other),
 	} {
-		if _, err := Open(bounded(t), Config{Options: e.options, URL: base + more}); !errors.Is(err, broker.ErrMisconfigured) {
+		if err := refusalOf(t, Config{Options: e.options, URL: base + more}); !errors.Is(err, broker.ErrMisconfigured) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}

@@ -81,9 +81,8 @@ func TestWhatNoWaitingCuresIsRefusedAtOnceAndSaysWhatToDo(t *testing.T) {
 				url = test.scheme + strings.TrimPrefix(url, "nats")
 			}
 			config := Config{Options: e.options, URL: url + test.options}
-			_, err := Open(bounded(t), config)
-			_, registryErr := OpenRegistry(bounded(t), config)
-			for what, err := range map[string]error{"Open": err, "OpenRegistry": registryErr} {
+			registryErr := refused(func() (broker.Registry, error) { return OpenRegistry(bounded(t), config) })
+			for what, err := range map[string]error{"Open": refusalOf(t, config), "OpenRegistry": registryErr} {
 				if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), test.says) {
 					t.Errorf("%s: %v; it should say %q", what, err, test.says)
 				}
@@ -97,7 +96,7 @@ func TestAWrongServerIsNamedAmongThoseThatAreAway(t *testing.T) {
 	t.Parallel()
 	port := servers.Port(t)
 	e := startNATS(t, natsSettings{More: fmt.Sprintf("http: 127.0.0.1:%d", port)}, Options{Partitions: 1})
-	_, err := Open(bounded(t), Config{Options: e.options, URL: fmt.Sprintf("nats://127.0.0.1:1,127.0.0.1:%d", port)})
+	err := refusalOf(t, Config{Options: e.options, URL: fmt.Sprintf("nats://127.0.0.1:1,127.0.0.1:%d", port)})
 	want := fmt.Sprintf("connecting to NATS at 127.0.0.1:%d: ", port)
 	if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), want) {
 		t.Errorf("Open: %v", err)
@@ -137,6 +136,7 @@ func TestTLSFromTheFirstByte(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	connected(t, b)
 	publish(t, b, 1, 1, 1, 10)
 }
 
@@ -170,15 +170,16 @@ func TestCredentialsOfEachConnection(t *testing.T) {
 	} {
 		server := servers.StartNATS(t, servers.NATSOptions{Settings: []string{settings}})
 		url := strings.Replace(server.URL(), "nats://", "nats://app:wrong@", 1)
-		b, err := Open(bounded(t), Config{Options: Options{Partitions: 1}, URL: url, Credentials: func() (user, password string) { return who[0], who[1] }})
+		b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Timeout: answerTime}, URL: url, Credentials: func() (user, password string) { return who[0], who[1] }})
 		if err != nil {
 			t.Errorf("%s: %v", settings, err)
 			continue
 		}
+		connected(t, b)
 		if err := errors.Join(b.Ping(bounded(t)), b.Close()); err != nil {
 			t.Errorf("%s: %v", settings, err)
 		}
-		if _, err := Open(bounded(t), Config{Options: Options{Partitions: 1}, URL: url}); !errors.Is(err, broker.ErrMisconfigured) {
+		if err := refusalOf(t, Config{Options: Options{Partitions: 1}, URL: url}); !errors.Is(err, broker.ErrMisconfigured) {
 			t.Errorf("%s: a wrong password gives %v", settings, err)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 func TestAFullDisk(t *testing.T) {
@@ -32,7 +33,7 @@ func TestAFullDisk(t *testing.T) {
 // isolated plays a phase of a role in a process of its own, which must come to its end.
 func isolated(t *testing.T, role, phase string) {
 	t.Helper()
-	command, said := child(t, role, isolation, "DIR="+t.TempDir(), "PHASE="+phase)
+	command, said := child(t, role, isolation, "DIR="+t.TempDir(), "PHASE="+phase, fmt.Sprint("PORT=", servers.Port(t)))
 	line := said()
 	for ; line != "" && line != "done"; line = said() {
 		t.Log(line)
@@ -192,7 +193,7 @@ func (d *smallDisk) full() {
 func (d *smallDisk) fillBeside(purgeRoom int64) (r broker.Receiver, filler string) {
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	b, err := Embed(background(), EmbedConfig{Dir: d.dir, Options: Options{
-		Partitions: 1, MaxBytes: 8 << 20, PurgeInterval: time.Hour, Logger: logger,
+		Partitions: 1, MaxBytes: 8 << 20, PurgeInterval: time.Hour, Timeout: answerTime, Logger: logger,
 	}})
 	d.check(err)
 	d.b = b

@@ -11,17 +11,18 @@ import (
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/broker"
+	"github.com/drainmark/drainmark/test/servers"
 )
 
 // A process is connected to a leaf node with a JetStream of its own, and its streams are in the hub's.
 func TestTheStreamsAreInTheDomainOfTheURL(t *testing.T) {
 	t.Parallel()
-	port := freePorts(t, 1)[0]
+	port := servers.Port(t)
 	hub := startNATS(t, natsSettings{More: fmt.Sprintf(
 		"jetstream { domain: hub }\nleafnodes { listen: '127.0.0.1:%d' }", port)}, Options{})
 	leaf := startNATS(t, natsSettings{More: fmt.Sprintf(
 		"jetstream { domain: leaf }\nleafnodes { remotes: [{ url: 'nats-leaf://127.0.0.1:%d' }] }", port)}, Options{})
-	config := Config{Options: Options{Partitions: 1, MaxBytes: 1 << 20}, URL: leaf.url + "?domain=hub"}
+	config := Config{Options: Options{Partitions: 1, Timeout: answerTime, MaxBytes: 1 << 20}, URL: leaf.url + "?domain=hub"}
 	var b *Broker
 	eventually(t, func() string { // until the leaf is connected to the hub
 		var err error
@@ -62,12 +63,13 @@ func TestTheAPIOfAnotherAccountHasThePrefixOfTheURL(t *testing.T) {
 			{ service: { account: owner, subject: "drainmark.>" } } ] }
 	}`}, Options{})
 	as := func(user string) string { return strings.Replace(e.url, "nats://", "nats://"+user+":secret@", 1) }
-	config := Config{Options: Options{Partitions: 1, MaxBytes: 1 << 20}, URL: as("guest") + "?api_prefix=from.owner"}
+	config := Config{Options: Options{Partitions: 1, Timeout: answerTime, MaxBytes: 1 << 20}, URL: as("guest") + "?api_prefix=from.owner"}
 	b, err := Open(bounded(t), config)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	connected(t, b)
 	lifecycle(t, b)
 	if err := findStream(t, as("owner")); err != nil {
 		t.Errorf("looking for the stream in the other account: %v", err)
@@ -78,17 +80,20 @@ func TestADomainThatIsNotThereIsNamed(t *testing.T) {
 	t.Parallel()
 	e := startExternal(t, Options{})
 	logger, logged := testLog()
-	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Logger: logger}, URL: e.url + "?domain=moon"})
-	if err != nil {
-		t.Fatal(err) // its servers may only be away
-	}
-	defer b.Close()
-	if err := b.Ping(bounded(t)); err == nil {
-		t.Error("Ping found a domain that is not there")
-	}
-	if !strings.Contains(logged(), "$JS.moon.API.>: check the domain") {
-		t.Errorf("the log does not name the domain:\n%s", logged())
-	}
+	eventually(t, func() string { // once the server has answered within the time that Open has
+		b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Timeout: answerTime, Logger: logger}, URL: e.url + "?domain=moon"})
+		if err != nil {
+			t.Fatal(err) // its servers may only be away
+		}
+		defer b.Close()
+		if err := b.Ping(bounded(t)); err == nil {
+			t.Fatal("Ping found a domain that is not there")
+		}
+		if !strings.Contains(logged(), "$JS.moon.API.>: check the domain") {
+			return "the log does not name the domain:\n" + logged()
+		}
+		return ""
+	})
 }
 
 // lifecycle publishes, receives, counts and purges.

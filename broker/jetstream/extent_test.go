@@ -60,7 +60,7 @@ func publishInTime(t *testing.T, b *Broker, batch broker.Batch) (failed []error)
 func TestWhatAServerConfirmsAndCannotReadIsNotConfirmed(t *testing.T) {
 	t.Parallel()
 	logger, logged := testLog()
-	e := startEmbedded(t, purging(Options{Logger: logger, Timeout: patience}))
+	e := startEmbedded(t, purging(Options{Logger: logger}))
 	b := e.connect(t)
 	publish(t, b, 1, 1, 60, 300)
 	b.Close()
@@ -168,7 +168,7 @@ func TestAPurgeIsNoLossOfTheEnd(t *testing.T) {
 // batch be stored once more.
 func TestNothingIsPublishedToACondemnedServer(t *testing.T) {
 	t.Parallel()
-	b := startEmbedded(t, purging(Options{Timeout: patience})).connect(t)
+	b := startEmbedded(t, purging(Options{})).connect(t)
 	publish(t, b, 1, 1, 3, 10)
 	b.process.mu.Lock()
 	b.process.condemned = "a test says so" // and nobody looks yet

@@ -43,8 +43,8 @@ func TestAStreamWithOtherSettingsIsRefusedAndSaysWhatToDo(t *testing.T) {
 			if _, err := admin.conn.js.CreateStream(bounded(t), c); err != nil {
 				t.Fatal(err)
 			}
-			config := Config{Options: Options{Partitions: 1, Prefix: prefix, MaxBytes: 64 << 20}, URL: e.url}
-			if _, err := Open(bounded(t), config); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), test.says) {
+			config := Config{Options: Options{Partitions: 1, Prefix: prefix, MaxBytes: 64 << 20, Timeout: answerTime}, URL: e.url}
+			if err := refusalOf(t, config); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), test.says) {
 				t.Errorf("Open: %v", err)
 			}
 			if err := admin.conn.js.DeleteStream(bounded(t), c.Name); err != nil {
@@ -55,6 +55,7 @@ func TestAStreamWithOtherSettingsIsRefusedAndSaysWhatToDo(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer b.Close()
+			connected(t, b)
 			publish(t, b, 1, 1, 1, 10)
 		})
 	}
@@ -70,11 +71,12 @@ func TestAStreamThatFitsIsTakenAsItIs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Prefix: "own"}, URL: e.url})
+	b, err := Open(bounded(t), Config{Options: Options{Partitions: 1, Prefix: "own", Timeout: answerTime}, URL: e.url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	connected(t, b)
 	publish(t, b, 1, 1, 3, 10)
 	expect(t, open(t, b, ""), 1, 2, 3)
 	if info, err := stream.Info(bounded(t)); err != nil || info.Config.MaxBytes != 1<<20 {
@@ -86,7 +88,7 @@ func TestFewerReplicasThanDemandedAreRefused(t *testing.T) {
 	t.Parallel()
 	e := startExternal(t, Options{})
 	publish(t, e.open(t), 1, 1, 1, 10)
-	_, err := Open(bounded(t), Config{Options: Options{Partitions: 1}, URL: e.url + "?replicas=3"})
+	err := refusalOf(t, Config{Options: Options{Partitions: 1}, URL: e.url + "?replicas=3"})
 	if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "at least 3 replicas") {
 		t.Errorf("Open: %v", err)
 	}
@@ -96,7 +98,7 @@ func TestMoreBytesThanNATSMayStoreAreRefusedWithTheSum(t *testing.T) {
 	t.Parallel()
 	// There is room for three of the four streams.
 	e := startNATS(t, natsSettings{MaxStore: 3 << 30}, Options{})
-	_, err := Open(bounded(t), Config{Options: Options{Partitions: 4, MaxBytes: 4 << 30}, URL: e.url})
+	err := refusalOf(t, Config{Options: Options{Partitions: 4, MaxBytes: 4 << 30}, URL: e.url})
 	if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), fmt.Sprint(4<<30+registryBytes)) {
 		t.Errorf("Open: %v", err)
 	}
@@ -123,17 +125,18 @@ func TestAMissingPermissionIsNamed(t *testing.T) {
 	t.Parallel()
 	e := startNATS(t, natsSettings{User: "someone", Password: "s3cret", Deny: "$JS.API.STREAM.INFO.drainmark-p1"}, Options{})
 	url := strings.Replace(e.url, "nats://", "nats://someone:s3cret@", 1)
-	_, err := Open(bounded(t), Config{Options: Options{Partitions: 2}, URL: url})
+	err := refusalOf(t, Config{Options: Options{Partitions: 2}, URL: url})
 	if !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(strings.ToLower(err.Error()), "stream.info.drainmark-p1") {
 		t.Errorf("Open without a permission: %v", err)
 	}
 	e = startNATS(t, natsSettings{User: "someone", Password: "s3cret", Deny: "drainmark.p1.>"}, Options{})
 	url = strings.Replace(e.url, "nats://", "nats://someone:s3cret@", 1)
-	b, err := Open(bounded(t), Config{Options: Options{Partitions: 2}, URL: url})
+	b, err := Open(bounded(t), Config{Options: Options{Partitions: 2, Timeout: answerTime}, URL: url})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	connected(t, b)
 	batch := single(1, 1, 10)
 	batch.Partition = 1
 	if err := b.Publish(bounded(t), 1, batch); !errors.Is(err, broker.ErrMisconfigured) || !strings.Contains(err.Error(), "drainmark.p1.") {
@@ -150,7 +153,7 @@ func TestAWrongPasswordIsNotShownAndCanBePutRight(t *testing.T) {
 		Options: Options{Partitions: 1, Logger: logger},
 		URL:     strings.Replace(e.url, "nats://", "nats://someone:wr0ng@", 1),
 	}
-	if _, err := Open(bounded(t), wrong); !errors.Is(err, broker.ErrMisconfigured) || strings.Contains(err.Error(), "wr0ng") {
+	if err := refusalOf(t, wrong); !errors.Is(err, broker.ErrMisconfigured) || strings.Contains(err.Error(), "wr0ng") {
 		t.Errorf("Open with a wrong password: %v", err)
 	}
 	e.kill(t)
@@ -267,5 +270,6 @@ func TestTLSWithAClientCertificate(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer b.Close()
+	connected(t, b)
 	publish(t, b, 1, 1, 1, 10)
 }

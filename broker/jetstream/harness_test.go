@@ -6,11 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -54,6 +52,7 @@ type embedded struct {
 
 func startEmbedded(t brokertest.T, c EmbedConfig) *embedded {
 	c.Partitions = 2
+	c.Timeout = orDefault(c.Timeout, answerTime)
 	c.Dir = t.TempDir()
 	e := &embedded{config: c}
 	e.start(t)
@@ -149,7 +148,7 @@ func drop(_ brokertest.T, b broker.Broker) {
 }
 
 func publishForeign(t brokertest.T, nc *nats.Conn, partition int, payload []byte) {
-	if _, err := nc.Request(fmt.Sprintf("drainmark.p%d.somebody", partition), payload, 5*time.Second); err != nil {
+	if _, err := nc.Request(fmt.Sprintf("drainmark.p%d.somebody", partition), payload, answerTime); err != nil {
 		t.Fatalf("publishing a message without headers: %v", err)
 	}
 }
@@ -180,7 +179,8 @@ func startPermitted(t brokertest.T, o Options) *external {
 
 func startNATS(t brokertest.T, s natsSettings, o Options) *external {
 	s.Dir = t.TempDir()
-	s.Port = -1
+	s.Port = servers.Port(t) // no outgoing connection gets it while the server is dead
+	o.Timeout = orDefault(o.Timeout, answerTime)
 	e := &external{settings: s, options: o}
 	e.start(t)
 	t.Cleanup(func() { e.kill(t) })
@@ -197,8 +197,6 @@ func (e *external) start(t brokertest.T) {
 	if !ok {
 		t.Fatalf("the server did not start: %s", address)
 	}
-	_, port, _ := net.SplitHostPort(address)
-	e.settings.Port, _ = strconv.Atoi(port) // the same one after a kill
 	e.command = command
 	e.url = "nats://" + address
 }
@@ -235,7 +233,40 @@ func (e *external) openAs(t brokertest.T, user string) *Broker {
 		t.Fatalf("connecting: %v", err)
 	}
 	t.Cleanup(func() { b.Close() })
+	if e.command != nil {
+		connected(t, b)
+	}
 	return b
+}
+
+// connected waits until a broker is connected. Open does so for two seconds, in which a busy machine may stand still.
+func connected(t brokertest.T, b *Broker) {
+	t.Helper()
+	if err := b.conn.wait(context.Background(), patience); err != nil {
+		t.Fatalf("connecting: %v", err)
+	}
+}
+
+// refused opens until that is refused, and returns why. A server that answers too late, because the machine has stood still,
+// is taken for one that is away, which is waited for.
+func refused[C io.Closer](open func() (C, error)) error {
+	for end := time.Now().Add(patience); ; {
+		opened, err := open()
+		if err != nil {
+			return err
+		}
+		_ = opened.Close()
+		if time.Now().After(end) {
+			return nil
+		}
+	}
+}
+
+// refusalOf returns why a broker is refused.
+func refusalOf(t *testing.T, c Config) error {
+	t.Helper()
+	c.Timeout = orDefault(c.Timeout, answerTime)
+	return refused(func() (*Broker, error) { return Open(bounded(t), c) })
 }
 
 func (e *external) describe() *brokertest.Server {
@@ -288,17 +319,4 @@ func child(t brokertest.T, role string, isolation *syscall.SysProcAttr, environm
 		}
 		return strings.TrimSpace(line)
 	}
-}
-
-// freePorts returns ports that nobody listens on at the moment.
-func freePorts(t brokertest.T, n int) (ports []int) {
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatalf("looking for a free port: %v", err)
-		}
-		defer l.Close()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports
 }

@@ -14,8 +14,12 @@ import (
 	"github.com/drainmark/drainmark/broker"
 )
 
-// patience is how long anything may take.
-const patience = 20 * time.Second
+// patience is how long anything may take, and answerTime how long NATS may take for an answer: a busy machine may stand
+// still for some seconds.
+const (
+	patience   = time.Minute
+	answerTime = 20 * time.Second
+)
 
 // bounded returns a context that ends with the test's patience.
 func bounded(t testing.TB) context.Context {

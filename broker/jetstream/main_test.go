@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"os"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"go.uber.org/goleak"
@@ -38,7 +37,7 @@ var natsRole = register("nats", runNATS)
 // natsSettings are for a NATS server in a process of its own. They travel through its environment, as JSON.
 type natsSettings struct {
 	Dir                    string
-	Port                   int // -1: any
+	Port                   int
 	User, Password         string
 	CertFile, KeyFile, CAs string // TLS, if set (with CAs, clients must show a certificate)
 	HandshakeFirst         bool
@@ -103,7 +102,7 @@ func runNATS() {
 		fatal(err)
 	}
 	ns.Start()
-	if !ns.ReadyForConnections(10 * time.Second) {
+	if !ns.ReadyForConnections(patience) {
 		fatal("the server is not ready")
 	}
 	fmt.Println("ready", ns.Addr().String())

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -25,9 +26,9 @@ func TestALargeBacklogNeedsLittleMemoryAndNoTimeToOpen(t *testing.T) {
 		t.Fatalf("the process says %q", line)
 	}
 	command.Wait()
-	t.Logf("opened in %v; %d kB when idle, %d kB at most", opened, idle, peak)
+	t.Logf("opened in %v of processor time; %d kB when idle, %d kB at most", opened, idle, peak)
 	if opened > 2*time.Second {
-		t.Errorf("opening took %v", opened)
+		t.Errorf("opening took %v of processor time", opened)
 	}
 	if idle > 80*megabyte && !raceEnabled {
 		t.Errorf("%d kB when idle", idle)
@@ -44,8 +45,7 @@ var drainRole = register("drain", runDrain)
 // runDrain opens the broker, receives everything in portions as a consumer does, and says how long opening took, and
 // how much memory it had when idle and at most.
 func runDrain() {
-	start := time.Now()
-	b, err := Embed(background(), EmbedConfig{Dir: os.Getenv("DIR"), Options: Options{Partitions: 1}})
+	b, err := Embed(background(), EmbedConfig{Dir: os.Getenv("DIR"), Options: Options{Partitions: 1, Timeout: answerTime}})
 	if err != nil {
 		fatal(err)
 	}
@@ -56,7 +56,7 @@ func runDrain() {
 	if got, err := b.Backlog(background(), 0, persisted("", nil)); err != nil || got.Pending.Records != backlogBatches {
 		fatal(fmt.Sprint(got, err))
 	}
-	opened := time.Since(start)
+	opened := worked()
 	idle := memory("VmRSS:")
 	for n := 0; n < backlogBatches; {
 		got, err := r.Receive(background(), 20)
@@ -69,6 +69,15 @@ func runDrain() {
 	if err := b.Close(); err != nil {
 		fatal(err)
 	}
+}
+
+// worked returns how long processors have worked for this process: a busy machine takes no more of that.
+func worked() time.Duration {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // memory returns a line of what the system knows of this process, in kB.

@@ -125,7 +125,7 @@ func names(right, text string) bool {
 func (c rightsCase) pass(t *testing.T, e *external) (said string, err error) {
 	logger, logged := testLog()
 	options := e.options
-	options.Logger, options.Timeout, options.PurgeInterval = logger, 3*time.Second, 20*time.Millisecond
+	options.Logger, options.Timeout, options.PurgeInterval = logger, answerTime, 20*time.Millisecond
 	options.ReplayWindow = time.Nanosecond
 	options.ProducerRetention = time.Nanosecond
 	as := func(role string) Config {

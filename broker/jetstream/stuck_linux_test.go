@@ -4,9 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,16 +35,18 @@ var externalDiskRole = register("external-disk", runExternalDisk)
 // runExternalDisk has a server with a small disk of its own, and a broker that knows its address only.
 func runExternalDisk() {
 	d := &externalDisk{smallDisk: smallDisk{dir: os.Getenv("DIR")}, limited: os.Getenv("PHASE") == "limited"}
+	var err error
+	d.port, err = strconv.Atoi(os.Getenv("PORT"))
+	d.check(err)
 	d.check(syscall.Mount("tmpfs", d.dir, "tmpfs", 0, "size=24m"))
 	d.start()
 	logger := slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	b, err := Open(background(), Config{URL: fmt.Sprintf("nats://a:a@127.0.0.1:%d", d.port), Options: Options{
+	d.b, err = Open(background(), Config{URL: fmt.Sprintf("nats://a:a@127.0.0.1:%d", d.port), Options: Options{
 		Partitions: 1, MaxBytes: 256 << 20, Timeout: time.Second, Logger: logger,
 	}})
 	d.check(err)
-	d.b = b
 	d.run()
-	d.check(b.Close())
+	d.check(d.b.Close())
 	d.server.Shutdown()
 	fmt.Println("done")
 }
@@ -61,9 +63,6 @@ func (d *externalDisk) start() {
 	if d.limited {
 		user.Permissions = &server.Permissions{Publish: &server.SubjectPermission{Deny: []string{defaultAPI + ".STREAM.PURGE.>"}}}
 	}
-	if d.port == 0 {
-		d.port = -1
-	}
 	s, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: d.port, NoSigs: true, NoLog: true, JetStream: true, StoreDir: filepath.Join(d.dir, "store"),
 		SyncAlways: true, JetStreamMaxStore: 1 << 30, Users: []*server.User{user},
@@ -71,7 +70,18 @@ func (d *externalDisk) start() {
 	d.check(err)
 	s.Start()
 	d.must(s.ReadyForConnections(patience), "the server is not ready")
-	d.server, d.port = s, s.Addr().(*net.TCPAddr).Port
+	d.server = s
+}
+
+// pings asks how NATS is until the answer is as it must be. One that does not come within Options.Timeout says nothing.
+func (d *externalDisk) pings(asItMust func(error) bool) {
+	for deadline := time.Now().Add(patience); ; {
+		err := d.b.Ping(background())
+		if asItMust(err) {
+			return
+		}
+		d.must(errors.Is(err, errUnanswered) && time.Now().Before(deadline), "Ping says %v", err)
+	}
 }
 
 // startAgain starts the server again, on the same port.
@@ -110,11 +120,12 @@ func (d *externalDisk) run() {
 		d.resize(size)
 		err = d.until(words)
 		d.must(errors.Is(err, broker.ErrDiskFull) != d.limited, "on a full disk: %v", err)
-		err = d.b.Ping(background())
-		d.must(errors.Is(err, broker.ErrDiskFull) != d.limited && (err == nil) == d.limited, "Ping on a full disk: %v", err)
+		d.pings(func(err error) bool {
+			return errors.Is(err, broker.ErrDiskFull) != d.limited && (err == nil) == d.limited
+		})
 	}
 	d.startAgain()
 	fmt.Println("errors until it went on:", len(d.publishAgain()))
-	d.check(d.b.Ping(background()))
+	d.pings(func(err error) bool { return err == nil })
 	d.receiveAll(1)
 }
