@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/drainmark/drainmark/test/servers"
 )
@@ -25,7 +24,7 @@ func (p peer) checkRights(t *testing.T, r rights) {
 			if lacking >= 0 {
 				prefix = fmt.Sprintf("lack.%d.", lacking)
 			}
-			return p.as(user, Config{URL: p.url, Prefix: prefix, Partitions: 1, Timeout: 20 * time.Second})
+			return p.as(user, Config{URL: p.url, Prefix: prefix, Partitions: 1, Timeout: answerTime})
 		}
 		t.Run("the roles are apart", func(t *testing.T) { rolesAreApart(t, p) })
 	}

@@ -61,10 +61,13 @@ func conform(t *testing.T, p peer) {
 
 var prefixes atomic.Int64
 
+// answerTime is how long a server may take for an answer: a busy machine may stand still for some seconds.
+const answerTime = 20 * time.Second
+
 // config returns the configuration of queues that nobody else has, and that rest for a moment only, because nobody kills the server.
 func (p peer) config(t servers.T, most int64) Config {
 	c := Config{
-		URL: p.url, Partitions: 2, MaxBytes: cmp.Or(most, 128<<20), Timeout: 20 * time.Second,
+		URL: p.url, Partitions: 2, MaxBytes: cmp.Or(most, 128<<20), Timeout: answerTime,
 		Prefix: fmt.Sprintf("%s%d", cmp.Or(p.first, "case."), prefixes.Add(1)), settle: 100 * time.Millisecond,
 	}
 	if p.prepare != nil {

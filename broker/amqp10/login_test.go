@@ -47,7 +47,7 @@ func TestLogin(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			b, err := Open(t.Context(), Config{URL: test.url, Partitions: 1, settle: 100 * time.Millisecond})
+			b, err := Open(t.Context(), Config{URL: test.url, Partitions: 1, settle: 100 * time.Millisecond, Timeout: answerTime})
 			if err == nil {
 				defer b.Close()
 				err = b.Publish(t.Context(), 0, single(1))

@@ -95,8 +95,8 @@ func endInTime(t *testing.T, p peer) {
 		cancel()
 		select {
 		case <-ended:
-		case <-time.After(20 * time.Second):
-			t.Fatalf("publish %d has not ended 20 s after its context", i)
+		case <-time.After(time.Minute):
+			t.Fatalf("publish %d has not ended a minute after its context", i)
 		}
 	}
 	l.close()

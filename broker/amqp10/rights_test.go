@@ -173,7 +173,7 @@ func rabbitRights(t *testing.T, server *servers.RabbitMQ, url string) (r rights)
 		server.AddUser(name)
 		server.Permit(name, of("configure"), of("write"), of("read"))
 		_, host, _ := strings.Cut(url, "@")
-		return Config{URL: fmt.Sprintf("amqp10://%s:secret@%s", name, host), Prefix: prefix, Partitions: 1, settle: 100 * time.Millisecond, Timeout: 20 * time.Second}
+		return Config{URL: fmt.Sprintf("amqp10://%s:secret@%s", name, host), Prefix: prefix, Partitions: 1, settle: 100 * time.Millisecond, Timeout: answerTime}
 	}
 	return r
 }

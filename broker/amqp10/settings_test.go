@@ -17,7 +17,7 @@ func TestArtemisThatDrops(t *testing.T) {
 	server := servers.StartArtemis(t, servers.ArtemisOptions{Addresses: `<address-setting match="drops.#">
 		<max-delivery-attempts>10</max-delivery-attempts><auto-delete-queues>true</auto-delete-queues>
 		<expiry-delay>1000</expiry-delay><address-full-policy>DROP</address-full-policy></address-setting>`})
-	b, err := Open(t.Context(), Config{URL: server.URL(), Partitions: 1, Prefix: "drops"})
+	b, err := Open(t.Context(), Config{URL: server.URL(), Partitions: 1, Prefix: "drops", Timeout: answerTime})
 	if err == nil { // on a busy machine Open has given up
 		defer b.Close()
 		err = b.Publish(t.Context(), 0, single(1))
@@ -27,7 +27,7 @@ func TestArtemisThatDrops(t *testing.T) {
 			t.Errorf("it ends with %v, without %q", err, want)
 		}
 	}
-	whole := open(t, Config{URL: server.URL(), Partitions: 1})
+	whole := open(t, Config{URL: server.URL(), Partitions: 1, Timeout: answerTime})
 	defer whole.Close()
 	if err := whole.Publish(t.Context(), 0, single(1)); err != nil {
 		t.Errorf("publishing where nothing is dropped: %v", err)

@@ -30,7 +30,7 @@ var prefixes atomic.Int64
 func configOf(server *servers.Kafka, c Config) Config {
 	c.URL, c.Partitions, c.Replicas = "kafka://"+server.Address(), 2, 1
 	c.Prefix = fmt.Sprintf("case%d", prefixes.Add(1))
-	c.MaxBytes = cmp.Or(c.MaxBytes, 128<<20)
+	c.MaxBytes, c.Timeout = cmp.Or(c.MaxBytes, 128<<20), cmp.Or(c.Timeout, answerTime)
 	return c
 }
 

@@ -15,7 +15,12 @@ import (
 	"github.com/drainmark/drainmark/test/servers"
 )
 
-const patience = 30 * time.Second
+// patience is how long anything may take, and answerTime how long Kafka may take for an answer: a busy machine may stand still
+// for some seconds.
+const (
+	patience   = time.Minute
+	answerTime = 20 * time.Second
+)
 
 // opened opens a broker on topics of its own, which is closed with the test.
 func opened(t *testing.T, server *servers.Kafka, c Config) *Broker {

@@ -50,7 +50,7 @@ func (s secured) logins(t *testing.T) {
 		{"kafka+tls://" + user + both + "?sasl=scram-sha-256&ca=" + s.ca.Path, "correct sasl"},
 	} {
 		c := configOf(s.server, Config{})
-		c.URL, c.Timeout = test.url, 3*time.Second
+		c.URL = test.url
 		b, err := Open(t.Context(), c)
 		if err == nil { // what is refused is, at once
 			err = errors.Join(b.Publish(t.Context(), 0, batchOf(1, 10)), b.Close())
@@ -67,7 +67,7 @@ func (s secured) logins(t *testing.T) {
 	}
 	for scheme, at := range map[string]string{"kafka": encrypted, "kafka+tls": bare} {
 		c := configOf(s.server, Config{})
-		c.URL, c.Timeout = scheme+"://"+at, time.Second
+		c.URL = scheme + "://" + at
 		b := reopened(t, c)
 		if err := b.Ping(t.Context()); err == nil || !strings.Contains(err.Error(), "TLS") {
 			t.Errorf("%s: Ping says %v", c.URL, err)

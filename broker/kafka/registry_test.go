@@ -14,7 +14,7 @@ import (
 // registriesOn starts with a topic of its own.
 func registriesOn(server *servers.Kafka, kill func(brokertest.T)) func(brokertest.T) *brokertest.RegistryServer {
 	return func(brokertest.T) *brokertest.RegistryServer {
-		c := Config{URL: "kafka://" + server.Address(), Prefix: fmt.Sprintf("case%d", prefixes.Add(1)), Replicas: 1}
+		c := Config{URL: "kafka://" + server.Address(), Prefix: fmt.Sprintf("case%d", prefixes.Add(1)), Replicas: 1, Timeout: answerTime}
 		return &brokertest.RegistryServer{Kill: kill, Connect: func(t brokertest.T) broker.Registry {
 			r, err := OpenRegistry(context.Background(), c)
 			if err != nil {

@@ -58,7 +58,7 @@ func rightsAreNeeded(t *testing.T, server *servers.Kafka) {
 
 // playRoles has topics of its own, and does there what the two roles do, with these rights.
 func playRoles(t *testing.T, server *servers.Kafka, rights []servers.KafkaRight, consumerFirst bool) error {
-	c := configOf(server, Config{ReplayWindow: time.Nanosecond, PurgeInterval: time.Hour, Timeout: 10 * time.Second})
+	c := configOf(server, Config{ReplayWindow: time.Nanosecond, PurgeInterval: time.Hour})
 	server.Permit(rightsOf(rights, c.Prefix))
 	users := []string{servers.BackendUser, servers.ConsumerUser}
 	if consumerFirst {

@@ -85,7 +85,7 @@ func subscribe(t *testing.T, b *Broker) broker.Receiver {
 // expect receives the batches first to last, in order.
 func expect(t *testing.T, r broker.Receiver, first, last uint64) []broker.Delivery {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var all []broker.Delivery
 	for next := first; next <= last; {
@@ -141,13 +141,14 @@ func outlastsConsumerTimeout(t *testing.T, server *servers.RabbitMQ) {
 	timeout := func(milliseconds int) {
 		server.Eval(fmt.Sprintf("application:set_env(rabbit, consumer_timeout, %d)", milliseconds))
 	}
-	timeout(2000)
-	defer timeout(1_800_000)
+	const usual = 1_800_000
+	timeout(5000)
+	defer timeout(usual)
 	b := settings{}.open(t, server)
 	publish(t, b, 1, 3)
 	r := subscribe(t, b)
 	expect(t, r, 1, 3)
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if got, err := r.Receive(ctx, 1); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "timed out") {
 		t.Fatalf("a receiver that holds batches for longer than consumer_timeout: %d batches, %v", len(got), err)
@@ -156,6 +157,7 @@ func outlastsConsumerTimeout(t *testing.T, server *servers.RabbitMQ) {
 		t.Error("Ack over a channel that RabbitMQ has closed returned nil")
 	}
 	_ = r.Close()
+	timeout(usual)
 	expect(t, subscribe(t, b), 1, 3)
 }
 
@@ -169,7 +171,7 @@ func deletedQueue(t *testing.T, server *servers.RabbitMQ) {
 	if err == nil || errors.Is(err, broker.ErrNotSent) {
 		t.Fatalf("publishing to a queue that is gone: %v", err)
 	}
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(time.Minute)
 	for err != nil {
 		select {
 		case <-deadline:
@@ -189,7 +191,7 @@ func receiverOfDeletedQueue(t *testing.T, server *servers.RabbitMQ) {
 	if _, err := channel(t, server).QueueDelete(b.queue(0), false, false, false); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := r.Receive(ctx, 1); err == nil || ctx.Err() != nil || !strings.Contains(err.Error(), "cancelled the consumer") {
 		t.Errorf("the receiver of a queue that is gone: %v", err)
@@ -272,7 +274,10 @@ func wrongPassword(t *testing.T, server *servers.RabbitMQ) {
 		fmt.Sprintf("amqps://guestbook:%s@%s/", secret, address):                               true,  // no TLS there
 		fmt.Sprintf("amqp://guestbook:%s@%s/?heartbeats=%s", secret, address, secret):          true,  // no such parameter
 	} {
-		c := Config{URL: url, Partitions: 1, Timeout: 4 * time.Second, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		c := Config{URL: url, Partitions: 1, Timeout: answerTime, Logger: slog.New(slog.NewTextHandler(&log, nil))}
+		if !misconfigured { // it is waited for as long
+			c.Timeout = time.Second
+		}
 		b, err := Open(t.Context(), c)
 		if err == nil {
 			err = b.Ping(t.Context())
@@ -314,12 +319,12 @@ func pausedServer(t *testing.T, server *servers.RabbitMQ) {
 			if err == nil {
 				t.Error("a call to a server that does not answer returned nil")
 			}
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("a call does not return")
 		}
 	}
 	server.Continue()
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	for err := errors.New("not tried"); err != nil; {
 		attempt, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 		err = b.Publish(attempt, 0, batchOf(self, 0, 2, 2))
@@ -437,7 +442,7 @@ func (server secured) external(t *testing.T) {
 	b := settings{URL: at("certified")}.open(t, server.RabbitMQ)
 	publish(t, b, 1, 1)
 	expect(t, subscribe(t, b), 1, 1)
-	nobody, err := Open(t.Context(), Config{URL: at("nobody"), Partitions: 1, Timeout: 4 * time.Second})
+	nobody, err := Open(t.Context(), Config{URL: at("nobody"), Partitions: 1, Timeout: answerTime})
 	if err == nil {
 		err = nobody.Ping(t.Context())
 		_ = nobody.Close()

@@ -82,9 +82,13 @@ type fataler interface {
 	Fatalf(format string, args ...any)
 }
 
+// answerTime is how long RabbitMQ may take for an answer where a test is not about that: a busy machine may stand still for
+// some seconds.
+const answerTime = 30 * time.Second
+
 func open(t fataler, c Config) *Broker {
 	t.Helper()
-	c.Settle = cmp.Or(c.Settle, time.Millisecond)
+	c.Settle, c.Timeout = cmp.Or(c.Settle, time.Millisecond), cmp.Or(c.Timeout, answerTime)
 	b, err := Open(context.Background(), c)
 	if err != nil {
 		t.Fatalf("opening: %v", err)

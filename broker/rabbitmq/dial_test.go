@@ -122,9 +122,7 @@ func TestWhoAnswersInRabbitMQsPlace(t *testing.T) {
 			}
 			b, err := Open(t.Context(), c)
 			if err == nil {
-				for _, err = b.publishing.get(); errors.Is(err, errConnecting); _, err = b.publishing.get() {
-					time.Sleep(20 * time.Millisecond)
-				}
+				err = b.attempted(test.says != "")
 				_ = b.Close()
 			}
 			switch {
@@ -135,6 +133,18 @@ func TestWhoAnswersInRabbitMQsPlace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// attempted returns how an attempt to connect has ended. One of which nothing could be told, because the answer took too long on
+// a busy machine, counts only if nothing can.
+func (b *Broker) attempted(canBeTold bool) (err error) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
+		_, err = b.publishing.get()
+		if !errors.Is(err, errConnecting) && (!canBeTold || errors.Is(err, broker.ErrMisconfigured)) {
+			break
+		}
+	}
+	return err
 }
 
 // Whatever characters user and password have, they are the ones that are logged in with, and nothing else changes.

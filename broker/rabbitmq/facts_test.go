@@ -96,7 +96,7 @@ func (r *reader) read(n int) []int {
 			}
 			got = append(got, number)
 			r.last = d.DeliveryTag
-		case <-time.After(20 * time.Second):
+		case <-time.After(time.Minute):
 			r.t.Fatalf("only %v came, not %d", got, n)
 		}
 	}
@@ -112,7 +112,7 @@ func (r *reader) next(kind string) amqp.Delivery {
 			r.t.Fatalf("a %s came, not a %s", d.Type, kind)
 		}
 		return d
-	case <-time.After(20 * time.Second):
+	case <-time.After(time.Minute):
 		r.t.Fatalf("no %s came", kind)
 	}
 	return amqp.Delivery{} // not reached: Fatalf does not return
@@ -257,7 +257,7 @@ func deliveriesAreLimited(t *testing.T, server *servers.RabbitMQ) {
 				deliveries++
 			case <-letters:
 				dropped = true
-			case <-time.After(20 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatalf("with the limit %s, neither a delivery nor a dead letter after %d", name, deliveries)
 			}
 			_ = r.conn.Close()

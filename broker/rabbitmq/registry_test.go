@@ -19,7 +19,7 @@ func connectTo(t brokertest.T, server *servers.RabbitMQ, settle time.Duration) f
 	var connections atomic.Int64
 	return func(t brokertest.T) broker.Registry {
 		url := servers.As(users[connections.Add(1)%2], server.URL())
-		r, err := OpenRegistry(context.Background(), Config{URL: url, Prefix: prefix, Settle: settle})
+		r, err := OpenRegistry(context.Background(), Config{URL: url, Prefix: prefix, Settle: settle, Timeout: answerTime})
 		if err != nil {
 			t.Fatalf("opening: %v", err)
 		}

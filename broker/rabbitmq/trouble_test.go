@@ -50,6 +50,9 @@ func leavesANodeThatDoesNotConfirm(t *testing.T, server *servers.RabbitMQ) {
 	}
 	resume := suspend(server, b.queue(0))
 	for range unconfirmedLimit {
+		if err := b.openLane(t.Context(), b.lanes[0], before); err != nil { // so that the time is the confirmation's alone
+			t.Fatal(err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		if err := b.Publish(ctx, 0, batchOf(self, 0, 2, 2)); err == nil || errors.Is(err, broker.ErrNotSent) || errors.Is(err, broker.ErrFull) {
 			t.Fatalf("a queue that hangs: %v", err)
@@ -109,7 +112,7 @@ func warnsOfManyDeliveries(t *testing.T, server *servers.RabbitMQ) {
 
 func noticesThatNothingComes(t *testing.T, server *servers.RabbitMQ) {
 	log := &logged{}
-	b := settings{Idle: 400 * time.Millisecond, Logger: slog.New(slog.NewTextHandler(log, nil))}.open(t, server)
+	b := settings{Idle: 2 * time.Second, Logger: slog.New(slog.NewTextHandler(log, nil))}.open(t, server)
 	// Another consumer is the active one, and holds one batch: RabbitMQ gives us nothing, as when it has forgotten us.
 	other := channel(t, server)
 	if err := other.Qos(1, 0, false); err != nil {
@@ -134,7 +137,7 @@ func noticesThatNothingComes(t *testing.T, server *servers.RabbitMQ) {
 	if err := other.Close(); err != nil {
 		t.Fatal(err)
 	}
-	expect(t, subscribe(t, b), 1, 5)
+	expect(t, subscribe(t, settings{Prefix: b.config.Prefix}.open(t, server)), 1, 5)
 }
 
 // logged is a log that can be read while it is written.
@@ -156,7 +159,7 @@ func (l *logged) String() string {
 }
 
 func idleReceiversStay(t *testing.T, server *servers.RabbitMQ) {
-	b := settings{Idle: 400 * time.Millisecond}.open(t, server)
+	b := settings{Idle: 2 * time.Second}.open(t, server) // longer than a busy RabbitMQ takes to deliver what is ready
 	r := subscribe(t, b)
 	stays := func(what string) {
 		t.Helper()
@@ -246,7 +249,7 @@ func replacedQueue(t *testing.T, server *servers.RabbitMQ) {
 }
 
 func oneBadQueue(t *testing.T, server *servers.RabbitMQ) {
-	c := Config{URL: server.URL(), Partitions: 2, Timeout: time.Second, Prefix: fmt.Sprintf("test%d", prefixes.Add(1))}
+	c := Config{URL: server.URL(), Partitions: 2, Prefix: fmt.Sprintf("test%d", prefixes.Add(1))}
 	b := open(t, c)
 	t.Cleanup(func() { _ = b.Close() })
 	ch := channel(t, server)
