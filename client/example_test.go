@@ -17,7 +17,7 @@ import (
 func Example() {
 	backend, _, stop := start() // client.New(client.Config{URL: "http://localhost:8080", Retry: client.DefaultRetry})
 	defer stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
 	accepted, err := backend.Append(ctx, "guestbook", client.Message{Body: []byte("hello"), ContentType: "text/plain"}, 0)
@@ -43,7 +43,7 @@ func Example() {
 func ExampleClient_Messages_readYourWrites() {
 	here, there, stop := start()
 	defer stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
 	first, err := here.Append(ctx, "guestbook", client.Message{Body: []byte("first")}, 0)
@@ -55,7 +55,7 @@ func ExampleClient_Messages_readYourWrites() {
 		log.Fatal(err)
 	}
 	page, err := there.Messages(ctx, "guestbook", client.ReadOptions{
-		Receipts: client.Merge(first.Receipt, second.Receipt), Wait: 5 * time.Second,
+		Receipts: client.Merge(first.Receipt, second.Receipt), Wait: 30 * time.Second,
 	})
 	if err != nil {
 		log.Fatal(err)
@@ -71,7 +71,7 @@ func ExampleClient_Messages_readYourWrites() {
 func ExampleClient_Tail() {
 	backend, _, stop := start()
 	defer stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
 	messages := []client.Message{{Body: []byte("one")}, {Body: []byte("two")}, {Body: []byte("three")}}
@@ -96,7 +96,7 @@ func ExampleClient_Tail() {
 func ExampleClient_WaitBarrier() {
 	backend, there, stop := start()
 	defer stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 
 	for _, name := range []string{"guestbook", "visits"} {
@@ -128,7 +128,7 @@ func ExampleCodec() {
 		log.Fatal(err)
 	}
 	defer d.Stop()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	os.Setenv("ORDERS_KEY", base64.StdEncoding.EncodeToString([]byte(strings.Repeat("a", 32)))) // yours has 32 random bytes
 	if err := placeOrder(ctx, d.urls[0]); err != nil {

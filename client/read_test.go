@@ -106,7 +106,7 @@ func TestAll(t *testing.T) {
 			t.Parallel()
 			s := startScript(t, test.steps...)
 			c := newClient(t, Config{URL: s.URL, Retry: quick(1)})
-			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			positions, err := gather(c.All(ctx, "log", ReadOptions{}), 99)
 			if !slices.Equal(positions, test.positions) || !errors.Is(err, test.is) || (err == nil) != (test.is == nil) {

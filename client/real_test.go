@@ -32,7 +32,7 @@ func newDeployment(t testing.TB, retry client.Retry) (d *deployment, here, there
 	return d, clients[0], clients[1]
 }
 
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // must returns what a call returns that must not fail.
 func must[T any](value T, err error) func(testing.TB) T {
