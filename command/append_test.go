@@ -263,14 +263,17 @@ func TestAppendingGoesOnWhereItWas(t *testing.T) {
 	d := up(t, "--data", data, "--listen", address)
 	input := numbered(20_000, "")
 	broken := begin(t, d.url, "append", "again", "--lines", "--patience", "200ms", "--output", "plain")
-	writing := make(chan struct{})
+	writing, killed := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(writing)
-		_, _ = io.WriteString(broken.in, input) // it ends before it has read everything
+		_, _ = io.WriteString(broken.in, input[:len(input)/2])
+		<-killed                                               // or it might be done before
+		_, _ = io.WriteString(broken.in, input[len(input)/2:]) // it ends before it has read everything
 		_ = broken.in.Close()
 	}()
 	broken.line()
 	d.end()
+	close(killed)
 	_, _ = io.Copy(io.Discard, broken.out)
 	_ = broken.cmd.Wait()
 	<-writing

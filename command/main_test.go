@@ -100,9 +100,10 @@ func up(t *testing.T, arguments ...string) *deployment {
 
 var served = regexp.MustCompile(`serving the API" url=(\S+)/v1`)
 
-// launch starts a deployment, and returns when it serves.
+// launch starts a deployment, and returns when it serves. A machine that stands still for some seconds is no stall of it,
+// which commands would tell of, unless the arguments say so.
 func launch(arguments ...string) (*deployment, error) {
-	d := &deployment{cmd: exec.Command(os.Args[0], append([]string{"up", "--admin-listen", "127.0.0.1:0"}, arguments...)...), exited: make(chan struct{})}
+	d := &deployment{cmd: exec.Command(os.Args[0], append([]string{"up", "--admin-listen", "127.0.0.1:0", "--stall-after", "1m"}, arguments...)...), exited: make(chan struct{})}
 	d.cmd.Env = append(os.Environ(), "TEST_PROCESS_OF_DRAINMARK=1")
 	stderr, err := d.cmd.StderrPipe()
 	if err != nil {
@@ -148,11 +149,20 @@ func (d *deployment) end() {
 	<-d.exited
 }
 
-// pause has the deployment's consumer pause, or go on.
+// pause has the deployment's consumer pause, or go on. It has ended, or runs, when pause returns: the switch alone lets it
+// commit what it has in hand.
 func (d *deployment) pause(t *testing.T, paused bool) {
 	t.Helper()
-	body := strings.NewReader(fmt.Sprintf(`{"paused":%v}`, paused))
-	request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, d.url+"/admin/consumer", body)
+	d.pauseSwitch(t, http.MethodPut, fmt.Sprintf(`{"paused":%v}`, paused))
+	await(t, "the consumer has done as the switch says", func() bool {
+		return strings.Contains(d.pauseSwitch(t, http.MethodGet, ""), fmt.Sprintf(`"running":%v`, !paused))
+	})
+}
+
+// pauseSwitch makes a request to the deployment's pause switch, and returns what it says.
+func (d *deployment) pauseSwitch(t *testing.T, method, body string) string {
+	t.Helper()
+	request, err := http.NewRequestWithContext(t.Context(), method, d.url+"/admin/consumer", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,9 +173,11 @@ func (d *deployment) pause(t *testing.T, paused bool) {
 		t.Fatal(err)
 	}
 	defer answer.Body.Close()
-	if answer.StatusCode != http.StatusOK {
-		t.Fatalf("the pause switch says %s", answer.Status)
+	said, err := io.ReadAll(answer.Body)
+	if err != nil || answer.StatusCode != http.StatusOK {
+		t.Fatalf("the pause switch says %s %s, %v", answer.Status, said, err)
 	}
+	return string(said)
 }
 
 // outcome is what a command has come to.
