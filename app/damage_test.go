@@ -23,7 +23,7 @@ func TestADamagedQueueTellsWhatItHasLost(t *testing.T) {
 	} {
 		data := filepath.Join(t.TempDir(), "data")
 		p := up(t, data, "--pause-switch", "on")
-		p.want(200, "PUT", "/admin/consumer", `{"paused":true}`, "Content-Type", "application/json")
+		p.pauseConsumer()
 		for i := range accepted {
 			p.want(202, "POST", "/v1/logs/guestbook/messages", fmt.Sprint(i, strings.Repeat(" ", 300)), "Content-Type", "text/plain")
 		}
@@ -111,6 +111,7 @@ func accountsForAll(t *testing.T, data string) {
 	if there+b.Missing != accepted {
 		t.Errorf("%d messages are there, and the barrier says %s, %d missing: %s", there, b.State, b.Missing, b.Reason)
 	}
+	p.stop() // so that all that it has said has been read
 	if lost := strings.Contains(p.said(), "level=ERROR"); lost != (b.Missing > 0) {
 		t.Errorf("errors in the log: %v:\n%s", lost, p.said())
 	}

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/nats-io/nats.go"
 )
@@ -43,14 +42,7 @@ func (d pieces) emptyStore() {
 // refuses checks that a process ends with exit code 2 and says why.
 func refuses(t *testing.T, p *program, why string) {
 	t.Helper()
-	p.await("refuses to run", func() bool {
-		select {
-		case <-p.exited:
-			return true
-		default:
-			return false
-		}
-	})
+	p.await("refuses to run", p.hasEnded)
 	if code := p.cmd.ProcessState.ExitCode(); code != 2 || !strings.Contains(p.said(), why) {
 		t.Errorf("exit code %d, want 2 and %q:\n%s", code, why, p.said())
 	}
@@ -74,7 +66,7 @@ func TestBackendBeforeAnyConsumer(t *testing.T) {
 		b.want(202, "POST", fmt.Sprintf("/v1/logs/log-%d/messages", i), fmt.Sprint("message ", i))
 	}
 	receipt := b.want(202, "POST", "/v1/logs/log-0/messages", "last").header.Get("Drainmark-Receipt")
-	b.want(200, "GET", "/readyz", "")
+	b.isReady()
 	b.want(404, "GET", "/v1/logs/log-0/messages", "")
 	pending := string(b.want(200, "GET", "/v1/receipts/"+receipt, "").body)
 	if !strings.Contains(pending, `"pending"`) || !strings.Contains(pending, "no consumer has made the store") {
@@ -186,7 +178,7 @@ func TestPurgedBeforeItWasRead(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	if _, err := nc.Request("$JS.API.STREAM.PURGE.drainmark-p0", nil, 10*time.Second); err != nil {
+	if _, err := nc.Request("$JS.API.STREAM.PURGE.drainmark-p0", nil, soon); err != nil {
 		t.Fatal(err)
 	}
 	c := d.consumer()

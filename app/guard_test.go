@@ -311,7 +311,7 @@ func TestBadGuardSettings(t *testing.T) {
 		"up --profiles maybe":                    "--profiles (DRAINMARK_PROFILES): maybe: it must be auto, on or off",
 	} {
 		var stderr bytes.Buffer
-		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if code := run(ctx, append(strings.Fields(arguments), append([]string{"--data", t.TempDir()}, free...)...), io.Discard, &stderr); code != exitUsage || !strings.Contains(stderr.String(), want) {
 			t.Errorf("%s: exit code %d, %s", arguments, code, stderr.String())

@@ -12,10 +12,11 @@ import (
 	"testing"
 )
 
-// healthcheck runs the command as a process of its own, and returns its exit code and what it says.
+// healthcheck runs the command as a process of its own, and returns its exit code and what it says. It waits for as long as a
+// busy machine may need.
 func healthcheck(t *testing.T, environment []string, arguments ...string) (int, string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"healthcheck"}, arguments...)...)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"healthcheck", "--timeout", "1m"}, arguments...)...)
 	cmd.Env = append(append(os.Environ(), "TEST_PROCESS_OF_DRAINMARK=1"), environment...)
 	said, _ := cmd.CombinedOutput() // the exit code says it
 	return cmd.ProcessState.ExitCode(), string(said)
@@ -69,8 +70,8 @@ func TestHealthcheckOfSomethingElse(t *testing.T) {
 		says      string
 	}{
 		"a server that does not answer is given up": {"--timeout 100ms --admin-listen " + silent.Addr().String(), exitUnavailable, silent.Addr().String()},
-		"another server is not ready":               {"--admin-listen " + other.Listener.Addr().String(), exitFailed, "404 Not Found: this is no admin address"},
-		"another server's redirect is not followed": {"--admin-listen " + elsewhere.Listener.Addr().String(), exitFailed, "302 Found: this is no admin address"},
+		"another server is not ready":               {"--timeout 1m --admin-listen " + other.Listener.Addr().String(), exitFailed, "404 Not Found: this is no admin address"},
+		"another server's redirect is not followed": {"--timeout 1m --admin-listen " + elsewhere.Listener.Addr().String(), exitFailed, "302 Found: this is no admin address"},
 		"a port that the system chose is not known": {"--admin-listen 127.0.0.1:0", exitUsage, "--admin-listen (DRAINMARK_ADMIN_LISTEN)"},
 		"an address needs a port":                   {"--admin-listen localhost", exitUsage, "HOST:PORT"},
 		"a timeout of nothing is refused":           {"--timeout 0s", exitUsage, "--timeout"},

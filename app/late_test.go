@@ -67,7 +67,7 @@ func TestBackendBeginsWhileTheStoreDoesNotAnswer(t *testing.T) {
 	b = f.launch("backend")
 	b.serves()
 	receipt := b.want(202, "POST", "/v1/logs/log/messages", "meanwhile").header.Get("Drainmark-Receipt")
-	b.want(200, "GET", "/readyz", "")
+	b.isReady()
 	b.want(503, "GET", "/v1/logs/log/messages", "")
 	b.want(503, "GET", "/v1/dead-letters", "")
 	b.want(503, "GET", "/v1/backlog", "")

@@ -4,7 +4,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // waitsForLock is the log line about a lock of another process, on the file in a directory.
@@ -28,7 +27,7 @@ func TestUpWaitsForALock(t *testing.T) {
 			arguments := append([]string{"up", "--data", data}, free...)
 			p := launch(t, arguments...)
 			p.find(waitsForLock(data))
-			if took, code := p.stop(); code != exitOK || took > 10*time.Second {
+			if took, code := p.stop(); code != exitOK || took > soon {
 				t.Errorf("stopping took %s, exit code %d", took, code)
 			}
 			p = launch(t, arguments...)
@@ -47,6 +46,9 @@ func TestALockWhileUpRuns(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "data")
 	p := up(t, data)
 	p.want(201, "POST", "/v1/logs/log/messages", "before", "Prefer", "wait=20")
+	p.await("the status knows who holds the partitions", func() bool {
+		return strings.Contains(string(p.want(200, "GET", "/v1/status", "").body), `"persisting":{"working":true`)
+	})
 	unlock := lock(t, filepath.Join(data, "store.db"))
 	p.want(202, "POST", "/v1/logs/log/messages", "meanwhile")
 	p.find(waitsForLock(data))

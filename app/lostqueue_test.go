@@ -32,10 +32,7 @@ func TestUpWithoutItsQueue(t *testing.T) {
 			}
 			p.barrier()
 			if test.pending > 0 {
-				p.want(200, "PUT", "/admin/consumer", `{"paused":true}`, "Content-Type", "application/json")
-				p.await("the consumer has ended", func() bool {
-					return strings.Contains(string(p.want(200, "GET", "/admin/consumer", "").body), `"running":false`)
-				})
+				p.pauseConsumer()
 			}
 			for range test.pending {
 				p.want(202, "POST", "/v1/logs/log-0/messages", "hello", "Content-Type", "text/plain")

@@ -231,13 +231,22 @@ func TestPauseSwitchOverHTTP(t *testing.T) {
 
 func TestABadPauseSwitchIsRefused(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var stderr bytes.Buffer
 	code := run(ctx, append([]string{"up", "--data", t.TempDir(), "--pause-switch", "maybe"}, free...), io.Discard, &stderr)
 	if said := stderr.String(); code != exitUsage || !strings.Contains(said, "--pause-switch (DRAINMARK_PAUSE_SWITCH): maybe: it must be auto, on or off") {
 		t.Errorf("exit code %d: %s", code, said)
 	}
+}
+
+// pauseConsumer has the consumer pause, and waits until it has ended: the switch alone lets it commit what it has in hand.
+func (p *program) pauseConsumer() {
+	p.t.Helper()
+	p.want(200, "PUT", pausePath, pause, "Content-Type", jsonType)
+	p.await("the consumer has ended", func() bool {
+		return strings.Contains(string(p.want(200, "GET", pausePath, "").body), `"running":false`)
+	})
 }
 
 // A real consumer is paused and resumed, and the process ends in order while it is paused.

@@ -262,6 +262,13 @@ func (p *program) want(status int, method, path, body string, header ...string) 
 	return a
 }
 
+// isReady waits until the process says that it is ready. It gives itself two seconds to find out, for which a machine that has much
+// to do may stand still.
+func (p *program) isReady() {
+	p.t.Helper()
+	p.await("is ready", func() bool { a, err := p.call("GET", "/readyz", ""); return err == nil && a.status == 200 })
+}
+
 // page is what the tests read of a page.
 type page struct {
 	Messages []struct {

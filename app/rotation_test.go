@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drainmark/drainmark/test/servers"
 )
@@ -83,14 +84,17 @@ func startRotation(t *testing.T, broker, store guarded) *rotation {
 	return r
 }
 
+// patience is how long it may take until both processes log in again, which wait longer after each refusal, on a busy machine.
+const patience = 2 * time.Minute
+
 // works waits until a message is accepted, persisted and read.
 func (r *rotation) works(message string) {
 	r.backend.t.Helper()
-	r.backend.await("persists "+message, func() bool {
+	r.backend.awaitFor(patience, "persists "+message, func() bool {
 		a, err := r.backend.call("POST", "/v1/logs/rotated/messages", message, "Content-Type", "text/plain", "Prefer", "wait=5")
 		return err == nil && a.status == http.StatusCreated
 	})
-	r.backend.await("shows "+message, func() bool {
+	r.backend.awaitFor(patience, "shows "+message, func() bool {
 		a, err := r.backend.call("GET", "/v1/logs/rotated/messages", "")
 		return err == nil && strings.Contains(string(a.body), fmt.Sprintf("%q", message))
 	})

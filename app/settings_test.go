@@ -52,7 +52,7 @@ func TestWhatTheCommandLineSays(t *testing.T) {
 	} {
 		t.Run(arguments, func(t *testing.T) {
 			t.Parallel()
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			all := strings.Fields(arguments)
 			if all[0] == "up" {

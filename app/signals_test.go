@@ -15,14 +15,7 @@ func TestHangup(t *testing.T) {
 	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
-	p.await("has stopped", func() bool {
-		select {
-		case <-p.exited:
-			return true
-		default:
-			return false
-		}
-	})
+	p.await("has stopped", p.hasEnded)
 	if p.cmd.ProcessState.ExitCode() != exitOK {
 		t.Errorf("it ended with %v", p.err)
 	}

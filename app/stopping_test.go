@@ -11,22 +11,25 @@ import (
 	"testing"
 	"time"
 
+	"github.com/drainmark/drainmark/test/patient"
 	"github.com/drainmark/drainmark/test/servers"
 )
 
 // awaitEnd waits until a process that has been told to stop has ended in order.
 func (p *program) awaitEnd() {
 	p.t.Helper()
-	p.await("ends", func() bool {
-		select {
-		case <-p.exited:
-			return true
-		default:
-			return false
-		}
-	})
+	p.await("ends", p.hasEnded)
 	if code := p.cmd.ProcessState.ExitCode(); code != exitOK {
 		p.t.Errorf("it ended with exit code %d", code)
+	}
+}
+
+func (p *program) hasEnded() bool {
+	select {
+	case <-p.exited:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -70,36 +73,59 @@ func TestStoppingIsSaid(t *testing.T) {
 	t.Parallel()
 	d := deployTwo(t)
 	f := startFrontend(t, d.backends[:]...)
-	for _, p := range []*program{
-		up(t, t.TempDir(), "--shutdown-delay", "2s"),
-		start(t, "backend", d.broker, d.store, "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--shutdown-delay", "2s"),
-		start(t, "frontend", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--backend", f.api, "--shutdown-delay", "2s"),
+	for _, role := range [][]string{
+		{"up", "--data", t.TempDir()}, {"backend", d.broker, d.store}, {"frontend", "--backend", f.api},
 	} {
-		p.findAdmin()
-		p.want(http.StatusAccepted, "POST", "/v1/logs/guestbook/messages", "x", "Content-Type", "text/plain")
-		streamed := make(chan error, 1)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-		defer cancel()
-		began, text := followTo(ctx, t, p, streamed)
-		<-began
-		_ = p.cmd.Process.Signal(syscall.SIGTERM)
-		p.await("says that it is stopping", func() bool {
-			a, err := p.call("GET", "/readyz", "")
-			return err == nil && a.status == http.StatusServiceUnavailable && bytes.Contains(a.body, []byte("stopping"))
+		patient.Within(t, 2*time.Second, func(delay time.Duration) error {
+			return saysThatItStops(t, start(t, append(append(role[:len(role):len(role)], free...), "--shutdown-delay", delay.String())...))
 		})
-		a := p.want(http.StatusAccepted, "POST", "/v1/logs/guestbook/messages", "y", "Content-Type", "text/plain")
-		if !a.closes {
-			t.Errorf("while it stops, an answer has %v", a.header)
-		}
-		p.want(http.StatusOK, "GET", "/livez", "")
-		if err := <-streamed; err != nil {
-			t.Errorf("the stream ended with %v", err)
-		}
-		if said := text.String(); !bytes.Contains([]byte(said), []byte("retry: ")) {
-			t.Errorf("the stream was %q", said)
-		}
-		p.awaitEnd()
 	}
+}
+
+// saysThatItStops stops a process that goes on serving for a while, and returns what is wrong meanwhile.
+func saysThatItStops(t *testing.T, p *program) (wrong error) {
+	t.Helper()
+	p.findAdmin()
+	p.want(http.StatusAccepted, "POST", "/v1/logs/guestbook/messages", "x", "Content-Type", "text/plain")
+	streamed := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	began, text := followTo(ctx, t, p, streamed)
+	<-began
+	_ = p.cmd.Process.Signal(syscall.SIGTERM)
+	wrong = p.stillServes()
+	if err := <-streamed; err != nil {
+		t.Errorf("the stream ended with %v", err)
+	}
+	if said := text.String(); !bytes.Contains([]byte(said), []byte("retry: ")) {
+		t.Errorf("the stream was %q", said)
+	}
+	p.awaitFor(2*time.Minute, "ends", p.hasEnded)
+	if code := p.cmd.ProcessState.ExitCode(); code != exitOK {
+		t.Errorf("it ended with exit code %d", code)
+	}
+	return wrong
+}
+
+// stillServes waits until a process says that it is stopping, and returns what is wrong with what it answers then.
+func (p *program) stillServes() error {
+	for {
+		a, err := p.call("GET", "/readyz", "")
+		if err != nil {
+			return fmt.Errorf("it ends before it says that it is stopping: %w", err)
+		}
+		if a.status == http.StatusServiceUnavailable && bytes.Contains(a.body, []byte("stopping")) {
+			break
+		}
+	}
+	a, err := p.call("POST", "/v1/logs/guestbook/messages", "y", "Content-Type", "text/plain")
+	if err != nil || a.status != http.StatusAccepted || !a.closes {
+		return fmt.Errorf("while it stops, an append is answered %d %s with %v: %v", a.status, a.body, a.header, err)
+	}
+	if a, err = p.call("GET", "/livez", ""); err != nil || a.status != http.StatusOK {
+		return fmt.Errorf("while it stops, it is said to be alive: %d, %v", a.status, err)
+	}
+	return nil
 }
 
 // followTo reads an event stream to its end. began is closed when the stream has begun.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/drainmark/drainmark"
 	"github.com/drainmark/drainmark/verify"
@@ -24,7 +25,7 @@ func TestVerifyLeavesAReport(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "report")
 	var stdout, stderr bytes.Buffer
 	code := run(t.Context(), []string{
-		"verify", "--url", p.api, "--duration", "5s", "--rate", "200", "--report", dir, "--json",
+		"verify", "--url", p.api, "--messages", "1000", "--rate", "200", "--report", dir, "--json", // some five seconds
 		"--fault", `name = "nothing", at = "200ms", for = "3s", writes = true, run = "true", heal = "true"`,
 	}, &stdout, &stderr)
 	if code != exitOK {
@@ -94,7 +95,7 @@ func TestCanary(t *testing.T) {
 	p := up(t, filepath.Join(t.TempDir(), "data"))
 	canary := launch(t, "verify", "--canary", "--url", p.api, "--duration", "500ms", "--rate", "50", "--admin-listen", "127.0.0.1:0")
 	metrics := strings.TrimSuffix(canary.find(`admin address" url=(\S+)`), "/readyz") + "/metrics"
-	canary.await("shows two runs that held", func() bool {
+	canary.awaitFor(2*time.Minute, "shows two runs that held", func() bool {
 		response, err := http.Get(metrics)
 		if err != nil {
 			return false
