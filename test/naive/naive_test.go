@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-const patience = 20 * time.Second
+const patience = time.Minute
 
 // stack is a broker, a master and a replica, which all tests use, each with a queue and a log of its own.
 type stack struct {

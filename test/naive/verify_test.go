@@ -25,7 +25,7 @@ func verified(t *testing.T, s *stack) {
 			pids = append(pids, process.Process.Pid)
 		}
 		result, err := verify.Run(t.Context(), verify.Config{
-			URLs: []string{n.url}, Log: name, Workload: verify.Appends, Duration: 2 * time.Second, Rate: 100, Concurrency: 4,
+			URLs: []string{n.url}, Log: name, Workload: verify.Appends, Messages: 200, Rate: 100, Concurrency: 4, // some two seconds
 			Timeout: time.Minute, Faults: fault.Plan{Faults: []fault.Fault{{
 				Name: "kill-consumer", At: time.Second, Run: fmt.Sprintf("kill -9 %d", pids[0]),
 			}}},
