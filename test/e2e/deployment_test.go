@@ -176,7 +176,7 @@ func (d *deployment) tryBarrier(base string) (receipt string, err error) {
 func (d *deployment) readAll(base, log, receipts string) (all []message) {
 	d.t.Helper()
 	for after := uint64(0); ; {
-		p, code, err := readPage(d.t.Context(), d.http, base, log, after, 1000, receipts, 10)
+		p, code, err := readPage(d.t.Context(), d.http, base, log, after, 1000, receipts, 30)
 		if code == http.StatusNotFound {
 			return nil
 		}

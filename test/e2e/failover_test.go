@@ -226,11 +226,15 @@ func (f *failover) reported(suppliedAgain bool) {
 	}
 	pattern := regexp.MustCompile(fmt.Sprintf(`the store has lost committed records".* lost=(\S+) supplied_again=%t`, suppliedAgain))
 	var logged []string
-	for _, c := range f.consumers {
-		for _, m := range pattern.FindAllStringSubmatch(c.said(), -1) {
-			logged = append(logged, m[1])
+	await(f.t, "the consumers have logged as many runs", patience, func() bool { // after they have counted them
+		logged = nil
+		for _, c := range f.consumers {
+			for _, m := range pattern.FindAllStringSubmatch(c.said(), -1) {
+				logged = append(logged, m[1])
+			}
 		}
-	}
+		return len(logged) >= len(f.spans)
+	})
 	f.same("the consumers log as lost", logged)
 }
 

@@ -19,7 +19,7 @@ var metricName = regexp.MustCompile(`\b(drainmark|process)_[a-z_]+`)
 func TestTheMonitoredMetricsExist(t *testing.T) {
 	t.Parallel()
 	secure := newSecured(t)
-	secure.write("access.yaml", "limits: {requests: 20}\n"+strings.Replace(secure.read("access.yaml"), "grants: [", `grants: ["append:*", `, 1))
+	secure.write("access.yaml", "limits: {requests: 2}\n"+strings.Replace(secure.read("access.yaml"), "grants: [", `grants: ["append:*", `, 1))
 	broker, store := servers.StartNATS(t, servers.NATSOptions{}), servers.StartRedis(t, servers.RedisOptions{})
 	replica := servers.StartRedis(t, servers.RedisOptions{ReplicaOf: store})
 	d := deploy(t, setup{

@@ -218,7 +218,7 @@ func (s *secured) ask(url string, n int) (*http.Response, error) {
 		return nil, err
 	}
 	r.Header.Set("Authorization", "Bearer "+token(n))
-	client := http.Client{Transport: s, Timeout: time.Second}
+	client := http.Client{Transport: s, Timeout: 5 * time.Second} // a busy program is not a silent one
 	response, err := client.Do(r)
 	if err == nil {
 		_ = response.Body.Close()

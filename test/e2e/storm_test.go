@@ -83,7 +83,7 @@ func TestAPausedConsumer(t *testing.T) {
 	slow, other := d.consumers[0], d.consumers[1]
 	const fenced, claims, times = "drainmark_consumer_fenced_commits_total", "drainmark_consumer_claim_held", 3
 	pauses, before := 0, slow.metric(fenced)
-	await(t, "commits of the consumer that was paused are fenced", patience, func() bool {
+	await(t, "commits of the consumer that was paused are fenced", 2*patience, func() bool {
 		await(t, "it holds a partition", patience, func() bool { return slow.metric(claims) > 0 })
 		now := slow.metric(fenced)
 		slow.pause()

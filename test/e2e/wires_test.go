@@ -132,7 +132,7 @@ func TestTopology(t *testing.T) {
 	}
 	for _, name := range []string{"broker-of-consumer-0", "redis-master"} {
 		for _, change := range []string{"frozen", "cut"} {
-			says("wire "+name, "ok")
+			await(t, name+" answers", patience, func() bool { return o.answer("wire "+name) == "ok" }) // it is asked for two seconds only
 			says("wire "+name+" "+change, "ok")
 			if got := o.answer("wire " + name); got == "ok" {
 				t.Errorf("%s is %s, and answers", name, change)
