@@ -94,5 +94,9 @@ func TestAPausedConsumer(t *testing.T) {
 		return slow.metric(fenced) >= before+times
 	})
 	t.Logf("%v commits were fenced in %d pauses", slow.metric(fenced)-before, pauses)
-	held(t, v.judge(), 1000)
+	const persisted, enough = "drainmark_consumer_persisted_messages_total", 1000
+	await(t, "so much is persisted that it proves something", patience, func() bool {
+		return slow.metric(persisted)+other.metric(persisted) >= enough
+	})
+	held(t, v.judge(), enough)
 }
