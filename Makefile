@@ -87,12 +87,12 @@ test e2e: export GORACE = atexit_sleep_ms=50
 # detector makes them five times as slow, and has seen what they use in other tests.
 PLAIN_TESTS = TestMemoryOf(Answers|EventStreams|Connections)$$|TestNobodyTakesAll$$|TestProtocolFindsWhatIsBroken$$
 
-# The race detector makes a schedule of the simulation some five times as slow: it sees the first 250 of 1,000.
+# The race detector makes a schedule of the simulation some five times as slow: it sees the first 150 of 1,000.
 # "make check" vets everything with more checks, and without the race detector's packages being made for it. What the
 # planted faults are planted in has been seen by the detector before.
 test: needs ## run all tests with the race detector, and each fuzz target for a while
 	$(GO) test -race -vet=off -p 2 -timeout 20m -skip '^($(PLAIN_TESTS))' $$($(GO) list ./... | grep -v /test/e2e)
-	$(GO) test -vet=off -run TestSchedules ./test/simulation -seed 251 -schedules 750
+	$(GO) test -vet=off -run TestSchedules ./test/simulation -seed 151 -schedules 850
 	$(GO) test -vet=off -tags planted -run 'Planted|UnknownFault|^($(PLAIN_TESTS))' ./app
 	$(MAKE) --no-print-directory compose-test
 	$(MAKE) --no-print-directory chart

@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	schedules = flag.Int("schedules", 250, "how many schedules to play")
+	schedules = flag.Int("schedules", 150, "how many schedules to play")
 	firstSeed = flag.Uint64("seed", 1, "the first schedule's seed")
 	kind      = flag.String("kind", "", "the kind of broker: replaying, uncounted, ordered or unordered; all of them if empty")
 	rare      = flag.Bool("rare", false, "look for the planted fault too that shows in one schedule of a thousand")
