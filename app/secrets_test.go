@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/drainmark/drainmark/broker/seal"
+	"github.com/drainmark/drainmark/test/patient"
 	"github.com/drainmark/drainmark/test/servers"
 )
 
@@ -188,18 +189,21 @@ func TestNoCommandShowsASecret(t *testing.T) {
 	}
 }
 
-// silentCommand runs a command line, not for long.
+// silentCommand runs a command line, not for long, but until it says something.
 func silentCommand(t *testing.T, line string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	var said sharedText
-	run(ctx, strings.Fields(line), &said, &said)
-	text := said.String()
-	silent(t, line, text)
-	if text == "" {
-		t.Errorf("%s says nothing", line)
-	}
+	patient.Within(t, 300*time.Millisecond, func(limit time.Duration) error {
+		ctx, cancel := context.WithTimeout(t.Context(), limit)
+		defer cancel()
+		var said sharedText
+		run(ctx, strings.Fields(line), &said, &said)
+		text := said.String()
+		silent(t, line, text)
+		if text == "" {
+			return fmt.Errorf("%s says nothing", line)
+		}
+		return nil
+	})
 }
 
 // sharedText is what a command says, from several goroutines.

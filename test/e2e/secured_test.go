@@ -26,7 +26,8 @@ type secured struct {
 	t      testing.TB
 	ca     *servers.Authority
 	dir    string
-	tokens int // that were made
+	tokens int            // that were made
+	seen   map[string]int // how many rotations of each kind some program has shown to have noticed
 }
 
 // grants are what docs/kubernetes.md says that verify has to be allowed.
@@ -35,7 +36,7 @@ const grants = `"append:drainmark-verify", "append:drainmark-verify-*", "read:dr
 
 func newSecured(t testing.TB) *secured {
 	t.Helper()
-	s := &secured{t: t, ca: servers.NewAuthority(t), dir: t.TempDir()}
+	s := &secured{t: t, ca: servers.NewAuthority(t), dir: t.TempDir(), seen: map[string]int{}}
 	s.newCertificate()
 	s.tokens = 1
 	s.allow(1, 1)
@@ -145,22 +146,39 @@ func (s *secured) rotate(what string, urls []string) string {
 	default:
 		err = errors.New("it cannot be rotated")
 	}
-	if err != nil {
+	switch {
+	case err == nil:
+		s.seen[what]++
+	case !errors.Is(err, errSilent):
 		return fmt.Sprintf("rotate %s: %v", what, err)
 	}
 	return "ok"
 }
 
+// rotated fails the test unless some program has noticed a rotation of each kind.
+func (s *secured) rotated() {
+	s.t.Helper()
+	for _, what := range []string{"certificate", "token", "drop"} {
+		if s.seen[what] == 0 {
+			s.t.Errorf("no program was there to notice one rotation: %s", what)
+		}
+	}
+}
+
 // errSilent is that of a program which is dead or paused, or has no backend behind it.
 var errSilent = errors.New("no answer")
 
-// noticedWithin is less than verify gives a fault's command, and more than a broker takes to come back on a busy machine:
-// backends that start meanwhile do not answer.
-const noticedWithin = 50 * time.Second
+// noticedWithin is less than verify gives a fault's command. When all programs are silent for silentFor, they are dead or stand
+// still, and do so until this has ended: verify breaks and mends one thing after the other. They read the files when they begin.
+const (
+	noticedWithin = 50 * time.Second
+	silentFor     = 5 * time.Second
+)
 
-// noticed waits until the programs show that they have read the files again: all that answer, and one at least.
+// noticed waits until the programs show that they have read the files again: all that answer. It is errSilent if none does.
 func noticed(urls []string, shows func(url string) error) (err error) {
-	for end := time.Now().Add(noticedWithin); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+	began := time.Now()
+	for spoke := began; time.Since(began) < noticedWithin; time.Sleep(200 * time.Millisecond) {
 		silent := 0
 		err = nil
 		for _, url := range urls {
@@ -170,12 +188,16 @@ func noticed(urls []string, shows func(url string) error) (err error) {
 				err = errors.Join(err, one)
 			}
 		}
-		if err == nil && silent < len(urls) {
+		switch {
+		case silent < len(urls) && err == nil:
 			return nil
+		case silent < len(urls):
+			spoke = time.Now()
+		case time.Since(spoke) > silentFor:
+			return errSilent
 		}
-		err = cmp.Or(err, errSilent)
 	}
-	return fmt.Errorf("after %v not all programs have noticed: %w", noticedWithin, err)
+	return fmt.Errorf("after %v not all programs have noticed: %w", noticedWithin, cmp.Or(err, errSilent))
 }
 
 // servesCertificate says why a program does not serve with the newest certificate.
@@ -218,7 +240,7 @@ func (s *secured) ask(url string, n int) (*http.Response, error) {
 		return nil, err
 	}
 	r.Header.Set("Authorization", "Bearer "+token(n))
-	client := http.Client{Transport: s, Timeout: 5 * time.Second} // a busy program is not a silent one
+	client := http.Client{Transport: s, Timeout: time.Second}
 	response, err := client.Do(r)
 	if err == nil {
 		_ = response.Body.Close()

@@ -69,6 +69,7 @@ func TestEverythingAtOnce(t *testing.T) {
 		strike{"redis-master", 20 * time.Second, 3 * time.Second}, strike{"redis-replica", 15 * time.Second, 2 * time.Second})
 	storm.Faults = append(storm.Faults, d.secured.faults(20*time.Second)...)
 	o.weather(storm, 90*time.Second, 1500)
+	d.secured.rotated()
 }
 
 // TestAPausedConsumer stops a consumer where it stands for longer than its lease, and lets it go on. The batches that
